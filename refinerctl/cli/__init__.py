@@ -1,0 +1,122 @@
+"""The command line: `main` is the one place where errors become a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from refinerctl import __version__
+from refinerctl.cli.options import global_options
+from refinerctl.errors import RefinerctlError
+
+# Loaded on use: a command imports what it needs, `--version` and completion need nothing.
+COMMANDS = {
+    "completion": "refinerctl.cli.completion:completion",
+    "demo": "refinerctl.cli.demo:demo",
+    "local": "refinerctl.cli.local:local",
+    "poll": "refinerctl.cli.poll:poll",
+    "upload": "refinerctl.cli.upload:upload",
+}
+
+INTERRUPTED = 130
+TERMINATED = 143
+PIPE_CLOSED = 141
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports each when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="refinerctl")
+@global_options
+def cli() -> None:
+    """Operate event-driven data pipelines on AWS, or on this machine."""
+
+
+class Terminated(BaseException):
+    """SIGTERM: unwinds like Ctrl-C, so that everything is cleaned up."""
+
+
+def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def main() -> None:
+    """Run the command line and exit with one of the contract's codes."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    with _errors_as_exit_codes(tracebacks=_wants_tracebacks()):
+        result: Any = cli.main(prog_name="refinerctl", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _wants_tracebacks() -> bool:
+    """Known before anything is parsed: parsing may be what fails."""
+    return any(argument.startswith("-vv") for argument in sys.argv[1:]) or os.environ.get("REFINERCTL_VERBOSE") == "2"
+
+
+@contextmanager
+def _errors_as_exit_codes(*, tracebacks: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        sys.exit(INTERRUPTED)
+    except Terminated:
+        _say("terminated")
+        sys.exit(TERMINATED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once more while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
+    except Exception as error:
+        if tracebacks:
+            raise
+        known = error if isinstance(error, RefinerctlError) else _explained(error)
+        _say(f"error: {known.message}", known.hint)
+        sys.exit(known.exit_code)
+
+
+def _explained(error: Exception) -> RefinerctlError:
+    """An error that no layer below expected. If botocore was never imported, it is not one of its errors."""
+    if "botocore" in sys.modules:
+        from refinerctl.clients.aws.session import explain
+
+        if (said := explain(error)) is not None:
+            return said
+    if isinstance(error, OSError):
+        return RefinerctlError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    return RefinerctlError(
+        f"unexpected {type(error).__name__}: {error}",
+        hint="This is a bug in refinerctl; -vv shows where it happened.",
+    )
+
+
+def _say(*lines: str | None) -> None:
+    for line in filter(None, lines):
+        click.echo(f"refinerctl: {line}" if line == lines[0] else f"  {line}", err=True)

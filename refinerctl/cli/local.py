@@ -1,0 +1,191 @@
+"""`refinerctl local`: the embedded environment."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+
+from refinerctl.cli.context import AppContext, app_context
+from refinerctl.cli.options import global_options
+from refinerctl.cli.render import Renderer
+from refinerctl.errors import RefinerctlError
+from refinerctl.local.launcher import Launch, ended_afterwards, stop
+from refinerctl.models import LocalStatus
+from refinerctl.operations import local_logs
+from refinerctl.operations.local_logs import LogLine
+from refinerctl.operations.local_up import UpRequest
+from refinerctl.operations.local_up import up as bring_up
+
+
+@click.group()
+@global_options
+def local() -> None:
+    """The embedded environment: the same pipelines on this machine, with no account."""
+
+
+def _context(ctx: click.Context) -> AppContext:
+    return app_context(ctx, env="local")
+
+
+def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given]
+    if wrong := [item for item in given if "=" not in item]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+@local.command()
+@click.option("--detach", is_flag=True, help="Return once it is up, and leave it running.")
+@click.option(
+    "--engine",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    show_default=True,
+    help="Run functions from the images' sources, or as built images in containers.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="The emulator's port on 127.0.0.1. [default: a free one]")
+@click.option(
+    "--build-arg",
+    "build_arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_build_arguments,
+    help="For the image builds of --engine docker; repeatable.",
+)
+@global_options
+@click.pass_context
+def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_arguments: dict[str, str]) -> None:
+    """Start the embedded environment and apply the stacks to it.
+
+    Without --detach it shows what the functions print and ends with Ctrl-C. What runs already is brought up to date.
+    """
+    app = _context(ctx)
+    request = UpRequest(Launch(engine, port, attached=not detach), build_arguments)
+    if app.instance.status().state != "down":
+        _bring_up(app, request)  # somebody else's to end
+    elif detach:
+        _bring_up_or_down_again(app, request)
+    else:
+        with ended_afterwards(app.instance):
+            _bring_up(app, request)
+            app.render.note("up; Ctrl-C ends it")
+            _follow_functions(app)
+
+
+def _bring_up(app: AppContext, request: UpRequest) -> None:
+    with app.render.progress() as progress:
+        status = bring_up(app.instance, app.settings, request, progress)
+    _show_status(app.render, status)
+
+
+def _bring_up_or_down_again(app: AppContext, request: UpRequest) -> None:
+    """Half an environment is of no use to anybody."""
+    try:
+        _bring_up(app, request)
+    except BaseException:
+        stop(app.instance)
+        raise
+
+
+def _follow_functions(app: AppContext) -> None:
+    for line in local_logs.follow(app.instance, "functions"):
+        _show_line(app.render, line)
+    if detail := app.instance.status().detail:
+        raise RefinerctlError(f"the embedded environment has ended: {detail}")
+
+
+@local.command()
+@global_options
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Say whether it is up, and where."""
+    app = _context(ctx)
+    _show_status(app.render, app.instance.status())
+
+
+@local.command()
+@global_options
+@click.pass_context
+def down(ctx: click.Context) -> None:
+    """End it. Everything that is in it goes away; its logs stay until the next start."""
+    app = _context(ctx)
+    ended = stop(app.instance)
+    app.render.note("the embedded environment is down" if ended else "the embedded environment was not up")
+
+
+@local.command()
+@click.option("--source", type=click.Choice(local_logs.SOURCES), default="functions", show_default=True)
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come, until it is down.")
+@global_options
+@click.pass_context
+def logs(ctx: click.Context, source: str, follow: bool) -> None:
+    """Print what the functions print, or another part's log."""
+    app = _context(ctx)
+    lines = local_logs.follow(app.instance, source) if follow else local_logs.read(app.instance, source)
+    for line in lines:
+        _show_line(app.render, line)
+
+
+@local.command()
+@click.option("--terraform", "stack", metavar="STACK", help="Add what terraform needs in terraform/stacks/STACK.")
+@global_options
+@click.pass_context
+def env(ctx: click.Context, stack: str | None) -> None:
+    """Print variables that point other tools at it: eval "$(refinerctl local env)"."""
+    from refinerctl.local.stacks import aws_environment, stack_terraform
+
+    app = _context(ctx)
+    state = app.instance.status()
+    if state.endpoint_url is None:
+        raise RefinerctlError("the embedded environment is down", hint="Start it: refinerctl local up --detach.")
+    if stack is None:
+        variables = aws_environment(app.settings.region, state)
+    else:
+        variables = stack_terraform(app.instance, app.settings, state, stack).variables()
+    if app.render.is_json:
+        app.render.json(variables)
+        return
+    for name, value in sorted(variables.items()):
+        app.render.line(f"export {name}={shlex.quote(value)}")
+
+
+def _show_status(render: Renderer, state: LocalStatus) -> None:
+    if render.is_json:
+        render.json(status_json(state))
+        return
+    render.line(f"state      {state.state}")
+    for name, value in (
+        ("endpoint", state.endpoint_url),
+        ("engine", state.engine),
+        ("stacks", ", ".join(state.stacks)),
+        ("since", state.started_at and f"{state.started_at:%Y-%m-%dT%H:%M:%SZ}"),
+        ("pid", state.supervisor_pid),
+        ("detail", state.detail),
+    ):
+        if value:
+            render.line(f"{name:<9}  {value}")
+
+
+def status_json(state: LocalStatus) -> dict[str, Any]:
+    """The status in the contract's form."""
+    return {
+        "state": state.state,
+        "endpoint_url": state.endpoint_url,
+        "engine": state.engine,
+        "stacks": list(state.stacks),
+        "started_at": state.started_at,
+        "supervisor_pid": state.supervisor_pid,
+        "emulator_pid": state.emulator_pid,
+        "detail": state.detail,
+    }
+
+
+def _show_line(render: Renderer, line: LogLine) -> None:
+    if render.is_json:
+        render.json({key: value for key, value in vars(line).items() if value is not None}, indent=None)
+    elif line.timestamp:
+        render.line(f"{line.timestamp}  {line.function}  {line.message}")
+    else:
+        render.line(line.message)

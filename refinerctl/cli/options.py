@@ -1,0 +1,144 @@
+"""Options and parameter types that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from refinerctl.config import OUTPUTS, STACKS, GlobalFlags
+from refinerctl.errors import UsageError
+from refinerctl.models import normalize_prefix
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, from `90`, `90s`, `5m`, `1h30m` or `2d`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        text = str(value).strip()
+        if re.fullmatch(r"\d+(?:\.\d+)?", text):
+            return float(text)
+        if not _DURATION.fullmatch(text):
+            self.fail(f"{text!r} is not a duration like 90s, 5m, 1h30m or 2d", param, ctx)
+        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
+
+
+class Moment(click.ParamType[datetime]):
+    """A time in UTC, from an ISO 8601 time or from how long ago it was (`1h`)."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        text = str(value).strip()
+        if _DURATION.fullmatch(text):
+            return datetime.now(UTC) - timedelta(seconds=Duration().convert(text, param, ctx))
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither a time like 2026-03-01T14:02:00Z nor a duration like 1h", param, ctx)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class Prefix(click.ParamType[str]):
+    """A key prefix, with or without leading slash."""
+
+    name = "prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return normalize_prefix(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message}. {error.hint}", param, ctx)
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Keep a global option, wherever it stood; the one nearest to the command's end counts."""
+
+    def callback(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+        root = ctx.find_root()
+        flags = root.obj if isinstance(root.obj, GlobalFlags) else GlobalFlags()
+        if value:
+            flags = replace(flags, **{name: value})
+        root.obj = flags
+
+    return callback
+
+
+def _verbosity(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    sign = -1 if param.name == "quiet" else 1
+    _remember("verbosity")(ctx, param, sign * int(value))
+
+
+def global_options(command: Decorated) -> Decorated:
+    """Accept the global options here, too: they may stand before and after the command."""
+    options = [
+        click.option(
+            "--env",
+            metavar="NAME",
+            expose_value=False,
+            callback=_remember("env"),
+            help="Environment (refinerctl.toml says which there are).",
+        ),
+        click.option(
+            "--stack", type=click.Choice(STACKS), expose_value=False, callback=_remember("stack"), help="Stack."
+        ),
+        click.option(
+            "--output",
+            type=click.Choice(OUTPUTS),
+            expose_value=False,
+            callback=_remember("output"),
+            help="What standard output is to be.",
+        ),
+        click.option("--region", metavar="NAME", expose_value=False, callback=_remember("region"), help="AWS region."),
+        click.option(
+            "--profile", metavar="NAME", expose_value=False, callback=_remember("profile"), help="AWS profile."
+        ),
+        click.option(
+            "--endpoint-url",
+            metavar="URL",
+            expose_value=False,
+            callback=_remember("endpoint_url"),
+            help="Another endpoint than AWS's.",
+        ),
+        click.option(
+            "--bucket",
+            metavar="NAME",
+            expose_value=False,
+            callback=_remember("bucket"),
+            help="Another bucket than the stack's.",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_verbosity,
+            help="Say more; -vv with tracebacks.",
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_verbosity,
+            help="No progress, only results and errors.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

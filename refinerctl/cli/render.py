@@ -1,0 +1,159 @@
+"""The only writer: data to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.models import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PLAIN_UPDATE_SECONDS = 10.0
+
+
+class Renderer:
+    """Writes for a person at a terminal, or plain lines for a CI job; JSON for whoever scripts."""
+
+    def __init__(self, output: str, verbosity: int) -> None:
+        self.is_json = output == "json"
+        self._verbosity = verbosity
+        self._on_terminal = sys.stderr.isatty()
+
+    def line(self, text: str = "") -> None:
+        """One line of data."""
+        print(printable(text), flush=True)  # noqa: T201
+
+    def content(self, content: bytes) -> None:
+        """An object's content as it is; on a terminal without what would steer it."""
+        if sys.stdout.isatty():
+            text = content.decode("utf-8", errors="replace")
+            content = printable(text, keep="\n\t").encode()
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        if content and not content.endswith(b"\n"):
+            sys.stdout.buffer.write(b"\n")
+        sys.stdout.buffer.flush()
+
+    def json(self, document: Any, *, indent: int | None = 2) -> None:
+        """One JSON document; without indent a line of JSON Lines."""
+        print(json.dumps(document, indent=indent, default=_as_json, ensure_ascii=False), flush=True)  # noqa: T201
+
+    def note(self, text: str) -> None:
+        """Something to know that is not data."""
+        if self._verbosity >= 0:
+            self._stderr(text)
+
+    def warning(self, text: str) -> None:
+        self._stderr(f"warning: {text}")
+
+    @contextmanager
+    def progress(self, total_bytes: int | None = None) -> Iterator[Progress]:
+        """Progress on standard error: live on a terminal, timestamped lines elsewhere, nothing with --quiet."""
+        if self._verbosity < 0:
+            yield Silent()
+        elif self._on_terminal:
+            with _live(total_bytes) as live:
+                yield live
+        else:
+            yield PlainProgress(total_bytes)
+
+    def _stderr(self, text: str) -> None:
+        prefix = "" if self._on_terminal else f"{datetime.now(UTC):%H:%M:%SZ} "
+        print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class PlainProgress:
+    """Lines for a log: every step, and now and then where it stands."""
+
+    def __init__(self, total_bytes: int | None) -> None:
+        self._total = total_bytes
+        self._done = 0
+        self._last = time.monotonic()
+        self._lock = threading.Lock()
+
+    def step(self, text: str) -> None:
+        self._write(text)
+        self._last = time.monotonic()
+
+    def update(self, text: str) -> None:
+        if time.monotonic() - self._last >= PLAIN_UPDATE_SECONDS:
+            self.step(text)
+
+    def advance(self, size: int) -> None:
+        with self._lock:
+            self._done += size
+        whole = f" of {self._total / 1e6:.1f}" if self._total else ""
+        self.update(f"{self._done / 1e6:.1f}{whole} MB")
+
+    def _write(self, text: str) -> None:
+        print(f"{datetime.now(UTC):%H:%M:%SZ} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _LiveProgress:
+    """A line that moves, below steps that stay."""
+
+    def __init__(self, bar: Bar, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def step(self, text: str) -> None:
+        self._bar.console.print(printable(text), markup=False, highlight=False)
+        self._bar.update(self._task, description=printable(text))
+
+    def update(self, text: str) -> None:
+        self._bar.update(self._task, description=printable(text))
+
+    def advance(self, size: int) -> None:
+        self._bar.advance(self._task, size)
+
+
+@contextmanager
+def _live(total_bytes: int | None) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    text = TextColumn(
+        "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    )
+    amount = [] if total_bytes is None else [BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn()]
+    columns = [SpinnerColumn(), text, *amount, TimeElapsedColumn()]
+    with Bar(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
+        yield _LiveProgress(bar, bar.add_task("", total=total_bytes))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text without characters that steer a terminal: a key or an error may hold anything."""
+    return "".join(char if char.isprintable() or char in keep else f"\\x{ord(char):02x}" for char in text)
+
+
+def _as_json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,165 @@
+"""A Docker engine, through the docker SDK: builds images and runs containers of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.errors import RefinerctlError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+# A container that does not answer a stop within the engine's own grace period.
+CALL_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A container to run on the host's network. Memory in MB; `command` empty means the image's own."""
+
+    image: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    memory_mb: int
+    label: tuple[str, str]
+
+
+class DockerEngine:
+    """The engine that DOCKER_HOST names, or the default socket."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cached: DockerClient | None = None
+
+    def _client(self) -> DockerClient:
+        import docker
+        from docker.errors import DockerException
+
+        with self._lock:
+            if self._cached is None:
+                try:
+                    self._cached = docker.from_env(timeout=CALL_SECONDS)
+                    self._cached.ping()
+                except DockerException as error:
+                    self._cached = None
+                    raise RefinerctlError(
+                        f"no Docker engine answers: {error}",
+                        hint="Start it, or set DOCKER_HOST, or use --engine process.",
+                    ) from error
+            return self._cached
+
+    def check(self) -> None:
+        """Raise RefinerctlError unless an engine answers."""
+        self._client()
+
+    def build(self, context: Path, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]) -> None:
+        """Build `context` as `tag`. Raises RefinerctlError with the step that failed.
+
+        The SDK reports a failed build inside the stream, not as an exception.
+        """
+        last = ""
+        stream = self._client().api.build(
+            path=str(context),
+            tag=tag,
+            buildargs=dict(arguments),
+            network_mode="host",
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        for event in stream:
+            if "error" in event:
+                raise RefinerctlError(
+                    f"the image of {context} was not built: {event['error'].strip()}", hint=last or None
+                )
+            text = event.get("stream", "").strip()
+            if text:
+                last = text
+                on_line(text)
+
+    def run(self, spec: RunSpec, on_line: Callable[[str], None]) -> RunningContainer:
+        """Start a container; its output goes to `on_line`. Raises RefinerctlError without the image."""
+        from docker.errors import DockerException
+
+        try:
+            container = self._client().containers.run(
+                spec.image,
+                list(spec.command) or None,
+                detach=True,
+                network_mode="host",
+                environment=dict(spec.environment),
+                labels=dict([spec.label]),
+                mem_limit=f"{spec.memory_mb}m",
+                memswap_limit=f"{spec.memory_mb}m",
+                init=True,
+            )
+        except DockerException as error:
+            raise RefinerctlError(f"a container of {spec.image} did not start: {error}") from error
+        return RunningContainer(container, on_line)
+
+    def remove_labelled(self, label: tuple[str, str]) -> int:
+        """Remove all containers with `label`, running or not; returns how many there were."""
+        found = self._client().containers.list(all=True, filters={"label": "=".join(label)})
+        for container in found:
+            _remove(container)
+        return len(found)
+
+
+class RunningContainer:
+    """A container, watched by two threads: one reads its output, one learns of its end."""
+
+    def __init__(self, container: Container, on_line: Callable[[str], None]) -> None:
+        self._container = container
+        self._reason: str | None = None
+        threading.Thread(target=self._forward, args=(on_line,), name="container-output", daemon=True).start()
+        threading.Thread(target=self._wait, name="container-end", daemon=True).start()
+
+    def ended(self) -> str | None:
+        """Why it ended; None while it runs."""
+        return self._reason
+
+    def memory_bytes(self) -> int:
+        """0: the engine itself sees to the limit."""
+        return 0
+
+    def kill(self) -> None:
+        _remove(self._container)
+
+    def _forward(self, on_line: Callable[[str], None]) -> None:
+        rest = b""
+        for chunk in self._container.logs(stream=True, follow=True):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                on_line(line.decode(errors="replace").rstrip("\r"))
+        if rest:
+            on_line(rest.decode(errors="replace"))
+
+    def _wait(self) -> None:
+        from docker.errors import APIError
+
+        try:
+            status: Any = self._container.wait(timeout=None)
+            self._container.reload()
+            killed_for_memory = self._container.attrs["State"].get("OOMKilled")
+            self._reason = (
+                "signal: killed (out of memory)" if killed_for_memory else f"exit status {status['StatusCode']}"
+            )
+        except (APIError, OSError) as error:  # removed meanwhile, or the engine is gone
+            self._reason = f"the container is gone: {error}"
+
+
+def _remove(container: Container) -> None:
+    from docker.errors import APIError, NotFound
+
+    try:
+        container.remove(force=True, v=True)
+    except NotFound:
+        return
+    except APIError as error:
+        if error.status_code != 409:  # somebody else is removing it already
+            raise

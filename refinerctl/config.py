@@ -1,0 +1,183 @@
+"""Settings: flag > environment variable > refinerctl.toml > default, resolved once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.models import Pipeline, normalize_prefix
+
+CONFIG_NAME = "refinerctl.toml"
+WORK_FOLDER = ".refinerctl"
+STACKS = ("refiner", "rnr")
+OUTPUTS = ("text", "json")
+DEFAULT_REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class GlobalFlags:
+    """The global options as given on the command line; None where not given."""
+
+    env: str | None = None
+    stack: str | None = None
+    output: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    endpoint_url: str | None = None
+    bucket: str | None = None
+    verbosity: int = 0
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """An image of this project: its ECR repository and the folder that it is built from."""
+
+    name: str
+    repository: str
+    context: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every command runs with. `embedded` marks an environment that lives on this machine, without an account."""
+
+    env: str
+    stack: str
+    output: str
+    region: str
+    profile: str | None
+    endpoint_url: str | None
+    verbosity: int
+    embedded: bool
+    pipeline: Pipeline
+    images: tuple[ImageSettings, ...]
+    project: Path
+
+    @property
+    def work_folder(self) -> Path:
+        """The ignored folder that holds everything refinerctl writes beside what it is asked for."""
+        return self.project / WORK_FOLDER
+
+
+def find_config(start: Path) -> Path | None:
+    """The nearest refinerctl.toml in `start` or a folder above it."""
+    for folder in (start, *start.parents):
+        candidate = folder / CONFIG_NAME
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> Settings:
+    """Resolve the settings. Raises UsageError for values and RefinerctlError for a file that make no sense."""
+    config_path = Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
+    document = _read(config_path) if config_path else {}
+    project = config_path.resolve().parent if config_path else cwd
+    where = str(config_path or "the defaults")
+
+    def value(name: str, *fallbacks: str | None) -> str | None:
+        given = getattr(flags, name) or environ.get(f"REFINERCTL_{name.upper()}")
+        return given or next((item for item in fallbacks if item), None)
+
+    env = value("env", document.get("environment"), "local") or ""
+    stack = _one_of(STACKS, value("stack", document.get("stack"), "refiner"), "stack")
+    environments: dict[str, dict[str, Any]] = document.get("environments") or {"local": {"embedded": True}}
+    if env not in environments:
+        raise UsageError(
+            f"there is no environment {env!r} in {where}", hint=f"It has: {', '.join(sorted(environments))}."
+        )
+    chosen = environments[env]
+    return Settings(
+        env=env,
+        stack=stack,
+        output=_one_of(OUTPUTS, value("output", "text"), "output"),
+        region=value("region", chosen.get("region"), environ.get("AWS_REGION"), DEFAULT_REGION) or DEFAULT_REGION,
+        profile=value("profile", chosen.get("profile")),
+        endpoint_url=value("endpoint_url", chosen.get("endpoint_url")),
+        verbosity=flags.verbosity or _verbosity(environ),
+        embedded=bool(chosen.get("embedded", False)),
+        pipeline=_pipeline(document, stack, chosen, value("bucket")),
+        images=_images(document, project),
+        project=project,
+    )
+
+
+def _verbosity(environ: Mapping[str, str]) -> int:
+    if environ.get("REFINERCTL_QUIET"):
+        return -1
+    given = environ.get("REFINERCTL_VERBOSE", "0")
+    return int(given) if given.isdecimal() else 1
+
+
+def _one_of(allowed: tuple[str, ...], value: str | None, what: str) -> str:
+    if value not in allowed:
+        raise UsageError(f"{value!r} is not a {what}", hint=f"It is one of: {', '.join(allowed)}.")
+    return value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RefinerctlError(f"{path} is not valid TOML: {error}") from error
+    _check_shape(document, path)
+    return document
+
+
+_PIPELINE_KEYS: dict[str, type] = {item.name: str for item in fields(Pipeline)}
+_SECTIONS: dict[str, dict[str, type]] = {
+    "stacks": _PIPELINE_KEYS,
+    "images": {"repository": str, "context": str},
+    "environments": {"embedded": bool, "region": str, "profile": str, "endpoint_url": str, "bucket": str},
+}
+
+
+def _check_shape(document: dict[str, Any], path: Path) -> None:
+    """A misspelt key that is silently ignored would send a run to the wrong place."""
+    for key, entry in document.items():
+        if key in ("environment", "stack"):
+            _expect(entry, str, key, path)
+        elif key in _SECTIONS:
+            _expect(entry, dict, key, path)
+            for name, table in entry.items():
+                _check_table(_SECTIONS[key], table, f"{key}.{name}", path)
+        else:
+            raise RefinerctlError(f"{path}: unknown key {key!r}")
+
+
+def _check_table(known: dict[str, type], table: object, where: str, path: Path) -> None:
+    _expect(table, dict, where, path)
+    assert isinstance(table, dict)  # noqa: S101 - for the type checker; _expect has raised otherwise
+    for key, value in table.items():
+        if key not in known:
+            raise RefinerctlError(f"{path}: unknown key {where}.{key}", hint=f"Known: {', '.join(sorted(known))}.")
+        _expect(value, known[key], f"{where}.{key}", path)
+
+
+def _expect(value: object, kind: type, where: str, path: Path) -> None:
+    if not isinstance(value, kind):
+        raise RefinerctlError(f"{path}: {where} is not a {kind.__name__}")
+
+
+def _pipeline(document: dict[str, Any], stack: str, chosen: dict[str, Any], bucket: str | None) -> Pipeline:
+    given: dict[str, str] = dict(document.get("stacks", {}).get(stack, {}))
+    for key in [key for key in given if key.endswith("_prefix") and key != "name_prefix"]:
+        given[key] = normalize_prefix(given[key])
+    if override := bucket or chosen.get("bucket"):
+        given["bucket"] = override
+    return Pipeline(**given)
+
+
+def _images(document: dict[str, Any], project: Path) -> tuple[ImageSettings, ...]:
+    images = []
+    for name, table in document.get("images", {}).items():
+        if missing := {"repository", "context"} - table.keys():
+            raise RefinerctlError(f"{CONFIG_NAME}: images.{name} has no {' and no '.join(sorted(missing))}")
+        images.append(ImageSettings(name, table["repository"], project / table["context"]))
+    return tuple(images)

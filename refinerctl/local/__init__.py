@@ -1,0 +1,1 @@
+"""The embedded environment: the AWS emulator, the function host, and the supervisor that keeps both."""

@@ -1,0 +1,117 @@
+"""The AWS emulator: ministack as a process of its own, on 127.0.0.1 only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+from refinerctl.errors import RefinerctlError
+from refinerctl.local.instance import MARKER, Instance
+
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _open(url: str) -> contextlib.AbstractContextManager[object]:
+    answer: contextlib.AbstractContextManager[object] = urllib.request.urlopen(url, timeout=2)  # noqa: S310 - our own
+    return answer
+
+
+class Emulator:
+    """A running emulator. Everything it writes goes below the instance's folder."""
+
+    def __init__(self, instance: Instance, port: int, region: str) -> None:
+        self.port = port
+        self.endpoint_url = f"http://127.0.0.1:{port}"
+        with instance.log("emulator").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ministack"],
+                env=_environment(instance, port, region),
+                cwd=instance.temporary,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def wait_until_ready(self) -> None:
+        """Return once it answers. Raises RefinerctlError if it ends instead, or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RefinerctlError(f"the AWS emulator ended at start with exit code {self.process.returncode}")
+            with (
+                contextlib.suppress(OSError),
+                _open(f"{self.endpoint_url}/_ministack/ready"),
+            ):
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise RefinerctlError(f"the AWS emulator did not answer within {START_SECONDS:.0f} s")
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+
+
+def start_emulator(instance: Instance, port: int | None, region: str) -> Emulator:
+    """Start on `port`, or on a free one (None). Raises RefinerctlError if the port is taken."""
+    if port is not None and not port_is_free(port):
+        raise RefinerctlError(f"port {port} on 127.0.0.1 is taken", hint="Choose another --port, or leave it out.")
+    attempts = 1 if port is not None else 3
+    for attempt in range(1, attempts + 1):
+        emulator = Emulator(instance, port or free_port(), region)
+        try:
+            emulator.wait_until_ready()
+        except RefinerctlError:
+            # Somebody may have taken the free port between the look and the bind.
+            if attempt == attempts:
+                raise
+        else:
+            return emulator
+    raise AssertionError("unreachable")
+
+
+def _environment(instance: Instance, port: int, region: str) -> dict[str, str]:
+    """A clean environment: no credentials or endpoints of the person who runs this reach the emulator."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MINISTACK_"))}
+    temporary = str(instance.temporary)
+    return inherited | {
+        MARKER: str(instance.directory),
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_REGION": region,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "TMPDIR": temporary,
+        "STATE_DIR": f"{temporary}/state",
+        "S3_DATA_DIR": f"{temporary}/s3",
+        # Listeners on fixed ports that nothing here uses.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        # At start it removes containers of other emulators: it must not find an engine. Ours is driven by us.
+        "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
+    }

@@ -1,0 +1,126 @@
+"""One execution environment: a child that runs the image's code, and the rules that Lambda holds it to."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import UTC, datetime
+from typing import Protocol
+
+from refinerctl.local.runtime_api import Invocation, Outcome, RuntimeApi, failure
+from refinerctl.models import Function
+
+INIT_SECONDS = 10.0  # Lambda's own limit for the init phase
+WATCH_SECONDS = 0.05
+
+OnLine = Callable[[str], None]
+
+
+class Child(Protocol):
+    """The running code, however it runs."""
+
+    def ended(self) -> str | None:
+        """Why it ended ("exit status 3", "signal: killed"); None while it runs."""
+
+    def memory_bytes(self) -> int:
+        """The memory it holds now; 0 where somebody else sees to the limit."""
+
+    def kill(self) -> None:
+        """End it and everything it started, at once."""
+
+
+class Engine(Protocol):
+    """Starts the code behind a function."""
+
+    def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> Child:
+        """Start a runtime client with `environment`. Raises RefinerctlError if the code is not there."""
+
+
+class ExecutionEnvironment:
+    """Runs one invocation at a time and stays warm in between, until the code dies or has to."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        function: Function,
+        environment: dict[str, str],
+        on_output: Callable[[str, str, str], None],
+    ) -> None:
+        self.function = function
+        self.stream = f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}"
+        self.idle_since = time.monotonic()
+        self._request_id = ""
+        self._api = RuntimeApi()
+        variables = (
+            environment | _lambda_variables(function, self.stream) | {"AWS_LAMBDA_RUNTIME_API": self._api.address}
+        )
+        self._child = engine.start(function, variables, lambda line: on_output(self.stream, self._request_id, line))
+
+    def alive(self) -> bool:
+        return self._child.ended() is None and self._api.init_error is None
+
+    def invoke(self, request_id: str, event: bytes) -> Outcome:
+        """Run the handler on `event`, bounded by the function's timeout and memory like on Lambda."""
+        self._request_id = request_id
+        if (broken := self._initialize()) is not None:
+            return broken
+        deadline = time.monotonic() + self.function.timeout_s
+        deadline_ms = int((time.time() + self.function.timeout_s) * 1000)
+        invocation = Invocation(request_id, event, deadline_ms, self.function.arn)
+        self._api.submit(invocation)
+        outcome = self._watch(invocation, deadline)
+        self.idle_since = time.monotonic()
+        return outcome
+
+    def close(self) -> None:
+        self._child.kill()
+        self._api.close()
+
+    def _initialize(self) -> Outcome | None:
+        """Wait until the runtime asks for its first invocation; what went wrong otherwise."""
+        deadline = time.monotonic() + INIT_SECONDS
+        while not self._api.initialized.wait(WATCH_SECONDS):
+            if time.monotonic() > deadline:
+                return failure("Sandbox.Timedout", f"the init phase took longer than {INIT_SECONDS:.0f} seconds")
+            if (broken := self._broken()) is not None:
+                return broken
+        return self._api.init_error
+
+    def _watch(self, invocation: Invocation, deadline: float) -> Outcome:
+        while True:
+            try:
+                return invocation.outcome.result(timeout=WATCH_SECONDS)
+            except FutureTimeoutError:
+                broken = self._broken()
+                if broken is None and time.monotonic() > deadline:
+                    broken = failure("Sandbox.Timedout", f"Task timed out after {self.function.timeout_s}.00 seconds")
+                if broken is not None:
+                    invocation.settle(broken)
+                    self._child.kill()
+                    return invocation.outcome.result()
+
+    def _broken(self) -> Outcome | None:
+        if (reason := self._child.ended()) is not None:
+            return failure("Runtime.ExitError", f"Runtime exited with error: {reason}")
+        used_mb = self._child.memory_bytes() / 1024 / 1024
+        if used_mb > self.function.memory_mb:
+            return failure(
+                "Runtime.OutOfMemory",
+                f"used {used_mb:.0f} MB of {self.function.memory_mb} MB: signal: killed",
+            )
+        return None
+
+
+def _lambda_variables(function: Function, stream: str) -> dict[str, str]:
+    """What Lambda sets itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
+    return {
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": function.version,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "TZ": ":UTC",
+    }

@@ -1,0 +1,142 @@
+"""Runs the functions of the embedded environment: the emulator posts invocations here, environments run them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+from refinerctl.errors import RefinerctlError
+from refinerctl.local.execution import Engine, ExecutionEnvironment
+from refinerctl.local.function_logs import FunctionLogs
+from refinerctl.local.runtime_api import Outcome, failure
+from refinerctl.models import Function
+
+if TYPE_CHECKING:
+    from refinerctl.clients.aws.lambda_ import Functions
+
+# ministack's way to have invocations run elsewhere; Terraform puts it into each function's environment.
+PROXY_VARIABLE = "MINISTACK_LAMBDA_PROXY_URL"
+IDLE_SECONDS = 300.0
+log = logging.getLogger(__name__)
+
+
+class FunctionHost:
+    """Warm execution environments per function and configuration, one invocation in each at a time."""
+
+    def __init__(self, functions: Functions, engine: Engine, logs: FunctionLogs, environment: dict[str, str]) -> None:
+        self._functions = functions
+        self._engine = engine
+        self._logs = logs
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[ExecutionEnvironment]] = defaultdict(list)
+        self._all: set[ExecutionEnvironment] = set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self.invoke))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="function-host", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/"
+
+    def invoke(self, name: str, request_id: str, event: bytes) -> Outcome:
+        """Run one invocation; an environment that died or was killed is not used again."""
+        environment = None
+        try:
+            function = self._functions.get(name)
+            environment = self._acquire(function)
+            outcome = environment.invoke(request_id, event)
+        except Exception as error:  # whatever it is, the invocation failed and the emulator has to hear it
+            log.exception("invocation %s of %s", request_id, name)
+            text = f"{error} {error.hint or ''}" if isinstance(error, RefinerctlError) else str(error)
+            outcome = failure("Runtime.HostError", text.strip())
+            self._logs.write(name, environment.stream if environment else "host", request_id, f"ERROR {text}")
+        else:
+            if not outcome.ok:
+                self._logs.write(
+                    name, environment.stream, request_id, f"ERROR {outcome.payload.decode(errors='replace')}"
+                )
+        if environment is not None:
+            self._release(environment)
+        return outcome
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        with self._lock:
+            environments, self._all = list(self._all), set()
+            self._idle.clear()
+        for environment in environments:
+            environment.close()
+
+    def _acquire(self, function: Function) -> ExecutionEnvironment:
+        with self._lock:
+            stale = self._pop_stale(function)
+            idle = self._idle[function.name]
+            warm = idle.pop() if idle else None
+        for environment in stale:
+            environment.close()
+        if warm is not None:
+            return warm
+        variables = {key: value for key, value in function.environment.items() if key != PROXY_VARIABLE}
+        fresh = ExecutionEnvironment(
+            self._engine,
+            function,
+            self._environment | variables,
+            lambda stream, request_id, line: self._logs.write(function.name, stream, request_id, line),
+        )
+        with self._lock:
+            self._all.add(fresh)
+        return fresh
+
+    def _pop_stale(self, function: Function) -> list[ExecutionEnvironment]:
+        """Take out what must not serve `function` any more: another configuration, dead, or idle for too long."""
+        horizon = time.monotonic() - IDLE_SECONDS
+        idle = self._idle[function.name]
+        good = [item for item in idle if item.alive() and item.function == function and item.idle_since > horizon]
+        stale = [item for item in idle if item not in good]
+        self._idle[function.name] = good
+        self._all.difference_update(stale)
+        return stale
+
+    def _release(self, environment: ExecutionEnvironment) -> None:
+        with self._lock:
+            if environment in self._all and environment.alive():
+                self._idle[environment.function.name].append(environment)
+                return
+            self._all.discard(environment)
+        environment.close()
+
+
+def _handler_class(invoke: Callable[[str, str, bytes], Outcome]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
+            outcome = invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
+            # The emulator takes any answer but 2xx for a failed invocation.
+            self.send_response(200 if outcome.ok else 500)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(outcome.payload)))
+            self.end_headers()
+            self.wfile.write(outcome.payload)
+
+        def do_GET(self) -> None:
+            body = json.dumps({"status": "ok"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """The functions' own output tells more."""
+
+    return Handler

@@ -1,0 +1,85 @@
+"""What functions print: into a file for `local logs`, and into the emulator's log groups like on Lambda."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refinerctl.clients.aws.logs import LogGroups
+
+BATCH_LINES = 500
+log = logging.getLogger(__name__)
+
+_Line = tuple[str, str, datetime, str]  # group, stream, time, message
+
+
+class FunctionLogs:
+    """Takes lines from any thread. Sending is batched and in the background: a function never waits for it."""
+
+    def __init__(self, path: Path, groups: LogGroups) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._file_lock = threading.Lock()
+        self._groups = groups
+        self._queue: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
+        self._streams: set[tuple[str, str]] = set()
+        self._sender = threading.Thread(target=self._send_all, name="function-logs", daemon=True)
+        self._sender.start()
+
+    def write(self, function: str, stream: str, request_id: str, message: str) -> None:
+        now = datetime.now(UTC)
+        record = {
+            "timestamp": now.isoformat(timespec="milliseconds"),
+            "function": function,
+            "request_id": request_id,
+            "message": message,
+        }
+        with self._file_lock:
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
+        if message:  # CloudWatch refuses empty messages
+            self._queue.put((f"/aws/lambda/{function}", stream, now, message))
+
+    def close(self) -> None:
+        """Send what is left, as far as the emulator still takes it."""
+        self._queue.put(None)
+        self._sender.join(timeout=2)
+        self._file.close()
+
+    def _send_all(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, ended = self._drain(first)
+            try:
+                self._send(batch)
+            except Exception as error:
+                log.warning("%d lines of function output did not reach the log groups: %s", len(batch), error)
+            if ended:
+                return
+
+    def _drain(self, first: _Line) -> tuple[list[_Line], bool]:
+        batch = [first]
+        while len(batch) < BATCH_LINES:
+            try:
+                line = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if line is None:
+                return batch, True
+            batch.append(line)
+        return batch, False
+
+    def _send(self, batch: list[_Line]) -> None:
+        by_stream: dict[tuple[str, str], list[tuple[datetime, str]]] = defaultdict(list)
+        for group, stream, at, message in batch:
+            by_stream[group, stream].append((at, message))
+        for (group, stream), lines in by_stream.items():
+            if (group, stream) not in self._streams:
+                self._groups.create_stream(group, stream)
+                self._streams.add((group, stream))
+            self._groups.put(group, stream, lines)

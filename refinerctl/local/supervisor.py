@@ -1,0 +1,152 @@
+"""The process that keeps an embedded environment: starts emulator and function host, ends both, leaves nothing.
+
+`python -m refinerctl.local.supervisor DIRECTORY --project DIR --env NAME --engine ENGINE [--port N] [--lifeline FD]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from refinerctl.clients.aws.lambda_ import Functions
+from refinerctl.clients.aws.logs import LogGroups
+from refinerctl.clients.aws.session import EMBEDDED_CREDENTIALS, AwsSession
+from refinerctl.config import GlobalFlags, Settings, load_settings
+from refinerctl.errors import RefinerctlError
+from refinerctl.local.emulator import Emulator, start_emulator
+from refinerctl.local.execution import Engine
+from refinerctl.local.function_host import FunctionHost
+from refinerctl.local.function_logs import FunctionLogs
+from refinerctl.local.instance import MARKER, Instance
+
+log = logging.getLogger("refinerctl.local.supervisor")
+
+ALREADY_RUNNING = 75
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    instance = Instance(Path(options.directory))
+    os.environ[MARKER] = str(instance.directory)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    if options.lifeline is not None:
+        threading.Thread(target=_watch_lifeline, args=(options.lifeline, stop), daemon=True).start()
+    with instance.supervised() as ours:
+        if not ours:
+            return ALREADY_RUNNING
+        return _supervise(instance, options, stop)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="refinerctl.local.supervisor")
+    parser.add_argument("directory")
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--engine", choices=("process", "docker"), required=True)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--lifeline", type=int)
+    return parser
+
+
+def _watch_lifeline(descriptor: int, stop: threading.Event) -> None:
+    """The other end is held by the command that started us: it closes however that command ends."""
+    while os.read(descriptor, 1):
+        pass
+    log.info("the command that started this environment has ended")
+    stop.set()
+
+
+def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.Event) -> int:
+    instance.clear()
+    instance.kill_orphans()
+    instance.prepare()
+    started = {
+        "supervisor_pid": os.getpid(),
+        "engine": options.engine,
+        "started_at": datetime.now(UTC).isoformat(),
+    }
+    instance.write_state(phase="starting", **started)
+    detail = None
+    try:
+        with ExitStack() as stack:
+            settings = load_settings(GlobalFlags(env=options.env), {}, Path(options.project))
+            emulator = start_emulator(instance, options.port, settings.region)
+            stack.callback(emulator.stop)
+            host = _start_host(instance, settings, emulator, options.engine, stack)
+            instance.write_state(
+                phase="running",
+                endpoint_url=emulator.endpoint_url,
+                emulator_pid=emulator.process.pid,
+                functions_url=host.url,
+                **started,
+            )
+            log.info("running: %s", emulator.endpoint_url)
+            detail = _wait(emulator, stop)
+    except RefinerctlError as error:
+        detail = f"{error.message}. {error.hint or ''}".strip()
+    except Exception as error:
+        log.exception("unexpected")
+        detail = f"{type(error).__name__}: {error}"
+    instance.kill_orphans()
+    instance.clear()
+    if detail is not None:
+        log.error("%s", detail)
+        instance.write_state(phase="failed", detail=detail, **started)
+        return 1
+    log.info("stopped")
+    return 0
+
+
+def _start_host(
+    instance: Instance, settings: Settings, emulator: Emulator, engine_name: str, stack: ExitStack
+) -> FunctionHost:
+    session = AwsSession(settings.region, profile=None, endpoint_url=emulator.endpoint_url, embedded=True)
+    environment = {
+        **EMBEDDED_CREDENTIALS,
+        MARKER: str(instance.directory),
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_ENDPOINT_URL": emulator.endpoint_url,
+        "TMPDIR": str(instance.temporary),
+        "LANG": "C.UTF-8",
+    }
+    logs = FunctionLogs(instance.log("functions"), LogGroups(session))
+    stack.callback(logs.close)
+    engine = _engine(engine_name, instance, settings, stack)
+    host = FunctionHost(Functions(session), engine, logs, environment)
+    stack.callback(host.close)
+    return host
+
+
+def _engine(name: str, instance: Instance, settings: Settings, stack: ExitStack) -> Engine:
+    if name == "docker":
+        from refinerctl.local.container_engine import ContainerEngine
+
+        containers = ContainerEngine(settings.images, label=(MARKER, str(instance.directory)))
+        stack.callback(containers.remove_all)
+        return containers
+    from refinerctl.local.process_engine import ProcessEngine
+
+    return ProcessEngine(settings.images)
+
+
+def _wait(emulator: Emulator, stop: threading.Event) -> str | None:
+    """Until somebody stops us (None), or the emulator is gone (why)."""
+    while not stop.wait(0.2):
+        if emulator.process.poll() is not None:
+            return f"the AWS emulator ended by itself with exit code {emulator.process.returncode}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

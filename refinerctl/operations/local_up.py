@@ -1,0 +1,87 @@
+"""Bring the embedded environment up: supervisor, state bucket, stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from refinerctl.clients.aws.s3 import S3Bucket
+from refinerctl.clients.aws.session import AwsSession
+from refinerctl.errors import RefusedError
+from refinerctl.local.instance import Instance
+from refinerctl.local.launcher import Launch, launch
+from refinerctl.local.stacks import STACKS, STATE_BUCKET, stack_terraform
+from refinerctl.models import LocalStatus, Progress
+
+if TYPE_CHECKING:
+    from refinerctl.clients.terraform import ApplyProgress, Terraform
+    from refinerctl.config import Settings
+
+
+@dataclass(frozen=True)
+class UpRequest:
+    """`build_arguments` go to the image builds of engine `docker`."""
+
+    launch: Launch = field(default_factory=Launch)
+    build_arguments: Mapping[str, str] = field(default_factory=dict)
+
+
+def up(instance: Instance, settings: Settings, request: UpRequest, progress: Progress) -> LocalStatus:
+    """Start what does not run and apply the stacks; an environment that is up is brought up to date.
+
+    Raises RefusedError if it is up with another engine or port, RefinerctlError with what failed otherwise.
+    """
+    status = instance.status()
+    if status.state == "down":
+        if request.launch.engine == "docker":
+            _build_images(settings, request, progress)
+        progress.step(f"starting the embedded environment (engine {request.launch.engine})")
+        status = launch(instance, settings, request.launch)
+        progress.step(f"AWS emulator at {status.endpoint_url}")
+    else:
+        _refuse_other(status, request.launch)
+        progress.step(f"the embedded environment runs at {status.endpoint_url}; bringing it up to date")
+    _apply_stacks(instance, settings, status, progress)
+    return instance.status()
+
+
+def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
+    running_port = int((status.endpoint_url or ":0").rpartition(":")[2])
+    for what, is_there, asked in (
+        ("engine", status.engine, wanted.engine),
+        ("port", running_port, wanted.port or running_port),
+    ):
+        if is_there != asked:
+            raise RefusedError(
+                f"the embedded environment is up with {what} {is_there}, not {asked}",
+                hint="refinerctl local down ends it.",
+            )
+
+
+def _build_images(settings: Settings, request: UpRequest, progress: Progress) -> None:
+    from refinerctl.clients.docker_engine import DockerEngine
+    from refinerctl.local.container_engine import build_images
+
+    progress.step("building the images")
+    build_images(DockerEngine(), settings.images, request.build_arguments, progress.update)
+
+
+def _apply_stacks(instance: Instance, settings: Settings, status: LocalStatus, progress: Progress) -> None:
+    session = AwsSession(settings.region, profile=None, endpoint_url=status.endpoint_url, embedded=True)
+    S3Bucket(session, STATE_BUCKET).create()
+    for stack in STACKS:
+        terraform = stack_terraform(instance, settings, status, stack)
+        progress.step(f"terraform apply: stack {stack}")
+        _apply(terraform, settings, stack, progress)
+    instance.write_applied(STACKS)
+
+
+def _apply(terraform: Terraform, settings: Settings, stack: str, progress: Progress) -> None:
+    def report(at: ApplyProgress) -> None:
+        if at.total:
+            progress.update(f"stack {stack}: {at.done} of {at.total} resources  {at.address}")
+
+    folder = settings.project / "terraform" / "environments" / settings.env
+    terraform.init(f"-backend-config={folder / 'backend.hcl'}", f"-backend-config=bucket={STATE_BUCKET}")
+    terraform.apply([path for path in [folder / f"{stack}.tfvars"] if path.is_file()], report)
