@@ -1,0 +1,44 @@
+/**
+ * @typedef {object} Config
+ * @property {string} [inputPrefix] key prefix of the ruleset; when absent it is each key's first path segment
+ * @property {string} outputPrefix key prefix of the outputs
+ * @property {string} completePrefix key prefix of the completions
+ */
+
+/**
+ * Reads the function's environment. Prefixes are accepted with or without a leading slash and come out as S3 key
+ * prefixes: without a leading slash, with a trailing one.
+ *
+ * @param {Record<string, string | undefined>} env
+ * @returns {Config}
+ * @throws {Error} naming the variable that is missing or wrong
+ */
+export function readConfig(env) {
+  const config = {
+    inputPrefix: env.REFINER_INPUT_PREFIX ? readPrefix(env, "REFINER_INPUT_PREFIX") : undefined,
+    outputPrefix: readPrefix(env, "REFINER_OUTPUT_PREFIX"),
+    completePrefix: readPrefix(env, "REFINER_COMPLETE_PREFIX"),
+  };
+  refuseLoops(config);
+  return config;
+}
+
+function readPrefix(env, name) {
+  const value = env[name];
+  if (!value) {
+    throw new Error(`${name} is not set; it must be a key prefix such as /RefinerOutput/`);
+  }
+  if (!/^\/?[^/](.*[^/])?\/$/s.test(value)) {
+    throw new Error(`${name} is "${value}"; it must be a key prefix that ends in one slash, such as /RefinerOutput/`);
+  }
+  return value.replace(/^\//, "");
+}
+
+// An object written below the input prefix is an input of its own, whose output would be an input, and so on.
+function refuseLoops({ inputPrefix, outputPrefix, completePrefix }) {
+  for (const prefix of [outputPrefix, completePrefix]) {
+    if (inputPrefix !== undefined && prefix.startsWith(inputPrefix)) {
+      throw new Error(`The prefix "${prefix}" is below REFINER_INPUT_PREFIX "${inputPrefix}": outputs would become inputs`);
+    }
+  }
+}
