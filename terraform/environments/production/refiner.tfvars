@@ -1,0 +1,57 @@
+# An example: replace the values by your own. release_tag is not set here: every deployment hands its own over, with
+# `refinerctl deploy --tag v1.2.3` or `terraform apply -var release_tag=v1.2.3`.
+
+region = "us-east-1"
+
+# Bucket names are unique in all of AWS: "data-repository" is taken.
+bucket_name = "example-data-repository"
+
+# To attach the pipeline to a bucket that exists, and that sends its events to EventBridge already:
+# create_bucket = false
+# To switch EventBridge on as well. This removes the bucket's other notifications:
+# manage_bucket_notifications = true
+
+rulesets = {
+  RefinerInput = {
+    prefix = "RefinerInput/"
+
+    # In this account's registry, with release_tag. To pin one image, by digest:
+    # image_uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/dibbs-ecr-refiner/lambda@sha256:…"
+    image_uri = "dibbs-ecr-refiner/lambda"
+
+    memory_mb = 2048
+    timeout_s = 300
+
+    # Six times timeout_s, as without this line; shorter retries sooner, and must not be below timeout_s.
+    visibility_timeout_s = 1800
+
+    # Leaves concurrency of the account to other functions.
+    max_concurrency = 50
+
+    environment = {
+      LOG_LEVEL = "INFO"
+    }
+
+    # Only if the function must reach something inside of a VPC. The subnets need endpoints for S3, SQS and CloudWatch
+    # Logs, or a NAT gateway.
+    # vpc = {
+    #   subnet_ids         = ["subnet-0123456789abcdef0", "subnet-0fedcba9876543210"]
+    #   security_group_ids = ["sg-0123456789abcdef0"]
+    # }
+  }
+
+  # No image_uri: a completion ruleset, whose queue belongs to whoever comes downstream.
+  RefinerComplete = {
+    prefix = "RefinerComplete/"
+  }
+}
+
+log_retention_days = 365
+
+# Time enough to notice and repair a long outage of the function before messages are lost.
+message_retention_s = 1209600 # 14 days
+
+tags = {
+  Service     = "dibbs-ecr-refiner"
+  Environment = "production"
+}

@@ -1,0 +1,146 @@
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+
+# A lookup only: an existing bucket that is missing, or in another region, is reported at plan time.
+data "aws_s3_bucket" "existing" {
+  count = var.create ? 0 : 1
+
+  bucket = var.bucket
+
+  lifecycle {
+    postcondition {
+      condition     = self.region == data.aws_region.current.name
+      error_message = "Bucket ${var.bucket} is in ${self.region}, not in ${data.aws_region.current.name}. S3 sends its events to EventBridge in the bucket's own region, so the rules must be made there."
+    }
+  }
+}
+
+locals {
+  manage_notifications = coalesce(var.manage_notifications, var.create)
+  bucket_arn           = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
+
+  deny_insecure_transport = {
+    Sid       = "DenyInsecureTransport"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = "s3:*"
+    Resource  = [local.bucket_arn, "${local.bucket_arn}/*"]
+    Condition = { Bool = { "aws:SecureTransport" = "false" } }
+  }
+
+  # One statement for each role, so that no role reaches the inputs of another.
+  allow_objects = [
+    for name in sort(keys(var.access)) : {
+      Effect    = "Allow"
+      Principal = { AWS = var.access[name].role_arn }
+      Action    = ["s3:GetObject", "s3:PutObject"]
+      Resource  = [for prefix in var.access[name].prefixes : "${local.bucket_arn}/${prefix}*"]
+    }
+  ]
+
+  allow_list_bucket = [
+    for name in sort(keys(var.access)) : {
+      Effect    = "Allow"
+      Principal = { AWS = var.access[name].role_arn }
+      Action    = ["s3:ListBucket"]
+      Resource  = [local.bucket_arn]
+    }
+  ]
+
+  bucket_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = concat([local.deny_insecure_transport], local.allow_objects, local.allow_list_bucket)
+  })
+}
+
+resource "aws_s3_bucket" "this" {
+  count = var.create ? 1 : 0
+
+  bucket        = var.bucket
+  force_destroy = var.force_destroy
+  tags          = var.tags
+}
+
+resource "aws_s3_bucket_public_access_block" "this" {
+  count = var.create ? 1 : 0
+
+  bucket                  = aws_s3_bucket.this[0].bucket
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "this" {
+  count = var.create ? 1 : 0
+
+  bucket = aws_s3_bucket.this[0].bucket
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
+  count = var.create ? 1 : 0
+
+  bucket = aws_s3_bucket.this[0].bucket
+
+  rule {
+    apply_server_side_encryption_by_default {
+      sse_algorithm = "AES256"
+    }
+  }
+}
+
+resource "aws_s3_bucket_versioning" "this" {
+  count = var.create ? 1 : 0
+
+  bucket = aws_s3_bucket.this[0].bucket
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "this" {
+  count = var.create ? 1 : 0
+
+  bucket = aws_s3_bucket.this[0].bucket
+
+  rule {
+    id     = "abort-incomplete-multipart-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  count = var.create ? 1 : 0
+
+  bucket = aws_s3_bucket.this[0].bucket
+  policy = local.bucket_policy
+
+  # S3 refuses two simultaneous changes of a bucket's access settings.
+  depends_on = [aws_s3_bucket_public_access_block.this]
+
+  lifecycle {
+    precondition {
+      condition     = length(local.bucket_policy) <= 20480
+      error_message = "The bucket policy would have ${length(local.bucket_policy)} characters and S3 allows 20,480: ${length(var.access)} roles are too many for one bucket."
+    }
+  }
+}
+
+# The whole notification document of the bucket: whatever else is in it is removed.
+resource "aws_s3_bucket_notification" "this" {
+  count = local.manage_notifications ? 1 : 0
+
+  bucket      = var.create ? aws_s3_bucket.this[0].bucket : data.aws_s3_bucket.existing[0].bucket
+  eventbridge = true
+}

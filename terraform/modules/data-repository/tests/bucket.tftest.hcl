@@ -1,0 +1,261 @@
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = {
+      partition  = "aws"
+      dns_suffix = "amazonaws.com"
+    }
+  }
+
+  mock_data "aws_region" {
+    defaults = { name = "eu-west-1" }
+  }
+}
+
+variables {
+  bucket = "data-repository"
+  access = {
+    RefinerInput = {
+      role_arn = "arn:aws:iam::123456789012:role/dibbs-ecr-RefinerInput"
+      prefixes = ["RefinerInput/", "RefinerOutput/", "RefinerComplete/"]
+    }
+    Other = {
+      role_arn = "arn:aws:iam::123456789012:role/dibbs-ecr-Other"
+      prefixes = ["Other/", "RefinerOutput/", "RefinerComplete/"]
+    }
+  }
+}
+
+run "created_bucket" {
+  command = plan
+
+  assert {
+    condition     = aws_s3_bucket.this[0].bucket == "data-repository" && aws_s3_bucket.this[0].force_destroy == false
+    error_message = "The bucket has another name, or would be deleted with what is in it."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_notification.this[0].bucket == "data-repository" && aws_s3_bucket_notification.this[0].eventbridge
+    error_message = "EventBridge notifications are not on."
+  }
+
+  assert {
+    condition = alltrue([
+      aws_s3_bucket_public_access_block.this[0].block_public_acls,
+      aws_s3_bucket_public_access_block.this[0].block_public_policy,
+      aws_s3_bucket_public_access_block.this[0].ignore_public_acls,
+      aws_s3_bucket_public_access_block.this[0].restrict_public_buckets,
+    ])
+    error_message = "Public access is not blocked in all four ways."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_ownership_controls.this[0].rule[0].object_ownership == "BucketOwnerEnforced"
+    error_message = "ACLs are still in force."
+  }
+
+  assert {
+    condition = [
+      for rule in aws_s3_bucket_server_side_encryption_configuration.this[0].rule :
+      rule.apply_server_side_encryption_by_default[0].sse_algorithm
+    ] == ["AES256"]
+    error_message = "Objects are not encrypted."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_versioning.this[0].versioning_configuration[0].status == "Enabled"
+    error_message = "Objects have no versions."
+  }
+
+  assert {
+    condition = (
+      aws_s3_bucket_lifecycle_configuration.this[0].rule[0].status == "Enabled" &&
+      aws_s3_bucket_lifecycle_configuration.this[0].rule[0].abort_incomplete_multipart_upload[0].days_after_initiation == 1 &&
+      length(aws_s3_bucket_lifecycle_configuration.this[0].rule) == 1 &&
+      length(aws_s3_bucket_lifecycle_configuration.this[0].rule[0].expiration) == 0 &&
+      length(aws_s3_bucket_lifecycle_configuration.this[0].rule[0].noncurrent_version_expiration) == 0
+    )
+    error_message = "Incomplete uploads must be aborted after a day, and nothing else may expire."
+  }
+
+  assert {
+    condition     = output.bucket == "data-repository" && output.arn == "arn:aws:s3:::data-repository" && output.created
+    error_message = "The outputs are not those of the bucket."
+  }
+}
+
+run "bucket_policy" {
+  command = plan
+
+  assert {
+    condition = jsondecode(aws_s3_bucket_policy.this[0].policy) == {
+      Version = "2012-10-17"
+      Statement = [
+        {
+          Sid       = "DenyInsecureTransport"
+          Effect    = "Deny"
+          Principal = "*"
+          Action    = "s3:*"
+          Resource  = ["arn:aws:s3:::data-repository", "arn:aws:s3:::data-repository/*"]
+          Condition = { Bool = { "aws:SecureTransport" = "false" } }
+        },
+        {
+          Effect    = "Allow"
+          Principal = { AWS = "arn:aws:iam::123456789012:role/dibbs-ecr-Other" }
+          Action    = ["s3:GetObject", "s3:PutObject"]
+          Resource = [
+            "arn:aws:s3:::data-repository/Other/*",
+            "arn:aws:s3:::data-repository/RefinerOutput/*",
+            "arn:aws:s3:::data-repository/RefinerComplete/*",
+          ]
+        },
+        {
+          Effect    = "Allow"
+          Principal = { AWS = "arn:aws:iam::123456789012:role/dibbs-ecr-RefinerInput" }
+          Action    = ["s3:GetObject", "s3:PutObject"]
+          Resource = [
+            "arn:aws:s3:::data-repository/RefinerInput/*",
+            "arn:aws:s3:::data-repository/RefinerOutput/*",
+            "arn:aws:s3:::data-repository/RefinerComplete/*",
+          ]
+        },
+        {
+          Effect    = "Allow"
+          Principal = { AWS = "arn:aws:iam::123456789012:role/dibbs-ecr-Other" }
+          Action    = ["s3:ListBucket"]
+          Resource  = ["arn:aws:s3:::data-repository"]
+        },
+        {
+          Effect    = "Allow"
+          Principal = { AWS = "arn:aws:iam::123456789012:role/dibbs-ecr-RefinerInput" }
+          Action    = ["s3:ListBucket"]
+          Resource  = ["arn:aws:s3:::data-repository"]
+        },
+      ]
+    }
+    error_message = "The bucket policy differs: ${aws_s3_bucket_policy.this[0].policy}"
+  }
+}
+
+run "policy_without_roles" {
+  command = plan
+
+  variables {
+    access = {}
+  }
+
+  assert {
+    condition = jsondecode(aws_s3_bucket_policy.this[0].policy).Statement == [{
+      Sid       = "DenyInsecureTransport"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = ["arn:aws:s3:::data-repository", "arn:aws:s3:::data-repository/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+    error_message = "Without roles only the denial must be left: ${aws_s3_bucket_policy.this[0].policy}"
+  }
+}
+
+run "existing_bucket_is_left_alone" {
+  command = plan
+
+  variables {
+    create        = false
+    force_destroy = true
+  }
+
+  override_data {
+    target = data.aws_s3_bucket.existing[0]
+    values = { region = "eu-west-1" }
+  }
+
+  assert {
+    condition = sum([
+      length(aws_s3_bucket.this),
+      length(aws_s3_bucket_lifecycle_configuration.this),
+      length(aws_s3_bucket_notification.this),
+      length(aws_s3_bucket_ownership_controls.this),
+      length(aws_s3_bucket_policy.this),
+      length(aws_s3_bucket_public_access_block.this),
+      length(aws_s3_bucket_server_side_encryption_configuration.this),
+      length(aws_s3_bucket_versioning.this),
+    ]) == 0
+    error_message = "An existing bucket would be changed."
+  }
+
+  assert {
+    condition     = output.bucket == "data-repository" && output.arn == "arn:aws:s3:::data-repository" && !output.created
+    error_message = "The outputs are not those of the existing bucket."
+  }
+}
+
+run "notifications_of_an_existing_bucket" {
+  command = plan
+
+  variables {
+    create               = false
+    manage_notifications = true
+  }
+
+  override_data {
+    target = data.aws_s3_bucket.existing[0]
+    values = { region = "eu-west-1" }
+  }
+
+  assert {
+    condition     = aws_s3_bucket_notification.this[0].bucket == "data-repository" && aws_s3_bucket_notification.this[0].eventbridge
+    error_message = "EventBridge notifications are not switched on, though this is asked for."
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket.this) + length(aws_s3_bucket_policy.this) == 0
+    error_message = "More than the notifications would be changed."
+  }
+}
+
+run "notifications_managed_elsewhere" {
+  command = plan
+
+  variables {
+    manage_notifications = false
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket.this) == 1 && length(aws_s3_bucket_notification.this) == 0
+    error_message = "The notifications of the created bucket are managed, though this is switched off."
+  }
+}
+
+run "existing_bucket_in_another_region" {
+  command = plan
+
+  variables {
+    create = false
+  }
+
+  override_data {
+    target = data.aws_s3_bucket.existing[0]
+    values = { region = "us-east-1" }
+  }
+
+  expect_failures = [data.aws_s3_bucket.existing[0]]
+}
+
+run "bucket_policy_too_long" {
+  command = plan
+
+  variables {
+    access = {
+      for i in range(60) : "r${i}" => {
+        role_arn = "arn:aws:iam::123456789012:role/a-role-with-a-long-name-number-${i}"
+        prefixes = ["RefinerInput${i}/", "RefinerOutput/", "RefinerComplete/"]
+      }
+    }
+  }
+
+  expect_failures = [aws_s3_bucket_policy.this]
+}

@@ -1,0 +1,87 @@
+variable "bucket" {
+  description = "Name of the bucket."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "The bucket's name must have 3 to 63 lower-case letters, digits, dots and hyphens, and start and end with a letter or digit."
+  }
+
+  validation {
+    condition     = !strcontains(var.bucket, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket))
+    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
+  }
+
+  validation {
+    condition = (
+      !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket)) &&
+      !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
+    )
+    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
+  }
+}
+
+variable "create" {
+  description = "Whether to create the bucket. False takes an existing one by its name and leaves its settings alone: policy, encryption, versioning, ownership, public access, lifecycle and, unless `manage_notifications` is true, notifications."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "manage_notifications" {
+  description = "Whether to switch on the bucket's EventBridge notifications. Null means the same as `create`. S3 keeps all notifications of a bucket in one document, which this replaces: true with an existing bucket removes its SNS, SQS and Lambda notifications."
+  type        = bool
+  default     = null
+}
+
+variable "force_destroy" {
+  description = "Whether to delete the created bucket with all object versions in it. An existing bucket is never deleted."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "access" {
+  description = "Roles that the created bucket's policy lets read and write objects below their prefixes, and list the bucket. Keys are free, prefixes have no leading slash and end in one."
+  type = map(object({
+    role_arn = string
+    prefixes = list(string)
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for entry in values(var.access) : length(entry.prefixes) > 0])
+    error_message = "Every role in access needs at least one prefix; a statement without resources is not a valid policy."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for entry in values(var.access) : [for prefix in entry.prefixes : can(regex("^(?:[^/*?$\\p{Cc}]+/)+$", prefix))]
+    ]))
+    error_message = "Every prefix in access must have no leading slash, end in one slash, hold no empty part (\"//\") and none of * ? $ or control characters."
+  }
+}
+
+variable "tags" {
+  description = "Tags of the created bucket, in addition to the provider's default tags."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(var.tags) <= 50
+    error_message = "There are more than 50 tags; AWS allows at most 50 on a resource."
+  }
+
+  validation {
+    condition = alltrue([
+      for key, value in var.tags :
+      can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{1,128}$", key)) &&
+      can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
+      !startswith(lower(key), "aws:")
+    ])
+    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+  }
+}

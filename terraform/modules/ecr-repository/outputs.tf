@@ -1,0 +1,14 @@
+output "name" {
+  description = "Name of the repository."
+  value       = aws_ecr_repository.this.name
+}
+
+output "arn" {
+  description = "ARN of the repository."
+  value       = aws_ecr_repository.this.arn
+}
+
+output "url" {
+  description = "URL of the repository, `<registry>/<name>`, to which a `:tag` or `@digest` is appended."
+  value       = aws_ecr_repository.this.repository_url
+}

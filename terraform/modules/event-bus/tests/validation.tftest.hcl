@@ -1,0 +1,113 @@
+# The inputs alone: tests/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
+
+variables {
+  name         = "data-repository-bus"
+  bucket       = "data-repository"
+  forward_name = "dibbs-ecr-forward"
+}
+
+# Each of these runs breaks one rule of every variable that it sets: all of them must be refused.
+
+run "empty" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    name         = ""
+    bucket       = ""
+    forward_name = ""
+  }
+
+  expect_failures = [
+    var.name,
+    var.bucket,
+    var.forward_name,
+  ]
+}
+
+run "too_long_or_many" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    name         = join("", [for i in range(257) : "a"])
+    bucket       = join("", [for i in range(64) : "a"])
+    forward_name = join("", [for i in range(65) : "a"])
+    tags         = { for i in range(51) : "t${i}" => "x" }
+  }
+
+  expect_failures = [
+    var.name,
+    var.bucket,
+    var.forward_name,
+    var.tags,
+  ]
+}
+
+run "wrong_characters" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    name         = "a/b"
+    bucket       = "Data_Repository"
+    forward_name = "a.b"
+    tags         = { "x" = "a,b" }
+  }
+
+  expect_failures = [
+    var.name,
+    var.bucket,
+    var.forward_name,
+    var.tags,
+  ]
+}
+
+run "default_bus_and_aws_tag" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    name   = "default"
+    bucket = "192.168.5.4"
+    tags   = { "aws:x" = "1" }
+  }
+
+  expect_failures = [
+    var.name,
+    var.bucket,
+    var.tags,
+  ]
+}
+
+run "partner_bus" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    name   = "aws.partner"
+    bucket = "xn--data"
+    tags   = { x = join("", [for i in range(257) : "a"]) }
+  }
+
+  expect_failures = [
+    var.name,
+    var.bucket,
+    var.tags,
+  ]
+}

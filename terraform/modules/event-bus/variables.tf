@@ -1,0 +1,72 @@
+variable "name" {
+  description = "Name of the event bus."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,256}$", var.name))
+    error_message = "The event bus's name must have 1 to 256 letters, digits, dots, hyphens and underscores."
+  }
+
+  validation {
+    condition     = var.name != "default" && !startswith(var.name, "aws.")
+    error_message = "The event bus's name must not be \"default\", nor start with \"aws.\": these are AWS's own buses."
+  }
+}
+
+variable "bucket" {
+  description = "Name of the bucket whose `Object Created` events are forwarded to the bus."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "The bucket's name must have 3 to 63 lower-case letters, digits, dots and hyphens, and start and end with a letter or digit."
+  }
+
+  validation {
+    condition     = !strcontains(var.bucket, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket))
+    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
+  }
+
+  validation {
+    condition = (
+      !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket)) &&
+      !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
+    )
+    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
+  }
+}
+
+variable "forward_name" {
+  description = "Name of the forwarding rule on the default bus and of its role; its dead-letter queue is named `<forward_name>-delivery-dlq`."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{1,64}$", var.forward_name))
+    error_message = "forward_name must have 1 to 64 letters, digits, hyphens and underscores, the most that a rule, a role and a queue all accept."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every resource, in addition to the provider's default tags."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(var.tags) <= 50
+    error_message = "There are more than 50 tags; AWS allows at most 50 on a resource."
+  }
+
+  validation {
+    condition = alltrue([
+      for key, value in var.tags :
+      can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{1,128}$", key)) &&
+      can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
+      !startswith(lower(key), "aws:")
+    ])
+    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+  }
+}

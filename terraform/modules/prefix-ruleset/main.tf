@@ -1,0 +1,291 @@
+data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+data "aws_region" "current" {}
+
+locals {
+  account_id = data.aws_caller_identity.current.account_id
+  partition  = data.aws_partition.current.partition
+  region     = data.aws_region.current.name
+
+  # S3 keys have no leading slash.
+  prefix          = trimprefix(var.prefix, "/")
+  output_prefix   = trimprefix(var.output_prefix, "/")
+  complete_prefix = trimprefix(var.complete_prefix, "/")
+
+  # ARNs are built from names wherever the attribute would make a cycle, or make one SQS queue wait for another: the
+  # provider spends about 25 seconds on each level of queues.
+  bucket_arn       = "arn:${local.partition}:s3:::${var.bucket}"
+  rule_arn         = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/${var.bus_name}/${var.name}"
+  sqs_arn_prefix   = "arn:${local.partition}:sqs:${local.region}:${local.account_id}"
+  queue_arn        = "${local.sqs_arn_prefix}:${var.name}"
+  delivery_dlq_arn = "${local.sqs_arn_prefix}:${local.delivery_dlq_name}"
+
+  dlq_name          = "${var.name}-dlq"
+  delivery_dlq_name = "${var.name}-delivery-dlq"
+
+  visibility_timeout_s = coalesce(var.visibility_timeout_s, min(6 * var.timeout_s, 43200))
+
+  event_pattern = {
+    source        = ["aws.s3"]
+    "detail-type" = ["Object Created"]
+    detail = {
+      bucket = { name = [var.bucket] }
+      object = { key = [{ prefix = local.prefix }] }
+    }
+  }
+
+  # Nobody but the rule may send. The dead-letter queue of SQS needs no policy: SQS moves its messages itself.
+  queue_policy = {
+    for queue_arn in [local.queue_arn, local.delivery_dlq_arn] : queue_arn => {
+      Version = "2012-10-17"
+      Statement = [{
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = queue_arn
+        Condition = { ArnEquals = { "aws:SourceArn" = local.rule_arn } }
+      }]
+    }
+  }
+
+  has_function = var.image_uri != null
+
+  # As in Docker's references, a first component with a dot or a colon, or "localhost", is a registry.
+  image = local.has_function ? regex(
+    "^(?:(?P<registry>[^/]*[.:][^/]*|localhost)/)?(?P<repository>[^:@]+)(?::(?P<tag>[^@]+)|@(?P<digest>.+))?$",
+    var.image_uri
+  ) : null
+
+  registry = "${local.account_id}.dkr.ecr.${local.region}.${data.aws_partition.current.dns_suffix}"
+
+  # Empty when nothing names a version, which a precondition of the function refuses.
+  image_version = local.has_function ? try("@${local.image.digest}", ":${local.image.tag}", ":${var.release_tag}", "") : null
+
+  image_uri = local.has_function ? join("", [
+    coalesce(local.image.registry, local.registry), "/", local.image.repository, local.image_version,
+  ]) : null
+
+  environment = merge(var.environment, {
+    REFINER_INPUT_PREFIX    = "/${local.prefix}"
+    REFINER_OUTPUT_PREFIX   = "/${local.output_prefix}"
+    REFINER_COMPLETE_PREFIX = "/${local.complete_prefix}"
+  })
+
+  assume_role_policy = {
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  }
+
+  function_policy = {
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Effect = "Allow"
+        Action = ["s3:GetObject", "s3:PutObject"]
+        Resource = [
+          for prefix in [local.prefix, local.output_prefix, local.complete_prefix] : "${local.bucket_arn}/${prefix}*"
+        ]
+      },
+      {
+        # No condition on s3:prefix: with one, S3 answers 403 instead of 404 for an object that does not exist.
+        Effect   = "Allow"
+        Action   = ["s3:ListBucket"]
+        Resource = [local.bucket_arn]
+      },
+      {
+        Effect   = "Allow"
+        Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+        Resource = [local.queue_arn]
+      },
+    ]
+  }
+
+  managed_policies = local.has_function ? toset([
+    "AWSLambdaBasicExecutionRole",
+    "AWSLambdaVPCAccessExecutionRole",
+  ]) : toset([])
+}
+
+################################################################################
+# Rule → queue, with a dead-letter queue for either side
+################################################################################
+
+resource "aws_cloudwatch_event_rule" "this" {
+  name           = var.name
+  description    = "Objects created in bucket ${var.bucket} below the prefix of ${var.name}"
+  event_bus_name = var.bus_name
+  event_pattern  = jsonencode(local.event_pattern)
+  tags           = var.tags
+}
+
+resource "aws_cloudwatch_event_target" "queue" {
+  rule           = aws_cloudwatch_event_rule.this.name
+  event_bus_name = aws_cloudwatch_event_rule.this.event_bus_name
+  target_id      = "queue"
+  arn            = aws_sqs_queue.this.arn
+
+  dead_letter_config {
+    arn = aws_sqs_queue.delivery_dlq.arn
+  }
+}
+
+resource "aws_sqs_queue" "this" {
+  name                       = var.name
+  visibility_timeout_seconds = local.visibility_timeout_s
+  message_retention_seconds  = var.message_retention_s
+  sqs_managed_sse_enabled    = true
+  policy                     = jsonencode(local.queue_policy[local.queue_arn])
+  tags                       = var.tags
+
+  redrive_policy = jsonencode({
+    deadLetterTargetArn = aws_sqs_queue.dlq.arn
+    maxReceiveCount     = var.max_receive_count
+  })
+
+  lifecycle {
+    precondition {
+      condition     = local.visibility_timeout_s >= var.timeout_s
+      error_message = "The visibility timeout of queue ${var.name} is ${local.visibility_timeout_s} s and its function may run for ${var.timeout_s} s; visibility_timeout_s must be at least timeout_s, or Lambda refuses the queue."
+    }
+  }
+}
+
+# What the function, or whoever else reads the queue, could not process.
+resource "aws_sqs_queue" "dlq" {
+  name                      = local.dlq_name
+  message_retention_seconds = 1209600 # 14 days, the longest that SQS keeps a message
+  sqs_managed_sse_enabled   = true
+  tags                      = var.tags
+
+  redrive_allow_policy = jsonencode({
+    redrivePermission = "byQueue"
+    sourceQueueArns   = [local.queue_arn]
+  })
+}
+
+# What EventBridge could not deliver to the queue. Without this queue such an event is gone.
+resource "aws_sqs_queue" "delivery_dlq" {
+  name                      = local.delivery_dlq_name
+  message_retention_seconds = 1209600
+  sqs_managed_sse_enabled   = true
+  policy                    = jsonencode(local.queue_policy[local.delivery_dlq_arn])
+  tags                      = var.tags
+}
+
+################################################################################
+# Queue → function. A completion ruleset has none of this
+################################################################################
+
+resource "aws_lambda_function" "this" {
+  count = local.has_function ? 1 : 0
+
+  function_name = var.name
+  description   = "Refines objects of bucket ${var.bucket}"
+  role          = aws_iam_role.this[0].arn
+  package_type  = "Image"
+  image_uri     = local.image_uri
+  architectures = [var.architecture]
+  memory_size   = var.memory_mb
+  timeout       = var.timeout_s
+  tags          = var.tags
+
+  environment {
+    variables = local.environment
+  }
+
+  dynamic "vpc_config" {
+    for_each = var.vpc == null ? [] : [var.vpc]
+
+    content {
+      subnet_ids         = vpc_config.value.subnet_ids
+      security_group_ids = vpc_config.value.security_group_ids
+    }
+  }
+
+  # Lambda checks the role's VPC permissions when it creates the function, and makes a log group without retention if
+  # there is none.
+  depends_on = [
+    aws_cloudwatch_log_group.this,
+    aws_iam_role_policy_attachment.this,
+  ]
+
+  lifecycle {
+    precondition {
+      condition     = local.image_version != ""
+      error_message = "Image ${var.image_uri} of ${var.name} has neither tag nor digest: add \":tag\" or \"@sha256:…\" to image_uri, or set release_tag."
+    }
+
+    precondition {
+      condition = alltrue([
+        for result in [local.output_prefix, local.complete_prefix] :
+        !startswith(result, local.prefix) && !startswith(local.prefix, result)
+      ])
+      error_message = "The prefix ${local.prefix} of ${var.name} overlaps ${local.output_prefix} or ${local.complete_prefix}: the function would be invoked with what it writes itself, in a loop. A ruleset with an image_uri needs a prefix apart from output_prefix and complete_prefix."
+    }
+
+    precondition {
+      condition     = length(jsonencode(local.environment)) <= 4096
+      error_message = "The environment variables of ${var.name} take ${length(jsonencode(local.environment))} bytes as JSON and Lambda allows 4,096."
+    }
+  }
+}
+
+resource "aws_lambda_event_source_mapping" "this" {
+  count = local.has_function ? 1 : 0
+
+  event_source_arn        = aws_sqs_queue.this.arn
+  function_name           = aws_lambda_function.this[0].arn
+  batch_size              = var.batch_size
+  function_response_types = ["ReportBatchItemFailures"]
+  tags                    = var.tags
+
+  # Lambda demands a window of at least a second for batches above 10.
+  maximum_batching_window_in_seconds = var.batch_size > 10 ? 1 : 0
+
+  dynamic "scaling_config" {
+    for_each = var.max_concurrency == null ? [] : [var.max_concurrency]
+
+    content {
+      maximum_concurrency = scaling_config.value
+    }
+  }
+
+  # Lambda checks the role's permissions on the queue when it creates the mapping.
+  depends_on = [aws_iam_role_policy.this]
+}
+
+resource "aws_cloudwatch_log_group" "this" {
+  count = local.has_function ? 1 : 0
+
+  name              = "/aws/lambda/${var.name}"
+  retention_in_days = var.log_retention_days
+  tags              = var.tags
+}
+
+resource "aws_iam_role" "this" {
+  count = local.has_function ? 1 : 0
+
+  name               = var.name
+  description        = "Execution role of the function ${var.name}"
+  assume_role_policy = jsonencode(local.assume_role_policy)
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "this" {
+  count = local.has_function ? 1 : 0
+
+  name   = "refine"
+  role   = aws_iam_role.this[0].name
+  policy = jsonencode(local.function_policy)
+}
+
+resource "aws_iam_role_policy_attachment" "this" {
+  for_each = local.managed_policies
+
+  role       = aws_iam_role.this[0].name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/service-role/${each.value}"
+}

@@ -1,0 +1,314 @@
+variable "name" {
+  description = "Name of the rule, the queue, the function and its role. The dead-letter queues append `-dlq` and `-delivery-dlq`."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]{1,64}$", var.name))
+    error_message = "The ruleset's full name must have 1 to 64 letters, digits, hyphens and underscores, the most that a rule, a queue, a function and a role all accept."
+  }
+}
+
+variable "prefix" {
+  description = "Prefix of the keys that the ruleset handles, such as `RefinerInput/`. A leading slash is allowed and ignored."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", var.prefix))
+    error_message = "prefix must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
+  }
+
+  validation {
+    condition     = length(var.prefix) <= 512
+    error_message = "prefix must have at most 512 characters; S3 allows 1,024 bytes for a whole key."
+  }
+}
+
+variable "bucket" {
+  description = "Name of the bucket whose events the ruleset handles."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket))
+    error_message = "The bucket's name must have 3 to 63 lower-case letters, digits, dots and hyphens, and start and end with a letter or digit."
+  }
+
+  validation {
+    condition     = !strcontains(var.bucket, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket))
+    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
+  }
+
+  validation {
+    condition = (
+      !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket)) &&
+      !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
+    )
+    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
+  }
+}
+
+variable "bus_name" {
+  description = "Name of the custom event bus that carries the bucket's events."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,256}$", var.bus_name))
+    error_message = "The event bus's name must have 1 to 256 letters, digits, dots, hyphens and underscores."
+  }
+
+  validation {
+    condition     = var.bus_name != "default" && !startswith(var.bus_name, "aws.")
+    error_message = "The event bus's name must not be \"default\", nor start with \"aws.\": these are AWS's own buses."
+  }
+}
+
+variable "image_uri" {
+  description = "Container image of the function: `<registry>/<repository>` or a bare `<repository>` in this account's own ECR registry, either with `:tag`, with `@sha256:…`, or without, which takes `release_tag`. Null makes a completion ruleset: queues without a function."
+  type        = string
+  default     = null
+
+  validation {
+    condition = var.image_uri == null || can(regex(
+      "^(?:(?:[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost)/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})?$",
+      var.image_uri
+    ))
+    error_message = "image_uri must be [<registry>/]<repository> in lower case, followed by \":tag\", \"@sha256:<64 hexadecimal digits>\" or neither, without a scheme such as https://."
+  }
+}
+
+variable "release_tag" {
+  description = "Tag that completes an `image_uri` without tag or digest."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.release_tag == null || can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.release_tag))
+    error_message = "release_tag must be an OCI tag: 1 to 128 letters, digits, dots, hyphens and underscores, not starting with a dot or hyphen."
+  }
+}
+
+variable "output_prefix" {
+  description = "Prefix below which the function writes its outputs. It is handed over with, and used in policies without, a leading slash."
+  type        = string
+  default     = "/RefinerOutput/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", var.output_prefix))
+    error_message = "output_prefix must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
+  }
+
+  validation {
+    condition     = length(var.output_prefix) <= 512
+    error_message = "output_prefix must have at most 512 characters; S3 allows 1,024 bytes for a whole key."
+  }
+}
+
+variable "complete_prefix" {
+  description = "Prefix below which the function writes its completions. It is handed over with, and used in policies without, a leading slash."
+  type        = string
+  default     = "/RefinerComplete/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", var.complete_prefix))
+    error_message = "complete_prefix must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
+  }
+
+  validation {
+    condition     = length(var.complete_prefix) <= 512
+    error_message = "complete_prefix must have at most 512 characters; S3 allows 1,024 bytes for a whole key."
+  }
+}
+
+variable "memory_mb" {
+  description = "Memory of the function in MB."
+  type        = number
+  default     = 1024
+  nullable    = false
+
+  validation {
+    condition     = var.memory_mb >= 128 && var.memory_mb <= 10240 && var.memory_mb == floor(var.memory_mb)
+    error_message = "memory_mb must be a whole number from 128 to 10240."
+  }
+}
+
+variable "timeout_s" {
+  description = "Seconds that one invocation of the function may take."
+  type        = number
+  default     = 900
+  nullable    = false
+
+  validation {
+    condition     = var.timeout_s >= 1 && var.timeout_s <= 900 && var.timeout_s == floor(var.timeout_s)
+    error_message = "timeout_s must be a whole number of seconds from 1 to 900."
+  }
+}
+
+variable "visibility_timeout_s" {
+  description = "Seconds for which a received message stays hidden from other receivers; at least `timeout_s`. Null means six times `timeout_s`, as AWS advises, and at most 43200."
+  type        = number
+  default     = null
+
+  validation {
+    condition = var.visibility_timeout_s == null ? true : (
+      var.visibility_timeout_s >= 0 && var.visibility_timeout_s <= 43200 && var.visibility_timeout_s == floor(var.visibility_timeout_s)
+    )
+    error_message = "visibility_timeout_s must be a whole number of seconds, at most 43200, or null for six times timeout_s."
+  }
+}
+
+variable "max_receive_count" {
+  description = "Number of times that a message is received before it moves to the dead-letter queue."
+  type        = number
+  default     = 5
+  nullable    = false
+
+  validation {
+    condition     = var.max_receive_count >= 1 && var.max_receive_count <= 1000 && var.max_receive_count == floor(var.max_receive_count)
+    error_message = "max_receive_count must be a whole number from 1 to 1000."
+  }
+}
+
+variable "batch_size" {
+  description = "Greatest number of messages in one invocation. Above 10, Lambda also gathers messages for up to one second."
+  type        = number
+  default     = 10
+  nullable    = false
+
+  validation {
+    condition     = var.batch_size >= 1 && var.batch_size <= 10000 && var.batch_size == floor(var.batch_size)
+    error_message = "batch_size must be a whole number from 1 to 10000."
+  }
+}
+
+variable "max_concurrency" {
+  description = "Greatest number of concurrent invocations from the queue. Null sets no limit."
+  type        = number
+  default     = null
+
+  validation {
+    condition = var.max_concurrency == null ? true : (
+      var.max_concurrency >= 2 && var.max_concurrency <= 1000 && var.max_concurrency == floor(var.max_concurrency)
+    )
+    error_message = "max_concurrency must be a whole number from 2 to 1000, or null for no limit."
+  }
+}
+
+variable "environment" {
+  description = "Environment variables of the function, in addition to `REFINER_INPUT_PREFIX`, `REFINER_OUTPUT_PREFIX` and `REFINER_COMPLETE_PREFIX`. Anyone who may read the function's configuration sees them: not for secrets."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z][A-Za-z0-9_]+$", name))])
+    error_message = "A name in environment is not one that Lambda accepts: it must start with a letter and have at least two letters, digits and underscores."
+  }
+
+  validation {
+    condition = length(setintersection(keys(var.environment), [
+      "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+      "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE",
+      "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION",
+      "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
+    ])) == 0
+    error_message = "A name in environment is reserved: Lambda sets its region, credentials, AWS_LAMBDA_FUNCTION_* and other runtime variables itself."
+  }
+
+  validation {
+    condition = length(setintersection(keys(var.environment), [
+      "REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX",
+    ])) == 0
+    error_message = "environment must not set REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX or REFINER_COMPLETE_PREFIX: they follow from the prefixes, as the policies do."
+  }
+}
+
+variable "vpc" {
+  description = "Subnets and security groups of the function. Null runs it outside of a VPC. The subnets need a way to S3, SQS and CloudWatch Logs."
+  type = object({
+    subnet_ids         = list(string)
+    security_group_ids = list(string)
+  })
+  default = null
+
+  validation {
+    condition = var.vpc == null ? true : (
+      length(var.vpc.subnet_ids) >= 1 && length(var.vpc.subnet_ids) <= 16 &&
+      alltrue([for id in var.vpc.subnet_ids : can(regex("^subnet-[0-9a-f]+$", id))])
+    )
+    error_message = "vpc.subnet_ids must hold 1 to 16 subnet IDs, such as subnet-0123456789abcdef0."
+  }
+
+  validation {
+    condition = var.vpc == null ? true : (
+      length(var.vpc.security_group_ids) >= 1 && length(var.vpc.security_group_ids) <= 5 &&
+      alltrue([for id in var.vpc.security_group_ids : can(regex("^sg-[0-9a-f]+$", id))])
+    )
+    error_message = "vpc.security_group_ids must hold 1 to 5 security group IDs, such as sg-0123456789abcdef0."
+  }
+}
+
+variable "architecture" {
+  description = "Processor architecture of the image: `x86_64` or `arm64`."
+  type        = string
+  default     = "x86_64"
+  nullable    = false
+
+  validation {
+    condition     = contains(["x86_64", "arm64"], var.architecture)
+    error_message = "architecture must be x86_64 or arm64, Lambda's names for amd64 and aarch64."
+  }
+}
+
+variable "log_retention_days" {
+  description = "Days for which CloudWatch Logs keeps the function's logs."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition = contains(
+      [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653],
+      var.log_retention_days
+    )
+    error_message = "log_retention_days must be one of CloudWatch Logs' values: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
+  }
+}
+
+variable "message_retention_s" {
+  description = "Seconds for which the queue keeps a message that nobody deletes. The dead-letter queues keep theirs for 14 days."
+  type        = number
+  default     = 345600
+  nullable    = false
+
+  validation {
+    condition     = var.message_retention_s >= 60 && var.message_retention_s <= 1209600 && var.message_retention_s == floor(var.message_retention_s)
+    error_message = "message_retention_s must be a whole number of seconds from 60 (a minute) to 1209600 (14 days)."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every resource, in addition to the provider's default tags."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(var.tags) <= 50
+    error_message = "There are more than 50 tags; AWS allows at most 50 on a resource."
+  }
+
+  validation {
+    condition = alltrue([
+      for key, value in var.tags :
+      can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{1,128}$", key)) &&
+      can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
+      !startswith(lower(key), "aws:")
+    ])
+    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+  }
+}

@@ -1,0 +1,62 @@
+data "aws_region" "current" {}
+
+locals {
+  output_prefix   = trimprefix(var.output_prefix, "/")
+  complete_prefix = trimprefix(var.complete_prefix, "/")
+
+  # A completion ruleset has neither a function nor a role to be let into the bucket.
+  functions = { for name, ruleset in var.rulesets : name => ruleset if ruleset.image_uri != null }
+}
+
+module "data_repository" {
+  source = "../../modules/data-repository"
+
+  bucket               = var.bucket_name
+  create               = var.create_bucket
+  manage_notifications = var.manage_bucket_notifications
+  force_destroy        = var.force_destroy
+
+  access = {
+    for name, ruleset in local.functions : name => {
+      role_arn = module.rulesets[name].role_arn
+      prefixes = [trimprefix(ruleset.prefix, "/"), local.output_prefix, local.complete_prefix]
+    }
+  }
+}
+
+module "event_bus" {
+  source = "../../modules/event-bus"
+
+  name         = var.bus_name
+  bucket       = var.bucket_name
+  forward_name = "${var.name_prefix}-forward"
+}
+
+module "rulesets" {
+  source   = "../../modules/prefix-ruleset"
+  for_each = var.rulesets
+
+  name            = "${var.name_prefix}-${each.key}"
+  prefix          = each.value.prefix
+  output_prefix   = var.output_prefix
+  complete_prefix = var.complete_prefix
+
+  # By name, not by the bucket's attribute: nothing in a ruleset has to wait for the bucket.
+  bucket   = var.bucket_name
+  bus_name = module.event_bus.name
+
+  image_uri    = each.value.image_uri
+  release_tag  = var.release_tag
+  architecture = each.value.architecture
+  memory_mb    = each.value.memory_mb
+  timeout_s    = each.value.timeout_s
+  environment  = merge(var.function_environment, each.value.environment)
+  vpc          = each.value.vpc
+
+  batch_size           = each.value.batch_size
+  max_concurrency      = each.value.max_concurrency
+  visibility_timeout_s = each.value.visibility_timeout_s
+  max_receive_count    = each.value.max_receive_count
+  message_retention_s  = var.message_retention_s
+  log_retention_days   = var.log_retention_days
+}

@@ -1,0 +1,9 @@
+# Credentials, profile and endpoints come from the environment (AWS_PROFILE, AWS_ENDPOINT_URL, …).
+provider "aws" {
+  region            = var.region
+  s3_use_path_style = var.s3_use_path_style
+
+  default_tags {
+    tags = var.tags
+  }
+}

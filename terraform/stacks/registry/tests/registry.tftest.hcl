@@ -1,0 +1,47 @@
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = {
+      partition  = "aws"
+      dns_suffix = "amazonaws.com"
+    }
+  }
+
+  mock_data "aws_region" {
+    defaults = { name = "eu-west-1" }
+  }
+}
+
+run "default_repository" {
+  assert {
+    condition = output.repositories == {
+      "dibbs-ecr-refiner/lambda" = {
+        name = "dibbs-ecr-refiner/lambda"
+        arn  = module.repositories["dibbs-ecr-refiner/lambda"].arn
+        url  = module.repositories["dibbs-ecr-refiner/lambda"].url
+      }
+    }
+    error_message = "The default must be the one repository of the refiner: ${jsonencode(output.repositories)}"
+  }
+}
+
+run "several_repositories" {
+  command = plan
+
+  variables {
+    repositories = ["dibbs-ecr-refiner/lambda", "team-a/refiner"]
+  }
+
+  assert {
+    condition     = toset(keys(output.repositories)) == toset(["dibbs-ecr-refiner/lambda", "team-a/refiner"])
+    error_message = "There must be one entry for each repository."
+  }
+
+  assert {
+    condition     = alltrue([for name, repository in output.repositories : repository.name == name])
+    error_message = "An entry is of another repository."
+  }
+}
