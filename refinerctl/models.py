@@ -77,10 +77,11 @@ class Pipeline:
     def completion_keys(self, input_key: str, input_prefix: str | None = None) -> tuple[str, ...]:
         """The keys under which the completion of `input_key` may appear, the likelier first.
 
-        This repository's image appends `.json`; the production refiner does not.
+        This repository's image appends `.json`; the production refiner does not. Keys that S3 cannot take are left out.
         """
         below = self._below_input_prefix(input_key, input_prefix)
-        return (f"{self.complete_prefix}{below}.json", f"{self.complete_prefix}{below}")
+        candidates = (f"{self.complete_prefix}{below}.json", f"{self.complete_prefix}{below}")
+        return tuple(key for key in candidates if len(key.encode()) <= MAX_KEY_BYTES)
 
     def _below_input_prefix(self, input_key: str, input_prefix: str | None) -> str:
         prefix = input_prefix or self.input_prefix

@@ -129,10 +129,10 @@ def logs(ctx: click.Context, source: str, follow: bool) -> None:
 
 
 @local.command()
-@click.option("--terraform", "stack", metavar="STACK", help="Add what terraform needs in terraform/stacks/STACK.")
+@click.option("--terraform", "root_module", metavar="STACK", help="Add what terraform needs in terraform/stacks/STACK.")
 @global_options
 @click.pass_context
-def env(ctx: click.Context, stack: str | None) -> None:
+def env(ctx: click.Context, root_module: str | None) -> None:
     """Print variables that point other tools at it: eval "$(refinerctl local env)"."""
     from refinerctl.local.stacks import aws_environment, stack_terraform
 
@@ -140,10 +140,10 @@ def env(ctx: click.Context, stack: str | None) -> None:
     state = app.instance.status()
     if state.endpoint_url is None:
         raise RefinerctlError("the embedded environment is down", hint="Start it: refinerctl local up --detach.")
-    if stack is None:
+    if root_module is None:
         variables = aws_environment(app.settings.region, state)
     else:
-        variables = stack_terraform(app.instance, app.settings, state, stack).variables()
+        variables = stack_terraform(app.instance, app.settings, state, root_module).variables()
     if app.render.is_json:
         app.render.json(variables)
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.clients.aws.s3 import S3Bucket
 from refinerctl.clients.aws.session import AwsSession
-from refinerctl.errors import RefusedError
+from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.instance import Instance
 from refinerctl.local.launcher import Launch, launch
 from refinerctl.local.stacks import STACKS, STATE_BUCKET, stack_terraform
@@ -43,7 +43,10 @@ def up(instance: Instance, settings: Settings, request: UpRequest, progress: Pro
         _refuse_other(status, request.launch)
         progress.step(f"the embedded environment runs at {status.endpoint_url}; bringing it up to date")
     _apply_stacks(instance, settings, status, progress)
-    return instance.status()
+    status = instance.status()
+    if status.state != "up":
+        raise RefinerctlError(f"the embedded environment ended while it was brought up: {status.detail}")
+    return status
 
 
 def _refuse_other(status: LocalStatus, wanted: Launch) -> None:

@@ -19,6 +19,7 @@ from refinerctl.models import (
     Completion,
     CompletionStatus,
     Message,
+    ObjectEvent,
     Progress,
     Upload,
     UploadSource,
@@ -212,6 +213,7 @@ class DeadLetters:
         self._name = name
         self._bucket = bucket
         self._next_look = 0.0
+        self._last_depth = 0
 
     def among(self, uploads: Sequence[Upload]) -> list[Upload]:
         """Those of `uploads` that are dead, as failed. Who may not see the queue sees none."""
@@ -219,7 +221,11 @@ class DeadLetters:
             return []
         self._next_look = time.monotonic() + DEAD_LETTER_SECONDS
         try:
-            messages = self._queues.peek(self._name) if self._queues.depth(self._name).visible else []
+            depth = self._queues.depth(self._name).visible
+            if depth == self._last_depth:  # looking raises receive counts: only where there may be something new
+                return []
+            self._last_depth = depth
+            messages = self._queues.peek(self._name) if depth else []
         except RefinerctlError:
             self._queues = None
             return []
@@ -231,14 +237,16 @@ class DeadLetters:
             event = object_event(message.body)
             if event is None or event.bucket != self._bucket or event.key not in by_key:
                 continue
-            item = by_key[event.key]
-            same = (
-                event.version_id == item.version_id
-                if item.version_id
-                else message.sent_at > item.uploaded_at - CLOCK_SKEW
-            )
-            if same:
-                yield replace(item, status=UploadStatus.FAILED, error=f"its message is in {self._name}")
+            if _is_of(message, event, by_key[event.key]):
+                error = f"it could not be processed; its message is in {self._name}"
+                yield replace(by_key[event.key], status=UploadStatus.FAILED, error=error)
+
+
+def _is_of(message: Message, event: ObjectEvent, item: Upload) -> bool:
+    """Whether the event is of this very upload: by version where both know it, else by time."""
+    if event.version_id and item.version_id:
+        return event.version_id == item.version_id
+    return message.sent_at > item.uploaded_at - CLOCK_SKEW
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -69,22 +70,34 @@ class AwsSession:
         return self._boto_session().client(service, endpoint_url=self.endpoint_url, config=config)
 
     def _boto_session(self) -> Any:
+        if self._session is None:
+            self._session = self._embedded_session() if self._embedded else self._account_session()
+        return self._session
+
+    def _account_session(self) -> Any:
         import boto3
         from botocore.exceptions import ProfileNotFound
 
-        if self._session is None:
-            try:
-                self._session = boto3.Session(
-                    profile_name=None if self._embedded else self._profile,
-                    region_name=self.region,
-                    aws_access_key_id=EMBEDDED_CREDENTIALS["AWS_ACCESS_KEY_ID"] if self._embedded else None,
-                    aws_secret_access_key=EMBEDDED_CREDENTIALS["AWS_SECRET_ACCESS_KEY"] if self._embedded else None,
-                )
-            except ProfileNotFound as error:
-                raise RefinerctlError(
-                    f"there is no AWS profile {self._profile!r}", hint="See `aws configure list-profiles`."
-                ) from error
-        return self._session
+        try:
+            return boto3.Session(profile_name=self._profile, region_name=self.region)
+        except ProfileNotFound as error:
+            raise RefinerctlError(
+                str(error), hint="See `aws configure list-profiles`, or leave out --profile."
+            ) from error
+
+    def _embedded_session(self) -> Any:
+        import boto3
+        from botocore.session import Session
+
+        # (config key, environment variable, default, conversion): nobody's profile and nobody's files.
+        nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+        core = Session(session_vars={"profile": (None, None, None, None), **nothing})
+        return boto3.Session(
+            botocore_session=core,
+            region_name=self.region,
+            aws_access_key_id=EMBEDDED_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=EMBEDDED_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
 
 
 def error_code(error: Exception) -> str:

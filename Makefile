@@ -1,0 +1,57 @@
+# `make demo` and `make test` do their own set-up; on a fresh machine they are all there is to know.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+IMAGES := $(wildcard images/*/package.json)
+MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
+
+.PHONY: demo test lint unit e2e node-test servers clean help
+.DEFAULT_GOAL := help
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.local $(MODULES) ## Set up, then run the whole pipeline once on this machine
+	$(BIN)/refinerctl demo
+
+test: lint node-test unit e2e ## Set up, then run every check and test
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+node-test: $(MODULES)
+	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
+
+unit: $(VENV)/.dev $(MODULES)
+	$(BIN)/pytest tests/unit tests/integration
+
+e2e: $(VENV)/.dev $(MODULES) servers
+	$(BIN)/pytest tests/e2e
+
+# Real servers that tests start; without them those tests say why they are skipped.
+servers:
+	@sh tests/install-servers
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "refinerctl needs Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
+	@touch $@
+
+$(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	@touch $@ $(VENV)/.local
+
+images/%/node_modules/.package-lock.json: images/%/package-lock.json
+	cd images/$* && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+clean: ## Remove everything that the above has made
+	-$(BIN)/refinerctl local down
+	rm -rf $(VENV) .refinerctl images/*/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,174 @@
+"""A copy of this project for end-to-end tests, and the installed command run in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+
+ROOT = Path(__file__).parents[2]
+COMMAND = Path(sys.executable).with_name("refinerctl")
+FAULTY_IMAGE = Path(__file__).parent / "images" / "faulty"
+
+# Short timeouts, so that what fails is dead within seconds: a message comes back after its visibility timeout.
+RULESETS = """
+s3_use_path_style = true
+force_destroy     = true
+release_tag       = "local"
+
+rulesets = {
+  RefinerInput = {
+    prefix               = "RefinerInput/"
+    image_uri            = "dibbs-ecr-refiner/lambda"
+    timeout_s            = 60
+    visibility_timeout_s = 60
+  }
+  RefinerComplete = {
+    prefix = "RefinerComplete/"
+  }
+  PoisonInput = {
+    prefix               = "PoisonInput/"
+    image_uri            = "dibbs-ecr-refiner/lambda"
+    timeout_s            = 6
+    visibility_timeout_s = 6
+  }
+  FaultyInput = {
+    prefix               = "FaultyInput/"
+    image_uri            = "tests/faulty"
+    timeout_s            = 2
+    visibility_timeout_s = 2
+    memory_mb            = 192
+    max_receive_count    = 2
+    batch_size           = 1
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folder of a project, with a home folder of its own beside it so that stray files are seen."""
+
+    folder: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder.parent / "home"
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder.parent / "tmp"
+
+    def environment(self) -> dict[str, str]:
+        """As a user would have it: somebody's AWS profile and endpoint in there must not matter."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "REFINERCTL_"))}
+        return inherited | {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "AWS_PROFILE": "somebody-elses",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+            **self.environ,
+        }
+
+    def run(self, *arguments: str, input: bytes | None = None, timeout: float = 240) -> Finished:  # noqa: A002
+        """Run the installed command to its end."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            input=input,
+            stdin=None if input is not None else subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the installed command in a session of its own; standard error comes with standard output."""
+        return subprocess.Popen(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def client(self, service: Any) -> Any:
+        """A plain boto3 client of the embedded environment, to look at it without refinerctl's code."""
+        endpoint = self.run("local", "status", "--output", "json").json()["endpoint_url"]
+        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+        return session.client(service, endpoint_url=endpoint)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that belongs to an embedded environment of this project."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                marker = process.environ().get("REFINERCTL_LOCAL_INSTANCE", "")
+            except psutil.Error:
+                continue
+            if marker.startswith(str(self.folder)) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def files(self) -> set[str]:
+        """Every file of the project, its home and its temporary folder, but for the work folder."""
+        base = self.folder.parent
+        found = {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file()}
+        return {name for name in found if not name.startswith(f"{self.folder.name}/.refinerctl/")}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        assert self.out, f"exit code {self.code}: {self.err}"
+        return json.loads(self.out)
+
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def make_project(base: Path, environ: Mapping[str, str] | None = None, rulesets: str | None = None) -> Project:
+    """A project folder as a clone has it, `rulesets` replacing those of environment `local`."""
+    folder = base / "project"
+    project = Project(folder, environ or {})
+    for path in (folder, project.home, project.temporary):
+        path.mkdir(parents=True)
+    shutil.copytree(ROOT / "terraform", folder / "terraform", ignore=shutil.ignore_patterns(".terraform"))
+    (folder / "images").mkdir()
+    (folder / "images" / "refiner").symlink_to(ROOT / "images" / "refiner")
+    config = (ROOT / "refinerctl.toml").read_text()
+    if rulesets is not None:
+        (folder / "terraform/environments/local/refiner.tfvars").write_text(rulesets)
+        config += f'\n[images.faulty]\nrepository = "tests/faulty"\ncontext = "{FAULTY_IMAGE}"\n'
+    (folder / "refinerctl.toml").write_text(config)
+    return project
+
+
+def eventually(look: Callable[[], Any], timeout_s: float = 60) -> Any:
+    """The first truthy answer of `look`; the last one if none comes in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := look()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return answer

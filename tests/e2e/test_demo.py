@@ -1,0 +1,128 @@
+"""`refinerctl demo`, as a new user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.e2e.project import COMMAND, Project, eventually, make_project
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def demo_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_project(tmp_path_factory.mktemp("demo"))
+
+
+def test_tells_the_whole_story_and_leaves_nothing(demo_project: Project) -> None:
+    before = demo_project.files()
+
+    done = demo_project.run("demo", "--output", "json")
+
+    assert done.code == 0, done.err
+    story = done.json()
+    key = "RefinerInput/helloworld.txt"
+    assert story["upload"]["key"] == key
+    assert story["upload"]["status"] == "completed"
+    assert story["completion"]["key"] == "RefinerComplete/helloworld.txt.json"
+    assert [output["content"] for output in story["completion"]["outputs"]] == ["Hello, world!\n"] * 2
+    assert len({output["key"] for output in story["completion"]["outputs"]}) == 2
+    stations = [hop["station"] for hop in story["hops"]]
+    assert stations == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "S3", "SQS"]
+    assert all(hop["at"] for hop in story["hops"][:-1])
+    assert demo_project.processes() == []
+    assert demo_project.files() == before
+
+
+def test_second_run_shows_a_person_what_happens(demo_project: Project) -> None:
+    """On a terminal, and as clean as the first."""
+    before = demo_project.files()
+    terminal = pexpect.spawn(
+        str(COMMAND),
+        ["demo"],
+        cwd=str(demo_project.folder),
+        env=demo_project.environment(),
+        encoding="utf-8",
+        timeout=150,
+    )
+    terminal.expect("AWS emulator at http://127.0.0.1")
+    terminal.expect(r"stack refiner: \d+ of \d+ resources")
+    terminal.expect("RefinerComplete/helloworld.txt.json")
+    terminal.expect("Hello, world!")
+    terminal.expect("Hello, world!")
+    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3} .* Lambda ")
+    terminal.expect("done in")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+    assert terminal.exitstatus == 0
+    assert demo_project.processes() == []
+    assert demo_project.files() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_cleans_up(demo_project: Project, number: signal.Signals) -> None:
+    before = demo_project.files()
+    process = demo_project.start("demo")
+    assert process.stdout is not None
+    seen = ""
+    while "terraform apply: stack refiner" not in seen:
+        line = process.stdout.readline()
+        assert line, f"ended early: {seen}"
+        seen += line
+    time.sleep(3)  # in the middle of terraform's work
+    assert len(demo_project.processes()) >= 3
+
+    os.kill(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 128 + number
+    assert "Traceback" not in rest
+    assert demo_project.processes() == []
+    assert demo_project.files() == before
+
+
+def test_a_killed_demo_leaves_no_process(demo_project: Project) -> None:
+    process = demo_project.start("demo")
+    assert process.stdout is not None
+    while "terraform apply: stack refiner" not in process.stdout.readline():
+        pass
+    process.kill()
+    process.communicate()
+
+    assert eventually(lambda: not demo_project.processes(), 30), demo_project.processes()
+
+
+def test_one_demo_at_a_time(demo_project: Project) -> None:
+    first = demo_project.start("demo")
+    assert first.stdout is not None
+    while "AWS emulator at" not in first.stdout.readline():
+        pass
+
+    second = demo_project.run("demo")
+
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert second.code == 4
+    assert "a demo is running already" in second.err
+
+
+def test_says_what_is_missing_outside_a_project(tmp_path: Path) -> None:
+    project = Project(tmp_path / "empty")
+    for folder in (project.folder, project.home, project.temporary):
+        folder.mkdir()
+
+    done = project.run("demo", "--output", "json")
+
+    assert done.code == 1
+    assert re.search(r"refinerctl: error: there is no Terraform root module .*/stacks/registry", done.err)
+    assert project.processes() == []
+    assert json.loads(done.out or "null") is None

@@ -1,0 +1,128 @@
+"""`refinerctl local`: the embedded environment as other commands and tools find it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.e2e.project import Project, eventually
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("stack", ["registry", "refiner"])
+def test_terraform_sees_no_changes_after_up(running: Project, stack: str) -> None:
+    variables = running.run("local", "env", "--terraform", stack, "--output", "json").json()
+    folder = running.folder / "terraform"
+
+    done = subprocess.run(
+        ["terraform", "plan", "-detailed-exitcode", "-no-color", f"-var-file=../../environments/local/{stack}.tfvars"],
+        cwd=folder / "stacks" / stack,
+        env=running.environment() | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_up_again_brings_up_to_date_and_stays(running: Project) -> None:
+    before = running.run("local", "status", "--output", "json").json()
+
+    again = running.run("local", "up", "--detach", "--output", "json")
+
+    assert again.code == 0, again.err
+    assert again.json() == before
+    assert before["state"] == "up"
+    assert before["stacks"] == ["registry", "refiner"]
+
+
+def test_up_with_another_engine_is_refused(running: Project) -> None:
+    refused = running.run("local", "up", "--detach", "--engine", "docker")
+
+    assert refused.code == 4
+    assert "is up with engine process, not docker" in refused.err
+
+
+def test_env_points_other_tools_at_it(running: Project) -> None:
+    exports = running.run("local", "env").out
+    variables = dict(
+        word.split("=", 1) for line in exports.splitlines() for word in shlex.split(line.removeprefix("export "))
+    )
+
+    assert variables["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
+    assert variables["AWS_PROFILE"] == ""
+
+
+def test_only_loopback_is_listened_on(running: Project) -> None:
+    pids = [process.pid for process in running.processes()]
+    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+    ours = [line.split()[3] for line in listening.splitlines() if any(f"pid={pid}," in line for pid in pids)]
+
+    assert ours
+    assert all(address.startswith("127.0.0.1:") for address in ours), ours
+
+
+def test_down_twice_and_commands_without_it(project: Project) -> None:
+    first, second = project.run("local", "down"), project.run("local", "down")
+    status = project.run("local", "status", "--output", "json")
+    poll = project.run("poll")
+
+    assert (first.code, second.code) == (0, 0)
+    assert "was not up" in second.err
+    assert status.json()["state"] == "down"
+    assert poll.code == 1
+    assert "refinerctl local up" in poll.err
+
+
+def test_a_port_that_is_taken(project: Project) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        done = project.run("local", "up", "--detach", "--port", str(port))
+
+    assert done.code == 1
+    assert f"port {port} on 127.0.0.1 is taken" in done.err
+    assert project.processes() == []
+
+
+def test_a_stale_state_file_does_not_matter(project: Project) -> None:
+    folder = project.folder / ".refinerctl" / "local"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(
+        '{"phase": "running", "supervisor_pid": 1, "endpoint_url": "http://127.0.0.1:9"}'
+    )
+
+    status = project.run("local", "status", "--output", "json").json()
+
+    assert status["state"] == "down"
+    assert project.run("local", "down").code == 0
+    assert os.getpgid(1) is not None  # pid 1 is still there
+
+
+def test_a_killed_supervisor_is_cleaned_up_after(project: Project) -> None:
+    """Killed while `up` is still at work, as the out-of-memory killer would."""
+    up = project.start("local", "up", "--detach")
+    status = eventually(lambda: running_status(project))
+    os.kill(status["supervisor_pid"], signal.SIGKILL)
+
+    out, _ = up.communicate(timeout=120)
+
+    assert up.returncode == 1, out
+    assert project.run("local", "status", "--output", "json").json()["state"] == "down"
+    assert project.run("local", "down").code == 0
+    assert project.processes() == []
+
+
+def running_status(project: Project) -> dict[str, Any] | None:
+    status = project.run("local", "status", "--output", "json").json()
+    return status if status["endpoint_url"] else None

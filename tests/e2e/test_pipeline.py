@@ -1,0 +1,269 @@
+"""Inputs through the embedded environment, end to end, driven by the installed command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.project import Project, eventually
+
+pytestmark = pytest.mark.e2e
+
+BUCKET = "data-repository"
+
+
+def write_inputs(folder: Path, names: list[str]) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in names]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"content of {path.name}\n")
+    return paths
+
+
+def outputs_of(running: Project, upload: dict[str, Any]) -> list[bytes]:
+    s3 = running.client("s3")
+    return [s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in upload["outputs"]]
+
+
+def keys_below(running: Project, prefix: str) -> set[str]:
+    pages = running.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+    return {item["Key"] for page in pages for item in page.get("Contents", [])}
+
+
+def test_two_hundred_inputs_at_once(running: Project, tmp_path: Path) -> None:
+    write_inputs(tmp_path / "many", [f"{number:03}/input-{number:03}.txt" for number in range(200)])
+
+    done = running.run("upload", str(tmp_path / "many"), "--recursive", "--wait", "--output", "json")
+
+    assert done.code == 0, done.err
+    uploads = done.json()["uploads"]
+    assert [item["status"] for item in uploads] == ["completed"] * 200
+    assert {item["key"] for item in uploads} == {f"RefinerInput/{n:03}/input-{n:03}.txt" for n in range(200)}
+    outputs = [key for item in uploads for key in item["outputs"]]
+    assert len(outputs) == len(set(outputs)) == 400
+    assert set(outputs) <= keys_below(running, "RefinerOutput/")
+    for item in uploads[::50]:
+        name = item["key"].rsplit("/", 1)[1]
+        assert outputs_of(running, item) == [f"content of {name}\n".encode()] * 2
+
+
+def test_poison_among_good_inputs_ends_among_the_dead(running: Project, tmp_path: Path) -> None:
+    # The completion's key would be longer than S3 allows: this input can never be completed.
+    poison = "/".join(["x" * 200] * 5)[: 1024 - len("PoisonInput/")]
+    write_inputs(tmp_path / "mixed", [*(f"good-{number}.txt" for number in range(9)), poison])
+
+    done = running.run(
+        "upload", str(tmp_path / "mixed"), "-r", "--prefix", "PoisonInput/", "--wait", "--output", "json"
+    )
+
+    assert done.code == 1, done.err
+    by_key = {item["key"]: item for item in done.json()["uploads"]}
+    dead = by_key.pop(f"PoisonInput/{poison}")
+    assert dead["status"] == "failed"
+    assert "dibbs-ecr-PoisonInput-dlq" in dead["error"]
+    assert [item["status"] for item in by_key.values()] == ["completed"] * 9
+    assert receives_logged(running, dead["key"]) == 5
+
+
+def receives_logged(running: Project, key: str) -> int:
+    """How often the function was given this input, from the log group."""
+    pages = running.client("logs").get_paginator("filter_log_events")
+    count = 0
+    for page in pages.paginate(logGroupName="/aws/lambda/dibbs-ecr-PoisonInput"):
+        for event in page["events"]:
+            record = json.loads(event["message"]) if event["message"].startswith("{") else {}
+            count += record.get("message") == "record received" and record.get("key") == key
+    return count
+
+
+def test_a_message_delivered_twice_writes_the_same_two_keys(running: Project, tmp_path: Path) -> None:
+    (path,) = write_inputs(tmp_path, ["twice.txt"])
+    done = running.run("upload", str(path), "--wait", "--output", "json")
+    (first,) = done.json()["uploads"]
+    before = keys_below(running, "RefinerOutput/")
+    s3, sqs = running.client("s3"), running.client("sqs")
+    completion = s3.head_object(Bucket=BUCKET, Key=first["completion_key"])["VersionId"]
+
+    event = {
+        "version": "0",
+        "id": "11111111-2222-3333-4444-555555555555",
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "time": "2026-01-01T00:00:00Z",
+        "detail": {
+            "bucket": {"name": BUCKET},
+            "object": {"key": first["key"], "size": path.stat().st_size, "version-id": first["version_id"]},
+            "reason": "PutObject",
+        },
+    }
+    queue = sqs.get_queue_url(QueueName="dibbs-ecr-RefinerInput")["QueueUrl"]
+    sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+
+    def written_again() -> bool:
+        return bool(s3.head_object(Bucket=BUCKET, Key=first["completion_key"])["VersionId"] != completion)
+
+    assert eventually(written_again)
+    assert keys_below(running, "RefinerOutput/") == before
+    document = json.loads(s3.get_object(Bucket=BUCKET, Key=first["completion_key"])["Body"].read())
+    assert document == [f"/{key}" for key in first["outputs"]]
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.txt", "a+b.txt", "100%.txt", "%2F.txt", "größe-日本-🚀.txt", "q?x=1&y#z.txt", "a'b\"c.txt"]
+)
+def test_odd_keys(running: Project, tmp_path: Path, name: str) -> None:
+    (path,) = write_inputs(tmp_path, [name])
+
+    done = running.run("upload", str(path), "--wait", "--output", "json")
+
+    assert done.code == 0, done.err
+    (upload,) = done.json()["uploads"]
+    assert upload["key"] == f"RefinerInput/{name}"
+    assert upload["completion_key"] == f"RefinerComplete/{name}.json"
+    assert outputs_of(running, upload) == [path.read_bytes()] * 2
+    polled = running.run("poll", "--expect", f"/RefinerInput/{name}", "--output", "json")
+    assert polled.code == 0, polled.err
+    assert [output["content"] for output in polled.lines()[0]["outputs"]] == [path.read_text()] * 2
+
+
+def test_two_hundred_megabytes(running: Project, tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    block = bytes(range(256)) * 4096
+    path.write_bytes(block * 200)
+
+    done = running.run("upload", str(path), "--wait", "--output", "json")
+
+    assert done.code == 0, done.err
+    (upload,) = done.json()["uploads"]
+    downloads = tmp_path / "downloads"
+    polled = running.run("poll", "--expect", upload["completion_key"], "--download", str(downloads), "--output", "json")
+    assert polled.code == 0, polled.err
+    wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+    for output in polled.lines()[0]["outputs"]:
+        assert output["size"] == 200 * len(block)
+        saved = Path(output["path"])
+        assert saved.is_relative_to(downloads)
+        assert hashlib.sha256(saved.read_bytes()).hexdigest() == wanted
+
+
+@pytest.mark.parametrize("way", ["throw", "exit", "timeout", "memory"])
+def test_a_function_that_fails_like_on_lambda_leaves_its_message_to_the_dead_letters(
+    running: Project, tmp_path: Path, way: str
+) -> None:
+    (path,) = write_inputs(tmp_path, [way])
+
+    done = running.run(
+        "upload", str(path), "--prefix", "FaultyInput/", "--wait", "--timeout", "60s", "--output", "json"
+    )
+
+    assert done.code == 1, done.err
+    (upload,) = done.json()["uploads"]
+    assert upload["status"] == "failed"
+    assert "dibbs-ecr-FaultyInput-dlq" in upload["error"]
+    reason = {
+        "throw": "thrown on purpose",
+        "exit": "exit status 3",
+        "timeout": "Task timed out after 2.00 seconds",
+        "memory": "of 192 MB",
+    }[way]
+    logs = running.run("local", "logs").out
+    assert f"about to: {way}" in logs
+    assert reason in logs
+    events = running.client("logs").filter_log_events(logGroupName="/aws/lambda/dibbs-ecr-FaultyInput")["events"]
+    assert any(f"about to: {way}" in event["message"] for event in events)
+
+
+def test_standard_input(running: Project) -> None:
+    done = running.run("upload", "-", "--name", "piped.txt", "--wait", "--output", "json", input=b"from a pipe\n")
+
+    assert done.code == 0, done.err
+    assert outputs_of(running, done.json()["uploads"][0]) == [b"from a pipe\n"] * 2
+
+
+def test_an_earlier_completion_is_not_taken_for_the_new_one(running: Project, tmp_path: Path) -> None:
+    (path,) = write_inputs(tmp_path, ["again.txt"])
+    first = running.run("upload", str(path), "--wait", "--output", "json").json()["uploads"][0]
+    path.write_text("changed\n")
+
+    second = running.run("upload", str(path), "--wait", "--output", "json").json()["uploads"][0]
+
+    assert set(first["outputs"]).isdisjoint(second["outputs"])
+    assert outputs_of(running, second) == [b"changed\n"] * 2
+
+
+def test_waiting_for_what_never_comes_ends_with_3(running: Project, tmp_path: Path) -> None:
+    (path,) = write_inputs(tmp_path, ["nobody-listens.txt"])
+
+    done = running.run("upload", str(path), "--prefix", "Elsewhere/", "--wait", "--timeout", "3s", "--output", "json")
+
+    assert done.code == 3, done.err
+    assert done.json()["uploads"][0]["status"] == "pending"
+    polled = running.run("poll", "--expect", "RefinerInput/never.txt", "--timeout", "1s")
+    assert polled.code == 3
+    assert "RefinerInput/never.txt" in polled.err
+
+
+def test_poll_reads_both_forms_and_says_what_is_wrong(running: Project) -> None:
+    s3 = running.client("s3")
+    documents = {
+        "form-object": b'{"RefinerSkip": false, "RefinerMetadata": {}, "RefinerOutputFiles": ["RefinerOutput/f.txt"]}',
+        "form-error": b'{"RefinerSkip": true, "Error": "no such condition"}',
+        "form-half": b'["/RefinerOutput/fo',
+        "form-missing": b'["/RefinerOutput/is-not-there.txt"]',
+    }
+    s3.put_object(Bucket=BUCKET, Key="RefinerOutput/f.txt", Body=b"the output\n")
+    for name, body in documents.items():
+        s3.put_object(Bucket=BUCKET, Key=f"RefinerComplete/{name}", Body=body)
+
+    expected = [argument for name in documents for argument in ("--expect", f"RefinerComplete/{name}")]
+    done = running.run("poll", *expected, "--output", "json")
+
+    assert done.code == 1
+    seen = {line["key"].rpartition("/")[2]: line for line in done.lines()}
+    assert seen["form-object"]["status"] == "completed"
+    assert seen["form-object"]["outputs"][0]["content"] == "the output\n"
+    assert (seen["form-error"]["status"], seen["form-error"]["error"]) == ("failed", "no such condition")
+    assert seen["form-half"]["status"] == "malformed"
+    assert seen["form-missing"]["status"] == "failed"
+    assert "RefinerOutput/is-not-there.txt" in seen["form-missing"]["error"]
+    for name in documents:
+        s3.delete_object(Bucket=BUCKET, Key=f"RefinerComplete/{name}")
+
+
+def test_poll_follows_new_completions_and_leaves_the_complete_queue_alone(running: Project, tmp_path: Path) -> None:
+    sqs = running.client("sqs")
+    queue = sqs.get_queue_url(QueueName="dibbs-ecr-RefinerComplete")["QueueUrl"]
+
+    def depth() -> int:
+        answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessages"])
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    before = depth()
+    following = running.start("poll", "--count", "2", "--interval", "0.5s", "--timeout", "60s", "--output", "json")
+    paths = write_inputs(tmp_path, ["followed-1.txt", "followed-2.txt"])
+    # Only what comes after the first look is new: give it the time for that look.
+    eventually(lambda: following.poll() is not None, 4)
+    assert running.run("upload", *map(str, paths), "--wait").code == 0
+    out, _ = following.communicate(timeout=70)
+
+    assert following.returncode == 0, out
+    assert {json.loads(line)["key"] for line in out.splitlines()} == {
+        "RefinerComplete/followed-1.txt.json",
+        "RefinerComplete/followed-2.txt.json",
+    }
+    assert eventually(lambda: depth() == before + 2), depth()
+
+
+def test_a_bucket_that_is_not_there(running: Project, tmp_path: Path) -> None:
+    (path,) = write_inputs(tmp_path, ["x.txt"])
+
+    for arguments in (("upload", str(path)), ("poll",)):
+        done = running.run(*arguments, "--bucket", "no-such-bucket")
+        assert done.code == 1
+        assert "there is no bucket 'no-such-bucket'" in done.err
+        assert done.out == ""
