@@ -55,6 +55,32 @@ rulesets = {
 """
 
 
+# The two that the containers need: each ruleset more is a queue more to wait for.
+FAULTY_RULESET = """
+s3_use_path_style = true
+force_destroy     = true
+release_tag       = "local"
+
+rulesets = {
+  RefinerInput = {
+    prefix               = "RefinerInput/"
+    image_uri            = "dibbs-ecr-refiner/lambda"
+    timeout_s            = 30
+    visibility_timeout_s = 30
+  }
+  FaultyInput = {
+    prefix               = "FaultyInput/"
+    image_uri            = "tests/faulty"
+    timeout_s            = 5
+    visibility_timeout_s = 5
+    memory_mb            = 192
+    max_receive_count    = 1
+    batch_size           = 1
+  }
+}
+"""
+
+
 @dataclass(frozen=True)
 class Project:
     """The folder of a project, with a home folder of its own beside it so that stray files are seen."""

@@ -1,0 +1,94 @@
+"""`refinerctl local up --engine docker`: functions as the built image, in containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.e2e.docker_host import docker_engine, import_base_image, why_not
+from tests.e2e.project import FAULTY_RULESET, Project, eventually, make_project
+
+pytestmark = [pytest.mark.e2e, pytest.mark.docker]
+
+BASE = "refinerctl-test/base:latest"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if (reason := why_not()) is not None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with docker_engine(tmp_path_factory.mktemp("dockerd")) as host:
+        import_base_image(host, BASE)
+        yield host
+
+
+@pytest.fixture(scope="module")
+def in_containers(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = make_project(tmp_path_factory.mktemp("docker"), environ={"DOCKER_HOST": engine}, rulesets=FAULTY_RULESET)
+    started = project.run("local", "up", "--detach", "--engine", "docker", "--build-arg", f"BASE={BASE}", timeout=300)
+    assert started.code == 0, started.err
+    yield project
+    ended = project.run("local", "down")
+    assert ended.code == 0, ended.err
+    client = docker.DockerClient(base_url=engine)
+    assert client.containers.list(all=True) == []
+    client.close()
+    assert project.processes() == []
+
+
+def test_an_input_through_the_built_image(in_containers: Project) -> None:
+    done = in_containers.run(
+        "upload", "-", "--name", "in-a-container.txt", "--wait", "--output", "json", input=b"boxed\n"
+    )
+
+    assert done.code == 0, done.err
+    (upload,) = done.json()["uploads"]
+    polled = in_containers.run("poll", "--expect", upload["completion_key"], "--output", "json")
+    assert [output["content"] for output in polled.lines()[0]["outputs"]] == ["boxed\n"] * 2
+    assert "completion written" in in_containers.run("local", "logs").out
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("exit", "exit status 3"),
+        ("timeout", "Task timed out"),
+        ("memory", "exited with error"),
+        ("throw", "on purpose"),
+    ],
+)
+def test_a_container_that_fails_like_on_lambda(in_containers: Project, way: str, reason: str) -> None:
+    done = in_containers.run(
+        "upload",
+        "-",
+        "--name",
+        way,
+        "--prefix",
+        "FaultyInput/",
+        "--wait",
+        "--timeout",
+        "90s",
+        "--output",
+        "json",
+        input=b"x",
+    )
+
+    assert done.code == 1, done.err
+    assert "dibbs-ecr-FaultyInput-dlq" in done.json()["uploads"][0]["error"]
+    assert eventually(lambda: reason in in_containers.run("local", "logs").out, 5)
+
+
+def test_without_an_engine_it_says_so(project: Project, tmp_path: Path) -> None:
+    nobody = Project(project.folder, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
+
+    done = nobody.run("local", "up", "--detach", "--engine", "docker")
+
+    assert done.code == 1
+    assert "no Docker engine answers" in done.err
+    assert nobody.processes() == []
