@@ -101,7 +101,7 @@ def _path(app: AppContext, item: Upload) -> list[Hop]:
     complete_queue = app.queues.depth(pipeline.queue_name(pipeline.complete_prefix))
     return [
         *hops,
-        Hop("SQS", f"queue {complete_queue.name}: {complete_queue.visible} waiting for downstream", None),
+        Hop("SQS", f"{complete_queue.name}: {complete_queue.visible} waiting for downstream", None),
     ]
 
 
@@ -115,9 +115,10 @@ def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: lis
         app.render.json(document)
         return
     app.render.line(f"==> {completion.key} <==")
-    app.render.line(json.dumps([f"/{output.key}" for output in completion.outputs]))
+    app.render.content(json.dumps([f"/{output.key}" for output in completion.outputs], indent=2).encode())
     show_completion(app.render, completion)
     app.render.line()
+    app.render.line(f"The way of {item.key}:")
     start = hops[0].at
     for hop in hops:
         app.render.line(f"{_clock(hop.at)}  {_elapsed(start, hop.at)}  {hop.station:<11}  {hop.detail}")

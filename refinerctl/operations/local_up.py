@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from refinerctl.config import Settings
 
 
+_WAITS = {"refiner": " (about a minute: the AWS provider waits 25 s for each level of queues)"}
+
+
 @dataclass(frozen=True)
 class UpRequest:
     """`build_arguments` go to the image builds of engine `docker`."""
@@ -75,7 +78,7 @@ def _apply_stacks(instance: Instance, settings: Settings, status: LocalStatus, p
     S3Bucket(session, STATE_BUCKET).create()
     for stack in STACKS:
         terraform = stack_terraform(instance, settings, status, stack)
-        progress.step(f"terraform apply: stack {stack}")
+        progress.step(f"terraform apply: stack {stack}{_WAITS.get(stack, '')}")
         _apply(terraform, settings, stack, progress)
     instance.write_applied(STACKS)
 

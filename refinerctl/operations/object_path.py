@@ -22,7 +22,7 @@ def object_path(bucket: S3Bucket, logs: LogGroups, upload: Upload, queue: str, b
 
     S3 and EventBridge record whole seconds; the queue and the function record milliseconds.
     """
-    hops = [Hop("S3", f"s3://{bucket.name}/{upload.key} uploaded", upload.uploaded_at)]
+    hops = [Hop("S3", f"input s3://{bucket.name}/{upload.key}", upload.uploaded_at)]
     group = f"/aws/lambda/{queue}"
     records = list(_records_about(logs.events(group, upload.uploaded_at - timedelta(minutes=1)), upload))
     for record in records:
@@ -61,8 +61,8 @@ def _hops_of(record: dict[str, Any], queue: str, bus: str) -> Iterator[Hop]:
     match record.get("message"):
         case "record received":
             yield Hop("EventBridge", f"default bus → {bus} → rule {queue}", _moment(record.get("eventTime")))
-            yield Hop("SQS", f"queue {queue}", _from_ms(record.get("sentTimestamp")))
-            yield Hop("Lambda", f"function {queue}, request {record.get('requestId')}", at)
+            yield Hop("SQS", queue, _from_ms(record.get("sentTimestamp")))
+            yield Hop("Lambda", f"{queue}, request {record.get('requestId')}", at)
         case "output written":
             yield Hop("S3", f"output {record.get('outputKey')} ({record.get('bytes')} bytes)", at)
         case "completion written":
