@@ -38,18 +38,22 @@ servers:
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "refinerctl needs Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "setting up: Python environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
+	@echo "setting up: Python packages"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
 	@touch $@
 
 $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	@echo "setting up: Python packages for tests"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
 	@touch $@ $(VENV)/.local
 
 images/%/node_modules/.package-lock.json: images/%/package-lock.json
-	cd images/$* && npm ci --silent --no-audit --no-fund
+	@echo "setting up: npm packages of images/$*"
+	@cd images/$* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 clean: ## Remove everything that the above has made

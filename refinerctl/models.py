@@ -213,7 +213,7 @@ class UploadSource:
 
 @dataclass(frozen=True)
 class Upload:
-    """One upload and, where it was waited for, what became of it."""
+    """One upload and, where it was waited for, what became of it. `uploaded_at` is when it began."""
 
     key: str
     size: int

@@ -123,6 +123,7 @@ def upload(bucket: S3Bucket, sources: Sequence[UploadSource], progress: Progress
 
 def _upload_one(bucket: S3Bucket, source: UploadSource, progress: Progress, cancelled: threading.Event) -> Upload:
     sent = 0
+    began = datetime.now(UTC)
 
     def count(size: int) -> None:
         nonlocal sent
@@ -135,9 +136,9 @@ def _upload_one(bucket: S3Bucket, source: UploadSource, progress: Progress, canc
         with _opened(source) as body:
             version = bucket.put(source.key, body, source.size, count)
     except (RefinerctlError, OSError) as error:
-        return Upload(source.key, sent, None, UploadStatus.FAILED, datetime.now(UTC), error=str(error))
+        return Upload(source.key, sent, None, UploadStatus.FAILED, began, error=str(error))
     progress.update(f"uploaded {source.key}")
-    return Upload(source.key, sent, version, UploadStatus.UPLOADED, datetime.now(UTC))
+    return Upload(source.key, sent, version, UploadStatus.UPLOADED, began)
 
 
 def _opened(source: UploadSource) -> contextlib.AbstractContextManager[IO[bytes]]:
