@@ -107,7 +107,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
 
 
 def _verbosity(environ: Mapping[str, str]) -> int:
-    if environ.get("REFINERCTL_QUIET"):
+    if environ.get("REFINERCTL_QUIET", "").lower() in ("1", "true", "yes", "on"):
         return -1
     given = environ.get("REFINERCTL_VERBOSE", "0")
     return int(given) if given.isdecimal() else 1
@@ -146,6 +146,10 @@ def _check_shape(document: dict[str, Any], path: Path) -> None:
         elif key in _SECTIONS:
             _expect(entry, dict, key, path)
             for name, table in entry.items():
+                if key == "stacks" and name not in STACKS:
+                    raise RefinerctlError(
+                        f"{path}: there is no stack {key}.{name}", hint=f"Known: {', '.join(STACKS)}."
+                    )
                 _check_table(_SECTIONS[key], table, f"{key}.{name}", path)
         else:
             raise RefinerctlError(f"{path}: unknown key {key!r}")

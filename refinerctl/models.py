@@ -155,7 +155,7 @@ def parse_completion(body: bytes) -> CompletionDocument:
     """
     try:
         document = json.loads(body)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, not UTF-8, or a number of 5,000 digits
         return _malformed(f"not JSON: {error}")
     if isinstance(document, list):
         return _completed(document)
@@ -170,9 +170,13 @@ def parse_completion(body: bytes) -> CompletionDocument:
 
 
 def _completed(outputs: object) -> CompletionDocument:
-    if not isinstance(outputs, list) or not all(isinstance(item, str) and item.strip("/") for item in outputs):
+    if not isinstance(outputs, list) or not all(isinstance(item, str) for item in outputs):
         return _malformed("the list of outputs holds something that is not a key")
-    return CompletionDocument(CompletionStatus.COMPLETED, tuple(item.removeprefix("/") for item in outputs))
+    try:
+        keys = tuple(check_key(item.removeprefix("/")) for item in outputs)
+    except UsageError as error:
+        return _malformed(f"the list of outputs holds something that is not a key: {error.message}")
+    return CompletionDocument(CompletionStatus.COMPLETED, keys)
 
 
 def _malformed(reason: str) -> CompletionDocument:
@@ -299,14 +303,19 @@ class Function:
     revision: str = ""
 
 
+# https://github.com/distribution/reference: a first component with a dot or a colon, or localhost, is the registry.
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _IMAGE_URI = re.compile(
-    r"^(?:(?P<registry>[^/]+[.:][^/]*)/)?(?P<repository>[a-z0-9._/-]+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?$"
+    r"(?:(?P<registry>[a-zA-Z0-9.-]*[.:][a-zA-Z0-9.:-]+|localhost)/)?"
+    rf"(?P<repository>{_PART}(?:/{_PART})*)"
+    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
+    re.ASCII,
 )
 
 
 def image_repository(image_uri: str) -> str:
     """The repository's name in an image URI, without registry, tag and digest. Raises UsageError for other text."""
-    match = _IMAGE_URI.match(image_uri)
+    match = _IMAGE_URI.fullmatch(image_uri)
     if match is None:
         raise UsageError(f"{image_uri!r} is not an image URI")
     return match["repository"]

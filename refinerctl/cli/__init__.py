@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 import click
 
 from refinerctl import __version__
 from refinerctl.cli.options import global_options
+from refinerctl.cli.render import printable
 from refinerctl.errors import RefinerctlError
 
 # Loaded on use: a command imports what it needs, `--version` and completion need nothing.
@@ -68,8 +68,13 @@ def main() -> None:
     """Run the command line and exit with one of the contract's codes."""
     signal.signal(signal.SIGTERM, _on_sigterm)
     with _errors_as_exit_codes(tracebacks=_wants_tracebacks()):
-        result: Any = cli.main(prog_name="refinerctl", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else 0)
+        if "_REFINERCTL_COMPLETE" in os.environ:
+            cli.main(prog_name="refinerctl")
+        # Not `cli.main`: it turns a closed pipe into exit code 1 before we see it.
+        with cli.make_context("refinerctl", sys.argv[1:]) as ctx:
+            cli.invoke(ctx)
+        sys.stdout.flush()
+        sys.exit(0)
 
 
 def _wants_tracebacks() -> bool:
@@ -81,6 +86,8 @@ def _wants_tracebacks() -> bool:
 def _errors_as_exit_codes(*, tracebacks: bool) -> Iterator[None]:
     try:
         yield
+    except click.exceptions.Exit as asked:
+        sys.exit(asked.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -119,4 +126,4 @@ def _explained(error: Exception) -> RefinerctlError:
 
 def _say(*lines: str | None) -> None:
     for line in filter(None, lines):
-        click.echo(f"refinerctl: {line}" if line == lines[0] else f"  {line}", err=True)
+        click.echo(printable(f"refinerctl: {line}" if line == lines[0] else f"  {line}"), err=True)

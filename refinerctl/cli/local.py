@@ -11,6 +11,7 @@ from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import global_options
 from refinerctl.cli.render import Renderer
 from refinerctl.errors import RefinerctlError
+from refinerctl.local.instance import MARKER
 from refinerctl.local.launcher import Launch, ended_afterwards, stop
 from refinerctl.models import LocalStatus
 from refinerctl.operations import local_logs
@@ -144,6 +145,7 @@ def env(ctx: click.Context, root_module: str | None) -> None:
         variables = aws_environment(app.settings.region, state)
     else:
         variables = stack_terraform(app.instance, app.settings, state, root_module).variables()
+        del variables[MARKER]  # a shell that carried it would be taken for a part of the environment, and ended with it
     if app.render.is_json:
         app.render.json(variables)
         return

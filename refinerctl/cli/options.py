@@ -17,7 +17,9 @@ from refinerctl.models import normalize_prefix
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd])+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
+LONGEST_SECONDS = 100 * 365 * 86400
 
 
 class Duration(click.ParamType[float]):
@@ -29,11 +31,14 @@ class Duration(click.ParamType[float]):
         if isinstance(value, int | float):
             return float(value)
         text = str(value).strip()
-        if re.fullmatch(r"\d+(?:\.\d+)?", text):
-            return float(text)
+        if re.fullmatch(r"\d+(?:\.\d+)?", text, re.ASCII):
+            text = f"{text}s"
         if not _DURATION.fullmatch(text):
             self.fail(f"{text!r} is not a duration like 90s, 5m, 1h30m or 2d", param, ctx)
-        return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd])", text))
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
+        if seconds > LONGEST_SECONDS:
+            self.fail(f"{text[:20]}… is longer than 100 years", param, ctx)
+        return seconds
 
 
 class Moment(click.ParamType[datetime]):
@@ -49,9 +54,9 @@ class Moment(click.ParamType[datetime]):
             return datetime.now(UTC) - timedelta(seconds=Duration().convert(text, param, ctx))
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             self.fail(f"{text!r} is neither a time like 2026-03-01T14:02:00Z nor a duration like 1h", param, ctx)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Prefix(click.ParamType[str]):

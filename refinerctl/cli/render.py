@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -48,7 +49,8 @@ class Renderer:
 
     def json(self, document: Any, *, indent: int | None = 2) -> None:
         """One JSON document; without indent a line of JSON Lines."""
-        print(json.dumps(document, indent=indent, default=_as_json, ensure_ascii=False), flush=True)  # noqa: T201
+        text = json.dumps(document, indent=indent, default=_as_json, ensure_ascii=False)
+        print(_UNPRINTABLE.sub(_json_escape, text), flush=True)  # noqa: T201
 
     def note(self, text: str) -> None:
         """Something to know that is not data."""
@@ -145,6 +147,14 @@ def _live(total_bytes: int | None) -> Iterator[Progress]:
 def printable(text: str, keep: str = "") -> str:
     """Text without characters that steer a terminal: a key or an error may hold anything."""
     return "".join(char if char.isprintable() or char in keep else f"\\x{ord(char):02x}" for char in text)
+
+
+# What may not stand raw on a terminal, or in UTF-8 at all; JSON's own structure is never among it.
+_UNPRINTABLE = re.compile(r"[^\n -~]")
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
 
 
 def _as_json(value: Any) -> Any:

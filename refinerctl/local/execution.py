@@ -56,7 +56,11 @@ class ExecutionEnvironment:
         variables = (
             environment | _lambda_variables(function, self.stream) | {"AWS_LAMBDA_RUNTIME_API": self._api.address}
         )
-        self._child = engine.start(function, variables, lambda line: on_output(self.stream, self._request_id, line))
+        try:
+            self._child = engine.start(function, variables, lambda line: on_output(self.stream, self._request_id, line))
+        except BaseException:
+            self._api.close()
+            raise
 
     def alive(self) -> bool:
         return self._child.ended() is None and self._api.init_error is None

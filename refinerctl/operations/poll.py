@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -72,6 +71,10 @@ def target_path(folder: Path, key: str) -> Path:
     parts = key.split("/")
     if "\0" in key or any(part in ("", ".", "..") for part in parts):
         raise RefinerctlError("the key is not a path below the folder")
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RefinerctlError("the key is not UTF-8") from None
     target = folder.joinpath(*parts)
     # A symbolic link on the way may lead out even though the key does not.
     if not target.resolve().is_relative_to(folder.resolve()):
@@ -82,14 +85,14 @@ def target_path(folder: Path, key: str) -> Path:
 def _write_whole(target: Path, body: Any) -> None:
     """Nobody finds half a file under the final name, whatever happens meanwhile."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".refinerctl-")
+    unfinished = target.with_name(f".refinerctl-{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with unfinished.open("xb") as file:
             while chunk := body.read(CHUNK_BYTES):
                 file.write(chunk)
-        Path(name).replace(target)
+        unfinished.replace(target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
 
 
@@ -170,8 +173,9 @@ def expectation(pipeline: Pipeline, asked: str) -> Expectation:
     key = asked.removeprefix("/")
     if key.startswith(pipeline.input_prefix):
         return Expectation(asked, pipeline.completion_keys(key))
-    full = key if key.startswith(pipeline.complete_prefix) else pipeline.complete_prefix + key
-    return Expectation(asked, (full,) if full.endswith(".json") else (f"{full}.json", full))
+    if not key.startswith(pipeline.complete_prefix):
+        return Expectation(asked, pipeline.completion_keys(pipeline.input_prefix + key))
+    return Expectation(asked, (key,) if key.endswith(".json") else (f"{key}.json", key))
 
 
 def expect(

@@ -80,11 +80,16 @@ def _sources_of(path: str, prefix: str, recursive: bool, name: str | None) -> It
 
 
 def _files_below(folder: Path, prefix: str) -> Iterator[UploadSource]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders.sort()
         for entry in sorted(files):
             file = Path(parent) / entry
             yield _source(file, prefix + file.relative_to(folder).as_posix())
+
+
+def _raise(error: OSError) -> None:
+    """What cannot be read must not be left out silently."""
+    raise UsageError(f"{error.filename} may not be read: {error.strerror}")
 
 
 def _source(file: Path, key: str) -> UploadSource:
@@ -187,7 +192,8 @@ def follow(
     with ThreadPoolExecutor(LOOKS_AT_ONCE, thread_name_prefix="look") as pool:
         while waiting:
             now = time.monotonic()
-            due = [item for item in waiting.values() if item.next_look <= now]
+            last = now >= deadline
+            due = [item for item in waiting.values() if last or item.next_look <= now]
             for outcome in pool.map(lambda item: _look(completions, item, baseline), due):
                 if outcome is not None:
                     del waiting[outcome.key]
@@ -197,7 +203,7 @@ def follow(
                     del waiting[outcome.key]
                     done[outcome.key] = outcome
             progress.update(f"{len(done)} of {len(uploads)} done")
-            if not waiting or time.monotonic() >= deadline:
+            if not waiting or last:
                 break
             wake = min(min(item.next_look for item in waiting.values()), deadline)
             time.sleep(max(0.0, wake - time.monotonic()))
