@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGES := $(wildcard images/*/package.json)
 MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 
-.PHONY: demo test lint unit e2e node-test servers clean help
+.PHONY: demo test bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -27,6 +27,9 @@ node-test: $(MODULES)
 
 unit: $(VENV)/.dev $(MODULES)
 	$(BIN)/pytest tests/unit tests/integration
+
+bench: $(VENV)/.dev ## Compare with the peers, side by side
+	$(BIN)/python benchmarks/upload.py
 
 e2e: $(VENV)/.dev $(MODULES) servers
 	$(BIN)/pytest tests/e2e

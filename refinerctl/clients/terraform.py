@@ -99,7 +99,7 @@ class Terraform:
         first = self._run(["init", *_INIT_FLAGS, *arguments])
         if first.returncode == 0:
             return
-        if any(text in first.stdout for text in _UNREACHABLE) and self._use_mirror():
+        if any(text in first.stdout for text in _UNREACHABLE) and (self._forget_mirror() | self._use_mirror()):
             second = self._run(["init", *_INIT_FLAGS, *arguments])
             if second.returncode == 0:
                 return
@@ -129,6 +129,12 @@ class Terraform:
         if given and Path(given).is_file():
             return None
         return self._generated_config if self._generated_config.is_file() else None
+
+    def _forget_mirror(self) -> bool:
+        """Drop the configuration of an earlier run: its mirror may be gone, or have moved."""
+        known = self._cli_config() is not None
+        self._generated_config.unlink(missing_ok=True)
+        return known
 
     def _use_mirror(self) -> bool:
         if self._cli_config() is not None:
@@ -235,7 +241,9 @@ class _ApplyReader:
     def line(self, line: str) -> None:
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
+            return
+        if not isinstance(event, dict):
             return
         kind = event.get("type")
         if kind == "change_summary" and event["changes"]["operation"] == "plan":

@@ -30,8 +30,12 @@ def port_is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+# Somebody's proxy has no business between us and 127.0.0.1.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def _open(url: str) -> contextlib.AbstractContextManager[object]:
-    answer: contextlib.AbstractContextManager[object] = urllib.request.urlopen(url, timeout=2)  # noqa: S310 - our own
+    answer: contextlib.AbstractContextManager[object] = _DIRECT.open(url, timeout=2)
     return answer
 
 
@@ -100,6 +104,8 @@ def _environment(instance: Instance, port: int, region: str) -> dict[str, str]:
     temporary = str(instance.temporary)
     return inherited | {
         MARKER: str(instance.directory),
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
         "MINISTACK_HOST": "127.0.0.1",

@@ -31,10 +31,11 @@ class Launch:
 
 def launch(instance: Instance, settings: Settings, wanted: Launch) -> LocalStatus:
     """Start the supervisor and return once the emulator answers. Raises RefinerctlError with the reason otherwise."""
-    instance.clear()  # a stale state file must not pass for the new one's
-    instance.prepare()
-    for name in ("emulator", "functions", "supervisor", "terraform"):
-        instance.log(name).write_bytes(b"")
+    if not instance.is_supervised():
+        instance.clear()  # a stale state file must not pass for the new one's
+        instance.prepare()
+        for name in ("emulator", "functions", "supervisor", "terraform"):
+            instance.log(name).write_bytes(b"")
     process = _start(instance, settings, wanted)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -81,13 +82,9 @@ def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess
 def stop(instance: Instance) -> bool:
     """End the environment and everything in it; False if there was nothing to end."""
     was_there = instance.is_supervised()
-    pid = instance.status().supervisor_pid
-    if was_there and pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    if not _wait_until_gone(instance):
+    if not _end_supervisor(instance):
         raise NotInTimeError(
-            f"the supervisor (pid {pid}) has not ended within {STOP_SECONDS:.0f} s",
+            f"the supervisor (pid {instance.status().supervisor_pid}) has not ended within {STOP_SECONDS:.0f} s",
             hint=f"See {instance.log('supervisor')}.",
         )
     orphans = instance.kill_orphans()
@@ -95,9 +92,16 @@ def stop(instance: Instance) -> bool:
     return was_there or orphans > 0
 
 
-def _wait_until_gone(instance: Instance) -> bool:
+def _end_supervisor(instance: Instance) -> bool:
+    """It has the lock a moment before it has written its pid: look again until it has."""
     deadline = time.monotonic() + STOP_SECONDS
+    told: int | None = None
     while instance.is_supervised():
+        pid = instance.status().supervisor_pid
+        if pid is not None and pid != told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            told = pid
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

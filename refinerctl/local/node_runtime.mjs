@@ -11,11 +11,11 @@ const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 const BASE = '/2018-06-01/runtime';
 
-function call(method, route, body, headers = {}) {
+function call(method, route, body, headers = {}, connection = agent) {
   return new Promise((resolve, reject) => {
     const payload = body === undefined ? undefined : Buffer.from(body);
     const request = http.request(
-      { host, port, agent, method, path: BASE + route, headers: { ...headers, 'content-length': payload?.length ?? 0 } },
+      { host, port, agent: connection, method, path: BASE + route, headers: { ...headers, 'content-length': payload?.length ?? 0 } },
       (response) => {
         const chunks = [];
         response.on('data', (chunk) => chunks.push(chunk));
@@ -43,7 +43,8 @@ let route = '/init/error';
 // Report what nobody caught, as Lambda's own client does, and end: the state of the process is unknown.
 async function die(error) {
   console.error(error);
-  await call('POST', route, describe(error), ERROR_HEADERS).catch(() => {});
+  // On a connection of its own: the agent's only one may be waiting for the next invocation.
+  await call('POST', route, describe(error), ERROR_HEADERS, false).catch(() => {});
   process.exit(128);
 }
 process.on('uncaughtException', die);

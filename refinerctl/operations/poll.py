@@ -245,4 +245,4 @@ def _read(read: ReadOutput, key: str) -> Output:
     try:
         return read(key)
     except RefinerctlError as error:
-        return Output(key, error=str(error))
+        return Output(key, error=f"{key} was not read: {error}")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from refinerctl.clients.aws.s3 import S3Bucket
     from refinerctl.clients.aws.sqs import Queues
 
-FILES_AT_ONCE = 4
+FILES_AT_ONCE = 16
 LOOKS_AT_ONCE = 16
 FIRST_LOOK_SECONDS = 0.25
 SLOWEST_LOOK_SECONDS = 5.0

@@ -25,6 +25,8 @@ STREAM_PART_BYTES = 16 * MIB
 # Parts on their way at once: over all uploads, and of one of them. A part is in memory while it is.
 PARTS_AT_ONCE = 8
 PARTS_PER_UPLOAD = 4
+# Uploads in parts at once, whatever the number of files: they are what takes memory.
+LARGE_AT_ONCE = 2
 
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 
@@ -45,6 +47,7 @@ class S3Bucket:
         self.name = name
         self._session = session
         self._parts: ThreadPoolExecutor | None = None
+        self._large = threading.BoundedSemaphore(LARGE_AT_ONCE)
         self._lock = threading.Lock()
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -103,7 +106,7 @@ class S3Bucket:
             if error_code(error) in _MISSING:
                 return None
             raise self._explained(error, key) from error
-        return _info(key, answer), answer["Body"]
+        return _info(key, answer), _Body(answer["Body"], lambda error: self._explained(error, key))
 
     def put(self, key: str, body: IO[bytes], size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
         """Write `key` from `body`, in parts where it is large; return the new version's id.
@@ -113,6 +116,10 @@ class S3Bucket:
         interrupted leaves nothing behind.
         """
         step = part_size(size)
+        with contextlib.nullcontext() if size is not None and size < step else self._large:
+            return self._put(key, body, step, on_bytes)
+
+    def _put(self, key: str, body: IO[bytes], step: int, on_bytes: OnBytes) -> str | None:
         first = _read_fully(body, step)
         if len(first) < step:
             version = self._put_whole(key, first)
@@ -190,6 +197,27 @@ class S3Bucket:
             return self._no_bucket()
         resource = f"s3://{self.name}/{key}" if key else f"s3://{self.name}"
         return explain(error, resource) or error
+
+
+class _Body:
+    """An object's stream, whose errors are ours: the connection may be lost long after S3 has answered."""
+
+    def __init__(self, stream: Any, explained: Callable[[Exception], Exception]) -> None:
+        self._stream = stream
+        self._explained = explained
+
+    def read(self, size: int | None = None) -> bytes:
+        try:
+            content: bytes = self._stream.read(size)
+        except Exception as error:
+            raise self._explained(error) from error
+        return content
+
+    def __enter__(self) -> _Body:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
 
 
 def _read_fully(body: IO[bytes], size: int) -> bytes:

@@ -23,6 +23,8 @@ MAX_CONNECTIONS = 32
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 _EXPIRED = {
     "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
     "ExpiredTokenException",
     "RequestExpired",
     "InvalidClientTokenId",
@@ -65,6 +67,7 @@ class AwsSession:
             connect_timeout=5,
             read_timeout=60,
             max_pool_connections=MAX_CONNECTIONS,
+            proxies={} if self._embedded else None,
             user_agent_extra=f"refinerctl/{__version__}",
         )
         return self._boto_session().client(service, endpoint_url=self.endpoint_url, config=config)
@@ -102,7 +105,7 @@ class AwsSession:
 
 def error_code(error: Exception) -> str:
     """The code of a botocore ClientError, "" for any other error."""
-    response: dict[str, Any] = getattr(error, "response", {})
+    response: dict[str, Any] = getattr(error, "response", None) or {}  # HTTPClientError has one that is None
     return str(response.get("Error", {}).get("Code", ""))
 
 
@@ -126,7 +129,7 @@ def _explain_client_error(error: Any, resource: str | None) -> RefinerctlError:
             f"access denied: {error.operation_name}{where}",
             hint="Check which identity is in use (aws sts get-caller-identity) and that its policies allow this call.",
         )
-    if code in _EXPIRED:
+    if code in _EXPIRED or (code == "400" and error.operation_name.startswith("Head")):
         return AccessDeniedError(
             f"the AWS credentials are expired or not valid ({code} at {error.operation_name})",
             hint="Log in again, or renew the session token.",

@@ -1,0 +1,45 @@
+"""What every test runs with: nobody's AWS account, nobody's settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.command import Command
+
+settings.register_profile("refinerctl", deadline=None, database=None, max_examples=150, derandomize=True)
+settings.load_profile("refinerctl")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variables of whoever runs the tests; boto3 finds neither files nor an instance's role."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "REFINERCTL_", "TF_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def root() -> Path:
+    """This repository."""
+    return ROOT
+
+
+@pytest.fixture
+def events() -> Path:
+    """The folder of payloads as AWS delivers them."""
+    return ROOT / "tests" / "events"
+
+
+@pytest.fixture
+def refinerctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command line, in this process."""
+    return Command(monkeypatch, capsys)

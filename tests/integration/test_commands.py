@@ -1,0 +1,193 @@
+"""upload and poll as commands, against a bucket of the emulator: streams, JSON, exit codes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from refinerctl.clients.aws.s3 import S3Bucket
+from refinerctl.clients.aws.session import AwsSession
+from tests.command import Command, Finished
+
+
+@pytest.fixture
+def run(
+    refinerctl: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """The command line in an empty project, with the emulator and this test's bucket in its variables."""
+    (tmp_path / "refinerctl.toml").write_text("[environments.local]\nembedded = true\n")
+    monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", str(session.endpoint_url))
+    monkeypatch.setenv("REFINERCTL_BUCKET", bucket.name)
+    monkeypatch.chdir(tmp_path)
+    return refinerctl
+
+
+def write(bucket: S3Bucket, session: AwsSession, key: str, body: bytes | str, **metadata: str) -> None:
+    content = body.encode() if isinstance(body, str) else body
+    session.client("s3").put_object(Bucket=bucket.name, Key=key, Body=content, Metadata=metadata)
+
+
+def complete_soon(bucket: S3Bucket, session: AwsSession, name: str, body: str) -> threading.Thread:
+    """Do what the function would: once the input is there."""
+
+    def work() -> None:
+        for _ in range(500):
+            if bucket.head(f"RefinerInput/{name}") is not None:
+                write(bucket, session, f"RefinerComplete/{name}.json", body)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+class TestUpload:
+    def test_as_json(self, run: Command, bucket: S3Bucket, tmp_path: Path) -> None:
+        (tmp_path / "a b+ü.txt").write_text("hello")
+        done = run("upload", "a b+ü.txt", "--output", "json")
+        assert done.code == 0, done.err
+        (item,) = done.json()["uploads"]
+        info = bucket.head("RefinerInput/a b+ü.txt")
+        assert info is not None
+        assert item == {
+            "key": "RefinerInput/a b+ü.txt",
+            "size": 5,
+            "version_id": info.version_id,
+            "status": "uploaded",
+            "completion_key": None,
+            "outputs": [],
+            "error": None,
+        }
+        assert "uploading 1 input to" in done.err
+
+    def test_waiting_for_the_completion(
+        self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path
+    ) -> None:
+        (tmp_path / "x").write_text("hello")
+        write(bucket, session, "RefinerOutput/1", "one")
+        worker = complete_soon(bucket, session, "x", '["/RefinerOutput/1"]')
+        done = run("upload", "x", "--wait", "--timeout", "30s", "--output", "json")
+        worker.join()
+        assert done.code == 0, done.err
+        (item,) = done.json()["uploads"]
+        assert (item["status"], item["completion_key"]) == ("completed", "RefinerComplete/x.json")
+        assert item["outputs"] == ["RefinerOutput/1"]
+
+    def test_what_fails_exits_1_and_says_so_on_standard_error(
+        self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path
+    ) -> None:
+        (tmp_path / "x").write_text("hello")
+        worker = complete_soon(bucket, session, "x", '{"RefinerSkip": true, "Error": "no condition"}')
+        done = run("upload", "x", "--wait", "--output", "json")
+        worker.join()
+        assert done.code == 1
+        assert done.json()["uploads"][0]["status"] == "failed"
+        assert "warning: RefinerInput/x: no condition" in done.err
+        assert "1 of 1 input failed" in done.err
+
+    def test_what_does_not_come_exits_3(self, run: Command, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("hello")
+        done = run("upload", "x", "--wait", "--timeout", "0", "--output", "json")
+        assert done.code == 3
+        assert done.json()["uploads"][0]["status"] == "pending"
+        assert "1 of 1 input not completed in time" in done.err
+
+    def test_who_waits_in_vain_hears_what_the_queues_hold(
+        self, run: Command, session: AwsSession, tmp_path: Path
+    ) -> None:
+        for name in ("dibbs-ecr-HintInput", "dibbs-ecr-HintInput-dlq"):
+            session.client("sqs").create_queue(QueueName=name)
+        (tmp_path / "x").write_text("hello")
+        done = run("upload", "x", "--prefix", "/HintInput/", "--wait", "--timeout", "0")
+        assert done.code == 3
+        assert "dibbs-ecr-HintInput: 0 waiting, 0 in flight; dibbs-ecr-HintInput-dlq: 0 dead." in done.err
+
+    def test_without_the_bucket(self, run: Command, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("hello")
+        done = run("upload", "x", "--bucket", "no-such-bucket")
+        assert (done.code, done.out) == (1, "")
+        assert "there is no bucket 'no-such-bucket'" in done.err
+
+
+def keys(done: Finished) -> list[str]:
+    return [line["key"].removeprefix("RefinerComplete/") for line in done.lines()]
+
+
+class TestPoll:
+    def test_json_lines_with_contents(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        write(bucket, session, "RefinerOutput/1", "héllo")
+        write(bucket, session, "RefinerOutput/2", b"\xff\x00")
+        write(bucket, session, "RefinerComplete/a.json", '["/RefinerOutput/1", "/RefinerOutput/2"]')
+        done = run("poll", "--output", "json")
+        assert done.code == 0, done.err
+        (line,) = done.lines()
+        assert (line["key"], line["status"], line["error"]) == ("RefinerComplete/a.json", "completed", None)
+        assert line["outputs"][0] == {"key": "RefinerOutput/1", "size": 6, "content": "héllo", "truncated": False}
+        assert line["outputs"][1]["content_base64"] == "/wA="
+
+    def test_a_failure_exits_1_after_all_have_been_shown(
+        self, run: Command, bucket: S3Bucket, session: AwsSession
+    ) -> None:
+        write(bucket, session, "RefinerComplete/a", "{")
+        write(bucket, session, "RefinerComplete/b", "[]")
+        done = run("poll", "--once", "--output", "json")
+        assert done.code == 1
+        assert [line["status"] for line in done.lines()] == ["malformed", "completed"]
+        assert "1 of 2 completions" in done.err
+
+    def test_text_keeps_warnings_out_of_the_data(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        write(bucket, session, "RefinerOutput/1", "hello")
+        write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1", "RefinerOutput/gone"]')
+        done = run("poll")
+        assert done.code == 1
+        assert done.out.splitlines()[1:] == ["==> RefinerOutput/1 (5 bytes) <==", "hello"]
+        assert "RefinerOutput/gone is listed, but there is no such object" in done.err
+
+    def test_download(self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path) -> None:
+        write(bucket, session, "RefinerOutput/1", "hello")
+        write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1"]')
+        write(bucket, session, "RefinerComplete/b", '["../outside"]')
+        write(bucket, session, "../outside", "bad")
+        done = run("poll", "--download", "out", "--output", "json")
+        assert done.code == 1
+        assert [line["status"] for line in done.lines()] == ["completed", "failed"]
+        assert done.lines()[0]["outputs"] == [{"key": "RefinerOutput/1", "size": 5, "path": "out/RefinerOutput/1"}]
+        assert (tmp_path / "out" / "RefinerOutput" / "1").read_text() == "hello"
+        assert not (tmp_path / "outside").exists()
+
+    def test_at_most_so_much_is_printed(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        write(bucket, session, "RefinerOutput/1", "aé")
+        write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1"]')
+        (line,) = run("poll", "--max-content", "2", "--output", "json").lines()
+        assert line["outputs"] == [{"key": "RefinerOutput/1", "size": 3, "content": "a", "truncated": True}]
+
+    def test_expected_ones_exit_0_or_3(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        write(bucket, session, "RefinerComplete/a.json", "[]")
+        done = run("poll", "--expect", "RefinerInput/a", "--output", "json")
+        assert (done.code, keys(done)) == (0, ["a.json"])
+        done = run("poll", "--expect", "a", "--expect", "b", "--timeout", "0", "--output", "json")
+        assert (done.code, keys(done)) == (3, ["a.json"])
+        assert "no completion in time for b" in done.err
+
+    def test_counting(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        for name in "abc":
+            write(bucket, session, f"RefinerComplete/{name}", "[]")
+        done = run("poll", "--count", "2", "--since", "1h", "--timeout", "10s", "--output", "json")
+        assert (done.code, len(done.lines())) == (0, 2)
+        done = run("poll", "--count", "5", "--since", "1h", "--timeout", "0", "--output", "json")
+        assert (done.code, len(done.lines())) == (3, 3)
+
+    def test_nothing_is_done_quietly(self, run: Command) -> None:
+        assert run("poll", "--output", "json") == Finished(0, "", "")
+
+    def test_an_answer_can_be_read_by_others(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        write(bucket, session, "RefinerOutput/1", json.dumps({"a": "\x1b[31m"}))
+        write(bucket, session, "RefinerComplete/報告 🧪", '["RefinerOutput/1"]')
+        (line,) = run("poll", "--output", "json").lines()
+        assert line["key"] == "RefinerComplete/報告 🧪"
+        assert json.loads(line["outputs"][0]["content"]) == {"a": "\x1b[31m"}

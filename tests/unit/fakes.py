@@ -1,0 +1,224 @@
+"""In-memory stand-ins with the interface of the clients; subclasses, so that mypy holds them to it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any
+
+from refinerctl.clients.aws.completions import Completions
+from refinerctl.clients.aws.lambda_ import Functions
+from refinerctl.clients.aws.logs import LogGroups
+from refinerctl.clients.aws.s3 import OnBytes, S3Bucket
+from refinerctl.clients.aws.sqs import Queues
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.models import Function, LogEvent, Message, ObjectInfo, Pipeline, QueueDepth
+
+START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
+
+
+class Clock:
+    """Takes the place of module `time` in an operation: sleeping takes no time, and things happen meanwhile."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._events: list[tuple[float, Callable[[], object]]] = []
+
+    def at(self, second: float, action: Callable[[], object]) -> None:
+        self._events.append((second, action))
+        self._events.sort(key=lambda item: item[0])
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        end = self.now + max(seconds, 0.001)  # a loop that does not wait must end, too
+        while self._events and self._events[0][0] <= end:
+            moment, action = self._events.pop(0)
+            self.now = max(self.now, moment)
+            action()
+        self.now = end
+
+    @property
+    def wall(self) -> datetime:
+        """S3's time: whole seconds."""
+        return START + timedelta(seconds=int(self.now))
+
+
+@dataclass(frozen=True)
+class Stored:
+    info: ObjectInfo
+    content: bytes
+
+
+class Body(io.BytesIO):
+    """An object's body; with `breaks_after` the connection is lost after so many bytes."""
+
+    def __init__(self, content: bytes, breaks_after: int | None = None) -> None:
+        super().__init__(content)
+        self._breaks_after = breaks_after
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._breaks_after is not None:
+            if self.tell() >= self._breaks_after:
+                raise OSError("connection lost")
+            size = min(size if size and size > 0 else self._breaks_after, self._breaks_after)
+        return super().read(size)
+
+
+class FakeBucket(S3Bucket):
+    """A bucket, versioned or not, that counts what is asked of it."""
+
+    def __init__(self, clock: Clock | None = None, *, versioned: bool = True, name: str = "data-repository") -> None:
+        self.name = name
+        self.clock = clock or Clock()
+        self.versioned = versioned
+        self.requests: Counter[str] = Counter()
+        self.denied: set[str] = set()
+        self.broken: dict[str, int] = {}
+        self.exists = True
+        self.on_put: Callable[[str], None] = lambda _: None
+        self._objects: dict[str, Stored] = {}
+        self._count = 0
+        self._mutex = threading.Lock()
+
+    def write(
+        self, key: str, content: bytes | str = b"", metadata: dict[str, str] | None = None, at: datetime | None = None
+    ) -> ObjectInfo:
+        """Put an object in, as somebody else would."""
+        raw = content.encode() if isinstance(content, str) else content
+        with self._mutex:
+            self._count += 1
+            info = ObjectInfo(
+                key,
+                len(raw),
+                f'"{hashlib.md5(raw, usedforsecurity=False).hexdigest()}"',
+                at or self.clock.wall,
+                f"v{self._count}" if self.versioned else None,
+                dict(metadata or {}),
+            )
+            self._objects[key] = Stored(info, raw)
+        return info
+
+    def delete(self, key: str) -> None:
+        del self._objects[key]
+
+    def content(self, key: str) -> bytes:
+        return self._objects[key].content
+
+    def _ask(self, what: str, key: str) -> Stored | None:
+        with self._mutex:
+            self.requests[what] += 1
+        if key in self.denied:
+            raise AccessDeniedError(f"access denied: {what} on s3://{self.name}/{key}")
+        return self._objects.get(key)
+
+    def check(self) -> None:
+        self.requests["check"] += 1
+        if not self.exists:
+            raise NotFoundError(f"there is no bucket {self.name!r}")
+
+    def head(self, key: str) -> ObjectInfo | None:
+        found = self._ask("head", key)
+        return found.info if found else None
+
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        for index, key in enumerate(sorted(self._objects)):
+            if index % 1000 == 0:
+                self.requests["list"] += 1
+            if key.startswith(prefix) and key in self._objects:
+                info = self._objects[key].info
+                # A listing tells neither version nor metadata.
+                yield ObjectInfo(info.key, info.size, info.etag, info.last_modified)
+
+    def open(self, key: str) -> tuple[ObjectInfo, Any] | None:
+        found = self._ask("get", key)
+        return (found.info, Body(found.content, self.broken.get(key))) if found else None
+
+    def put(self, key: str, body: IO[bytes], size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
+        self._ask("put", key)
+        self.on_put(key)
+        content = bytearray()
+        while chunk := body.read(65536):
+            content += chunk
+            on_bytes(len(chunk))
+        return self.write(key, bytes(content)).version_id
+
+
+class FakeQueues(Queues):
+    """Queues by name, with the messages that are visible in them."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, list[Message]] = {}
+        self.error: RefinerctlError | None = None
+        self.requests: Counter[str] = Counter()
+
+    def depth(self, name: str) -> QueueDepth:
+        self.requests["depth"] += 1
+        if self.error:
+            raise self.error
+        if name not in self.messages:
+            raise NotFoundError(f"there is no queue {name!r}")
+        return QueueDepth(name, len(self.messages[name]), 0, 0)
+
+    def peek(self, name: str, limit: int = 100) -> list[Message]:
+        self.requests["peek"] += 1
+        self.depth(name)
+        return self.messages[name][:limit]
+
+
+class FakeLogGroups(LogGroups):
+    """Log groups that keep what is put into them."""
+
+    def __init__(self) -> None:
+        self.lines: dict[tuple[str, str], list[tuple[datetime, str]]] = {}
+        self.written: list[LogEvent] = []
+
+    def events(self, group: str, since: datetime, pattern: str | None = None) -> Iterator[LogEvent]:
+        yield from (event for event in self.written if event.group == group and event.timestamp >= since)
+
+    def create_stream(self, group: str, stream: str) -> None:
+        self.lines.setdefault((group, stream), [])
+
+    def put(self, group: str, stream: str, lines: Any) -> None:
+        self.lines[group, stream].extend(lines)
+
+
+class FakeFunctions(Functions):
+    """Functions by name."""
+
+    def __init__(self, *functions: Function) -> None:
+        self.known = {function.name: function for function in functions}
+
+    def get(self, name: str) -> Function:
+        if name not in self.known:
+            raise NotFoundError(f"there is no function {name!r}")
+        return self.known[name]
+
+
+@dataclass
+class Recorder:
+    """Progress, written down."""
+
+    steps: list[str] = field(default_factory=list)
+    updates: list[str] = field(default_factory=list)
+    done: int = 0
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+    def update(self, text: str) -> None:
+        self.updates.append(text)
+
+    def advance(self, size: int) -> None:
+        self.done += size
+
+
+def completions_of(bucket: FakeBucket, pipeline: Pipeline | None = None) -> Completions:
+    return Completions(bucket, pipeline or Pipeline())

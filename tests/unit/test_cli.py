@@ -1,0 +1,449 @@
+"""The edge: options, errors and exit codes, streams."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from refinerctl import __version__
+from refinerctl.cli import cli
+from refinerctl.cli.context import app_context
+from refinerctl.config import GlobalFlags
+from refinerctl.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    NotInTimeError,
+    RefinerctlError,
+    RefusedError,
+    UsageError,
+)
+from refinerctl.local.instance import MARKER, Instance
+from tests.command import Command, spawn
+
+TOML = """
+environment = "local"
+[environments.local]
+embedded = true
+[environments.far]
+region = "eu-west-1"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "refinerctl.toml").write_text(TOML)
+    return tmp_path
+
+
+class TestGlobalOptions:
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (["--env", "far"], GlobalFlags(env="far")),
+            (["--stack", "rnr"], GlobalFlags(stack="rnr")),
+            (["--output", "json"], GlobalFlags(output="json")),
+            (["--region", "r"], GlobalFlags(region="r")),
+            (["--profile", "p"], GlobalFlags(profile="p")),
+            (["--endpoint-url", "http://e"], GlobalFlags(endpoint_url="http://e")),
+            (["--bucket", "b"], GlobalFlags(bucket="b")),
+            (["-v"], GlobalFlags(verbosity=1)),
+            (["-vv"], GlobalFlags(verbosity=2)),
+            (["-q"], GlobalFlags(verbosity=-1)),
+            (["--quiet"], GlobalFlags(verbosity=-1)),
+            ([], GlobalFlags()),
+        ],
+        ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+    )
+    def test_before_and_after_the_command_they_mean_the_same(self, options: list[str], expected: GlobalFlags) -> None:
+        for arguments in (
+            [*options, "local", "status"],
+            ["local", *options, "status"],
+            ["local", "status", *options],
+        ):
+            assert _flags(arguments) == expected
+
+    def test_the_one_nearest_to_the_commands_end_counts(self) -> None:
+        assert _flags(["--env", "a", "local", "--env", "b", "status", "--env", "c"]).env == "c"
+        assert _flags(["--env", "a", "local", "status"]).env == "a"
+        assert _flags(["-q", "local", "status", "-v"]).verbosity == 1
+
+    def test_a_flag_beats_a_variable_beats_the_file(
+        self, project: Path, refinerctl: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert refinerctl("local", "status", cwd=project).out.startswith("state")
+        monkeypatch.setenv("REFINERCTL_OUTPUT", "json")
+        assert refinerctl("local", "status").json()["state"] == "down"
+        assert refinerctl("local", "status", "--output", "text").out.startswith("state")
+
+    def test_every_one_of_them_can_be_a_variable(
+        self, project: Path, refinerctl: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REFINERCTL_ENV", "nowhere")
+        done = refinerctl("poll", cwd=project)
+        assert (done.code, "'nowhere'" in done.err) == (2, True)
+
+
+def _flags(arguments: list[str]) -> GlobalFlags:
+    """What a command would get: parse, but run nothing."""
+    command: click.Command = cli
+    ctx: click.Context | None = None
+    name, rest = "refinerctl", list(arguments)
+    while True:
+        ctx = command.make_context(name, rest, parent=ctx)
+        if not isinstance(command, click.Group):
+            flags = ctx.find_root().obj
+            assert isinstance(flags, GlobalFlags)
+            return flags
+        found, chosen, rest = command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
+        assert found is not None
+        assert chosen is not None
+        name, command = found, chosen
+
+
+class TestLocalDefaults:
+    def test_local_is_about_environment_local_whatever_the_file_says(self, tmp_path: Path, refinerctl: Command) -> None:
+        (tmp_path / "refinerctl.toml").write_text(TOML.replace('environment = "local"', 'environment = "far"'))
+        assert refinerctl("local", "status", cwd=tmp_path).code == 0
+
+    def test_an_environment_that_is_not_on_this_machine_is_refused(self, project: Path, refinerctl: Command) -> None:
+        done = refinerctl("local", "status", "--env", "far", cwd=project)
+        assert done.code == 1
+        assert "'far' does not live on this machine" in done.err
+
+    def test_defaults_do_not_replace_what_was_given(self) -> None:
+        ctx = click.Context(cli)
+        ctx.obj = GlobalFlags(env="far")
+        assert app_context(ctx, env="local")._flags.env == "far"
+        ctx.obj = GlobalFlags()
+        assert app_context(ctx, env="local")._flags.env == "local"
+
+    @pytest.mark.parametrize("command", [["poll"], ["upload", "refinerctl.toml"], ["local", "env"]])
+    def test_what_needs_the_environment_says_how_to_start_it(
+        self, project: Path, refinerctl: Command, command: list[str]
+    ) -> None:
+        done = refinerctl(*command, cwd=project)
+        assert done.code == 1
+        assert done.out == ""
+        assert "the embedded environment is down" in done.err
+        assert "refinerctl local up --detach" in done.err
+
+    def test_down_of_what_is_not_up_is_done(self, project: Path, refinerctl: Command) -> None:
+        done = refinerctl("local", "down", cwd=project)
+        assert (done.code, done.out) == (0, "")
+        assert "was not up" in done.err
+
+    def test_asking_leaves_no_folder_behind(self, project: Path, refinerctl: Command) -> None:
+        refinerctl("local", "status", cwd=project)
+        refinerctl("local", "logs", cwd=project)
+        assert not (project / ".refinerctl").exists()
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["no-such-command"],
+            ["--no-such-option"],
+            ["poll", "--no-such-option"],
+            ["poll", "surplus"],
+            ["poll", "--output", "yaml"],
+            ["poll", "--stack", "other"],
+            ["poll", "--once", "--follow"],
+            ["poll", "--once", "--count", "3"],
+            ["poll", "--expect", "x", "--follow"],
+            ["poll", "--expect", "x", "--count", "1"],
+            ["poll", "--count", "0"],
+            ["poll", "--max-content", "-1"],
+            ["poll", "--since", "yesterday"],
+            ["poll", "--timeout", "soon"],
+            ["poll", "--interval", "-1"],
+            ["poll", "--env", "nowhere"],
+            ["poll", "--download", "refinerctl.toml"],
+            ["upload"],
+            ["upload", "no-such-file"],
+            ["upload", "-"],
+            ["upload", "."],
+            ["upload", "refinerctl.toml", "--prefix", "NoSlash"],
+            ["upload", "refinerctl.toml", "--timeout", "x"],
+            ["local"],
+            ["local", "up", "--engine", "podman"],
+            ["local", "up", "--port", "0"],
+            ["local", "up", "--port", "65536"],
+            ["local", "up", "--build-arg", "NAME"],
+            ["local", "logs", "--source", "nothing"],
+            ["completion"],
+            ["completion", "tcsh"],
+            [],
+        ],
+        ids=" ".join,
+    )
+    def test_a_request_that_makes_no_sense_exits_2_and_writes_no_data(
+        self, project: Path, refinerctl: Command, arguments: list[str]
+    ) -> None:
+        done = refinerctl(*arguments, cwd=project)
+        assert (done.code, done.out) == (2, "")
+        assert done.err
+        assert "Traceback" not in done.err
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["poll", "-h"], ["local", "up", "--help"]], ids=" ".join)
+    def test_help_is_what_was_asked_for(self, project: Path, refinerctl: Command, arguments: list[str]) -> None:
+        done = refinerctl(*arguments, cwd=project)
+        assert (done.code, done.err) == (0, "")
+        assert "Usage: refinerctl" in done.out
+        assert "--env" in done.out
+
+    def test_version(self, project: Path, refinerctl: Command) -> None:
+        done = refinerctl("--version", cwd=project)
+        assert (done.code, done.out, done.err) == (0, f"refinerctl, version {__version__}\n", "")
+
+
+class TestDryRun:
+    def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
+        done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)
+        assert done.code == 0
+        assert done.out == "would upload refinerctl.toml to s3://data-repository/RefinerInput/refinerctl.toml\n"
+
+    def test_as_json(self, project: Path, refinerctl: Command) -> None:
+        done = refinerctl(
+            "upload", "-", "--name", "x", "--prefix", "/In/", "--dry-run", "--output", "json", cwd=project
+        )
+        assert done.json() == {
+            "dry_run": True,
+            "bucket": "data-repository",
+            "uploads": [{"key": "In/x", "path": None, "size": None}],
+        }
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """A command `fail` that raises what is in the list."""
+    errors: list[BaseException] = []
+
+    @click.command()
+    def fail() -> None:
+        raise errors[0]
+
+    monkeypatch.setitem(sys.modules, "tests.failing", type(sys)("tests.failing"))
+    monkeypatch.setattr(sys.modules["tests.failing"], "fail", fail, raising=False)
+    monkeypatch.setitem(__import__("refinerctl.cli").cli.COMMANDS, "fail", "tests.failing:fail")
+    return errors
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("error", "code"),
+        [
+            (RefinerctlError("what"), 1),
+            (NotFoundError("what"), 1),
+            (AccessDeniedError("what"), 1),
+            (UsageError("what"), 2),
+            (NotInTimeError("what"), 3),
+            (RefusedError("what"), 4),
+            (KeyboardInterrupt(), 130),
+            (click.Abort(), 130),
+            (ValueError("what"), 1),
+            (PermissionError(13, "Permission denied", "/file"), 1),
+        ],
+    )
+    def test_each_has_its_exit_code_and_no_traceback(
+        self, refinerctl: Command, failing: list[BaseException], error: BaseException, code: int
+    ) -> None:
+        failing.append(error)
+        done = refinerctl("fail")
+        assert (done.code, done.out) == (code, "")
+        assert done.err
+        assert "Traceback" not in done.err
+
+    def test_the_hint_is_on_a_line_of_its_own(self, refinerctl: Command, failing: list[BaseException]) -> None:
+        failing.append(RefinerctlError("what failed", hint="What to do."))
+        assert refinerctl("fail").err == "refinerctl: error: what failed\n  What to do.\n"
+
+    def test_a_hint_that_repeats_the_message_is_still_a_hint(
+        self, refinerctl: Command, failing: list[BaseException]
+    ) -> None:
+        failing.append(RefinerctlError("what failed"))
+        assert refinerctl("fail").err == "refinerctl: error: what failed\n"
+
+    def test_an_unexpected_one_says_that_it_is_a_bug(self, refinerctl: Command, failing: list[BaseException]) -> None:
+        failing.append(ZeroDivisionError("division by zero"))
+        done = refinerctl("fail")
+        assert "unexpected ZeroDivisionError: division by zero" in done.err
+        assert "-vv" in done.err
+
+    def test_a_files_error_names_the_file(self, refinerctl: Command, failing: list[BaseException]) -> None:
+        failing.append(PermissionError(13, "Permission denied", "/file"))
+        assert refinerctl("fail").err == "refinerctl: error: Permission denied: /file\n"
+
+    def test_vv_shows_where(
+        self, monkeypatch: pytest.MonkeyPatch, failing: list[BaseException], refinerctl: Command
+    ) -> None:
+        failing.append(RefinerctlError("what"))
+        monkeypatch.setattr(sys, "argv", ["refinerctl", "-vv", "fail"])
+        previous = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(RefinerctlError, match="what"):
+            __import__("refinerctl.cli").cli.main()
+        signal.signal(signal.SIGTERM, previous)
+
+    def test_a_message_cannot_steer_the_terminal(self, refinerctl: Command, failing: list[BaseException]) -> None:
+        failing.append(RefinerctlError("key a\x07\x9b31mb\u202e", hint="see \x1b]0;x\x07"))
+        assert refinerctl("fail").err.replace("\n", "").isprintable()
+
+    def test_a_sigterm_unwinds(self, tmp_path: Path) -> None:
+        code = (
+            "import os, signal, sys, types, click, refinerctl.cli as c\n"
+            "@click.command()\n"
+            "def fail():\n"
+            "    try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+            "    finally: print('cleaned up')\n"
+            "sys.modules['m'] = m = types.ModuleType('m'); m.fail = fail\n"
+            "c.COMMANDS['fail'] = 'm:fail'; sys.argv = ['refinerctl', 'fail']; c.main()\n"
+        )
+        done = spawn(cwd=tmp_path, python=("-c", code))
+        assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "refinerctl: terminated\n")
+
+
+class TestClosedPipe:
+    @pytest.mark.parametrize("arguments", [["local", "status"], ["--help"], ["completion", "bash"]], ids=" ".join)
+    def test_whoever_closes_our_standard_output_ends_us_quietly(self, project: Path, arguments: list[str]) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = spawn(*arguments, cwd=project, stdout=writing)
+        os.close(writing)
+        assert done.stderr == ""
+        assert done.returncode == 141
+
+
+class TestImports:
+    HEAVY = ("boto3", "botocore", "docker", "rich", "psutil", "moto", "ministack")
+
+    @pytest.mark.parametrize(
+        ("arguments", "environ"),
+        [
+            (["--version"], {}),
+            (["--help"], {}),
+            (["upload", "--help"], {}),
+            (["completion", "zsh"], {}),
+            (
+                [],
+                {"_REFINERCTL_COMPLETE": "bash_complete", "COMP_WORDS": "refinerctl lo", "COMP_CWORD": "1"},
+            ),
+            (
+                [],
+                {"_REFINERCTL_COMPLETE": "bash_complete", "COMP_WORDS": "refinerctl upload --", "COMP_CWORD": "2"},
+            ),
+        ],
+        ids=["version", "help", "upload-help", "completion", "tab-command", "tab-option"],
+    )
+    def test_what_has_to_be_quick_loads_nothing_heavy(
+        self, tmp_path: Path, arguments: list[str], environ: dict[str, str]
+    ) -> None:
+        code = (
+            "import atexit, sys\n"
+            f"heavy = set({self.HEAVY!r})\n"
+            "atexit.register(lambda: print('LOADED', *sorted(heavy & set(sys.modules)), file=sys.stderr))\n"
+            "from refinerctl.cli import main\n"
+            "main()\n"
+        )
+        done = spawn(*arguments, cwd=tmp_path, python=("-c", code), environ=environ)
+        assert done.returncode == 0
+        assert done.stdout
+        assert done.stderr.splitlines()[-1] == "LOADED"
+
+
+def _complete(cwd: Path, shell: str, *words: str) -> list[str]:
+    """What the shell offers for the last of `words`."""
+    environ = {"_REFINERCTL_COMPLETE": f"{shell}_complete", "COMP_WORDS": " ".join(words)}
+    environ["COMP_CWORD"] = words[-1] if shell == "fish" else str(len(words) - 1)
+    done = spawn(cwd=cwd, environ=environ)
+    assert done.stderr == ""
+    if shell == "zsh":
+        return done.stdout.splitlines()[1::3]
+    return [line.split(",", 1)[1].split("\t")[0] for line in done.stdout.splitlines()]
+
+
+class TestShellCompletion:
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_commands_and_options_are_offered(self, tmp_path: Path, shell: str) -> None:
+        assert _complete(tmp_path, shell, "refinerctl", "lo") == ["local"]
+        assert "--recursive" in _complete(tmp_path, shell, "refinerctl", "upload", "--rec")
+
+    def test_sub_commands_and_values_are_offered(self, tmp_path: Path) -> None:
+        assert _complete(tmp_path, "bash", "refinerctl", "local", "") == ["down", "env", "logs", "status", "up"]
+        assert _complete(tmp_path, "bash", "refinerctl", "poll", "--output", "") == ["text", "json"]
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_the_script_asks_with_the_variable_that_the_command_answers_to(
+        self, tmp_path: Path, refinerctl: Command, shell: str
+    ) -> None:
+        done = refinerctl("completion", shell, cwd=tmp_path)
+        assert (done.code, done.err) == (0, "")
+        assert f"_REFINERCTL_COMPLETE={shell}_complete" in done.out
+
+    def test_bash_takes_the_script(self, tmp_path: Path, refinerctl: Command) -> None:
+        script = refinerctl("completion", "bash", cwd=tmp_path).out
+        done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestLocalEnv:
+    """`eval "$(refinerctl local env)"` in a person's shell."""
+
+    @pytest.fixture
+    def running(self, project: Path) -> Iterator[Path]:
+        """A lock that is held is an environment that runs, as far as others can see."""
+        instance = Instance(project.resolve() / ".refinerctl" / "local")
+        with instance.supervised() as ours:
+            assert ours
+            instance.write_state(phase="running", endpoint_url="http://127.0.0.1:9", functions_url="http://f/")
+            yield project
+
+    def test_it_points_every_tool_away_from_a_persons_account(self, running: Path, refinerctl: Command) -> None:
+        variables = refinerctl("local", "env", "--output", "json", cwd=running).json()
+        assert variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
+        assert variables["AWS_PROFILE"] == ""
+        assert variables["AWS_SESSION_TOKEN"] == ""
+
+    def test_a_shell_takes_it(self, running: Path, refinerctl: Command) -> None:
+        text = refinerctl("local", "env", cwd=running).out
+        done = subprocess.run(
+            ["sh", "-c", f'{text}\nprintf %s "$AWS_ENDPOINT_URL"'], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "http://127.0.0.1:9"
+
+    @pytest.mark.parametrize("extra", [[], ["--terraform", "refiner"]])
+    def test_it_does_not_mark_the_persons_shell_as_a_part_of_the_environment(
+        self, running: Path, refinerctl: Command, extra: list[str]
+    ) -> None:
+        """What carries the marker is killed when the environment goes down: not a person's editor."""
+        variables = refinerctl("local", "env", *extra, "--output", "json", cwd=running).json()
+        assert MARKER not in variables
+
+    def test_with_a_stack_it_adds_what_terraform_needs(self, running: Path, refinerctl: Command) -> None:
+        variables = refinerctl("local", "env", "--terraform", "refiner", "--output", "json", cwd=running).json()
+        assert variables["TF_DATA_DIR"].endswith("/.refinerctl/local/terraform/refiner")
+        assert "http://f/" in variables["TF_VAR_function_environment"]
+
+    def test_status_is_starting_until_the_stacks_are_applied(self, running: Path, refinerctl: Command) -> None:
+        assert refinerctl("local", "status", "--output", "json", cwd=running).json()["state"] == "starting"
+        Instance(running.resolve() / ".refinerctl" / "local").write_applied(("registry", "refiner"))
+        done = refinerctl("local", "status", "--output", "json")
+        assert done.json()["state"] == "up"
+        assert done.json()["stacks"] == ["registry", "refiner"]
+
+    @pytest.mark.parametrize(("arguments", "what"), [(["--engine", "docker"], "engine"), (["--port", "8"], "port")])
+    def test_up_refuses_to_turn_it_into_another(
+        self, running: Path, refinerctl: Command, arguments: list[str], what: str
+    ) -> None:
+        Instance(running.resolve() / ".refinerctl" / "local").write_state(
+            phase="running", endpoint_url="http://127.0.0.1:9", engine="process"
+        )
+        done = refinerctl("local", "up", "--detach", *arguments, cwd=running)
+        assert (done.code, done.out) == (4, "")
+        assert f"with {what}" in done.err

@@ -1,0 +1,102 @@
+"""The parameter types: durations, moments, prefixes."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refinerctl.cli.options import Duration, Moment, Prefix
+
+
+def duration(text: str) -> float:
+    return Duration().convert(text, None, None)
+
+
+def moment(text: str) -> datetime:
+    return Moment().convert(text, None, None)
+
+
+class TestDuration:
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("0", 0),
+            ("90", 90),
+            ("0.5", 0.5),
+            ("90s", 90),
+            ("5m", 300),
+            ("1h30m", 5400),
+            ("2d", 172800),
+            ("1.5h", 5400),
+            (" 5m ", 300),
+        ],
+    )
+    def test_forms(self, text: str, seconds: float) -> None:
+        assert duration(text) == seconds
+
+    @pytest.mark.parametrize(
+        "text", ["", "5 m", "m", "-5", "-5m", "5m-", "1e3", "inf", "nan", "5w", "5M", "1m 30", ".5s"]
+    )
+    def test_other_text_is_a_usage_error_that_shows_the_form(self, text: str) -> None:
+        with pytest.raises(click.BadParameter, match="like 90s, 5m"):
+            duration(text)
+
+    def test_a_number_is_seconds(self) -> None:
+        assert Duration().convert(300, None, None) == 300.0
+
+    def test_more_than_a_float_holds_is_refused(self) -> None:
+        with pytest.raises(click.BadParameter):
+            duration("9" * 400 + "d")
+
+    @given(st.text())
+    def test_any_text_is_seconds_or_a_usage_error(self, text: str) -> None:
+        try:
+            seconds = duration(text)
+        except click.BadParameter:
+            return
+        assert seconds >= 0
+        assert math.isfinite(seconds)
+
+    @given(*[st.integers(0, 100)] * 4)
+    def test_units_add_up(self, days: int, hours: int, minutes: int, seconds: int) -> None:
+        expected = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+        assert duration(f"{days}d{hours}h{minutes}m{seconds}s") == expected
+
+
+class TestMoment:
+    def test_a_time_in_any_zone_becomes_utc(self) -> None:
+        assert moment("2026-03-01T14:02:00Z") == datetime(2026, 3, 1, 14, 2, tzinfo=UTC)
+        assert moment("2026-03-01T15:02:00+01:00").isoformat() == "2026-03-01T14:02:00+00:00"
+
+    def test_a_time_without_a_zone_is_utc(self) -> None:
+        assert moment("2026-03-01T14:02").isoformat() == "2026-03-01T14:02:00+00:00"
+        assert moment("2026-03-01").isoformat() == "2026-03-01T00:00:00+00:00"
+
+    def test_a_duration_is_how_long_ago(self) -> None:
+        before = datetime.now(UTC)
+        found = moment("1h30m")
+        assert before <= found + timedelta(minutes=90) <= datetime.now(UTC)
+
+    @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "1430", "14:02"])
+    def test_other_text_is_a_usage_error(self, text: str) -> None:
+        with pytest.raises(click.BadParameter, match="neither a time"):
+            moment(text)
+
+    @pytest.mark.parametrize("text", ["9999999d", "999999999999d", "0001-01-01T00:00:00+01:00"])
+    def test_a_time_before_all_calendars_is_a_usage_error(self, text: str) -> None:
+        with pytest.raises(click.BadParameter):
+            moment(text)
+
+
+class TestPrefix:
+    def test_it_is_normalized(self) -> None:
+        assert Prefix().convert("/RefinerInput/", None, None) == "RefinerInput/"
+
+    def test_what_is_none_is_a_usage_error_with_the_hint(self) -> None:
+        with pytest.raises(click.BadParameter, match="ends in one slash"):
+            Prefix().convert("RefinerInput", None, None)
