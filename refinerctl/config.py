@@ -43,19 +43,29 @@ class ImageSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every command runs with. `embedded` marks an environment that lives on this machine, without an account."""
+    """What every command runs with.
+
+    `embedded` marks an environment that lives on this machine, without an account. `region` None leaves it to boto3.
+    Without `has_pipeline` nobody has said where the stack keeps things, and `pipeline` is another one's.
+    """
 
     env: str
     stack: str
     output: str
-    region: str
+    region: str | None
     profile: str | None
     endpoint_url: str | None
     verbosity: int
     embedded: bool
     pipeline: Pipeline
+    has_pipeline: bool
     images: tuple[ImageSettings, ...]
     project: Path
+
+    @property
+    def embedded_region(self) -> str:
+        """The region that an environment on this machine pretends to be in."""
+        return self.region or DEFAULT_REGION
 
     @property
     def work_folder(self) -> Path:
@@ -91,16 +101,19 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
             f"there is no environment {env!r} in {where}", hint=f"It has: {', '.join(sorted(environments))}."
         )
     chosen = environments[env]
+    embedded = bool(chosen.get("embedded", False))
     return Settings(
         env=env,
         stack=stack,
         output=_one_of(OUTPUTS, value("output", "text"), "output"),
-        region=value("region", chosen.get("region"), environ.get("AWS_REGION"), DEFAULT_REGION) or DEFAULT_REGION,
+        region=value("region", chosen.get("region")) or (DEFAULT_REGION if embedded else None),
         profile=value("profile", chosen.get("profile")),
-        endpoint_url=value("endpoint_url", chosen.get("endpoint_url")),
+        # An environment on this machine has an endpoint of its own: a variable meant for another must not redirect it.
+        endpoint_url=flags.endpoint_url if embedded else value("endpoint_url", chosen.get("endpoint_url")),
         verbosity=flags.verbosity or _verbosity(environ),
-        embedded=bool(chosen.get("embedded", False)),
-        pipeline=_pipeline(document, stack, chosen, value("bucket")),
+        embedded=embedded,
+        pipeline=_pipeline(document, stack, chosen, flags.bucket if embedded else value("bucket")),
+        has_pipeline=stack == "refiner" or stack in document.get("stacks", {}),
         images=_images(document, project),
         project=project,
     )

@@ -14,6 +14,10 @@ class RefinerctlError(Exception):
         self.hint = hint
 
 
+class Terminated(BaseException):
+    """SIGTERM: unwinds like Ctrl-C, so that everything is cleaned up."""
+
+
 class UsageError(RefinerctlError):
     """The request itself makes no sense. Exit code 2."""
 

@@ -73,6 +73,7 @@ class Pipeline:
     output_prefix: str = "RefinerOutput/"
     complete_prefix: str = "RefinerComplete/"
     name_prefix: str = "dibbs-ecr"
+    bus_name: str = "data-repository-bus"
 
     def completion_keys(self, input_key: str, input_prefix: str | None = None) -> tuple[str, ...]:
         """The keys under which the completion of `input_key` may appear, the likelier first.
@@ -91,7 +92,7 @@ class Pipeline:
         return input_key.partition("/")[2] or input_key
 
     def queue_name(self, prefix: str) -> str:
-        """The queue of the ruleset that handles `prefix`, as the Terraform stack names it."""
+        """The queue of the ruleset that handles `prefix`, if the ruleset is called like its prefix."""
         return f"{self.name_prefix}-{prefix.rstrip('/').replace('/', '-')}"
 
 
@@ -264,7 +265,8 @@ def object_event(body: str) -> ObjectEvent | None:
     """
     try:
         detail = json.loads(body)["detail"]
-        return ObjectEvent(detail["bucket"]["name"], detail["object"]["key"], detail["object"].get("version-id"))
+        version = detail["object"].get("version-id")
+        return ObjectEvent(detail["bucket"]["name"], detail["object"]["key"], None if version == "null" else version)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +16,8 @@ import click
 from refinerctl import __version__
 from refinerctl.cli.options import global_options
 from refinerctl.cli.render import printable
-from refinerctl.errors import RefinerctlError
+from refinerctl.config import GlobalFlags
+from refinerctl.errors import RefinerctlError, Terminated
 
 # Loaded on use: a command imports what it needs, `--version` and completion need nothing.
 COMMANDS = {
@@ -29,6 +31,8 @@ COMMANDS = {
 INTERRUPTED = 130
 TERMINATED = 143
 PIPE_CLOSED = 141
+
+TRACEBACK_VERBOSITY = 2
 
 
 class LazyGroup(click.Group):
@@ -56,10 +60,6 @@ def cli() -> None:
     """Operate event-driven data pipelines on AWS, or on this machine."""
 
 
-class Terminated(BaseException):
-    """SIGTERM: unwinds like Ctrl-C, so that everything is cleaned up."""
-
-
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
@@ -67,23 +67,28 @@ def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line and exit with one of the contract's codes."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    with _errors_as_exit_codes(tracebacks=_wants_tracebacks()):
+    with _errors_as_exit_codes():
         if "_REFINERCTL_COMPLETE" in os.environ:
             cli.main(prog_name="refinerctl")
         # Not `cli.main`: it turns a closed pipe into exit code 1 before we see it.
         with cli.make_context("refinerctl", sys.argv[1:]) as ctx:
-            cli.invoke(ctx)
+            try:
+                cli.invoke(ctx)
+            except Exception:
+                if _wants_tracebacks(ctx):
+                    traceback.print_exc()
+                raise
         sys.stdout.flush()
         sys.exit(0)
 
 
-def _wants_tracebacks() -> bool:
-    """Known before anything is parsed: parsing may be what fails."""
-    return any(argument.startswith("-vv") for argument in sys.argv[1:]) or os.environ.get("REFINERCTL_VERBOSE") == "2"
+def _wants_tracebacks(ctx: click.Context) -> bool:
+    flags = ctx.obj.verbosity if isinstance(ctx.obj, GlobalFlags) else 0
+    return flags >= TRACEBACK_VERBOSITY or os.environ.get("REFINERCTL_VERBOSE", "0") >= str(TRACEBACK_VERBOSITY)
 
 
 @contextmanager
-def _errors_as_exit_codes(*, tracebacks: bool) -> Iterator[None]:
+def _errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except click.exceptions.Exit as asked:
@@ -102,8 +107,6 @@ def _errors_as_exit_codes(*, tracebacks: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
     except Exception as error:
-        if tracebacks:
-            raise
         known = error if isinstance(error, RefinerctlError) else _explained(error)
         _say(f"error: {known.message}", known.hint)
         sys.exit(known.exit_code)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.config import GlobalFlags, Settings, load_settings
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.cli.render import Renderer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from refinerctl.clients.aws.session import AwsSession
     from refinerctl.clients.aws.sqs import Queues
     from refinerctl.local.instance import Instance
+    from refinerctl.models import Pipeline
 
 
 class AppContext:
@@ -33,6 +34,14 @@ class AppContext:
     @cached_property
     def settings(self) -> Settings:
         return load_settings(self._flags, os.environ, Path.cwd())
+
+    def tell_settings(self) -> None:
+        """With -v: where this command is about to work."""
+        settings = self.settings
+        where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
+        self.render.detail(
+            f"environment {settings.env}, stack {settings.stack}, bucket {self.pipeline.bucket}, {where}"
+        )
 
     @cached_property
     def render(self) -> Renderer:
@@ -62,16 +71,25 @@ class AppContext:
         )
 
     @cached_property
+    def pipeline(self) -> Pipeline:
+        if not self.settings.has_pipeline:
+            stack = self.settings.stack
+            raise UsageError(
+                f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
+            )
+        return self.settings.pipeline
+
+    @cached_property
     def bucket(self) -> S3Bucket:
         from refinerctl.clients.aws.s3 import S3Bucket
 
-        return S3Bucket(self.session, self.settings.pipeline.bucket)
+        return S3Bucket(self.session, self.pipeline.bucket)
 
     @cached_property
     def completions(self) -> Completions:
         from refinerctl.clients.aws.completions import Completions
 
-        return Completions(self.bucket, self.settings.pipeline)
+        return Completions(self.bucket, self.pipeline)
 
     @cached_property
     def queues(self) -> Queues:

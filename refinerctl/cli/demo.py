@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,9 @@ from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import global_options
 from refinerctl.cli.poll import completion_json, show_completion
 from refinerctl.cli.upload import upload_json
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError, UsageError
 from refinerctl.local.launcher import Launch, ended_afterwards
-from refinerctl.models import Hop, PolledCompletion, Upload, UploadStatus
+from refinerctl.models import Hop, Pipeline, PolledCompletion, Upload, UploadStatus, object_event
 from refinerctl.operations import poll as polling
 from refinerctl.operations import upload as uploading
 from refinerctl.operations.local_up import UpRequest, up
@@ -26,7 +26,6 @@ from refinerctl.operations.object_path import object_path
 INPUT_NAME = "helloworld.txt"
 INPUT = b"Hello, world!\n"
 COMPLETION_SECONDS = 60.0
-BUS = "data-repository-bus"
 
 
 @click.command()
@@ -46,12 +45,16 @@ def demo(ctx: click.Context, engine: str) -> None:
     """
     # Its own folder; the input is made there, too, so that nothing is written elsewhere.
     app = app_context(ctx, instance_name="demo", env="local")
+    if app.settings.endpoint_url or app.pipeline.bucket != Pipeline().bucket:
+        raise UsageError(
+            "the demo has an endpoint and a bucket of its own", hint="Leave out --endpoint-url and --bucket."
+        )
     if app.instance.status().state != "down":
         raise RefusedError("a demo is running already", hint="Wait for it; its environment is taken down at its end.")
     began = time.monotonic()
+    with app.render.progress() as progress:
+        up(app.instance, app.settings, UpRequest(Launch(engine, attached=True)), progress)
     with ended_afterwards(app.instance):
-        with app.render.progress() as progress:
-            up(app.instance, app.settings, UpRequest(Launch(engine, attached=True)), progress)
         item = _upload(app)
         completion = _poll(app, item)
         hops = _path(app, item)
@@ -61,7 +64,7 @@ def demo(ctx: click.Context, engine: str) -> None:
 
 
 def _upload(app: AppContext) -> Upload:
-    prefix = app.settings.pipeline.input_prefix
+    prefix = app.pipeline.input_prefix
     with TemporaryDirectory(dir=app.instance.temporary) as folder:
         file = Path(folder) / INPUT_NAME
         file.write_bytes(INPUT)
@@ -87,7 +90,7 @@ def _upload(app: AppContext) -> Upload:
 
 
 def _poll(app: AppContext, item: Upload) -> PolledCompletion:
-    wanted = [polling.expectation(app.settings.pipeline, item.completion_key or item.key)]
+    wanted = [polling.expectation(app.pipeline, item.completion_key or item.key)]
     read = polling.print_outputs(app.bucket, 1024 * 1024)
     (completion,) = polling.expect(app.completions, wanted, None, read, interval_s=1, timeout_s=COMPLETION_SECONDS)
     if isinstance(completion, polling.Expectation):
@@ -96,13 +99,22 @@ def _poll(app: AppContext, item: Upload) -> PolledCompletion:
 
 
 def _path(app: AppContext, item: Upload) -> list[Hop]:
-    pipeline = app.settings.pipeline
-    hops = object_path(app.bucket, app.log_groups, item, pipeline.queue_name(pipeline.input_prefix), BUS)
-    complete_queue = app.queues.depth(pipeline.queue_name(pipeline.complete_prefix))
-    return [
-        *hops,
-        Hop("SQS", f"{complete_queue.name}: {complete_queue.visible} waiting for downstream", None),
-    ]
+    pipeline = app.pipeline
+    queue = pipeline.queue_name(pipeline.input_prefix)
+    hops = object_path(app.bucket, app.log_groups, item, queue, pipeline.bus_name)
+    return [*hops, *_complete_queue_hop(app, item)]
+
+
+def _complete_queue_hop(app: AppContext, item: Upload) -> Iterator[Hop]:
+    """The message that tells downstream. Looking is fine here: nobody else reads the demo's queue."""
+    name = app.pipeline.queue_name(app.pipeline.complete_prefix)
+    deadline = time.monotonic() + COMPLETION_SECONDS
+    while time.monotonic() < deadline:
+        for message in app.queues.peek(name):
+            event = object_event(message.body)
+            if event is not None and event.key == item.completion_key:
+                yield Hop("SQS", f"{name}, for whoever comes downstream", message.sent_at)
+                return
 
 
 def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: list[Hop]) -> None:
@@ -114,8 +126,9 @@ def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: lis
         }
         app.render.json(document)
         return
-    app.render.line(f"==> {completion.key} <==")
-    app.render.content(json.dumps([f"/{output.key}" for output in completion.outputs], indent=2).encode())
+    if (document_read := app.bucket.read(completion.key)) is not None:
+        app.render.line(f"==> {completion.key} <==")
+        app.render.content(document_read[1])
     show_completion(app.render, completion)
     app.render.line()
     app.render.line(f"The way of {item.key}:")

@@ -60,34 +60,20 @@ def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[
 def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_arguments: dict[str, str]) -> None:
     """Start the embedded environment and apply the stacks to it.
 
-    Without --detach it shows what the functions print and ends with Ctrl-C. What runs already is brought up to date.
+    Without --detach it shows what the functions print and ends with Ctrl-C. What runs already is brought up to date and
+    left running.
     """
     app = _context(ctx)
-    request = UpRequest(Launch(engine, port, attached=not detach), build_arguments)
-    if app.instance.status().state != "down":
-        _bring_up(app, request)  # somebody else's to end
-    elif detach:
-        _bring_up_or_down_again(app, request)
-    else:
-        with ended_afterwards(app.instance):
-            _bring_up(app, request)
-            app.render.note("up; Ctrl-C ends it")
-            _follow_functions(app)
-
-
-def _bring_up(app: AppContext, request: UpRequest) -> None:
     with app.render.progress() as progress:
-        status = bring_up(app.instance, app.settings, request, progress)
-    _show_status(app.render, status)
-
-
-def _bring_up_or_down_again(app: AppContext, request: UpRequest) -> None:
-    """Half an environment is of no use to anybody."""
-    try:
-        _bring_up(app, request)
-    except BaseException:
-        stop(app.instance)
-        raise
+        request = UpRequest(Launch(engine, port, attached=not detach), build_arguments)
+        result = bring_up(app.instance, app.settings, request, progress)
+    if detach or not result.started:  # somebody else's is not ours to end
+        _show_status(app.render, result.status)
+        return
+    with ended_afterwards(app.instance):
+        _show_status(app.render, result.status, indent=None)
+        app.render.note("up; Ctrl-C ends it")
+        _follow_functions(app)
 
 
 def _follow_functions(app: AppContext) -> None:
@@ -114,6 +100,8 @@ def down(ctx: click.Context) -> None:
     app = _context(ctx)
     ended = stop(app.instance)
     app.render.note("the embedded environment is down" if ended else "the embedded environment was not up")
+    if app.render.is_json:
+        app.render.json(status_json(app.instance.status()))
 
 
 @local.command()
@@ -142,7 +130,7 @@ def env(ctx: click.Context, root_module: str | None) -> None:
     if state.endpoint_url is None:
         raise RefinerctlError("the embedded environment is down", hint="Start it: refinerctl local up --detach.")
     if root_module is None:
-        variables = aws_environment(app.settings.region, state)
+        variables = aws_environment(app.settings.embedded_region, state)
     else:
         variables = stack_terraform(app.instance, app.settings, state, root_module).variables()
         del variables[MARKER]  # a shell that carried it would be taken for a part of the environment, and ended with it
@@ -153,9 +141,9 @@ def env(ctx: click.Context, root_module: str | None) -> None:
         app.render.line(f"export {name}={shlex.quote(value)}")
 
 
-def _show_status(render: Renderer, state: LocalStatus) -> None:
+def _show_status(render: Renderer, state: LocalStatus, indent: int | None = 2) -> None:
     if render.is_json:
-        render.json(status_json(state))
+        render.json(status_json(state), indent=indent)
         return
     render.line(f"state      {state.state}")
     for name, value in (

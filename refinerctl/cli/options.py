@@ -27,6 +27,9 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, shortest: float = 0.0) -> None:
+        self._shortest = shortest
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, int | float):
             return float(value)
@@ -38,6 +41,8 @@ class Duration(click.ParamType[float]):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(text))
         if seconds > LONGEST_SECONDS:
             self.fail(f"{text[:20]}… is longer than 100 years", param, ctx)
+        if seconds < self._shortest:
+            self.fail(f"{text} is shorter than {self._shortest:g}s", param, ctx)
         return seconds
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import codecs
 import itertools
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,11 +15,13 @@ from typing import Any
 import click
 
 from refinerctl.cli.context import AppContext, app_context
-from refinerctl.cli.options import Duration, Moment, global_options
+from refinerctl.cli.options import Duration, Moment, Prefix, global_options
 from refinerctl.cli.render import Renderer
-from refinerctl.errors import NotInTimeError, RefinerctlError
+from refinerctl.errors import NotInTimeError, RefinerctlError, Terminated
 from refinerctl.models import CompletionStatus, Output, PolledCompletion
 from refinerctl.operations import poll as operation
+
+EXPECT_SECONDS = 300.0
 
 
 @click.command()
@@ -31,10 +34,13 @@ from refinerctl.operations import poll as operation
     metavar="KEY",
     help="Wait for this input's or completion's key; repeatable.",
 )
+@click.option("--prefix", type=Prefix(), help="The prefix of the inputs that --expect names. [default: the stack's]")
 @click.option("--since", type=Moment(), help="Only completions since then: 1h, or 2026-03-01T14:02:00Z.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Follow until N completions have come.")
 @click.option("--timeout", type=Duration(), help="Give up after this long. [default: 5m with --expect, else never]")
-@click.option("--interval", type=Duration(), default="2s", show_default=True, help="Time between two looks.")
+@click.option(
+    "--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Time between two looks."
+)
 @click.option(
     "--download",
     type=click.Path(file_okay=False, path_type=Path),
@@ -56,6 +62,7 @@ def poll(
     once: bool,
     follow: bool,
     expected: tuple[str, ...],
+    prefix: str | None,
     since: datetime | None,
     count: int | None,
     timeout: float | None,
@@ -72,27 +79,27 @@ def poll(
     if once + follow + bool(expected) > 1 or (count and (once or expected)):
         raise click.UsageError("--once, --follow and --expect exclude each other, and --count goes with --follow.")
     app = app_context(ctx)
+    app.tell_settings()
     app.bucket.check()
+    cancelled = threading.Event()
     if download is not None:
-        read = operation.save_outputs(app.bucket, download)
+        read = operation.save_outputs(app.bucket, download, cancelled)
     else:
         read = operation.print_outputs(app.bucket, max_content)
     found: Iterable[PolledCompletion | operation.Expectation]
     if expected:
-        wanted = [operation.expectation(app.settings.pipeline, key) for key in expected]
+        wanted = [operation.expectation(app.pipeline, key, prefix) for key in expected]
+        patience = EXPECT_SECONDS if timeout is None else timeout
         found = operation.expect(
-            app.completions,
-            wanted,
-            since,
-            read,
-            interval_s=interval,
-            timeout_s=300.0 if timeout is None else timeout,
+            app.completions, wanted, since, read, interval_s=interval, timeout_s=patience, cancelled=cancelled
         )
     elif follow or count:
-        news = operation.follow(app.completions, since, read, interval_s=interval, timeout_s=timeout)
+        news = operation.follow(
+            app.completions, since, read, interval_s=interval, timeout_s=timeout, cancelled=cancelled
+        )
         found = itertools.islice(news, count)
     else:
-        found = operation.look(app.completions, since, read)
+        found = operation.look(app.completions, since, read, cancelled)
     _report(app, found, count)
 
 
@@ -105,7 +112,7 @@ def _report(app: AppContext, found: Iterable[PolledCompletion | operation.Expect
             else:
                 tally.add(item)
                 show_completion(app.render, item)
-    except KeyboardInterrupt:  # how following usually ends: a failure seen before is still a failure
+    except (KeyboardInterrupt, Terminated):  # how following usually ends: a failure seen before is still a failure
         tally.raise_for_failures()
         raise
     tally.raise_for_failures()

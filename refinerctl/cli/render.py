@@ -57,6 +57,11 @@ class Renderer:
         if self._verbosity >= 0:
             self._stderr(text)
 
+    def detail(self, text: str) -> None:
+        """What only -v says."""
+        if self._verbosity > 0:
+            self._stderr(text)
+
     def warning(self, text: str) -> None:
         self._stderr(f"warning: {text}")
 

@@ -40,29 +40,37 @@ def upload(
     processing failed, 3 if a completion did not come in time.
     """
     app = app_context(ctx)
-    below = prefix or app.settings.pipeline.input_prefix
+    below = prefix or app.pipeline.input_prefix
     sources = operation.collect(paths, below, recursive=recursive, name=name)
     if dry_run:
         _show_plan(app, sources)
         return
-    uploads = _run(app, sources, below, timeout if wait else None)
+    app.tell_settings()
+    baseline = operation.look_before(app.completions, sources, below) if wait else None
+    uploads = _upload(app, sources, below)
+    if baseline is not None:
+        try:
+            uploads = _follow(app, uploads, baseline, below, timeout)
+        except BaseException:  # what has been uploaded has been uploaded: its keys and versions are not lost
+            _show(app.render, uploads)
+            raise
     _show(app.render, uploads)
     _raise_for(app, uploads, below)
 
 
-def _run(app: AppContext, sources: list[UploadSource], prefix: str, timeout_s: float | None) -> list[Upload]:
+def _upload(app: AppContext, sources: list[UploadSource], prefix: str) -> list[Upload]:
     sizes = [source.size for source in sources]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     app.render.note(f"uploading {_count(sources)} to s3://{app.bucket.name}/{prefix}")
-    baseline = operation.look_before(app.completions, sources, prefix) if timeout_s is not None else None
     with app.render.progress(total) as progress:
-        uploads = operation.upload(app.bucket, sources, progress)
-    if timeout_s is None or baseline is None:
-        return uploads
+        return operation.upload(app.bucket, sources, progress)
+
+
+def _follow(
+    app: AppContext, uploads: list[Upload], baseline: operation.Baseline, prefix: str, timeout_s: float
+) -> list[Upload]:
+    dead_letters = operation.DeadLetters(app.queues, f"{app.pipeline.queue_name(prefix)}-dlq", app.bucket.name)
     with app.render.progress() as progress:
-        dead_letters = operation.DeadLetters(
-            app.queues, f"{app.settings.pipeline.queue_name(prefix)}-dlq", app.bucket.name
-        )
         return operation.follow(
             app.completions,
             uploads,
@@ -75,7 +83,7 @@ def _run(app: AppContext, sources: list[UploadSource], prefix: str, timeout_s: f
 
 
 def _show_plan(app: AppContext, sources: list[UploadSource]) -> None:
-    bucket = app.settings.pipeline.bucket
+    bucket = app.pipeline.bucket
     if app.render.is_json:
         app.render.json(
             {
@@ -129,7 +137,7 @@ def _raise_for(app: AppContext, uploads: list[Upload], prefix: str) -> None:
 
 def _dead_letters(app: AppContext, prefix: str) -> str | None:
     """Where to look next. Who may not see the queue gets no hint, not another error."""
-    queue = app.settings.pipeline.queue_name(prefix)
+    queue = app.pipeline.queue_name(prefix)
     try:
         waiting, dead = app.queues.depth(queue), app.queues.depth(f"{queue}-dlq")
     except RefinerctlError:

@@ -62,25 +62,30 @@ class DockerEngine:
 
         The SDK reports a failed build inside the stream, not as an exception.
         """
+        from docker.errors import DockerException
+
         last = ""
-        stream = self._client().api.build(
-            path=str(context),
-            tag=tag,
-            buildargs=dict(arguments),
-            network_mode="host",
-            rm=True,
-            forcerm=True,
-            decode=True,
-        )
-        for event in stream:
-            if "error" in event:
-                raise RefinerctlError(
-                    f"the image of {context} was not built: {event['error'].strip()}", hint=last or None
-                )
-            text = event.get("stream", "").strip()
-            if text:
-                last = text
-                on_line(text)
+        try:
+            stream = self._client().api.build(
+                path=str(context),
+                tag=tag,
+                buildargs=dict(arguments),
+                network_mode="host",
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for event in stream:
+                if "error" in event:
+                    raise RefinerctlError(
+                        f"the image of {context} was not built: {event['error'].strip()}", hint=last or None
+                    )
+                text = event.get("stream", "").strip()
+                if text:
+                    last = text
+                    on_line(text)
+        except (DockerException, TypeError) as error:  # TypeError: the SDK's word for a context that is no folder
+            raise RefinerctlError(f"the image of {context} was not built: {error}") from error
 
     def run(self, spec: RunSpec, on_line: Callable[[str], None]) -> RunningContainer:
         """Start a container; its output goes to `on_line`. Raises RefinerctlError without the image."""

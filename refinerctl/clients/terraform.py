@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -64,8 +66,8 @@ class Terraform:
     """Runs terraform in one root module.
 
     `environment` is set on top of the process's own. `embedded` is for an environment on this machine: nothing that
-    points terraform somewhere else gets through from the caller's variables, and an interrupted run is killed, because
-    its state goes away with the environment. Otherwise terraform gets one SIGINT and finishes its state.
+    points terraform somewhere else gets through from the caller's variables. `disposable`: an interrupted run is
+    killed, because its state goes away with its environment; otherwise terraform gets one SIGINT and finishes it.
     """
 
     module: Path
@@ -74,6 +76,7 @@ class Terraform:
     log: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = False
+    disposable: bool = False
     mirror_roots: Sequence[Path] = MIRROR_ROOTS
 
     @property
@@ -96,16 +99,27 @@ class Terraform:
 
     def init(self, *arguments: str) -> None:
         """`terraform init`; falls back to a provider mirror on this machine where the registry is out of reach."""
-        first = self._run(["init", *_INIT_FLAGS, *arguments])
-        if first.returncode == 0:
-            return
-        if any(text in first.stdout for text in _UNREACHABLE) and (self._forget_mirror() | self._use_mirror()):
-            second = self._run(["init", *_INIT_FLAGS, *arguments])
-            if second.returncode == 0:
-                return
-            self._generated_config.unlink(missing_ok=True)
-            raise self._failed("init", _last_error(second.stdout))
-        raise self._failed("init", _last_error(first.stdout))
+        command = ["init", *_INIT_FLAGS, *arguments]
+        with self._one_init_at_a_time():
+            if self._cli_config() is not None:
+                if self._run(command).returncode == 0:
+                    return
+                self._generated_config.unlink()  # its mirror may have moved, or lack what the lock file wants now
+            done = self._run(command)
+            if done.returncode != 0 and any(text in done.stdout for text in _UNREACHABLE) and self._use_mirror():
+                done = self._run(command)
+                if done.returncode != 0:
+                    self._generated_config.unlink()
+        if done.returncode != 0:
+            raise self._failed("init", _last_error(done.stdout))
+
+    @contextlib.contextmanager
+    def _one_init_at_a_time(self) -> Iterator[None]:
+        """Terraform's plugin cache, shared by all stacks, does not take two at once."""
+        self.work_folder.mkdir(parents=True, exist_ok=True)
+        with (self.work_folder / "terraform-init.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def apply(self, var_files: Sequence[Path] = (), on_progress: OnApply = lambda _: None) -> None:
         """Plan and apply without asking. Raises RefinerctlError with Terraform's own errors."""
@@ -125,24 +139,15 @@ class Terraform:
         return self._run(list(arguments))
 
     def _cli_config(self) -> Path | None:
-        given = os.environ.get("TF_CLI_CONFIG_FILE")
-        if given and Path(given).is_file():
+        given = os.environ.get("TF_CLI_CONFIG_FILE") or str(Path("~/.terraformrc").expanduser())
+        if Path(given).is_file():  # the user's own goes first
             return None
         return self._generated_config if self._generated_config.is_file() else None
 
-    def _forget_mirror(self) -> bool:
-        """Drop the configuration of an earlier run: its mirror may be gone, or have moved."""
-        known = self._cli_config() is not None
-        self._generated_config.unlink(missing_ok=True)
-        return known
-
     def _use_mirror(self) -> bool:
-        if self._cli_config() is not None:
-            return False
         mirror = find_provider_mirror(self.mirror_roots)
         if mirror is None:
             return False
-        self.work_folder.mkdir(parents=True, exist_ok=True)
         quoted = json.dumps(str(mirror))
         self._generated_config.write_text(
             f"provider_installation {{\n  filesystem_mirror {{\n    path = {quoted}\n  }}\n}}\n",
@@ -183,6 +188,10 @@ class Terraform:
 
     def _stream(self, arguments: list[str], on_line: Callable[[str], None]) -> int:
         """Run, handing on each line as it comes. Ctrl-C reaches terraform once, through us, not by the terminal."""
+        with _socket_folder() as sockets:
+            return self._stream_in(sockets, arguments, on_line)
+
+    def _stream_in(self, sockets: str, arguments: list[str], on_line: Callable[[str], None]) -> int:
         process = subprocess.Popen(
             self._command(arguments),
             stdin=subprocess.DEVNULL,
@@ -190,7 +199,7 @@ class Terraform:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=self._process_environment(),
+            env=self._process_environment() | {"TMPDIR": sockets},
             start_new_session=True,
         )
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
@@ -212,21 +221,31 @@ class Terraform:
         return self.log.open("a", encoding="utf-8")
 
     def _interrupt(self, process: subprocess.Popen[str]) -> None:
-        if process.poll() is None:
-            if self.embedded:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            else:
+        try:
+            if process.poll() is None and not self.disposable:
                 process.send_signal(signal.SIGINT)
-        process.communicate()
+                process.communicate()
+        finally:  # at once where nothing is lost, and for whoever interrupts again
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
         hint = f"The whole output is in {self.log}." if self.log else None
         return RefinerctlError(f"terraform {verb} of {self.module.name} failed: {reason}", hint=hint)
 
 
-# The lock file in the tree decides on the provider; a run must not rewrite it.
-_INIT_FLAGS = ("-input=false", "-no-color", "-reconfigure", "-lockfile=readonly")
+_INIT_FLAGS = ("-input=false", "-no-color", "-reconfigure")
+
+
+def _socket_folder() -> contextlib.AbstractContextManager[str]:
+    """Where providers put their sockets, which they leave when they are killed.
+
+    Not below the work folder: the path of a socket has at most 108 bytes, and that of a project may be longer.
+    """
+    return tempfile.TemporaryDirectory(prefix="refinerctl-tf-")
 
 
 class _ApplyReader:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -29,6 +30,8 @@ def port_is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
+
+_INHERITED = {"PATH", "HOME", "USER", "LANG", "LC_ALL", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 
 # Somebody's proxy has no business between us and 127.0.0.1.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -55,18 +58,14 @@ class Emulator:
                 stderr=subprocess.STDOUT,
             )
 
-    def wait_until_ready(self) -> None:
-        """Return once it answers. Raises RefinerctlError if it ends instead, or takes too long."""
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
+    def wait_until_ready(self, deadline: float, stop: threading.Event) -> None:
+        """Return once it answers. Raises RefinerctlError if it ends, takes too long or is not wanted any more."""
+        while time.monotonic() < deadline and not stop.is_set():
             if self.process.poll() is not None:
                 raise RefinerctlError(f"the AWS emulator ended at start with exit code {self.process.returncode}")
-            with (
-                contextlib.suppress(OSError),
-                _open(f"{self.endpoint_url}/_ministack/ready"),
-            ):
+            with contextlib.suppress(OSError), _open(f"{self.endpoint_url}/_ministack/ready"):
                 return
-            time.sleep(0.05)
+            stop.wait(0.05)
         self.stop()
         raise RefinerctlError(f"the AWS emulator did not answer within {START_SECONDS:.0f} s")
 
@@ -80,27 +79,27 @@ class Emulator:
         self.process.wait()
 
 
-def start_emulator(instance: Instance, port: int | None, region: str) -> Emulator:
-    """Start on `port`, or on a free one (None). Raises RefinerctlError if the port is taken."""
+def start_emulator(instance: Instance, port: int | None, region: str, stop: threading.Event | None = None) -> Emulator:
+    """Start on `port`, or on a free one (None). Raises RefinerctlError if the port is taken, or `stop` is set."""
     if port is not None and not port_is_free(port):
         raise RefinerctlError(f"port {port} on 127.0.0.1 is taken", hint="Choose another --port, or leave it out.")
-    attempts = 1 if port is not None else 3
-    for attempt in range(1, attempts + 1):
+    deadline = time.monotonic() + START_SECONDS
+    while True:
         emulator = Emulator(instance, port or free_port(), region)
         try:
-            emulator.wait_until_ready()
+            emulator.wait_until_ready(deadline, stop or threading.Event())
         except RefinerctlError:
             # Somebody may have taken the free port between the look and the bind.
-            if attempt == attempts:
+            lost_race = port is None and emulator.process.poll() == 1 and not port_is_free(emulator.port)
+            if not lost_race:
                 raise
         else:
             return emulator
-    raise AssertionError("unreachable")
 
 
 def _environment(instance: Instance, port: int, region: str) -> dict[str, str]:
-    """A clean environment: no credentials or endpoints of the person who runs this reach the emulator."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "MINISTACK_"))}
+    """A clean environment: the emulator reads many variables, and somebody's SERVICES or token is not for it."""
+    inherited = {key: value for key, value in os.environ.items() if key in _INHERITED or key.startswith("PYTHON")}
     temporary = str(instance.temporary)
     return inherited | {
         MARKER: str(instance.directory),

@@ -87,6 +87,7 @@ class ExecutionEnvironment:
         deadline = time.monotonic() + INIT_SECONDS
         while not self._api.initialized.wait(WATCH_SECONDS):
             if time.monotonic() > deadline:
+                self._child.kill()
                 return failure("Sandbox.Timedout", f"the init phase took longer than {INIT_SECONDS:.0f} seconds")
             if (broken := self._broken()) is not None:
                 return broken

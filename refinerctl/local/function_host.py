@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.runtime_api import Outcome, failure
+from refinerctl.local.runtime_api import POLL_SECONDS, Outcome, failure
 from refinerctl.models import Function
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class FunctionHost:
         self._all: set[ExecutionEnvironment] = set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self.invoke))
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="function-host", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="function-host", daemon=True
+        ).start()
 
     @property
     def url(self) -> str:

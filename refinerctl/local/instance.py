@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from refinerctl.errors import RefinerctlError
 from refinerctl.models import LocalStatus
 
 # Every process of an instance carries it, so that orphans of a killed supervisor are found without trusting pids.
@@ -44,8 +45,11 @@ class Instance:
         return self.directory / "logs" / f"{name}.log"
 
     def prepare(self) -> None:
+        """Make the folders that a run needs, and empty the logs of the last one."""
         self.log("supervisor").parent.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir(exist_ok=True)
+        for name in ("emulator", "functions", "terraform"):
+            self.log(name).write_bytes(b"")
 
     def open_lock(self) -> IO[str]:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -72,12 +76,24 @@ class Instance:
                 except BlockingIOError:
                     time.sleep(0.05)
                 else:
+                    lock.truncate(0)
+                    lock.write(str(os.getpid()))
+                    lock.flush()
                     yield True
                     return
             yield False
 
+    def supervisor_pid(self) -> int | None:
+        """The living supervisor's pid, from the very file that it holds locked; None without one."""
+        if not self.is_supervised():
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.directory / "lock").read_text(encoding="utf-8"))
+        return None
+
     def write_state(self, **state: Any) -> None:
-        _write_json(self.state_file, state)
+        """Only the supervisor does; readers compare its pid with that in the lock."""
+        _write_json(self.state_file, {"supervisor_pid": os.getpid(), **state})
 
     def write_applied(self, stacks: tuple[str, ...]) -> None:
         _write_json(self.applied_file, {"stacks": list(stacks)})
@@ -90,6 +106,8 @@ class Instance:
         applied = _read_json(self.applied_file).get("stacks")
         phase = state.get("phase", "starting")
         started = state.get("started_at")
+        if state.get("supervisor_pid") != self.supervisor_pid():  # left by an earlier one: this one is just starting
+            return LocalStatus("starting", self.directory)
         return LocalStatus(
             state="up" if phase == "running" and applied is not None else "starting" if phase == "running" else phase,
             directory=self.directory,
@@ -111,7 +129,12 @@ class Instance:
 
     def kill_orphans(self) -> int:
         """Kill every other process of this instance; returns how many there were."""
-        import psutil
+        try:
+            import psutil
+        except ImportError as error:
+            raise RefinerctlError(
+                "the embedded environment is not installed", hint="pip install 'refinerctl[local]' installs it."
+            ) from error
 
         killed = []
         for process in psutil.process_iter():

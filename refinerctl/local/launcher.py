@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from refinerctl.config import Settings
-from refinerctl.errors import NotInTimeError, RefinerctlError
+from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.models import LocalStatus
 
 START_SECONDS = 45.0
 STOP_SECONDS = 20.0
+ALREADY_RUNNING = 75
+"""The exit code of a supervisor that finds another one in place."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +34,54 @@ class Launch:
 
 
 def launch(instance: Instance, settings: Settings, wanted: Launch) -> LocalStatus:
-    """Start the supervisor and return once the emulator answers. Raises RefinerctlError with the reason otherwise."""
-    if not instance.is_supervised():
-        instance.clear()  # a stale state file must not pass for the new one's
-        instance.prepare()
-        for name in ("emulator", "functions", "supervisor", "terraform"):
-            instance.log(name).write_bytes(b"")
+    """Start the supervisor and return once the emulator answers.
+
+    Raises RefusedError if somebody else is starting it, RefinerctlError with the reason if it does not start.
+    """
+    if importlib.util.find_spec("ministack") is None:
+        raise RefinerctlError(
+            "the embedded environment is not installed", hint="pip install 'refinerctl[local]' installs it."
+        )
     process = _start(instance, settings, wanted)
+    try:
+        return _wait_until_running(instance, process)
+    except BaseException:
+        with masked_signals():
+            _end(process)
+        raise
+
+
+def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) -> LocalStatus:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         status = instance.status()
-        if status.endpoint_url is not None:
+        if status.supervisor_pid == process.pid and status.endpoint_url is not None:
             return status
-        if (
-            process.poll() is not None and not instance.is_supervised()
-        ):  # otherwise another `up` was faster: wait for it
+        if process.poll() == ALREADY_RUNNING:
+            raise RefusedError(
+                "another command is starting this environment", hint="Wait until `refinerctl local status` says up."
+            )
+        if process.poll() is not None:
             reason = instance.status().detail or f"its supervisor ended with exit code {process.returncode}"
             raise RefinerctlError(
                 f"the embedded environment did not start: {reason}", hint=f"See {instance.log('supervisor')}."
             )
         time.sleep(0.05)
-    stop(instance)
     raise RefinerctlError(f"the embedded environment did not start within {START_SECONDS:.0f} s")
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
+    images = [asdict(image) | {"context": str(image.context)} for image in settings.images]
     command = [sys.executable, "-m", "refinerctl.local.supervisor", str(instance.directory)]
-    command += ["--project", str(settings.project), "--env", settings.env, "--engine", wanted.engine]
+    command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--images", json.dumps(images)]
     if wanted.port is not None:
         command += ["--port", str(wanted.port)]
     with contextlib.ExitStack() as stack:
@@ -67,6 +92,7 @@ def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess
             stack.callback(os.close, reading)
             descriptors = (reading,)
             command += ["--lifeline", str(reading)]
+        instance.log("supervisor").parent.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context(instance.log("supervisor").open("ab"))
         return subprocess.Popen(
             command,
@@ -84,7 +110,7 @@ def stop(instance: Instance) -> bool:
     was_there = instance.is_supervised()
     if not _end_supervisor(instance):
         raise NotInTimeError(
-            f"the supervisor (pid {instance.status().supervisor_pid}) has not ended within {STOP_SECONDS:.0f} s",
+            f"the supervisor (pid {instance.supervisor_pid()}) has not ended within {STOP_SECONDS:.0f} s",
             hint=f"See {instance.log('supervisor')}.",
         )
     orphans = instance.kill_orphans()
@@ -97,7 +123,7 @@ def _end_supervisor(instance: Instance) -> bool:
     deadline = time.monotonic() + STOP_SECONDS
     told: int | None = None
     while instance.is_supervised():
-        pid = instance.status().supervisor_pid
+        pid = instance.supervisor_pid()
         if pid is not None and pid != told:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -109,15 +135,33 @@ def _end_supervisor(instance: Instance) -> bool:
 
 
 @contextlib.contextmanager
-def ended_afterwards(instance: Instance) -> Iterator[None]:
-    """Whatever happens inside, and a second Ctrl-C, too: the environment is down afterwards."""
+def masked_signals() -> Iterator[None]:
+    """Cleaning up is not interrupted: not by a second Ctrl-C, nor by SIGTERM."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
         yield
     finally:
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        previous = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-        try:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_afterwards(instance: Instance) -> Iterator[None]:
+    """Whatever happens inside: the environment is down afterwards."""
+    try:
+        yield
+    finally:
+        with masked_signals():
             stop(instance)
-        finally:
-            for number, handler in zip(numbers, previous, strict=True):
-                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ended_on_failure(instance: Instance) -> Iterator[None]:
+    """Half an environment is of no use to anybody: what fails or is interrupted inside leaves none."""
+    try:
+        yield
+    except BaseException:
+        with masked_signals():
+            stop(instance)
+        raise

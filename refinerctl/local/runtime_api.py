@@ -6,15 +6,17 @@ API names no function: AWS's runtime clients take a host and a port, nothing mor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BASE = "/2018-06-01/runtime"
 HOST = "127.0.0.1"
+POLL_SECONDS = 0.05  # how soon a server notices that it is to end
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Invocation:
 
     def settle(self, outcome: Outcome) -> None:
         """The first word counts: a response may race with the deadline."""
-        if not self.outcome.done():
+        with contextlib.suppress(InvalidStateError):
             self.outcome.set_result(outcome)
 
 
@@ -60,7 +62,9 @@ class RuntimeApi:
         self._running: Invocation | None = None
         self._server = ThreadingHTTPServer((HOST, 0), self._handler_class())
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="runtime-api", daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="runtime-api", daemon=True
+        ).start()
 
     @property
     def address(self) -> str:

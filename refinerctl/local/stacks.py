@@ -31,20 +31,27 @@ def aws_environment(region: str, status: LocalStatus) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
     }
 
 
-def stack_terraform(instance: Instance, settings: Settings, status: LocalStatus, stack: str) -> Terraform:
-    """Terraform for one stack of a running environment. Its state lives in the emulator and goes with it."""
+def stack_terraform(
+    instance: Instance, settings: Settings, status: LocalStatus, stack: str, *, disposable: bool = False
+) -> Terraform:
+    """Terraform for one stack of a running environment. Its state lives in the emulator and goes with it.
+
+    `disposable`: what interrupts it ends the environment, too.
+    """
     return Terraform(
         module=settings.project / "terraform" / "stacks" / stack,
         data_dir=instance.directory / "terraform" / stack,
         work_folder=settings.work_folder,
         log=instance.log("terraform"),
         environment={
-            **aws_environment(settings.region, status),
+            **aws_environment(settings.embedded_region, status),
             "TF_VAR_function_environment": json.dumps({PROXY_VARIABLE: status.functions_url}),
             MARKER: str(instance.directory),
         },
         embedded=True,
+        disposable=disposable,
     )

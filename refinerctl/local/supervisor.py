@@ -1,11 +1,12 @@
 """The process that keeps an embedded environment: starts emulator and function host, ends both, leaves nothing.
 
-`python -m refinerctl.local.supervisor DIRECTORY --project DIR --env NAME --engine ENGINE [--port N] [--lifeline FD]`
+`python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME --images JSON [--port N] [--lifeline FD]`
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -18,17 +19,16 @@ from pathlib import Path
 from refinerctl.clients.aws.lambda_ import Functions
 from refinerctl.clients.aws.logs import LogGroups
 from refinerctl.clients.aws.session import EMBEDDED_CREDENTIALS, AwsSession
-from refinerctl.config import GlobalFlags, Settings, load_settings
+from refinerctl.config import ImageSettings
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.execution import Engine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.instance import MARKER, Instance
+from refinerctl.local.launcher import ALREADY_RUNNING
 
 log = logging.getLogger("refinerctl.local.supervisor")
-
-ALREADY_RUNNING = 75
 
 
 def main() -> int:
@@ -50,12 +50,16 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="refinerctl.local.supervisor")
     parser.add_argument("directory")
-    parser.add_argument("--project", required=True)
-    parser.add_argument("--env", required=True)
+    parser.add_argument("--region", required=True)
+    parser.add_argument("--images", required=True, type=_images)
     parser.add_argument("--engine", choices=("process", "docker"), required=True)
     parser.add_argument("--port", type=int)
     parser.add_argument("--lifeline", type=int)
     return parser
+
+
+def _images(text: str) -> tuple[ImageSettings, ...]:
+    return tuple(ImageSettings(item["name"], item["repository"], Path(item["context"])) for item in json.loads(text))
 
 
 def _watch_lifeline(descriptor: int, stop: threading.Event) -> None:
@@ -70,19 +74,14 @@ def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.
     instance.clear()
     instance.kill_orphans()
     instance.prepare()
-    started = {
-        "supervisor_pid": os.getpid(),
-        "engine": options.engine,
-        "started_at": datetime.now(UTC).isoformat(),
-    }
+    started = {"engine": options.engine, "started_at": datetime.now(UTC).isoformat()}
     instance.write_state(phase="starting", **started)
     detail = None
     try:
         with ExitStack() as stack:
-            settings = load_settings(GlobalFlags(env=options.env), {}, Path(options.project))
-            emulator = start_emulator(instance, options.port, settings.region)
+            emulator = start_emulator(instance, options.port, options.region, stop)
             stack.callback(emulator.stop)
-            host = _start_host(instance, settings, emulator, options.engine, stack)
+            host = _start_host(instance, options, emulator, stack)
             instance.write_state(
                 phase="running",
                 endpoint_url=emulator.endpoint_url,
@@ -93,7 +92,8 @@ def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.
             log.info("running: %s", emulator.endpoint_url)
             detail = _wait(emulator, stop)
     except RefinerctlError as error:
-        detail = f"{error.message}. {error.hint or ''}".strip()
+        # Told to stop while starting: what that broke off is no failure.
+        detail = None if stop.is_set() else f"{error.message}. {error.hint or ''}".strip()
     except Exception as error:
         log.exception("unexpected")
         detail = f"{type(error).__name__}: {error}"
@@ -107,37 +107,35 @@ def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.
     return 0
 
 
-def _start_host(
-    instance: Instance, settings: Settings, emulator: Emulator, engine_name: str, stack: ExitStack
-) -> FunctionHost:
-    session = AwsSession(settings.region, profile=None, endpoint_url=emulator.endpoint_url, embedded=True)
+def _start_host(instance: Instance, options: argparse.Namespace, emulator: Emulator, stack: ExitStack) -> FunctionHost:
+    session = AwsSession(options.region, profile=None, endpoint_url=emulator.endpoint_url, embedded=True)
     environment = {
         **EMBEDDED_CREDENTIALS,
         MARKER: str(instance.directory),
-        "AWS_REGION": settings.region,
-        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_REGION": options.region,
+        "AWS_DEFAULT_REGION": options.region,
         "AWS_ENDPOINT_URL": emulator.endpoint_url,
         "TMPDIR": str(instance.temporary),
         "LANG": "C.UTF-8",
     }
     logs = FunctionLogs(instance.log("functions"), LogGroups(session))
     stack.callback(logs.close)
-    engine = _engine(engine_name, instance, settings, stack)
+    engine = _engine(options, instance, stack)
     host = FunctionHost(Functions(session), engine, logs, environment)
     stack.callback(host.close)
     return host
 
 
-def _engine(name: str, instance: Instance, settings: Settings, stack: ExitStack) -> Engine:
-    if name == "docker":
+def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -> Engine:
+    if options.engine == "docker":
         from refinerctl.local.container_engine import ContainerEngine
 
-        containers = ContainerEngine(settings.images, label=(MARKER, str(instance.directory)))
+        containers = ContainerEngine(options.images, label=(MARKER, str(instance.directory)))
         stack.callback(containers.remove_all)
         return containers
     from refinerctl.local.process_engine import ProcessEngine
 
-    return ProcessEngine(settings.images)
+    return ProcessEngine(options.images)
 
 
 def _wait(emulator: Emulator, stop: threading.Event) -> str | None:

@@ -10,7 +10,7 @@ from refinerctl.clients.aws.s3 import S3Bucket
 from refinerctl.clients.aws.session import AwsSession
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.instance import Instance
-from refinerctl.local.launcher import Launch, launch
+from refinerctl.local.launcher import Launch, ended_on_failure, launch
 from refinerctl.local.stacks import STACKS, STATE_BUCKET, stack_terraform
 from refinerctl.models import LocalStatus, Progress
 
@@ -30,29 +30,39 @@ class UpRequest:
     build_arguments: Mapping[str, str] = field(default_factory=dict)
 
 
-def up(instance: Instance, settings: Settings, request: UpRequest, progress: Progress) -> LocalStatus:
+@dataclass(frozen=True)
+class UpResult:
+    """`started`: it was down before."""
+
+    status: LocalStatus
+    started: bool
+
+
+def up(instance: Instance, settings: Settings, request: UpRequest, progress: Progress) -> UpResult:
     """Start what does not run and apply the stacks; an environment that is up is brought up to date.
 
-    Raises RefusedError if it is up with another engine or port, RefinerctlError with what failed otherwise.
+    What was started here and fails is taken down again. Raises RefusedError if it is up with another engine or port, or
+    just being started by somebody else; RefinerctlError with what failed otherwise.
     """
     status = instance.status()
-    if status.state == "down":
-        if request.launch.engine == "docker":
-            _build_images(settings, request, progress)
-        progress.step(f"starting the embedded environment (engine {request.launch.engine})")
-        status = launch(instance, settings, request.launch)
-        progress.step(f"AWS emulator at {status.endpoint_url}")
-    else:
+    if status.state != "down":
         _refuse_other(status, request.launch)
         progress.step(f"the embedded environment runs at {status.endpoint_url}; bringing it up to date")
-    _apply_stacks(instance, settings, status, progress)
-    status = instance.status()
-    if status.state != "up":
-        raise RefinerctlError(f"the embedded environment ended while it was brought up: {status.detail}")
-    return status
+        return UpResult(_apply_stacks(instance, settings, status, progress, disposable=False), started=False)
+    if request.launch.engine == "docker":
+        _build_images(settings, request, progress)
+    progress.step(f"starting the embedded environment (engine {request.launch.engine})")
+    status = launch(instance, settings, request.launch)
+    with ended_on_failure(instance):
+        progress.step(f"AWS emulator at {status.endpoint_url}")
+        return UpResult(_apply_stacks(instance, settings, status, progress, disposable=True), started=True)
 
 
 def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
+    if status.endpoint_url is None:
+        raise RefusedError(
+            "another command is starting this environment", hint="Wait until `refinerctl local status` says up."
+        )
     running_port = int((status.endpoint_url or ":0").rpartition(":")[2])
     for what, is_there, asked in (
         ("engine", status.engine, wanted.engine),
@@ -73,14 +83,21 @@ def _build_images(settings: Settings, request: UpRequest, progress: Progress) ->
     build_images(DockerEngine(), settings.images, request.build_arguments, progress.update)
 
 
-def _apply_stacks(instance: Instance, settings: Settings, status: LocalStatus, progress: Progress) -> None:
-    session = AwsSession(settings.region, profile=None, endpoint_url=status.endpoint_url, embedded=True)
+def _apply_stacks(
+    instance: Instance, settings: Settings, status: LocalStatus, progress: Progress, *, disposable: bool
+) -> LocalStatus:
+    region = settings.embedded_region
+    session = AwsSession(region, profile=None, endpoint_url=status.endpoint_url, embedded=True)
     S3Bucket(session, STATE_BUCKET).create()
     for stack in STACKS:
-        terraform = stack_terraform(instance, settings, status, stack)
+        terraform = stack_terraform(instance, settings, status, stack, disposable=disposable)
         progress.step(f"terraform apply: stack {stack}{_WAITS.get(stack, '')}")
         _apply(terraform, settings, stack, progress)
     instance.write_applied(STACKS)
+    status = instance.status()
+    if status.state != "up":
+        raise RefinerctlError(f"the embedded environment ended while it was brought up: {status.detail}")
+    return status
 
 
 def _apply(terraform: Terraform, settings: Settings, stack: str, progress: Progress) -> None:
@@ -89,5 +106,7 @@ def _apply(terraform: Terraform, settings: Settings, stack: str, progress: Progr
             progress.update(f"stack {stack}: {at.done} of {at.total} resources  {at.address}")
 
     folder = settings.project / "terraform" / "environments" / settings.env
-    terraform.init(f"-backend-config={folder / 'backend.hcl'}", f"-backend-config=bucket={STATE_BUCKET}")
+    backend = {"bucket": STATE_BUCKET, "region": settings.embedded_region}
+    overrides = [f"-backend-config={name}={value}" for name, value in backend.items()]
+    terraform.init(f"-backend-config={folder / 'backend.hcl'}", *overrides)
     terraform.apply([path for path in [folder / f"{stack}.tfvars"] if path.is_file()], report)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,8 +49,12 @@ def print_outputs(bucket: S3Bucket, limit: int) -> ReadOutput:
     return read
 
 
-def save_outputs(bucket: S3Bucket, folder: Path) -> ReadOutput:
-    """Outputs saved below `folder` under their keys; a key that would leave the folder is an error."""
+def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | None = None) -> ReadOutput:
+    """Outputs saved below `folder` under their keys; a key that would leave the folder is an error.
+
+    A download that is under way when `cancelled` is set breaks off and leaves no file.
+    """
+    stop = cancelled or threading.Event()
 
     def save(key: str) -> Output:
         try:
@@ -58,7 +64,7 @@ def save_outputs(bucket: S3Bucket, folder: Path) -> ReadOutput:
                 return _missing(key)
             info, body = opened
             with body:
-                _write_whole(target, body)
+                _write_whole(target, body, stop)
         except (RefinerctlError, OSError) as error:
             return Output(key, error=f"{key} was not saved: {error}")
         return Output(key, info.size, path=target)
@@ -82,7 +88,7 @@ def target_path(folder: Path, key: str) -> Path:
     return target
 
 
-def _write_whole(target: Path, body: Any) -> None:
+def _write_whole(target: Path, body: Any, stop: threading.Event) -> None:
     """Nobody finds half a file under the final name, whatever happens meanwhile."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".refinerctl-{uuid.uuid4().hex}")
@@ -90,19 +96,41 @@ def _write_whole(target: Path, body: Any) -> None:
         with unfinished.open("xb") as file:
             while chunk := body.read(CHUNK_BYTES):
                 file.write(chunk)
+                _refuse_if(stop)
         unfinished.replace(target)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
 
 
+def _refuse_if(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise RefinerctlError("interrupted")
+
+
 def _missing(key: str) -> Output:
     return Output(key, error=f"{key} is listed, but there is no such object")
 
 
-def look(completions: Completions, since: datetime | None, read: ReadOutput) -> Iterator[PolledCompletion]:
-    """Those that are there now, in the order of their keys."""
-    yield from _fetch_all(completions, completions.since(since), read)
+def look(
+    completions: Completions, since: datetime | None, read: ReadOutput, cancelled: threading.Event | None = None
+) -> Iterator[PolledCompletion]:
+    """Those that are there now, in the order of their keys. Whatever ends it early sets `cancelled`."""
+    with _pool(cancelled) as pool:
+        yield from _fetch_all(pool, completions, completions.since(since), read)
+
+
+@contextmanager
+def _pool(cancelled: threading.Event | None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that do not hold up Ctrl-C: those at work are told, those waiting are not started."""
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="poll") as pool:
+        try:
+            yield pool
+        except BaseException:
+            if cancelled is not None:
+                cancelled.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def follow(
@@ -112,6 +140,7 @@ def follow(
     *,
     interval_s: float,
     timeout_s: float | None,
+    cancelled: threading.Event | None = None,
 ) -> Iterator[PolledCompletion]:
     """Those written at `since` or later (None: from now on), as they come; ends after `timeout_s`.
 
@@ -122,12 +151,13 @@ def follow(
     seen = _Seen()
     if since is None:
         seen.fresh(completions.since(None))
-    while True:
-        fresh = seen.fresh(completions.since(_later(since, seen.horizon)))
-        yield from _fetch_all(completions, sorted(fresh, key=lambda info: info.last_modified), read)
-        if deadline is not None and time.monotonic() >= deadline:
-            return
-        time.sleep(interval_s if deadline is None else min(interval_s, max(0.0, deadline - time.monotonic())))
+    with _pool(cancelled) as pool:
+        while True:
+            fresh = seen.fresh(completions.since(_later(since, seen.horizon)))
+            yield from _fetch_all(pool, completions, sorted(fresh, key=lambda info: info.last_modified), read)
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            time.sleep(interval_s if deadline is None else min(interval_s, max(0.0, deadline - time.monotonic())))
 
 
 def _later(*moments: datetime | None) -> datetime | None:
@@ -168,13 +198,16 @@ class Expectation:
     candidates: tuple[str, ...]
 
 
-def expectation(pipeline: Pipeline, asked: str) -> Expectation:
-    """Read what follows --expect: a completion's key, an input's key, or just the name below the prefix."""
-    key = asked.removeprefix("/")
-    if key.startswith(pipeline.input_prefix):
-        return Expectation(asked, pipeline.completion_keys(key))
+def expectation(pipeline: Pipeline, asked: str, input_prefix: str | None = None) -> Expectation:
+    """Read what follows --expect: a completion's key, an input's key, or just the name below the prefix.
+
+    `input_prefix` is that of the ruleset that the input belongs to, the stack's own if None.
+    """
+    key, prefix = asked.removeprefix("/"), input_prefix or pipeline.input_prefix
+    if key.startswith(prefix):
+        return Expectation(asked, pipeline.completion_keys(key, prefix))
     if not key.startswith(pipeline.complete_prefix):
-        return Expectation(asked, pipeline.completion_keys(pipeline.input_prefix + key))
+        return Expectation(asked, pipeline.completion_keys(prefix + key, prefix))
     return Expectation(asked, (key,) if key.endswith(".json") else (f"{key}.json", key))
 
 
@@ -186,6 +219,7 @@ def expect(
     *,
     interval_s: float,
     timeout_s: float,
+    cancelled: threading.Event | None = None,
 ) -> Iterator[PolledCompletion | Expectation]:
     """Each expected completion as it comes; at the end those that did not come in time.
 
@@ -193,7 +227,7 @@ def expect(
     """
     waiting = list(dict.fromkeys(expected))
     deadline = time.monotonic() + timeout_s
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="poll") as pool:
+    with _pool(cancelled) as pool:
         while waiting:
             found = list(pool.map(lambda item: _first(completions, item, since), waiting))
             present = [completion for completion in found if completion is not None]
@@ -213,16 +247,17 @@ def _first(completions: Completions, expected: Expectation, since: datetime | No
     return None
 
 
-def _fetch_all(completions: Completions, infos: Iterable[ObjectInfo], read: ReadOutput) -> Iterator[PolledCompletion]:
+def _fetch_all(
+    pool: ThreadPoolExecutor, completions: Completions, infos: Iterable[ObjectInfo], read: ReadOutput
+) -> Iterator[PolledCompletion]:
     """Fetch several at once, hand on in order, and keep no more than that in memory."""
     ahead: deque[Future[PolledCompletion | None]] = deque()
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="poll") as pool:
-        for info in infos:
-            ahead.append(pool.submit(_fetch, completions, info, read))
-            if len(ahead) >= AT_ONCE:
-                yield from filter(None, [ahead.popleft().result()])
-        while ahead:
+    for info in infos:
+        ahead.append(pool.submit(_fetch, completions, info, read))
+        if len(ahead) >= AT_ONCE:
             yield from filter(None, [ahead.popleft().result()])
+    while ahead:
+        yield from filter(None, [ahead.popleft().result()])
 
 
 def _fetch(completions: Completions, info: ObjectInfo, read: ReadOutput) -> PolledCompletion | None:

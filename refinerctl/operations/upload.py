@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import threading
 import time
@@ -12,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
 from refinerctl.models import (
     Completion,
     CompletionStatus,
@@ -38,10 +39,20 @@ FILES_AT_ONCE = 16
 LOOKS_AT_ONCE = 16
 FIRST_LOOK_SECONDS = 0.25
 SLOWEST_LOOK_SECONDS = 5.0
-DEAD_LETTER_SECONDS = 3.0
+DEAD_LETTER_SECONDS = 2.0
+SLOWEST_DEAD_LETTER_SECONDS = 20.0
 CLOCK_SKEW = timedelta(minutes=1)
 
+PIPE_LOOK_SECONDS = 0.2
+PIPE_END_SECONDS = 0.5
+
 Identity = tuple[str | None, str, datetime]
+
+
+class Readable(Protocol):
+    """Something to upload: `read` gives b"" at the end, and None if there is nothing yet."""
+
+    def read(self, size: int, /) -> bytes | None: ...
 
 
 def collect(paths: Sequence[str], prefix: str, *, recursive: bool, name: str | None) -> list[UploadSource]:
@@ -80,7 +91,14 @@ def _sources_of(path: str, prefix: str, recursive: bool, name: str | None) -> It
 
 
 def _files_below(folder: Path, prefix: str) -> Iterator[UploadSource]:
-    for parent, folders, files in os.walk(folder, onerror=_raise):
+    """Links to folders are followed; each folder once, so that a link that leads back up makes no loop."""
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        about = Path(parent).stat()
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
         folders.sort()
         for entry in sorted(files):
             file = Path(parent) / entry
@@ -130,26 +148,60 @@ def _upload_one(bucket: S3Bucket, source: UploadSource, progress: Progress, canc
     sent = 0
     began = datetime.now(UTC)
 
+    lock = threading.Lock()
+
     def count(size: int) -> None:
         nonlocal sent
-        sent += size
+        with lock:  # parts are sent by several threads
+            sent += size
         progress.advance(size)
-        if cancelled.is_set():  # a large file must not hold up Ctrl-C
-            raise RefinerctlError(f"the upload of {source.key} was interrupted")
 
     try:
         with _opened(source) as body:
-            version = bucket.put(source.key, body, source.size, count)
+            version = bucket.put(source.key, _Interruptible(body, cancelled), source.size, count)
     except (RefinerctlError, OSError) as error:
         return Upload(source.key, sent, None, UploadStatus.FAILED, began, error=str(error))
     progress.update(f"uploaded {source.key}")
     return Upload(source.key, sent, version, UploadStatus.UPLOADED, began)
 
 
-def _opened(source: UploadSource) -> contextlib.AbstractContextManager[IO[bytes]]:
+def _opened(source: UploadSource) -> contextlib.AbstractContextManager[Readable]:
     if source.path is None:
-        return contextlib.nullcontext(sys.stdin.buffer)
+        return contextlib.nullcontext(_Pipe(sys.stdin.fileno()))
     return source.path.open("rb")
+
+
+class _Pipe:
+    """Standard input, read in a way that does not block for ever: an interrupt has to get through."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes | None:
+        """What is there, at most `size` bytes; b"" at the end, None if there is nothing yet."""
+        ready, _, _ = select.select([self._descriptor], [], [], PIPE_LOOK_SECONDS)
+        return os.read(self._descriptor, size) if ready else None
+
+
+class _Interruptible:
+    """A body that breaks off when the upload is cancelled, so that half of it never passes for the whole."""
+
+    def __init__(self, body: Readable, cancelled: threading.Event) -> None:
+        self._body = body
+        self._cancelled = cancelled
+
+    def read(self, size: int) -> bytes:
+        while (chunk := self._body.read(size)) is None:
+            self._check()
+        if not chunk and isinstance(self._body, _Pipe):
+            # Ctrl-C reaches both ends of a pipe: its end may be seen a moment before the interrupt is.
+            self._cancelled.wait(PIPE_END_SECONDS)
+        self._check()
+        return chunk
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise RefinerctlError("the upload was interrupted")
 
 
 @dataclass(frozen=True)
@@ -208,7 +260,7 @@ def follow(
             wake = min(min(item.next_look for item in waiting.values()), deadline)
             time.sleep(max(0.0, wake - time.monotonic()))
     for key, item in waiting.items():
-        done[key] = _not_in_time(completions.bucket, item.upload)
+        done[key] = _not_in_time(completions.bucket, item)
     return [done[item.key] for item in uploads]
 
 
@@ -220,19 +272,16 @@ class DeadLetters:
         self._name = name
         self._bucket = bucket
         self._next_look = 0.0
-        self._last_depth = 0
+        self._pause = DEAD_LETTER_SECONDS
 
     def among(self, uploads: Sequence[Upload]) -> list[Upload]:
         """Those of `uploads` that are dead, as failed. Who may not see the queue sees none."""
         if self._queues is None or time.monotonic() < self._next_look:
             return []
-        self._next_look = time.monotonic() + DEAD_LETTER_SECONDS
+        self._next_look = time.monotonic() + self._pause
+        self._pause = min(self._pause * 1.5, SLOWEST_DEAD_LETTER_SECONDS)  # each look raises receive counts
         try:
-            depth = self._queues.depth(self._name).visible
-            if depth == self._last_depth:  # looking raises receive counts: only where there may be something new
-                return []
-            self._last_depth = depth
-            messages = self._queues.peek(self._name) if depth else []
+            messages = self._queues.peek(self._name) if self._queues.depth(self._name).visible else []
         except RefinerctlError:
             self._queues = None
             return []
@@ -262,6 +311,7 @@ class _Pending:
     candidates: tuple[str, ...]
     next_look: float = 0.0
     interval: float = FIRST_LOOK_SECONDS
+    error: str | None = None
 
     def postpone(self) -> None:
         self.next_look = time.monotonic() + self.interval
@@ -270,10 +320,15 @@ class _Pending:
 
 def _look(completions: Completions, pending: _Pending, baseline: Baseline) -> Upload | None:
     pending.postpone()
-    for key in pending.candidates:
-        found = completions.get(key)
-        if found is not None and _is_about(found, pending.upload, baseline):
-            return _judged(completions.bucket, pending.upload, found)
+    try:
+        for key in pending.candidates:
+            found = completions.get(key)
+            if found is not None and _is_about(found, pending.upload, baseline):
+                return _judged(completions.bucket, pending.upload, found)
+    except AccessDeniedError as error:  # waiting would not change that
+        return replace(pending.upload, status=UploadStatus.FAILED, error=f"its completion may not be read: {error}")
+    except RefinerctlError as error:  # this look failed; the next one may not
+        pending.error = str(error)
     return None
 
 
@@ -300,9 +355,11 @@ def _judged(bucket: S3Bucket, item: Upload, completion: Completion) -> Upload:
     )
 
 
-def _not_in_time(bucket: S3Bucket, item: Upload) -> Upload:
-    reason = "no completion in time"
-    with contextlib.suppress(RefinerctlError, NotFoundError):
+def _not_in_time(bucket: S3Bucket, pending: _Pending) -> Upload:
+    item, reason = pending.upload, "no completion in time"
+    if pending.error:
+        reason = f"{reason}; the last look failed: {pending.error}"
+    with contextlib.suppress(RefinerctlError):
         newest = bucket.head(item.key)
         if newest is None:
             reason = "no completion, and the input is gone meanwhile"

@@ -19,9 +19,13 @@ def run(
     refinerctl: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Command:
     """The command line in an empty project, with the emulator and this test's bucket in its variables."""
-    (tmp_path / "refinerctl.toml").write_text("[environments.local]\nembedded = true\n")
+    (tmp_path / "refinerctl.toml").write_text(
+        'environment = "account"\n[environments.account]\nregion = "us-east-1"\n[environments.local]\nembedded = true\n'
+    )
     monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", str(session.endpoint_url))
     monkeypatch.setenv("REFINERCTL_BUCKET", bucket.name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.chdir(tmp_path)
     return refinerctl
 

@@ -18,7 +18,7 @@ import pytest
 from refinerctl.clients.aws.s3 import S3Bucket
 from refinerctl.clients.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.emulator import free_port
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.local.launcher import Launch, ended_afterwards, launch, stop
@@ -143,15 +143,10 @@ class TestStartAndStop:
         self, instance: Instance, settings: Settings, running: LocalStatus
     ) -> None:
         command = [sys.executable, "-m", "refinerctl.local.supervisor", str(instance.directory)]
-        command += ["--project", str(settings.project), "--env", "local", "--engine", "process"]
+        command += ["--region", "us-east-1", "--images", "[]", "--engine", "process"]
         assert subprocess.run(command, check=False, timeout=30).returncode == 75
         assert answers(running)
         assert instance.status() == running
-
-    def test_settings_that_cannot_be_read_are_the_reason(self, instance: Instance, settings: Settings) -> None:
-        (settings.project / "refinerctl.toml").write_text("[")
-        with pytest.raises(RefinerctlError, match=r"did not start: .*not valid TOML"):
-            launch(instance, settings, Launch())
 
 
 class TestKilled:
@@ -285,7 +280,8 @@ class TestStop:
         self, instance: Instance, settings: Settings, running: LocalStatus
     ) -> None:
         """Building images takes minutes between the look and the launch."""
-        status = launch(instance, settings, Launch())
-        assert status.supervisor_pid == running.supervisor_pid
+        with pytest.raises(RefusedError, match="another command is starting"):
+            launch(instance, settings, Launch())
+        assert instance.status() == running
         assert json.loads(instance.state_file.read_text())["phase"] == "running"
         assert instance.temporary.is_dir()

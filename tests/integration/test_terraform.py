@@ -365,7 +365,7 @@ class TestInterrupt:
         assert (stand_in.folder / "finished").exists()
 
     def test_embedded_it_is_killed_with_all_that_it_started(self, stand_in: StandIn) -> None:
-        self.interrupt(stand_in, replace(stand_in.terraform, embedded=True))
+        self.interrupt(stand_in, replace(stand_in.terraform, embedded=True, disposable=True))
         assert not (stand_in.folder / "finished").exists()
         assert not psutil.pid_exists(int((stand_in.folder / "pid").read_text()))
 
@@ -382,7 +382,7 @@ class TestInterrupt:
             raise ValueError("no screen")
 
         with pytest.raises(ValueError, match="no screen"):
-            replace(stand_in.terraform, embedded=True).apply(on_progress=fail)
+            replace(stand_in.terraform, embedded=True, disposable=True).apply(on_progress=fail)
         pid = stand_in.folder / "pid"
         assert not pid.exists() or not psutil.pid_exists(int(pid.read_text()))
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any
+from typing import Any
 
 from refinerctl.clients.aws.completions import Completions
 from refinerctl.clients.aws.lambda_ import Functions
 from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.s3 import OnBytes, S3Bucket
+from refinerctl.clients.aws.s3 import OnBytes, Readable, S3Bucket
 from refinerctl.clients.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.models import Function, LogEvent, Message, ObjectInfo, Pipeline, QueueDepth
@@ -141,7 +141,7 @@ class FakeBucket(S3Bucket):
         found = self._ask("get", key)
         return (found.info, Body(found.content, self.broken.get(key))) if found else None
 
-    def put(self, key: str, body: IO[bytes], size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
+    def put(self, key: str, body: Readable, size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
         self._ask("put", key)
         self.on_put(key)
         content = bytearray()

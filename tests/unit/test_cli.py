@@ -282,14 +282,21 @@ class TestErrors:
         assert refinerctl("fail").err == "refinerctl: error: Permission denied: /file\n"
 
     def test_vv_shows_where(
-        self, monkeypatch: pytest.MonkeyPatch, failing: list[BaseException], refinerctl: Command
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        failing: list[BaseException],
+        refinerctl: Command,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         failing.append(RefinerctlError("what"))
         monkeypatch.setattr(sys, "argv", ["refinerctl", "-vv", "fail"])
         previous = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(RefinerctlError, match="what"):
+        with pytest.raises(SystemExit):
             __import__("refinerctl.cli").cli.main()
         signal.signal(signal.SIGTERM, previous)
+        said = capsys.readouterr().err
+        assert "Traceback" in said
+        assert said.endswith("refinerctl: error: what\n")
 
     def test_a_message_cannot_steer_the_terminal(self, refinerctl: Command, failing: list[BaseException]) -> None:
         failing.append(RefinerctlError("key a\x07\x9b31mb\u202e", hint="see \x1b]0;x\x07"))

@@ -80,18 +80,27 @@ class TestPrecedence:
         assert getattr(load(tmp_path, flags=flags, environ=other), name) == flag
 
     def test_the_bucket_has_one_more_place(self, tmp_path: Path) -> None:
-        local = GlobalFlags(env="local")
-        assert load(tmp_path).pipeline.bucket == "stack-bucket"
-        assert load(tmp_path, flags=local).pipeline.bucket == "environment-bucket"
         environ = {"REFINERCTL_BUCKET": "variable-bucket"}
-        assert load(tmp_path, flags=local, environ=environ).pipeline.bucket == "variable-bucket"
-        flags = GlobalFlags(env="local", bucket="flag-bucket")
+        assert load(tmp_path).pipeline.bucket == "stack-bucket"
+        assert load(tmp_path, environ=environ).pipeline.bucket == "variable-bucket"
+        flags = GlobalFlags(bucket="flag-bucket")
         assert load(tmp_path, flags=flags, environ=environ).pipeline.bucket == "flag-bucket"
+        assert load(tmp_path, flags=GlobalFlags(env="local")).pipeline.bucket == "environment-bucket"
 
-    def test_aws_region_counts_where_neither_flag_nor_file_names_one(self, tmp_path: Path) -> None:
+    def test_variables_meant_for_an_account_do_not_redirect_what_lives_here(self, tmp_path: Path) -> None:
+        environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
+        here = load(tmp_path, flags=GlobalFlags(env="local"), environ=environ)
+        assert (here.pipeline.bucket, here.endpoint_url) == ("environment-bucket", None)
+        asked = GlobalFlags(env="local", bucket="flag-bucket", endpoint_url="http://flag:1")
+        here = load(tmp_path, flags=asked, environ=environ)
+        assert (here.pipeline.bucket, here.endpoint_url) == ("flag-bucket", "http://flag:1")
+
+    def test_without_a_region_boto3_decides_and_an_embedded_environment_has_its_own(self, tmp_path: Path) -> None:
         environ = {"AWS_REGION": "ap-south-1"}
         assert load(tmp_path, environ=environ).region == "eu-west-1"
-        assert load(tmp_path, flags=GlobalFlags(env="local"), environ=environ).region == "ap-south-1"
+        assert load(tmp_path, flags=GlobalFlags(env="local"), environ=environ).embedded_region == "us-east-1"
+        bare = "[environments.there]\n"
+        assert load(tmp_path, bare, flags=GlobalFlags(env="there"), environ=environ).region is None
 
     def test_an_empty_variable_is_none(self, tmp_path: Path) -> None:
         environ = {f"REFINERCTL_{name.upper()}": "" for name, *_ in PRECEDENCE} | {"REFINERCTL_CONFIG": ""}

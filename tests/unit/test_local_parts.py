@@ -66,11 +66,19 @@ class TestInstance:
         self, instance: Instance, phase: str, applied: bool, state: str
     ) -> None:
         with instance.supervised():
-            instance.write_state(phase=phase, started_at=START.isoformat(), supervisor_pid=7)
+            instance.write_state(phase=phase, started_at=START.isoformat(), supervisor_pid=os.getpid())
             if applied:
                 instance.write_applied(("refiner",))
             status = instance.status()
-            assert (status.state, status.started_at, status.supervisor_pid) == (state, START, 7)
+            assert (status.state, status.started_at, status.supervisor_pid) == (state, START, os.getpid())
+
+    def test_what_an_earlier_supervisor_wrote_is_not_believed(self, instance: Instance) -> None:
+        with instance.supervised():
+            instance.write_state(phase="running", endpoint_url="http://127.0.0.1:9", supervisor_pid=1)
+            status = instance.status()
+            assert (status.state, status.endpoint_url) == ("starting", None)
+            assert instance.supervisor_pid() == os.getpid()
+        assert instance.supervisor_pid() is None
 
     @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"x"'])
     def test_a_broken_state_file_is_as_good_as_none(self, instance: Instance, content: str) -> None:
@@ -110,7 +118,7 @@ class TestInstance:
     def test_state_is_written_whole_and_leaves_nothing_else(self, instance: Instance) -> None:
         for number in range(20):
             instance.write_state(number=number)
-        assert json.loads(instance.state_file.read_text()) == {"number": 19}
+        assert json.loads(instance.state_file.read_text()) == {"number": 19, "supervisor_pid": os.getpid()}
         assert sorted(path.name for path in instance.directory.iterdir()) == ["logs", "state.json", "tmp"]
 
     def test_clearing_leaves_the_logs(self, instance: Instance) -> None:
@@ -122,8 +130,9 @@ class TestInstance:
         instance.clear()
         assert sorted(str(path.relative_to(instance.directory)) for path in instance.directory.rglob("*")) == [
             "logs",
-            "logs/emulator.log",
+            *(f"logs/{name}.log" for name in ("emulator", "functions", "terraform")),
         ]
+        assert instance.log("emulator").read_text() == "said"
 
     def test_kill_orphans_kills_its_own_and_no_others(self, instance: Instance, tmp_path: Path) -> None:
         def sleeper(marker: str | None) -> subprocess.Popen[bytes]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
@@ -31,6 +31,12 @@ LARGE_AT_ONCE = 2
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 
 OnBytes = Callable[[int], None]
+
+
+class Readable(Protocol):
+    """What is uploaded: a file, or anything that gives b"" at its end."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 def part_size(size: int | None) -> int:
@@ -73,7 +79,7 @@ class S3Bucket:
         """Make the bucket; it may be there already as ours."""
         client = self._session.client("s3")
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
-            if self._session.region == "us-east-1":  # the one region that S3 does not take as a constraint
+            if self._session.region in (None, "us-east-1"):  # the one region that S3 does not take as a constraint
                 client.create_bucket(Bucket=self.name)
             else:
                 constraint: Any = {"LocationConstraint": self._session.region}
@@ -108,7 +114,7 @@ class S3Bucket:
             raise self._explained(error, key) from error
         return _info(key, answer), _Body(answer["Body"], lambda error: self._explained(error, key))
 
-    def put(self, key: str, body: IO[bytes], size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
+    def put(self, key: str, body: Readable, size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
         """Write `key` from `body`, in parts where it is large; return the new version's id.
 
         The version's id comes from the answer to the very request that made it, so it is this write's even when
@@ -119,7 +125,7 @@ class S3Bucket:
         with contextlib.nullcontext() if size is not None and size < step else self._large:
             return self._put(key, body, step, on_bytes)
 
-    def _put(self, key: str, body: IO[bytes], step: int, on_bytes: OnBytes) -> str | None:
+    def _put(self, key: str, body: Readable, step: int, on_bytes: OnBytes) -> str | None:
         first = _read_fully(body, step)
         if len(first) < step:
             version = self._put_whole(key, first)
@@ -129,11 +135,11 @@ class S3Bucket:
 
     def _put_whole(self, key: str, content: bytes) -> str | None:
         try:
-            return self._session.client("s3").put_object(Bucket=self.name, Key=key, Body=content).get("VersionId")
+            return _version(self._session.client("s3").put_object(Bucket=self.name, Key=key, Body=content))
         except Exception as error:
             raise self._explained(error, key) from error
 
-    def _put_parts(self, key: str, first: bytes, body: IO[bytes], step: int, on_bytes: OnBytes) -> str | None:
+    def _put_parts(self, key: str, first: bytes, body: Readable, step: int, on_bytes: OnBytes) -> str | None:
         client = self._session.client("s3")
         try:
             upload_id = client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
@@ -150,10 +156,10 @@ class S3Bucket:
             if isinstance(error, Exception):
                 raise self._explained(error, key) from error
             raise
-        return answer.get("VersionId")
+        return _version(answer)
 
     def _send_parts(
-        self, key: str, upload_id: str, first: bytes, body: IO[bytes], step: int, on_bytes: OnBytes
+        self, key: str, upload_id: str, first: bytes, body: Readable, step: int, on_bytes: OnBytes
     ) -> list[CompletedPartTypeDef]:
         def send(number: int, chunk: bytes) -> CompletedPartTypeDef:
             answer = self._session.client("s3").upload_part(
@@ -220,7 +226,7 @@ class _Body:
         self._stream.close()
 
 
-def _read_fully(body: IO[bytes], size: int) -> bytes:
+def _read_fully(body: Readable, size: int) -> bytes:
     """A pipe gives what it has: read on until `size` bytes are there or the end is reached."""
     chunks: list[bytes] = []
     missing = size
@@ -230,6 +236,12 @@ def _read_fully(body: IO[bytes], size: int) -> bytes:
     return b"".join(chunks)
 
 
+def _version(answer: Any) -> str | None:
+    """The version's id; where versioning is suspended S3 says "null", which names no version in particular."""
+    version: str | None = answer.get("VersionId")
+    return None if version == "null" else version
+
+
 def _info(key: str, answer: Any) -> ObjectInfo:
     modified: datetime = answer["LastModified"]
     return ObjectInfo(
@@ -237,6 +249,6 @@ def _info(key: str, answer: Any) -> ObjectInfo:
         size=answer["ContentLength"],
         etag=answer["ETag"],
         last_modified=modified,
-        version_id=answer.get("VersionId"),
+        version_id=_version(answer),
         metadata=dict(answer.get("Metadata", {})),
     )

@@ -35,7 +35,7 @@ _EXPIRED = {
 class AwsSession:
     """Makes clients of one account and region, each once; safe to share between threads."""
 
-    def __init__(self, region: str, *, profile: str | None, endpoint_url: str | None, embedded: bool) -> None:
+    def __init__(self, region: str | None, *, profile: str | None, endpoint_url: str | None, embedded: bool) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
         self._profile = profile
@@ -139,12 +139,14 @@ def _explain_client_error(error: Any, resource: str | None) -> RefinerctlError:
 
 def _explain_transport_error(error: Exception) -> RefinerctlError:
     from botocore.exceptions import ConnectionError as BotoConnectionError
-    from botocore.exceptions import HTTPClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.exceptions import HTTPClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
 
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return AccessDeniedError(
             "no AWS credentials found", hint="Set AWS_PROFILE or --profile, or export the AWS_* variables."
         )
+    if isinstance(error, NoRegionError):
+        return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
     if isinstance(error, BotoConnectionError | HTTPClientError):
         return RefinerctlError(f"no answer from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
     return RefinerctlError(str(error))

@@ -64,6 +64,7 @@ class Queues:
                     QueueUrl=url,
                     MaxNumberOfMessages=10,
                     VisibilityTimeout=PEEK_SECONDS,
+                    WaitTimeSeconds=1,  # a short poll asks some of SQS's servers only, and often finds nothing
                     MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
                 )
                 messages = answer.get("Messages", [])
