@@ -57,7 +57,7 @@ def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) ->
         status = instance.status()
         if status.supervisor_pid == process.pid and status.endpoint_url is not None:
             return status
-        if process.poll() == ALREADY_RUNNING:
+        if process.poll() is not None and instance.is_supervised():  # by another one, which was faster
             raise RefusedError(
                 "another command is starting this environment", hint="Wait until `refinerctl local status` says up."
             )

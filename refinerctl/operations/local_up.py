@@ -92,7 +92,7 @@ def _apply_stacks(
     for stack in STACKS:
         terraform = stack_terraform(instance, settings, status, stack, disposable=disposable)
         progress.step(f"terraform apply: stack {stack}{_WAITS.get(stack, '')}")
-        _apply(terraform, settings, stack, progress)
+        _apply(instance, terraform, settings, stack, progress)
     instance.write_applied(STACKS)
     status = instance.status()
     if status.state != "up":
@@ -100,8 +100,10 @@ def _apply_stacks(
     return status
 
 
-def _apply(terraform: Terraform, settings: Settings, stack: str, progress: Progress) -> None:
+def _apply(instance: Instance, terraform: Terraform, settings: Settings, stack: str, progress: Progress) -> None:
     def report(at: ApplyProgress) -> None:
+        if not instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
+            raise RefinerctlError(f"the embedded environment ended while it was brought up: {instance.status().detail}")
         if at.total:
             progress.update(f"stack {stack}: {at.done} of {at.total} resources  {at.address}")
 

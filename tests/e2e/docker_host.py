@@ -22,6 +22,10 @@ PROGRAMS = ("node", "npm", "npx", "sh", "env")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
+class EngineError(Exception):
+    """dockerd is there but does not start."""
+
+
 def why_not() -> str | None:
     """Why no engine can be started here; None if one can."""
     if os.geteuid() != 0:
@@ -57,6 +61,9 @@ def docker_engine(folder: Path) -> Iterator[str]:
         process.terminate()
         process.wait(30)
         socket.unlink(missing_ok=True)
+        # It leaves its network namespace mounted, which pytest could not remove.
+        subprocess.run(["umount", str(folder / "exec" / "netns" / "default")], stderr=subprocess.DEVNULL, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -68,7 +75,7 @@ def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
             client.close()
             return
         time.sleep(0.1)
-    raise RuntimeError(f"dockerd did not start:\n{log.read_text(errors='replace')[-2000:]}")
+    raise EngineError(f"dockerd did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def import_base_image(host: str, tag: str) -> None:

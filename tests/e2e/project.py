@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import psutil
+from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("refinerctl")
@@ -97,13 +98,17 @@ class Project:
         return self.folder.parent / "tmp"
 
     def environment(self) -> dict[str, str]:
-        """As a user would have it: somebody's AWS profile and endpoint in there must not matter."""
+        """As a user may have it: somebody's profile, endpoint, proxy and emulator settings must not matter."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "REFINERCTL_"))}
         return inherited | {
             "HOME": str(self.home),
             "TMPDIR": str(self.temporary),
             "AWS_PROFILE": "somebody-elses",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+            "REFINERCTL_ENDPOINT_URL": "http://127.0.0.1:9",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+            "http_proxy": "http://127.0.0.1:9",
+            "SERVICES": "s3",
             **self.environ,
         }
 
@@ -138,7 +143,7 @@ class Project:
         """A plain boto3 client of the embedded environment, to look at it without refinerctl's code."""
         endpoint = self.run("local", "status", "--output", "json").json()["endpoint_url"]
         session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-        return session.client(service, endpoint_url=endpoint)
+        return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
 
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to an embedded environment of this project."""
@@ -155,7 +160,8 @@ class Project:
     def files(self) -> set[str]:
         """Every file of the project, its home and its temporary folder, but for the work folder."""
         base = self.folder.parent
-        found = {str(path.relative_to(base)) for path in base.rglob("*") if path.is_file()}
+        found = {str(path.relative_to(base)) for path in base.rglob("*") if path.is_symlink() or not path.is_dir()}
+        found |= {str(path.relative_to(base)) for folder in (self.home, self.temporary) for path in folder.rglob("*")}
         return {name for name in found if not name.startswith(f"{self.folder.name}/.refinerctl/")}
 
 

@@ -7,8 +7,10 @@ import shlex
 import signal
 import socket
 import subprocess
+import time
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.project import Project, eventually
@@ -62,12 +64,38 @@ def test_env_points_other_tools_at_it(running: Project) -> None:
 
 
 def test_only_loopback_is_listened_on(running: Project) -> None:
-    pids = [process.pid for process in running.processes()]
-    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
-    ours = [line.split()[3] for line in listening.splitlines() if any(f"pid={pid}," in line for pid in pids)]
+    connections = [item for process in running.processes() for item in process.net_connections("inet")]
+    addresses = {item.laddr.ip for item in connections if item.status == psutil.CONN_LISTEN}
 
-    assert ours
-    assert all(address.startswith("127.0.0.1:") for address in ours), ours
+    assert addresses == {"127.0.0.1"}
+
+
+def test_an_interrupt_in_a_running_environment_leaves_it_usable(running: Project) -> None:
+    """Killed in mid-apply, terraform would leave its state locked for as long as the environment lives."""
+    again = running.start("local", "up", "--detach")
+    assert again.stdout is not None
+    while "terraform apply: stack refiner" not in again.stdout.readline():
+        assert again.poll() is None
+    time.sleep(2)
+    again.send_signal(signal.SIGINT)
+    out, _ = again.communicate(timeout=90)
+
+    assert again.returncode == 130, out
+    assert running.run("local", "status", "--output", "json").json()["state"] == "up"
+    once_more = running.run("local", "up", "--detach")
+    assert once_more.code == 0, once_more.err
+
+
+def test_two_that_start_it_at_once_do_not_end_each_other(project: Project) -> None:
+    both = [project.start("local", "up", "--detach") for _ in range(2)]
+    outs = [process.communicate(timeout=200)[0] for process in both]
+    state = project.run("local", "status", "--output", "json").json()["state"]
+    assert project.run("local", "down").code == 0
+
+    assert state == "up", outs
+    assert 0 in [process.returncode for process in both], outs
+    assert {process.returncode for process in both} <= {0, 4}, outs
+    assert project.processes() == []
 
 
 def test_down_twice_and_commands_without_it(project: Project) -> None:

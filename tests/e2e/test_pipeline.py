@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.project import Project, eventually
+from tests.e2e.project import COMMAND, Project, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -38,6 +41,8 @@ def keys_below(running: Project, prefix: str) -> set[str]:
 def test_two_hundred_inputs_at_once(running: Project, tmp_path: Path) -> None:
     write_inputs(tmp_path / "many", [f"{number:03}/input-{number:03}.txt" for number in range(200)])
 
+    before = keys_below(running, "RefinerOutput/")
+
     done = running.run("upload", str(tmp_path / "many"), "--recursive", "--wait", "--output", "json")
 
     assert done.code == 0, done.err
@@ -46,7 +51,7 @@ def test_two_hundred_inputs_at_once(running: Project, tmp_path: Path) -> None:
     assert {item["key"] for item in uploads} == {f"RefinerInput/{n:03}/input-{n:03}.txt" for n in range(200)}
     outputs = [key for item in uploads for key in item["outputs"]]
     assert len(outputs) == len(set(outputs)) == 400
-    assert set(outputs) <= keys_below(running, "RefinerOutput/")
+    assert keys_below(running, "RefinerOutput/") - before == set(outputs)
     for item in uploads[::50]:
         name = item["key"].rsplit("/", 1)[1]
         assert outputs_of(running, item) == [f"content of {name}\n".encode()] * 2
@@ -185,6 +190,30 @@ def test_standard_input(running: Project) -> None:
     assert outputs_of(running, done.json()["uploads"][0]) == [b"from a pipe\n"] * 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pipe_is_not_taken_for_a_short_one(running: Project, number: signal.Signals) -> None:
+    name = f"half-{number.name}.sql"
+    process = subprocess.Popen(
+        [COMMAND, "upload", "-", "--name", name],
+        cwd=running.folder,
+        env=running.environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(b"half of it")
+    process.stdin.flush()
+    process.stderr.readline()  # "uploading …"
+    time.sleep(1)
+
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)  # closes standard input, as the death of its other end would
+
+    assert process.returncode == 128 + number, err
+    assert f"RefinerInput/{name}" not in keys_below(running, "RefinerInput/")
+
+
 def test_an_earlier_completion_is_not_taken_for_the_new_one(running: Project, tmp_path: Path) -> None:
     (path,) = write_inputs(tmp_path, ["again.txt"])
     first = running.run("upload", str(path), "--wait", "--output", "json").json()["uploads"][0]
@@ -257,6 +286,10 @@ def test_poll_follows_new_completions_and_leaves_the_complete_queue_alone(runnin
         "RefinerComplete/followed-2.txt.json",
     }
     assert eventually(lambda: depth() == before + 2), depth()
+    (message, *_) = sqs.receive_message(
+        QueueUrl=queue, VisibilityTimeout=0, MessageSystemAttributeNames=["ApproximateReceiveCount"]
+    )["Messages"]
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"  # ours is the first look that anybody took
 
 
 def test_a_bucket_that_is_not_there(running: Project, tmp_path: Path) -> None:

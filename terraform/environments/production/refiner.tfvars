@@ -1,5 +1,5 @@
 # An example: replace the values by your own. release_tag is not set here: every deployment hands its own over, with
-# `refinerctl deploy --tag v1.2.3` or `terraform apply -var release_tag=v1.2.3`.
+# `terraform apply -var-file=… -var release_tag=v1.2.3`.
 
 region = "us-east-1"
 

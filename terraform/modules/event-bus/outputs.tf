@@ -18,11 +18,6 @@ output "forward_rule_arn" {
   value       = aws_cloudwatch_event_rule.forward.arn
 }
 
-output "forward_role_arn" {
-  description = "ARN of the role with which EventBridge forwards."
-  value       = aws_iam_role.forward.arn
-}
-
 output "delivery_dlq_name" {
   description = "Name of the dead-letter queue for events that could not be forwarded."
   value       = aws_sqs_queue.delivery_dlq.name

@@ -39,7 +39,7 @@ variable "bucket" {
 }
 
 variable "forward_name" {
-  description = "Name of the forwarding rule on the default bus and of its role; its dead-letter queue is named `<forward_name>-delivery-dlq`."
+  description = "Name of the forwarding rule on the default bus and of its role; its dead-letter queue is named `<forward_name>-delivery-dlq`. The role's name must be unique in the account, in all its regions."
   type        = string
   nullable    = false
 

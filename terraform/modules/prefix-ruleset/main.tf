@@ -241,7 +241,6 @@ resource "aws_lambda_event_source_mapping" "this" {
   function_name           = aws_lambda_function.this[0].arn
   batch_size              = var.batch_size
   function_response_types = ["ReportBatchItemFailures"]
-  tags                    = var.tags
 
   # Lambda demands a window of at least a second for batches above 10.
   maximum_batching_window_in_seconds = var.batch_size > 10 ? 1 : 0

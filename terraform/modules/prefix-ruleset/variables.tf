@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the rule, the queue, the function and its role. The dead-letter queues append `-dlq` and `-delivery-dlq`."
+  description = "Name of the rule, the queue, the function and its role. The dead-letter queues append `-dlq` and `-delivery-dlq`. The role's name must be unique in the account, in all its regions."
   type        = string
   nullable    = false
 
@@ -292,7 +292,7 @@ variable "message_retention_s" {
 }
 
 variable "tags" {
-  description = "Tags of every resource, in addition to the provider's default tags."
+  description = "Tags of every resource but the event source mapping, in addition to the provider's default tags."
   type        = map(string)
   default     = {}
   nullable    = false

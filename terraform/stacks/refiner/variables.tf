@@ -79,7 +79,7 @@ variable "bus_name" {
 }
 
 variable "name_prefix" {
-  description = "Start of the names of rules, queues, functions and roles: `<name_prefix>-<ruleset>`. Must differ between stacks in one account and region."
+  description = "Start of the names of rules, queues, functions and roles: `<name_prefix>-<ruleset>`. Must differ between all stacks of one account, whatever their region, as names of IAM roles do."
   type        = string
   default     = "dibbs-ecr"
   nullable    = false

@@ -82,7 +82,7 @@ run "created_bucket" {
   }
 
   assert {
-    condition     = output.bucket == "data-repository" && output.arn == "arn:aws:s3:::data-repository" && output.created
+    condition     = output.bucket == "data-repository" && output.arn == "arn:aws:s3:::data-repository"
     error_message = "The outputs are not those of the bucket."
   }
 }
@@ -170,7 +170,7 @@ run "existing_bucket_is_left_alone" {
 
   override_data {
     target = data.aws_s3_bucket.existing[0]
-    values = { region = "eu-west-1" }
+    values = { region = "eu-west-1", id = "looked-up" }
   }
 
   assert {
@@ -188,7 +188,7 @@ run "existing_bucket_is_left_alone" {
   }
 
   assert {
-    condition     = output.bucket == "data-repository" && output.arn == "arn:aws:s3:::data-repository" && !output.created
+    condition     = output.bucket == "looked-up" && output.arn == "arn:aws:s3:::data-repository"
     error_message = "The outputs are not those of the existing bucket."
   }
 }

@@ -124,7 +124,6 @@ run "bus_and_forwarding" {
       output.arn == aws_cloudwatch_event_bus.this.arn &&
       output.forward_rule_name == "dibbs-ecr-forward" &&
       output.forward_rule_arn == aws_cloudwatch_event_rule.forward.arn &&
-      output.forward_role_arn == aws_iam_role.forward.arn &&
       output.delivery_dlq_name == "dibbs-ecr-forward-delivery-dlq" &&
       output.delivery_dlq_url == aws_sqs_queue.delivery_dlq.url &&
       output.delivery_dlq_arn == aws_sqs_queue.delivery_dlq.arn

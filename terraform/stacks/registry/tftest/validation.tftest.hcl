@@ -1,4 +1,4 @@
-# The inputs alone: tests/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
+# The inputs alone: tftest/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
 
 # Each of these runs breaks one rule of every variable that it sets: all of them must be refused.
 
@@ -6,7 +6,7 @@ run "too_short_or_small" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -24,7 +24,7 @@ run "too_long_or_many" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -42,7 +42,7 @@ run "fraction_and_id" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -64,7 +64,7 @@ run "wrong_characters" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -86,7 +86,7 @@ run "slash_zone_and_aws_tag" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -106,7 +106,7 @@ run "one_of_two_names" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {

@@ -1,4 +1,4 @@
-# The inputs alone: tests/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
+# The inputs alone: tftest/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
 
 variables {
   release_tag = "v1.2.3"
@@ -10,7 +10,7 @@ run "empty" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -36,7 +36,7 @@ run "too_small" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -56,7 +56,7 @@ run "too_large_or_long" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -88,7 +88,7 @@ run "fractions" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -108,7 +108,7 @@ run "wrong_characters" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -140,7 +140,7 @@ run "wrong_start" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -166,7 +166,7 @@ run "wrong_end" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -188,7 +188,7 @@ run "slashes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -208,7 +208,7 @@ run "only_a_slash" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -228,7 +228,7 @@ run "reserved_names" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -250,7 +250,7 @@ run "own_variables" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -270,7 +270,7 @@ run "ruleset_name_with_dot" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -284,7 +284,7 @@ run "ruleset_name_with_slash" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -298,7 +298,7 @@ run "ruleset_name_empty" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -312,7 +312,7 @@ run "ruleset_name_of_a_dlq" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -326,7 +326,7 @@ run "ruleset_name_of_a_delivery_dlq" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -340,7 +340,7 @@ run "ruleset_name_of_the_forwarding_rule" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -354,7 +354,7 @@ run "ruleset_names_that_differ_in_case" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -368,7 +368,7 @@ run "ruleset_name_too_long" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -382,7 +382,7 @@ run "ruleset_prefix_empty" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -396,7 +396,7 @@ run "ruleset_prefix_root" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -410,7 +410,7 @@ run "ruleset_prefix_without_final_slash" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -424,7 +424,7 @@ run "ruleset_prefix_two_final_slashes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -438,7 +438,7 @@ run "ruleset_prefix_two_leading_slashes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -452,7 +452,7 @@ run "ruleset_prefix_empty_part" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -466,7 +466,7 @@ run "ruleset_prefix_star" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -480,7 +480,7 @@ run "ruleset_prefix_question_mark" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -494,7 +494,7 @@ run "ruleset_prefix_policy_variable" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -508,7 +508,7 @@ run "ruleset_prefix_control_character" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -522,7 +522,7 @@ run "ruleset_prefix_too_long" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -536,7 +536,7 @@ run "equal_prefixes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -550,7 +550,7 @@ run "equal_but_for_the_leading_slash_prefixes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -564,7 +564,7 @@ run "nested_prefixes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -578,7 +578,7 @@ run "nested_the_other_way_prefixes" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -592,7 +592,7 @@ run "ruleset_image_uri_scheme" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -606,7 +606,7 @@ run "ruleset_image_uri_upper_case" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -620,7 +620,7 @@ run "ruleset_image_uri_empty" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -634,7 +634,7 @@ run "ruleset_image_uri_empty_tag" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -648,7 +648,7 @@ run "ruleset_image_uri_short_digest" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -662,7 +662,7 @@ run "ruleset_image_uri_tag_and_digest" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -676,7 +676,7 @@ run "ruleset_image_uri_space" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -690,7 +690,7 @@ run "ruleset_image_uri_leading_slash" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -704,7 +704,7 @@ run "ruleset_image_uri_final_slash" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -718,7 +718,7 @@ run "ruleset_memory_mb_too_small" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -732,7 +732,7 @@ run "ruleset_memory_mb_too_large" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -746,7 +746,7 @@ run "ruleset_memory_mb_fraction" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -760,7 +760,7 @@ run "ruleset_timeout_s_zero" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -774,7 +774,7 @@ run "ruleset_timeout_s_too_large" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -788,7 +788,7 @@ run "ruleset_timeout_s_fraction" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -802,7 +802,7 @@ run "ruleset_visibility_timeout_s_too_large" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -816,7 +816,7 @@ run "ruleset_visibility_timeout_s_fraction" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -830,7 +830,7 @@ run "ruleset_max_receive_count_zero" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -844,7 +844,7 @@ run "ruleset_max_receive_count_too_large" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -858,7 +858,7 @@ run "ruleset_max_receive_count_fraction" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -872,7 +872,7 @@ run "ruleset_batch_size_zero" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -886,7 +886,7 @@ run "ruleset_batch_size_too_large" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -900,7 +900,7 @@ run "ruleset_batch_size_fraction" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -914,7 +914,7 @@ run "ruleset_max_concurrency_too_small" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -928,7 +928,7 @@ run "ruleset_max_concurrency_too_large" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -942,7 +942,7 @@ run "ruleset_max_concurrency_fraction" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -956,7 +956,7 @@ run "ruleset_architecture_amd64" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -970,7 +970,7 @@ run "ruleset_visibility_timeout_below_timeout" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -984,7 +984,7 @@ run "ruleset_environment_name_with_hyphen" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -998,7 +998,7 @@ run "ruleset_environment_name_with_leading_digit" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1012,7 +1012,7 @@ run "ruleset_environment_name_with_leading_underscore" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1026,7 +1026,7 @@ run "ruleset_environment_name_of_one_letter" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1040,7 +1040,7 @@ run "ruleset_environment_region" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1054,7 +1054,7 @@ run "ruleset_environment_credentials" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1068,7 +1068,7 @@ run "ruleset_environment_task_root" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1082,7 +1082,7 @@ run "ruleset_environment_own_prefix" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1096,7 +1096,7 @@ run "ruleset_vpc_without_subnets" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1110,7 +1110,7 @@ run "ruleset_vpc_without_security_groups" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1124,7 +1124,7 @@ run "ruleset_vpc_with_wrong_subnet" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1138,7 +1138,7 @@ run "ruleset_vpc_with_wrong_security_group" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
@@ -1152,7 +1152,7 @@ run "ruleset_vpc_with_6_security_groups" {
   command = plan
 
   module {
-    source = "./tests/inputs"
+    source = "./tftest/inputs"
   }
 
   variables {
