@@ -14,6 +14,7 @@ from refinerctl.models import Function
 
 INIT_SECONDS = 10.0  # Lambda's own limit for the init phase
 WATCH_SECONDS = 0.05
+LAST_WORDS_SECONDS = 0.1
 
 OnLine = Callable[[str], None]
 
@@ -75,6 +76,9 @@ class ExecutionEnvironment:
         invocation = Invocation(request_id, event, deadline_ms, self.function.arn)
         self._api.submit(invocation)
         outcome = self._watch(invocation, deadline)
+        if not outcome.ok:
+            # A runtime that reports what nobody caught ends right after: it must not take the next invocation along.
+            time.sleep(LAST_WORDS_SECONDS)
         self.idle_since = time.monotonic()
         return outcome
 
