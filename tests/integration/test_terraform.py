@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -395,8 +395,14 @@ def _until(look: Callable[[], bool]) -> None:
         waiting.wait(0.01)
 
 
-@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-@pytest.mark.skipif(find_provider_mirror(MIRROR_ROOTS) is None, reason="no provider mirror on this machine")
+def _mirror_roots(module: Path, folder: Path) -> Sequence[Path]:
+    """Where this machine has a mirror; one that is made here, from the registry, where it has none."""
+    if find_provider_mirror(MIRROR_ROOTS) is not None:
+        return MIRROR_ROOTS
+    subprocess.run(["terraform", f"-chdir={module}", "providers", "mirror", str(folder / "mirror")], check=True)
+    return [folder]
+
+
 def test_the_real_terraform_takes_the_real_mirror(root: Path, tmp_path: Path) -> None:
     """Offline. A copy of the module, so that nothing is written into the tree."""
     module = tmp_path / "registry"
@@ -405,6 +411,7 @@ def test_the_real_terraform_takes_the_real_mirror(root: Path, tmp_path: Path) ->
         shutil.copy(root / "terraform" / "stacks" / "registry" / name, module / name)
     (module / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
     terraform = Terraform(module, tmp_path / "data", tmp_path / "work", tmp_path / "terraform.log", embedded=True)
+    terraform = replace(terraform, mirror_roots=_mirror_roots(module, tmp_path / "roots"))
     # A registry that is out of reach at once, whether this machine has internet or not.
     terraform = replace(
         terraform, environment={"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
