@@ -110,7 +110,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         profile=value("profile", chosen.get("profile")),
         # An environment on this machine has an endpoint of its own: a variable meant for another must not redirect it.
         endpoint_url=flags.endpoint_url if embedded else value("endpoint_url", chosen.get("endpoint_url")),
-        verbosity=flags.verbosity or _verbosity(environ),
+        verbosity=flags.verbosity or verbosity(environ),
         embedded=embedded,
         pipeline=_pipeline(document, stack, chosen, flags.bucket if embedded else value("bucket")),
         has_pipeline=stack == "refiner" or stack in document.get("stacks", {}),
@@ -119,7 +119,8 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
     )
 
 
-def _verbosity(environ: Mapping[str, str]) -> int:
+def verbosity(environ: Mapping[str, str]) -> int:
+    """How much the variables ask for: -1 is quiet, 2 and more adds tracebacks."""
     if environ.get("REFINERCTL_QUIET", "").lower() in ("1", "true", "yes", "on"):
         return -1
     given = environ.get("REFINERCTL_VERBOSE", "0")

@@ -16,7 +16,7 @@ import click
 from refinerctl import __version__
 from refinerctl.cli.options import global_options
 from refinerctl.cli.render import printable
-from refinerctl.config import GlobalFlags
+from refinerctl.config import GlobalFlags, verbosity
 from refinerctl.errors import RefinerctlError, Terminated
 
 # Loaded on use: a command imports what it needs, `--version` and completion need nothing.
@@ -74,6 +74,8 @@ def main() -> None:
         with cli.make_context("refinerctl", sys.argv[1:]) as ctx:
             try:
                 cli.invoke(ctx)
+            except (click.exceptions.Exit, click.ClickException):
+                raise
             except Exception:
                 if _wants_tracebacks(ctx):
                     traceback.print_exc()
@@ -83,8 +85,9 @@ def main() -> None:
 
 
 def _wants_tracebacks(ctx: click.Context) -> bool:
+    """Before the settings are known, if need be: they may be what fails."""
     flags = ctx.obj.verbosity if isinstance(ctx.obj, GlobalFlags) else 0
-    return flags >= TRACEBACK_VERBOSITY or os.environ.get("REFINERCTL_VERBOSE", "0") >= str(TRACEBACK_VERBOSITY)
+    return (flags or verbosity(os.environ)) >= TRACEBACK_VERBOSITY
 
 
 @contextmanager
