@@ -108,7 +108,15 @@ class AppContext:
             return self.settings.endpoint_url
         status = self.instance.status()
         if status.endpoint_url is None:
-            raise RefinerctlError("the embedded environment is down", hint="Start it: refinerctl local up --detach.")
+            raise RefinerctlError(
+                f"the embedded environment of {self.settings.project} is down",
+                hint="Start it: refinerctl local up --detach.",
+            )
+        if status.state == "starting":
+            raise RefinerctlError(
+                "the embedded environment is still being brought up",
+                hint="`refinerctl local status` says when it is up.",
+            )
         return status.endpoint_url
 
 

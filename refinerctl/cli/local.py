@@ -13,6 +13,7 @@ from refinerctl.cli.render import Renderer
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.instance import MARKER
 from refinerctl.local.launcher import Launch, ended_afterwards, stop
+from refinerctl.local.stacks import STACKS
 from refinerctl.models import LocalStatus
 from refinerctl.operations import local_logs
 from refinerctl.operations.local_logs import LogLine
@@ -118,7 +119,9 @@ def logs(ctx: click.Context, source: str, follow: bool) -> None:
 
 
 @local.command()
-@click.option("--terraform", "root_module", metavar="STACK", help="Add what terraform needs in terraform/stacks/STACK.")
+@click.option(
+    "--terraform", "root_module", type=click.Choice(STACKS), help="Add what terraform needs in terraform/stacks/STACK."
+)
 @global_options
 @click.pass_context
 def env(ctx: click.Context, root_module: str | None) -> None:
@@ -133,12 +136,15 @@ def env(ctx: click.Context, root_module: str | None) -> None:
         variables = aws_environment(app.settings.embedded_region, state)
     else:
         variables = stack_terraform(app.instance, app.settings, state, root_module).variables()
+        files = f"-var-file={app.settings.project}/terraform/environments/{app.settings.env}/{root_module}.tfvars"
+        variables |= {f"TF_CLI_ARGS_{verb}": files for verb in ("plan", "apply")}
         del variables[MARKER]  # a shell that carried it would be taken for a part of the environment, and ended with it
     if app.render.is_json:
-        app.render.json(variables)
+        app.render.json({name: value or None for name, value in variables.items()})
         return
     for name, value in sorted(variables.items()):
-        app.render.line(f"export {name}={shlex.quote(value)}")
+        # Set to nothing, AWS_PROFILE still names a profile for boto3.
+        app.render.line(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
 
 
 def _show_status(render: Renderer, state: LocalStatus, indent: int | None = 2) -> None:

@@ -9,13 +9,13 @@ import click
 from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Duration, Prefix, global_options
 from refinerctl.cli.render import Renderer
-from refinerctl.errors import NotInTimeError, RefinerctlError
+from refinerctl.errors import NotFoundError, NotInTimeError, RefinerctlError, RefusedError
 from refinerctl.models import Upload, UploadSource, UploadStatus
 from refinerctl.operations import upload as operation
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
 @click.option("--prefix", type=Prefix(), help="Where to put them. [default: the stack's input prefix]")
 @click.option("--name", help="The name below the prefix, for one file or for standard input (PATH -).")
 @click.option("-r", "--recursive", is_flag=True, help="Upload the files in folders, too.")
@@ -41,6 +41,7 @@ def upload(
     """
     app = app_context(ctx)
     below = prefix or app.pipeline.input_prefix
+    _refuse_results(app, below)
     sources = operation.collect(paths, below, recursive=recursive, name=name)
     if dry_run:
         _show_plan(app, sources)
@@ -56,6 +57,13 @@ def upload(
             raise
     _show(app.render, uploads)
     _raise_for(app, uploads, below)
+
+
+def _refuse_results(app: AppContext, prefix: str) -> None:
+    """An input among the results would pass for one, for `poll` and for whoever comes downstream."""
+    for results in (app.pipeline.output_prefix, app.pipeline.complete_prefix):
+        if prefix.startswith(results):
+            raise RefusedError(f"{results} is where the pipeline puts its results, not its inputs")
 
 
 def _upload(app: AppContext, sources: list[UploadSource], prefix: str) -> list[Upload]:
@@ -140,6 +148,8 @@ def _dead_letters(app: AppContext, prefix: str) -> str | None:
     queue = app.pipeline.queue_name(prefix)
     try:
         waiting, dead = app.queues.depth(queue), app.queues.depth(f"{queue}-dlq")
+    except NotFoundError:
+        return f"There is no queue {queue}: does a ruleset take {prefix}?"
     except RefinerctlError:
         return None
     return f"{queue}: {waiting.visible} waiting, {waiting.in_flight} in flight; {dead.name}: {dead.visible} dead."

@@ -50,7 +50,7 @@ class Emulator:
         self.endpoint_url = f"http://127.0.0.1:{port}"
         with instance.log("emulator").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ministack"],
+                [sys.executable, "-P", "-m", "ministack"],
                 env=_environment(instance, port, region),
                 cwd=instance.temporary,
                 stdin=subprocess.DEVNULL,

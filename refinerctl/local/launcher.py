@@ -80,7 +80,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
     images = [asdict(image) | {"context": str(image.context)} for image in settings.images]
-    command = [sys.executable, "-m", "refinerctl.local.supervisor", str(instance.directory)]
+    # -P: a folder called refinerctl where somebody happens to stand is not the package.
+    command = [sys.executable, "-P", "-m", "refinerctl.local.supervisor", str(instance.directory)]
     command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--images", json.dumps(images)]
     if wanted.port is not None:
         command += ["--port", str(wanted.port)]

@@ -131,7 +131,7 @@ class TestLocalDefaults:
         done = refinerctl(*command, cwd=project)
         assert done.code == 1
         assert done.out == ""
-        assert "the embedded environment is down" in done.err
+        assert " is down\n" in done.err
         assert "refinerctl local up --detach" in done.err
 
     def test_down_of_what_is_not_up_is_done(self, project: Path, refinerctl: Command) -> None:
@@ -205,6 +205,13 @@ class TestUsage:
 
 
 class TestDryRun:
+    @pytest.mark.parametrize("prefix", ["RefinerComplete/", "/RefinerOutput/sub/"])
+    def test_an_input_among_the_results_is_refused(self, project: Path, refinerctl: Command, prefix: str) -> None:
+        (project / "a.txt").touch()
+        done = refinerctl("upload", "a.txt", "--prefix", prefix, "--dry-run", cwd=project)
+        assert (done.code, done.out) == (4, "")
+        assert "puts its results" in done.err
+
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)
         assert done.code == 0
@@ -414,8 +421,8 @@ class TestLocalEnv:
     def test_it_points_every_tool_away_from_a_persons_account(self, running: Path, refinerctl: Command) -> None:
         variables = refinerctl("local", "env", "--output", "json", cwd=running).json()
         assert variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
-        assert variables["AWS_PROFILE"] == ""
-        assert variables["AWS_SESSION_TOKEN"] == ""
+        assert variables["AWS_PROFILE"] is None
+        assert variables["AWS_SESSION_TOKEN"] is None
 
     def test_a_shell_takes_it(self, running: Path, refinerctl: Command) -> None:
         text = refinerctl("local", "env", cwd=running).out

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from refinerctl import __version__
-from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -71,7 +71,10 @@ class AwsSession:
             proxies={} if self._embedded else None,
             user_agent_extra=f"refinerctl/{__version__}",
         )
-        return self._boto_session().client(service, endpoint_url=self.endpoint_url, config=config)
+        try:
+            return self._boto_session().client(service, endpoint_url=self.endpoint_url, config=config)
+        except ValueError as error:  # botocore's word for an endpoint that is no URL
+            raise UsageError(str(error)) from error
 
     def _boto_session(self) -> Any:
         if self._session is None:
@@ -140,12 +143,20 @@ def _explain_client_error(error: Any, resource: str | None) -> RefinerctlError:
 
 def _explain_transport_error(error: Exception) -> RefinerctlError:
     from botocore.exceptions import ConnectionError as BotoConnectionError
-    from botocore.exceptions import HTTPClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
+    from botocore.exceptions import (
+        HTTPClientError,
+        NoCredentialsError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+    )
 
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return AccessDeniedError(
             "no AWS credentials found", hint="Set AWS_PROFILE or --profile, or export the AWS_* variables."
         )
+    if isinstance(error, ParamValidationError):
+        return UsageError(" ".join(str(error).split()))
     if isinstance(error, NoRegionError):
         return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
     if isinstance(error, BotoConnectionError | HTTPClientError):
