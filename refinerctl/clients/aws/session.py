@@ -63,8 +63,7 @@ class AwsSession:
         from botocore.config import Config
 
         config = Config(
-            # An emulator that does not answer at once is gone; AWS may be throttling.
-            retries={"mode": "standard", "total_max_attempts": 3 if self._embedded else 8},
+            retries={"mode": "standard", "total_max_attempts": 8},
             connect_timeout=5,
             read_timeout=60,
             max_pool_connections=MAX_CONNECTIONS,
