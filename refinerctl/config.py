@@ -10,12 +10,18 @@ from typing import Any
 
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models import Pipeline, normalize_prefix
+from refinerctl.models.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
 
 CONFIG_NAME = "refinerctl.toml"
 WORK_FOLDER = ".refinerctl"
-STACKS = ("refiner", "rnr")
+STACKS = ("refiner", "rnr", "registry")
+BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
 DEFAULT_REGION = "us-east-1"
+
+# What `refinerctl tools install` fetches; the oldest that locks its state in S3 without a table is 1.10.
+TERRAFORM_VERSION = "1.11.4"
+TERRAFORM_BASE_URL = "https://releases.hashicorp.com/terraform"
 
 
 @dataclass(frozen=True)
@@ -29,16 +35,33 @@ class GlobalFlags:
     profile: str | None = None
     endpoint_url: str | None = None
     bucket: str | None = None
+    assume_role: str | None = None
     verbosity: int = 0
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """An image of this project: its ECR repository and the folder that it is built from."""
+    """An image of this project: its ECR repository and the folder that it is built from.
+
+    `source` is the repository that releases are published to; `stack` deploys it on `platform`, in service `runs_on`.
+    """
 
     name: str
     repository: str
     context: Path
+    source: ImageReference | None = None
+    stack: str = "refiner"
+    platform: Platform = DEFAULT_PLATFORM
+    runs_on: RunsOn = RunsOn.LAMBDA
+
+
+@dataclass(frozen=True)
+class ToolSettings:
+    """The terraform in use: a name to look up, or a path; and where `tools install` fetches which release of it."""
+
+    terraform_binary: str = "terraform"
+    terraform_version: str = TERRAFORM_VERSION
+    terraform_base_url: str = TERRAFORM_BASE_URL
 
 
 @dataclass(frozen=True)
@@ -46,7 +69,8 @@ class Settings:
     """What every command runs with.
 
     `embedded` marks an environment that lives on this machine, without an account. `region` None leaves it to boto3.
-    Without `has_pipeline` nobody has said where the stack keeps things, and `pipeline` is another one's.
+    Without `has_pipeline` nobody has said where the stack keeps things, and `pipeline` is another one's. `backend` is
+    the kind of the Terraform backend: "s3" or "http". `environments` are the names of all that the file has.
     """
 
     env: str
@@ -61,6 +85,10 @@ class Settings:
     has_pipeline: bool
     images: tuple[ImageSettings, ...]
     project: Path
+    environments: tuple[str, ...] = ("local",)
+    assume_role: str | None = None
+    backend: str = "s3"
+    tools: ToolSettings = ToolSettings()
 
     @property
     def embedded_region(self) -> str:
@@ -116,6 +144,10 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         has_pipeline=stack == "refiner" or stack in document.get("stacks", {}),
         images=_images(document, project),
         project=project,
+        environments=tuple(environments),
+        assume_role=None if embedded else value("assume_role", chosen.get("assume_role")),
+        backend=_one_of(BACKENDS, chosen.get("backend", "s3"), "backend"),
+        tools=_tools(document, environ),
     )
 
 
@@ -145,10 +177,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 _PIPELINE_KEYS: dict[str, type] = {item.name: str for item in fields(Pipeline)}
+_TOOL_KEYS: dict[str, type] = {item.name: str for item in fields(ToolSettings)}
 _SECTIONS: dict[str, dict[str, type]] = {
     "stacks": _PIPELINE_KEYS,
-    "images": {"repository": str, "context": str},
-    "environments": {"embedded": bool, "region": str, "profile": str, "endpoint_url": str, "bucket": str},
+    "images": {"repository": str, "context": str, "source": str, "stack": str, "platform": str, "runs_on": str},
+    "environments": {
+        "embedded": bool,
+        "region": str,
+        "profile": str,
+        "endpoint_url": str,
+        "bucket": str,
+        "assume_role": str,
+        "backend": str,
+    },
 }
 
 
@@ -157,6 +198,8 @@ def _check_shape(document: dict[str, Any], path: Path) -> None:
     for key, entry in document.items():
         if key in ("environment", "stack"):
             _expect(entry, str, key, path)
+        elif key == "tools":
+            _check_table(_TOOL_KEYS, entry, key, path)
         elif key in _SECTIONS:
             _expect(entry, dict, key, path)
             for name, table in entry.items():
@@ -193,9 +236,30 @@ def _pipeline(document: dict[str, Any], stack: str, chosen: dict[str, Any], buck
 
 
 def _images(document: dict[str, Any], project: Path) -> tuple[ImageSettings, ...]:
-    images = []
-    for name, table in document.get("images", {}).items():
-        if missing := {"repository", "context"} - table.keys():
-            raise RefinerctlError(f"{CONFIG_NAME}: images.{name} has no {' and no '.join(sorted(missing))}")
-        images.append(ImageSettings(name, table["repository"], project / table["context"]))
-    return tuple(images)
+    return tuple(_image(name, table, project) for name, table in document.get("images", {}).items())
+
+
+def _image(name: str, table: dict[str, str], project: Path) -> ImageSettings:
+    if missing := {"repository", "context"} - table.keys():
+        raise RefinerctlError(f"{CONFIG_NAME}: images.{name} has no {' and no '.join(sorted(missing))}")
+    try:
+        source = ImageReference.parse(table["source"]) if "source" in table else None
+        return ImageSettings(
+            name,
+            table["repository"],
+            project / table["context"],
+            source=source,
+            stack=_one_of(STACKS, table.get("stack", "refiner"), "stack"),
+            platform=Platform.parse(table.get("platform", str(DEFAULT_PLATFORM))),
+            runs_on=RunsOn(_one_of(tuple(RunsOn), table.get("runs_on", "lambda"), "service that runs images")),
+        )
+    except UsageError as error:
+        raise RefinerctlError(f"{CONFIG_NAME}: images.{name}: {error.message}", hint=error.hint) from error
+
+
+def _tools(document: dict[str, Any], environ: Mapping[str, str]) -> ToolSettings:
+    given = dict(document.get("tools", {}))
+    for key in _TOOL_KEYS:
+        if value := environ.get(f"REFINERCTL_{key.upper()}"):
+            given[key] = value
+    return ToolSettings(**given)

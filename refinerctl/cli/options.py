@@ -133,6 +133,13 @@ def global_options(command: Decorated) -> Decorated:
             help="Another bucket than the stack's.",
         ),
         click.option(
+            "--assume-role",
+            metavar="ARN",
+            expose_value=False,
+            callback=_remember("assume_role"),
+            help="Do everything as this IAM role.",
+        ),
+        click.option(
             "-v",
             "--verbose",
             count=True,

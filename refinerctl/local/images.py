@@ -9,14 +9,15 @@ from pathlib import Path
 
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.models import Function, image_repository
+from refinerctl.models import Function
+from refinerctl.models.images import ImageReference
 
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 
 
 def image_of(function: Function, images: Sequence[ImageSettings]) -> ImageSettings:
     """The image of this project that `function` runs. Raises NotFoundError if it runs some other."""
-    repository = image_repository(function.image_uri)
+    repository = ImageReference.parse(function.image_uri).repository
     for image in images:
         if image.repository == repository:
             return image

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from refinerctl.config import Settings
 from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
@@ -79,7 +79,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
-    images = [asdict(image) | {"context": str(image.context)} for image in settings.images]
+    images = [
+        {"name": image.name, "repository": image.repository, "context": str(image.context)} for image in settings.images
+    ]
     # -P: a folder called refinerctl where somebody happens to stand is not the package.
     command = [sys.executable, "-P", "-m", "refinerctl.local.supervisor", str(instance.directory)]
     command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--images", json.dumps(images)]

@@ -17,11 +17,11 @@ from refinerctl.models import (
     ObjectEvent,
     Pipeline,
     check_key,
-    image_repository,
     normalize_prefix,
     object_event,
     parse_completion,
 )
+from refinerctl.models.images import ImageReference
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -281,14 +281,14 @@ class TestImageRepository:
         ],
     )
     def test_it_is_the_name_without_registry_tag_and_digest(self, uri: str, repository: str) -> None:
-        assert image_repository(uri) == repository
+        assert ImageReference.parse(uri).repository == repository
 
     @pytest.mark.parametrize(
         "uri", ["", "Refiner", "a b", "refiner@sha256:12", "refiner:", "https://ghcr.io/x", "refiner\n", "refiner:v1\n"]
     )
     def test_other_text_is_refused(self, uri: str) -> None:
         with pytest.raises(UsageError):
-            image_repository(uri)
+            ImageReference.parse(uri)
 
     @given(st.none() | _REGISTRY, st.lists(_PART, min_size=1, max_size=4), st.none() | _TAG, st.none() | _DIGEST)
     def test_whatever_surrounds_it(
@@ -296,12 +296,12 @@ class TestImageRepository:
     ) -> None:
         repository = "/".join(parts)
         uri = f"{registry}/" * bool(registry) + repository + f":{tag}" * bool(tag) + f"@{digest}" * bool(digest)
-        assert image_repository(uri) == repository
+        assert ImageReference.parse(uri).repository == repository
 
     @given(st.text())
     def test_it_returns_a_name_or_refuses(self, uri: str) -> None:
         try:
-            name = image_repository(uri)
+            name = ImageReference.parse(uri).repository
         except UsageError:
             return
         assert name

@@ -45,7 +45,7 @@ module "rulesets" {
   bucket   = var.bucket_name
   bus_name = module.event_bus.name
 
-  image_uri    = each.value.image_uri
+  image_uri    = each.value.image_uri == null ? null : lookup(var.pinned_images, each.key, each.value.image_uri)
   release_tag  = var.release_tag
   architecture = each.value.architecture
   memory_mb    = each.value.memory_mb

@@ -310,6 +310,18 @@ variable "release_tag" {
   }
 }
 
+variable "pinned_images" {
+  description = "Images by digest, by ruleset, which win over the rulesets' `image_uri`: `[<registry>/]<repository>@sha256:…`. `refinerctl plan` resolves tags to them, as a tag that was moved makes no difference that Terraform could see."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for uri in values(var.pinned_images) : can(regex("^[a-zA-Z0-9.:_/-]+@sha256:[0-9a-f]{64}$", uri))])
+    error_message = "A pinned image must be [<registry>/]<repository>@sha256:<64 hexadecimal digits>, without a tag."
+  }
+}
+
 variable "function_environment" {
   description = "Environment variables of every function; a ruleset's own `environment` wins. Anyone who may read a function's configuration sees them: not for secrets."
   type        = map(string)

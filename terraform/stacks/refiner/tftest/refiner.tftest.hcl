@@ -263,3 +263,25 @@ run "image_outside_of_ecr" {
 
   expect_failures = [check.images_are_in_ecr]
 }
+
+run "a_pinned_image_wins_over_the_tag" {
+  variables {
+    release_tag = "v1.2.3"
+    pinned_images = {
+      RefinerInput = "dibbs-ecr-refiner/lambda@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+      # Neither a ruleset that is not there nor one without a function gets an image by being pinned.
+      Missing         = "dibbs-ecr-refiner/lambda@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+      RefinerComplete = "dibbs-ecr-refiner/lambda@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+    }
+  }
+
+  assert {
+    condition     = output.rulesets["RefinerInput"].image_uri == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    error_message = "The pinned image was not taken."
+  }
+
+  assert {
+    condition     = output.rulesets["RefinerComplete"].image_uri == null && output.rulesets["RefinerComplete"].function_name == null
+    error_message = "A completion ruleset got a function."
+  }
+}

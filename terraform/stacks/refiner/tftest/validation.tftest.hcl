@@ -1161,3 +1161,17 @@ run "ruleset_vpc_with_6_security_groups" {
 
   expect_failures = [var.rulesets]
 }
+
+run "pinned_image_by_tag" {
+  command = plan
+
+  module {
+    source = "./tftest/inputs"
+  }
+
+  variables {
+    pinned_images = { "RefinerInput" = "refiner:v1" }
+  }
+
+  expect_failures = [var.pinned_images]
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -303,24 +302,6 @@ class Function:
     environment: dict[str, str]
     command: tuple[str, ...] = ()
     revision: str = ""
-
-
-# https://github.com/distribution/reference: a first component with a dot or a colon, or localhost, is the registry.
-_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_IMAGE_URI = re.compile(
-    r"(?:(?P<registry>[a-zA-Z0-9.-]*[.:][a-zA-Z0-9.:-]+|localhost)/)?"
-    rf"(?P<repository>{_PART}(?:/{_PART})*)"
-    r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
-    re.ASCII,
-)
-
-
-def image_repository(image_uri: str) -> str:
-    """The repository's name in an image URI, without registry, tag and digest. Raises UsageError for other text."""
-    match = _IMAGE_URI.fullmatch(image_uri)
-    if match is None:
-        raise UsageError(f"{image_uri!r} is not an image URI")
-    return match["repository"]
 
 
 @dataclass(frozen=True)
