@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.config import GlobalFlags, Settings, find_config, load_settings
+from refinerctl.config import GlobalFlags, Settings, ToolSettings, find_config, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models import Pipeline
+from refinerctl.models.images import ImageReference, Platform, RunsOn
 
 FULL = """
 environment = "staging"
@@ -35,6 +36,7 @@ context = "images/refiner"
 region = "eu-west-1"
 profile = "toml-profile"
 endpoint_url = "http://toml:1"
+assume_role = "arn:toml"
 
 [environments.local]
 embedded = true
@@ -58,6 +60,7 @@ PRECEDENCE = [
     ("region", "us-west-1", "us-west-2", "eu-west-1", "us-east-1"),
     ("profile", "flag-profile", "variable-profile", "toml-profile", None),
     ("endpoint_url", "http://flag:1", "http://variable:1", "http://toml:1", None),
+    ("assume_role", "arn:flag", "arn:variable", "arn:toml", None),
 ]
 
 
@@ -86,6 +89,10 @@ class TestPrecedence:
         flags = GlobalFlags(bucket="flag-bucket")
         assert load(tmp_path, flags=flags, environ=environ).pipeline.bucket == "flag-bucket"
         assert load(tmp_path, flags=GlobalFlags(env="local")).pipeline.bucket == "environment-bucket"
+
+    def test_an_environment_on_this_machine_has_no_roles(self, tmp_path: Path) -> None:
+        here = load(tmp_path, flags=GlobalFlags(env="local"), environ={"REFINERCTL_ASSUME_ROLE": "arn:variable"})
+        assert here.assume_role is None
 
     def test_variables_meant_for_an_account_do_not_redirect_what_lives_here(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
@@ -165,6 +172,36 @@ class TestFile:
         )
 
 
+class TestImages:
+    def test_what_is_said_of_one(self, tmp_path: Path) -> None:
+        text = """
+        [images.worker]
+        repository = "team/worker"
+        context = "images/worker"
+        source = "ghcr.io/team/worker"
+        stack = "rnr"
+        platform = "linux/arm64"
+        runs_on = "ecs"
+        """
+        (image,) = load(tmp_path, text).images
+        assert image.source == ImageReference("team/worker", "ghcr.io")
+        assert (image.stack, image.platform, image.runs_on) == ("rnr", Platform("linux", "arm64"), RunsOn.ECS)
+
+    def test_what_is_meant_where_nothing_is_said(self, tmp_path: Path) -> None:
+        (image,) = load(tmp_path).images
+        assert (image.source, image.stack) == (None, "refiner")
+        assert (str(image.platform), image.runs_on) == ("linux/amd64", RunsOn.LAMBDA)
+
+
+class TestTools:
+    def test_a_variable_goes_before_the_file_and_that_before_the_default(self, tmp_path: Path) -> None:
+        assert load(tmp_path).tools == ToolSettings()
+        text = '[tools]\nterraform_binary = "tofu"\nterraform_version = "1.10.0"'
+        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform", "REFINERCTL_TERRAFORM_VERSION": ""}
+        tools = load(tmp_path, text, environ=environ).tools
+        assert (tools.terraform_binary, tools.terraform_version) == ("/opt/terraform", "1.10.0")
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("text", "said"),
@@ -186,6 +223,13 @@ class TestMistakes:
             ("[", "not valid TOML"),
             ("a = 1\na = 2", "not valid TOML"),
             ('[stacks.refinr]\nbucket = "x"', "stacks.refinr"),
+            ("tools = 1", "tools"),
+            ("[tools]\nterraform_binary = 1", "tools.terraform_binary"),
+            ('[tools]\nterraform = "tofu"', "tools.terraform"),
+            ('[images.x]\nrepository = "x"\ncontext = "c"\nplatform = "amd64"', "images.x"),
+            ('[images.x]\nrepository = "x"\ncontext = "c"\nruns_on = "fargate"', "images.x"),
+            ('[images.x]\nrepository = "x"\ncontext = "c"\nsource = "https://ghcr.io/x"', "images.x"),
+            ('[images.x]\nrepository = "x"\ncontext = "c"\nstack = "refinr"', "images.x"),
         ],
     )
     def test_one_sentence_names_what_is_wrong_in_the_file(self, tmp_path: Path, text: str, said: str) -> None:
@@ -194,6 +238,10 @@ class TestMistakes:
         assert said in caught.value.message
         assert "refinerctl.toml" in caught.value.message
         assert caught.value.exit_code in (1, 2)
+
+    def test_a_kind_of_backend_that_terraform_stacks_do_not_have(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="'gcs' is not a backend"):
+            load(tmp_path, '[environments.local]\nbackend = "gcs"')
 
     def test_a_file_that_is_not_utf_8_is_not_toml(self, tmp_path: Path) -> None:
         (tmp_path / "refinerctl.toml").write_bytes(b'environment = "\xe9"')
