@@ -1,0 +1,74 @@
+"""HCL without its comments and with its plain strings blanked, at unchanged offsets.
+
+python-hcl2's grammar takes no comment within a line, and reads `"$${"` past its closing quote. So it gets to see
+neither: what it parses is only the structure, and strings are read from the original text at its offsets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_HEREDOC = re.compile(r"<<-?([a-zA-Z_][\w.-]*)\r?\n(?:[^\n]*\n)*?[ \t]*\1\r?(?=\n|\Z)", re.ASCII)
+_COMMENT = re.compile(r"/\*.*?\*/|(?:#|//)[^\n\r]*", re.DOTALL)
+_PLAIN_STRING = re.compile(r'"((?:[^"\\\n$%]|\\[^\n]|\$\$\{|%%\{|\$(?!\{)|%(?!\{))*)"')
+_INTERESTING = re.compile(r'["#]|//|/\*|<<')
+_IN_TEMPLATE = re.compile(r'\\.|\$\$\{|%%\{|[$%]\{|"', re.DOTALL)
+_IN_EXPRESSION = re.compile(r'["{}]')
+
+
+def masked(text: str) -> str:
+    """`text` with comments as spaces and plain strings as letters, as long as before.
+
+    Strings that hold an interpolation and heredocs stay as they are.
+    """
+    return "".join(_pieces(text))
+
+
+def _pieces(text: str) -> Iterator[str]:
+    at = 0
+    while found := _INTERESTING.search(text, at):
+        start = found.start()
+        yield text[at:start]
+        if match := _COMMENT.match(text, start):
+            at = match.end()
+            yield " " * (at - start)
+        elif match := _PLAIN_STRING.match(text, start):
+            at = match.end()
+            yield f'"{"x" * len(match[1])}"'
+        else:
+            at = _end(text, start)
+            yield text[start:at]
+    yield text[at:]
+
+
+def _end(text: str, start: int) -> int:
+    """Behind what starts here and stays as it is."""
+    if text[start] == '"':
+        return _end_of_template(text, start + 1)
+    match = _HEREDOC.match(text, start)
+    return match.end() if match else start + 2
+
+
+def _end_of_template(text: str, at: int) -> int:
+    """Behind the closing quote; what is not closed ends with the text."""
+    while match := _IN_TEMPLATE.search(text, at):
+        at = match.end()
+        if match[0] == '"':
+            return at
+        if match[0] in ("${", "%{"):
+            at = _end_of_expression(text, at)
+    return len(text)
+
+
+def _end_of_expression(text: str, at: int) -> int:
+    depth = 1
+    while match := _IN_EXPRESSION.search(text, at):
+        at = match.end()
+        if match[0] == '"':
+            at = _end_of_template(text, at)
+        else:
+            depth += 1 if match[0] == "{" else -1
+        if not depth:
+            return at
+    return len(text)

@@ -1,0 +1,28 @@
+"""What a test needs from the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the test; in CI a test that does not run is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def needs_program(name: str, package: str) -> None:
+    """Skip unless the program is installed; `package` is Debian's."""
+    if shutil.which(name) is None:
+        absent(f"{name} is not installed (Debian: {package})")
+
+
+def needs_terraform() -> None:
+    """Skip unless Terraform is installed; Debian has no package of it."""
+    if shutil.which("terraform") is None:
+        absent("terraform is not installed")
