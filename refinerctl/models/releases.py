@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.models.images import ImageReference, Platform
 
 # Types whose destruction loses what cannot be made again.
 HOLDS_DATA = frozenset(
@@ -102,6 +103,74 @@ class Plan:
         return tuple(change for change in self.changes if change.loses_data and change.address not in accepted)
 
 
+_LINEAGE = re.compile(rb'^\s*"lineage": *"([^"]*)"', re.MULTILINE)
+_SERIAL = re.compile(rb'^\s*"serial": *(\d+)', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class StateVersion:
+    """Which state it is and how often it was written. Before the first write there is neither."""
+
+    lineage: str = ""
+    serial: int = 0
+
+    @classmethod
+    def read(cls, head: bytes) -> StateVersion:
+        """From the start of a state document, as Terraform writes it: both stand before its resources."""
+        lineage, serial = _LINEAGE.search(head), _SERIAL.search(head)
+        return cls(lineage[1].decode() if lineage else "", int(serial[1]) if serial else 0)
+
+
+@dataclass(frozen=True)
+class StateLock:
+    """Who works on the state, since when (UTC); `operation` is Terraform's: plan, apply, …"""
+
+    id: str
+    who: str = ""
+    operation: str = ""
+    created: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RulesetImage:
+    """The image that an environment's values give to a ruleset's function; `platform` is where that runs."""
+
+    ruleset: str
+    reference: ImageReference
+    platform: Platform
+
+
+@dataclass(frozen=True)
+class Pins:
+    """A release before it is deployed: images by digest, by ruleset. `notes` say what is not pinned or not checked."""
+
+    tag: str | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a saved plan was made for: `deploy --plan` compares it with what it finds.
+
+    `images` are those that the plan pins, by ruleset; `configuration` is a digest of all files that went into it;
+    `allow_destroy` are addresses whose loss of data was accepted.
+    """
+
+    env: str
+    stack: str
+    tag: str | None
+    images: Mapping[str, str]
+    configuration: str
+    state: StateVersion
+    commit: str | None = None
+    is_dirty: bool = False
+    allow_destroy: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    refinerctl_version: str = ""
+    terraform_version: str = ""
+
+
 class ReleaseAction(StrEnum):
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
@@ -154,3 +223,37 @@ def deployed(releases: Iterable[Release]) -> Release | None:
     """The release that is in place: the newest entry, unless that destroyed everything."""
     newest = max(releases, key=lambda release: release.at, default=None)
     return None if newest is None or newest.action is ReleaseAction.DESTROY else newest
+
+
+def last_deploy(releases: Iterable[Release], tag: str) -> Release | None:
+    """The newest entry that deployed `tag`."""
+    found = (release for release in releases if release.tag == tag and release.action is not ReleaseAction.DESTROY)
+    return max(found, key=lambda release: release.at, default=None)
+
+
+def previous(releases: Iterable[Release], current: Release) -> Release | None:
+    """The newest entry before `current` that has other images."""
+    earlier = (
+        release
+        for release in releases
+        if release.at < current.at and release.images and dict(release.images) != dict(current.images)
+    )
+    return max(earlier, key=lambda release: release.at, default=None)
+
+
+@dataclass(frozen=True)
+class StackOutput:
+    """An output of a root module."""
+
+    name: str
+    value: Any
+    sensitive: bool = False
+
+
+@dataclass(frozen=True)
+class DeployedFunction:
+    """What has to work after a deployment: a function, and the mapping that feeds it from its queue."""
+
+    ruleset: str
+    function: str
+    mapping: str | None = None

@@ -1,0 +1,143 @@
+"""Releases as models: the ledger's document, which release is in place, which one is before it, what loses data."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refinerctl.errors import RefinerctlError
+from refinerctl.models.releases import (
+    HOLDS_DATA,
+    Action,
+    Change,
+    Plan,
+    Release,
+    ReleaseAction,
+    StateVersion,
+    deployed,
+    dump_releases,
+    last_deploy,
+    load_releases,
+    previous,
+)
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def release(minute: int, tag: str | None, digest: str = "a", action: ReleaseAction = ReleaseAction.DEPLOY) -> Release:
+    images = {"In": f"repo@sha256:{digest * 64}"} if digest else {}
+    return Release(action, tag, images, "c0ffee", "alice", START + timedelta(minutes=minute))
+
+
+TEXT = st.text(max_size=20)
+RELEASES = st.builds(
+    Release,
+    action=st.sampled_from(ReleaseAction),
+    tag=st.none() | TEXT,
+    images=st.dictionaries(TEXT, TEXT, max_size=3),
+    commit=st.none() | TEXT,
+    who=TEXT,
+    at=st.datetimes(timezones=st.just(UTC)),
+)
+
+
+class TestLedgerDocument:
+    @given(st.lists(RELEASES, max_size=5))
+    def test_what_is_written_is_read_back(self, releases: list[Release]) -> None:
+        assert load_releases(dump_releases(releases)) == tuple(releases)
+
+    @pytest.mark.parametrize(
+        "document",
+        [
+            b"",
+            b"[]",
+            b"{}",
+            b'{"version": 1}',
+            b'{"version": 1, "releases": [{}]}',
+            dump_releases([release(1, "v1")]).replace(b'"deploy"', b'"sell"'),
+            dump_releases([release(1, "v1")]).replace(b"2026-03-01T", b"yesterday"),
+        ],
+    )
+    def test_anything_else_is_refused_in_a_sentence(self, document: bytes) -> None:
+        with pytest.raises(RefinerctlError, match="ledger of releases cannot be read"):
+            load_releases(document)
+
+    def test_a_newer_version_says_so(self) -> None:
+        with pytest.raises(RefinerctlError, match="version 2") as caught:
+            load_releases(json.dumps({"version": 2, "releases": []}).encode())
+        assert "newer refinerctl" in str(caught.value.hint)
+
+
+class TestWhichRelease:
+    def test_the_newest_is_in_place_in_whatever_order_they_come(self) -> None:
+        old, new = release(1, "v1"), release(2, "v2")
+        assert deployed([new, old]) == new
+        assert deployed([]) is None
+
+    def test_after_a_destruction_none_is(self) -> None:
+        assert deployed([release(1, "v1"), release(2, None, "", ReleaseAction.DESTROY)]) is None
+
+    def test_the_one_before_has_other_images(self) -> None:
+        first, second, again = release(1, "v1", "a"), release(2, "v2", "b"), release(3, "v2-again", "b")
+        assert previous([first, second, again], again) == first
+
+    def test_none_before_the_first_and_none_with_the_same_images(self) -> None:
+        first, again = release(1, "v1"), release(2, "v1")
+        assert previous([first], first) is None
+        assert previous([first, again], again) is None
+
+    def test_an_entry_without_images_is_nothing_to_go_back_to(self) -> None:
+        empty, current = release(1, "local", ""), release(2, "v1")
+        assert previous([empty, current], current) is None
+
+    def test_a_tag_that_moved_means_what_it_meant_last(self) -> None:
+        first, moved, other = release(1, "v1", "a"), release(2, "v1", "b"), release(3, "v2", "c")
+        assert last_deploy([first, moved, other], "v1") == moved
+        assert last_deploy([first], "v9") is None
+
+
+class TestLosses:
+    @pytest.mark.parametrize("action", Action)
+    def test_only_what_is_destroyed_or_replaced_loses_data(self, action: Action) -> None:
+        change = Change("aws_s3_bucket.this", "aws_s3_bucket", action)
+        assert change.loses_data == (action in (Action.DESTROY, Action.REPLACE))
+
+    def test_a_function_holds_none(self) -> None:
+        assert not Change("aws_lambda_function.this", "aws_lambda_function", Action.REPLACE).loses_data
+
+    @given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+    def test_each_address_has_to_be_allowed_by_itself(self, lost: set[int], allowed: set[int]) -> None:
+        kind = sorted(HOLDS_DATA)[0]
+        changes = tuple(Change(f"{kind}.n{number}", kind, Action.DESTROY) for number in sorted(lost))
+        plan = Plan("e", "s", None, changes)
+        left = {change.address for change in plan.losses(f"{kind}.n{number}" for number in allowed)}
+        assert left == {f"{kind}.n{number}" for number in lost - allowed}
+
+    def test_allowing_the_start_of_an_address_allows_nothing(self) -> None:
+        change = Change('module.rulesets["A"].aws_sqs_queue.this', "aws_sqs_queue", Action.DESTROY)
+        assert Plan("e", "s", None, (change,)).losses(['module.rulesets["A"]', "aws_sqs_queue.this"]) == (change,)
+
+
+def test_the_ruleset_of_an_address() -> None:
+    assert Change('module.rulesets["A-1"].aws_sqs_queue.this', "aws_sqs_queue", Action.CREATE).ruleset == "A-1"
+    assert Change('module.other.module.rulesets["A"].x.y', "x", Action.CREATE).ruleset is None
+
+
+class TestStateVersion:
+    @given(st.text("0123456789abcdef-", min_size=1, max_size=36), st.integers(0, 10**9))
+    def test_from_the_head_of_a_state(self, lineage: str, serial: int) -> None:
+        state = {
+            "version": 4,
+            "terraform_version": "1.11.4",
+            "serial": serial,
+            "lineage": lineage,
+            "outputs": {"serial": {"value": '"serial": 77,\n  "lineage": "x"'}, "lineage": {"value": "other"}},
+        }
+        assert StateVersion.read(json.dumps(state, indent=2).encode()[:200]) == StateVersion(lineage, serial)
+
+    def test_no_state_yet(self) -> None:
+        assert StateVersion.read(b"") == StateVersion("", 0)
