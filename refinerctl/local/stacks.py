@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refinerctl.clients.aws.session import EMBEDDED_CREDENTIALS
+from refinerctl.clients.aws.session import embedded_environment
 from refinerctl.clients.terraform import Terraform
+from refinerctl.clients.tools import find_terraform
+from refinerctl.errors import NotFoundError
 from refinerctl.local.function_host import PROXY_VARIABLE
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.models import LocalStatus
@@ -21,18 +24,7 @@ STATE_BUCKET = "terraform-state"
 
 def aws_environment(region: str, status: LocalStatus) -> dict[str, str]:
     """The variables that point any AWS tool at the emulator, and away from the accounts of whoever runs it."""
-    return {
-        **EMBEDDED_CREDENTIALS,
-        "AWS_SESSION_TOKEN": "",
-        "AWS_PROFILE": "",
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        "AWS_ENDPOINT_URL": status.endpoint_url or "",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
-    }
+    return embedded_environment(region, status.endpoint_url or "")
 
 
 def stack_terraform(
@@ -52,6 +44,14 @@ def stack_terraform(
             "TF_VAR_function_environment": json.dumps({PROXY_VARIABLE: status.functions_url}),
             MARKER: str(instance.directory),
         },
+        binary=_binary(settings),
         embedded=True,
         disposable=disposable,
     )
+
+
+def _binary(settings: Settings) -> Path | str:
+    """What is not there is missed when it is run: who asks for its variables only does not need it."""
+    with contextlib.suppress(NotFoundError):
+        return find_terraform(settings.tools)
+    return settings.tools.terraform_binary

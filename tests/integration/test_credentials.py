@@ -1,0 +1,331 @@
+"""Roles, profiles and tokens: what boto3 works with, what terraform gets, and for how long it lasts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.core import set_initial_no_auth_action_count
+
+from refinerctl.clients.aws.credentials import role_session_name
+from refinerctl.clients.aws.session import AwsSession
+from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.local.emulator import Emulator
+from tests.integration.servers import Answer, error, serving
+from tests.needs import needs_terraform
+
+ROLE = "arn:aws:iam::000000000000:role/deployer"
+# The emulator takes a key of twelve digits for the account that it belongs to.
+ACCOUNT = "111111111111"
+NOT_FOR_US = {"AWS_PROFILE": "no-such-profile", "AWS_ACCESS_KEY_ID": "222222222222", "AWS_SECRET_ACCESS_KEY": "x"}
+in_process = mock_aws(config={"core": {"mock_credentials": False}})
+
+
+def account_session(endpoint_url: str | None = None, **given: str) -> AwsSession:
+    profile, role = given.get("profile"), given.get("role")
+    return AwsSession("us-east-1", profile=profile, endpoint_url=endpoint_url, embedded=False, assume_role=role)
+
+
+def keys(monkeypatch: pytest.MonkeyPatch, key: str = ACCOUNT, **more: str) -> None:
+    given = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "secret-of-the-caller", **more}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Writes the shared credentials file."""
+
+    def write(content: str) -> None:
+        path = tmp_path / "credentials"
+        path.write_text(content, encoding="utf-8")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+
+    return write
+
+
+class TestRole:
+    def test_everything_is_done_as_the_role(self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch, CI_JOB_ID="77")
+        session = account_session(emulator.endpoint_url, role=ROLE)
+
+        assert session.caller().endswith(":assumed-role/deployer/refinerctl-job-77")
+        assert session.in_region("eu-west-1").caller() == session.caller()
+
+    def test_a_role_on_top_of_a_role(self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        session = account_session(emulator.endpoint_url, role=ROLE).in_region(
+            None, f"arn:aws:iam::{ACCOUNT}:role/state"
+        )
+
+        assert f"::{ACCOUNT}:assumed-role/state/" in session.caller()
+
+    def test_a_role_on_top_of_a_profile(self, emulator: Emulator, shared: Callable[[str], None]) -> None:
+        shared(f"[base]\naws_access_key_id = {ACCOUNT}\naws_secret_access_key = y\n")
+        session = account_session(emulator.endpoint_url, profile="base", role=ROLE)
+
+        assert ":assumed-role/deployer/" in session.caller()
+
+    def test_credentials_are_renewed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What STS gave is about to run out: the next call asks again."""
+        keys(monkeypatch)
+        given = []
+
+        def answer(_: object) -> Answer:
+            given.append(1)
+            expiry = datetime.now(UTC) + timedelta(seconds=30)
+            result = (
+                f"<Credentials><AccessKeyId>ASIA{len(given)}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+                f"<SessionToken>t</SessionToken><Expiration>{expiry:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
+                "<Arn>x</Arn>"
+            )
+            names = ("AssumeRole", "GetCallerIdentity")
+            body = f"<{names[0]}Response><{names[0]}Result>{result}</{names[0]}Result></{names[0]}Response>"
+            return Answer(200, body.encode())
+
+        with serving(answer) as server:
+            session = account_session(server.url, role=ROLE)
+            client = session.client("sts")
+            assert len(given) == 1
+            session._boto_session().get_credentials().get_frozen_credentials()
+            assert len(given) == 2
+            assert client.meta.region_name == "us-east-1"
+
+    def test_a_role_that_may_not_be_assumed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        @set_initial_no_auth_action_count(2)
+        def as_nobody() -> RefinerctlError:
+            with mock_aws():
+                iam = boto3.client("iam", region_name="us-east-1")
+                iam.create_user(UserName="nobody")
+                key = iam.create_access_key(UserName="nobody")["AccessKey"]
+                keys(monkeypatch, key["AccessKeyId"], AWS_SECRET_ACCESS_KEY=key["SecretAccessKey"])
+                monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+                with pytest.raises(AccessDeniedError) as caught:
+                    account_session(role=ROLE).client("s3")
+                return caught.value
+
+        said = as_nobody()
+        assert ROLE in said.message
+        assert "trust policy" in str(said.hint)
+
+    def test_the_caller_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        denied = error(403, "AccessDenied")
+        body = (
+            b"<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/me</Arn>"
+            b"</GetCallerIdentityResult></GetCallerIdentityResponse>"
+        )
+        answers = iter([Answer(403, b"<ErrorResponse>" + denied.body + b"</ErrorResponse>"), Answer(200, body)])
+        with serving(lambda _: next(answers)) as server, pytest.raises(AccessDeniedError) as said:
+            account_session(server.url, role=ROLE).terraform_environment()
+        assert said.value.message == f"arn:aws:iam::1:user/me may not assume the role {ROLE}"
+
+    def test_no_role_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        with in_process, pytest.raises(RefinerctlError, match="deployer"):
+            account_session(role="deployer").client("s3")
+
+    @pytest.mark.parametrize(
+        ("environ", "name"),
+        [
+            ({"CI_JOB_ID": "12"}, "refinerctl-job-12"),
+            ({"CI_JOB_ID": "ü 1" + "x" * 80}, "refinerctl-job---1" + "x" * 46),
+        ],
+    )
+    def test_session_names(self, environ: dict[str, str], name: str) -> None:
+        assert role_session_name(environ) == name
+
+    def test_a_session_is_named_after_the_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOGNAME", "a b/c")
+        assert role_session_name({}) == "refinerctl-a-b-c"
+
+
+class TestTerraformEnvironment:
+    def test_of_plain_keys_nothing_is_passed_on_but_the_region(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Terraform finds them where boto3 does: in its own variables."""
+        keys(monkeypatch)
+        assert account_session().terraform_environment() == {
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def test_the_region_of_the_profile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = tmp_path / "config"
+        config.write_text("[profile base]\nregion = eu-north-1\n", encoding="utf-8")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        session = AwsSession(None, profile="base", endpoint_url=None, embedded=False)
+
+        assert session.terraform_environment()["AWS_REGION"] == "eu-north-1"
+
+    def test_embedded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        session = AwsSession("us-east-1", profile=None, endpoint_url="http://127.0.0.1:4566", embedded=True)
+        given = session.terraform_environment()
+
+        assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4566"
+        assert given["AWS_ACCESS_KEY_ID"] == "test"
+        assert given["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
+        assert (session.credential_expiry(), session.has_unknown_expiry()) == (None, False)
+
+    def test_each_time_the_role_is_assumed_anew(self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        session = account_session(emulator.endpoint_url, role=ROLE)
+        first, second = session.terraform_environment(), session.terraform_environment()
+
+        assert first["AWS_ACCESS_KEY_ID"] != second["AWS_ACCESS_KEY_ID"]
+        assert session.credential_expiry() == datetime.fromisoformat(second["AWS_CREDENTIAL_EXPIRATION"])
+
+
+class TestTerraformTakesThem:
+    """A state in a bucket that only the right account has, with somebody else's variables around."""
+
+    @pytest.fixture
+    def state_bucket(self, emulator: Emulator, unique: str) -> str:
+        needs_terraform()
+        client = boto3.client(
+            "s3",
+            endpoint_url=emulator.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id=ACCOUNT,
+            aws_secret_access_key="x",
+        )
+        client.create_bucket(Bucket=f"state-{unique}")
+        return f"state-{unique}"
+
+    def _init(self, bucket: str, variables: dict[str, str], module: Path) -> subprocess.CompletedProcess[str]:
+        (module / "main.tf").write_text(
+            f'terraform {{\n  backend "s3" {{\n    bucket = "{bucket}"\n    key = "x"\n    use_path_style = true\n'
+            "    skip_credentials_validation = true\n    skip_requesting_account_id = true\n  }\n}\n",
+            encoding="utf-8",
+        )
+        return subprocess.run(
+            ["terraform", f"-chdir={module}", "init", "-input=false", "-no-color"],
+            env={**os.environ, **NOT_FOR_US, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def test_a_role(
+        self, emulator: Emulator, state_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys(monkeypatch)
+        role = f"arn:aws:iam::{ACCOUNT}:role/deployer"
+        variables = account_session(emulator.endpoint_url, role=role).terraform_environment()
+        wrong = {name: value for name, value in variables.items() if name in ("AWS_REGION", "AWS_ENDPOINT_URL")}
+
+        assert self._init(state_bucket, wrong, tmp_path).returncode != 0
+        done = self._init(state_bucket, variables, tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    def test_a_profile(
+        self, emulator: Emulator, state_bucket: str, tmp_path: Path, shared: Callable[[str], None]
+    ) -> None:
+        shared(f"[base]\naws_access_key_id = {ACCOUNT}\naws_secret_access_key = y\n")
+        variables = account_session(emulator.endpoint_url, profile="base").terraform_environment()
+
+        done = self._init(state_bucket, variables, tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+class TestExpiry:
+    def _seen(self, **given: str) -> tuple[datetime | None, bool]:
+        session = account_session(**given)
+        return session.credential_expiry(), session.has_unknown_expiry()
+
+    def test_static_keys_never_run_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        assert self._seen() == (None, False)
+
+    def test_a_session_token_without_a_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch, AWS_SESSION_TOKEN="t")
+        assert self._seen() == (None, True)
+
+    @pytest.mark.parametrize("minutes", [-5, 5, 50])
+    def test_a_variable_says_when(self, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
+        at = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=minutes)
+        keys(monkeypatch, AWS_SESSION_TOKEN="t", AWS_CREDENTIAL_EXPIRATION=f"{at:%Y-%m-%dT%H:%M:%SZ}")
+        assert self._seen() == (at, False)
+
+    def test_expired_ones_are_said_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch, AWS_SESSION_TOKEN="t", AWS_CREDENTIAL_EXPIRATION="2026-03-01T14:00:00Z")
+        with pytest.raises(AccessDeniedError, match="credentials are expired"):
+            account_session("http://127.0.0.1:9").caller()
+
+    @pytest.mark.parametrize(
+        ("line", "known"),
+        [
+            ("x_security_token_expires = 2026-03-01T15:00:00+01:00", True),
+            ("aws_expiration = 2026-03-01T14:00:00.000Z", True),
+            ("expiration = 2026-03-01 14:00:00", True),
+            ("x_security_token_expires = soon", False),
+        ],
+    )
+    def test_the_shared_file_says_when(self, shared: Callable[[str], None], line: str, known: bool) -> None:
+        shared(f"[saml]\naws_access_key_id = a\naws_secret_access_key = b\naws_session_token = c\n{line}\n")
+        at = datetime(2026, 3, 1, 14, tzinfo=UTC)
+        assert self._seen(profile="saml") == ((at, False) if known else (None, True))
+
+    def test_a_profiles_role(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = tmp_path / "config"
+        config.write_text(
+            "[profile source]\naws_access_key_id = a\naws_secret_access_key = b\n"
+            f"[profile role]\nrole_arn = {ROLE}\nsource_profile = source\n",
+            encoding="utf-8",
+        )
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+        with in_process:
+            at, unknown = self._seen(profile="role")
+        assert at is not None
+        assert not unknown
+        assert timedelta(minutes=55) < at - datetime.now(UTC) <= timedelta(minutes=60)
+
+    def test_no_credentials(self) -> None:
+        assert self._seen() == (None, False)
+
+
+class TestWebIdentity:
+    """OIDC, as GitLab jobs have it."""
+
+    def test_boto3_and_terraform_know_it_themselves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        token = tmp_path / "token"
+        token.write_text("header.payload.signature", encoding="utf-8")
+        monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+        with in_process:
+            session = account_session()
+            assert ":assumed-role/deployer/" in session.caller()
+            at = session.credential_expiry()
+        assert at is not None
+        assert at > datetime.now(UTC) + timedelta(minutes=50)
+        # Nothing takes the variables away from Terraform.
+        assert not session.terraform_environment().keys() & {"AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"}
+
+    def test_a_role_on_top(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        token = tmp_path / "token"
+        token.write_text("header.payload.signature", encoding="utf-8")
+        monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+        with in_process:
+            given = account_session(role=f"{ROLE}-2").terraform_environment()
+        assert (given["AWS_ROLE_ARN"], given["AWS_WEB_IDENTITY_TOKEN_FILE"]) == ("", "")
+        assert given["AWS_SESSION_TOKEN"]
+
+    def test_no_token_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
+        with pytest.raises(AccessDeniedError, match="AWS_WEB_IDENTITY_TOKEN_FILE names /nowhere/token") as said:
+            account_session().client("s3")
+        assert "id_tokens" in str(said.value.hint)
+
+    def test_keys_go_before_a_token_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch, AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE="/nowhere/token")
+        with in_process:
+            assert ":assumed-role/" not in account_session().caller()
