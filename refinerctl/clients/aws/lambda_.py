@@ -1,10 +1,23 @@
-"""Lambda: a function's configuration."""
+"""Lambda: a function's configuration, and which images all functions run."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
-from refinerctl.errors import NotFoundError
+from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models import Function
+from refinerctl.models.images import ImageReference
+from refinerctl.models.inventory import ImageUse, UseKind
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+THREADS = 16
+
+_MISSING = "ResourceNotFoundException"
 
 
 class Functions:
@@ -16,9 +29,9 @@ class Functions:
     def get(self, name: str) -> Function:
         """The configuration of `name`. Raises NotFoundError without such a function."""
         try:
-            answer = self._session.client("lambda").get_function(FunctionName=name)
+            answer = self._client().get_function(FunctionName=name)
         except Exception as error:
-            if error_code(error) == "ResourceNotFoundException":
+            if error_code(error) == _MISSING:
                 raise NotFoundError(f"there is no function {name!r}") from error
             raise explain(error, f"function {name}") or error from error
         config = answer["Configuration"]
@@ -34,3 +47,66 @@ class Functions:
             command=tuple(image_config.get("Command", [])),
             revision=config.get("RevisionId", config.get("LastModified", "")),
         )
+
+    def images(self, *, aliases: bool = False) -> tuple[ImageUse, ...]:
+        """The images of all functions, every published version and `$LATEST`, by the digest that Lambda resolved.
+
+        With `aliases` each version's names, too. Raises RefinerctlError if what one of them runs cannot be told.
+        """
+        try:
+            pages = self._client().get_paginator("list_functions")
+            listed = [function for page in pages.paginate() for function in page["Functions"]]
+        except Exception as error:
+            raise explain(error, "the account's functions") or error from error
+        names = [function["FunctionName"] for function in listed if function.get("PackageType") == "Image"]
+        found = concurrently([partial(self._versions, name) for name in names], THREADS)
+        versions = [version for of_function in found for version in of_function]
+        references = concurrently([partial(self._image, name, version) for name, version in versions], THREADS)
+        named = concurrently([partial(self._aliases, name) for name in names], THREADS) if aliases else []
+        known = dict(zip(names, named, strict=False))
+        return tuple(
+            ImageUse(UseKind.FUNCTION, f"{name}:{version}", reference, known.get(name, {}).get(version, ()))
+            for (name, version), reference in zip(versions, references, strict=True)
+            if reference
+        )
+
+    def _versions(self, name: str) -> list[tuple[str, str]]:
+        try:
+            pages = self._client().get_paginator("list_versions_by_function")
+            return [
+                (name, version["Version"]) for page in pages.paginate(FunctionName=name) for version in page["Versions"]
+            ]
+        except Exception as error:
+            if error_code(error) == _MISSING:
+                return []
+            raise explain(error, f"function {name}") or error from error
+
+    def _aliases(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Aliases by version; one that shifts traffic has two."""
+        found: dict[str, tuple[str, ...]] = {}
+        try:
+            for page in self._client().get_paginator("list_aliases").paginate(FunctionName=name):
+                for alias in page["Aliases"]:
+                    weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+                    for version in (alias["FunctionVersion"], *weights):
+                        found[version] = (*found.get(version, ()), alias["Name"])
+        except Exception as error:
+            if error_code(error) != _MISSING:
+                raise explain(error, f"function {name}") or error from error
+        return found
+
+    def _image(self, name: str, version: str) -> ImageReference | None:
+        """None if the version is gone since it was listed."""
+        try:
+            code: Any = self._client().get_function(FunctionName=name, Qualifier=version).get("Code", {})
+        except Exception as error:
+            if error_code(error) == _MISSING:
+                return None
+            raise explain(error, f"function {name}:{version}") or error from error
+        uri = code.get("ResolvedImageUri") or code.get("ImageUri")
+        if not uri:
+            raise RefinerctlError(f"Lambda does not tell the image of function {name}:{version}")
+        return ImageReference.parse(uri)
+
+    def _client(self) -> LambdaClient:
+        return self._session.client("lambda")

@@ -1,0 +1,58 @@
+"""A repository that refinerctl makes is one that stack registry makes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from refinerctl.clients.aws.ecr import EcrRegistry
+from refinerctl.clients.aws.session import AwsSession
+from refinerctl.clients.hcl import load_values, variable_defaults
+from refinerctl.models.inventory import RepositorySettings
+from tests.e2e.project import ROOT, Project
+
+pytestmark = pytest.mark.e2e
+
+BY_TERRAFORM, BY_US = "dibbs-ecr-refiner/lambda", "tests/made-by-refinerctl"
+
+
+def settings_of(client: Any, name: str) -> dict[str, Any]:
+    """Everything that the API tells about a repository, but for what is each one's own."""
+    (repository,) = client.describe_repositories(repositoryNames=[name])["repositories"]
+    for own in ("repositoryArn", "repositoryName", "repositoryUri", "createdAt"):
+        repository.pop(own)
+    policy = json.loads(client.get_repository_policy(repositoryName=name)["policyText"])
+    lifecycle = json.loads(client.get_lifecycle_policy(repositoryName=name)["lifecyclePolicyText"])
+    arn = f"arn:aws:ecr:us-east-1:000000000000:repository/{name}"
+    tags = client.list_tags_for_resource(resourceArn=arn)["tags"]
+    return {**repository, "policy": policy, "lifecycle": lifecycle, "tags": tags}
+
+
+def test_both_have_the_same_settings(running: Project) -> None:
+    endpoint = running.run("local", "status", "--output", "json").json()["endpoint_url"]
+    given = load_values(running.folder / "terraform/environments/local/registry.tfvars")
+    session = AwsSession("us-east-1", profile=None, endpoint_url=endpoint, embedded=True)
+    EcrRegistry(session, lambda: RepositorySettings.of(given)).create_repository(BY_US)
+    client = running.client("ecr")
+    try:
+        assert settings_of(client, BY_US) == settings_of(client, BY_TERRAFORM)
+    finally:
+        client.delete_repository(repositoryName=BY_US)
+
+
+def test_the_defaults_are_those_of_the_stack() -> None:
+    defaults = variable_defaults(ROOT / "terraform" / "stacks" / "registry")
+    assert RepositorySettings.of(defaults) == RepositorySettings()
+
+
+def test_images_and_releases_of_an_environment_that_is_up(running: Project) -> None:
+    """As an operator has it: nothing is published where a test could reach it, and nothing is in ECR yet."""
+    listed = running.run("images", "list", "--output", "json")
+    assert listed.code == 0, listed.err
+    assert listed.json() == {"repositories": [{"name": BY_TERRAFORM, "images": []}], "unknown": []}
+    assert "there is no ECR repository 'tests/faulty'" in listed.err
+    pruned = running.run("images", "prune")
+    assert pruned.code == 0, pruned.err
+    assert "0 images (0 B) to remove" in pruned.err
