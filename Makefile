@@ -25,14 +25,16 @@ lint: $(VENV)/.dev
 node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
-unit: $(VENV)/.dev $(MODULES)
+unit: $(VENV)/.dev $(MODULES) servers
 	$(BIN)/pytest tests/unit tests/integration
 
-bench: $(VENV)/.dev ## Compare with the peers, side by side
+bench: $(VENV)/.dev servers ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/upload.py
+	$(BIN)/python -m benchmarks.sync
 
 e2e: $(VENV)/.dev $(MODULES) servers
-	$(BIN)/pytest tests/e2e
+	# Most of it is waiting for queues: three files at once take half the time.
+	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadfile
 
 # Real servers that tests start; without them those tests say why they are skipped.
 servers:

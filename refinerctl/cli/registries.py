@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ class Registries:
 
     def __init__(self, app: AppContext) -> None:
         self._app = app
+        self._lock = threading.Lock()
         self._clients: dict[str, Registry] = {}
         self._ecr: dict[str, EcrRegistry] = {}
         # Hosts that are ECR without being called like it: another endpoint than AWS's.
@@ -31,9 +33,10 @@ class Registries:
         """The client of registry `host`."""
         from refinerctl.clients.registry.client import Registry
 
-        if host not in self._clients:
-            self._clients[host] = Registry(host, self.credentials, tell=self._app.render.note)
-        return self._clients[host]
+        with self._lock:  # images are checked at the same time
+            if host not in self._clients:
+                self._clients[host] = Registry(host, self.credentials, tell=self._app.render.note)
+            return self._clients[host]
 
     def impatient_client(self, host: str) -> Registry:
         """The same, for questions that can do without an answer: gives up early."""
@@ -54,7 +57,7 @@ class Registries:
         if reference.registry is None:
             self._endpoints.add(self._app.ecr.host)
             return self._app.ecr.host
-        return reference.registry if self._ecr_of(reference.registry) else None
+        return reference.registry if reference.ecr or reference.registry in self._endpoints else None
 
     def create_repository(self, host: str, name: str) -> None:
         """Create a repository in the ECR at `host`."""
@@ -69,10 +72,12 @@ class Registries:
         return ecr.login() if ecr else None
 
     def _ecr_of(self, host: str) -> EcrRegistry | None:
-        """The ECR behind a host, if it is one."""
+        """The ECR behind a host, if it is one that the credentials in use are for."""
+        if host in self._endpoints:
+            return self._app.ecr
         named = ImageReference("any", host).ecr
-        if named is None:
-            return self._app.ecr if host in self._endpoints else None
+        if named is None or self._app.settings.embedded:  # an emulator's credentials are nobody's in an account
+            return None
         region = named[1]
         if region not in self._ecr:
             from refinerctl.clients.aws.ecr import EcrRegistry

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.models import Progress, Silent
+from refinerctl.models import BlobProgress, Progress, Silent
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -76,6 +76,17 @@ class Renderer:
         else:
             yield PlainProgress(total_bytes)
 
+    @contextmanager
+    def blobs(self, total_bytes: int) -> Iterator[BlobProgress]:
+        """The same for several blobs at once: on a terminal each has a bar of its own."""
+        with self.progress(total_bytes) as progress:
+            if isinstance(progress, _LiveProgress):
+                yield _LiveBlobs(progress)
+            elif isinstance(progress, PlainProgress):
+                yield PlainBlobs(progress)
+            else:
+                yield Silent()
+
     def _stderr(self, text: str) -> None:
         prefix = "" if self._on_terminal else f"{datetime.now(UTC):%H:%M:%SZ} "
         print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
@@ -112,18 +123,70 @@ class _LiveProgress:
     """A line that moves, below steps that stay."""
 
     def __init__(self, bar: Bar, task: TaskID) -> None:
-        self._bar = bar
+        self.bar = bar
         self._task = task
 
     def step(self, text: str) -> None:
-        self._bar.console.print(printable(text), markup=False, highlight=False)
-        self._bar.update(self._task, description=printable(text))
+        self.bar.console.print(printable(text), markup=False, highlight=False)
+        self.bar.update(self._task, description=printable(text))
 
     def update(self, text: str) -> None:
-        self._bar.update(self._task, description=printable(text))
+        self.bar.update(self._task, description=printable(text))
 
     def advance(self, size: int) -> None:
-        self._bar.advance(self._task, size)
+        self.bar.advance(self._task, size)
+
+
+class PlainBlobs:
+    """Blobs in a log: their bytes all together; what is sent once more does not count twice."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._moved: dict[str, int] = {}
+
+    def step(self, text: str) -> None:
+        self._progress.step(text)
+
+    def update(self, text: str) -> None:
+        self._progress.update(text)
+
+    def advance(self, size: int) -> None:
+        self._progress.advance(size)
+
+    def begin(self, blob: str, size: int) -> None:
+        self.advance(-self._moved.get(blob, 0))
+        self._moved[blob] = 0
+
+    def moved(self, blob: str, size: int) -> None:
+        self._moved[blob] += size
+        self.advance(size)
+
+    def end(self, blob: str) -> None:
+        """Its bytes have been counted."""
+
+
+class _LiveBlobs(PlainBlobs):
+    """A bar for each blob that is on its way, below that of all together."""
+
+    def __init__(self, progress: _LiveProgress) -> None:
+        super().__init__(progress)
+        self._bar = progress.bar
+        self._tasks: dict[str, TaskID] = {}
+
+    def begin(self, blob: str, size: int) -> None:
+        super().begin(blob, size)
+        if blob in self._tasks:
+            self._bar.update(self._tasks[blob], completed=0)
+        else:
+            self._tasks[blob] = self._bar.add_task(f"  {blob[:19]}", total=size)
+
+    def moved(self, blob: str, size: int) -> None:
+        super().moved(blob, size)
+        self._bar.advance(self._tasks[blob], size)
+
+    def end(self, blob: str) -> None:
+        if blob in self._tasks:
+            self._bar.remove_task(self._tasks.pop(blob))
 
 
 @contextmanager

@@ -28,12 +28,28 @@ class Progress(Protocol):
         """So many bytes more are done."""
 
 
+class BlobProgress(Progress, Protocol):
+    """Progress of several blobs at once, each with a bar of its own."""
+
+    def begin(self, blob: str, size: int) -> None:
+        """Blob `blob` of so many bytes is being moved, from its beginning: maybe not for the first time."""
+
+    def moved(self, blob: str, size: int) -> None:
+        """So many bytes more of it."""
+
+    def end(self, blob: str) -> None:
+        """It is where it should be."""
+
+
 class Silent:
     """Progress that nobody wants to see."""
 
     def step(self, text: str) -> None: ...
     def update(self, text: str) -> None: ...
     def advance(self, size: int) -> None: ...
+    def begin(self, blob: str, size: int) -> None: ...
+    def moved(self, blob: str, size: int) -> None: ...
+    def end(self, blob: str) -> None: ...
 
 
 def normalize_prefix(prefix: str) -> str:

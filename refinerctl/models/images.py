@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +21,7 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _ECR_HOST = re.compile(r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:on\.)?(?:amazonaws|aws)\.")
 
@@ -146,6 +148,12 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
 
+    @property
+    def is_image(self) -> bool:
+        """Of an index's entries: not one of the attestations that buildx adds, for platform unknown/unknown."""
+        unknown = self.platform is not None and self.platform.os == "unknown"
+        return not unknown and "vnd.docker.reference.type" not in self.annotations
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -177,13 +185,20 @@ class Manifest:
         return sum(blob.size for blob in self.blobs)
 
     def platforms(self) -> tuple[Platform, ...]:
-        """The platforms of an index, attestation manifests (platform unknown/unknown) left out."""
-        found = (entry.platform for entry in self.manifests if entry.platform)
-        return tuple(platform for platform in found if platform.os != "unknown")
+        """The platforms of an index, each once, attestation manifests left out."""
+        return tuple(dict.fromkeys(entry.platform for entry in self.manifests if entry.platform and entry.is_image))
+
+    def entry(self, platform: Platform) -> Descriptor | None:
+        """The manifest of an index that is for `platform`."""
+        return next((entry for entry in self.manifests if entry.platform == platform and entry.is_image), None)
 
 
 def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
 
 
 def parse_manifest(raw: bytes, content_type: str) -> Manifest:
@@ -208,13 +223,10 @@ def parse_manifest(raw: bytes, content_type: str) -> Manifest:
     )
 
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-
-
 def _descriptor(entry: dict[str, Any]) -> Descriptor:
     platform = entry.get("platform")
     digest, size = str(entry["digest"]), int(entry["size"])
-    if not _DIGEST.fullmatch(digest) or size < 0:  # it becomes part of a URL
+    if not is_digest(digest) or size < 0:  # it becomes part of a URL
         raise ValueError(f"{digest!r} of {size} bytes is no descriptor")
     return Descriptor(
         media_type=str(entry["mediaType"]),
@@ -240,6 +252,15 @@ def config_platform(config: bytes) -> Platform:
         return Platform(str(document["os"]), str(document["architecture"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RefinerctlError(f"the image's config cannot be read: {error}") from error
+
+
+def config_created(config: bytes) -> datetime | None:
+    """When the image was built, in UTC; None where its config does not say."""
+    try:
+        moment = datetime.fromisoformat(str(json.loads(config)["created"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def unacceptable(manifest: Manifest, config: bytes | None, runs_on: RunsOn, platform: Platform) -> tuple[str, ...]:

@@ -13,6 +13,14 @@ from refinerctl.clients.aws.s3 import S3Bucket
 from refinerctl.clients.aws.session import AwsSession
 from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.instance import Instance
+from tests.registries.fixtures import (  # noqa: F401 - fixtures
+    basic_registry,
+    faulty,
+    source_registry,
+    target_registry,
+    token_registry,
+    tokens,
+)
 
 _NUMBERS = itertools.count(1)
 

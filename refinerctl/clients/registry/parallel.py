@@ -1,0 +1,60 @@
+"""Several things at once, on threads that nobody has to wait for."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+# A signal that another thread got, or that came just before the wait, is seen by the main thread only when it wakes.
+LOOK_SECONDS = 0.1
+
+Result = TypeVar("Result")
+Other = TypeVar("Other")
+
+
+def concurrently(tasks: Iterable[Callable[[], Result]], threads: int) -> list[Result]:
+    """Run all tasks, `threads` at once; their results in the order of the tasks.
+
+    The first error is raised at once: tasks that have not begun never will. Threads that are busy are left behind,
+    as on Ctrl-C: they are daemons, so a read that blocks keeps neither the caller nor the interpreter from going on.
+    """
+    waiting = deque(enumerate(tasks))
+    count = len(waiting)
+    done: queue.SimpleQueue[tuple[int, Result | None, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        while True:
+            try:
+                number, task = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                done.put((number, task(), None))
+            except BaseException as error:  # raised where it is waited for
+                done.put((number, None, error))
+                return
+
+    for number in range(min(threads, count)):
+        threading.Thread(target=work, name=f"registry-{number}", daemon=True).start()
+    results: dict[int, Result] = {}
+    try:
+        while len(results) < count:
+            try:
+                number, result, error = done.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            results[number] = result  # type: ignore[assignment]  # None is then what the task gave
+    finally:
+        waiting.clear()
+    return [results[number] for number in range(count)]
+
+
+def both(first: Callable[[], Result], second: Callable[[], Other]) -> tuple[Result, Other]:
+    """The results of two different things, done at the same time."""
+    results: list[Result | Other] = concurrently([first, second], 2)
+    return results[0], results[1]  # type: ignore[return-value]  # in the order of the tasks

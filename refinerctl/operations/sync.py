@@ -1,0 +1,56 @@
+"""Copy images from registry to registry: all are checked before the first byte of any is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from refinerctl.models import BlobProgress
+from refinerctl.models.images import ImageCopy, Platform, config_created, newest_first, release_order
+from refinerctl.models.sync import CheckedCopy, CopyEngine, CopyRequest, tags_from
+
+if TYPE_CHECKING:
+    from refinerctl.clients.registry.client import Repository
+
+IMAGES_AT_ONCE = 4
+
+
+def check(engine: CopyEngine, requests: Sequence[CopyRequest]) -> list[CheckedCopy]:
+    """Check all, several at once; raises what speaks against the first of them that something speaks against."""
+    from refinerctl.clients.registry.parallel import concurrently
+
+    return concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
+
+
+def copy(engine: CopyEngine, checked: Sequence[CheckedCopy], progress: BlobProgress) -> Iterator[ImageCopy]:
+    """Copy one after the other; each comes as soon as it is done, so that an error loses none before it."""
+    for item in checked:
+        if not item.is_done:
+            progress.step(f"copying {item.request.source} to {item.request.target}")
+        yield engine.copy(item, progress)
+
+
+def tags_since(source: Repository, since: str | datetime, platform: Platform) -> list[str]:
+    """Release tags of `source`, oldest first: from release `since` on, or built after that moment.
+
+    When an image was built is what its config says (`created`).
+    """
+    tags = source.tags()
+    if isinstance(since, str):
+        return tags_from(tags, since)
+    from refinerctl.clients.registry.parallel import concurrently
+
+    releases = [tag for tag in reversed(newest_first(tags)) if release_order(tag)]
+    looks: list[Callable[[], datetime | None]] = [partial(_created, source, tag, platform) for tag in releases]
+    created = concurrently(looks, 4 * IMAGES_AT_ONCE)
+    return [tag for tag, at in zip(releases, created, strict=True) if at is not None and at > since]
+
+
+def _created(source: Repository, tag: str, platform: Platform) -> datetime | None:
+    manifest = source.find(tag)
+    if manifest is not None and manifest.is_index:
+        entry = manifest.entry(platform)
+        manifest = source.find(entry.digest) if entry else None
+    return config_created(source.blob(manifest.config)) if manifest and manifest.config else None

@@ -1,0 +1,217 @@
+"""TLS and proxies, against a server with a certificate of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from refinerctl.clients.registry.transport import Transport, TransportError, read
+from refinerctl.errors import RefinerctlError
+from tests.integration.copying import QUICK
+
+# .test is never a real one (RFC 2606): only a proxy can know where it is.
+NAME = "registry.test"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        return
+
+
+class _ProxyHandler(BaseHTTPRequestHandler):
+    """Knows CONNECT alone, and leads wherever it is asked for to the one server."""
+
+    upstream: int
+    seen: list[tuple[str, str]]
+
+    def do_CONNECT(self) -> None:
+        self.seen.append((self.path, self.headers.get("Proxy-Authorization", "")))
+        with socket.create_connection(("127.0.0.1", self.upstream)) as other:
+            self.send_response(200)
+            self.end_headers()
+            ends = {self.connection: other, other: self.connection}
+            while True:
+                for ready in select.select(list(ends), [], [])[0]:
+                    if not (content := ready.recv(65536)):
+                        return
+                    ends[ready].sendall(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        return
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that do not trust us hang up."""
+
+
+@dataclass
+class Secure:
+    port: int
+    certificate: Path
+    proxy_port: int
+    connects: list[tuple[str, str]]
+
+
+@contextlib.contextmanager
+def _serving(server: _Server) -> Iterator[int]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(_certificate())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    seen: list[tuple[str, str]] = []
+    handler = type("Handler", (_ProxyHandler,), {"upstream": server.server_port, "seen": seen})
+    with _serving(server) as port, _serving(_Server(("127.0.0.1", 0), handler)) as proxy_port:
+        yield Secure(port, path, proxy_port, seen)
+
+
+def _certificate() -> bytes:
+    """A certificate for localhost and NAME that signs itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.DNSName(NAME), x509.DNSName("localhost")]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return private + certificate.public_bytes(pem)
+
+
+def fetch(url: str, told: list[str] | None = None) -> bytes:
+    return Transport(QUICK, (told if told is not None else []).append).fetch("GET", url, {}).body
+
+
+def test_a_certificate_that_nobody_vouches_for(secure: Secure) -> None:
+    told: list[str] = []
+
+    with pytest.raises(RefinerctlError, match="not trusted: self-signed certificate") as refused:
+        fetch(f"https://localhost:{secure.port}/", told)
+
+    assert not isinstance(refused.value, TransportError)
+    assert told == []
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_a_certificate_that_is_named(secure: Secure, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv(variable, str(secure.certificate))
+
+    assert fetch(f"https://localhost:{secure.port}/") == b"hello"
+
+
+def test_the_name_counts(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
+
+    with pytest.raises(RefinerctlError, match="not trusted"):
+        fetch(f"https://127.0.0.1:{secure.port}/")
+
+
+def test_through_a_proxy(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{secure.proxy_port}")
+
+    assert fetch(f"https://{NAME}/v2/") == b"hello"
+    assert secure.connects.pop() == (f"{NAME}:443", "Basic bWU6cEBzcw==")
+
+    assert fetch(f"https://localhost:{secure.port}/") == b"hello"
+    assert secure.connects == []  # this machine needs no proxy
+
+    monkeypatch.setenv("NO_PROXY", ".test")
+    with pytest.raises(RefinerctlError, match=f"no host {NAME}"):
+        fetch(f"https://{NAME}/v2/")
+    assert secure.connects == []
+
+
+def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://me:secret@127.0.0.1:1")
+
+    with pytest.raises(RefinerctlError, match="not an http:// URL") as refused:
+        fetch(f"https://{NAME}/v2/")
+
+    assert "secret" not in str(refused.value)
+
+
+def test_without_tls_this_machine_only() -> None:
+    with pytest.raises(RefinerctlError, match=f"{NAME} is to be reached without TLS"):
+        fetch(f"http://{NAME}/v2/")
+
+
+def test_a_connection_that_the_server_closed_is_not_used_again(secure: Secure) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[int] = []
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listener.accept()
+                accepted.append(1)
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        told: list[str] = []
+        transport = Transport(QUICK, told.append)
+        for _ in range(2):
+            assert transport.fetch("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/", {}).body == b"ok"
+            threading.Event().wait(0.05)
+        thread.join(5)
+
+    assert len(accepted) == 2
+    assert told == []
+
+
+def test_a_document_that_is_too_large(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
+    response = Transport(QUICK, lambda _: None).send("GET", f"https://localhost:{secure.port}/", {})
+
+    with pytest.raises(RefinerctlError, match="where little was asked for"):
+        read(response, 4)

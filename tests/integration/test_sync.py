@@ -1,0 +1,266 @@
+"""Images of all kinds from one real registry to another, read back by skopeo."""
+
+from __future__ import annotations
+
+import pytest
+
+from refinerctl.errors import NotFoundError, RefusedError
+from refinerctl.models.images import CopyStatus, Platform, RunsOn
+from tests.integration.copying import Copier, whole
+from tests.registries.docker_registry import DockerRegistry
+from tests.registries.faulty_proxy import Fault, Kind
+from tests.registries.fixtures import MakeProxy
+from tests.registries.images import Layer, delete_manifest, digest_at, problems, push_image, push_index
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_bytes_are_preserved(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, kind: str
+) -> None:
+    image = push_image(source_registry, unique, kind=kind, layers=[Layer(3_000_000, seed=1), Layer(10, "plain")])
+
+    done = Copier()(image.reference, f"{target_registry.host}/{unique}")
+
+    assert whole(target_registry, unique) == image.digest == done.source_digest == done.target_digest
+    assert (done.status, done.platform) == (CopyStatus.COPIED, "linux/amd64")
+    assert (done.blobs_copied, done.blobs_mounted, done.blobs_skipped) == (3, 0, 0)
+    assert done.bytes_copied == sum(blob.size for blob in image.blobs)
+
+
+def test_a_second_run_writes_nothing_in_two_round_trips(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    image = push_image(source_registry, unique)
+    Copier()(image.reference, f"{target_registry.host}/{unique}")
+    source, target = faulty(source_registry), faulty(target_registry)
+
+    done = Copier()(f"{source.host}/{unique}:v1", f"{target.host}/{unique}")
+
+    assert (done.status, done.bytes_copied) == (CopyStatus.UP_TO_DATE, 0)
+    assert len(source.requests) + len(target.requests) == 2
+    assert target.matching("^(POST|PUT|PATCH)") == []
+
+
+def test_from_an_index_the_platform_alone(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    index = push_index(source_registry, unique)
+    arm = next(child for child in index.children if child.platform == "linux/arm64")
+
+    done = Copier()(
+        index.reference, f"{target_registry.host}/{unique}", platform=Platform("linux", "arm64"), runs_on=None
+    )
+
+    assert whole(target_registry, unique) == arm.digest == done.target_digest
+    assert done.platform == "linux/arm64"
+    assert done.blobs_copied == 3  # the other platform and the attestations stay behind
+    assert "linux/amd64" in done.notes[0]
+    again = Copier()(index.reference, f"{target_registry.host}/{unique}", platform=Platform("linux", "arm64"))
+    assert again.status is CopyStatus.UP_TO_DATE
+
+
+def test_a_platform_that_is_not_there(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    index = push_index(source_registry, unique)
+
+    with pytest.raises(RefusedError, match="linux/riscv64") as refused:
+        Copier()(index.reference, f"{target_registry.host}/{unique}", platform=Platform("linux", "riscv64"))
+
+    assert refused.value.hint == "Its platforms: linux/amd64, linux/arm64."
+
+
+@pytest.mark.parametrize(
+    ("layer", "architecture", "reason"),
+    [
+        (Layer(packed="zstd"), "amd64", "tar.zstd"),
+        (Layer(packed="foreign"), "amd64", "foreign"),
+        (Layer(), "arm64", "built for linux/arm64, not for linux/amd64"),
+    ],
+)
+def test_the_gate_refuses_before_a_byte_is_copied(
+    source_registry: DockerRegistry,
+    target_registry: DockerRegistry,
+    faulty: MakeProxy,
+    unique: str,
+    layer: Layer,
+    architecture: str,
+    reason: str,
+) -> None:
+    image = push_image(source_registry, unique, layers=[layer, Layer(seed=9)], architecture=architecture)
+    target = faulty(target_registry)
+
+    with pytest.raises(RefusedError, match=reason):
+        Copier()(image.reference, f"{target.host}/{unique}")
+    assert target.matching("^(POST|PUT|PATCH)") == []
+
+    done = Copier()(image.reference, f"{target.host}/{unique}", runs_on=None)
+    assert whole(target_registry, unique) == image.digest == done.target_digest
+
+
+def test_ecs_takes_zstd(source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str) -> None:
+    image = push_image(source_registry, unique, layers=[Layer(400_000, "zstd")])
+
+    Copier()(image.reference, f"{target_registry.host}/{unique}", runs_on=RunsOn.ECS)
+
+    assert whole(target_registry, unique) == image.digest
+
+
+def test_a_tag_that_is_another_image_is_left_alone(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    wanted = push_image(source_registry, unique, layers=[Layer(seed=7)])
+    there = push_image(target_registry, unique, layers=[Layer(seed=8)])
+
+    with pytest.raises(RefusedError) as refused:
+        Copier()(wanted.reference, there.reference)
+
+    assert wanted.digest in refused.value.message
+    assert there.digest in refused.value.message
+    assert digest_at(target_registry, unique) == there.digest
+
+
+def test_a_tag_that_moves_meanwhile_is_left_alone(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    """An immutable tag refuses the push: who was quicker decides what that means."""
+    wanted = push_image(source_registry, unique, layers=[Layer(seed=7)])
+    refusal = b'{"errors": [{"code": "TAG_INVALID", "message": "the tag is immutable"}]}'
+    target = faulty(target_registry, Fault(Kind.STATUS, match="^PUT .*/manifests/v1$", status=400, body=refusal))
+    other = push_image(target_registry, unique, layers=[Layer(seed=8)])
+    target.faults.append(Fault(Kind.STATUS, match="^GET .*/manifests/v1$", status=404))
+
+    with pytest.raises(RefusedError) as refused:
+        Copier()(wanted.reference, f"{target.host}/{unique}")
+
+    assert other.digest in refused.value.message
+    assert digest_at(target_registry, unique) == other.digest
+
+
+def test_an_image_that_is_there_without_the_tag(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    image = push_image(source_registry, unique)
+    push_image(target_registry, unique, "")
+    target = faulty(target_registry)
+
+    done = Copier()(image.reference, f"{target.host}/{unique}")
+
+    assert (done.status, done.blobs_copied, done.blobs_skipped) == (CopyStatus.COPIED, 0, 3)
+    assert [exchange.path for exchange in target.matching("^PUT")] == [f"/v2/{unique}/manifests/v1"]
+    assert digest_at(target_registry, unique) == image.digest
+
+
+def test_shared_layers_are_copied_once(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    base = Layer(50_000, seed=5)
+    first = push_image(source_registry, unique, "v1", layers=[base, Layer(seed=1)])
+    second = push_image(source_registry, unique, "v2", layers=[base, Layer(seed=2)])
+    copier = Copier()
+
+    copier(first.reference, f"{target_registry.host}/{unique}")
+    done = copier(second.reference, f"{target_registry.host}/{unique}:v2")
+
+    assert (done.blobs_copied, done.blobs_skipped) == (2, 1)
+    assert whole(target_registry, unique, "v2") == second.digest
+
+
+def test_within_one_registry_blobs_are_mounted(source_registry: DockerRegistry, unique: str) -> None:
+    image = push_image(source_registry, f"{unique}/from", layers=[Layer(100_000, seed=1), Layer(seed=2)])
+
+    done = Copier()(image.reference, f"{source_registry.host}/{unique}/to")
+
+    assert (done.blobs_mounted, done.blobs_copied, done.bytes_copied) == (3, 0, 0)
+    assert whole(source_registry, f"{unique}/to") == image.digest
+
+
+def test_an_unknown_tag_names_the_newest(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    for tag in ("v1.2.0", "v1.10.0", "latest"):
+        image = push_image(source_registry, unique, tag)
+
+    with pytest.raises(NotFoundError, match="v9") as unknown:
+        Copier()(f"{image.name}:v9", f"{target_registry.host}/{unique}")
+    assert unknown.value.hint == "Newest tags: v1.10.0, v1.2.0, latest."
+
+    with pytest.raises(NotFoundError, match="there is no repository"):
+        Copier()(f"{image.name}/other:v9", f"{target_registry.host}/{unique}")
+
+
+def test_an_unknown_tag_where_tags_may_not_be_listed(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    push_image(source_registry, unique)
+    source = faulty(source_registry, Fault(Kind.STATUS, match="/tags/list", status=403))
+
+    with pytest.raises(NotFoundError, match=f"there is no {source.host}/{unique}:v9"):
+        Copier()(f"{source.host}/{unique}:v9", f"{target_registry.host}/{unique}")
+
+
+def test_a_registry_that_makes_no_repositories(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    image, target = push_image(source_registry, unique), f"{target_registry.host}/{unique}"
+    created: list[tuple[str, str]] = []
+    copier = Copier(created=lambda host, name: created.append((host, name)))
+
+    with pytest.raises(NotFoundError, match="there is no repository") as missing:
+        copier(image.reference, target, needs_repository=True)
+    assert "refinerctl deploy --stack registry" in (missing.value.hint or "")
+    assert created == []
+
+    copier(image.reference, target, needs_repository=True, create_repository=True)
+    assert created == [(target_registry.host, unique)]
+    assert whole(target_registry, unique) == image.digest
+
+
+def test_a_source_by_digest(source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str) -> None:
+    first = push_image(source_registry, unique, layers=[Layer(seed=1)])
+    push_image(source_registry, unique, layers=[Layer(seed=2)])  # the tag has moved on
+
+    Copier()(f"{first.name}:v1@{first.digest}", f"{target_registry.host}/{unique}:v1")
+
+    assert digest_at(target_registry, unique) == first.digest
+
+
+def test_blobs_that_survived_a_deleted_image(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    """What a killed run leaves: blobs without a manifest."""
+    image = push_image(source_registry, unique)
+    push_image(target_registry, unique)
+    delete_manifest(target_registry, unique, image.digest)
+
+    done = Copier()(image.reference, f"{target_registry.host}/{unique}")
+
+    assert (done.blobs_copied, done.blobs_skipped) == (0, 3)
+    assert problems(target_registry, unique) == []
+
+
+def test_a_registry_that_takes_no_body_in_the_last_put(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    image = push_image(source_registry, unique)
+    # One blob after the other: the first teaches what the others need not try.
+    only_patch = Fault(Kind.STATUS, match=r"^PUT .*/blobs/uploads/", status=405, times=1)
+    target = faulty(target_registry, only_patch)
+
+    Copier()(image.reference, f"{target.host}/{unique}")
+
+    assert whole(target_registry, unique) == image.digest
+    assert target.matching("^PATCH")
+
+
+def test_a_damaged_manifest_is_asked_for_again(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    image = push_image(source_registry, unique)
+    source = faulty(source_registry, Fault(Kind.CORRUPT, match="^GET .*/manifests/v1", at=40))
+    copier = Copier()
+
+    copier(f"{source.host}/{unique}:v1", f"{target_registry.host}/{unique}")
+
+    assert whole(target_registry, unique) == image.digest
+    assert "does not have its digest" in copier.told[0]

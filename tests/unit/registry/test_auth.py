@@ -1,0 +1,131 @@
+"""What a registry asks for, and what it is given."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refinerctl.clients.registry.auth import Authorizer, parse_challenges
+from refinerctl.clients.registry.credentials import Login
+from refinerctl.clients.registry.transport import Answer
+from refinerctl.errors import AccessDeniedError, RefinerctlError
+from tests.integration.copying import Logins
+
+HOST = "registry.example"
+GHCR = 'Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:user/image:pull"'
+SCOPES = ("repository:a/b:pull",)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (GHCR, [("bearer", "https://ghcr.io/token")]),
+        ('Basic realm="a, \\"quoted\\" b"', [("basic", 'a, "quoted" b')]),
+        ('Negotiate, Basic realm=x, Bearer realm="y",error="invalid_token"', [("negotiate", None), ("basic", "x"), ("bearer", "y")]),  # noqa: E501
+        ("BASIC", [("basic", None)]),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_challenges(header: str, expected: list[tuple[str, str | None]]) -> None:
+    assert [(item.scheme, item.parameters.get("realm")) for item in parse_challenges(header)] == expected
+
+
+@given(st.text(alphabet=string.printable, max_size=200))
+def test_no_header_breaks_the_parser(header: str) -> None:
+    for challenge in parse_challenges(header):
+        assert challenge.scheme == challenge.scheme.lower()
+
+
+class TokenAnswers:
+    """A token server in memory: gives what it is told to, and remembers what it was asked."""
+
+    def __init__(self, *answers: tuple[int, object]) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[str, str, dict[str, list[str]], str | None]] = []
+
+    def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        parts = urlsplit(url)
+        query = parse_qs(body.decode() if body else parts.query)
+        self.asked.append((method, f"{parts.scheme}://{parts.netloc}{parts.path}", query, headers.get("Authorization")))
+        status, document = self._answers.pop(0)
+        return Answer(status, {}, document if isinstance(document, bytes) else json.dumps(document).encode())
+
+
+def authorizer(server: TokenAnswers, login: Login | None = None) -> Authorizer:
+    made = Authorizer(HOST, Logins({HOST: login} if login else {}), server)
+    assert made.header(SCOPES) is None
+    made.learn(GHCR, SCOPES, None)
+    return made
+
+
+def test_a_token_is_asked_for_once_per_scope() -> None:
+    server = TokenAnswers((200, {"token": "one", "expires_in": 300}), (200, {"access_token": "two"}))
+    auth = authorizer(server, Login("me", "secret"))
+
+    assert [auth.header(SCOPES), auth.header(SCOPES)] == ["Bearer one"] * 2
+    assert auth.header(("repository:a/b:pull,push", "repository:c:pull")) == "Bearer two"
+    first, second = server.asked
+    assert first == (
+        "GET", "https://ghcr.io/token", {"service": ["ghcr.io"], "scope": [*SCOPES]}, "Basic bWU6c2VjcmV0",
+    )  # fmt: skip
+    assert second[2]["scope"] == ["repository:a/b:pull,push", "repository:c:pull"]
+
+
+def test_nobody_asks_without_authorization() -> None:
+    server = TokenAnswers((200, {"token": "anonymous"}))
+
+    assert authorizer(server).header(SCOPES) == "Bearer anonymous"
+    assert server.asked[0][3] is None
+
+
+def test_an_identity_token_is_posted() -> None:
+    server = TokenAnswers((200, {"access_token": "fresh"}))
+
+    assert authorizer(server, Login("", identity_token="refresh")).header(SCOPES) == "Bearer fresh"
+    method, _, form, authorization = server.asked[0]
+    assert (method, authorization) == ("POST", None)
+    assert (form["grant_type"], form["refresh_token"], form["scope"]) == (["refresh_token"], ["refresh"], [*SCOPES])
+
+
+def test_a_refused_token_is_asked_for_anew() -> None:
+    server = TokenAnswers((200, {"token": "old"}), (200, {"token": "new"}))
+    auth = authorizer(server)
+    old = auth.header(SCOPES)
+
+    assert auth.learn(GHCR, SCOPES, old)
+    assert auth.header(SCOPES) == "Bearer new"
+    assert auth.learn(GHCR, SCOPES, old)  # another thread's 401, from before
+    assert auth.header(SCOPES) == "Bearer new"
+
+
+def test_basic_is_tried_once() -> None:
+    auth = Authorizer(HOST, Logins({HOST: Login("me", "pässword")}), TokenAnswers())
+
+    assert auth.learn('Basic realm="x"', SCOPES, None)
+    assert auth.header(SCOPES) == "Basic bWU6cMOkc3N3b3Jk"
+    assert not auth.learn('Basic realm="x"', SCOPES, auth.header(SCOPES))
+    assert not auth.learn("Negotiate", SCOPES, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        ((401, {"details": "s3cret"}), AccessDeniedError, "token server ghcr.io answers 401"),
+        ((404, {}), RefinerctlError, "answers 404"),
+        ((200, {"nothing": 1}), RefinerctlError, "sent no token"),
+        ((200, b"s3cret"), RefinerctlError, "sent no token"),
+        ((200, []), RefinerctlError, "sent no token"),
+        ((200, {"token": "s3cret\r\nX-Header: x"}), RefinerctlError, "a token that is none"),
+    ],
+)
+def test_a_token_server_that_gives_none(answer: tuple[int, object], kind: type[RefinerctlError], words: str) -> None:
+    with pytest.raises(kind, match=words) as failed:
+        authorizer(TokenAnswers(answer), Login("me", "s3cret")).header(SCOPES)
+
+    assert "s3cret" not in f"{failed.value} {failed.value.hint}"

@@ -1,0 +1,62 @@
+"""Several things at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from refinerctl.clients.registry.parallel import both, concurrently
+
+
+def test_results_come_in_order() -> None:
+    def slow(number: int) -> int:
+        time.sleep(0.02 * (5 - number))
+        return number
+
+    assert concurrently([partial(slow, number) for number in range(5)], 5) == [0, 1, 2, 3, 4]
+    assert concurrently([], 3) == []
+    assert both(lambda: 1, lambda: "two") == (1, "two")
+
+
+def test_no_more_at_once_than_asked_for() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def task() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    concurrently([task] * 12, 3)
+
+    assert most == 3
+
+
+def test_the_first_error_comes_at_once_and_nothing_begins_after_it() -> None:
+    begun = []
+    blocked = threading.Event()
+
+    def block() -> None:
+        begun.append("block")
+        blocked.wait(10)
+
+    def fail() -> None:
+        time.sleep(0.05)
+        raise LookupError("early")
+
+    began = time.monotonic()
+    tasks: list[Callable[[], None]] = [block, fail, *[partial(begun.append, "late")] * 5]
+    with pytest.raises(LookupError):
+        concurrently(tasks, 2)
+
+    assert time.monotonic() - began < 2
+    blocked.set()
+    time.sleep(0.05)
+    assert begun == ["block"]

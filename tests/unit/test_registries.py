@@ -1,0 +1,45 @@
+"""Which client and which login a registry gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from refinerctl.cli.context import AppContext
+from refinerctl.config import GlobalFlags
+from refinerctl.errors import UsageError
+from refinerctl.models.images import ImageReference
+
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppContext:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return AppContext(GlobalFlags(endpoint_url="http://127.0.0.1:4566"))
+
+
+def test_one_client_per_host(local: AppContext) -> None:
+    registries = local.registries
+
+    assert registries.client("ghcr.io") is registries.client("ghcr.io")
+    assert registries.client("ghcr.io") is not registries.client("docker.io")
+
+
+def test_what_is_in_ecr(local: AppContext) -> None:
+    def host(text: str) -> str | None:
+        return local.registries.ecr_host(ImageReference.parse(text))
+
+    assert host("some/name:v1") == "127.0.0.1:4566"
+    assert host(f"{ECR}/some/name") == ECR
+    assert host("127.0.0.1:4566/name") == "127.0.0.1:4566"
+    assert host("ghcr.io/name") is None
+    assert host("127.0.0.1:5000/name") is None
+
+
+def test_an_emulators_credentials_go_to_no_account(local: AppContext) -> None:
+    assert local.registries.credentials.login(ECR) is None
+    with pytest.raises(UsageError, match="not the ECR of the account in use"):
+        local.registries.create_repository(ECR, "name")
