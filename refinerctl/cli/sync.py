@@ -111,6 +111,7 @@ def _engine(app: AppContext, name: str, jobs: int, dry_run: bool) -> CopyEngine:
         from refinerctl.clients.docker_images import DockerImages
 
         docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
+        docker.check()
         images = DockerImages(docker, registries.credentials)
         return DockerCopies(images, registries.impatient_client, registries.create_repository)
     return RegistryEngine(registries.client, registries.create_repository, blobs_at_once=jobs, dry_run=dry_run)

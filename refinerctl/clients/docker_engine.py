@@ -30,32 +30,44 @@ class RunSpec:
 
 
 class DockerEngine:
-    """The engine that DOCKER_HOST names, or the default socket."""
+    """The engine that DOCKER_HOST names, or the default socket. `instead` is the option that needs none.
 
-    def __init__(self) -> None:
+    `call_seconds`: how long the engine may say nothing during a call.
+    """
+
+    def __init__(self, *, instead: str = "--engine process", call_seconds: int = CALL_SECONDS) -> None:
+        self._instead = instead
+        self._call_seconds = call_seconds
         self._lock = threading.Lock()
         self._cached: DockerClient | None = None
 
-    def _client(self) -> DockerClient:
-        import docker
-        from docker.errors import DockerException
+    def client(self) -> DockerClient:
+        """The SDK's client, connected. Raises RefinerctlError unless an engine answers."""
+        try:
+            import docker
+            from docker.errors import DockerException
+        except ImportError as error:
+            raise RefinerctlError(
+                "the docker SDK for Python is not installed",
+                hint=f"Install refinerctl with its extra `local`, or use {self._instead}.",
+            ) from error
 
         with self._lock:
             if self._cached is None:
                 try:
-                    self._cached = docker.from_env(timeout=CALL_SECONDS)
+                    self._cached = docker.from_env(timeout=self._call_seconds)
                     self._cached.ping()
                 except DockerException as error:
                     self._cached = None
                     raise RefinerctlError(
                         f"no Docker engine answers: {error}",
-                        hint="Start it, or set DOCKER_HOST, or use --engine process.",
+                        hint=f"Start it, or set DOCKER_HOST, or use {self._instead}.",
                     ) from error
             return self._cached
 
     def check(self) -> None:
         """Raise RefinerctlError unless an engine answers."""
-        self._client()
+        self.client()
 
     def build(self, context: Path, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]) -> None:
         """Build `context` as `tag`. Raises RefinerctlError with the step that failed.
@@ -66,7 +78,7 @@ class DockerEngine:
 
         last = ""
         try:
-            stream = self._client().api.build(
+            stream = self.client().api.build(
                 path=str(context),
                 tag=tag,
                 buildargs=dict(arguments),
@@ -92,7 +104,7 @@ class DockerEngine:
         from docker.errors import DockerException
 
         try:
-            container = self._client().containers.run(
+            container = self.client().containers.run(
                 spec.image,
                 list(spec.command) or None,
                 detach=True,
@@ -109,7 +121,7 @@ class DockerEngine:
 
     def remove_labelled(self, label: tuple[str, str]) -> int:
         """Remove all containers with `label`, running or not; returns how many there were."""
-        found = self._client().containers.list(all=True, filters={"label": "=".join(label)})
+        found = self.client().containers.list(all=True, filters={"label": "=".join(label)})
         for container in found:
             _remove(container)
         return len(found)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.docker_host import EngineError, docker_engine, why_not
 from tests.e2e.project import RULESETS, Project, make_project
+from tests.needs import absent
+from tests.registries.fixtures import (  # noqa: F401 - fixtures
+    basic_registry,
+    faulty,
+    source_registry,
+    target_registry,
+    token_registry,
+    tokens,
+)
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +31,19 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     ended = project.run("local", "down")
     assert ended.code == 0, ended.err
     assert project.processes() == []
+
+
+@pytest.fixture(scope="session")
+def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Docker engine of the tests' own: what DOCKER_HOST is to be."""
+    if (reason := why_not()) is not None:
+        absent(reason)
+    with contextlib.ExitStack() as stack:
+        try:
+            host = stack.enter_context(docker_engine(tmp_path_factory.mktemp("dockerd")))
+        except EngineError as error:  # an unprivileged container, for instance
+            absent(str(error))
+        yield host
 
 
 @pytest.fixture

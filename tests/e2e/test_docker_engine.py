@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import docker
 import pytest
 
-from tests.e2e.docker_host import EngineError, docker_engine, import_base_image, why_not
+from tests.e2e.docker_host import import_base_image
 from tests.e2e.project import FAULTY_RULESET, Project, eventually, make_project
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
@@ -20,23 +17,9 @@ BASE = "refinerctl-test/base:latest"
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if (reason := why_not()) is not None:
-        _skip(reason)
-    with contextlib.ExitStack() as stack:
-        try:
-            host = stack.enter_context(docker_engine(tmp_path_factory.mktemp("dockerd")))
-        except EngineError as error:  # an unprivileged container, for instance
-            _skip(str(error))
-        import_base_image(host, BASE)
-        yield host
-
-
-def _skip(reason: str) -> NoReturn:
-    """In CI a test that does not run is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+def engine(docker_host: str) -> str:
+    import_base_image(docker_host, BASE)
+    return docker_host
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,262 @@
+"""`refinerctl sync --engine docker`, through a real dockerd between real registries."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from pathlib import Path
+
+import docker
+import pytest
+
+from refinerctl.clients.docker_copies import DockerCopies
+from refinerctl.clients.docker_engine import DockerEngine
+from refinerctl.clients.docker_images import DockerImages
+from refinerctl.clients.registry.client import Registry
+from refinerctl.clients.registry.credentials import CredentialChain
+from refinerctl.clients.registry.transport import Limits
+from refinerctl.errors import RefusedError
+from refinerctl.models import Silent
+from refinerctl.models.images import CopyStatus, ImageReference, Platform, RunsOn
+from refinerctl.models.sync import CopyRequest
+from tests.command import Command, Finished
+from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
+from tests.registries.faulty_proxy import Fault, Kind
+from tests.registries.fixtures import MakeProxy
+from tests.registries.images import Layer, digest_at, problems, push_image, push_index
+from tests.registries.skopeo import skopeo_inspect
+from tests.registries.token_server import Account, TokenServer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.docker]
+
+# A denied push takes the engine 50 s of retries.
+SOON_SECONDS = 10
+
+
+class Engine:
+    """The command with this engine, and a look into the engine."""
+
+    def __init__(self, command: Command, host: str, folder: Path) -> None:
+        self._command = command
+        self._folder = folder
+        self.client = docker.DockerClient(base_url=host)
+
+    def sync(self, source: str, target: str, *options: str) -> Finished:
+        ways = ("--source", source, "--target", target, "--engine", "docker", "--output", "json")
+        return self._command("sync", *ways, *options, cwd=self._folder)
+
+    def log_in(self, host: str, user: str, password: str) -> None:
+        auth = base64.b64encode(f"{user}:{password}".encode()).decode()
+        (self._folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+    def has(self, reference: str) -> bool:
+        return any(reference in (image.tags or []) for image in self.client.images.list())
+
+
+@pytest.fixture
+def engine(docker_host: str, refinerctl: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
+    monkeypatch.setenv("DOCKER_HOST", docker_host)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return Engine(refinerctl, docker_host, tmp_path)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A repository that no other test uses."""
+    return "".join(character for character in request.node.name if character.isalnum()).lower()
+
+
+def test_one_image_of_an_index_and_again(
+    engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
+) -> None:
+    index = push_index(source_registry, name, layers=[Layer(200_000), Layer(1_000, seed=3)])
+    target = f"{target_registry.host}/{name}:v1"
+
+    dry = engine.sync(index.reference, target, "--dry-run")
+    assert (dry.code, dry.json()["images"][0]["status"]) == (0, "would-copy")
+    assert digest_at(target_registry, name) is None
+
+    done = engine.sync(index.reference, target)
+
+    assert done.code == 0, done.err
+    (copied,) = done.json()["images"]
+    assert (copied["status"], copied["platform"], copied["blobs_copied"]) == ("copied", "linux/amd64", 2)
+    assert copied["source_digest"] == index.children[0].digest
+    assert copied["target_digest"] == skopeo_inspect(target)
+    assert copied["target_digest"] in copied["notes"][0], "another builder had compressed it"
+    assert problems(target_registry, name) == []
+    assert not engine.has(target)
+
+    again = engine.sync(index.reference, target)
+    assert (again.code, again.json()["images"][0]["status"]) == (0, "up-to-date")
+    assert again.json()["images"][0]["bytes_copied"] == 0
+
+
+def test_a_moved_tag_is_refused(
+    engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
+) -> None:
+    image = push_image(source_registry, name)
+    other = push_image(target_registry, name, layers=[Layer(seed=9)])
+
+    done = engine.sync(image.reference, other.reference)
+
+    assert done.code == 4
+    assert image.digest in done.err
+    assert other.digest in done.err
+    assert digest_at(target_registry, name) == other.digest
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [({"architecture": "arm64"}, "linux/arm64"), ({"layers": [Layer(packed="zstd")]}, "zstd")],
+)
+def test_what_lambda_would_not_run(
+    engine: Engine,
+    source_registry: DockerRegistry,
+    target_registry: DockerRegistry,
+    name: str,
+    image: dict,
+    reason: str,
+) -> None:
+    made = push_image(source_registry, name, **image)
+
+    done = engine.sync(made.reference, f"{target_registry.host}/{name}:v1")
+
+    assert done.code == 4
+    assert reason in done.err
+    assert digest_at(target_registry, name) is None
+    assert engine.client.images.list(name=made.name) == [], "not even pulled"
+
+
+def test_what_is_not_there(
+    engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
+) -> None:
+    index = push_index(source_registry, name)
+    target = f"{target_registry.host}/{name}:v1"
+
+    tag = engine.sync(f"{index.name}:v9", target)
+    platform = engine.sync(index.reference, target, "--platform", "linux/s390x")
+
+    assert (tag.code, platform.code) == (1, 4)
+    assert "Newest tags: v1." in tag.err
+    assert "linux/amd64, linux/arm64" in platform.err
+
+
+def test_logins(engine: Engine, basic_registry: DockerRegistry, target_registry: DockerRegistry, name: str) -> None:
+    image = push_image(target_registry, name)
+    target = f"{basic_registry.host}/{name}:v1"
+    engine.log_in(basic_registry.host, USER, PASSWORD)
+
+    there = engine.sync(image.reference, target)
+    back = engine.sync(target, f"{image.name}:back")
+
+    assert (there.code, back.code) == (0, 0), there.err + back.err
+    assert skopeo_inspect(target, f"{USER}:{PASSWORD}") == back.json()["images"][0]["source_digest"]
+
+
+@pytest.mark.parametrize("way", ["pull", "push"])
+def test_a_wrong_password(
+    engine: Engine, basic_registry: DockerRegistry, target_registry: DockerRegistry, name: str, way: str
+) -> None:
+    ours, theirs = push_image(basic_registry, name).reference, push_image(target_registry, name).reference
+    engine.log_in(basic_registry.host, USER, "wrong-secret")
+    start = time.monotonic()
+
+    done = engine.sync(*((ours, theirs) if way == "pull" else (theirs, f"{ours}-new")))
+
+    assert done.code == 1
+    assert f"{basic_registry.host} does not let user '{USER}' pull {name}" in done.err
+    assert "wrong-secret" not in done.out + done.err
+    assert time.monotonic() - start < SOON_SECONDS
+
+
+def test_who_may_not_push_learns_it_soon(
+    engine: Engine, source_registry: DockerRegistry, token_registry: DockerRegistry, tokens: TokenServer, name: str
+) -> None:
+    image = push_image(source_registry, name)
+    tokens.accounts["reader"] = Account("a-password", {"*": "pull"})
+    engine.log_in(token_registry.host, "reader", "a-password")
+    start = time.monotonic()
+
+    done = engine.sync(image.reference, f"{token_registry.host}/{name}:v1")
+
+    assert done.code == 1
+    assert f"does not let user 'reader' pull and push {name}" in done.err
+    assert time.monotonic() - start < SOON_SECONDS
+
+
+def test_an_error_in_the_stream_is_one(
+    engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, name: str
+) -> None:
+    image = push_image(source_registry, name)
+    body = b'{"errors":[{"code":"TAG_INVALID","message":"the tag is immutable"}]}'
+    proxy = faulty(target_registry, Fault(Kind.STATUS, "PUT .*/manifests/", times=None, status=400, body=body))
+    target = f"{proxy.host}/{name}:v1"
+    image_id = engine.client.images.pull(image.name, tag="v1").id
+    engine.client.images.get(image.reference).tag(proxy.host + f"/{name}", "v1")
+
+    done = engine.sync(image.reference, target)
+
+    assert done.code == 1
+    assert "the tag is immutable" in done.err
+    assert digest_at(target_registry, name) is None
+    assert engine.client.images.get(target).id == image_id, "a tag that was there before is not taken away"
+
+
+def test_without_an_engine(
+    engine: Engine, source_registry: DockerRegistry, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+
+    done = engine.sync(f"{source_registry.host}/{name}:v1", f"{source_registry.host}/other:v1")
+
+    assert done.code == 1
+    assert "no Docker engine answers" in done.err
+    assert "--engine registry" in done.err
+
+
+@pytest.fixture
+def copies(engine: Engine) -> DockerCopies:
+    """Where only the engine has a way to the registries."""
+    credentials = CredentialChain(os.environ)
+    return DockerCopies(
+        DockerImages(DockerEngine(), credentials), lambda _: Registry("127.0.0.1:9", credentials, Limits(attempts=1))
+    )
+
+
+def request_for(source: str, target: str, platform: str = "linux/amd64") -> CopyRequest:
+    there = ImageReference.parse(target)
+    return CopyRequest("image", ImageReference.parse(source), there, Platform.parse(platform), RunsOn.LAMBDA)
+
+
+def test_no_way_but_the_engine(
+    copies: DockerCopies, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
+) -> None:
+    index = push_index(source_registry, name)
+    request = request_for(index.reference, f"{target_registry.host}/{name}:v1")
+
+    done = copies.copy(copies.check(request), Silent())
+
+    assert "media types of its layers were not checked" in done.notes[0]
+    assert (done.source_digest, done.target_digest) == (index.digest, skopeo_inspect(str(request.target)))
+    assert copies.check(request).outlook.status is CopyStatus.UP_TO_DATE
+    other = push_image(source_registry, f"{name}/other", layers=[Layer(seed=7)])
+    with pytest.raises(RefusedError, match="another image already"):
+        copies.check(request_for(other.reference, str(request.target)))
+    with pytest.raises(RefusedError, match="not there for linux/s390x"):
+        copies.check(request_for(index.reference, f"{target_registry.host}/{name}:v2", "linux/s390x"))
+
+
+def test_the_engine_pulls_another_platform(
+    copies: DockerCopies, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
+) -> None:
+    image = push_image(source_registry, name, architecture="arm64")
+    request = request_for(image.reference, f"{target_registry.host}/{name}:v1")
+
+    checked = copies.check(request)
+    with pytest.raises(RefusedError, match="built for linux/arm64"):
+        copies.copy(checked, Silent())
+
+    assert digest_at(target_registry, name) is None
