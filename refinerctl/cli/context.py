@@ -14,14 +14,27 @@ from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
+    from refinerctl.cli.registries import Registries
     from refinerctl.cli.render import Renderer
+    from refinerctl.clients.aws.bucket_versions import BucketVersions
     from refinerctl.clients.aws.completions import Completions
+    from refinerctl.clients.aws.ecr import EcrRegistry
+    from refinerctl.clients.aws.ecr_images import EcrImages
+    from refinerctl.clients.aws.ecs import TaskDefinitions
+    from refinerctl.clients.aws.function_updates import FunctionUpdates
+    from refinerctl.clients.aws.lambda_ import Functions
     from refinerctl.clients.aws.logs import LogGroups
     from refinerctl.clients.aws.s3 import S3Bucket
     from refinerctl.clients.aws.session import AwsSession
     from refinerctl.clients.aws.sqs import Queues
+    from refinerctl.clients.backend import Backend
+    from refinerctl.clients.ledger import Ledger
+    from refinerctl.clients.registry.client import Repository
+    from refinerctl.clients.terraform.stack import Stack
     from refinerctl.local.instance import Instance
     from refinerctl.models import Pipeline
+    from refinerctl.models.images import ImageReference
+    from refinerctl.models.inventory import RepositorySettings
 
 
 class AppContext:
@@ -68,6 +81,7 @@ class AppContext:
             profile=self.settings.profile,
             endpoint_url=self._endpoint_url(),
             embedded=self.settings.embedded,
+            assume_role=self.settings.assume_role,
         )
 
     @cached_property
@@ -98,10 +112,102 @@ class AppContext:
         return Queues(self.session)
 
     @cached_property
+    def ecr(self) -> EcrRegistry:
+        from refinerctl.clients.aws.ecr import EcrRegistry
+
+        return EcrRegistry(self.session, self.repository_settings)
+
+    @cached_property
+    def registries(self) -> Registries:
+        from refinerctl.cli.registries import Registries
+
+        return Registries(self)
+
+    @cached_property
     def log_groups(self) -> LogGroups:
         from refinerctl.clients.aws.logs import LogGroups
 
         return LogGroups(self.session)
+
+    def repository_settings(self) -> RepositorySettings:
+        """As stack `registry` has them in this environment."""
+        from refinerctl.clients.hcl import load_values
+        from refinerctl.models.inventory import RepositorySettings
+
+        folder = self.settings.project / "terraform" / "environments" / self.settings.env
+        return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+
+    @cached_property
+    def functions(self) -> Functions:
+        from refinerctl.clients.aws.lambda_ import Functions
+
+        return Functions(self.session)
+
+    @cached_property
+    def task_definitions(self) -> TaskDefinitions:
+        from refinerctl.clients.aws.ecs import TaskDefinitions
+
+        return TaskDefinitions(self.session)
+
+    @cached_property
+    def deployable_images(self) -> EcrImages:
+        from refinerctl.clients.aws.ecr_images import EcrImages
+
+        def repository(reference: ImageReference) -> Repository:
+            # With an endpoint of its own, an environment has one registry, whatever the names in its images are.
+            host = self.ecr.host if self.session.endpoint_url or not reference.registry else reference.registry
+            return self.registries.client(host).repository(reference.repository)
+
+        return EcrImages(repository)
+
+    @cached_property
+    def function_updates(self) -> FunctionUpdates:
+        from refinerctl.clients.aws.function_updates import FunctionUpdates
+
+        return FunctionUpdates(self.session)
+
+    @cached_property
+    def bucket_versions(self) -> BucketVersions:
+        from refinerctl.clients.aws.bucket_versions import BucketVersions
+
+        return BucketVersions(self.session)
+
+    @cached_property
+    def backend(self) -> Backend:
+        from refinerctl.clients.backend import read_backend
+
+        overrides = None
+        if self.settings.embedded:
+            from refinerctl.local.stacks import STATE_BUCKET
+
+            overrides = {"bucket": STATE_BUCKET, "region": self.settings.embedded_region}
+        return read_backend(self.settings, self.settings.stack, overrides)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from refinerctl.clients.ledger import ledger_of
+
+        return ledger_of(self.backend, self.session)
+
+    def stack(self, lock_timeout_s: float) -> Stack:
+        """The stack of this run, with its Terraform and its state."""
+        from refinerctl.cli.stacks import make_stack
+
+        return make_stack(self, lock_timeout_s)
+
+    @property
+    def operator(self) -> str:
+        """Who does this, for the ledger."""
+        from refinerctl.clients.operator import operator
+
+        return operator(os.environ, None if self.settings.embedded else self.session.caller)
+
+    def in_environment(self, env: str, stack: str | None = None) -> AppContext:
+        """The same run in another environment, or on another of its stacks."""
+        given = (env, stack or self.settings.stack)
+        if given == (self.settings.env, self.settings.stack):
+            return self
+        return AppContext(replace(self._flags, env=given[0], stack=given[1]))
 
     def _endpoint_url(self) -> str | None:
         if self.settings.endpoint_url or not self.settings.embedded:

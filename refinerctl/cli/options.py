@@ -13,6 +13,7 @@ import click
 from refinerctl.config import OUTPUTS, STACKS, GlobalFlags
 from refinerctl.errors import UsageError
 from refinerctl.models import normalize_prefix
+from refinerctl.models.images import check_tag
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -72,6 +73,18 @@ class Prefix(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
             return normalize_prefix(str(value))
+        except UsageError as error:
+            self.fail(f"{error.message}. {error.hint}", param, ctx)
+
+
+class ReleaseTag(click.ParamType[str]):
+    """A tag of an image."""
+
+    name = "tag"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_tag(str(value))
         except UsageError as error:
             self.fail(f"{error.message}. {error.hint}", param, ctx)
 

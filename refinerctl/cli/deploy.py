@@ -1,0 +1,152 @@
+"""`refinerctl deploy`, and what it shares with `rollback`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from refinerctl.cli.context import AppContext, app_context
+from refinerctl.cli.options import Duration, ReleaseTag, global_options
+from refinerctl.cli.plan import run_plan
+from refinerctl.cli.plan_view import plan_json
+from refinerctl.cli.planning import (
+    allow_destroy_option,
+    apply_options,
+    ask,
+    check_consent,
+    pins_for,
+    show_plan,
+    yes_option,
+)
+from refinerctl.clients.terraform.stack import Stack
+from refinerctl.models.releases import Release, ReleaseAction
+from refinerctl.operations import deploy as operation
+from refinerctl.operations.plan import Planned, check_target, load, make_plan, refuse_losses
+
+
+@dataclass(frozen=True)
+class ApplyOptions:
+    """How to apply. Seconds."""
+
+    yes: bool
+    timeout_s: float
+    min_credential_lifetime_s: float
+    action: ReleaseAction = ReleaseAction.DEPLOY
+
+
+def timeout_option(command: Any) -> Any:
+    return click.option(
+        "--timeout",
+        type=Duration(),
+        default="5m",
+        show_default=True,
+        help="How long to wait until functions are updated and their mappings enabled.",
+    )(command)
+
+
+@click.command()
+@click.option("--tag", type=ReleaseTag(), help="The release to deploy. [default: the one in place]")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Apply exactly this saved plan.",
+)
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Plan, and stop.")
+@allow_destroy_option
+@timeout_option
+@apply_options
+@global_options
+@click.pass_context
+def deploy(
+    ctx: click.Context,
+    tag: str | None,
+    plan_file: Path | None,
+    yes: bool,
+    dry_run: bool,
+    allow: tuple[str, ...],
+    timeout: float,
+    min_credential_lifetime: float,
+    lock_timeout: float,
+) -> None:
+    """Bring a release, or a saved plan, into place: plan, show, ask, apply, wait, record.
+
+    A saved plan is refused (4) if it is for another environment, stack, release or configuration, or if the state has
+    moved on since it was made.
+    """
+    app = app_context(ctx)
+    if dry_run and plan_file is None:
+        run_plan(app, tag, allow, lock_timeout)
+        return
+    if not dry_run:
+        check_consent(yes)
+    if plan_file is not None:  # before anything is asked of an environment that may be the wrong one
+        check_target(plan_file, app.settings.env, app.settings.stack, tag)
+    stack = app.stack(lock_timeout)
+    with stack.folder() as folder:
+        with app.render.progress() as progress:
+            if plan_file is not None:
+                planned = load(stack, plan_file, tag=tag, allow=allow)
+            else:
+                planned = make_plan(stack, pins_for(app, stack, tag), folder, progress, allow=allow)
+        if dry_run:
+            show_plan(app, stack, planned)
+            if app.render.is_json:
+                app.render.json(plan_json(planned.plan))
+            refuse_losses(planned)
+            return
+        apply_planned(app, stack, planned, ApplyOptions(yes, timeout, min_credential_lifetime))
+
+
+def apply_planned(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> None:
+    """Show, ask, apply, record, wait."""
+    show_plan(app, stack, planned)
+    refuse_losses(planned)
+    has_changes = not planned.plan.is_empty
+    if has_changes:
+        lifetime = timedelta(seconds=options.min_credential_lifetime_s)
+        check_credentials(app, lifetime)
+        ask(f"Apply this to {planned.plan.env}?", options.yes)
+    deployment = operation.Deployment(
+        stack, planned.file, planned.record, has_changes=has_changes, who=app.operator, action=options.action
+    )
+    with app.render.progress() as progress:
+        done = operation.deploy(deployment, app.ledger, progress)
+        if done.applied:
+            functions = operation.functions_of(stack)
+            operation.wait_until_ready(functions, app.function_updates, options.timeout_s, progress)
+    _tell(app, planned, done)
+
+
+def check_credentials(app: AppContext, least: timedelta) -> None:
+    """Raises RefusedError if the credentials run out too soon."""
+    operation.check_credentials(app.session.credential_expiry(), least)
+    if app.session.has_unknown_expiry():
+        app.render.warning("the credentials are temporary, and nothing says for how long")
+
+
+def _tell(app: AppContext, planned: Planned, done: operation.Deployed) -> None:
+    if app.render.is_json:
+        release = release_json(done.release) if done.release else None
+        app.render.json({"applied": done.applied, "release": release, "plan": plan_json(planned.plan)})
+    elif done.applied:
+        app.render.note(f"deployed{_what(done.release)} to {planned.plan.env}")
+    elif done.release:
+        app.render.note(f"nothing to change; recorded{_what(done.release)}")
+    else:
+        app.render.note("nothing to change: this is what is in place")
+
+
+def _what(release: Release | None) -> str:
+    return f" {release.tag}" if release and release.tag else ""
+
+
+def release_json(release: Release) -> dict[str, Any]:
+    """An entry of the ledger as data."""
+    return {**vars(release), "images": dict(release.images)}

@@ -1,0 +1,45 @@
+"""`refinerctl outputs`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from refinerctl.cli.context import app_context
+from refinerctl.cli.options import global_options
+from refinerctl.errors import UsageError
+from refinerctl.models.releases import StackOutput
+from refinerctl.operations.outputs import read_outputs
+
+MASK = "(sensitive)"
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--show-sensitive", is_flag=True, help="Print the value of NAME even if it is secret.")
+@global_options
+@click.pass_context
+def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
+    """Print the stack's outputs, or the value of the one called NAME."""
+    if show_sensitive and name is None:
+        raise UsageError("--show-sensitive shows one output at a time", hint="Say which: NAME.")
+    app = app_context(ctx)
+    found = read_outputs(app.stack(0), name)
+    if app.render.is_json:
+        app.render.json({item.name: _value(item, show_sensitive) for item in found})
+    elif name is not None:
+        app.render.line(_text(_value(found[0], show_sensitive)))
+    else:
+        for item in found:
+            app.render.line(f"{item.name} = {_text(_value(item, show_sensitive))}")
+
+
+def _value(item: StackOutput, show_sensitive: bool) -> Any:
+    return MASK if item.sensitive and not show_sensitive else item.value
+
+
+def _text(value: Any) -> str:
+    """A string as it is, for scripts; anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

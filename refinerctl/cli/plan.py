@@ -1,0 +1,73 @@
+"""`refinerctl plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from refinerctl.cli.context import AppContext, app_context
+from refinerctl.cli.options import ReleaseTag, global_options
+from refinerctl.cli.plan_view import plan_json
+from refinerctl.cli.planning import allow_destroy_option, lock_timeout_option, pins_for, show_plan, write_reports
+from refinerctl.operations.plan import make_plan, refuse_losses, save
+
+DIFFERENCES = 5
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--tag", type=ReleaseTag(), help="The release to plan. [default: the one in place]")
+@click.option("--out", type=_FILE, metavar="FILE", help="Save the plan for `deploy --plan FILE`. It may hold secrets.")
+@click.option("--report", type=_FILE, metavar="FILE", help="Write GitLab's Terraform report (JSON).")
+@click.option("--markdown", "note", type=_FILE, metavar="FILE", help="Write a summary for a merge request note.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 5 if there are changes.")
+@allow_destroy_option
+@lock_timeout_option
+@global_options
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    tag: str | None,
+    out: Path | None,
+    report: Path | None,
+    note: Path | None,
+    detailed_exitcode: bool,
+    allow: tuple[str, ...],
+    lock_timeout: float,
+) -> None:
+    """Say what a deployment would change; nothing is changed.
+
+    Every ruleset's image is resolved to a digest in ECR first. Refused (4) if one is missing or not acceptable to
+    Lambda, or if the plan would lose data that is not named with --allow-destroy.
+    """
+    has_changes = run_plan(app_context(ctx), tag, allow, lock_timeout, out=out, report=report, note=note)
+    if has_changes and detailed_exitcode:
+        ctx.exit(DIFFERENCES)
+
+
+def run_plan(
+    app: AppContext,
+    tag: str | None,
+    allow: tuple[str, ...],
+    lock_timeout: float,
+    *,
+    out: Path | None = None,
+    report: Path | None = None,
+    note: Path | None = None,
+) -> bool:
+    """Plan, show, save; whether there are changes."""
+    stack = app.stack(lock_timeout)
+    with stack.folder() as folder:
+        with app.render.progress() as progress:
+            planned = make_plan(stack, pins_for(app, stack, tag), folder, progress, allow=allow)
+        show_plan(app, stack, planned)
+        write_reports(planned, report, note)
+        if app.render.is_json:
+            app.render.json(plan_json(planned.plan))
+        refuse_losses(planned)
+        if out is not None:
+            save(planned, out)
+            app.render.note(f"saved to {out}; apply it: refinerctl deploy --plan {out}")
+    return not planned.plan.is_empty

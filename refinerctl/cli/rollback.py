@@ -1,0 +1,65 @@
+"""`refinerctl rollback`."""
+
+from __future__ import annotations
+
+import click
+
+from refinerctl.cli.context import app_context
+from refinerctl.cli.deploy import ApplyOptions, apply_planned, timeout_option
+from refinerctl.cli.options import ReleaseTag, global_options
+from refinerctl.cli.plan_view import plan_json
+from refinerctl.cli.planning import (
+    allow_destroy_option,
+    apply_options,
+    check_consent,
+    pins_of,
+    show_plan,
+    yes_option,
+)
+from refinerctl.models.releases import ReleaseAction
+from refinerctl.operations.plan import make_plan, refuse_losses
+from refinerctl.operations.rollback import choose
+
+
+@click.command()
+@click.option("--to", type=ReleaseTag(), help="The release to go back to. [default: the one before]")
+@yes_option
+@click.option("--dry-run", is_flag=True, help="Plan, and stop.")
+@allow_destroy_option
+@timeout_option
+@apply_options
+@global_options
+@click.pass_context
+def rollback(
+    ctx: click.Context,
+    to: str | None,
+    yes: bool,
+    dry_run: bool,
+    allow: tuple[str, ...],
+    timeout: float,
+    min_credential_lifetime: float,
+    lock_timeout: float,
+) -> None:
+    """Deploy an earlier release by the digests that were recorded, even if its tag has moved since.
+
+    Only images go back: the configuration is that of this checkout.
+    """
+    app = app_context(ctx)
+    if not dry_run:
+        check_consent(yes)
+    stack = app.stack(lock_timeout)
+    chosen = choose(app.ledger.read(), to)
+    target = chosen.target
+    app.render.note(f"rolling back to {target.tag or 'the release'} of {target.at:%Y-%m-%d %H:%MZ}, by {target.who}")
+    with stack.folder() as folder:
+        with app.render.progress() as progress:
+            pins = pins_of(app, stack, target, chosen.current)
+            planned = make_plan(stack, pins, folder, progress, allow=allow)
+        if dry_run:
+            show_plan(app, stack, planned)
+            if app.render.is_json:
+                app.render.json(plan_json(planned.plan))
+            refuse_losses(planned)
+            return
+        options = ApplyOptions(yes, timeout, min_credential_lifetime, ReleaseAction.ROLLBACK)
+        apply_planned(app, stack, planned, options)

@@ -1,0 +1,167 @@
+"""One run of the binary: its output line by line, and what an interrupt does to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, TextIO
+
+from refinerctl.errors import Terminated
+
+_LOOK_SECONDS = 0.05
+
+_FINISHES = "interrupted: Terraform finishes what it has begun and saves its state; this may take minutes"
+_WARNS = "interrupted again: a third time kills Terraform, which leaves its state incomplete and its lock held"
+
+Tell = Callable[[str], None]
+
+# What a temporary folder may have, so that our folder's name and a socket's fit in after it.
+MAX_SOCKET_FOLDER = 60
+
+
+@dataclass
+class Process:
+    """Runs a command to its end and hands on each line of its output, both streams as one.
+
+    Its output goes into a file and not into a pipe: if this program is killed, Terraform finishes its state all the
+    same, instead of dying with its next line. Ctrl-C reaches it once, through us, not by the terminal. `disposable`: an
+    interrupt kills it, with all that it started.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    log: Path | None = None
+    disposable: bool = False
+    tell: Tell = lambda _: None
+    _interrupts: list[int] = field(default_factory=list, init=False)
+    _told: int = field(default=0, init=False)
+
+    def run(self, on_line: Callable[[str], None]) -> int:
+        """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended."""
+        with _socket_folder() as sockets, tempfile.TemporaryFile(dir=self.folder) as output, self._open_log() as log:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**self.environment, "TMPDIR": sockets},
+                start_new_session=True,
+            )
+
+            def take(line: str) -> None:
+                log.write(line)
+                log.flush()
+                on_line(line)
+
+            try:
+                with self._interrupts_of(process):
+                    self._follow(process, output.fileno(), take)
+            finally:
+                self._end(process)
+        if self._interrupts:
+            raise KeyboardInterrupt if self._interrupts[0] == signal.SIGINT else Terminated
+        return process.returncode
+
+    def _follow(self, process: subprocess.Popen[bytes], output: int, take: Callable[[str], None]) -> None:
+        """Hand on whole lines until the end; the file's own position is Terraform's."""
+        position, rest = 0, b""
+        ended = False
+        while not ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_SECONDS)
+            ended = process.returncode is not None
+            self._tell_interrupts()
+            while chunk := os.pread(output, 1 << 20, position):
+                position += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    take(line.decode(errors="replace") + "\n")
+        if rest:
+            take(rest.decode(errors="replace"))
+
+    @contextlib.contextmanager
+    def _interrupts_of(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Terraform gets the first signal; from the second on it would give up its state."""
+        if self.disposable or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def forward(number: int, _frame: FrameType | None) -> None:
+            self._interrupts.append(number)
+            if process.poll() is not None:
+                return
+            if len(self._interrupts) == 1:
+                process.send_signal(signal.SIGINT)
+            elif len(self._interrupts) > 2:
+                _kill(process)
+
+        previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _tell_interrupts(self) -> None:
+        """Not in the handler: that may have come in the midst of another line."""
+        for message in (_FINISHES, _WARNS)[self._told : len(self._interrupts)]:
+            self._told += 1
+            self.tell(message)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """After its own end nothing; whoever receives its output may have failed."""
+        try:
+            if process.poll() is None and not self.disposable:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+        finally:
+            _kill(process)
+            process.wait()
+
+    def _open_log(self) -> contextlib.AbstractContextManager[TextIO]:
+        if self.log is None:
+            return Path(os.devnull).open("a", encoding="utf-8")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        return self.log.open("a", encoding="utf-8")
+
+
+def capture(command: Sequence[str], environment: Mapping[str, str], to: IO[bytes]) -> tuple[int, str]:
+    """Run what only reads, its standard output into `to` and nowhere else: it may hold secrets.
+
+    Returns the exit code and what it wrote to standard error.
+    """
+    with _socket_folder() as sockets:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=to,
+            stderr=subprocess.PIPE,
+            env={**environment, "TMPDIR": sockets},
+            check=False,
+        )
+    return done.returncode, done.stderr.decode(errors="replace")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With what it started; a group that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _socket_folder() -> contextlib.AbstractContextManager[str]:
+    """Where providers put their sockets, which they leave when they are killed.
+
+    Neither below the work folder nor below a deep TMPDIR: the path of a socket has at most 108 bytes (104 on macOS),
+    and the provider takes 17 of them for the name.
+    """
+    deep = len(os.fsencode(tempfile.gettempdir())) > MAX_SOCKET_FOLDER
+    return tempfile.TemporaryDirectory(prefix="refinerctl-tf-", dir="/tmp" if deep else None)  # noqa: S108

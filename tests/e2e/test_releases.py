@@ -1,0 +1,260 @@
+"""Releases with the installed command, real Terraform and the real stack on the embedded environment."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.project import Project, eventually, make_project
+from tests.registries.docker_registry import DockerRegistry
+from tests.registries.images import Layer, push_image
+
+pytestmark = pytest.mark.e2e
+
+REPOSITORY = "dibbs-ecr-refiner/lambda"
+FUNCTION = "dibbs-ecr-RefinerInput"
+LOCK_KEY = "refiner/terraform.tfstate.tflock"
+COMPLETION_RULESET = """
+  RefinerComplete = {
+    prefix = "RefinerComplete/"
+  }
+"""
+RULESETS = f"""
+s3_use_path_style = true
+force_destroy     = true
+release_tag       = "local"
+
+rulesets = {{
+  RefinerInput = {{
+    prefix               = "RefinerInput/"
+    image_uri            = "{REPOSITORY}"
+    timeout_s            = 30
+    visibility_timeout_s = 30
+  }}
+{COMPLETION_RULESET}
+}}
+"""
+TFVARS = Path("terraform/environments/local/refiner.tfvars")
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """An environment with one function; refinerctl.toml knows another one."""
+    project = make_project(tmp_path_factory.mktemp("releases"), rulesets=RULESETS)
+    config = project.folder / "refinerctl.toml"
+    config.write_text(config.read_text() + "\n[environments.other]\nembedded = true\n")
+    started = project.run("local", "up", "--detach")
+    assert started.code == 0, started.err
+    # A tag that moves is what a deployment by digest has to survive; stack registry forbids it.
+    project.client("ecr").put_image_tag_mutability(repositoryName=REPOSITORY, imageTagMutability="MUTABLE")
+    yield project
+    ended = project.run("local", "down")
+    assert ended.code == 0, ended.err
+
+
+def push(project: Project, tag: str, seed: int, architecture: str = "amd64") -> str:
+    """Put an image into the emulator's ECR; its digest."""
+    endpoint = project.run("local", "status", "--output", "json").json()["endpoint_url"]
+    registry = DockerRegistry(endpoint.removeprefix("http://"), project.folder)
+    return push_image(registry, REPOSITORY, tag, layers=(Layer(seed=seed),), architecture=architecture).digest
+
+
+def in_place(project: Project) -> str:
+    """The image that the function has, by Lambda's word."""
+    function = project.client("lambda").get_function(FunctionName=FUNCTION)
+    uri: str = function["Code"]["ImageUri"]
+    return uri
+
+
+def ledger(project: Project) -> list[Any]:
+    body = project.client("s3").get_object(Bucket="terraform-state", Key="refiner/terraform.releases.json")["Body"]
+    entries: list[Any] = json.loads(body.read())["releases"]
+    return entries
+
+
+@contextmanager
+def edited(project: Project, old: str, new: str) -> Iterator[None]:
+    path = project.folder / TFVARS
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def test_two_releases_and_back_though_the_tag_has_moved(releases: Project) -> None:
+    """The story in one: every step of it needs the one before."""
+    first = push(releases, "v1.0.0", 1)
+    deployed = releases.run("deploy", "--tag", "v1.0.0", "--yes", "--output", "json")
+    assert deployed.code == 0, deployed.err
+    document = deployed.json()
+    assert document["applied"]
+    assert [change["attributes"] for change in document["plan"]["changes"]] == [["image_uri"]]
+    assert in_place(releases).endswith(f"{REPOSITORY}@{first}")
+
+    second = push(releases, "v1.1.0", 2)
+    plan = str(releases.folder.parent / "saved.plan")
+    report, note = releases.folder.parent / "report.json", releases.folder.parent / "note.md"
+    written = ["--out", plan, "--report", str(report), "--markdown", str(note)]
+    planned = releases.run("plan", "--tag", "v1.1.0", "--detailed-exitcode", *written)
+    assert planned.code == 5, planned.err
+    assert f"{first[:19]} → {second[:19]}" in planned.out
+    assert json.loads(report.read_text()) == {"create": 0, "update": 1, "delete": 0}
+    assert second[:19] in note.read_text()
+    assert in_place(releases).endswith(first)
+
+    for arguments, message in (
+        (["--tag", "v1.0.0"], "release v1.1.0, not v1.0.0"),
+        (["--stack", "registry"], "stack refiner, not registry"),
+        (["--env", "other"], "environment local, not other"),
+    ):
+        refused = releases.run("deploy", "--plan", plan, "--yes", *arguments)
+        assert (refused.code, message in refused.err) == (4, True), refused.err
+    with edited(releases, "visibility_timeout_s = 30", "visibility_timeout_s = 31"):
+        refused = releases.run("deploy", "--plan", plan, "--yes")
+    assert (refused.code, "another configuration" in refused.err) == (4, True), refused.err
+
+    # Moved after the plan was made: what was reviewed is what gets applied.
+    moved = push(releases, "v1.1.0", 3)
+    assert moved != second
+    assert releases.run("deploy", "--plan", plan).code == 2  # nobody is there to be asked
+    applied = releases.run("deploy", "--plan", plan, "--yes")
+    assert applied.code == 0, applied.err
+    assert in_place(releases).endswith(second)
+    stale = releases.run("deploy", "--plan", plan, "--yes")
+    assert (stale.code, "the state has moved on" in stale.err) == (4, True), stale.err
+
+    push(releases, "v1.0.0", 4)  # moved, too
+    back = releases.run("rollback", "--yes")
+    assert back.code == 0, back.err
+    assert in_place(releases).endswith(first)
+    assert [(entry["action"], entry["tag"]) for entry in ledger(releases)] == [
+        ("deploy", "v1.0.0"),
+        ("deploy", "v1.1.0"),
+        ("rollback", "v1.0.0"),
+    ]
+
+    again = releases.run("deploy", "--yes", "--output", "json")
+    assert again.code == 0, again.err
+    assert (again.json()["applied"], again.json()["release"]) == (False, None)
+    assert len(ledger(releases)) == 3
+
+
+def test_images_that_cannot_be_deployed_are_refused_before_terraform_starts(releases: Project) -> None:
+    push(releases, "v0.9.0", 1)
+    began = time.monotonic()
+    unknown = releases.run("deploy", "--tag", "v9.9.9", "--yes")
+    assert unknown.code == 4
+    assert f"{REPOSITORY}:v9.9.9 is not in ECR" in unknown.err
+    assert "v0.9.0" in unknown.err
+    push(releases, "v2.0.0-arm", 5, architecture="arm64")
+    wrong = releases.run("plan", "--tag", "v2.0.0-arm")
+    assert wrong.code == 4
+    assert "RefinerInput: " in wrong.err
+    assert "it is built for linux/arm64, not for linux/amd64" in wrong.err
+    assert "terraform plan" not in unknown.err + wrong.err
+    assert time.monotonic() - began < 15
+
+
+def test_a_ruleset_that_is_gone_from_the_values_does_not_take_its_queues_along(releases: Project) -> None:
+    plan = releases.folder.parent / "guarded.plan"
+    with edited(releases, COMPLETION_RULESET, ""):
+        refused = releases.run("plan", "--out", str(plan))
+        assert refused.code == 4, refused.err
+        address = 'module.rulesets["RefinerComplete"].aws_sqs_queue.this'
+        assert "LOSES DATA" in refused.out
+        assert f"--allow-destroy '{address}'" in refused.err
+        assert not plan.exists()
+    queues = releases.client("sqs").list_queues(QueueNamePrefix="dibbs-ecr-RefinerComplete")["QueueUrls"]
+    assert len(queues) == 3
+
+
+def test_what_was_changed_by_hand_is_found_and_nothing_else(releases: Project) -> None:
+    """The provider reads back a dozen attributes in another form than it wrote them, or that others have set."""
+    releases.client("lambda").update_function_configuration(FunctionName=FUNCTION, MemorySize=2048)
+    drift = releases.run("drift", "--output", "json")
+    assert drift.code == 5, drift.err
+    (change,) = drift.json()["outside"]
+    assert change["address"] == 'module.rulesets["RefinerInput"].aws_lambda_function.this[0]'
+    assert change["attributes"] == ["memory_size"]
+    assert drift.json()["configuration"] == []
+
+
+def test_a_held_lock_tells_who_holds_it_until_it_is_freed(releases: Project) -> None:
+    lock = {
+        "ID": "11111111-2222-3333-4444-555555555555",
+        "Operation": "OperationTypeApply",
+        "Who": "alice@runner",
+        "Version": "1.11.4",
+        "Created": "2026-03-01T14:02:00.123456789Z",
+        "Path": "terraform-state/refiner/terraform.tfstate",
+        "Info": "",
+    }
+    releases.client("s3").put_object(Bucket="terraform-state", Key=LOCK_KEY, Body=json.dumps(lock))
+    held = releases.run("plan", "--lock-timeout", "1s")
+    assert held.code == 3
+    assert "alice@runner holds the state's lock since 2026-03-01 14:02:00Z" in held.err
+    assert "refinerctl unlock" in held.err
+    freed = releases.run("unlock", "--yes", "--output", "json")
+    assert (freed.code, freed.json()["lock"]["who"]) == (0, "alice@runner"), freed.err
+    free = releases.run("unlock", "--output", "json")
+    assert (free.code, free.json()["locked"]) == (0, False)
+
+
+def test_sigterm_in_mid_apply_leaves_a_whole_state_and_no_lock(releases: Project) -> None:
+    with edited(releases, "visibility_timeout_s = 30", "visibility_timeout_s = 45"):
+        process = releases.start("deploy", "--yes")
+        assert process.stdout is not None
+        log = releases.folder / ".refinerctl/local/logs/terraform.log"
+        size = log.stat().st_size
+        assert eventually(lambda: '"apply_start"' in log.read_text()[size:])
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 143, output
+        assert "saves its state" in output
+        keys = [item["Key"] for item in releases.client("s3").list_objects_v2(Bucket="terraform-state")["Contents"]]
+        assert LOCK_KEY not in keys
+        state = releases.client("s3").get_object(Bucket="terraform-state", Key="refiner/terraform.tfstate")["Body"]
+        resources = json.loads(state.read())["resources"]
+        assert sum(len(item["instances"]) for item in resources if item["type"] == "aws_sqs_queue") == 7
+        again = releases.run("deploy", "--yes")
+    assert again.code == 0, again.err
+    queue = releases.client("sqs").get_queue_url(QueueName=FUNCTION)["QueueUrl"]
+    attributes = releases.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])
+    assert attributes["Attributes"]["VisibilityTimeout"] == "45"
+    # What an earlier test changed by hand is put right, too.
+    assert releases.client("lambda").get_function_configuration(FunctionName=FUNCTION)["MemorySize"] == 1024
+
+
+def test_destroy_takes_no_data_along_unless_told_to(releases: Project) -> None:
+    """Last: it ends the environment's stack."""
+    bucket = "data-repository"
+    s3 = releases.client("s3")
+    for key in ("RefinerOutput/a+b %41 ü.txt", "elsewhere/x"):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"one")
+        s3.put_object(Bucket=bucket, Key=key, Body=b"two")
+    s3.delete_object(Bucket=bucket, Key="elsewhere/x")
+    output = releases.run("outputs", "bucket")
+    assert (output.code, output.out.strip()) == (0, bucket)
+    kept = releases.run("destroy", "--confirm", "local")
+    assert kept.code == 4, kept.err
+    assert f"{bucket} holds objects" in kept.err
+    wrong = releases.run("destroy", "--confirm", "production", "--empty-bucket")
+    assert wrong.code == 4, wrong.err
+    assert s3.list_object_versions(Bucket=bucket)["Versions"]
+    gone = releases.run("destroy", "--confirm", "local", "--empty-bucket", "--output", "json")
+    assert gone.code == 0, gone.err
+    assert gone.json()["objects_deleted"] >= 5
+    assert bucket not in [item["Name"] for item in s3.list_buckets()["Buckets"]]
+    assert ledger(releases)[-1]["action"] == "destroy"
+    rollback = releases.run("rollback", "--yes")
+    assert rollback.code == 4, rollback.err

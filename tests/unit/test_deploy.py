@@ -1,0 +1,194 @@
+"""Around an apply: credentials, readiness, what to go back to, locks and buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from refinerctl.clients.operator import operator
+from refinerctl.errors import (
+    AccessDeniedError,
+    NotFoundError,
+    NotInTimeError,
+    RefinerctlError,
+    RefusedError,
+    UsageError,
+)
+from refinerctl.models import Silent
+from refinerctl.models.releases import Action, Change, DeployedFunction, Plan, Release, ReleaseAction, StateLock
+from refinerctl.operations.deploy import check_credentials, wait_until_ready
+from refinerctl.operations.destroy import check_buckets, empty_buckets
+from refinerctl.operations.drift import find_drift
+from refinerctl.operations.rollback import choose
+from refinerctl.operations.unlock import LockState, lock_to_free
+
+LEAST = timedelta(minutes=15)
+
+
+class TestCredentials:
+    def test_those_that_last_or_never_end_will_do(self) -> None:
+        check_credentials(None, LEAST)
+        check_credentials(datetime.now(UTC) + timedelta(minutes=16), LEAST)
+
+    @pytest.mark.parametrize(("minutes", "left"), [(14.5, 14), (-3, 0)])
+    def test_others_are_refused_with_what_is_left(self, minutes: float, left: int) -> None:
+        with pytest.raises(RefusedError, match=f"expire in {left} min; an apply wants 15 min") as caught:
+            check_credentials(datetime.now(UTC) + timedelta(minutes=minutes), LEAST)
+        assert "--min-credential-lifetime" in str(caught.value.hint)
+
+
+@dataclass
+class Lambda:
+    """Gives each answer once, the last one for ever."""
+
+    answers: dict[str, list[str]]
+    asked: list[str] = field(default_factory=list)
+
+    def function(self, name: str) -> str:
+        return self._next(name)
+
+    def mapping(self, uuid: str) -> str:
+        return self._next(uuid)
+
+    def _next(self, name: str) -> str:
+        self.asked.append(name)
+        answers = self.answers[name]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if answer == "failed":
+            raise RefinerctlError(f"function {name} has not taken the update: no image")
+        return answer
+
+
+FUNCTIONS = [DeployedFunction("A", "f-a", "m-a"), DeployedFunction("B", "f-b")]
+
+
+class TestReadiness:
+    def test_it_waits_for_functions_and_mappings(self) -> None:
+        updates = Lambda({"f-a": ["pending", "ready"], "m-a": ["pending", "ready"], "f-b": ["ready"]})
+        wait_until_ready(FUNCTIONS, updates, 10, Silent())
+        assert sorted(updates.asked) == ["f-a", "f-a", "f-b", "f-b", "m-a", "m-a"]
+
+    def test_what_is_not_ready_in_time_is_named(self) -> None:
+        updates = Lambda({"f-a": ["ready"], "m-a": ["pending"], "f-b": ["ready"]})
+        with pytest.raises(NotInTimeError, match=r"applied, but not in effect after 0\.1 s: the mapping of f-a$"):
+            wait_until_ready(FUNCTIONS, updates, 0.1, Silent())
+
+    def test_without_time_it_still_looks_once(self) -> None:
+        wait_until_ready(FUNCTIONS, Lambda({"f-a": ["ready"], "m-a": ["ready"], "f-b": ["ready"]}), 0, Silent())
+
+    def test_an_update_that_failed_is_not_waited_for(self) -> None:
+        updates = Lambda({"f-a": ["failed"], "m-a": ["pending"], "f-b": ["pending"]})
+        with pytest.raises(RefinerctlError, match="f-a has not taken the update: no image"):
+            wait_until_ready(FUNCTIONS, updates, 60, Silent())
+
+    def test_a_stack_without_functions_is_ready(self) -> None:
+        wait_until_ready([], Lambda({}), 0, Silent())
+
+
+def release(minute: int, tag: str, letter: str, action: ReleaseAction = ReleaseAction.DEPLOY) -> Release:
+    return Release(action, tag, {"In": letter}, at=datetime(2026, 3, 1, 12, minute, tzinfo=UTC))
+
+
+class TestRollback:
+    FIRST, SECOND, THIRD = release(1, "v1", "a"), release(2, "v2", "b"), release(3, "v3", "b")
+
+    def test_to_the_newest_with_other_images(self) -> None:
+        chosen = choose([self.FIRST, self.SECOND, self.THIRD], None)
+        assert (chosen.current, chosen.target) == (self.THIRD, self.FIRST)
+
+    def test_twice_goes_forth_again(self) -> None:
+        back = release(4, "v1", "a", ReleaseAction.ROLLBACK)
+        assert choose([self.FIRST, self.SECOND, back], None).target == self.SECOND
+
+    def test_to_a_tag(self) -> None:
+        assert choose([self.FIRST, self.SECOND, self.THIRD], "v2").target == self.SECOND
+
+    def test_to_a_tag_that_was_never_here(self) -> None:
+        with pytest.raises(NotFoundError, match="v9 was never deployed here") as caught:
+            choose([self.FIRST, self.SECOND], "v9")
+        assert caught.value.hint == "Recorded: v2, v1."
+
+    def test_nothing_before_and_nothing_at_all(self) -> None:
+        with pytest.raises(RefusedError, match="before v1"):
+            choose([self.FIRST], None)
+        with pytest.raises(RefusedError, match="no release is recorded"):
+            choose([], "v1")
+
+
+class TestUnlock:
+    LOCK = StateLock("id-1", "alice")
+
+    def test_the_lock_that_is_held(self) -> None:
+        assert lock_to_free(LockState(True, self.LOCK), None) == "id-1"
+        assert lock_to_free(LockState(True, self.LOCK), "id-1") == "id-1"
+
+    def test_another_than_was_named_is_left_alone(self) -> None:
+        with pytest.raises(RefusedError, match="has id id-1, not id-2"):
+            lock_to_free(LockState(True, self.LOCK), "id-2")
+
+    def test_a_backend_that_tells_no_id_needs_it(self) -> None:
+        assert lock_to_free(LockState(True), "id-2") == "id-2"
+        with pytest.raises(UsageError, match="does not tell"):
+            lock_to_free(LockState(True), None)
+
+
+@dataclass
+class Versions:
+    """Buckets in memory: how many versions each holds."""
+
+    buckets: dict[str, int]
+
+    def any_in(self, bucket: str) -> bool:
+        return self.buckets[bucket] > 0
+
+    def delete_all(self, bucket: str, on_deleted: Callable[[int], None]) -> int:
+        count, self.buckets[bucket] = self.buckets[bucket], 0
+        on_deleted(count)
+        return count
+
+
+class TestBuckets:
+    def test_one_that_holds_something_is_refused_and_left_alone(self) -> None:
+        versions = Versions({"full": 3, "empty": 0})
+        with pytest.raises(RefusedError, match=r"^full holds objects") as caught:
+            check_buckets(["full", "empty"], versions, empty=False)
+        assert "--empty-bucket" in str(caught.value.hint)
+        assert versions.buckets["full"] == 3
+
+    def test_empty_ones_are_no_reason(self) -> None:
+        assert check_buckets(["empty"], Versions({"empty": 0}), empty=False) == ()
+
+    def test_told_to_only_the_full_ones_are_emptied(self) -> None:
+        versions = Versions({"full": 3, "empty": 0})
+        full = check_buckets(["full", "empty"], versions, empty=True)
+        assert full == ("full",)
+        assert empty_buckets(full, versions, Silent()) == 3
+        assert not versions.any_in("full")
+
+
+def test_drift_tells_each_resource_once() -> None:
+    outside = Change("a.by_hand", "a", Action.UPDATE, ("x",))
+    reverts = Change("a.by_hand", "a", Action.UPDATE, ("x",))
+    edited = Change("a.edited", "a", Action.UPDATE, ("y",))
+    found = find_drift(Plan("e", "s", "v1", (reverts, edited), drift=(outside,), outputs=("o",)))
+    assert (found.outside, found.configuration, found.outputs) == ((outside,), (edited,), ("o",))
+    assert find_drift(Plan("e", "s", None)).is_empty
+
+
+class TestOperator:
+    def test_in_a_gitlab_job(self) -> None:
+        environ = {"CI_JOB_URL": "https://gitlab.example/jobs/7", "GITLAB_USER_LOGIN": "alice"}
+        assert operator(environ, lambda: "arn") == "alice (https://gitlab.example/jobs/7)"
+
+    def test_by_aws(self) -> None:
+        assert operator({}, lambda: "arn:aws:sts::1:assumed-role/x/alice") == "arn:aws:sts::1:assumed-role/x/alice"
+
+    def test_by_the_machine_where_aws_does_not_tell(self) -> None:
+        def denied() -> str:
+            raise AccessDeniedError("no")
+
+        assert "@" in operator({}, denied)
+        assert operator({}, denied) == operator({}, None)

@@ -1,0 +1,196 @@
+"""Terraform's plan JSON, and what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refinerctl.clients.terraform.plan_json import (
+    check_images,
+    read_changes,
+    read_drift,
+    read_images,
+    read_lost_buckets,
+    read_outputs,
+)
+from refinerctl.errors import RefinerctlError
+from refinerctl.models.releases import Action, Change, ImageChange
+
+QUEUE = 'module.rulesets["In"].aws_sqs_queue.this'
+FUNCTION = 'module.rulesets["In"].aws_lambda_function.this[0]'
+DIGEST = "sha256:" + "a" * 64
+
+
+def entry(address: str, *actions: str, before: Any = None, after: Any = None, **more: Any) -> dict[str, Any]:
+    kind = next(part for part in address.split(".") if part.startswith("aws_"))
+    change = {"actions": list(actions), "before": before, "after": after, "after_unknown": {}} | more
+    return {"address": address, "mode": "managed", "type": kind, "change": change}
+
+
+def configuration(module: str, resource: str, *attributes: str) -> dict[str, Any]:
+    resources = [{"address": resource, "expressions": {key: {} for key in attributes}}]
+    return {"root_module": {"module_calls": {module: {"module": {"resources": resources}}}}}
+
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("actions", "action"),
+        [
+            (["create"], Action.CREATE),
+            (["update"], Action.UPDATE),
+            (["delete"], Action.DESTROY),
+            (["delete", "create"], Action.REPLACE),
+            (["create", "delete"], Action.REPLACE),
+            (["forget"], Action.FORGET),
+        ],
+    )
+    def test_every_action_of_terraform(self, actions: list[str], action: Action) -> None:
+        (change,) = read_changes({"resource_changes": [entry(QUEUE, *actions, before={}, after={})]})
+        assert (change.address, change.type, change.action) == (QUEUE, "aws_sqs_queue", action)
+
+    @pytest.mark.parametrize("action", ["no-op", "read"])
+    def test_what_stays_or_is_only_read_is_none(self, action: str) -> None:
+        assert read_changes({"resource_changes": [entry(QUEUE, action)]}) == ()
+
+    def test_data_sources_are_none(self) -> None:
+        data = entry(QUEUE, "create") | {"mode": "data"}
+        assert read_changes({"resource_changes": [data]}) == ()
+
+    def test_attributes_are_named_never_their_values(self) -> None:
+        change = entry(
+            FUNCTION,
+            "update",
+            before={"memory_size": 1, "environment": [{"variables": {"A": "hush"}}], "timeout": 3},
+            after={"memory_size": 2, "environment": [{"variables": {"A": "hush-hush"}}], "timeout": 3},
+            after_unknown={"last_modified": True},
+        )
+        (found,) = read_changes({"resource_changes": [change]})
+        assert found.attributes == ("environment", "memory_size")
+        assert "hush" not in repr(found)
+
+    def test_what_is_known_only_later_is_named_if_there_is_nothing_else(self) -> None:
+        change = entry(QUEUE, "update", before={"policy": "a"}, after={}, after_unknown={"policy": True})
+        assert read_changes({"resource_changes": [change]})[0].attributes == ("policy",)
+
+    def test_a_replacement_names_what_forces_it(self) -> None:
+        change = entry(
+            QUEUE,
+            "delete",
+            "create",
+            before={"name": "a", "arn": "x"},
+            after={"name": "b"},
+            replace_paths=[["name"], ["tags", "x"]],
+        )
+        assert read_changes({"resource_changes": [change]})[0].attributes == ("name", "tags")
+
+    @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["create", "update", "delete", "no-op"]))))
+    def test_nothing_is_lost_and_nothing_invented(self, given_: list[tuple[str, str]]) -> None:
+        document = {"resource_changes": [entry(f"aws_x.{name}", action) for name, action in given_]}
+        changes = read_changes(document)
+        assert sorted(change.address for change in changes) == sorted(
+            f"aws_x.{name}" for name, action in given_ if action != "no-op"
+        )
+        assert list(changes) == sorted(changes, key=lambda change: change.address)
+
+    def test_outputs_that_change(self) -> None:
+        outputs = {"a": {"actions": ["no-op"]}, "b": {"actions": ["update"]}, "c": {"actions": ["create"]}}
+        assert read_outputs({"output_changes": outputs}) == ("b", "c")
+        assert read_outputs({}) == ()
+
+    def test_buckets_that_go(self) -> None:
+        changes = [
+            entry("aws_s3_bucket.a", "delete", before={"bucket": "a"}),
+            entry("aws_s3_bucket.b", "delete", "create", before={"bucket": "b"}),
+            entry("aws_s3_bucket.c", "update", before={"bucket": "c"}),
+            entry("aws_s3_bucket_policy.d", "delete", before={"bucket": "d"}),
+        ]
+        assert read_lost_buckets({"resource_changes": changes}) == ("a", "b")
+
+
+class TestImages:
+    def test_before_and_after_by_ruleset(self) -> None:
+        change = entry(FUNCTION, "update", before={"image_uri": "r:old"}, after={"image_uri": f"r@{DIGEST}"})
+        assert read_images({"resource_changes": [change]}) == (ImageChange("In", "r:old", f"r@{DIGEST}"),)
+
+    def test_created_and_destroyed(self) -> None:
+        created = entry(FUNCTION, "create", after={"image_uri": "r:new"})
+        destroyed = entry(FUNCTION.replace("In", "Out"), "delete", before={"image_uri": "r:old"})
+        assert read_images({"resource_changes": [destroyed, created]}) == (
+            ImageChange("In", None, "r:new"),
+            ImageChange("Out", "r:old", None),
+        )
+
+    def test_a_function_of_the_stack_itself_has_no_rulesets_image(self) -> None:
+        assert read_images({"resource_changes": [entry("aws_lambda_function.x", "no-op", after={})]}) == ()
+
+    def test_the_plan_has_to_have_the_pinned_digest(self) -> None:
+        planned = (ImageChange("In", None, f"123.dkr.ecr.us-east-1.amazonaws.com/r@{DIGEST}"),)
+        check_images(planned, {"In": f"r@{DIGEST}"})
+
+    @pytest.mark.parametrize("after", [None, "r:v1", "r@sha256:" + "b" * 64, f"r:{DIGEST[7:]}"])
+    def test_any_other_image_is_an_error(self, after: str | None) -> None:
+        with pytest.raises(RefinerctlError, match="for ruleset In, not r@sha256:aaa"):
+            check_images((ImageChange("In", None, after),), {"In": f"r@{DIGEST}"})
+
+    def test_a_ruleset_without_a_function_is_an_error(self) -> None:
+        with pytest.raises(RefinerctlError, match="image unknown for ruleset In"):
+            check_images((), {"In": f"r@{DIGEST}"})
+
+
+class TestDrift:
+    def drift(self, before: dict[str, Any], after: dict[str, Any], *configured: str, **more: Any) -> Any:
+        document = {
+            "resource_drift": [entry(QUEUE, "update", before=before, after=after)],
+            "configuration": configuration("rulesets", "aws_sqs_queue.this", *configured),
+        }
+        return [change.attributes for change in read_drift(document | more)]
+
+    def test_what_the_configuration_says_counts(self) -> None:
+        assert self.drift({"policy": "a", "name": "n"}, {"policy": "b", "name": "n"}, "policy", "name") == [("policy",)]
+
+    def test_what_another_resource_or_aws_itself_has_set_does_not(self) -> None:
+        assert (
+            self.drift({"last_modified": "1", "versioning": []}, {"last_modified": "2", "versioning": [1]}, "name")
+            == []
+        )
+
+    def test_what_the_plan_would_restore_counts_though_the_configuration_is_silent(self) -> None:
+        before, after = {"reserved": -1, "arn": "a"}, {"reserved": 5, "arn": "b"}
+        back = [entry(QUEUE, "update", before=after, after={"reserved": -1, "arn": "b"})]
+        assert self.drift(before, after, "name", resource_changes=back) == [("reserved",)]
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (None, {}),
+            (None, []),
+            (None, ""),
+            (None, False),
+            ([{"key": None}], [{"key": False}]),
+            ('{"a": 1, "b": [2]}', '{"b":[2],"a":1}'),
+        ],
+    )
+    def test_the_same_in_another_form_is_none(self, before: Any, after: Any) -> None:
+        assert self.drift({"policy": before}, {"policy": after}, "policy") == []
+        assert self.drift({"policy": after}, {"policy": before}, "policy") == []
+
+    @pytest.mark.parametrize(("before", "after"), [(None, 0), (False, True), ("a", ""), ([1], []), ([1, 2], [2, 1])])
+    def test_another_value_is_some(self, before: Any, after: Any) -> None:
+        assert self.drift({"policy": before}, {"policy": after}, "policy") == [("policy",)]
+
+    def test_what_is_gone_counts_whatever_the_configuration_says(self) -> None:
+        gone = {"resource_drift": [entry(QUEUE, "delete", before={"name": "n"})]}
+        assert read_drift(gone) == (Change(QUEUE, "aws_sqs_queue", Action.DESTROY),)
+
+    def test_an_instances_key_may_hold_brackets_and_dots(self) -> None:
+        address = 'module.rulesets["a.b[0]\\"]"].aws_sqs_queue.this[3]'
+        document = {
+            "resource_drift": [
+                entry(address, "update", before={"name": 1}, after={"name": 2}) | {"type": "aws_sqs_queue"}
+            ],
+            "configuration": configuration("rulesets", "aws_sqs_queue.this", "name"),
+        }
+        assert [change.attributes for change in read_drift(document)] == [("name",)]
