@@ -106,13 +106,22 @@ def deploy(
 
 def apply_planned(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> None:
     """Show, ask, apply, record, wait."""
+    agree(app, stack, planned, options)
+    tell(app, planned, carry_out(app, stack, planned, options))
+
+
+def agree(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> None:
+    """Show and ask: nothing is changed yet. Raises RefusedError for losses, RefinerctlError for a no."""
     show_plan(app, stack, planned)
     refuse_losses(planned)
-    has_changes = not planned.plan.is_empty
-    if has_changes:
-        lifetime = timedelta(seconds=options.min_credential_lifetime_s)
-        check_credentials(app, lifetime)
+    if not planned.plan.is_empty:
+        check_credentials(app, timedelta(seconds=options.min_credential_lifetime_s))
         ask(f"Apply this to {planned.plan.env}?", options.yes)
+
+
+def carry_out(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> operation.Deployed:
+    """Apply, record, wait."""
+    has_changes = not planned.plan.is_empty
     deployment = operation.Deployment(
         stack, planned.file, planned.record, has_changes=has_changes, who=app.operator, action=options.action
     )
@@ -121,7 +130,7 @@ def apply_planned(app: AppContext, stack: Stack, planned: Planned, options: Appl
         if done.applied:
             functions = operation.functions_of(stack)
             operation.wait_until_ready(functions, app.function_updates, options.timeout_s, progress)
-    _tell(app, planned, done)
+    return done
 
 
 def check_credentials(app: AppContext, least: timedelta) -> None:
@@ -131,10 +140,16 @@ def check_credentials(app: AppContext, least: timedelta) -> None:
         app.render.warning("the credentials are temporary, and nothing says for how long")
 
 
-def _tell(app: AppContext, planned: Planned, done: operation.Deployed) -> None:
+def deployed_json(planned: Planned, done: operation.Deployed) -> dict[str, Any]:
+    """What became of a deployment, as data."""
+    release = release_json(done.release) if done.release else None
+    return {"applied": done.applied, "release": release, "plan": plan_json(planned.plan)}
+
+
+def tell(app: AppContext, planned: Planned, done: operation.Deployed) -> None:
+    """Say what became of it: data if that is to be JSON."""
     if app.render.is_json:
-        release = release_json(done.release) if done.release else None
-        app.render.json({"applied": done.applied, "release": release, "plan": plan_json(planned.plan)})
+        app.render.json(deployed_json(planned, done))
     elif done.applied:
         app.render.note(f"deployed{_what(done.release)} to {planned.plan.env}")
     elif done.release:

@@ -77,7 +77,7 @@ def _upload(app: AppContext, sources: list[UploadSource], prefix: str) -> list[U
 def _follow(
     app: AppContext, uploads: list[Upload], baseline: operation.Baseline, prefix: str, timeout_s: float
 ) -> list[Upload]:
-    dead_letters = operation.DeadLetters(app.queues, f"{app.pipeline.queue_name(prefix)}-dlq", app.bucket.name)
+    dead_letters = operation.DeadLetters(app.queues, lambda: f"{app.queue_for(prefix)}-dlq", app.bucket.name)
     with app.render.progress() as progress:
         return operation.follow(
             app.completions,
@@ -145,7 +145,7 @@ def _raise_for(app: AppContext, uploads: list[Upload], prefix: str) -> None:
 
 def _dead_letters(app: AppContext, prefix: str) -> str | None:
     """Where to look next. Who may not see the queue gets no hint, not another error."""
-    queue = app.pipeline.queue_name(prefix)
+    queue = app.queue_for(prefix)
     try:
         waiting, dead = app.queues.depth(queue), app.queues.depth(f"{queue}-dlq")
     except NotFoundError:

@@ -39,16 +39,7 @@ def load_values(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
         return {}
     if path.name.endswith(".json"):
         return _json_values(path)
-    file = _HclFile(path)
-    found: dict[str, Any] = {}
-    for child in file.children():
-        if child.data == "block":
-            raise file.error(child, "a file of variables holds no blocks")
-        name = file.name_of(child)
-        if name in found:
-            raise file.error(child, f"variable {name} is set twice")
-        found[name] = file.value_of(child, f"variable {name}")
-    return found
+    return HclFile(path).variables()
 
 
 def variable_defaults(module: Path) -> dict[str, Any]:
@@ -73,14 +64,14 @@ def backend_block(module: Path) -> dict[str, Any]:
     return found
 
 
-def _blocks(module: Path, kind: str) -> Iterator[tuple[_HclFile, Tree[Any]]]:
+def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
     """All blocks of a kind; those of override files last, as they win."""
     if not module.is_dir():
         raise NotFoundError(f"there is no Terraform root module {module}")
     for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
         # To parse takes far longer than to look: most files have none.
         if re.search(rf"^\s*{kind}\b", _text(path), re.MULTILINE):
-            file = _HclFile(path)
+            file = HclFile(path)
             for block in file.blocks(None, kind):
                 yield file, block
 
@@ -100,20 +91,53 @@ class _NotLiteralError(RefinerctlError):
     """An expression that only Terraform can evaluate, or a literal that it would refuse."""
 
 
-class _HclFile:
-    """A parsed file. Its text is kept: strings are read from there."""
+class HclFile:
+    """A parsed file. Its text is kept: strings are read from there.
 
-    def __init__(self, path: Path) -> None:
+    With `text` that is parsed instead of what the file holds. Positions are offsets in `text`, and the same in
+    `masked`, which shows where comments are. Raises RefinerctlError with line and column for what is no HCL.
+    """
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
-        self._text = _text(path)
+        self.text = _text(path) if text is None else text
+        self.masked = masked(self.text)
         self._body = self._parse()
+
+    def variables(self) -> dict[str, Any]:
+        """All attributes by name, as plain values. Raises RefinerctlError for anything else in a file of variables."""
+        found: dict[str, Any] = {}
+        for child in self.children():
+            if child.data == "block":
+                raise self.error(child, "a file of variables holds no blocks")
+            name = self.name_of(child)
+            if name in found:
+                raise self.error(child, f"variable {name} is set twice")
+            found[name] = self.value_of(child, f"variable {name}")
+        return found
+
+    def map_of(self, attribute: Tree[Any]) -> Tree[Any]:
+        """The map that an attribute is set to. Raises RefinerctlError for anything but `{ … }`."""
+        term = attribute.children[2]
+        while term.data == "expr_term":
+            parts = _meaningful(term)
+            term = parts[1] if len(parts) == 3 else parts[0]  # three: in parentheses
+            if not hasattr(term, "data"):
+                break
+        if getattr(term, "data", None) != "object":
+            raise self.error(attribute, f"{self.name_of(attribute)} is not a map in braces")
+        return cast("Tree[Any]", term)
+
+    def key_of(self, element: Tree[Any]) -> str:
+        """The key of a map's element."""
+        return self._key(element.children[0].children[0])
 
     def _parse(self) -> Tree[Any]:
         import hcl2
         from lark.exceptions import LarkError
 
         try:
-            body: Tree[Any] = hcl2.parses_to_tree(masked(self._text)).children[0]
+            body: Tree[Any] = hcl2.parses_to_tree(self.masked).children[0]
         except LarkError as error:
             # Without the error itself: it quotes what stands there.
             raise self._invalid(getattr(error, "pos_in_stream", None)) from None
@@ -123,8 +147,8 @@ class _HclFile:
 
     def _invalid(self, at: int | None) -> RefinerctlError:
         if at is not None:  # else the file ends too soon
-            at += len(self._text[at:]) - len(self._text[at:].lstrip(" \t"))
-        before = self._text[:at]
+            at += len(self.text[at:]) - len(self.text[at:].lstrip(" \t"))
+        before = self.text[:at]
         line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
         return RefinerctlError(
             f"{self.path}:{line}:{column}: this is not valid HCL", hint="`terraform fmt` says more about it."
@@ -158,7 +182,7 @@ class _HclFile:
             raise self.error(attribute, f"{what} is nested too deeply") from None
 
     def error(self, tree: Tree[Any], message: str) -> RefinerctlError:
-        line = self._text.count("\n", 0, tree.meta.start_pos) + 1
+        line = self.text.count("\n", 0, tree.meta.start_pos) + 1
         return RefinerctlError(f"{self.path}:{line}: {message}")
 
     def _value(self, tree: Any) -> Any:
@@ -182,7 +206,7 @@ class _HclFile:
 
     def _string(self, tree: Tree[Any]) -> str:
         opening, closing = cast("list[Token]", (tree.children[0], tree.children[-1]))
-        return _template(self._text[opening.end_pos : closing.start_pos], quoted=True)
+        return _template(self.text[opening.end_pos : closing.start_pos], quoted=True)
 
     def _heredoc(self, tree: Tree[Any]) -> str:
         # Between the line that opens it and the one that closes it; after that one's end stands nothing.
@@ -202,8 +226,7 @@ class _HclFile:
     def _object(self, tree: Tree[Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for element in _trees(tree, "object_elem"):
-            key, _separator, value = element.children
-            found[self._key(key.children[0])] = self._value(value)
+            found[self.key_of(element)] = self._value(element.children[2])
         return found
 
     def _key(self, tree: Tree[Any]) -> str:
@@ -223,14 +246,14 @@ class _HclFile:
 
 
 _READERS = {
-    "string": _HclFile._string,
-    "heredoc_template": _HclFile._heredoc,
-    "heredoc_template_trim": _HclFile._heredoc,
-    "int_lit": _HclFile._number,
-    "float_lit": _HclFile._number,
-    "literal_value": _HclFile._literal,
-    "tuple": _HclFile._tuple,
-    "object": _HclFile._object,
+    "string": HclFile._string,
+    "heredoc_template": HclFile._heredoc,
+    "heredoc_template_trim": HclFile._heredoc,
+    "int_lit": HclFile._number,
+    "float_lit": HclFile._number,
+    "literal_value": HclFile._literal,
+    "tuple": HclFile._tuple,
+    "object": HclFile._object,
 }
 _WHAT = {
     "function_call": "it calls a function",

@@ -8,10 +8,11 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -265,14 +266,22 @@ def follow(
 
 
 class DeadLetters:
-    """A dead-letter queue, looked at now and then for the inputs that are waited for."""
+    """A dead-letter queue, looked at now and then for the inputs that are waited for.
 
-    def __init__(self, queues: Queues, name: str, bucket: str) -> None:
+    `find_name` tells its name; it is asked before the first look, as finding out takes a moment.
+    """
+
+    def __init__(self, queues: Queues, find_name: Callable[[], str], bucket: str) -> None:
         self._queues: Queues | None = queues
-        self._name = name
+        self._find_name = find_name
         self._bucket = bucket
-        self._next_look = 0.0
+        # Nothing is dead at once, and most inputs are done before the first look.
+        self._next_look = time.monotonic() + DEAD_LETTER_SECONDS
         self._pause = DEAD_LETTER_SECONDS
+
+    @cached_property
+    def _name(self) -> str:
+        return self._find_name()
 
     def among(self, uploads: Sequence[Upload]) -> list[Upload]:
         """Those of `uploads` that are dead, as failed. Who may not see the queue sees none."""

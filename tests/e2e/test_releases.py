@@ -235,6 +235,46 @@ def test_sigterm_in_mid_apply_leaves_a_whole_state_and_no_lock(releases: Project
     assert releases.client("lambda").get_function_configuration(FunctionName=FUNCTION)["MemorySize"] == 1024
 
 
+def test_a_prefix_is_added_used_and_removed(releases: Project) -> None:
+    values = releases.folder / TFVARS
+    before = values.read_bytes()
+    push(releases, "v3.0.0", 6)
+    add = ["add-prefix", "team/MyNew/", "--image-uri", f"{REPOSITORY}:v3.0.0", "--timeout", "30", "--deploy", "--yes"]
+
+    releases.client("s3").put_object(Bucket="terraform-state", Key=LOCK_KEY, Body=b'{"ID": "1", "Who": "alice"}')
+    held = releases.run(*add, "--lock-timeout", "1s")
+    assert (held.code, "is as it was before" in held.err) == (3, True), held.err
+    assert values.read_bytes() == before
+    releases.client("s3").delete_object(Bucket="terraform-state", Key=LOCK_KEY)
+
+    added = releases.run(*add, "--output", "json")
+    assert added.code == 0, added.err
+    document = added.json()
+    assert (document["status"], document["deployment"]["applied"]) == ("added", True)
+    assert "team-MyNew" in document["deployment"]["release"]["images"]
+    again = releases.run(*add[: add.index("--deploy")])
+    assert (again.code, "already" in again.err) == (0, True), again.err
+
+    uploaded = releases.run("upload", "-", "--name", "a.txt", "--prefix", "team/MyNew/", "--wait", input=b"hello")
+    assert uploaded.code == 0, uploaded.err
+    (ruleset,) = (
+        item for item in releases.run("prefixes", "--output", "json").json()["rulesets"] if item["name"] == "team-MyNew"
+    )
+    assert (ruleset["deployed"], ruleset["differs"]) == (True, [])
+    assert ruleset["release"] == ledger(releases)[-1]["tag"]
+
+    queue = "dibbs-ecr-team-MyNew"
+    sqs = releases.client("sqs")
+    url = sqs.get_queue_url(QueueName=f"{queue}-dlq")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    assert releases.run("remove-prefix", "team/MyNew/", "--deploy", "--yes").code == 4
+    sqs.purge_queue(QueueUrl=url)
+    removed = releases.run("remove-prefix", "team/MyNew/", "--deploy", "--yes")
+    assert removed.code == 0, removed.err
+    assert values.read_bytes() == before
+    assert not sqs.list_queues(QueueNamePrefix=queue).get("QueueUrls")
+
+
 def test_destroy_takes_no_data_along_unless_told_to(releases: Project) -> None:
     """Last: it ends the environment's stack."""
     bucket = "data-repository"

@@ -311,7 +311,7 @@ class TestDeadLetters:
 
     @pytest.fixture
     def letters(self, queues: FakeQueues) -> DeadLetters:
-        return DeadLetters(queues, DLQ, "data-repository")
+        return DeadLetters(queues, lambda: DLQ, "data-repository")
 
     def test_an_input_whose_message_is_dead_has_failed(
         self, clock: Clock, bucket: FakeBucket, completions: Completions, queues: FakeQueues, letters: DeadLetters

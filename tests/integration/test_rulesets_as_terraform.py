@@ -1,0 +1,155 @@
+"""What is put into a file of variables is as Terraform's own formatter and the stack's own rules would have it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refinerctl.clients.hcl import load_values, variable_defaults
+from refinerctl.clients.hcl_edit import add_entry, remove_entry
+from refinerctl.errors import RefinerctlError
+from refinerctl.models.rulesets import Ruleset, StackValues, check_fits, check_form
+from tests.conftest import ROOT
+from tests.needs import needs_terraform
+
+STACK = ROOT / "terraform" / "stacks" / "refiner"
+FILES = [
+    *sorted((ROOT / "tests" / "fixtures" / "tfvars").glob("*.tfvars")),
+    *sorted((ROOT / "terraform" / "environments").glob("*/refiner.tfvars")),
+]
+SETTINGS = {
+    "image_uri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/app:v1",
+    "memory_mb": 512,
+    "environment": {"LONGER_NAME": "a${b}", "B1": '"\\'},
+}
+
+
+def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    needs_terraform()
+    return subprocess.run(
+        ["terraform", f"-chdir={folder}", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_formatted_file_stays_formatted(tmp_path: Path) -> None:
+    layouts = {
+        "empty": "rulesets = {}\n",
+        "lines": "rulesets = {\n}\n",
+        "last": 'region = "a"\n\nrulesets = {} # soon\n',
+        "beside": 'region      = "a"\nrulesets    = {}\nbucket_name = "b"\n',
+        "commas": 'rulesets = {\n  A = { prefix = "a/" },\n  Longer = { prefix = "b/" },\n}\n',
+        "none": 'region = "a"\n',
+        "nothing": "",
+    }
+    for number, path in enumerate(FILES):
+        shutil.copy(path, tmp_path / f"{number}.tfvars")
+    for name, text in layouts.items():
+        (tmp_path / f"{name}.tfvars").write_text(text)
+    terraform(tmp_path, "fmt")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    defaults = variable_defaults(STACK)["rulesets"]
+    for path in before:
+        for name in ("New", "0", "for"):
+            add_entry(path, "rulesets", name, {"prefix": f"{name}/", **SETTINGS}, defaults).write()
+
+    formatted = terraform(tmp_path, "fmt", "-check", "-diff")
+
+    assert (formatted.returncode, formatted.stdout) == (0, "")
+    for path, content in before.items():
+        for name in ("for", "0", "New"):
+            remove_entry(path, "rulesets", name, defaults).write()
+        assert path.read_bytes() == content
+
+
+def test_terraform_reads_what_was_meant(tmp_path: Path) -> None:
+    """Also of files that nobody has formatted."""
+    names = []
+    for number, path in enumerate(FILES):
+        file = tmp_path / f"{number}.tfvars"
+        shutil.copy(path, file)
+        add_entry(file, "rulesets", "New", {"prefix": "n/", **SETTINGS}, {"C": {"prefix": "c/"}}).write()
+        values = load_values(file)
+        lines = "".join(f'variable "{name}" {{}}\n' for name in values)
+        module = tmp_path / f"module-{number}"
+        module.mkdir()
+        (module / "main.tf").write_text(f'{lines}output "rulesets" {{\n  value = var.rulesets\n}}\n')
+        names.append((file, module, values["rulesets"]))
+    for file, module, rulesets in names:
+        applied = terraform(module, "apply", "-auto-approve", f"-var-file={file}")
+        assert applied.returncode == 0, applied.stderr
+        assert json.loads(terraform(module, "output", "-json", "rulesets").stdout) == rulesets
+
+
+ACCEPTED: list[dict[str, Any]] = [
+    {"prefix": "team/My New+%/ü/", "image_uri": "localhost:5000/a__b/c-d:v_1.0"},
+    {"prefix": "x" * 511 + "/", "image_uri": "a@sha256:" + "0" * 64},
+    {"name": "n" * 54, "prefix": "n/", "environment": {"Ab": "x"}},
+]
+REFUSED: list[dict[str, Any]] = [
+    {"prefix": "a*/"},
+    {"prefix": "a/\x85/"},
+    {"prefix": "x" * 512 + "/"},
+    {"prefix": "RefinerInput/sub/"},
+    {"prefix": "Refiner"},
+    {"name": "a b", "prefix": "n/"},
+    {"name": "n" * 63, "prefix": "n/"},
+    {"name": "forward", "prefix": "n/"},
+    {"name": "x-DLQ", "prefix": "n/"},
+    {"name": "x-delivery", "prefix": "n/"},
+    {"name": "REFINERINPUT", "prefix": "n/"},
+    {"prefix": "n/", "image_uri": "a:v1@sha256:" + "0" * 64},
+    {"prefix": "n/", "image_uri": "https://a/b"},
+    {"prefix": "n/", "image_uri": "a_.b.example.com/x"},
+    {"prefix": "n/", "image_uri": "A/b"},
+    {"prefix": "n/", "environment": {"A": "one letter"}},
+    {"prefix": "n/", "environment": {"AWS_REGION": "x"}},
+    {"prefix": "n/", "environment": {"REFINER_INPUT_PREFIX": "x"}},
+]
+
+
+def takes(settings: dict[str, Any], values: StackValues) -> bool:
+    ruleset = Ruleset(**{"name": "New", "image_uri": "a", **settings})
+    try:
+        check_form(ruleset, values.name_prefix)
+        check_fits(ruleset, values)
+    except RefinerctlError:
+        return False
+    return True
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    """The stack's variables with their rules, and nothing else."""
+    shutil.copy(STACK / "variables.tf", tmp_path / "variables.tf")
+    return tmp_path
+
+
+def plan(inputs: Path, rulesets: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    (inputs / "x.tfvars.json").write_text(json.dumps({"rulesets": rulesets}))
+    return terraform(inputs, "plan", "-refresh=false", "-lock=false", "-var-file=x.tfvars.json")
+
+
+def entry(settings: dict[str, Any]) -> dict[str, Any]:
+    return {"image_uri": "a", **{key: value for key, value in settings.items() if key != "name"}}
+
+
+def test_what_we_take_the_stack_takes(inputs: Path) -> None:
+    defaults = variable_defaults(STACK)
+    values = StackValues.of({}, defaults)
+    assert all(takes(settings, values) for settings in ACCEPTED)
+    rulesets = {settings.get("name", f"New-{number}"): entry(settings) for number, settings in enumerate(ACCEPTED)}
+    planned = plan(inputs, {**defaults["rulesets"], **rulesets})
+    assert planned.returncode == 0, planned.stderr
+
+
+@pytest.mark.parametrize("settings", REFUSED, ids=lambda settings: repr(settings)[:40])
+def test_what_the_stack_refuses_we_refuse_first(inputs: Path, settings: dict[str, Any]) -> None:
+    defaults = variable_defaults(STACK)
+    assert not takes(settings, StackValues.of({}, defaults))
+    planned = plan(inputs, {**defaults["rulesets"], settings.get("name", "New"): entry(settings)})
+    assert "Invalid value for variable" in planned.stderr, planned.stderr

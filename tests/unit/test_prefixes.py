@@ -1,0 +1,178 @@
+"""What is configured beside what is deployed."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from refinerctl.errors import AccessDeniedError, NotFoundError
+from refinerctl.models import Function, Message, QueueDepth
+from refinerctl.models.releases import Release, ReleaseAction
+from refinerctl.models.resources import EventRule
+from refinerctl.models.rulesets import RulesetStatus, StackValues
+from refinerctl.operations.prefixes import Deployment, prefixes
+from tests.unit.fakes import START, FakeFunctions, FakeQueues
+from tests.unit.test_rulesets import DEFAULTS
+
+DIGEST = "sha256:" + "1" * 64
+IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/repo@{DIGEST}"
+FUNCTION = Function("np-In", "arn", "$LATEST", IMAGE, memory_mb=1024, timeout_s=900, environment={"LEVEL": "info"})
+RELEASE = Release(ReleaseAction.DEPLOY, "v1", {"In": IMAGE}, at=datetime(2026, 3, 1, tzinfo=UTC))
+
+
+def rule(name: str, *prefixes: str, is_enabled: bool = True) -> EventRule:
+    keys = [{"prefix": prefix} for prefix in prefixes]
+    return EventRule(name, f"arn:{name}", json.dumps({"detail": {"object": {"key": keys}}}), is_enabled)
+
+
+@dataclass
+class Aws:
+    """What a stack has deployed: as the values want it, to begin with."""
+
+    rules: list[EventRule] = field(default_factory=lambda: [rule("np-In", "In/"), rule("np-Done", "Done/")])
+    queues: FakeQueues = field(default_factory=FakeQueues)
+    functions: FakeFunctions = field(default_factory=lambda: FakeFunctions(FUNCTION))
+    release: Release | None = RELEASE
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("np-In", "np-Done"):
+            self.queues.messages |= {name: [], f"{name}-dlq": [], f"{name}-delivery-dlq": []}
+
+    def look(self) -> dict[str, RulesetStatus]:
+        found = prefixes(StackValues.of(self.values, DEFAULTS), self.deployment())
+        assert [item.names.name for item in found] == sorted(item.names.name for item in found)
+        return {item.names.name: item for item in found}
+
+    def deployment(self) -> Deployment:
+        return Deployment(_Rules(self.rules), self.queues, self.functions, lambda: self.release)
+
+
+@dataclass
+class _Rules:
+    found: list[EventRule]
+
+    def rules(self, bus: str) -> tuple[EventRule, ...]:
+        if not self.found:
+            raise NotFoundError(f"there is no event bus {bus}")
+        return tuple(self.found)
+
+
+@pytest.fixture
+def aws() -> Aws:
+    return Aws()
+
+
+def test_what_is_as_it_should_be(aws: Aws) -> None:
+    aws.queues.messages["np-In"] = [Message("x", START, 1)]
+    found = aws.look()
+    assert list(found) == ["Done", "In"]
+    assert all(item.deployed and item.is_configured and not item.differs for item in found.values())
+    assert found["In"].depth == QueueDepth("np-In", 1, 0, 0)
+    assert (found["In"].release, found["In"].deployed_image) == ("v1", IMAGE)
+    assert (found["Done"].release, found["Done"].image_uri, found["Done"].names.has_function) == (None, None, False)
+
+
+def test_nothing_is_deployed(aws: Aws) -> None:
+    aws.rules.clear()
+    aws.queues.messages.clear()
+    aws.functions.known.clear()
+    aws.release = None
+    for item in aws.look().values():
+        assert (item.deployed, item.differs, item.depth) == (False, ("it is not deployed",), None)
+
+
+def test_what_is_deployed_and_not_configured(aws: Aws) -> None:
+    aws.rules += [rule("np-Old", "Old/"), rule("np-Gone", "Gone/"), rule("others", "x/")]
+    aws.functions.known["np-Old"] = replace(FUNCTION, name="np-Old")
+    found = aws.look()
+    assert list(found) == ["Done", "Gone", "In", "Old"]
+    old, gone = found["Old"], found["Gone"]
+    assert (old.is_configured, old.deployed, old.names.prefix, old.image_uri) == (False, True, "Old/", IMAGE)
+    assert old.differs == ("it is deployed and not configured",)
+    assert (old.names.has_function, gone.names.has_function) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("values", "differs"),
+    [
+        ({"prefix": "Other/"}, "prefix: Other/ configured, In/ deployed"),
+        ({"memory_mb": 512}, "memory_mb: 512 configured, 1024 deployed"),
+        ({"timeout_s": 3}, "timeout_s: 3 configured, 900 deployed"),
+        ({"environment": {"LEVEL": "secret-value"}}, "environment: LEVEL"),
+        ({"image_uri": "other"}, f"image: other configured, {IMAGE} deployed"),
+    ],
+)
+def test_configured_otherwise(aws: Aws, values: dict[str, Any], differs: str) -> None:
+    done = DEFAULTS["rulesets"]["Done"]
+    aws.values = {"rulesets": {"In": {"prefix": "In/", "image_uri": "repo", **values}, "Done": done}}
+    assert aws.look()["In"].differs == (differs,)
+
+
+def test_a_function_that_is_not_configured(aws: Aws) -> None:
+    aws.functions.known["np-Done"] = replace(FUNCTION, name="np-Done")
+    assert aws.look()["Done"].differs == ("function np-Done is deployed and not configured",)
+
+
+def test_an_image_that_the_ledger_does_not_know(aws: Aws) -> None:
+    other = IMAGE.replace("1" * 64, "2" * 64)
+    aws.functions.known["np-In"] = replace(FUNCTION, image_uri=other)
+    found = aws.look()["In"]
+    assert (found.release, found.differs) == (None, (f"image: {IMAGE} recorded, {other} deployed",))
+
+
+@pytest.mark.parametrize("part", ["np-In", "np-In-dlq", "np-In-delivery-dlq"])
+def test_a_queue_that_is_missing(aws: Aws, part: str) -> None:
+    del aws.queues.messages[part]
+    assert aws.look()["In"].differs == (f"queue {part} is missing",)
+
+
+def test_other_parts_that_are_missing(aws: Aws) -> None:
+    aws.functions.known.clear()
+    aws.rules[1] = rule("np-Done", "Done/", is_enabled=False)
+    found = aws.look()
+    assert found["In"].differs == ("function np-In is missing",)
+    assert found["Done"].differs == ("rule np-Done is disabled",)
+    aws.rules.pop(0)
+    assert (aws.look()["In"].deployed, aws.look()["In"].differs) == (False, ("rule np-In is missing",))
+
+
+def test_a_pattern_of_somebody_elses(aws: Aws) -> None:
+    aws.rules[0] = replace(aws.rules[0], pattern='{"source": ["aws.s3"]}')
+    assert aws.look()["In"].differs == ("prefix: In/ configured, another pattern deployed",)
+
+
+def test_who_may_not_look_is_told(aws: Aws) -> None:
+    aws.queues.error = AccessDeniedError("access denied: GetQueueAttributes")
+    with pytest.raises(AccessDeniedError):
+        aws.look()
+
+
+def test_fifty_rulesets_are_looked_up_at_the_same_time(aws: Aws) -> None:
+    names = [f"R{number}" for number in range(50)]
+    at_once: list[int] = []
+    lock = threading.Lock()
+    running = 0
+
+    class Slow(FakeQueues):
+        def depth(self, name: str) -> QueueDepth:
+            nonlocal running
+            with lock:
+                running += 1
+                at_once.append(running)
+            time.sleep(0.01)
+            with lock:
+                running -= 1
+            return QueueDepth(name, 0, 0, 0)
+
+    aws.values = {"rulesets": {name: {"prefix": f"{name}/"} for name in names}}
+    aws.rules = [rule(f"np-{name}", f"{name}/") for name in names]
+    aws.queues = Slow()
+    assert len(aws.look()) == 50
+    assert max(at_once) >= 16
