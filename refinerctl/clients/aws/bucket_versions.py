@@ -41,6 +41,13 @@ class BucketVersions:
             deleted += count
         return deleted
 
+    def delete_key(self, bucket: str, key: str) -> int:
+        """Delete all versions of exactly this key; returns how many there were."""
+        listed = [entry for batch in self._batches(bucket, key) for entry in batch if entry["Key"] == key]
+        for start in range(0, len(listed), BATCH):
+            self._delete(bucket, listed[start : start + BATCH])
+        return len(listed)
+
     def _delete_listed(self, bucket: str, on_deleted: Callable[[int], None]) -> int:
         deleted = 0
 
@@ -64,10 +71,10 @@ class BucketVersions:
                 raise
         return deleted
 
-    def _batches(self, bucket: str) -> Iterator[list[dict[str, str]]]:
+    def _batches(self, bucket: str, prefix: str = "") -> Iterator[list[dict[str, str]]]:
         pages = self._session.client("s3").get_paginator("list_object_versions")
         try:
-            for page in pages.paginate(Bucket=bucket, PaginationConfig={"PageSize": BATCH}):
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": BATCH}):
                 entries: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
                 if entries:
                     yield [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]

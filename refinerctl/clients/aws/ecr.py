@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.clients.registry.credentials import Login
 from refinerctl.errors import NotFoundError
+from refinerctl.models.images import ImageReference
 from refinerctl.models.inventory import DeleteFailure, EcrImage, RepositorySettings
 
 if TYPE_CHECKING:
@@ -101,6 +102,23 @@ class EcrRegistry:
             if isinstance(error, Exception):
                 raise _explained(error, name) from error
             raise
+
+    def find(self, reference: ImageReference) -> str:
+        """The digest of an image in this region, of another account's registry if its name says so.
+
+        Raises NotFoundError if it, or its repository, is not there.
+        """
+        wanted: Any = {"imageDigest": reference.digest} if reference.digest else {"imageTag": reference.tag or "latest"}
+        registry: Any = {"registryId": reference.ecr[0]} if reference.ecr else {}
+        try:
+            found = self._client().describe_images(repositoryName=reference.repository, imageIds=[wanted], **registry)
+        except Exception as error:
+            if error_code(error) != "ImageNotFoundException":
+                raise _explained(error, reference.repository) from error
+            found = None
+        for detail in found["imageDetails"] if found else []:
+            return detail["imageDigest"]
+        raise NotFoundError(f"{reference} is not in ECR")
 
     def images(self, repository: str) -> Iterator[EcrImage]:
         """Everything in `repository`, untagged images, too, in no order. Raises NotFoundError without it."""

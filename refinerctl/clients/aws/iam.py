@@ -1,0 +1,57 @@
+"""IAM: what a role may do, and who may use it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.clients.aws.session import AwsSession, error_code, explain
+from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.errors import NotFoundError
+from refinerctl.models.policies import parse_policy
+from refinerctl.models.resources import Role, RolePolicy
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+THREADS = 4
+
+
+class Roles:
+    """The roles of an account. Safe to share between threads."""
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+
+    def get(self, name: str) -> Role:
+        """The role with all of its policies, inline and attached. Raises NotFoundError without it."""
+        try:
+            found = self._client().get_role(RoleName=name)["Role"]
+            inline = self._names("list_role_policies", "PolicyNames", name)
+            attached = self._names("list_attached_role_policies", "AttachedPolicies", name)
+            tasks = [
+                *(partial(self._inline, name, policy) for policy in inline),
+                *(partial(self._attached, item["PolicyArn"]) for item in attached),
+            ]
+            policies = tuple(concurrently(tasks, THREADS))
+        except Exception as error:
+            if error_code(error) == "NoSuchEntity":
+                raise NotFoundError(f"there is no role {name!r}") from error
+            raise explain(error, f"role {name}") or error from error
+        return Role(name, found["Arn"], parse_policy(found.get("AssumeRolePolicyDocument")), policies)
+
+    def _names(self, operation: Any, key: str, role: str) -> list[Any]:
+        pages: Any = self._client().get_paginator(operation)
+        return [item for page in pages.paginate(RoleName=role) for item in page[key]]
+
+    def _inline(self, role: str, policy: str) -> RolePolicy:
+        found = self._client().get_role_policy(RoleName=role, PolicyName=policy)
+        return RolePolicy(policy, parse_policy(found["PolicyDocument"]))
+
+    def _attached(self, arn: str) -> RolePolicy:
+        version = self._client().get_policy(PolicyArn=arn)["Policy"].get("DefaultVersionId", "v1")
+        found = self._client().get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+        return RolePolicy(arn.rpartition("/")[2], parse_policy(found.get("Document")), arn)
+
+    def _client(self) -> IAMClient:
+        return self._session.client("iam")

@@ -1,0 +1,52 @@
+"""Events as S3 sends them to EventBridge, for keys that nobody has written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from refinerctl.models.checks import Snapshot
+from refinerctl.models.event_pattern import Verdict, all_of, any_of, takes
+
+# A pattern that asks for more than the prefix would miss one of them.
+NAMES = ("refinerctl-verify", "2026/a b+c%41 ü.json")
+
+
+def event(snapshot: Snapshot, key: str, *, bucket: str | None = None, kind: str = "Object Created") -> dict[str, Any]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html"""
+    name = bucket or snapshot.names.bucket
+    return {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": kind,
+        "source": "aws.s3",
+        "account": snapshot.account,
+        "time": "2026-03-01T14:02:00Z",
+        "region": "us-east-1",
+        "resources": [f"arn:{snapshot.partition}:s3:::{name}"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": name},
+            "object": {
+                "key": key,
+                "size": 5,
+                "etag": "b1946ac92492d2347c6235b4d2611184",
+                "version-id": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
+                "sequencer": "00617F08299329D189",
+            },
+            "request-id": "N4N7GDK58NMKJ12R",
+            "requester": snapshot.account,
+            "source-ip-address": "192.0.2.1",
+            "reason": "PutObject",
+        },
+    }
+
+
+def takes_all(snapshot: Snapshot, pattern: str, prefix: str) -> Verdict:
+    """Whether the pattern takes whatever is created below `prefix`."""
+    return all_of(takes(pattern, event(snapshot, prefix + name)) for name in NAMES)
+
+
+def takes_any(snapshot: Snapshot, pattern: str, prefixes: Iterable[str]) -> Verdict:
+    """Whether the pattern takes something that is created below one of the prefixes."""
+    return any_of(takes(pattern, event(snapshot, prefix + name)) for prefix in prefixes for name in NAMES)

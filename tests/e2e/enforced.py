@@ -1,0 +1,106 @@
+"""A role's policy, enforced: moto in this process lets a call through or denies it as IAM would."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+from moto import mock_aws
+from moto.core import set_initial_no_auth_action_count
+from moto.core.models import DEFAULT_ACCOUNT_ID
+
+BUCKET, QUEUE, GROUP = "data-repository", "dibbs-ecr-RefinerInput", "/aws/lambda/dibbs-ecr-RefinerInput"
+REGION = "us-east-1"
+EMULATED_ACCOUNT = "000000000000"
+DENIED = {"AccessDenied", "AccessDeniedException", "403"}
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What Lambda and the image call, by a name for each; see images/refiner/README.md."""
+
+    make: Callable[[str], Any]
+    queue_url: str
+    receipt: str
+
+    def all(self) -> dict[str, Callable[[], Any]]:
+        s3, sqs, logs = (self.make(name) for name in ("s3", "sqs", "logs"))
+        stream = {"logGroupName": GROUP, "logStreamName": "2026/03/01/[$LATEST]a"}
+        event = {"timestamp": int(time.time() * 1000), "message": "a line"}
+        return {
+            "read the input": lambda: s3.get_object(Bucket=BUCKET, Key="RefinerInput/a"),
+            "tell a missing input": lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix="RefinerInput/b"),
+            "write an output": lambda: s3.put_object(Bucket=BUCKET, Key="RefinerOutput/a.txt", Body=b""),
+            "write the completion": lambda: s3.put_object(Bucket=BUCKET, Key="RefinerComplete/a.json", Body=b""),
+            "receive": lambda: sqs.receive_message(QueueUrl=self.queue_url),
+            "delete": lambda: sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=self.receipt),
+            "look at the queue": lambda: sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"]),
+            "begin a log": lambda: logs.create_log_stream(**stream),
+            "log": lambda: logs.put_log_events(**stream, logEvents=[event]),
+        }
+
+
+def denied_calls(statements: list[dict[str, Any]]) -> set[str]:
+    """The names of the calls that a role with these statements may not make."""
+    with mock_aws():
+        session: Any = boto3.Session("made-up", "made-up", region_name=REGION)
+        calls = _prepared(session, statements)
+        found: set[str] = set_initial_no_auth_action_count(0)(lambda: _denied(calls))()
+        return found
+
+
+def _prepared(session: Any, statements: list[dict[str, Any]]) -> Calls:
+    s3, sqs, iam = (session.client(name) for name in ("s3", "sqs", "iam"))
+    s3.create_bucket(Bucket=BUCKET)
+    s3.put_object(Bucket=BUCKET, Key="RefinerInput/a", Body=b"")
+    url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    receipt = sqs.receive_message(QueueUrl=url)["Messages"][0]["ReceiptHandle"]
+    session.client("logs").create_log_group(logGroupName=GROUP)
+    role = iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    # Both emulators have an account of their own.
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements}).replace(
+        EMULATED_ACCOUNT, DEFAULT_ACCOUNT_ID
+    )
+    iam.put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=policy)
+    given = session.client("sts").assume_role(RoleArn=role, RoleSessionName="of-a-test")["Credentials"]
+    as_role: Any = boto3.Session(
+        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=REGION
+    )
+    return Calls(as_role.client, url, receipt)
+
+
+def _denied(calls: Calls) -> set[str]:
+    return {name for name, call in calls.all().items() if _is_denied(call)}
+
+
+def _is_denied(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        assert code in {*DENIED, "ResourceNotFoundException"}, code  # the log stream, if it could not be begun
+        return code in DENIED
+    return False
+
+
+def role_statements(iam: Any, role: str) -> list[dict[str, Any]]:
+    """All statements of a role's policies, inline and attached, by the IAM that has it."""
+    inline = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in inline]
+    for attached in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+        arn = attached["PolicyArn"]
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        documents.append(iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"])
+    return [statement for document in documents for statement in document["Statement"]]
+
+
+def without(statements: list[dict[str, Any]], action: str) -> list[dict[str, Any]]:
+    """The statements that are left if an action is taken out of all of them."""
+    left = [{**item, "Action": [name for name in item["Action"] if name != action]} for item in statements]
+    return [item for item in left if item["Action"]]

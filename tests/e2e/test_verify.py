@@ -1,0 +1,162 @@
+"""`verify` on the embedded environment: what is whole passes, and what is broken is found, and nothing else."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from refinerctl.cli.context import AppContext
+from refinerctl.cli.verify import sources_of
+from refinerctl.clients.hcl import load_values, variable_defaults
+from refinerctl.config import GlobalFlags
+from refinerctl.models import Pipeline
+from refinerctl.models.checks import CheckResult, names_from_outputs, names_from_values
+from refinerctl.operations.verify import CHECKS, verify
+from refinerctl.operations.verify.snapshot import Sources, take_snapshot
+from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, Aws, broken_by
+from tests.e2e.enforced import denied_calls, role_statements, without
+from tests.e2e.project import Project, eventually
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def aws(running: Project) -> Aws:
+    clients = {name: running.client(name) for name in ("s3", "events", "sqs", "lambda", "iam", "logs", "kms", "ecr")}
+    return Aws(clients.__getitem__, names_from_outputs(running.run("outputs", "--output", "json").json()))
+
+
+@pytest.fixture(scope="module")
+def sources(running: Project) -> Iterator[Sources]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(running.folder)
+        app = AppContext(GlobalFlags())
+        app.settings  # noqa: B018 - found from the folder that we are in
+        yield sources_of(app)
+
+
+def look(sources: Sources, aws: Aws) -> tuple[CheckResult, ...]:
+    return verify(take_snapshot(sources, aws.names))
+
+
+def not_fine(results: tuple[CheckResult, ...]) -> list[tuple[str, str | None, str]]:
+    return [(item.id, item.ruleset, item.status) for item in results if item.status in ("warn", "fail")]
+
+
+def test_every_check_is_broken_here_or_told_why_not() -> None:
+    elsewhere = {"function-image"}  # an image from a folder on this machine is in no ECR: below
+    assert BREAKAGES.keys() | elsewhere == {check.id for check in CHECKS}
+
+
+def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
+    report = running.folder.parent / "junit.xml"
+    done = running.run("verify", "--output", "json", "--junit", str(report))
+    assert done.code == 0, done.out
+    document = done.json()
+    assert document["source"] == "Terraform's outputs"
+    statuses = {(check["id"], check["ruleset"]): check["status"] for check in document["checks"]}
+    skipped = {key for key, status in statuses.items() if status == "skip"}
+    assert set(statuses.values()) == {"pass", "skip"}
+    assert {check for check, _ in skipped} == {"function-release", "function-image"}
+    cases = list(ET.parse(report).iter("testcase"))  # noqa: S314 - we wrote it
+    assert len(cases) == len(statuses)
+    report.unlink()
+
+
+def test_the_environments_values_name_the_same_parts_as_terraform(running: Project, aws: Aws) -> None:
+    terraform = running.folder / "terraform"
+    values = load_values(terraform / "environments/local/refiner.tfvars")
+    derived = names_from_values(values, variable_defaults(terraform / "stacks/refiner"), Pipeline(), aws.names.source)
+    by_outputs = replace(aws.names, arns={}, rulesets=tuple(replace(item, arns={}) for item in aws.names.rulesets))
+    assert derived == by_outputs
+
+
+@pytest.mark.parametrize("check", BREAKAGES)
+def test_what_is_broken_is_found_and_nothing_else(sources: Sources, aws: Aws, check: str) -> None:
+    ruleset, status, breakage = BREAKAGES[check]
+    with broken_by(breakage, aws):
+        found = not_fine(look(sources, aws))
+    assert found == [(check, ruleset, status)]
+    assert not_fine(look(sources, aws)) == []
+
+
+def test_an_image_that_is_gone_from_ecr(sources: Sources, aws: Aws) -> None:
+    """Nothing is forgiven for being on this machine."""
+    ecr, repository = aws.make("ecr"), "dibbs-ecr-refiner/lambda"
+    ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
+    account = replace(sources, embedded=False)
+
+    def of_input() -> list[str]:
+        results = verify(take_snapshot(account, aws.names), only=["function-image"])
+        return [item.status for item in results if item.ruleset == "RefinerInput"]
+
+    assert of_input() == ["pass"]
+    ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageTag": "local"}])
+    assert of_input() == ["fail"]
+
+
+def test_the_command_says_what_is_broken_without_terraform(running: Project, aws: Aws) -> None:
+    project = replace(running, environ={"REFINERCTL_TERRAFORM_BINARY": "/nonexistent/terraform"})
+    aws.events.disable_rule(Name=FORWARD)
+    try:
+        done = project.run("verify")
+    finally:
+        aws.events.enable_rule(Name=FORWARD)
+    assert done.code == 5, done.err
+    assert done.out.startswith("FAIL  forward-rule\n      rule dibbs-ecr-forward is disabled\n")
+    assert "names come from refiner.tfvars, not from Terraform's outputs" in done.err
+    assert "skip  outputs-match: the names come from refiner.tfvars" in done.out
+
+
+def test_canaries_come_back_and_leave_nothing(running: Project, aws: Aws) -> None:
+    def keys() -> list[str]:
+        return [item["Key"] for item in aws.s3.list_object_versions(Bucket="data-repository").get("Versions", [])]
+
+    before, waiting = keys(), int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"])
+    aws.events.disable_rule(EventBusName=BUS, Name=FAULTY)
+    try:
+        done = running.run("verify", "--canary", "--check", "rule", "--timeout", "60s", "--output", "json")
+    finally:
+        aws.events.enable_rule(EventBusName=BUS, Name=FAULTY)
+    assert done.code == 5, done.err
+    results = {check["ruleset"]: check for check in done.json()["checks"] if check["id"] == "canary"}
+    assert {name: check["status"] for name, check in results.items()} == {
+        "RefinerInput": "pass",
+        "PoisonInput": "pass",
+        "FaultyInput": "skip",  # it would be lost
+    }, results
+    assert "completed in " in results["RefinerInput"]["seen"]
+    assert results["FaultyInput"]["seen"] == "not sent, because of rule"
+    assert "dibbs-ecr-RefinerComplete gets 2 messages of it" in done.err
+    assert keys() == before
+    assert eventually(lambda: int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"]) == waiting + 2, 10)
+
+
+# Each permission of the role, and the calls that fail without it.
+NEEDED_FOR = {
+    "s3:GetObject": {"read the input"},
+    "s3:PutObject": {"write an output", "write the completion"},
+    "s3:ListBucket": {"tell a missing input"},
+    "sqs:ReceiveMessage": {"receive"},
+    "sqs:DeleteMessage": {"delete"},
+    "sqs:GetQueueAttributes": {"look at the queue"},
+    "logs:CreateLogStream": {"begin a log"},
+    "logs:PutLogEvents": {"log"},
+}
+
+
+def test_the_role_that_terraform_made_is_enough_and_no_wider(aws: Aws) -> None:
+    """By its policies as the environment's IAM has them, enforced by moto in this process."""
+    statements = role_statements(aws.iam, "dibbs-ecr-RefinerInput")
+    assert denied_calls(statements) == set()
+    for action, calls in NEEDED_FOR.items():
+        assert denied_calls(without(statements, action)) == calls, action
+    objects = [item for item in statements if "s3:GetObject" in item["Action"]]
+    assert [item["Resource"] for item in objects] == [
+        [f"arn:aws:s3:::data-repository/{prefix}/*" for prefix in ("RefinerInput", "RefinerOutput", "RefinerComplete")]
+    ]
+    granted = {action for item in statements for action in item["Action"] if not action.startswith("ec2:")}
+    assert granted == {*NEEDED_FOR, "logs:CreateLogGroup"}

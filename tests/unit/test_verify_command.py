@@ -1,0 +1,30 @@
+"""`refinerctl verify`: what is refused before anybody is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command import Command
+
+
+def test_a_check_that_does_not_exist(refinerctl: Command, tmp_path: Path) -> None:
+    done = refinerctl("verify", "--check", "rule", "--skip", "nonsense", cwd=tmp_path)
+    assert done.code == 2
+    assert "there is no check nonsense" in done.err
+    assert "queue-policy" in done.err
+
+
+@pytest.mark.parametrize("stack", ["rnr", "registry"])
+def test_a_stack_without_checks(refinerctl: Command, tmp_path: Path, stack: str) -> None:
+    done = refinerctl("verify", "--stack", stack, cwd=tmp_path)
+    assert (done.code, f"there are no checks of stack {stack}" in done.err) == (2, True)
+
+
+def test_an_environment_that_is_down(refinerctl: Command, tmp_path: Path) -> None:
+    done = refinerctl("verify", cwd=tmp_path)
+    assert done.code == 1
+    assert "is down" in done.err
+    assert "refinerctl local up" in done.err
+    assert done.out == ""
