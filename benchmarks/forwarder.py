@@ -42,9 +42,10 @@ async def _serve(host: str, round_trip_s: float, report: Connection) -> None:
         with contextlib.suppress(OSError):
             there_reader, there_writer = await asyncio.open_connection(name, int(port), limit=_PIECE)
             one_way = round_trip_s / 2
-            await asyncio.gather(
-                _later(reader, there_writer, one_way, opening_s=round_trip_s), _later(there_reader, writer, one_way)
-            )
+            back = asyncio.create_task(_later(there_reader, writer, one_way))
+            await _later(reader, there_writer, one_way, opening_s=round_trip_s)
+            there_writer.close()  # a client that has gone waits for nothing more
+            await back
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=_PIECE)
     report.send(server.sockets[0].getsockname()[1])
@@ -90,5 +91,7 @@ async def _later(
             while on_the_way > _ON_THE_WAY:
                 went.clear()
                 await went.wait()
+    pieces.append((clock(), b""))  # a connection that was reset ends, too
+    came.set()
     with contextlib.suppress(OSError):
         await sending

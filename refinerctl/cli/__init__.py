@@ -26,6 +26,7 @@ atexit.register(gc.freeze)
 
 # Loaded on use: a command imports what it needs, `--version` and completion need nothing.
 COMMANDS = {
+    "add-prefix": "refinerctl.cli.add_prefix:add_prefix",
     "apply": "refinerctl.cli.deploy:deploy",
     "completion": "refinerctl.cli.completion:completion",
     "demo": "refinerctl.cli.demo:demo",
@@ -34,15 +35,21 @@ COMMANDS = {
     "drift": "refinerctl.cli.drift:drift",
     "images": "refinerctl.cli.images:images",
     "local": "refinerctl.cli.local:local",
+    "logs": "refinerctl.cli.logs:logs",
     "outputs": "refinerctl.cli.outputs:outputs",
     "plan": "refinerctl.cli.plan:plan",
     "poll": "refinerctl.cli.poll:poll",
+    "prefixes": "refinerctl.cli.prefixes:prefixes",
     "releases": "refinerctl.cli.releases:releases",
+    "remove-prefix": "refinerctl.cli.remove_prefix:remove_prefix",
     "rollback": "refinerctl.cli.rollback:rollback",
+    "status": "refinerctl.cli.status:status",
     "sync": "refinerctl.cli.sync:sync",
     "tools": "refinerctl.cli.tools:tools",
+    "trace": "refinerctl.cli.trace:trace",
     "unlock": "refinerctl.cli.unlock:unlock",
     "upload": "refinerctl.cli.upload:upload",
+    "verify": "refinerctl.cli.verify:verify",
 }
 
 INTERRUPTED = 130

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from refinerctl.clients.aws.ecr import EcrRegistry
     from refinerctl.clients.aws.ecr_images import EcrImages
     from refinerctl.clients.aws.ecs import TaskDefinitions
+    from refinerctl.clients.aws.events import EventBuses
     from refinerctl.clients.aws.function_updates import FunctionUpdates
     from refinerctl.clients.aws.lambda_ import Functions
     from refinerctl.clients.aws.logs import LogGroups
+    from refinerctl.clients.aws.metrics import Metrics
     from refinerctl.clients.aws.s3 import S3Bucket
     from refinerctl.clients.aws.session import AwsSession
     from refinerctl.clients.aws.sqs import Queues
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from refinerctl.clients.ledger import Ledger
     from refinerctl.clients.registry.client import Repository
     from refinerctl.clients.terraform.stack import Stack
+    from refinerctl.clients.values_file import ValuesFile
     from refinerctl.local.instance import Instance
     from refinerctl.models import Pipeline
     from refinerctl.models.images import ImageReference
@@ -129,6 +132,12 @@ class AppContext:
 
         return LogGroups(self.session)
 
+    @cached_property
+    def metrics(self) -> Metrics:
+        from refinerctl.clients.aws.metrics import Metrics
+
+        return Metrics(self.session)
+
     def repository_settings(self) -> RepositorySettings:
         """As stack `registry` has them in this environment."""
         from refinerctl.clients.hcl import load_values
@@ -136,6 +145,31 @@ class AppContext:
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+
+    @cached_property
+    def values_file(self) -> ValuesFile:
+        from refinerctl.clients.values_file import ValuesFile
+
+        return ValuesFile.of(self.settings.project, self.settings.env, self.settings.stack)
+
+    def queue_for(self, prefix: str) -> str:
+        """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
+
+        To read the environment's values takes some tenths of a second: ask only when it is needed.
+        """
+        return self.values_file.queue_for(prefix, self.pipeline.name_prefix) or self.pipeline.queue_name(prefix)
+
+    @cached_property
+    def event_buses(self) -> EventBuses:
+        from refinerctl.clients.aws.events import EventBuses
+
+        return EventBuses(self.session)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether this is an environment of this machine that does not run: nothing is deployed there."""
+        at_home = self.settings.embedded and not self.settings.endpoint_url
+        return at_home and self.instance.status().endpoint_url is None
 
     @cached_property
     def functions(self) -> Functions:

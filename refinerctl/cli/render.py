@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -35,6 +36,12 @@ class Renderer:
     def line(self, text: str = "") -> None:
         """One line of data."""
         print(printable(text), flush=True)  # noqa: T201
+
+    def styled(self, parts: Iterable[tuple[str, str]]) -> None:
+        """One line of data in parts, each with its style; only a terminal shows those, unless NO_COLOR is set."""
+        plain = not sys.stdout.isatty() or bool(os.environ.get("NO_COLOR"))
+        text = "".join(_styled(printable(text, keep="\n\t"), "" if plain else style) for text, style in parts)
+        print(text.replace("\n", "\n    "), flush=True)  # noqa: T201
 
     def content(self, content: bytes) -> None:
         """An object's content as it is; on a terminal without what would steer it."""
@@ -210,6 +217,13 @@ def _live(total_bytes: int | None) -> Iterator[Progress]:
     columns = [SpinnerColumn(), text, *amount, TimeElapsedColumn()]
     with Bar(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
         yield _LiveProgress(bar, bar.add_task("", total=total_bytes))
+
+
+_STYLES = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
+
+
+def _styled(text: str, style: str) -> str:
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style else text
 
 
 def printable(text: str, keep: str = "") -> str:

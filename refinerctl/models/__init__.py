@@ -142,6 +142,18 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True)
+class ObjectVersion:
+    """A version of an S3 object, or the marker that deleted it. `version_id` is None in a bucket without versioning."""
+
+    key: str
+    version_id: str | None
+    last_modified: datetime
+    size: int = 0
+    is_latest: bool = True
+    is_delete_marker: bool = False
+
+
+@dataclass(frozen=True)
 class CompletionDocument:
     """The content of a completion object, whichever of its two forms it came in."""
 
@@ -257,11 +269,15 @@ class QueueDepth:
 
 @dataclass(frozen=True)
 class Message:
-    """A message that was looked at in a queue. `sent_at` is when it was sent first, whatever queue it is in now."""
+    """A message that was looked at in a queue. `sent_at` is when it was sent first, whatever queue it is in now.
+
+    `attributes` are those that its sender gave it: EventBridge says there why it could not deliver.
+    """
 
     body: str
     sent_at: datetime
     receive_count: int
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -288,12 +304,13 @@ def object_event(body: str) -> ObjectEvent | None:
 
 @dataclass(frozen=True)
 class LogEvent:
-    """One line of a log group. `timestamp` in UTC."""
+    """One line of a log group. `timestamp` in UTC; `event_id` differs between all events of the account."""
 
     timestamp: datetime
     group: str
     stream: str
     message: str
+    event_id: str = ""
 
 
 @dataclass(frozen=True)

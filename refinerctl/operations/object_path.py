@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.models import Hop, LogEvent, Upload
+from refinerctl.models import Hop, LogEvent, Upload, function_lines
+from refinerctl.models.function_lines import from_ms, json_line, moment
 
 if TYPE_CHECKING:
     from refinerctl.clients.aws.logs import LogGroups
     from refinerctl.clients.aws.s3 import S3Bucket
-
-# What the image logs, see images/refiner/README.md.
-RECEIVED, OUTPUT, COMPLETION = "record received", "output written", "completion written"
 
 
 def object_path(bucket: S3Bucket, logs: LogGroups, upload: Upload, queue: str, bus: str) -> list[Hop]:
@@ -34,10 +31,10 @@ def _records_about(events: Iterable[LogEvent], upload: Upload) -> Iterator[dict[
     """The image's JSON lines about this input: those of the messages that named its key and version."""
     message_ids: set[str] = set()
     for event in events:
-        record = _json_line(event.message)
+        record = json_line(event.message)
         if record is None:
             continue
-        if record.get("message") == RECEIVED and _names(record, upload):
+        if record.get("message") == function_lines.RECEIVED and _names(record, upload):
             message_ids.add(str(record.get("messageId")))
         if str(record.get("messageId")) in message_ids:
             yield record
@@ -48,33 +45,14 @@ def _names(record: dict[str, Any], upload: Upload) -> bool:
     return record.get("key") == upload.key and same_version
 
 
-def _json_line(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
 def _hops_of(record: dict[str, Any], queue: str, bus: str) -> Iterator[Hop]:
-    at = _moment(record.get("timestamp"))
+    at = moment(record.get("timestamp"))
     match record.get("message"):
-        case "record received":
-            yield Hop("EventBridge", f"default bus → {bus} → rule {queue}", _moment(record.get("eventTime")))
-            yield Hop("SQS", queue, _from_ms(record.get("sentTimestamp")))
+        case function_lines.RECEIVED:
+            yield Hop("EventBridge", f"default bus → {bus} → rule {queue}", moment(record.get("eventTime")))
+            yield Hop("SQS", queue, from_ms(record.get("sentTimestamp")))
             yield Hop("Lambda", f"{queue}, request {record.get('requestId')}", at)
-        case "output written":
+        case function_lines.OUTPUT:
             yield Hop("S3", f"output {record.get('outputKey')} ({record.get('bytes')} bytes)", at)
-        case "completion written":
+        case function_lines.COMPLETION:
             yield Hop("S3", f"completion {record.get('completionKey')}", at)
-
-
-def _moment(text: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-
-
-def _from_ms(value: object) -> datetime | None:
-    return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else None

@@ -6,7 +6,7 @@ import hashlib
 import io
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,8 @@ from refinerctl.clients.aws.logs import LogGroups
 from refinerctl.clients.aws.s3 import OnBytes, Readable, S3Bucket
 from refinerctl.clients.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.models import Function, LogEvent, Message, ObjectInfo, Pipeline, QueueDepth
+from refinerctl.models import Function, LogEvent, Message, ObjectInfo, ObjectVersion, Pipeline, QueueDepth
+from refinerctl.models.status import QueueState, RunningFunction
 
 START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 
@@ -84,6 +85,7 @@ class FakeBucket(S3Bucket):
         self.broken: dict[str, int] = {}
         self.exists = True
         self.on_put: Callable[[str], None] = lambda _: None
+        self.histories: dict[str, list[ObjectVersion]] = {}
         self._objects: dict[str, Stored] = {}
         self._count = 0
         self._mutex = threading.Lock()
@@ -128,6 +130,15 @@ class FakeBucket(S3Bucket):
         found = self._ask("head", key)
         return found.info if found else None
 
+    def versions(self, key: str) -> list[ObjectVersion]:
+        if key in self.histories:
+            return self.histories[key]
+        found = self._ask("versions", key)
+        if found is None:
+            return []
+        info = found.info
+        return [ObjectVersion(key, info.version_id, info.last_modified, info.size)]
+
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         for index, key in enumerate(sorted(self._objects)):
             if index % 1000 == 0:
@@ -156,6 +167,7 @@ class FakeQueues(Queues):
 
     def __init__(self) -> None:
         self.messages: dict[str, list[Message]] = {}
+        self.states: dict[str, QueueState] = {}
         self.error: RefinerctlError | None = None
         self.requests: Counter[str] = Counter()
 
@@ -166,6 +178,9 @@ class FakeQueues(Queues):
         if name not in self.messages:
             raise NotFoundError(f"there is no queue {name!r}")
         return QueueDepth(name, len(self.messages[name]), 0, 0)
+
+    def state(self, name: str) -> QueueState:
+        return self.states.get(name) or QueueState(self.depth(name), 1209600, 30, 5)
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
         self.requests["peek"] += 1
@@ -180,8 +195,22 @@ class FakeLogGroups(LogGroups):
         self.lines: dict[tuple[str, str], list[tuple[datetime, str]]] = {}
         self.written: list[LogEvent] = []
 
-    def events(self, group: str, since: datetime, pattern: str | None = None) -> Iterator[LogEvent]:
-        yield from (event for event in self.written if event.group == group and event.timestamp >= since)
+    def events(
+        self,
+        group: str,
+        since: datetime,
+        pattern: str | None = None,
+        *,
+        until: datetime | None = None,
+        streams: Sequence[str] = (),
+    ) -> Iterator[LogEvent]:
+        """A pattern is one of quoted terms that all have to be there."""
+        terms = [term.strip('"') for term in (pattern or "").split()]
+        for event in self.written:
+            in_time = event.timestamp >= since and (until is None or event.timestamp <= until)
+            is_wanted = event.group == group and (not streams or event.stream in streams)
+            if in_time and is_wanted and all(term in event.message for term in terms):
+                yield event
 
     def create_stream(self, group: str, stream: str) -> None:
         self.lines.setdefault((group, stream), [])
@@ -195,11 +224,19 @@ class FakeFunctions(Functions):
 
     def __init__(self, *functions: Function) -> None:
         self.known = {function.name: function for function in functions}
+        self.mapping_states: dict[str, str | None] = {}
 
     def get(self, name: str) -> Function:
         if name not in self.known:
             raise NotFoundError(f"there is no function {name!r}")
         return self.known[name]
+
+    def running(self, name: str) -> RunningFunction:
+        function = self.get(name)
+        return RunningFunction(name, function.image_uri.partition("@")[2] or None, function.timeout_s)
+
+    def mapping_state(self, name: str) -> str | None:
+        return self.mapping_states.get(name, "Enabled")
 
 
 @dataclass

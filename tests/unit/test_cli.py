@@ -385,7 +385,7 @@ def _complete(cwd: Path, shell: str, *words: str) -> list[str]:
 class TestShellCompletion:
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_commands_and_options_are_offered(self, tmp_path: Path, shell: str) -> None:
-        assert _complete(tmp_path, shell, "refinerctl", "lo") == ["local"]
+        assert _complete(tmp_path, shell, "refinerctl", "loc") == ["local"]
         assert "--recursive" in _complete(tmp_path, shell, "refinerctl", "upload", "--rec")
 
     def test_sub_commands_and_values_are_offered(self, tmp_path: Path) -> None:

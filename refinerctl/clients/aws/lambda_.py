@@ -11,6 +11,8 @@ from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models import Function
 from refinerctl.models.images import ImageReference
 from refinerctl.models.inventory import ImageUse, UseKind
+from refinerctl.models.resources import Concurrency, DeployedCode, SourceMapping
+from refinerctl.models.status import RunningFunction
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -31,9 +33,7 @@ class Functions:
         try:
             answer = self._client().get_function(FunctionName=name)
         except Exception as error:
-            if error_code(error) == _MISSING:
-                raise NotFoundError(f"there is no function {name!r}") from error
-            raise explain(error, f"function {name}") or error from error
+            raise _explained(error, name) from error
         config = answer["Configuration"]
         image_config = config.get("ImageConfigResponse", {}).get("ImageConfig", {})
         return Function(
@@ -47,6 +47,67 @@ class Functions:
             command=tuple(image_config.get("Command", [])),
             revision=config.get("RevisionId", config.get("LastModified", "")),
         )
+
+    def running(self, name: str) -> RunningFunction:
+        """What `name` runs now, by digest. Raises NotFoundError without such a function."""
+        try:
+            answer = self._client().get_function(FunctionName=name)
+        except Exception as error:
+            raise _explained(error, name) from error
+        config = answer["Configuration"]
+        uri = answer.get("Code", {}).get("ResolvedImageUri", "")
+        return RunningFunction(
+            config["FunctionName"],
+            digest=uri.partition("@")[2] or None,
+            timeout_s=config.get("Timeout", 3),
+            state=config.get("State", "Active"),
+        )
+
+    def mapping_state(self, name: str) -> str | None:
+        """The state of the event source mapping that feeds `name`: "Enabled", "Disabled", …; None without one."""
+        try:
+            found = self._client().list_event_source_mappings(FunctionName=name).get("EventSourceMappings", [])
+        except Exception as error:
+            raise _explained(error, name) from error
+        return found[0].get("State") if found else None
+
+    def deployed(self, name: str) -> DeployedCode:
+        """How `name` is set up and whether it works. Raises NotFoundError without such a function."""
+        try:
+            answer: Any = self._client().get_function(FunctionName=name)
+        except Exception as error:
+            if error_code(error) == _MISSING:
+                raise NotFoundError(f"there is no function {name!r}") from error
+            raise explain(error, f"function {name}") or error from error
+        return _deployed(name, answer)
+
+    def mappings(self, function: str) -> tuple[SourceMapping, ...]:
+        """What feeds the function. Raises NotFoundError without it."""
+        try:
+            pages = self._client().get_paginator("list_event_source_mappings").paginate(FunctionName=function)
+            return tuple(
+                SourceMapping(
+                    item.get("UUID", ""),
+                    item.get("EventSourceArn", ""),
+                    state=item.get("State", ""),
+                    reports_failures="ReportBatchItemFailures" in item.get("FunctionResponseTypes", []),
+                    max_concurrency=item.get("ScalingConfig", {}).get("MaximumConcurrency"),
+                )
+                for page in pages
+                for item in page["EventSourceMappings"]
+            )
+        except Exception as error:
+            if error_code(error) == _MISSING:
+                raise NotFoundError(f"there is no function {function!r}") from error
+            raise explain(error, f"mappings of function {function}") or error from error
+
+    def concurrency(self) -> Concurrency:
+        """How many functions of the account may run at once."""
+        try:
+            limits = self._client().get_account_settings()["AccountLimit"]
+        except Exception as error:
+            raise explain(error, "the account's limits") or error from error
+        return Concurrency(limits.get("ConcurrentExecutions", 0), limits.get("UnreservedConcurrentExecutions", 0))
 
     def images(self, *, aliases: bool = False) -> tuple[ImageUse, ...]:
         """The images of all functions, every published version and `$LATEST`, by the digest that Lambda resolved.
@@ -110,3 +171,26 @@ class Functions:
 
     def _client(self) -> LambdaClient:
         return self._session.client("lambda")
+
+
+def _explained(error: Exception, name: str) -> Exception:
+    if error_code(error) == _MISSING:
+        return NotFoundError(f"there is no function {name!r}")
+    return explain(error, f"function {name}") or error
+
+
+def _deployed(name: str, answer: Any) -> DeployedCode:
+    config, code = answer["Configuration"], answer.get("Code", {})
+    return DeployedCode(
+        name,
+        config["FunctionArn"],
+        role_arn=config["Role"],
+        timeout_s=config.get("Timeout", 3),
+        image_uri=code.get("ResolvedImageUri") or code.get("ImageUri", ""),
+        state=config.get("State", "Active"),
+        update=config.get("LastUpdateStatus", "Successful"),
+        reason=config.get("LastUpdateStatusReason") or config.get("StateReason") or "",
+        environment=dict(config.get("Environment", {}).get("Variables", {})),
+        kms_key=config.get("KMSKeyArn") or None,
+        reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
+    )

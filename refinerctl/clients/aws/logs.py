@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.models import LogEvent
+
+# What the SDK has given up on: FilterLogEvents is allowed a handful of times per second in a whole account.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
+THROTTLED_PAUSES_S = (1, 2, 4, 8, 16, 30, 30, 30)
+_THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException"}
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
+PAGE_EVENTS = 10_000
 
 
 class LogGroups:
@@ -17,22 +25,56 @@ class LogGroups:
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
-    def events(self, group: str, since: datetime, pattern: str | None = None) -> Iterator[LogEvent]:
-        """Lines of `group` from `since` on, in time order; `pattern` is a CloudWatch filter pattern.
+    def events(
+        self,
+        group: str,
+        since: datetime,
+        pattern: str | None = None,
+        *,
+        until: datetime | None = None,
+        streams: Sequence[str] = (),
+    ) -> Iterator[LogEvent]:
+        """Lines of `group` from `since` to `until`, in time order, each once; one page is in memory at a time.
 
-        A group that does not exist has no lines.
+        `pattern` is a CloudWatch filter pattern; of at most 100 `streams` if any are given. A group that does not
+        exist has no lines.
         """
-        pages = self._session.client("logs").get_paginator("filter_log_events")
-        given: Any = {"filterPattern": pattern} if pattern else {}
-        try:
-            for page in pages.paginate(logGroupName=group, startTime=int(since.timestamp() * 1000), **given):
-                for event in page["events"]:
-                    moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
-                    yield LogEvent(moment, group, event["logStreamName"], event["message"])
-        except Exception as error:
-            if error_code(error) == "ResourceNotFoundException":
+        request: dict[str, Any] = {"logGroupName": group, "startTime": _ms(since)}
+        if until is not None:
+            request["endTime"] = _ms(until)
+        if pattern:
+            request["filterPattern"] = pattern
+        if streams:
+            request["logStreamNames"] = list(streams)
+        last, edge = request["startTime"], set[str]()  # the newest millisecond that was seen, and its events
+        while (page := self._page(request, group)) is not None:
+            events, token = page.get("events", []), page.get("nextToken")
+            fresh = [event for event in events if event.get("eventId", "") not in edge]
+            for event in fresh:
+                yield _event(group, event)
+            if not token and (len(events) < PAGE_EVENTS or not fresh):
                 return
-            raise explain(error, f"log group {group}") or error from error
+            if events and events[-1]["timestamp"] > last:
+                last, edge = events[-1]["timestamp"], set()
+            edge |= {event["eventId"] for event in events if event["timestamp"] == last and event.get("eventId")}
+            # A full page without a token may not be the end: go on from its last millisecond.
+            request |= {"nextToken": token} if token else {"startTime": last}
+            if not token:
+                request.pop("nextToken", None)
+
+    def _page(self, request: dict[str, Any], group: str) -> Any:
+        """None without the group. What is throttled for longer than the SDK waits is asked for again, and again."""
+        for pause in (*THROTTLED_PAUSES_S, None):
+            try:
+                return self._session.client("logs").filter_log_events(**request)
+            except Exception as error:
+                code = error_code(error)
+                if code == "ResourceNotFoundException":
+                    return None
+                if code not in _THROTTLED or pause is None:
+                    raise explain(error, f"log group {group}") or error from error
+                time.sleep(pause)
+        return None
 
     def create_stream(self, group: str, stream: str) -> None:
         """Make the stream, and the group where Terraform has not; both may be there already."""
@@ -49,3 +91,12 @@ class LogGroups:
             logStreamName=stream,
             logEvents=[{"timestamp": int(at.timestamp() * 1000), "message": line} for at, line in lines],
         )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _event(group: str, event: Any) -> LogEvent:
+    moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
+    return LogEvent(moment, group, event["logStreamName"], event["message"], event.get("eventId", ""))

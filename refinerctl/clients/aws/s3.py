@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
-from refinerctl.models import ObjectInfo
+from refinerctl.models import ObjectInfo, ObjectVersion
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
@@ -27,6 +27,9 @@ PARTS_AT_ONCE = 8
 PARTS_PER_UPLOAD = 4
 # Uploads in parts at once, whatever the number of files: they are what takes memory.
 LARGE_AT_ONCE = 2
+
+# Of one key, in a look at its history.
+MAX_VERSIONS = 5000
 
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
 
@@ -94,6 +97,20 @@ class S3Bucket:
                     yield ObjectInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"])
         except Exception as error:
             raise self._explained(error, f"{prefix}*") from error
+
+    def versions(self, key: str) -> list[ObjectVersion]:
+        """The versions of `key` and the markers that deleted it, newest first; at most some thousands of them."""
+        found: list[ObjectVersion] = []
+        pages = self._session.client("s3").get_paginator("list_object_versions")
+        try:
+            for page in pages.paginate(Bucket=self.name, Prefix=key, PaginationConfig={"MaxItems": MAX_VERSIONS}):
+                entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                found.extend(_object_version(entry) for entry in entries if entry.get("Key") == key)
+                if any(entry.get("Key") != key for entry in entries):  # keys come in order: nothing more of this one
+                    break
+        except Exception as error:
+            raise self._explained(error, key) from error
+        return sorted(found, key=lambda version: (version.is_latest, version.last_modified), reverse=True)
 
     def read(self, key: str, limit: int | None = None) -> tuple[ObjectInfo, bytes] | None:
         """The object with its first `limit` bytes (all: None); None if there is no such object."""
@@ -240,6 +257,17 @@ def _version(answer: Any) -> str | None:
     """The version's id; where versioning is suspended S3 says "null", which names no version in particular."""
     version: str | None = answer.get("VersionId")
     return None if version == "null" else version
+
+
+def _object_version(entry: Any) -> ObjectVersion:
+    return ObjectVersion(
+        entry["Key"],
+        _version(entry),
+        entry["LastModified"],
+        size=entry.get("Size", 0),
+        is_latest=entry.get("IsLatest", False),
+        is_delete_marker="Size" not in entry,
+    )
 
 
 def _info(key: str, answer: Any) -> ObjectInfo:

@@ -1,0 +1,150 @@
+"""What functions and Lambda itself write into a log group: the image's JSON lines, and the platform's."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+# What this repository's image logs, see images/refiner/README.md.
+RECEIVED = "record received"
+OUTPUT = "output written"
+COMPLETION = "completion written"
+DONE = "record done"
+FAILED = "record failed"
+IGNORED = "record ignored"
+
+_ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
+_START = re.compile(rf"START RequestId: ({_ID})")
+_END = re.compile(rf"END RequestId: ({_ID})")
+_REPORT = re.compile(rf"REPORT RequestId: ({_ID})\s+Duration: ([\d.]+) ms")
+_REPORT_ERROR = re.compile(r"\bStatus: (error|timeout)(?:\s+Error Type: (\S+))?")
+_TIMED_OUT = re.compile(rf"({_ID}) (Task timed out after [\d.]+ seconds)")
+_EXITED = re.compile(rf"RequestId: ({_ID}) Error: (.+)")
+_NODE_ERROR = re.compile(rf"\t({_ID})\tERROR\t(?:Invoke Error|Uncaught Exception)\s+(\{{.*)", re.DOTALL)
+_OWN_ERROR = re.compile(r"(?:ERROR|\[ERROR\]) (.+)", re.DOTALL)
+
+# FilterLogEvents takes patterns of up to 1,024 characters.
+MAX_PATTERN = 1000
+
+
+class Mark(StrEnum):
+    """What a line of the platform says."""
+
+    START = "start"
+    END = "end"
+    REPORT = "report"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class PlatformLine:
+    """A line of Lambda's own about one invocation; `request_id` None where it is only known by its neighbours."""
+
+    mark: Mark
+    request_id: str | None
+    duration_ms: float | None = None
+    error: str | None = None
+
+
+def json_line(line: str) -> dict[str, Any] | None:
+    """The JSON object that a line holds; None for plain text."""
+    if not line.startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def platform_line(line: str) -> PlatformLine | None:
+    """Lambda's own line, in its text or its JSON form; None for what the function's code has written.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
+    """
+    if (record := json_line(line)) is not None:
+        return _platform_json(record)
+    if match := _START.match(line):
+        return PlatformLine(Mark.START, match[1])
+    if match := _END.match(line):
+        return PlatformLine(Mark.END, match[1])
+    if match := _REPORT.match(line):
+        return PlatformLine(Mark.REPORT, match[1], float(match[2]), _report_error(line))
+    return _error_line(line)
+
+
+def _report_error(line: str) -> str | None:
+    match = _REPORT_ERROR.search(line)
+    return (match[2] or match[1]) if match else None
+
+
+def _error_line(line: str) -> PlatformLine | None:
+    if (match := _TIMED_OUT.search(line)) or (match := _EXITED.match(line)):
+        return PlatformLine(Mark.ERROR, match[1], error=match[2].strip())
+    if match := _NODE_ERROR.search(line):
+        return PlatformLine(Mark.ERROR, match[1], error=error_text(json_line(match[2]) or {}))
+    if match := _OWN_ERROR.match(line):
+        record = json_line(match[1])
+        return PlatformLine(Mark.ERROR, None, error=error_text(record) if record else match[1].splitlines()[0])
+    return None
+
+
+def _platform_json(record: dict[str, Any]) -> PlatformLine | None:
+    kind, inner = record.get("type"), record.get("record")
+    if not isinstance(kind, str) or not kind.startswith("platform.") or not isinstance(inner, dict):
+        return None
+    mark = {"platform.start": Mark.START, "platform.runtimeDone": Mark.END, "platform.report": Mark.REPORT}.get(kind)
+    if mark is None:
+        return None
+    metrics = inner.get("metrics")
+    duration = metrics.get("durationMs") if isinstance(metrics, dict) else None
+    failed = mark is not Mark.START and inner.get("status") not in (None, "success")
+    error = str(inner.get("errorType") or inner.get("status")) if failed else None
+    return PlatformLine(
+        mark, str(inner.get("requestId")), float(duration) if isinstance(duration, int | float) else None, error
+    )
+
+
+def error_text(error: object) -> str:
+    """An error in one line, from the forms that functions and runtimes log: `NoSuchKey: message`."""
+    if not isinstance(error, dict):
+        return str(error).strip()
+    name = error.get("code") or error.get("name") or error.get("errorType")
+    message = error.get("message") or error.get("errorMessage")
+    return ": ".join(str(part) for part in (name, message) if part) or "no reason given"
+
+
+def moment(text: object) -> datetime | None:
+    """An ISO 8601 time in UTC; None for anything else."""
+    try:
+        found = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def from_ms(value: object) -> datetime | None:
+    """A time from milliseconds since 1970; None for anything that is no number."""
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else None
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def pattern_of(text: str) -> str:
+    """A filter pattern for the lines that hold `text`, raw or within JSON: of several terms all have to be there.
+
+    Only what JSON writes as it is makes a term, so other lines may match, too: look again at what comes.
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
+    """
+    terms = sorted(set(re.findall(r"[!#-\[\]-~]+", text)), key=lambda term: (-len(term), term))
+    pattern = ""
+    for term in terms:
+        quoted = f'"{term[: MAX_PATTERN - 2]}"'
+        if len(pattern) + 1 + len(quoted) <= MAX_PATTERN:
+            pattern = f"{pattern} {quoted}".strip()
+    return pattern

@@ -1,0 +1,296 @@
+"""How the pipeline is doing: every ruleset's queues, function, last completion and release, looked at all at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.errors import RefinerctlError
+from refinerctl.models import ObjectInfo, Pipeline
+from refinerctl.models.images import ImageReference
+from refinerctl.models.releases import Release, deployed
+from refinerctl.models.status import (
+    DataPoint,
+    DeadLetterStatus,
+    FunctionStatus,
+    LastCompletion,
+    Metric,
+    PipelineStatus,
+    QueueState,
+    QueueStatus,
+    RulesetNames,
+    RulesetStatus,
+    RunningFunction,
+)
+
+THREADS = 32
+HOUR = timedelta(hours=1)
+# A look at completions is no inventory: of more than this the newest is not looked for.
+MAX_COMPLETIONS = 3000
+# Whose completion is it? A completion's key does not tell its ruleset: inputs are asked for, at most so many.
+MAX_HEADS = 64
+
+Found = TypeVar("Found")
+MetricKey = tuple[str, str]  # whose, which
+_Points = Mapping[MetricKey, Sequence[DataPoint]]
+
+
+class Queues(Protocol):
+    def find(self, prefix: str) -> None: ...
+    def state(self, name: str) -> QueueState: ...
+
+
+class Functions(Protocol):
+    def running(self, name: str) -> RunningFunction: ...
+
+
+class Metrics(Protocol):
+    def read(
+        self, wanted: Mapping[MetricKey, Metric], since: datetime, until: datetime
+    ) -> dict[MetricKey, tuple[DataPoint, ...]]: ...
+
+
+class Bucket(Protocol):
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]: ...
+    def head(self, key: str) -> ObjectInfo | None: ...
+
+
+@dataclass(frozen=True)
+class Stations:
+    """What is looked at. `ledger` reads the releases of the environment."""
+
+    queues: Queues
+    functions: Functions
+    metrics: Metrics
+    bucket: Bucket
+    ledger: Callable[[], tuple[Release, ...]]
+
+
+@dataclass(frozen=True)
+class _Look(Generic[Found]):
+    """What was found, or why it could not be looked at."""
+
+    found: Found | None = None
+    error: RefinerctlError | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return (self.error.message,) if self.error else ()
+
+
+def status(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, now: datetime) -> PipelineStatus:
+    """Look in two rounds, each with everything at the same time; nothing is changed, and no message is received.
+
+    What cannot be looked at is told as a problem; raises RefinerctlError if nothing can.
+    """
+    first, second = _first_round(rulesets, pipeline, stations, now), _second_round(rulesets, stations)
+    looks = _all_at_once(first)
+    newest: list[ObjectInfo] = looks["completions"].found or []
+    looks |= _all_at_once(second | _heads(rulesets, pipeline, stations, newest))
+    if looks and all(look.error for look in looks.values()):
+        raise next(look.error for look in looks.values() if look.error)
+    release = deployed(looks["ledger"].found or ())
+    facts = _Facts(looks, pipeline, looks["metrics"].found or {}, newest, release)
+    shared = [name for name in ("metrics", "completions", "ledger") if looks[name].error]
+    return PipelineStatus(
+        at=now,
+        rulesets=tuple(_ruleset(ruleset, facts, rulesets) for ruleset in rulesets),
+        release=release.tag if release else None,
+        is_released=release is not None,
+        problems=tuple(f"{name}: {problem}" for name in shared for problem in looks[name].problems),
+    )
+
+
+_Looks = dict[str, Callable[[], Any]]
+
+
+def _all_at_once(looks: _Looks) -> dict[str, _Look[Any]]:
+    return dict(zip(looks, concurrently([partial(_try, look) for look in looks.values()], THREADS), strict=True))
+
+
+def _try(look: Callable[[], Any]) -> _Look[Any]:
+    try:
+        return _Look(look())
+    except RefinerctlError as error:
+        return _Look(error=error)
+
+
+def _first_round(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, now: datetime) -> _Looks:
+    common = os.path.commonprefix([ruleset.base for ruleset in rulesets])  # noqa: RUF071 - names, not paths
+    return {
+        "metrics": lambda: stations.metrics.read(_wanted(rulesets), now - HOUR, now),
+        "completions": lambda: _newest_completions(stations.bucket, pipeline.complete_prefix),
+        "ledger": stations.ledger,
+        "urls": lambda: stations.queues.find(common),
+        **{
+            f"function {ruleset.base}": partial(stations.functions.running, ruleset.base)
+            for ruleset in rulesets
+            if ruleset.has_function
+        },
+    }
+
+
+def _second_round(rulesets: Iterable[RulesetNames], stations: Stations) -> _Looks:
+    return {
+        f"queue {name}": partial(stations.queues.state, name)
+        for ruleset in rulesets
+        for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)
+    }
+
+
+def _wanted(rulesets: Iterable[RulesetNames]) -> dict[MetricKey, Metric]:
+    """Ten metrics of each ruleset: those of fifty fit into one call."""
+    wanted: dict[MetricKey, Metric] = {}
+    for ruleset in rulesets:
+        for queue in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq):
+            wanted[queue, "age"] = Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue, "Maximum")
+        wanted[ruleset.base, "processed"] = Metric(
+            "AWS/SQS", "NumberOfMessagesDeleted", "QueueName", ruleset.queue, "Sum"
+        )
+        if ruleset.has_function:
+            wanted |= {(ruleset.base, name): metric for name, metric in _function_metrics(ruleset.base)}
+    return wanted
+
+
+def _function_metrics(function: str) -> Iterator[tuple[str, Metric]]:
+    for name, metric, statistic in (
+        ("invocations", "Invocations", "Sum"),
+        ("errors", "Errors", "Sum"),
+        ("throttles", "Throttles", "Sum"),
+        ("p50", "Duration", "p50"),
+        ("p95", "Duration", "p95"),
+        ("concurrency", "ConcurrentExecutions", "Maximum"),
+    ):
+        yield name, Metric("AWS/Lambda", metric, "FunctionName", function, statistic, period_s=3600)
+
+
+def _newest_completions(bucket: Bucket, prefix: str) -> list[ObjectInfo]:
+    """Newest first; none if there are too many to tell."""
+    found = list(islice(bucket.objects(prefix), MAX_COMPLETIONS + 1))
+    if len(found) > MAX_COMPLETIONS:
+        return []
+    return sorted(found, key=lambda info: info.last_modified, reverse=True)
+
+
+def _heads(
+    rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, newest: Sequence[ObjectInfo]
+) -> _Looks:
+    """The inputs that the newest completions may be of: not needed where only one ruleset writes completions."""
+    writers = [ruleset for ruleset in rulesets if ruleset.has_function]
+    if len(writers) < 2:
+        return {}
+    return {
+        f"input {key}": partial(stations.bucket.head, key)
+        for info in newest[: MAX_HEADS // len(writers) // 2]
+        for ruleset in writers
+        for key in _inputs_of(info.key, ruleset, pipeline)
+    }
+
+
+def _inputs_of(completion_key: str, ruleset: RulesetNames, pipeline: Pipeline) -> tuple[str, ...]:
+    """Either image: this repository's adds `.json` to the input's name."""
+    below = completion_key.removeprefix(pipeline.complete_prefix)
+    return tuple(dict.fromkeys((ruleset.prefix + below.removesuffix(".json"), ruleset.prefix + below)))
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Everything that was found."""
+
+    looks: Mapping[str, _Look[Any]]
+    pipeline: Pipeline
+    points: _Points
+    completions: Sequence[ObjectInfo]
+    release: Release | None
+    nothing: _Look[Any] = field(default_factory=_Look)
+
+    def look(self, name: str) -> _Look[Any]:
+        return self.looks.get(name, self.nothing)
+
+    def last(self, of: str, name: str) -> DataPoint | None:
+        points = self.points.get((of, name), ())
+        return points[-1] if points else None
+
+    def total(self, of: str, name: str) -> int | None:
+        points = self.points.get((of, name), ())
+        return round(sum(point.value for point in points)) if points else None
+
+    def worst(self, of: str, name: str) -> float | None:
+        """CloudWatch may split the last hour in two."""
+        return max((point.value for point in self.points.get((of, name), ())), default=None)
+
+
+def _ruleset(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNames]) -> RulesetStatus:
+    queues = [facts.look(f"queue {name}") for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)]
+    source, dlq, delivery_dlq = (cast("QueueState | None", look.found) for look in queues)
+    function = facts.look(f"function {ruleset.base}")
+    # A message that fails is hidden so often for so long before it moves, and keeps its first timestamp.
+    before = (source.max_receive_count or 0) * source.visibility_timeout_s if source else 0
+    return RulesetStatus(
+        ruleset.name,
+        ruleset.prefix,
+        queue=_queue(source, facts) if source else None,
+        dlq=_dead_letters(dlq, facts, before) if dlq else None,
+        delivery_dlq=_dead_letters(delivery_dlq, facts, 0) if delivery_dlq else None,
+        function=_function(ruleset, function.found, facts) if function.found else None,
+        last_completion=_last_completion(ruleset, facts, rulesets),
+        problems=tuple(problem for look in (*queues, function) for problem in look.problems),
+    )
+
+
+def _queue(state: QueueState, facts: _Facts) -> QueueStatus:
+    depth = state.depth
+    age = facts.last(depth.name, "age") if depth.visible or depth.in_flight or depth.delayed else None
+    return QueueStatus(
+        depth.name, depth.visible, depth.in_flight, depth.delayed, oldest_age_s=age.value if age else None
+    )
+
+
+def _dead_letters(state: QueueState, facts: _Facts, before_s: float) -> DeadLetterStatus:
+    """The metric counts from the move to the dead-letter queue on, and expiry from the first time a message was sent.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+    """
+    depth = state.depth.visible + state.depth.in_flight + state.depth.delayed
+    age = facts.last(state.depth.name, "age") if depth else None
+    if age is None:
+        return DeadLetterStatus(state.depth.name, depth)
+    left = max(0.0, state.retention_s - age.value - before_s)
+    return DeadLetterStatus(state.depth.name, depth, oldest_age_s=age.value, expires_in_s=left)
+
+
+def _function(ruleset: RulesetNames, running: RunningFunction, facts: _Facts) -> FunctionStatus:
+    name = ruleset.base
+    recorded = facts.release.images.get(ruleset.name) if facts.release else None
+    digest = ImageReference.parse(recorded).digest if recorded else None
+    concurrency = facts.worst(name, "concurrency")
+    return FunctionStatus(
+        name,
+        state=running.state,
+        digest=running.digest,
+        runs_release=digest == running.digest if digest and running.digest else None,
+        invocations=facts.total(name, "invocations"),
+        errors=facts.total(name, "errors"),
+        throttles=facts.total(name, "throttles"),
+        duration_p50_ms=facts.worst(name, "p50"),
+        duration_p95_ms=facts.worst(name, "p95"),
+        concurrency=None if concurrency is None else round(concurrency),
+    )
+
+
+def _last_completion(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNames]) -> LastCompletion | None:
+    if not ruleset.has_function:
+        return None
+    alone = sum(other.has_function for other in rulesets) == 1
+    for info in facts.completions:
+        keys = _inputs_of(info.key, ruleset, facts.pipeline)
+        if alone or any(facts.look(f"input {key}").found for key in keys):
+            return LastCompletion(info.last_modified, info.key)
+    done = [point for point in facts.points.get((ruleset.base, "processed"), ()) if point.value > 0]
+    return LastCompletion(done[-1].at) if done else None

@@ -1,0 +1,245 @@
+"""`refinerctl trace`, `status` and `logs`: an input is found wherever it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from tests.e2e.project import COMMAND, Finished, Project, eventually
+
+pytestmark = pytest.mark.e2e
+
+BUCKET = "data-repository"
+PREFIX = "PoisonInput/"
+
+
+def traced(running: Project, key: str, *arguments: str) -> tuple[int, Any]:
+    done = running.run("trace", key, *arguments, "--output", "json")
+    return done.code, done.json()
+
+
+def found(running: Project, key: str, place: str, timeout_s: float = 60) -> Any:
+    """The trace once the input is at `place`."""
+    seen: list[Any] = []
+
+    def there() -> bool:
+        seen.append(traced(running, key))
+        return bool(seen[-1][1]["place"] == place)
+
+    assert eventually(there, timeout_s), seen[-1]
+    return seen[-1]
+
+
+@pytest.fixture(scope="module")
+def stopped(running: Project) -> Iterator[Any]:
+    """The function of PoisonInput does not take messages until this is called."""
+    client = running.client("lambda")
+    (mapping,) = client.list_event_source_mappings(FunctionName="dibbs-ecr-PoisonInput")["EventSourceMappings"]
+
+    def enable(on: bool = True) -> None:
+        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=on)
+
+    enable(False)
+    yield enable
+    enable()
+
+
+def upload(running: Project, folder: Path, name: str, prefix: str = PREFIX) -> str:
+    path = folder / name
+    path.write_text(f"content of {name}\n")
+    done = running.run("upload", str(path), "--prefix", prefix, "--output", "json")
+    assert done.code == 0, done.err
+    key: str = done.json()["uploads"][0]["key"]
+    return key
+
+
+def receive(running: Project, queue: str, key: str) -> None:
+    """Take the message of `key`, as a function does that works on it; the others stay for whoever comes."""
+    sqs = running.client("sqs")
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
+    for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=20)["Messages"]:
+        if json.loads(message["Body"])["detail"]["object"]["key"] != key:
+            handle = message["ReceiptHandle"]
+            sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+
+
+def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
+    running: Project, stopped: Any, tmp_path: Path
+) -> None:
+    good, gone, held = (upload(running, tmp_path, f"trace {name}+ü.txt") for name in ("good", "gone", "held"))
+
+    code, waiting = found(running, good, "waiting")
+    assert code == 3
+    assert "event source mapping is Disabled" in waiting["verdict"]
+    assert any("counts one receive more" in note for note in waiting["notes"])
+
+    receive(running, "dibbs-ecr-PoisonInput", held)
+    code, in_flight = traced(running, held)
+    assert (code, in_flight["place"]) == (3, "in-flight")
+
+    running.client("s3").delete_object(Bucket=BUCKET, Key=gone)
+    stopped()
+    code, completed = found(running, good, "completed")
+    assert code == 0
+    assert [attempt["error"] for attempt in completed["attempts"]] == [None]
+    assert len(completed["outputs"]) == 2
+    stations = [hop["station"] for hop in completed["hops"]]
+    assert stations == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3"]
+
+    code, failing = found(running, gone, "failing")
+    assert code == 3
+    assert "NoSuchKey" in failing["verdict"]
+    assert "of 5, again about" in failing["verdict"]
+    assert failing["deleted_at"] is not None
+
+    code, dead = found(running, gone, "dead")
+    assert code == 1
+    assert "times in PoisonInput: NoSuchKey" in dead["verdict"]
+    assert "in dibbs-ecr-PoisonInput-dlq since" in dead["verdict"]
+    assert dead["attempts"][-1]["duration_ms"] > 0
+    first_line = running.run("trace", gone).out.splitlines()[0]
+    assert first_line.startswith(f"{gone}: failed ")
+
+
+def test_dead_in_a_function_that_logs_no_keys(running: Project, tmp_path: Path) -> None:
+    key = upload(running, tmp_path, "timeout", "FaultyInput/")
+
+    code, dead = found(running, key, "dead")
+
+    assert code == 1
+    assert "Task timed out" in dead["verdict"]
+
+
+def test_what_no_ruleset_takes_and_what_never_was(running: Project, tmp_path: Path) -> None:
+    key = upload(running, tmp_path, "nobody.txt", "Elsewhere/")
+
+    code, unmatched = traced(running, key)
+    assert (code, unmatched["place"]) == (1, "never-matched")
+    assert unmatched["hops"][0]["station"] == "S3"
+    code, missing = traced(running, "never.txt", "--prefix", "/RefinerInput/")
+    assert (code, missing["place"], missing["key"]) == (1, "never-existed", "RefinerInput/never.txt")
+    assert running.run("trace", key, "--version-id", "no-such-version").code == 1
+
+
+def test_undelivered_says_what_eventbridge_said(running: Project, tmp_path: Path) -> None:
+    """The emulator delivers everything: its place is taken by a message as EventBridge writes it."""
+    key = "PoisonInput/undelivered.txt"
+    body = {"source": "aws.s3", "detail": {"bucket": {"name": BUCKET}, "object": {"key": key}}}
+    sqs = running.client("sqs")
+    queue = sqs.get_queue_url(QueueName="dibbs-ecr-PoisonInput-delivery-dlq")["QueueUrl"]
+    attributes = {
+        "ERROR_CODE": "NO_PERMISSIONS",
+        "RULE_ARN": "arn:aws:events:us-east-1:000000000000:rule/data-repository-bus/dibbs-ecr-PoisonInput",
+        "TARGET_ARN": "arn:aws:sqs:us-east-1:000000000000:dibbs-ecr-PoisonInput",
+    }
+    given = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+    sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(body), MessageAttributes=given)
+
+    code, undelivered = traced(running, key)
+
+    sqs.purge_queue(QueueUrl=queue)
+    assert (code, undelivered["place"]) == (1, "undelivered")
+    assert "could not deliver its event to dibbs-ecr-PoisonInput: NO_PERMISSIONS" in undelivered["verdict"]
+    assert undelivered["dead_letter"]["attributes"] == attributes
+
+
+def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> None:
+    path = tmp_path / "logged.txt"
+    path.write_text("logged\n")
+    assert running.run("upload", str(path), "--wait").code == 0
+    (attempt,) = found(running, "RefinerInput/logged.txt", "completed")[1]["attempts"]
+
+    def of_invocation() -> Finished:
+        return running.run("logs", "--request-id", attempt["request_id"], "--output", "json")
+
+    assert eventually(lambda: "REPORT" in of_invocation().out, 10)
+    lines = of_invocation().lines()
+    messages = [line["record"]["message"] for line in lines if "record" in line]
+    assert messages[0] == "record received"
+    assert messages[-1] == "record done"
+    assert all(attempt["request_id"] in line["message"] for line in lines)
+
+    everything = running.run("logs", "--output", "json").lines()
+    assert [line["timestamp"] for line in everything] == sorted(line["timestamp"] for line in everything)
+    ids = [line["event_id"] for line in everything if line["event_id"]]  # the emulator's own lines have none
+    assert len(set(ids)) == len(ids)
+    assert {"RefinerInput"} == {
+        line["ruleset"] for line in running.run("logs", "--ruleset", "RefinerInput", "--output", "json").lines()
+    }
+
+
+def test_followed_logs_have_every_line_once(running: Project, tmp_path: Path) -> None:
+    only = ("--ruleset", "RefinerInput", "--filter", '"record done"')  # so few that they all fit into a pipe
+    following = running.start("logs", *only, "--since", "0s", "--follow", "--output", "json", "-q")
+    paths = []
+    for number in range(20):
+        paths.append(tmp_path / f"follow-{number}.txt")
+        paths[-1].write_text("x\n")
+    assert running.run("upload", *map(str, paths), "--wait").code == 0
+    time.sleep(3)  # a look is taken every two seconds
+    following.send_signal(signal.SIGINT)
+    out, _ = following.communicate(timeout=20)
+
+    records = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    done = [item["record"]["key"] for item in records if item.get("record", {}).get("message") == "record done"]
+    assert sorted(done) == sorted(f"RefinerInput/{path.name}" for path in paths)
+    assert following.returncode == 130
+
+
+def test_status_counts_what_is_there(running: Project) -> None:
+    done = running.run("status", "--output", "json")
+
+    assert done.code == 0, done.err
+    rulesets = {ruleset["name"]: ruleset for ruleset in done.json()["rulesets"]}
+    assert set(rulesets) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
+    assert rulesets["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
+    assert rulesets["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
+    assert rulesets["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
+    assert rulesets["RefinerComplete"]["function"] is None
+
+
+@pytest.mark.parametrize("how", ["q", "ctrl-c"])
+def test_the_live_status_leaves_the_terminal_as_it_was(running: Project, how: str) -> None:
+    child = pexpect.spawn(
+        "/bin/sh",
+        ["-c", f"trap : INT; stty -a; '{COMMAND}' status --watch --interval 0.5s; echo code $?; stty -a"],
+        cwd=str(running.folder),
+        env={**running.environment(), "TERM": "xterm-256color"},
+        dimensions=(24, 150),
+        timeout=20,
+        encoding="utf-8",
+    )
+    child.expect("speed.*\n")
+    child.expect_exact("\x1b[?1049h")  # the alternate screen
+    child.expect("RefinerInput")
+    child.setwinsize(24, 60)
+    os.kill(child.pid, 0)
+    child.expect("RULESET *WAITING")
+    child.send("q") if how == "q" else child.sendintr()
+    child.expect_exact("\x1b[?1049l")
+    child.expect("code (\\d+)")
+    code = child.match.group(1)
+    child.expect(pexpect.EOF)
+
+    assert code == ("0" if how == "q" else "130")
+    assert " icanon" in child.before
+    assert " echo " in child.before
+
+
+def test_a_watched_status_is_lines_for_a_log(running: Project) -> None:
+    watching = running.start("status", "--watch", "--interval", "0.5s", "-q", "--ruleset", "RefinerInput")
+    assert watching.stdout is not None
+    lines = [watching.stdout.readline() for _ in range(2)]
+    watching.send_signal(signal.SIGTERM)
+    watching.communicate(timeout=20)
+
+    assert all(" RefinerInput waiting=0 in_flight=0 " in line for line in lines)
+    assert watching.returncode == 143

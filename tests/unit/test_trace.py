@@ -1,0 +1,347 @@
+"""Where an input is: one test for each place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from refinerctl.clients.aws.completions import Completions
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.models import Function, LogEvent, Message, ObjectVersion, Pipeline, QueueDepth
+from refinerctl.models.status import QueueState, RulesetNames
+from refinerctl.models.trace import Outcome, Place
+from refinerctl.models.trace_hops import Trace
+from refinerctl.operations.trace import Stations, TraceRequest, trace
+from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues
+
+KEY = "RefinerInput/a b.txt"
+RULESET = RulesetNames("RefinerInput", "RefinerInput/", "dibbs-ecr-RefinerInput")
+DONE = RulesetNames("RefinerComplete", "RefinerComplete/", "dibbs-ecr-RefinerComplete", has_function=False)
+QUEUE, DLQ, DELIVERY = RULESET.queue, RULESET.dlq, RULESET.delivery_dlq
+FORWARD = "dibbs-ecr-forward-delivery-dlq"
+ID = "8f5df350-6a1c-4b2b-9e0e-0a1b2c3d4e5{}"
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def event_of(key: str = KEY, version: str | None = "v1") -> str:
+    return json.dumps(
+        {"detail": {"bucket": {"name": "data-repository"}, "object": {"key": key, "version-id": version}}}
+    )
+
+
+@dataclass
+class World:
+    """Stations in which things happen."""
+
+    bucket: FakeBucket = field(default_factory=FakeBucket)
+    queues: FakeQueues = field(default_factory=FakeQueues)
+    logs: FakeLogGroups = field(default_factory=FakeLogGroups)
+    functions: FakeFunctions = field(
+        default_factory=lambda: FakeFunctions(Function(RULESET.base, "arn", "1", "i", 128, 60, {}))
+    )
+
+    def __post_init__(self) -> None:
+        for name in (QUEUE, DLQ, DELIVERY, DONE.queue, DONE.dlq, DONE.delivery_dlq, FORWARD):
+            self.queues.messages[name] = []
+
+    def log(self, seconds: float, line: str | dict[str, Any], stream: str = "s") -> None:
+        text = line if isinstance(line, str) else json.dumps(line)
+        self.logs.written.append(LogEvent(at(seconds), RULESET.log_group, stream, text))
+
+    def attempt(self, number: int, seconds: float, outcome: dict[str, Any] | None = None, version: str = "v1") -> None:
+        """What the image logs of one attempt."""
+        common = {"requestId": ID.format(number), "messageId": f"m-{version}", "key": KEY}
+        times = {"eventTime": at(0).isoformat(), "sentTimestamp": at(0.2).timestamp() * 1000}
+        received = {"message": "record received", "versionId": version, "receiveCount": number, **times}
+        self.log(seconds, {"timestamp": at(seconds).isoformat(), **common, **received})
+        if outcome is not None:
+            self.log(seconds + 0.1, {"timestamp": at(seconds + 0.1).isoformat(), **common, **outcome})
+
+    def fail(self, number: int, seconds: float) -> None:
+        error = {"name": "NoSuchKey", "message": "The specified key does not exist."}
+        self.attempt(number, seconds, {"message": "record failed", "error": error, "durationMs": 100})
+
+    def complete(self, body: str = '["/RefinerOutput/1.txt"]', version: str = "v1", key: str | None = None) -> None:
+        self.bucket.write("RefinerOutput/1.txt", "x")
+        self.bucket.write(key or "RefinerComplete/a b.txt.json", body, {"source-version": version}, at=at(2))
+
+    def hidden(self, name: str, count: int = 1) -> None:
+        self.queues.states[name] = QueueState(QueueDepth(name, 0, count, 0), 345600, 60, 5)
+
+    def trace(self, seconds: float = 600, key: str = KEY, version: str | None = None) -> Trace:
+        stations = Stations(self.bucket, Completions(self.bucket, Pipeline()), self.queues, self.functions, self.logs)
+        request = TraceRequest(key, at(-86400), at(seconds), version, (FORWARD,))
+        return trace(request, (RULESET, DONE), Pipeline(), stations)
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.bucket.write(KEY, "content", at=at(0))
+    return world
+
+
+def seen(found: Trace) -> tuple[Place, Outcome]:
+    return found.verdict.place, found.verdict.outcome
+
+
+class TestCompleted:
+    def test_each_hop_with_its_time(self, world: World) -> None:
+        world.attempt(1, 1, {"message": "record done", "durationMs": 44})
+        world.complete()
+        found = world.trace()
+        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert found.verdict.text == "completed at 14:00:02Z: 1 output, RefinerComplete/a b.txt.json"
+        hops = [(hop.station, hop.elapsed_s) for hop in found.hops]
+        assert hops == [("S3", 0), ("EventBridge", 0), ("SQS", 0.2), ("Lambda", 1), ("Lambda", 1.1), ("S3", 2)]
+
+    def test_the_production_refiners_completion(self, world: World) -> None:
+        world.complete(
+            '{"RefinerSkip": false, "RefinerOutputFiles": ["RefinerOutput/1.txt"]}', key="RefinerComplete/a b.txt"
+        )
+        assert seen(world.trace()) == (Place.COMPLETED, Outcome.COMPLETED)
+
+    def test_one_that_says_that_it_failed(self, world: World) -> None:
+        world.complete('{"RefinerSkip": true, "Error": "no condition"}')
+        found = world.trace()
+        assert seen(found) == (Place.REFUSED, Outcome.FAILED)
+        assert "no condition" in found.verdict.text
+
+    def test_outputs_that_are_gone(self, world: World) -> None:
+        world.complete()
+        world.bucket.delete("RefinerOutput/1.txt")
+        found = world.trace()
+        assert seen(found) == (Place.REFUSED, Outcome.FAILED)
+        assert "RefinerOutput/1.txt" in found.verdict.text
+
+    def test_of_another_version_is_not_of_this_one(self, world: World) -> None:
+        world.attempt(1, 1, {"message": "record done", "durationMs": 44})
+        world.complete(version="v9")
+        found = world.trace()
+        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert "a newer version has replaced its completion" in found.verdict.text
+
+    def test_deleted_since(self, world: World) -> None:
+        world.complete()
+        real = ObjectVersion(KEY, "v1", at(0), 7, is_latest=False)
+        world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True), real]
+        found = world.trace()
+        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert found.verdict.text.endswith("; the object was deleted at 14:00:03Z")
+        assert found.hops[-1].detail == "deleted"
+
+    def test_ignored(self, world: World) -> None:
+        world.attempt(1, 1, {"message": "record ignored", "reason": "a folder marker"})
+        assert world.trace().verdict.text == "ignored by RefinerInput: a folder marker"
+
+
+class TestFailing:
+    def test_between_two_attempts(self, world: World) -> None:
+        world.fail(1, 1)
+        world.fail(2, 61)
+        world.hidden(QUEUE)
+        found = world.trace(70)
+        assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert found.verdict.text == (
+            "failed 2 times in RefinerInput: NoSuchKey: The specified key does not exist.; "
+            "attempt 2 of 5, again about 14:02:01Z"
+        )
+        assert world.queues.requests["peek"] == 0  # the log tells: no look is needed
+
+    def test_dead(self, world: World) -> None:
+        for number in range(1, 6):
+            world.fail(number, number * 60)
+        world.queues.messages[DLQ] = [Message(event_of("other"), at(0), 1), Message(event_of(), at(0.2), 7)]
+        found = world.trace(3600)
+        assert seen(found) == (Place.DEAD, Outcome.FAILED)
+        assert found.verdict.text == (
+            "failed 5 times in RefinerInput: NoSuchKey: The specified key does not exist.; "
+            f"in {DLQ} since 14:05:30Z, expires 2026-03-15 14:00Z"
+        )
+        assert [attempt.receive_count for attempt in found.facts.attempts] == [1, 2, 3, 4, 5]
+
+    def test_another_versions_message_is_not_this_ones(self, world: World) -> None:
+        world.queues.messages[DLQ] = [Message(event_of(version="v0"), at(-9), 5)]
+        assert world.trace().verdict.place is Place.UNKNOWN
+
+    def test_its_message_is_gone(self, world: World) -> None:
+        world.fail(5, 60)
+        found = world.trace(3600)
+        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert "redriven, purged or expired" in found.verdict.text
+
+    @pytest.mark.parametrize(
+        ("line", "error"),
+        [
+            (
+                f"2026-03-01T14:00:03Z {ID.format(1)} Task timed out after 60.00 seconds",
+                "Task timed out after 60.00 seconds",
+            ),
+            ('ERROR {"errorType": "Runtime.OutOfMemory", "errorMessage": "killed"}', "Runtime.OutOfMemory: killed"),
+        ],
+    )
+    def test_an_invocation_that_lambda_ended(self, world: World, line: str, error: str) -> None:
+        world.attempt(1, 1)
+        world.log(61, line)
+        world.log(61, f"REPORT RequestId: {ID.format(1)}\tDuration: 60000.00 ms\tStatus: timeout")
+        world.hidden(QUEUE)
+        (attempt,) = world.trace(70).facts.attempts
+        assert (attempt.error, attempt.duration_ms) == (error, 60000)
+
+    def test_the_next_invocations_error_is_not_this_ones(self, world: World) -> None:
+        world.attempt(1, 1)
+        world.attempt(2, 3, version="v2")
+        world.log(4, 'ERROR {"errorType": "E", "errorMessage": "of the other"}')
+        world.hidden(QUEUE)
+        (attempt,) = world.trace(10).facts.attempts
+        assert attempt.error is None
+
+    def test_a_function_that_logs_no_keys(self, world: World) -> None:
+        world.log(2, 'ERROR {"errorType": "Error", "errorMessage": "thrown"}')
+        world.queues.messages[DLQ] = [Message(event_of(), at(0.2), 5)]
+        found = world.trace()
+        assert seen(found) == (Place.DEAD, Outcome.FAILED)
+        assert "errors of the function since: Error: thrown" in found.verdict.text
+
+    @pytest.mark.parametrize("name", [DELIVERY, FORWARD])
+    def test_undelivered(self, world: World, name: str) -> None:
+        given = {"ERROR_CODE": "NO_PERMISSIONS", "TARGET_ARN": f"arn:aws:sqs:us-east-1:0:{QUEUE}", "RULE_ARN": "r"}
+        world.queues.messages[name] = [Message(event_of(), at(0.2), 1, given)]
+        found = world.trace()
+        assert seen(found) == (Place.UNDELIVERED, Outcome.FAILED)
+        assert found.verdict.text.startswith(f"EventBridge could not deliver its event to {QUEUE}: NO_PERMISSIONS")
+
+
+class TestUnderWay:
+    def test_waiting(self, world: World) -> None:
+        world.queues.messages[QUEUE] = [Message(event_of(), at(0.2), 1)]
+        world.functions.mapping_states[RULESET.base] = "Disabled"
+        found = world.trace()
+        assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert found.verdict.text == (f"waiting in {QUEUE} since 14:00:00Z; its event source mapping is Disabled")
+        assert any("counts one receive more" in note for note in found.notes)
+
+    def test_a_look_that_would_cost_too_much_is_not_taken(self, world: World) -> None:
+        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 0, 0), 345600, 60, 2)
+        found = world.trace()
+        assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert "most likely" in found.verdict.text
+        assert world.queues.requests["peek"] == 0
+
+    def test_in_a_function_that_works_on_it(self, world: World) -> None:
+        world.attempt(1, 1)
+        world.hidden(QUEUE)
+        found = world.trace(30)
+        assert seen(found) == (Place.IN_FLIGHT, Outcome.UNDER_WAY)
+        assert ID.format(1) in found.verdict.text
+
+    def test_in_a_function_that_has_said_nothing_for_too_long(self, world: World) -> None:
+        world.attempt(1, 1)
+        assert seen(world.trace(3600)) == (Place.UNKNOWN, Outcome.FAILED)
+
+    def test_in_flight_with_nothing_logged(self, world: World) -> None:
+        world.hidden(QUEUE)
+        assert seen(world.trace()) == (Place.IN_FLIGHT, Outcome.UNDER_WAY)
+
+    def test_written_a_moment_ago(self, world: World) -> None:
+        assert seen(world.trace(5)) == (Place.UNKNOWN, Outcome.UNDER_WAY)
+
+    def test_delivered_to_whoever_reads_completions(self, world: World) -> None:
+        world.bucket.write("RefinerComplete/x.json", "[]")
+        world.queues.messages[DONE.queue] = [Message(event_of("RefinerComplete/x.json"), at(0), 0)]
+        found = world.trace(key="RefinerComplete/x.json")
+        assert seen(found) == (Place.DELIVERED, Outcome.COMPLETED)
+        assert world.queues.requests["peek"] == 0  # that queue belongs to downstream
+
+
+class TestNowhere:
+    def test_no_ruleset_takes_it(self, world: World) -> None:
+        world.bucket.write("Elsewhere/x")
+        found = world.trace(key="Elsewhere/x")
+        assert seen(found) == (Place.NEVER_MATCHED, Outcome.FAILED)
+        assert "prefixes: RefinerInput/, RefinerComplete/" in found.verdict.text
+
+    def test_never_written(self, world: World) -> None:
+        assert seen(world.trace(key="RefinerInput/never")) == (Place.NEVER_EXISTED, Outcome.FAILED)
+
+    def test_a_version_that_does_not_exist(self, world: World) -> None:
+        with pytest.raises(NotFoundError, match="no version v7"):
+            world.trace(version="v7")
+
+    def test_nothing_but_the_object(self, world: World) -> None:
+        found = world.trace(86400)
+        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert "nothing is known of it after S3" in found.verdict.text
+
+    def test_what_may_not_be_looked_at_is_said(self, world: World) -> None:
+        world.queues.error = AccessDeniedError("access denied: GetQueueAttributes")
+        found = world.trace(86400)
+        assert found.verdict.text == "not known: access denied: GetQueueAttributes"
+        assert found.notes == ("access denied: GetQueueAttributes",)
+
+
+class TestVersions:
+    def test_an_older_one_by_its_id(self, world: World) -> None:
+        old = ObjectVersion(KEY, "v0", at(-100), 3, is_latest=False)
+        world.bucket.histories[KEY] = [ObjectVersion(KEY, "v1", at(0), 7), old]
+        world.attempt(1, 1, {"message": "record done", "durationMs": 44})
+        world.complete()
+        found = world.trace(version="v0")
+        assert found.facts.version == old
+        assert found.facts.attempts == ()
+        assert any("a newer version of it was written" in note for note in found.notes)
+
+    def test_events_without_a_version_are_told_apart_by_their_time(self, world: World) -> None:
+        world.queues.messages[DLQ] = [Message(event_of(version=None), at(-60), 5)]
+        assert world.trace().verdict.place is Place.UNKNOWN
+        world.queues.messages[DLQ].append(Message(event_of(version=None), at(0.2), 5))
+        assert world.trace().verdict.place is Place.DEAD
+
+    def test_without_the_right_to_see_versions_the_newest_counts(self, world: World) -> None:
+        class Denied(FakeBucket):
+            def versions(self, key: str) -> list[ObjectVersion]:
+                raise AccessDeniedError("access denied: ListObjectVersions")
+
+        world.bucket = Denied()
+        world.bucket.write(KEY, "content", at=at(0))
+        world.complete()
+        assert seen(world.trace()) == (Place.COMPLETED, Outcome.COMPLETED)
+
+    def test_without_the_bucket_there_is_nothing_to_tell(self, world: World) -> None:
+        class Gone(FakeBucket):
+            def versions(self, key: str) -> list[ObjectVersion]:
+                raise NotFoundError("there is no bucket")
+
+        world.bucket = Gone()
+        with pytest.raises(RefinerctlError, match="no bucket"):
+            world.trace()
+
+
+def test_a_log_full_of_the_key_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("refinerctl.operations.trace.function_log.MAX_LINES", 50)
+    taken = 0
+
+    class Endless(FakeLogGroups):
+        def events(self, *_: Any, **__: Any) -> Iterator[LogEvent]:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield LogEvent(at(1), RULESET.log_group, "s", f"{KEY} once more")
+
+    monkeypatch.setattr("refinerctl.operations.trace.function_log.MAX_INVOCATION_LINES", 50)
+    world.logs = Endless()
+    assert world.trace().facts.attempts == ()
+    assert taken <= 150
+
+
+def test_a_verdict_names_the_day_unless_it_is_today(world: World) -> None:
+    world.complete()
+    assert "2026-03-01 14:00Z" in world.trace(3 * 86400).verdict.text
