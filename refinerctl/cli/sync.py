@@ -176,6 +176,8 @@ def _requests(
 ) -> list[CopyRequest]:
     if tag and since:
         raise UsageError("--tag and --all-tags-since do not go together")
+    if other := next((pair.source for pair in pairs if tag and pair.source.tag not in (None, tag)), None):
+        raise UsageError(f"--tag is {tag}, but the source is {other}", hint="Name it once; --target may have its own.")
     requests = []
     for pair in pairs:
         ecr_host = app.registries.ecr_host(pair.target)

@@ -83,12 +83,13 @@ class DeleteFailure:
 class UseKind(StrEnum):
     FUNCTION = "function"
     TASK_DEFINITION = "task-definition"
+    TASK = "task"
     RELEASE = "release"
 
 
 @dataclass(frozen=True)
 class ImageUse:
-    """Who uses which image: `name` is `function:version`, `family:revision`, or `environment:tag` of a release."""
+    """Who uses which image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
 
     kind: UseKind
     name: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
 from refinerctl.models.images import Descriptor, ImageReference, Manifest, Platform, RunsOn, newest_first, unacceptable
 from refinerctl.models.releases import Pins, Release, RulesetImage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models.images import ImageReference, newest_first, release_order

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from refinerctl.clients.parallel import concurrently
 from refinerctl.models import BlobProgress
 from refinerctl.models.images import ImageCopy, Platform, config_created, newest_first, release_order
 from refinerctl.models.sync import CheckedCopy, CopyEngine, CopyRequest, tags_from
@@ -19,8 +20,6 @@ IMAGES_AT_ONCE = 4
 
 def check(engine: CopyEngine, requests: Sequence[CopyRequest]) -> list[CheckedCopy]:
     """Check all, several at once; raises what speaks against the first of them that something speaks against."""
-    from refinerctl.clients.registry.parallel import concurrently
-
     return concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
 
 
@@ -40,8 +39,6 @@ def tags_since(source: Repository, since: str | datetime, platform: Platform) ->
     tags = source.tags()
     if isinstance(since, str):
         return tags_from(tags, since)
-    from refinerctl.clients.registry.parallel import concurrently
-
     releases = [tag for tag in reversed(newest_first(tags)) if release_order(tag)]
     looks: list[Callable[[], datetime | None]] = [partial(_created, source, tag, platform) for tag in releases]
     created = concurrently(looks, 4 * IMAGES_AT_ONCE)

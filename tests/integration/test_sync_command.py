@@ -120,6 +120,7 @@ def test_an_index_without_the_gate_still_gives_one_platform(
         (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "which tag?"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--image", "x"), 2, "without --image"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
+        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
         (("--source", "UPPER", "--target", "127.0.0.1:1/b"), 2, "not an image reference"),
         (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 2, "no image 'x'"),
         (("--all-tags-since", "1h", "--dotenv", "x"), 2, "--dotenv is about one tag"),
