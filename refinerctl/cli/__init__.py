@@ -81,9 +81,17 @@ def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _on_sighup(_number: int, _frame: FrameType | None) -> None:
+    """The terminal is gone: clean up, whatever further signals of its end come meanwhile."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line and exit with one of the contract's codes."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _on_sighup)
     with _errors_as_exit_codes():
         if "_REFINERCTL_COMPLETE" in os.environ:
             cli.main(prog_name="refinerctl")

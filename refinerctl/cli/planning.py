@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +15,13 @@ import click
 from refinerctl.cli.context import AppContext
 from refinerctl.cli.options import Duration
 from refinerctl.cli.plan_view import gitlab_report, markdown, plan_lines
+from refinerctl.cli.stacks import with_fresh_credentials
 from refinerctl.clients.files import write_text
 from refinerctl.clients.hcl import load_values, variable_defaults
 from refinerctl.clients.terraform.stack import Stack
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models.releases import Pins, Release, deployed
+from refinerctl.operations.deploy import check_credentials
 from refinerctl.operations.pin_images import PinRequest, pin_images, ruleset_images
 from refinerctl.operations.plan import Planned
 
@@ -119,3 +122,18 @@ def ask(question: str, yes: bool) -> None:
     """Raises RefinerctlError for any other answer than yes."""
     if not yes and not click.confirm(question, err=True):
         raise RefinerctlError("not confirmed; nothing was changed")
+
+
+def ready_to_apply(app: AppContext, stack: Stack, least_s: float, consent: Callable[[], None]) -> Stack:
+    """The stack with credentials that last for at least `least_s` seconds, once there is consent.
+
+    Raises RefusedError without such: before anybody is asked, and after, as an answer may take an hour.
+    """
+    least = timedelta(seconds=least_s)
+    check_credentials(app.session.credential_expiry(), least)
+    if app.session.has_unknown_expiry():
+        app.render.warning("the credentials are temporary, and nothing says for how long")
+    consent()
+    fresh = with_fresh_credentials(app, stack)
+    check_credentials(app.session.credential_expiry(), least)
+    return fresh

@@ -43,5 +43,16 @@ def _terraform(app: AppContext) -> Terraform:
         data_dir=folder / settings.stack,
         work_folder=settings.work_folder.resolve(),
         log=folder / f"{settings.stack}.log",
-        environment={**app.session.terraform_environment(), **backend.environment},
+        environment=_environment(app),
     )
+
+
+def with_fresh_credentials(app: AppContext, stack: Stack) -> Stack:
+    """The same stack with what the session gives now: a role is assumed anew, for its whole hour."""
+    if app.settings.embedded:
+        return stack
+    return replace(stack, terraform=replace(stack.terraform, environment=_environment(app)))
+
+
+def _environment(app: AppContext) -> dict[str, str]:
+    return {**app.session.terraform_environment(), **app.backend.environment}

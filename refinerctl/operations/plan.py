@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from refinerctl import __version__
-from refinerctl.clients.terraform.plan_file import load_plan, planned_state, save_plan
+from refinerctl.clients.terraform.plan_file import copy_plan, load_plan, planned_state, save_plan
 from refinerctl.clients.terraform.plan_json import (
     check_images,
     read_changes,
     read_drift,
+    read_holdings,
     read_images,
-    read_lost_buckets,
     read_outputs,
 )
 from refinerctl.clients.terraform.stack import Stack
 from refinerctl.errors import RefusedError
 from refinerctl.models import Progress
-from refinerctl.models.releases import Pins, Plan, PlanRecord
+from refinerctl.models.releases import Holdings, Pins, Plan, PlanRecord
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the file that Terraform applies, and what that was made for.
-
-    `buckets` are the names of the S3 buckets that it destroys.
-    """
+    """A plan, the file that Terraform applies, what that was made for, and what it takes along."""
 
     plan: Plan
     file: Path
     record: PlanRecord
-    buckets: tuple[str, ...] = ()
+    holdings: Holdings = field(default_factory=Holdings)
 
 
 def make_plan(
@@ -86,25 +83,24 @@ def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecor
     return record
 
 
-def load(stack: Stack, path: Path, *, tag: str | None = None, allow: Sequence[str] = ()) -> Planned:
+def load(stack: Stack, path: Path, folder: Path, *, tag: str | None = None, allow: Sequence[str] = ()) -> Planned:
     """A saved plan, if it is still the one to apply. `allow` adds to what it allows to destroy.
 
+    It is copied to `folder`, the user's own: what is shown is what will be applied, whoever writes to `path` meanwhile.
     Raises what `check_target` does, and RefusedError if the configuration is another or the state moved on since.
     """
-    record = check_target(path, stack.env, stack.name, tag)
+    check_target(path, stack.env, stack.name, tag)
+    file = copy_plan(path, folder)
+    record = check_target(file, stack.env, stack.name, tag)
     stack.prepare()
     if record.configuration != stack.configuration():
         raise RefusedError(
             f"{path} was made with another configuration than that of this checkout",
             hint=f"It was made at commit {record.commit or 'unknown'}{' with changes' if record.is_dirty else ''}.",
         )
-    if (now := stack.terraform.state_version()) != record.state:
-        raise RefusedError(
-            f"the state has moved on since {path} was made: it was at serial {record.state.serial}, now {now.serial}",
-            hint="Somebody has deployed meanwhile. Plan again, and look at what it would do now.",
-        )
+    stack.check_state(record.state)
     allowed = tuple(dict.fromkeys([*record.allow_destroy, *allow]))
-    return _planned(path.resolve(), stack.terraform.show(path.resolve()), replace(record, allow_destroy=allowed))
+    return _planned(file, stack.terraform.show(file), replace(record, allow_destroy=allowed))
 
 
 def _planned(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Planned:
@@ -121,7 +117,7 @@ def _planned(file: Path, document: Mapping[str, Any], record: PlanRecord, *, des
         outputs=read_outputs(document),
         notes=record.notes,
     )
-    return Planned(plan, file, record, read_lost_buckets(document))
+    return Planned(plan, file, record, read_holdings(document))
 
 
 def save(planned: Planned, to: Path) -> None:

@@ -309,12 +309,13 @@ class TestErrors:
         failing.append(RefinerctlError("key a\x07\x9b31mb\u202e", hint="see \x1b]0;x\x07"))
         assert refinerctl("fail").err.replace("\n", "").isprintable()
 
-    def test_a_sigterm_unwinds(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+    def test_a_sigterm_unwinds(self, tmp_path: Path, name: str) -> None:
         code = (
             "import os, signal, sys, types, click, refinerctl.cli as c\n"
             "@click.command()\n"
             "def fail():\n"
-            "    try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+            f"    try: os.kill(os.getpid(), signal.{name}); signal.pause()\n"
             "    finally: print('cleaned up')\n"
             "sys.modules['m'] = m = types.ModuleType('m'); m.fail = fail\n"
             "c.COMMANDS['fail'] = 'm:fail'; sys.argv = ['refinerctl', 'fail']; c.main()\n"
