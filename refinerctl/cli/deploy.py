@@ -92,7 +92,7 @@ def deploy(
     with stack.folder() as folder:
         with app.render.progress() as progress:
             if plan_file is not None:
-                planned = load(stack, plan_file, folder, tag=tag, allow=allow)
+                planned = load(stack, plan_file, folder, progress, tag=tag, allow=allow)
             else:
                 planned = make_plan(stack, pins_for(app, stack, tag), folder, progress, allow=allow)
         apply_planned(app, stack, planned, options)

@@ -11,6 +11,7 @@ from refinerctl.cli.context import app_context
 from refinerctl.cli.options import ReleaseTag, global_options
 from refinerctl.cli.plan_view import plan_json
 from refinerctl.cli.planning import allow_destroy_option, lock_timeout_option, pins_for, show_plan, write_reports
+from refinerctl.clients.files import check_writable
 from refinerctl.operations.plan import make_plan, refuse_losses, save
 
 DIFFERENCES = 5
@@ -44,6 +45,8 @@ def plan(
     Lambda, or if the plan would lose data that is not named with --allow-destroy.
     """
     app = app_context(ctx)
+    for path in filter(None, (out, report, note)):
+        check_writable(path)
     stack = app.stack(lock_timeout)
     with stack.folder() as folder:
         with app.render.progress() as progress:

@@ -71,12 +71,14 @@ def yes_option(command: Decorated) -> Decorated:
 def pins_for(app: AppContext, stack: Stack, tag: str | None) -> Pins:
     """The images of a release; without `tag` those that are in place, or those that the environment names."""
     recorded = deployed(app.ledger.read()) if _has_images(stack) else None
-    return _pins(app, stack, PinRequest(tag=tag, recorded=recorded, lenient=app.settings.embedded and tag is None))
+    runs_folders = app.settings.embedded and tag is None
+    here = frozenset(image.repository for image in app.settings.images) if runs_folders else frozenset()
+    return _pins(app, stack, PinRequest(tag=tag, recorded=recorded, in_place=recorded, local_repositories=here))
 
 
 def pins_of(app: AppContext, stack: Stack, target: Release, current: Release) -> Pins:
     """The images of a recorded release, by its digests."""
-    return _pins(app, stack, PinRequest(recorded=target, by_record=True, fallback=current.images))
+    return _pins(app, stack, PinRequest(recorded=target, in_place=current, by_record=True, fallback=current.images))
 
 
 def _has_images(stack: Stack) -> bool:

@@ -177,10 +177,10 @@ class TagStatus:
 
 @dataclass(frozen=True)
 class EnvironmentRelease:
-    """What an environment has deployed; `error` says why that is not known. A release may have no tag."""
+    """What an environment has deployed; `error` says why that is not known (None). A release may have no tag."""
 
     name: str
-    is_deployed: bool = False
+    is_deployed: bool | None = False
     tag: str | None = None
     error: str | None = None
 

@@ -155,11 +155,15 @@ class RulesetImage:
 
 @dataclass(frozen=True)
 class Pins:
-    """A release before it is deployed: images by digest, by ruleset. `notes` say what is not pinned or not checked."""
+    """A release before it is deployed: images by digest, by ruleset. `notes` say what is not pinned or not checked.
+
+    `in_place` is what the ledger has as deployed.
+    """
 
     tag: str | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    in_place: Release | None = None
 
 
 @dataclass(frozen=True)
@@ -302,3 +306,16 @@ class DeployedFunction:
     ruleset: str
     function: str
     mapping: str | None = None
+
+
+def unfinished(recorded: Release, images: Iterable[ImageChange]) -> tuple[str, ...]:
+    """The rulesets that run another image than the one recorded: a deployment was cut short, or made by other means."""
+    return tuple(
+        image.ruleset
+        for image in images
+        if (uri := recorded.images.get(image.ruleset)) and image.before and _digest(uri) != _digest(image.before)
+    )
+
+
+def _digest(uri: str) -> str:
+    return uri.rpartition("@")[2]

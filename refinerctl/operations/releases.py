@@ -109,7 +109,7 @@ def _environment(
     name: str, entries: tuple[Release, ...] | str, by_tag: Mapping[str, tuple[TagImage, ...]]
 ) -> EnvironmentRelease:
     if isinstance(entries, str):
-        return EnvironmentRelease(name, error=entries)
+        return EnvironmentRelease(name, is_deployed=None, error=entries)
     release = deployed(entries)
     if release is None:
         return EnvironmentRelease(name)

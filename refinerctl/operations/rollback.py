@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from refinerctl.errors import NotFoundError, RefusedError
-from refinerctl.models.releases import ImageChange, Release, deployed, last_deploy, previous
+from refinerctl.models.releases import ImageChange, Release, deployed, last_deploy, previous, unfinished
 
 _TAGS_SHOWN = 10
 
@@ -45,15 +45,9 @@ def check_in_place(current: Release, images: Sequence[ImageChange]) -> None:
 
     What was before the recorded release is then not what somebody wants who goes back by one.
     """
-    for image in images:
-        recorded = current.images.get(image.ruleset)
-        if recorded and image.before and _digest(recorded) != _digest(image.before):
-            name = current.tag or "the recorded release"
-            raise RefusedError(
-                f"ruleset {image.ruleset} does not run the image of {name}: a deployment after it was not finished",
-                hint="`refinerctl deploy` brings the recorded release back; --to TAG takes the one that you name.",
-            )
-
-
-def _digest(uri: str) -> str:
-    return uri.rpartition("@")[2]
+    if rulesets := unfinished(current, images):
+        name = current.tag or "the recorded release"
+        raise RefusedError(
+            f"ruleset {', '.join(rulesets)} does not run the image of {name}: a deployment after it was not finished",
+            hint="`refinerctl deploy` brings the recorded release back; --to TAG takes the one that you name.",
+        )

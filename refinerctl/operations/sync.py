@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,18 +32,30 @@ def copy(engine: CopyEngine, checked: Sequence[CheckedCopy], progress: BlobProgr
         yield engine.copy(item, progress)
 
 
-def tags_since(source: Repository, since: str | datetime, platform: Platform) -> list[str]:
-    """Release tags of `source`, oldest first: from release `since` on, or built after that moment.
+@dataclass(frozen=True)
+class TagsSince:
+    """Release tags, oldest first; `undated` are those of images that do not say when they were built."""
+
+    tags: list[str]
+    undated: list[str] = field(default_factory=list)
+
+
+def tags_since(source: Repository, since: str | datetime, platform: Platform) -> TagsSince:
+    """Release tags of `source`: from release `since` on, or built after that moment.
 
     When an image was built is what its config says (`created`).
     """
     tags = source.tags()
     if isinstance(since, str):
-        return tags_from(tags, since)
+        return TagsSince(tags_from(tags, since))
     releases = [tag for tag in reversed(newest_first(tags)) if release_order(tag)]
     looks: list[Callable[[], datetime | None]] = [partial(_created, source, tag, platform) for tag in releases]
     created = concurrently(looks, 4 * IMAGES_AT_ONCE)
-    return [tag for tag, at in zip(releases, created, strict=True) if at is not None and at > since]
+    dated = dict(zip(releases, created, strict=True))
+    return TagsSince(
+        [tag for tag, at in dated.items() if at is not None and at > since],
+        [tag for tag, at in dated.items() if at is None],
+    )
 
 
 def _created(source: Repository, tag: str, platform: Platform) -> datetime | None:

@@ -239,6 +239,10 @@ def test_all_tags_since(
     later = refinerctl(*copy, "--all-tags-since", "2023-12-31T00:00:00Z")
     assert [item["status"] for item in later.json()["images"]] == ["copied", "up-to-date", "up-to-date"]
     assert refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z").json() == {"images": []}
+    push_image(source_registry, unique, "v1.11.0", layers=[base], created=None)
+    undated = refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z")
+    assert undated.json() == {"images": []}
+    assert "left out, as they do not say when they were built: v1.11.0" in undated.err
     wrong = refinerctl(*copy, "--all-tags-since", "someday")
     assert wrong.code == 2
     assert "someday" in wrong.err
@@ -252,7 +256,7 @@ def test_who_is_not_let_in_learns_why(
 
     denied = refinerctl(*copy)
     assert denied.code == 1
-    assert f"{basic_registry.host} does not let nobody (anonymous) pull and push {unique}" in denied.err
+    assert f"{basic_registry.host} does not let anonymous users pull and push {unique}" in denied.err
     assert f"docker login {basic_registry.host}" in denied.err
 
     (tmp_path / "docker").mkdir()

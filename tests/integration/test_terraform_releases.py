@@ -227,7 +227,7 @@ class TestSavedPlan:
         self, project: Project, saved: Path, other: dict[str, str], tag: str | None, message: str
     ) -> None:
         with pytest.raises(RefusedError, match=message):
-            load(replace(project.stack, **other), saved, project.folder, tag=tag)  # type: ignore[arg-type]
+            load(replace(project.stack, **other), saved, project.folder, Silent(), tag=tag)  # type: ignore[arg-type]
 
     def test_made_with_other_values(self, project: Project, saved: Path) -> None:
         project.set(size=3)

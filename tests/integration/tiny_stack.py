@@ -93,7 +93,7 @@ class Project:
         return make_plan(stack or self.stack, Pins(tag), self.folder, Silent())
 
     def load(self, saved: Path, tag: str | None = None) -> Planned:
-        return load(self.stack, saved, self.folder, tag=tag)
+        return load(self.stack, saved, self.folder, Silent(), tag=tag)
 
     def deploy(self, planned: Planned | None = None, stack: Stack | None = None) -> bool:
         planned = planned or self.plan(stack=stack)

@@ -15,6 +15,7 @@ from refinerctl.models.releases import (
     HOLDS_DATA,
     Action,
     Change,
+    ImageChange,
     Plan,
     Release,
     ReleaseAction,
@@ -24,6 +25,7 @@ from refinerctl.models.releases import (
     last_deploy,
     load_releases,
     previous,
+    unfinished,
 )
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -189,3 +191,22 @@ class TestStateVersion:
 
     def test_no_state_yet(self) -> None:
         assert StateVersion.read(b"") == StateVersion("", 0)
+
+
+class TestUnfinished:
+    """What runs something else than the ledger says."""
+
+    @pytest.mark.parametrize(
+        ("before", "rulesets"),
+        [
+            ("account.ecr/repo@sha256:" + "a" * 64, ()),
+            ("account.ecr/repo@sha256:" + "b" * 64, ("In",)),
+            ("account.ecr/repo:local", ("In",)),
+            (None, ()),
+        ],
+    )
+    def test_by_digest_wherever_the_repository_is(self, before: str | None, rulesets: tuple[str, ...]) -> None:
+        assert unfinished(release(0, "v1"), [ImageChange("In", before, "after")]) == rulesets
+
+    def test_a_ruleset_that_was_not_recorded_is_nobodys_business(self) -> None:
+        assert unfinished(release(0, "v1"), [ImageChange("New", "repo@sha256:" + "b" * 64, None)]) == ()

@@ -150,7 +150,7 @@ class Authorizer:
 
 def user_of(login: Login | None) -> str:
     if login is None:
-        return "nobody (anonymous)"
+        return "anonymous users"
     return f"user {login.username!r}" if login.username else "the user of an identity token"
 
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 from refinerctl.clients.terraform.events import EventReader, OnApply, last_error, parse_lock
 from refinerctl.clients.terraform.mirror import MIRROR_ROOTS, find_provider_mirror, mirror_configuration
 from refinerctl.clients.terraform.process import Process, Tell, capture
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import AccessDeniedError, NotInTimeError, RefinerctlError, RefusedError
 from refinerctl.models.releases import HEAD_BYTES, StateLock, StateVersion
 
 # Variables by which a caller steers the AWS provider or gives values: not where everything is on this machine.
@@ -278,6 +278,11 @@ class Terraform:
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
         hint = f"The whole output is in {self.log}." if self.log else None
+        if "No valid credential sources found" in reason:
+            return AccessDeniedError(
+                f"no AWS credentials found for terraform {verb}",
+                hint="Set AWS_PROFILE or --profile, or export the AWS_* variables.",
+            )
         return RefinerctlError(f"terraform {verb} of {self.module.name} failed: {reason}", hint=hint)
 
 
