@@ -26,7 +26,7 @@ node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
 unit: $(VENV)/.dev $(MODULES) servers
-	$(BIN)/pytest tests/unit tests/integration
+	$(BIN)/pytest tests/unit tests/integration --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/.dev servers ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/upload.py

@@ -18,6 +18,7 @@ STACKS = ("refiner", "rnr", "registry")
 BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
 DEFAULT_REGION = "us-east-1"
+_SWITCH = {"": 0, "false": 0, "no": 0, "off": 0, "true": 1, "yes": 1, "on": 1}
 
 # What `refinerctl tools install` fetches; the oldest that locks its state in S3 without a table is 1.10.
 TERRAFORM_VERSION = "1.11.4"
@@ -96,6 +97,11 @@ class Settings:
         return self.region or DEFAULT_REGION
 
     @property
+    def local_repositories(self) -> frozenset[str]:
+        """Repositories whose images an environment on this machine runs from their folders; none elsewhere."""
+        return frozenset(image.repository for image in self.images) if self.embedded else frozenset()
+
+    @property
     def work_folder(self) -> Path:
         """The ignored folder that holds everything refinerctl writes beside what it is asked for."""
         return self.project / WORK_FOLDER
@@ -110,9 +116,19 @@ def find_config(start: Path) -> Path | None:
     return None
 
 
+def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
+    return Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
+
+
+def environment_names(environ: Mapping[str, str], cwd: Path) -> list[str]:
+    """The environments that there are. Raises RefinerctlError for a file that makes no sense."""
+    config_path = _config_path(environ, cwd)
+    return sorted((_read(config_path) if config_path else {}).get("environments") or ["local"])
+
+
 def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> Settings:
     """Resolve the settings. Raises UsageError for values and RefinerctlError for a file that make no sense."""
-    config_path = Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
+    config_path = _config_path(environ, cwd)
     document = _read(config_path) if config_path else {}
     project = config_path.resolve().parent if config_path else cwd
     where = str(config_path or "the defaults")
@@ -152,16 +168,23 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
 
 
 def verbosity(environ: Mapping[str, str]) -> int:
-    """How much the variables ask for: -1 is quiet, 2 and more adds tracebacks."""
-    if environ.get("REFINERCTL_QUIET", "").lower() in ("1", "true", "yes", "on"):
-        return -1
-    given = environ.get("REFINERCTL_VERBOSE", "0")
-    return int(given) if given.isdecimal() else 1
+    """How much the variables ask for: -1 is quiet, 2 and more adds tracebacks. Raises UsageError for other values."""
+    quiet, verbose = _level(environ, "REFINERCTL_QUIET"), _level(environ, "REFINERCTL_VERBOSE")
+    return -1 if quiet else verbose
+
+
+def _level(environ: Mapping[str, str], name: str) -> int:
+    given = environ.get(name, "").strip().lower()
+    if given in _SWITCH:
+        return _SWITCH[given]
+    if not given.isdecimal():
+        raise UsageError(f"{name} is {given!r}", hint="It is a number, or one of: true, false, yes, no, on, off.")
+    return int(given)
 
 
 def _one_of(allowed: tuple[str, ...], value: str | None, what: str) -> str:
     if value not in allowed:
-        raise UsageError(f"{value!r} is not a {what}", hint=f"It is one of: {', '.join(allowed)}.")
+        raise UsageError(f"there is no {what} {value!r}", hint=f"It is one of: {', '.join(allowed)}.")
     return value
 
 
@@ -176,6 +199,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
+_KINDS: dict[type, str] = {bool: "true or false", str: "text", dict: "a table"}
 _PIPELINE_KEYS: dict[str, type] = {item.name: str for item in fields(Pipeline)}
 _TOOL_KEYS: dict[str, type] = {item.name: str for item in fields(ToolSettings)}
 _SECTIONS: dict[str, dict[str, type]] = {
@@ -223,7 +247,7 @@ def _check_table(known: dict[str, type], table: object, where: str, path: Path) 
 
 def _expect(value: object, kind: type, where: str, path: Path) -> None:
     if not isinstance(value, kind):
-        raise RefinerctlError(f"{path}: {where} is not a {kind.__name__}")
+        raise RefinerctlError(f"{path}: {where} is not {_KINDS[kind]}")
 
 
 def _pipeline(document: dict[str, Any], stack: str, chosen: dict[str, Any], bucket: str | None) -> Pipeline:
@@ -251,7 +275,7 @@ def _image(name: str, table: dict[str, str], project: Path) -> ImageSettings:
             source=source,
             stack=_one_of(STACKS, table.get("stack", "refiner"), "stack"),
             platform=Platform.parse(table.get("platform", str(DEFAULT_PLATFORM))),
-            runs_on=RunsOn(_one_of(tuple(RunsOn), table.get("runs_on", "lambda"), "service that runs images")),
+            runs_on=RunsOn(_one_of(tuple(RunsOn), table.get("runs_on", "lambda"), "service")),
         )
     except UsageError as error:
         raise RefinerctlError(f"{CONFIG_NAME}: images.{name}: {error.message}", hint=error.hint) from error

@@ -44,12 +44,13 @@ class Command:
         if cwd is not None:
             self.monkeypatch.chdir(cwd)
         self.capsys.readouterr()
-        previous = signal.getsignal(signal.SIGTERM)
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             with pytest.raises(SystemExit) as ended:
                 main()
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         seen = self.capsys.readouterr()
         code = ended.value.code
         assert isinstance(code, int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ settings.register_profile("refinerctl", deadline=None, database=None, max_exampl
 settings.load_profile("refinerctl")
 
 ROOT = Path(__file__).parents[1]
+
+# A runner may have started us with signals ignored, as `nohup` and `&` do; what tests start would inherit that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from refinerctl import __version__
 from refinerctl.cli.options import global_options
 from refinerctl.cli.render import printable
 from refinerctl.config import GlobalFlags, verbosity
-from refinerctl.errors import RefinerctlError, Terminated
+from refinerctl.errors import RefinerctlError, Terminated, UsageError
 
 # At its end the interpreter would look through all that was imported for garbage: a tenth of a short command's time.
 atexit.register(gc.freeze)
@@ -72,6 +72,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click itself knows no names to suggest: none of ours is loaded
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
 
 @click.group(
     cls=LazyGroup,
@@ -88,9 +96,17 @@ def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _on_sighup(_number: int, _frame: FrameType | None) -> None:
+    """The terminal is gone: clean up, whatever further signals of its end come meanwhile."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line and exit with one of the contract's codes."""
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _on_sighup)
     with _errors_as_exit_codes():
         if "_REFINERCTL_COMPLETE" in os.environ:
             cli.main(prog_name="refinerctl")
@@ -111,7 +127,10 @@ def main() -> None:
 def _wants_tracebacks(ctx: click.Context) -> bool:
     """Before the settings are known, if need be: they may be what fails."""
     flags = ctx.obj.verbosity if isinstance(ctx.obj, GlobalFlags) else 0
-    return (flags or verbosity(os.environ)) >= TRACEBACK_VERBOSITY
+    try:
+        return (flags or verbosity(os.environ)) >= TRACEBACK_VERBOSITY
+    except UsageError:
+        return False
 
 
 @contextmanager

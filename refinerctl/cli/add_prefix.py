@@ -147,7 +147,9 @@ def _check_image(app: AppContext, addition: operation.Addition) -> list[str]:
         return [f"environment {app.settings.env} is down: the image is not checked"]
     ruleset = addition.ruleset
     (image,) = ruleset_images({"rulesets": {ruleset.name: vars(ruleset)}}, {})
-    request = PinRequest(default_tag=_release_tag(app, addition, image), lenient=app.settings.embedded)
+    request = PinRequest(
+        default_tag=_release_tag(app, addition, image), local_repositories=app.settings.local_repositories
+    )
     if not (image.reference.tag or image.reference.digest or request.default_tag):
         return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
     pins = pin_images([image], app.deployable_images, request)

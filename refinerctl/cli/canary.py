@@ -13,7 +13,7 @@ from uuid import uuid4
 from refinerctl.cli.context import AppContext
 from refinerctl.clients.aws.completions import Completions
 from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.models import Silent, UploadSource
 from refinerctl.models.checks import CheckResult, PipelineParts, RulesetParts
 from refinerctl.operations import canary

@@ -70,7 +70,7 @@ class AppContext:
         from refinerctl.local.instance import Instance
 
         if not self.settings.embedded:
-            raise RefinerctlError(
+            raise UsageError(
                 f"environment {self.settings.env!r} does not live on this machine", hint="Use --env local."
             )
         return Instance(self.settings.work_folder.resolve() / (self._instance_name or self.settings.env))

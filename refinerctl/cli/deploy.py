@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import click
 
 from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Duration, ReleaseTag, global_options
-from refinerctl.cli.plan import run_plan
 from refinerctl.cli.plan_view import plan_json
 from refinerctl.cli.planning import (
     allow_destroy_option,
@@ -19,6 +17,7 @@ from refinerctl.cli.planning import (
     ask,
     check_consent,
     pins_for,
+    ready_to_apply,
     show_plan,
     yes_option,
 )
@@ -33,9 +32,13 @@ class ApplyOptions:
     """How to apply. Seconds."""
 
     yes: bool
+    dry_run: bool
     timeout_s: float
     min_credential_lifetime_s: float
     action: ReleaseAction = ReleaseAction.DEPLOY
+
+    def check_consent(self) -> None:
+        check_consent(self.yes or self.dry_run)
 
 
 def timeout_option(command: Any) -> Any:
@@ -81,42 +84,43 @@ def deploy(
     moved on since it was made.
     """
     app = app_context(ctx)
-    if dry_run and plan_file is None:
-        run_plan(app, tag, allow, lock_timeout)
-        return
-    if not dry_run:
-        check_consent(yes)
+    options = ApplyOptions(yes, dry_run, timeout, min_credential_lifetime)
+    options.check_consent()
     if plan_file is not None:  # before anything is asked of an environment that may be the wrong one
         check_target(plan_file, app.settings.env, app.settings.stack, tag)
     stack = app.stack(lock_timeout)
     with stack.folder() as folder:
         with app.render.progress() as progress:
             if plan_file is not None:
-                planned = load(stack, plan_file, tag=tag, allow=allow)
+                planned = load(stack, plan_file, folder, progress, tag=tag, allow=allow)
             else:
                 planned = make_plan(stack, pins_for(app, stack, tag), folder, progress, allow=allow)
-        if dry_run:
-            show_plan(app, stack, planned)
-            if app.render.is_json:
-                app.render.json(plan_json(planned.plan))
-            refuse_losses(planned)
-            return
-        apply_planned(app, stack, planned, ApplyOptions(yes, timeout, min_credential_lifetime))
+        apply_planned(app, stack, planned, options)
 
 
 def apply_planned(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> None:
     """Show, ask, apply, record, wait."""
-    agree(app, stack, planned, options)
-    tell(app, planned, carry_out(app, stack, planned, options))
+    if options.dry_run:
+        show_plan(app, stack, planned)
+        if app.render.is_json:
+            app.render.json(plan_json(planned.plan))
+        refuse_losses(planned)
+        return
+    ready = agree(app, stack, planned, options)
+    tell(app, planned, carry_out(app, ready, planned, options))
 
 
-def agree(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> None:
-    """Show and ask: nothing is changed yet. Raises RefusedError for losses, RefinerctlError for a no."""
+def agree(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> Stack:
+    """Show and ask: nothing is changed yet. The stack with credentials for the apply.
+
+    Raises RefusedError for losses, RefinerctlError for a no.
+    """
     show_plan(app, stack, planned)
     refuse_losses(planned)
-    if not planned.plan.is_empty:
-        check_credentials(app, timedelta(seconds=options.min_credential_lifetime_s))
-        ask(f"Apply this to {planned.plan.env}?", options.yes)
+    if planned.plan.is_empty:
+        return stack
+    question = f"Apply this to {planned.plan.env}?"
+    return ready_to_apply(app, stack, options.min_credential_lifetime_s, lambda: ask(question, options.yes))
 
 
 def carry_out(app: AppContext, stack: Stack, planned: Planned, options: ApplyOptions) -> operation.Deployed:
@@ -131,13 +135,6 @@ def carry_out(app: AppContext, stack: Stack, planned: Planned, options: ApplyOpt
             functions = operation.functions_of(stack)
             operation.wait_until_ready(functions, app.function_updates, options.timeout_s, progress)
     return done
-
-
-def check_credentials(app: AppContext, least: timedelta) -> None:
-    """Raises RefusedError if the credentials run out too soon."""
-    operation.check_credentials(app.session.credential_expiry(), least)
-    if app.session.has_unknown_expiry():
-        app.render.warning("the credentials are temporary, and nothing says for how long")
 
 
 def deployed_json(planned: Planned, done: operation.Deployed) -> dict[str, Any]:

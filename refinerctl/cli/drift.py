@@ -25,7 +25,10 @@ def drift(ctx: click.Context, lock_timeout: float) -> None:
     app = app_context(ctx)
     stack = app.stack(lock_timeout)
     with stack.folder() as folder, app.render.progress() as progress:
-        found = find_drift(make_plan(stack, pins_for(app, stack, None), folder, progress).plan)
+        plan = make_plan(stack, pins_for(app, stack, None), folder, progress).plan
+    found = find_drift(plan)
+    for note in plan.notes:
+        app.render.note(f"note: {note}")
     _show(app.render, found)
     if not found.is_empty:
         ctx.exit(DIFFERENCES)

@@ -14,11 +14,12 @@ from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Duration, global_options
 from refinerctl.cli.releases import ledger_environments, read_ledger
 from refinerctl.cli.tables import size, table
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models.inventory import EcrImage, ImageUsage, ImageUse, ListedImage, PrunePlan, PruneResult
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings
+    from refinerctl.models.images import ImageReference
 
 SHORT_DIGEST = 19  # sha256: and twelve digits
 SHOWN_RELEASES = 20
@@ -42,7 +43,7 @@ def list_command(ctx: click.Context) -> None:
 
     app = app_context(ctx)
     repositories = _repositories(app)
-    usage = image_usage.collect(_sources(app, repositories, SHOWN_RELEASES, aliases=True))
+    usage = image_usage.collect(_sources(app, repositories, SHOWN_RELEASES))
     found = images_list.list_images(app.ecr, repositories, usage)
     for repository in set(repositories) - set(found):
         app.render.warning(f"there is no ECR repository {repository!r}")
@@ -66,35 +67,70 @@ def list_command(ctx: click.Context) -> None:
 @click.option(
     "--min-age", type=Duration(), default="1d", show_default=True, help="Keep what was pushed less than this ago."
 )
+@click.option(
+    "--ignore-environment",
+    "ignored",
+    multiple=True,
+    metavar="NAME",
+    help="Do not ask the ledger of this environment: it uses nothing of this ECR.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
 @click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
 @global_options
 @click.pass_context
-def prune(ctx: click.Context, keep: int, min_age: float, dry_run: bool, yes: bool) -> None:
+def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Remove images from ECR that nothing uses; a dry run unless --yes, or unless you agree at a terminal.
 
-    What stays: what a function version of the account and region runs or an active ECS task definition names, what the
-    last N releases deployed, the newest N release tags, what was pushed recently, and all parts of these.
+    What stays: what a function version of the account and region runs, what an ECS task, service or active task
+    definition names, what the last N releases deployed, the newest N release tags, what was pushed recently, and all
+    parts of these.
     Exit code 4 if it cannot be read who uses what, 1 if ECR refuses to delete an image.
     """
     from refinerctl.operations import image_usage, images_prune
 
     app = app_context(ctx)
+    _check_ignored(app, ignored)
     repositories = _repositories(app)
+
+    def look() -> PrunePlan:
+        usage = image_usage.collect(_sources(app, repositories, keep, to_remove=True, ignored=ignored))
+        request = images_prune.PruneRequest(keep, timedelta(seconds=min_age), datetime.now(UTC))
+        return images_prune.plan(app.ecr, repositories, usage, request)
+
     app.render.note(f"looking at who uses the images of {', '.join(repositories)} in {app.ecr.host}")
-    usage = image_usage.collect(_sources(app, repositories, keep))
-    request = images_prune.PruneRequest(keep, timedelta(seconds=min_age), datetime.now(UTC))
-    plan = images_prune.plan(app.ecr, repositories, usage, request)
+    plan = look()
     if not app.render.is_json:
         _show_plan(app, plan)
     if not plan.remove or not _is_agreed(app, plan, dry_run, yes):
         if app.render.is_json:
             app.render.json(_prune_json(plan, None))
         return
+    if not yes:  # whoever was asked may have been at lunch
+        plan = _looked_at_again(app, plan, look())
     result = images_prune.remove(app.ecr, plan)
     if app.render.is_json:
         app.render.json(_prune_json(plan, result))
     _report(app, result)
+
+
+def _check_ignored(app: AppContext, names: tuple[str, ...]) -> None:
+    """A misspelt name, or that of the environment whose ECR it is, would not be what was meant."""
+    others = [name for name in app.settings.environments if name != app.settings.env]
+    for name in names:
+        if name not in others:
+            raise UsageError(
+                f"there is no other environment {name!r}", hint=f"There is: {', '.join(others) or 'none'}."
+            )
+
+
+def _looked_at_again(app: AppContext, plan: PrunePlan, later: PrunePlan) -> PrunePlan:
+    from refinerctl.operations.images_prune import still_unused
+
+    left = still_unused(plan, later)
+    for image in plan.remove:
+        if image not in left.remove:
+            app.render.warning(f"{_image_text(image)} stays: it is in use since, or gone, or has got another tag")
+    return left
 
 
 def _repositories(app: AppContext) -> list[str]:
@@ -108,44 +144,40 @@ def _repositories(app: AppContext) -> list[str]:
     return found
 
 
-def _sources(app: AppContext, repositories: list[str], last: int, *, aliases: bool = False) -> dict[str, Any]:
+def _sources(
+    app: AppContext, repositories: list[str], last: int, *, to_remove: bool = False, ignored: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Who may use an image, by what they are."""
-    from refinerctl.operations.image_usage import release_uses
-
-    def releases(other: AppContext, *, is_needed: bool) -> tuple[ImageUse, ...]:
-        try:
-            return release_uses(other.settings.env, read_ledger(other), last)
-        except RefinerctlError as error:
-            if is_needed:
-                raise
-            app.render.warning(f"releases of {other.settings.env} are not known: {error.message}")
-            return ()
-
     sources: dict[str, Any] = {
-        "functions": partial(app.functions.images, aliases=aliases),
+        "functions": partial(app.functions.images, aliases=not to_remove, settled=to_remove),
         "ECS task definitions": app.task_definitions.images,
     }
     stacks = sorted({image.stack for image in app.settings.images if image.repository in repositories})
     for name, other in ledger_environments(app):
-        if may_share_registry(app.settings, other.settings):
-            needed = has_same_identity(app.settings, other.settings)
+        if name not in ignored and may_share_registry(app.settings, other.settings):
             for stack in stacks:
                 reader = app.in_environment(name, stack)
-                sources[f"releases of {name}, stack {stack}"] = partial(releases, reader, is_needed=needed)
+                sources[f"releases of {name}, stack {stack}"] = partial(_released, app.settings, reader, last)
     return sources
 
 
+def _released(settings: Settings, other: AppContext, last: int) -> tuple[ImageUse, ...]:
+    """What an environment's releases use of the ECR that `settings` are about."""
+    from refinerctl.operations.image_usage import release_uses
+
+    found = release_uses(other.settings.env, read_ledger(other), last)
+    return tuple(use for use in found if may_be_held(use.image, settings, other.settings))
+
+
 def may_share_registry(one: Settings, other: Settings) -> bool:
-    """Whether two environments may have the same ECR: never in two regions, nor one on this machine with another."""
-    if one.embedded or other.embedded:
-        return one.env == other.env
-    return one.region == other.region or None in (one.region, other.region)
+    """Whether two environments may have the same ECR: never one on this machine with another."""
+    return one.env == other.env or not (one.embedded or other.embedded)
 
 
-def has_same_identity(one: Settings, other: Settings) -> bool:
-    """Whether both are reached with the same credentials: then they are in one account, and readable alike."""
-    mine = (one.profile, one.assume_role, one.endpoint_url)
-    return mine == (other.profile, other.assume_role, other.endpoint_url)
+def may_be_held(image: ImageReference, here: Settings, user: Settings) -> bool:
+    """Whether the ECR of `here` may hold an image that `user` runs: in another region only if the image says so."""
+    same_region = here.region == user.region or None in (here.region, user.region)
+    return same_region or image.ecr is None or image.ecr[1] == here.region
 
 
 def _is_agreed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from refinerctl.config import OUTPUTS, STACKS, GlobalFlags
-from refinerctl.errors import UsageError
+from refinerctl.config import OUTPUTS, STACKS, GlobalFlags, environment_names
+from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models import normalize_prefix
 from refinerctl.models.images import check_tag
 
@@ -107,6 +109,15 @@ def _verbosity(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     _remember("verbosity")(ctx, param, sign * int(value))
 
 
+def _environments(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """What the shell offers for --env: a broken file is for the command itself to complain about."""
+    try:
+        names = environment_names(os.environ, Path.cwd())
+    except (RefinerctlError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def global_options(command: Decorated) -> Decorated:
     """Accept the global options here, too: they may stand before and after the command."""
     options = [
@@ -115,6 +126,7 @@ def global_options(command: Decorated) -> Decorated:
             metavar="NAME",
             expose_value=False,
             callback=_remember("env"),
+            shell_complete=_environments,
             help="Environment (refinerctl.toml says which there are).",
         ),
         click.option(

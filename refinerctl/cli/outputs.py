@@ -9,6 +9,7 @@ import click
 
 from refinerctl.cli.context import app_context
 from refinerctl.cli.options import global_options
+from refinerctl.cli.render import Renderer
 from refinerctl.errors import UsageError
 from refinerctl.models.releases import StackOutput
 from refinerctl.operations.outputs import read_outputs
@@ -30,16 +31,18 @@ def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
     if app.render.is_json:
         app.render.json({item.name: _value(item, show_sensitive) for item in found})
     elif name is not None:
-        app.render.line(_text(_value(found[0], show_sensitive)))
+        write_value(app.render, _value(found[0], show_sensitive))
     else:
         for item in found:
-            app.render.line(f"{item.name} = {_text(_value(item, show_sensitive))}")
+            write_value(app.render, _value(item, show_sensitive), f"{item.name} = ")
 
 
 def _value(item: StackOutput, show_sensitive: bool) -> Any:
     return MASK if item.sensitive and not show_sensitive else item.value
 
 
-def _text(value: Any) -> str:
-    """A string as it is, for scripts; anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def write_value(render: Renderer, value: Any, prefix: str = "") -> None:
+    """A string as it is, for scripts; anything else as JSON, what has parts over several lines."""
+    lines = [value] if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2).split("\n")
+    for line in (prefix + lines[0], *lines[1:]):
+        render.line(line)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
-from refinerctl.cli.context import AppContext, app_context
+from refinerctl.cli.context import app_context
 from refinerctl.cli.options import ReleaseTag, global_options
 from refinerctl.cli.plan_view import plan_json
 from refinerctl.cli.planning import allow_destroy_option, lock_timeout_option, pins_for, show_plan, write_reports
+from refinerctl.clients.files import check_writable
 from refinerctl.operations.plan import make_plan, refuse_losses, save
 
 DIFFERENCES = 5
@@ -42,22 +44,9 @@ def plan(
     Every ruleset's image is resolved to a digest in ECR first. Refused (4) if one is missing or not acceptable to
     Lambda, or if the plan would lose data that is not named with --allow-destroy.
     """
-    has_changes = run_plan(app_context(ctx), tag, allow, lock_timeout, out=out, report=report, note=note)
-    if has_changes and detailed_exitcode:
-        ctx.exit(DIFFERENCES)
-
-
-def run_plan(
-    app: AppContext,
-    tag: str | None,
-    allow: tuple[str, ...],
-    lock_timeout: float,
-    *,
-    out: Path | None = None,
-    report: Path | None = None,
-    note: Path | None = None,
-) -> bool:
-    """Plan, show, save; whether there are changes."""
+    app = app_context(ctx)
+    for path in filter(None, (out, report, note)):
+        check_writable(path)
     stack = app.stack(lock_timeout)
     with stack.folder() as folder:
         with app.render.progress() as progress:
@@ -69,5 +58,6 @@ def run_plan(
         refuse_losses(planned)
         if out is not None:
             save(planned, out)
-            app.render.note(f"saved to {out}; apply it: refinerctl deploy --plan {out}")
-    return not planned.plan.is_empty
+            app.render.note(f"saved to {out}; apply it: refinerctl deploy --plan {shlex.quote(str(out))}")
+    if detailed_exitcode and not planned.plan.is_empty:
+        ctx.exit(DIFFERENCES)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from refinerctl.cli.render import printable
 from refinerctl.models.releases import Action, Change, ImageChange, Plan
 
 SIGNS = {
@@ -14,9 +16,14 @@ SIGNS = {
     Action.REPLACE: "-/+",
     Action.DESTROY: "-",
     Action.FORGET: "forget",
+    Action.IMPORT: "import",
+    Action.MOVE: "move",
 }
 _MANY_CREATED = 5
 _DIGEST_LENGTH = 19
+
+# https://spec.commonmark.org/0.31.2/#backslash-escapes; GitLab takes them for its references, too.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>()|@#!~&$%^]")
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -48,8 +55,8 @@ def totals(plan: Plan) -> str:
         f"{plan.count(Action.REPLACE)} to replace",
         f"{plan.count(Action.DESTROY)} to destroy",
     ]
-    if forgotten := plan.count(Action.FORGET):
-        parts.append(f"{forgotten} to forget")
+    rare = (Action.FORGET, Action.IMPORT, Action.MOVE)
+    parts += [f"{count} to {action}" for action in rare if (count := plan.count(action))]
     return ", ".join(parts)
 
 
@@ -122,23 +129,31 @@ def gitlab_report(plan: Plan) -> Mapping[str, int]:
 
 def markdown(plan: Plan) -> str:
     """For a note on a merge request; a long list is folded."""
-    head = f"Terraform plan: {plan.stack} in {plan.env}" + (f", release {plan.tag}" if plan.tag else "")
+    head = f"Terraform plan: {_escaped(plan.stack)} in {_escaped(plan.env)}"
+    head += f", release {_escaped(plan.tag)}" if plan.tag else ""
     lines = [f"### {head}", "", f"**{totals(plan)}**", ""]
     images = [image for image in plan.images if image.before != image.after]
     if images:
         lines += ["| ruleset | image before | image after |", "| --- | --- | --- |"]
-        lines += [f"| {image.ruleset} | `{_short(image.before)}` | `{_short(image.after)}` |" for image in images]
+        lines += [
+            f"| {_escaped(image.ruleset)} | `{_short(image.before)}` | `{_short(image.after)}` |" for image in images
+        ]
         lines.append("")
     if plan.changes:
         lines += ["<details><summary>Changes</summary>", "", "```diff"]
         for title, changes in grouped(plan.changes):
-            lines += [f"# {title}", *(_diff(line) for line in change_lines(changes))]
+            lines += [printable(line) for line in (f"# {title}", *map(_diff, change_lines(changes)))]
         lines += ["```", "", "</details>", ""]
     if plan.drift:
         lines += ["Changed outside of Terraform:", ""]
-        lines += [f"- `{change_text(change, change.address)}`" for change in plan.drift] + [""]
-    lines += [f"- {note}" for note in plan.notes]
+        lines += [f"- {_escaped(change_text(change, change.address))}" for change in plan.drift] + [""]
+    lines += [f"- {_escaped(note)}" for note in plan.notes]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Names come from whoever wrote the merge request: no markup, no mention, no line of its own."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text))
 
 
 def _diff(line: str) -> str:

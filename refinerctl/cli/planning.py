@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +15,13 @@ import click
 from refinerctl.cli.context import AppContext
 from refinerctl.cli.options import Duration
 from refinerctl.cli.plan_view import gitlab_report, markdown, plan_lines
+from refinerctl.cli.stacks import with_fresh_credentials
 from refinerctl.clients.files import write_text
 from refinerctl.clients.hcl import load_values, variable_defaults
 from refinerctl.clients.terraform.stack import Stack
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models.releases import Pins, Release, deployed
+from refinerctl.operations.deploy import check_credentials
 from refinerctl.operations.pin_images import PinRequest, pin_images, ruleset_images
 from refinerctl.operations.plan import Planned
 
@@ -68,12 +71,13 @@ def yes_option(command: Decorated) -> Decorated:
 def pins_for(app: AppContext, stack: Stack, tag: str | None) -> Pins:
     """The images of a release; without `tag` those that are in place, or those that the environment names."""
     recorded = deployed(app.ledger.read()) if _has_images(stack) else None
-    return _pins(app, stack, PinRequest(tag=tag, recorded=recorded, lenient=app.settings.embedded and tag is None))
+    here = app.settings.local_repositories if tag is None else frozenset()
+    return _pins(app, stack, PinRequest(tag=tag, recorded=recorded, in_place=recorded, local_repositories=here))
 
 
 def pins_of(app: AppContext, stack: Stack, target: Release, current: Release) -> Pins:
     """The images of a recorded release, by its digests."""
-    return _pins(app, stack, PinRequest(recorded=target, by_record=True, fallback=current.images))
+    return _pins(app, stack, PinRequest(recorded=target, in_place=current, by_record=True, fallback=current.images))
 
 
 def _has_images(stack: Stack) -> bool:
@@ -119,3 +123,18 @@ def ask(question: str, yes: bool) -> None:
     """Raises RefinerctlError for any other answer than yes."""
     if not yes and not click.confirm(question, err=True):
         raise RefinerctlError("not confirmed; nothing was changed")
+
+
+def ready_to_apply(app: AppContext, stack: Stack, least_s: float, consent: Callable[[], None]) -> Stack:
+    """The stack with credentials that last for at least `least_s` seconds, once there is consent.
+
+    Raises RefusedError without such: before anybody is asked, and after, as an answer may take an hour.
+    """
+    least = timedelta(seconds=least_s)
+    check_credentials(app.session.credential_expiry(), least)
+    if app.session.has_unknown_expiry():
+        app.render.warning("the credentials are temporary, and nothing says for how long")
+    consent()
+    fresh = with_fresh_credentials(app, stack)
+    check_credentials(app.session.credential_expiry(), least)
+    return fresh

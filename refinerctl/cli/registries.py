@@ -41,7 +41,7 @@ class Registries:
     def impatient_client(self, host: str) -> Registry:
         """The same, for questions that can do without an answer: gives up early."""
         from refinerctl.clients.registry.client import Registry
-        from refinerctl.clients.registry.transport import Limits
+        from refinerctl.clients.transport import Limits
 
         return Registry(host, self.credentials, Limits(attempts=3, connect_timeout_s=4))
 
@@ -61,8 +61,10 @@ class Registries:
 
     def create_repository(self, host: str, name: str) -> None:
         """Create a repository in the ECR at `host`."""
-        ecr = self._ecr_of(host)
-        if ecr is None or ecr.host != host:
+        ecr, named = self._ecr_of(host), ImageReference(name, host).ecr
+        # A registry goes by several names: with FIPS, with IPv6.
+        same = ecr is not None and (ecr.host == host or (named and named == ImageReference(name, ecr.host).ecr))
+        if ecr is None or not same:
             raise UsageError(f"{host} is not the ECR of the account in use: {name} cannot be created there")
         self._app.render.note(f"creating repository {host}/{name}")
         ecr.create_repository(name)

@@ -11,7 +11,7 @@ from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import global_options
 from refinerctl.cli.tables import table
 from refinerctl.config import ImageSettings
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import UsageError
 from refinerctl.models.images import ImageReference
 from refinerctl.models.inventory import ReleaseOverview, TagStatus
 from refinerctl.models.releases import Release
@@ -66,7 +66,7 @@ def published_images(app: AppContext) -> list[ImageSettings]:
     settings = app.settings
     found = [image for image in settings.images if image.stack == settings.stack and image.source]
     if not found:
-        raise RefinerctlError(
+        raise UsageError(
             f"refinerctl.toml has no image of stack {settings.stack!r} with a source",
             hint="Add `source` to its [images.*], or choose another --stack.",
         )

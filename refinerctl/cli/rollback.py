@@ -7,18 +7,10 @@ import click
 from refinerctl.cli.context import app_context
 from refinerctl.cli.deploy import ApplyOptions, apply_planned, timeout_option
 from refinerctl.cli.options import ReleaseTag, global_options
-from refinerctl.cli.plan_view import plan_json
-from refinerctl.cli.planning import (
-    allow_destroy_option,
-    apply_options,
-    check_consent,
-    pins_of,
-    show_plan,
-    yes_option,
-)
+from refinerctl.cli.planning import allow_destroy_option, apply_options, pins_of, yes_option
 from refinerctl.models.releases import ReleaseAction
-from refinerctl.operations.plan import make_plan, refuse_losses
-from refinerctl.operations.rollback import choose
+from refinerctl.operations.plan import make_plan
+from refinerctl.operations.rollback import check_in_place, choose
 
 
 @click.command()
@@ -45,8 +37,8 @@ def rollback(
     Only images go back: the configuration is that of this checkout.
     """
     app = app_context(ctx)
-    if not dry_run:
-        check_consent(yes)
+    options = ApplyOptions(yes, dry_run, timeout, min_credential_lifetime, ReleaseAction.ROLLBACK)
+    options.check_consent()
     stack = app.stack(lock_timeout)
     chosen = choose(app.ledger.read(), to)
     target = chosen.target
@@ -55,11 +47,6 @@ def rollback(
         with app.render.progress() as progress:
             pins = pins_of(app, stack, target, chosen.current)
             planned = make_plan(stack, pins, folder, progress, allow=allow)
-        if dry_run:
-            show_plan(app, stack, planned)
-            if app.render.is_json:
-                app.render.json(plan_json(planned.plan))
-            refuse_losses(planned)
-            return
-        options = ApplyOptions(yes, timeout, min_credential_lifetime, ReleaseAction.ROLLBACK)
+        if to is None:
+            check_in_place(chosen.current, planned.plan.images)
         apply_planned(app, stack, planned, options)

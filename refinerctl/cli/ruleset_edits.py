@@ -51,7 +51,7 @@ def read_options(given: dict[str, Any]) -> EditOptions:
     apply = None
     if given["deploy"] and not given["dry_run"]:
         check_consent(given["yes"])
-        apply = ApplyOptions(given["yes"], given["wait_timeout"], given["min_credential_lifetime"])
+        apply = ApplyOptions(given["yes"], False, given["wait_timeout"], given["min_credential_lifetime"])
     return EditOptions(given["dry_run"], given["lock_timeout"], apply)
 
 
@@ -91,8 +91,8 @@ def _deployed(
             with app.render.progress() as progress:
                 planned = make_plan(stack, pins_for(app, stack, None), folder, progress)
             planned = _allowing(planned, gives_up)
-            agree(app, stack, planned, options)
-        done = carry_out(app, stack, planned, options)
+            ready = agree(app, stack, planned, options)
+        done = carry_out(app, ready, planned, options)
     if not app.render.is_json:
         tell(app, planned, done)
     return deployed_json(planned, done)

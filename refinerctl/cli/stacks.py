@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.clients.terraform import Terraform
 from refinerctl.clients.terraform.stack import Stack
+from refinerctl.errors import RefinerctlError
 
 if TYPE_CHECKING:
     from refinerctl.cli.context import AppContext
@@ -16,7 +17,14 @@ def make_stack(app: AppContext, lock_timeout_s: float) -> Stack:
     """The stack of the settings in its environment. Raises RefinerctlError without a Terraform that will do."""
     from refinerctl.clients.tools import check_version, find_terraform
 
-    settings, backend = app.settings, app.backend
+    settings = app.settings
+    root = settings.project / "terraform" / "stacks" / settings.stack
+    if not root.is_dir():
+        raise RefinerctlError(
+            f"there is no stack {settings.stack!r} in {settings.project}",
+            hint=f"Stacks are folders below terraform/stacks, in the project's folder or one below; {root} is missing.",
+        )
+    backend = app.backend
     app.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
     binary = find_terraform(settings.tools)
     check_version(binary)
@@ -43,5 +51,16 @@ def _terraform(app: AppContext) -> Terraform:
         data_dir=folder / settings.stack,
         work_folder=settings.work_folder.resolve(),
         log=folder / f"{settings.stack}.log",
-        environment={**app.session.terraform_environment(), **backend.environment},
+        environment=_environment(app),
     )
+
+
+def with_fresh_credentials(app: AppContext, stack: Stack) -> Stack:
+    """The same stack with what the session gives now: a role is assumed anew, for its whole hour."""
+    if app.settings.embedded:
+        return stack
+    return replace(stack, terraform=replace(stack.terraform, environment=_environment(app)))
+
+
+def _environment(app: AppContext) -> dict[str, str]:
+    return {**app.session.terraform_environment(), **app.backend.environment}

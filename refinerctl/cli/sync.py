@@ -12,6 +12,7 @@ import click
 from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Moment, global_options
 from refinerctl.cli.render import Renderer
+from refinerctl.clients.files import check_writable, write_text
 from refinerctl.config import ImageSettings
 from refinerctl.errors import UsageError
 from refinerctl.models.images import (
@@ -88,6 +89,8 @@ def sync(
     app = app_context(ctx)
     if dotenv_file and since:
         raise UsageError("--dotenv is about one tag, --all-tags-since about many")
+    if dotenv_file:
+        check_writable(dotenv_file)
     pairs = _pairs(app, names, source, target, platform, runs_on)
     requests = _requests(app, pairs, tag, since, gate=not no_gate, create_repository=create_repository)
     if not requests:
@@ -95,8 +98,6 @@ def sync(
     copier = _engine(app, engine, jobs, dry_run)
     copies = _run(app, copier, requests, dry_run)
     if dotenv_file and not dry_run:
-        from refinerctl.clients.files import write_text
-
         write_text(dotenv_file, dotenv(copies))
 
 
@@ -176,6 +177,8 @@ def _requests(
 ) -> list[CopyRequest]:
     if tag and since:
         raise UsageError("--tag and --all-tags-since do not go together")
+    if other := next((pair.source for pair in pairs if tag and pair.source.tag not in (None, tag)), None):
+        raise UsageError(f"--tag is {tag}, but the source is {other}", hint="Name it once; --target may have its own.")
     requests = []
     for pair in pairs:
         ecr_host = app.registries.ecr_host(pair.target)
@@ -206,7 +209,11 @@ def _tags(app: AppContext, pair: _Pair, tag: str | None, since: str | None) -> l
     if since:
         start: str | datetime = since if release_order(since) else Moment().convert(since, None, None)
         repository = app.registries.client(pair.source.registry or "").repository(pair.source.repository)
-        return operation.tags_since(repository, start, pair.platform)
+        found = operation.tags_since(repository, start, pair.platform)
+        if found.undated:
+            tags = ", ".join(found.undated)
+            app.render.warning(f"{pair.source.name}: left out, as they do not say when they were built: {tags}")
+        return found.tags
     if tag or pair.source.tag:
         return [check_tag(tag or pair.source.tag or "")]
     if pair.source.digest:
@@ -216,6 +223,8 @@ def _tags(app: AppContext, pair: _Pair, tag: str | None, since: str | None) -> l
 
 def _run(app: AppContext, engine: CopyEngine, requests: list[CopyRequest], dry_run: bool) -> list[ImageCopy]:
     checked = operation.check(engine, requests)
+    for lacking in dict.fromkeys(item.request.target.name for item in checked if item.lacks_repository):
+        app.render.note(f"repository {lacking} is not there and {'would be' if dry_run else 'will be'} created")
     copies: list[ImageCopy] = []
     try:
         if dry_run or all(item.is_done for item in checked):

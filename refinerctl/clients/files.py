@@ -37,6 +37,12 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Before long work: raises RefinerctlError if a file could not be written there."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise RefinerctlError(f"cannot write {path}: {path.parent} is no folder that can be written to")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8."""
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from refinerctl import __version__
 from refinerctl.clients.ledger import parse
-from refinerctl.clients.registry.transport import Answer, Limits, Transport
+from refinerctl.clients.transport import Answer, Limits, Transport
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.models.releases import Release, dump_releases
 
@@ -34,6 +34,8 @@ LOCK_POLL_S = 1.0
 
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
+# What GitLab says of a project that the login may not see: taken for "no ledger yet", nothing would seem deployed.
+_HIDDEN = b"Project Not Found"
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,11 @@ class HttpLedger:
         return answer
 
     def _check(self, method: str, answer: Answer, allowed: tuple[int, ...]) -> None:
-        if answer.status in allowed or 200 <= answer.status < 300 or (method == "GET" and answer.status in _MISSING):
+        hidden = answer.status == 404 and _HIDDEN in answer.body
+        missing = method == "GET" and answer.status in _MISSING and not hidden
+        if answer.status in allowed or 200 <= answer.status < 300 or missing:
             return
-        if answer.status in (401, 403):
+        if hidden or answer.status in (401, 403):
             raise AccessDeniedError(
                 f"access denied: {method} {self.place} ({answer.status})",
                 hint="Check TF_HTTP_USERNAME and TF_HTTP_PASSWORD. In GitLab, only maintainers may write states.",

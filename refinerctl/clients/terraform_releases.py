@@ -11,13 +11,14 @@ from http.client import HTTPException
 from typing import IO
 from urllib.parse import urljoin, urlsplit
 
-from refinerctl.clients.registry.http import Response
-from refinerctl.clients.registry.transport import Limits, Transport, lost, read
+from refinerctl.clients.http import Response
+from refinerctl.clients.transport import Limits, Transport, lost, read
 from refinerctl.errors import NotFoundError, RefinerctlError
 
 MEMBER = "terraform"
 # Ten times what it has. A zip may claim a little and hold a lot.
 MAX_BINARY_BYTES = 1_000_000_000
+MAX_ARCHIVE_BYTES = 500_000_000
 CHUNK_BYTES = 256 * 1024
 MAX_REDIRECTS = 5
 
@@ -68,9 +69,11 @@ class TerraformReleases:
         digest, done = hashlib.sha256(), 0
         try:
             while chunk := _next(response):
+                done += len(chunk)
+                if done > MAX_ARCHIVE_BYTES:
+                    raise RefinerctlError(f"{url} has no end: it is far larger than any release")
                 to.write(chunk)
                 digest.update(chunk)
-                done += len(chunk)
                 on_bytes(done, total)
         finally:
             response.close()

@@ -77,7 +77,9 @@ def cached_terraform(version: str) -> Path:
     """Where `refinerctl tools install` keeps a release, whether it is there or not."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     # https://specifications.freedesktop.org/basedir-spec/latest/: a relative path counts as none
-    cache = Path(base) if Path(base).is_absolute() else Path("~/.cache").expanduser()
+    cache = Path(base) if Path(base).is_absolute() else Path(os.path.expanduser("~/.cache"))  # noqa: PTH111
+    if not cache.is_absolute():  # a container's user may have none
+        raise RefinerctlError("there is no home folder to keep Terraform in", hint="Set XDG_CACHE_HOME, or HOME.")
     return cache / "refinerctl" / "terraform" / version / "terraform"
 
 

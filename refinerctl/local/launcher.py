@@ -139,8 +139,8 @@ def _end_supervisor(instance: Instance) -> bool:
 
 @contextlib.contextmanager
 def masked_signals() -> Iterator[None]:
-    """Cleaning up is not interrupted: not by a second Ctrl-C, nor by SIGTERM."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    """Cleaning up is not interrupted: not by a second Ctrl-C, nor by SIGTERM or a closed terminal."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
         yield

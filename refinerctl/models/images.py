@@ -23,7 +23,13 @@ _REFERENCE = re.compile(
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_ECR_HOST = re.compile(r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:on\.)?(?:amazonaws|aws)\.")
+# https://docs.aws.amazon.com/general/latest/gr/ecr.html. Whoever has a longer name gets no login.
+_ECR_HOST = re.compile(
+    r"(?P<account>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\."
+    r"(?:amazonaws\.(?:com(?:\.cn)?|eu)|on\.(?:aws|amazonwebservices\.(?:com\.cn|eu))"
+    r"|c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)",
+    re.ASCII,
+)
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -72,7 +78,7 @@ class ImageReference:
     @property
     def ecr(self) -> tuple[str, str] | None:
         """Account and region, if the registry is an ECR private one by its name."""
-        match = _ECR_HOST.match(self.registry or "")
+        match = _ECR_HOST.fullmatch(self.registry or "")
         return (match["account"], match["region"]) if match else None
 
     def at(self, digest: str) -> str:
@@ -83,9 +89,14 @@ class ImageReference:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
+def is_tag(text: str) -> bool:
+    """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests"""
+    return _TAG.fullmatch(text) is not None
+
+
 def check_tag(tag: str) -> str:
     """Return `tag` if it is an OCI tag; raises UsageError otherwise."""
-    if not _TAG.fullmatch(tag):
+    if not is_tag(tag):
         raise UsageError(
             f"{tag!r} is not a tag", hint="1 to 128 letters, digits, dots, hyphens and underscores; no leading . or -."
         )
@@ -215,7 +226,7 @@ def parse_manifest(raw: bytes, content_type: str) -> Manifest:
         if media_type in MANIFEST_TYPES:
             layers = tuple(_descriptor(entry) for entry in document["layers"])
             return Manifest(media_type, digest_of(raw), raw, config=_descriptor(document["config"]), layers=layers)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RefinerctlError(f"the registry sent a manifest that cannot be read: {error!r}") from error
     raise RefinerctlError(
         f"manifests of media type {media_type!r} are not supported",

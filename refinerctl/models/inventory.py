@@ -83,12 +83,13 @@ class DeleteFailure:
 class UseKind(StrEnum):
     FUNCTION = "function"
     TASK_DEFINITION = "task-definition"
+    TASK = "task"
     RELEASE = "release"
 
 
 @dataclass(frozen=True)
 class ImageUse:
-    """Who uses which image: `name` is `function:version`, `family:revision`, or `environment:tag` of a release."""
+    """Who uses which image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
 
     kind: UseKind
     name: str
@@ -176,10 +177,10 @@ class TagStatus:
 
 @dataclass(frozen=True)
 class EnvironmentRelease:
-    """What an environment has deployed; `error` says why that is not known. A release may have no tag."""
+    """What an environment has deployed; `error` says why that is not known (None). A release may have no tag."""
 
     name: str
-    is_deployed: bool = False
+    is_deployed: bool | None = False
     tag: str | None = None
     error: str | None = None
 

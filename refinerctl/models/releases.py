@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -45,6 +45,8 @@ class Action(StrEnum):
     REPLACE = "replace"
     DESTROY = "destroy"
     FORGET = "forget"
+    IMPORT = "import"
+    MOVE = "move"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,15 @@ class ImageChange:
 
 
 @dataclass(frozen=True)
+class Holdings:
+    """What a plan destroys and may hold something, by name."""
+
+    buckets: tuple[str, ...] = ()
+    repositories: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """What Terraform would do. `drift` is what differs between the state and reality before anything is done."""
 
@@ -103,6 +114,8 @@ class Plan:
         return tuple(change for change in self.changes if change.loses_data and change.address not in accepted)
 
 
+# As much of a state's document as holds its lineage and serial.
+HEAD_BYTES = 4096
 _LINEAGE = re.compile(rb'^\s*"lineage": *"([^"]*)"', re.MULTILINE)
 _SERIAL = re.compile(rb'^\s*"serial": *(\d+)', re.MULTILINE)
 
@@ -142,11 +155,15 @@ class RulesetImage:
 
 @dataclass(frozen=True)
 class Pins:
-    """A release before it is deployed: images by digest, by ruleset. `notes` say what is not pinned or not checked."""
+    """A release before it is deployed: images by digest, by ruleset. `notes` say what is not pinned or not checked.
+
+    `in_place` is what the ledger has as deployed.
+    """
 
     tag: str | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    in_place: Release | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,11 @@ class PlanRecord:
     notes: tuple[str, ...] = ()
     refinerctl_version: str = ""
     terraform_version: str = ""
+
+    @property
+    def version(self) -> str | None:
+        """The commit for the ledger, with a mark if the files differed from it."""
+        return f"{self.commit}-dirty" if self.commit and self.is_dirty else self.commit
 
 
 class ReleaseAction(StrEnum):
@@ -219,26 +241,53 @@ def _release(entry: dict[str, Any]) -> Release:
     )
 
 
-def deployed(releases: Iterable[Release]) -> Release | None:
-    """The release that is in place: the newest entry, unless that destroyed everything."""
-    newest = max(releases, key=lambda release: release.at, default=None)
-    return None if newest is None or newest.action is ReleaseAction.DESTROY else newest
+# Whoever deploys has a clock of their own: what counts is the order in the ledger, oldest first.
+
+
+def deployed(releases: Sequence[Release]) -> Release | None:
+    """The release that is in place: the last entry, unless that destroyed everything."""
+    return releases[-1] if releases and releases[-1].action is not ReleaseAction.DESTROY else None
 
 
 def last_deploy(releases: Iterable[Release], tag: str) -> Release | None:
-    """The newest entry that deployed `tag`."""
-    found = (release for release in releases if release.tag == tag and release.action is not ReleaseAction.DESTROY)
-    return max(found, key=lambda release: release.at, default=None)
+    """The last entry that brought `tag` into place."""
+    found = [release for release in releases if release.tag == tag and release.action is not ReleaseAction.DESTROY]
+    return found[-1] if found else None
 
 
-def previous(releases: Iterable[Release], current: Release) -> Release | None:
-    """The newest entry before `current` that has other images."""
-    earlier = (
-        release
-        for release in releases
-        if release.at < current.at and release.images and dict(release.images) != dict(current.images)
+def previous(releases: Iterable[Release]) -> Release | None:
+    """What to go back to: the last release before the one in place that ran another image in a ruleset of today.
+
+    What was rolled back is none of them: after A, B and back to A, that is what was before A.
+    """
+    line = _line(releases)
+    return next((release for release in reversed(line[:-1]) if _runs_other_images(release, line[-1])), None)
+
+
+def _line(releases: Iterable[Release]) -> list[Release]:
+    """The entries that led to what is in place: a rollback takes those after its target away."""
+    line: list[Release] = []
+    for release in releases:
+        if release.action is ReleaseAction.ROLLBACK:
+            target = next(
+                (place for place in reversed(range(len(line))) if _is_back_at(release, line[place])), len(line)
+            )
+            del line[target:]
+        line.append(release)
+    return line
+
+
+def _is_back_at(rollback: Release, earlier: Release) -> bool:
+    """Rulesets may have come or gone since: those that both have are as they were."""
+    return (
+        rollback.tag == earlier.tag
+        and bool(rollback.images) == bool(earlier.images)
+        and not _runs_other_images(earlier, rollback)
     )
-    return max(earlier, key=lambda release: release.at, default=None)
+
+
+def _runs_other_images(one: Release, other: Release) -> bool:
+    return any(one.images[ruleset] != other.images[ruleset] for ruleset in one.images.keys() & other.images.keys())
 
 
 @dataclass(frozen=True)
@@ -257,3 +306,16 @@ class DeployedFunction:
     ruleset: str
     function: str
     mapping: str | None = None
+
+
+def unfinished(recorded: Release, images: Iterable[ImageChange]) -> tuple[str, ...]:
+    """The rulesets that run another image than the one recorded: a deployment was cut short, or made by other means."""
+    return tuple(
+        image.ruleset
+        for image in images
+        if (uri := recorded.images.get(image.ruleset)) and image.before and _digest(uri) != _digest(image.before)
+    )
+
+
+def _digest(uri: str) -> str:
+    return uri.rpartition("@")[2]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import RefinerctlError
 from refinerctl.models import Upload, UploadStatus
 from refinerctl.models.checks import CheckResult, RulesetParts, Status

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from refinerctl.clients.ledger import Ledger
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.clients.terraform import ApplyProgress
 from refinerctl.clients.terraform.stack import Stack
-from refinerctl.errors import NotInTimeError, RefusedError
+from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
 from refinerctl.models import Progress
 from refinerctl.models.releases import DeployedFunction, PlanRecord, Release, ReleaseAction, deployed
 
@@ -73,13 +73,19 @@ def deploy(deployment: Deployment, ledger: Ledger, progress: Progress) -> Deploy
         action=deployment.action,
         tag=deployment.record.tag,
         images=dict(deployment.record.images),
-        commit=_commit(deployment.record),
+        commit=deployment.record.version,
         who=deployment.who,
         at=datetime.now(UTC),
     )
     if not deployment.has_changes and _is_recorded(release, deployed(ledger.read())):
         return Deployed(applied=False, release=None)
-    ledger.append(release)
+    try:
+        ledger.append(release)
+    except RefinerctlError as error:
+        done = "applied, but not recorded" if deployment.has_changes else "not recorded"
+        raise RefinerctlError(
+            f"{done}: {error.message}", hint="The same command once more records it, and changes nothing else."
+        ) from error
     return Deployed(applied=deployment.has_changes, release=release)
 
 
@@ -97,10 +103,6 @@ def _is_recorded(release: Release, last: Release | None) -> bool:
     if last is None:
         return release.tag is None and not release.images
     return (release.tag, dict(release.images)) == (last.tag, dict(last.images))
-
-
-def _commit(record: PlanRecord) -> str | None:
-    return f"{record.commit}-dirty" if record.commit and record.is_dirty else record.commit
 
 
 def functions_of(stack: Stack) -> tuple[DeployedFunction, ...]:

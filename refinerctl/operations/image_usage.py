@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import RefinerctlError
 from refinerctl.models.images import ImageReference
 from refinerctl.models.inventory import ImageUsage, ImageUse, UseKind
@@ -35,7 +35,7 @@ def _ask(source: Source) -> Sequence[ImageUse] | str:
 def release_uses(environment: str, releases: Sequence[Release], last: int | None = None) -> tuple[ImageUse, ...]:
     """The images of a ledger's newest `last` releases; one that was deployed several times counts once."""
     newest: dict[frozenset[str], Release] = {}
-    for release in sorted(releases, key=lambda release: release.at, reverse=True):
+    for release in reversed(releases):  # the ledger's order counts, not the clocks of those who wrote it
         if release.images:
             newest.setdefault(frozenset(release.images.values()), release)
     found = [

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 from refinerctl.models.images import INDEX_TYPES, MANIFEST_TYPES, newest_first, parse_manifest, release_order
 from refinerctl.models.inventory import DeleteFailure, EcrImage, ImageUsage, KeptImage, PrunePlan, PruneResult
@@ -60,7 +60,7 @@ def _plan_one(
         return error
     reasons = _direct_reasons(images.values(), usage, request)
     parts = _parts(registry, repository, images.values())
-    if any(digest in reasons and parts.get(digest, ()) is None for digest in images):
+    if None in parts.values():
         _keep_untagged(images.values(), reasons)
     _spread(images, parts, reasons)
     remove = [image for digest, image in images.items() if digest not in reasons]
@@ -136,6 +136,13 @@ def _spread(
                 waiting.append(other)
 
 
+def still_unused(plan: PrunePlan, later: PrunePlan) -> PrunePlan:
+    """What of `plan` is to be removed by a `later` one, too: somebody has taken time to agree to it."""
+    again = {(image.repository, image.digest, image.tags) for image in later.remove}
+    unused = tuple(image for image in plan.remove if (image.repository, image.digest, image.tags) in again)
+    return PrunePlan(unused, later.keep)
+
+
 def remove(registry: Registry, plan: PrunePlan) -> PruneResult:
     """Remove what `plan` says, by digest. A repository where it fails does not keep the others from trying."""
     rounds = (
@@ -147,15 +154,8 @@ def remove(registry: Registry, plan: PrunePlan) -> PruneResult:
         by_repository: dict[str, list[str]] = {}
         for image in images:
             by_repository.setdefault(image.repository, []).append(image.digest)
-        tasks = [partial(_remove_from, registry, name, digests) for name, digests in by_repository.items()]
+        tasks = [partial(registry.delete, name, digests) for name, digests in by_repository.items()]
         failures += (failure for found in concurrently(tasks, THREADS) for failure in found)
     failed = {(failure.repository, failure.digest) for failure in failures}
     removed = tuple(image for image in plan.remove if (image.repository, image.digest) not in failed)
     return PruneResult(removed, tuple(failures))
-
-
-def _remove_from(registry: Registry, repository: str, digests: Sequence[str]) -> tuple[DeleteFailure, ...]:
-    try:
-        return registry.delete(repository, digests)
-    except RefinerctlError as error:
-        return tuple(DeleteFailure(repository, digest, type(error).__name__, error.message) for digest in digests)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refinerctl.clients.aws.s3 import S3Bucket
 from refinerctl.clients.aws.session import AwsSession
+from refinerctl.clients.backend import Backend, read_backend
+from refinerctl.clients.ledger import ledger_of
+from refinerctl.clients.terraform.stack import Stack
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.instance import Instance
 from refinerctl.local.launcher import Launch, ended_on_failure, launch
 from refinerctl.local.stacks import STACKS, STATE_BUCKET, stack_terraform
 from refinerctl.models import LocalStatus, Progress
+from refinerctl.models.releases import deployed
 
 if TYPE_CHECKING:
     from refinerctl.clients.terraform import ApplyProgress, Terraform
@@ -92,7 +96,7 @@ def _apply_stacks(
     for stack in STACKS:
         terraform = stack_terraform(instance, settings, status, stack, disposable=disposable)
         progress.step(f"terraform apply: stack {stack}{_WAITS.get(stack, '')}")
-        _apply(instance, terraform, settings, stack, progress)
+        _apply(instance, terraform, settings, session, stack, progress)
     instance.write_applied(STACKS)
     status = instance.status()
     if status.state != "up":
@@ -100,15 +104,31 @@ def _apply_stacks(
     return status
 
 
-def _apply(instance: Instance, terraform: Terraform, settings: Settings, stack: str, progress: Progress) -> None:
+def _apply(
+    instance: Instance,
+    terraform: Terraform,
+    settings: Settings,
+    session: AwsSession,
+    stack: str,
+    progress: Progress,
+) -> None:
     def report(at: ApplyProgress) -> None:
         if not instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
             raise RefinerctlError(f"the embedded environment ended while it was brought up: {instance.status().detail}")
         if at.total:
             progress.update(f"stack {stack}: {at.done} of {at.total} resources  {at.address}")
 
-    folder = settings.project / "terraform" / "environments" / settings.env
-    backend = {"bucket": STATE_BUCKET, "region": settings.embedded_region}
-    overrides = [f"-backend-config={name}={value}" for name, value in backend.items()]
-    terraform.init(f"-backend-config={folder / 'backend.hcl'}", *overrides)
-    terraform.apply([path for path in [folder / f"{stack}.tfvars"] if path.is_file()], report)
+    backend = read_backend(settings, stack, {"bucket": STATE_BUCKET, "region": settings.embedded_region})
+    place = Stack(settings.env, stack, terraform, settings.project, backend.init_arguments)
+    place.init()
+    with place.folder() as folder:
+        terraform.apply(place.var_files(folder, _release_in_place(backend, session, progress)), report)
+
+
+def _release_in_place(backend: Backend, session: AwsSession, progress: Progress) -> dict[str, Any]:
+    """What was deployed since the environment is up stays, as its ledger says; a new one runs the images' folders."""
+    release = deployed(ledger_of(backend, session).read())
+    if release is None or not release.images:
+        return {}
+    progress.step(f"release {release.tag or 'in place'} stays")
+    return {"pinned_images": dict(release.images)} | ({"release_tag": release.tag} if release.tag else {})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
 from refinerctl.models.images import Descriptor, ImageReference, Manifest, Platform, RunsOn, newest_first, unacceptable
 from refinerctl.models.releases import Pins, Release, RulesetImage
@@ -34,17 +34,18 @@ class Images(Protocol):
 class PinRequest:
     """Which release. `tag` None keeps that of `recorded`, or takes the environment's own (`default_tag`).
 
-    `recorded` is the release that is in place, or the one to go back to. `by_record`: its digests win over what the
-    environment's values say. `fallback` has the images of rulesets that `recorded` does not know. `lenient` leaves an
-    image unpinned that is not there: an environment on this machine runs it from its folder.
+    `recorded` is the release that is in place, or the one to go back to from `in_place`. `by_record`: its digests win
+    over what the environment's values say. `fallback` has the images of rulesets that `recorded` does not know. One of
+    `local_repositories` may be missing, and stays unpinned: an environment on this machine runs it from its folder.
     """
 
     tag: str | None = None
     default_tag: str | None = None
     recorded: Release | None = None
+    in_place: Release | None = None
     by_record: bool = False
     fallback: Mapping[str, str] = field(default_factory=dict)
-    lenient: bool = False
+    local_repositories: frozenset[str] = frozenset()
 
     @property
     def release_tag(self) -> str | None:
@@ -76,8 +77,13 @@ def pin_images(wanted: Sequence[RulesetImage], images: Images, request: PinReque
     Raises RefusedError with everything that is missing or that Lambda would not take, by ruleset; UsageError if an
     image needs a tag and nothing says which.
     """
-    choices = [_choose(image, request) for image in wanted]
-    results = concurrently([partial(_resolve, choice, images, request.lenient) for choice in choices], _THREADS)
+    choices = [_told(_choose(image, request), request.tag) for image in wanted]
+    if request.tag and choices and all(choice.ignores_tag for choice in choices):
+        raise RefusedError(
+            f"no ruleset would run release {request.tag}: every image_uri names a tag or a digest of its own",
+            hint="Take it out of the environment's tfvars, or leave out --tag.",
+        )
+    results = concurrently([partial(_resolve, choice, images, request) for choice in choices], _THREADS)
     if problems := [f"{result.ruleset}: {problem}" for result in results for problem in result.problems]:
         is_missing = any(result.is_missing for result in results)
         hint = "`refinerctl sync --tag TAG` copies a release's images to ECR." if is_missing else None
@@ -86,6 +92,7 @@ def pin_images(wanted: Sequence[RulesetImage], images: Images, request: PinReque
         tag=request.release_tag,
         images={result.ruleset: result.pinned for result in results if result.pinned},
         notes=tuple(note for result in results for note in result.notes),
+        in_place=request.in_place,
     )
 
 
@@ -97,6 +104,7 @@ class _Choice:
     reference: ImageReference
     notes: tuple[str, ...] = ()
     in_ecr: bool = True
+    ignores_tag: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,16 @@ def _choose(image: RulesetImage, request: PinRequest) -> _Choice:
     return _Choice(image, ImageReference(own.repository, own.registry, tag=tag))
 
 
+def _told(choice: _Choice, tag: str | None) -> _Choice:
+    """Somebody who asks for a release has to learn which rulesets will not run it."""
+    own = choice.image.reference
+    if tag is None or not (own.digest or own.tag not in (None, tag)):
+        return choice
+    named = "a digest" if own.digest else f"tag {own.tag}"
+    note = f"{choice.image.ruleset}: the environment's image_uri names {named}, which wins over --tag {tag}"
+    return replace(choice, notes=(note, *choice.notes), ignores_tag=True)
+
+
 def _kept(image: RulesetImage, request: PinRequest) -> ImageReference | None:
     """The digest that the ruleset keeps; none where a tag was asked for, or another repository took its place."""
     if request.tag is not None or request.recorded is None:
@@ -141,13 +159,13 @@ def _kept(image: RulesetImage, request: PinRequest) -> ImageReference | None:
     return kept
 
 
-def _resolve(choice: _Choice, images: Images, lenient: bool) -> _Result:
+def _resolve(choice: _Choice, images: Images, request: PinRequest) -> _Result:
     ruleset, reference = choice.image.ruleset, choice.reference
     if not choice.in_ecr:
         return _Result(ruleset, notes=choice.notes)
     manifest = images.find(reference)
     if manifest is None:
-        if lenient and reference.digest is None:
+        if reference.repository in request.local_repositories and reference.digest is None:
             note = f"{ruleset}: {reference} is not in the registry, and runs from the image's folder"
             return _Result(ruleset, notes=(*choice.notes, note))
         return _Result(ruleset, problems=(_missing(reference, images),), is_missing=True)

@@ -4,43 +4,40 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from refinerctl import __version__
-from refinerctl.clients.terraform.plan_file import load_plan, planned_state, save_plan
+from refinerctl.clients.terraform.plan_file import copy_plan, load_plan, planned_state, save_plan
 from refinerctl.clients.terraform.plan_json import (
     check_images,
     read_changes,
     read_drift,
+    read_holdings,
     read_images,
-    read_lost_buckets,
     read_outputs,
 )
 from refinerctl.clients.terraform.stack import Stack
 from refinerctl.errors import RefusedError
 from refinerctl.models import Progress
-from refinerctl.models.releases import Pins, Plan, PlanRecord
+from refinerctl.models.releases import Holdings, Pins, Plan, PlanRecord, unfinished
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, the file that Terraform applies, and what that was made for.
-
-    `buckets` are the names of the S3 buckets that it destroys.
-    """
+    """A plan, the file that Terraform applies, what that was made for, and what it takes along."""
 
     plan: Plan
     file: Path
     record: PlanRecord
-    buckets: tuple[str, ...] = ()
+    holdings: Holdings = field(default_factory=Holdings)
 
 
 def make_plan(
     stack: Stack, pins: Pins, folder: Path, progress: Progress, *, allow: Sequence[str] = (), destroy: bool = False
 ) -> Planned:
-    """Plan a stack, with `pins`, into a file in `folder`.
+    """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
 
     Raises RefinerctlError if Terraform fails or would not deploy the pinned images; NotInTimeError while another run
     holds the state's lock.
@@ -63,11 +60,26 @@ def make_plan(
         commit=commit,
         is_dirty=is_dirty,
         allow_destroy=tuple(allow),
-        notes=pins.notes,
+        notes=(*pins.notes, *_unfinished(pins, document), *_not_destroyed(document, allow)),
         refinerctl_version=__version__,
         terraform_version=str(document["terraform_version"]),
     )
     return _planned(file, document, record, destroy=destroy)
+
+
+def _unfinished(pins: Pins, document: Mapping[str, Any]) -> list[str]:
+    if pins.in_place is None:
+        return []
+    name = pins.in_place.tag or "the recorded release"
+    return [
+        f"{ruleset}: runs another image than that of {name}, the last release recorded: a deployment was cut short"
+        for ruleset in unfinished(pins.in_place, read_images(document))
+    ]
+
+
+def _not_destroyed(document: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
+    losses = {change.address for change in read_changes(document) if change.loses_data}
+    return [f"--allow-destroy {address}: the plan does not destroy that" for address in allow if address not in losses]
 
 
 def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecord:
@@ -86,25 +98,27 @@ def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecor
     return record
 
 
-def load(stack: Stack, path: Path, *, tag: str | None = None, allow: Sequence[str] = ()) -> Planned:
+def load(
+    stack: Stack, path: Path, folder: Path, progress: Progress, *, tag: str | None = None, allow: Sequence[str] = ()
+) -> Planned:
     """A saved plan, if it is still the one to apply. `allow` adds to what it allows to destroy.
 
+    It is copied to `folder`, the user's own: what is shown is what will be applied, whoever writes to `path` meanwhile.
     Raises what `check_target` does, and RefusedError if the configuration is another or the state moved on since.
     """
-    record = check_target(path, stack.env, stack.name, tag)
+    check_target(path, stack.env, stack.name, tag)
+    progress.step(f"checking {path} against the state of {stack.env}")
+    file = copy_plan(path, folder)
+    record = check_target(file, stack.env, stack.name, tag)
     stack.prepare()
     if record.configuration != stack.configuration():
         raise RefusedError(
             f"{path} was made with another configuration than that of this checkout",
             hint=f"It was made at commit {record.commit or 'unknown'}{' with changes' if record.is_dirty else ''}.",
         )
-    if (now := stack.terraform.state_version()) != record.state:
-        raise RefusedError(
-            f"the state has moved on since {path} was made: it was at serial {record.state.serial}, now {now.serial}",
-            hint="Somebody has deployed meanwhile. Plan again, and look at what it would do now.",
-        )
+    stack.check_state(record.state)
     allowed = tuple(dict.fromkeys([*record.allow_destroy, *allow]))
-    return _planned(path.resolve(), stack.terraform.show(path.resolve()), replace(record, allow_destroy=allowed))
+    return _planned(file, stack.terraform.show(file), replace(record, allow_destroy=allowed))
 
 
 def _planned(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Planned:
@@ -121,7 +135,7 @@ def _planned(file: Path, document: Mapping[str, Any], record: PlanRecord, *, des
         outputs=read_outputs(document),
         notes=record.notes,
     )
-    return Planned(plan, file, record, read_lost_buckets(document))
+    return Planned(plan, file, record, read_holdings(document))
 
 
 def save(planned: Planned, to: Path) -> None:
@@ -135,5 +149,6 @@ def refuse_losses(planned: Planned) -> None:
     if not losses:
         return
     named = "; ".join(f"{change.address} ({change.action})" for change in losses)
-    flags = " ".join(f"--allow-destroy {shlex.quote(change.address)}" for change in losses)
+    addresses = [*planned.record.allow_destroy, *(change.address for change in losses)]
+    flags = " ".join(f"--allow-destroy {shlex.quote(address)}" for address in addresses)
     raise RefusedError(f"the plan loses data: {named}", hint=f"If that is wanted: {flags}")

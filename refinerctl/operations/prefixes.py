@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.models import Function, QueueDepth
 from refinerctl.models.images import ImageReference

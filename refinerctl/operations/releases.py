@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models.images import ImageReference, newest_first, release_order
@@ -109,7 +109,7 @@ def _environment(
     name: str, entries: tuple[Release, ...] | str, by_tag: Mapping[str, tuple[TagImage, ...]]
 ) -> EnvironmentRelease:
     if isinstance(entries, str):
-        return EnvironmentRelease(name, error=entries)
+        return EnvironmentRelease(name, is_deployed=None, error=entries)
     release = deployed(entries)
     if release is None:
         return EnvironmentRelease(name)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from refinerctl.clients.file_edit import FileEdit
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.clients.values_file import ValuesFile
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 from refinerctl.models import QueueDepth

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import RefinerctlError
 from refinerctl.models import ObjectInfo, Pipeline
 from refinerctl.models.images import ImageReference

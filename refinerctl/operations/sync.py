@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from refinerctl.clients.parallel import concurrently
 from refinerctl.models import BlobProgress
 from refinerctl.models.images import ImageCopy, Platform, config_created, newest_first, release_order
 from refinerctl.models.sync import CheckedCopy, CopyEngine, CopyRequest, tags_from
@@ -19,8 +21,6 @@ IMAGES_AT_ONCE = 4
 
 def check(engine: CopyEngine, requests: Sequence[CopyRequest]) -> list[CheckedCopy]:
     """Check all, several at once; raises what speaks against the first of them that something speaks against."""
-    from refinerctl.clients.registry.parallel import concurrently
-
     return concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
 
 
@@ -32,20 +32,30 @@ def copy(engine: CopyEngine, checked: Sequence[CheckedCopy], progress: BlobProgr
         yield engine.copy(item, progress)
 
 
-def tags_since(source: Repository, since: str | datetime, platform: Platform) -> list[str]:
-    """Release tags of `source`, oldest first: from release `since` on, or built after that moment.
+@dataclass(frozen=True)
+class TagsSince:
+    """Release tags, oldest first; `undated` are those of images that do not say when they were built."""
+
+    tags: list[str]
+    undated: list[str] = field(default_factory=list)
+
+
+def tags_since(source: Repository, since: str | datetime, platform: Platform) -> TagsSince:
+    """Release tags of `source`: from release `since` on, or built after that moment.
 
     When an image was built is what its config says (`created`).
     """
     tags = source.tags()
     if isinstance(since, str):
-        return tags_from(tags, since)
-    from refinerctl.clients.registry.parallel import concurrently
-
+        return TagsSince(tags_from(tags, since))
     releases = [tag for tag in reversed(newest_first(tags)) if release_order(tag)]
     looks: list[Callable[[], datetime | None]] = [partial(_created, source, tag, platform) for tag in releases]
     created = concurrently(looks, 4 * IMAGES_AT_ONCE)
-    return [tag for tag, at in zip(releases, created, strict=True) if at is not None and at > since]
+    dated = dict(zip(releases, created, strict=True))
+    return TagsSince(
+        [tag for tag, at in dated.items() if at is not None and at > since],
+        [tag for tag, at in dated.items() if at is None],
+    )
 
 
 def _created(source: Repository, tag: str, platform: Platform) -> datetime | None:

@@ -16,7 +16,7 @@ from refinerctl.clients.docker_engine import DockerEngine
 from refinerctl.clients.docker_images import DockerImages
 from refinerctl.clients.registry.client import Registry
 from refinerctl.clients.registry.credentials import CredentialChain
-from refinerctl.clients.registry.transport import Limits
+from refinerctl.clients.transport import Limits
 from refinerctl.errors import RefusedError
 from refinerctl.models import Silent
 from refinerctl.models.images import CopyStatus, ImageReference, Platform, RunsOn

@@ -9,7 +9,7 @@ from typing import Any
 from refinerctl.clients.registry.client import Registry
 from refinerctl.clients.registry.credentials import Login
 from refinerctl.clients.registry.engine import RegistryEngine
-from refinerctl.clients.registry.transport import Limits
+from refinerctl.clients.transport import Limits
 from refinerctl.models import BlobProgress, Silent
 from refinerctl.models.images import DEFAULT_PLATFORM, ImageCopy, ImageReference, RunsOn
 from refinerctl.models.sync import CopyRequest

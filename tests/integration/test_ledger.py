@@ -225,6 +225,11 @@ class TestHttp:
             replace(http_ledger, credentials=login).read()
         assert "wrong-secret" not in said.value.message
 
+    def test_a_project_that_the_login_may_not_see_is_not_an_empty_ledger(self) -> None:
+        hidden = Answer(404, b'{"message":"404 Project Not Found"}', {"Content-Type": "application/json"})
+        with serving(lambda _: hidden) as gitlab, pytest.raises(AccessDeniedError, match="access denied: GET"):
+            HttpLedger(f"{gitlab.url}/api/v4/projects/1/terraform/state/x").read()
+
     @pytest.mark.parametrize("content", [b"no JSON", b"[]", b'{"version": 4, "serial": 1, "outputs": {}}'])
     def test_something_else_in_its_place(self, http_ledger: HttpLedger, server: StateServer, content: bytes) -> None:
         server.states["refiner-test-releases"] = content

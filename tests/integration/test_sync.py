@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from refinerctl.errors import NotFoundError, RefusedError
-from refinerctl.models.images import CopyStatus, Platform, RunsOn
+from refinerctl.models import Silent
+from refinerctl.models.images import OCI_INDEX, CopyStatus, Platform, RunsOn
 from tests.integration.copying import Copier, whole
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import MakeProxy
-from tests.registries.images import Layer, delete_manifest, digest_at, problems, push_image, push_index
+from tests.registries.images import Layer, delete_manifest, digest_at, problems, push_image, push_index, push_manifest
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
@@ -129,12 +132,44 @@ def test_a_tag_that_moves_meanwhile_is_left_alone(
     target = faulty(target_registry, Fault(Kind.STATUS, match="^PUT .*/manifests/v1$", status=400, body=refusal))
     other = push_image(target_registry, unique, layers=[Layer(seed=8)])
     target.faults.append(Fault(Kind.STATUS, match="^GET .*/manifests/v1$", status=404))
+    target.faults.append(Fault(Kind.STATUS, match="^HEAD .*/manifests/v1$", status=404))
 
     with pytest.raises(RefusedError) as refused:
         Copier()(wanted.reference, f"{target.host}/{unique}")
 
     assert other.digest in refused.value.message
     assert digest_at(target_registry, unique) == other.digest
+
+
+def test_a_tag_that_somebody_pushes_while_layers_are_copied_is_left_alone(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    wanted = push_image(source_registry, unique, layers=[Layer(seed=7)])
+
+    class Rival(Silent):
+        def end(self, blob: str) -> None:
+            push_image(target_registry, unique, layers=[Layer(seed=8)])
+
+    with pytest.raises(RefusedError, match="is another image already"):
+        Copier(progress=Rival())(wanted.reference, f"{target_registry.host}/{unique}")
+
+    assert (
+        digest_at(target_registry, unique)
+        == push_image(target_registry, f"{unique}/same", layers=[Layer(seed=8)]).digest
+    )
+
+
+def test_an_index_in_an_index_is_refused(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    inner = push_index(source_registry, unique, "inner")
+    platform = {"os": "linux", "architecture": "amd64"}
+    entry = {"mediaType": OCI_INDEX, "digest": inner.digest, "size": len(inner.raw), "platform": platform}
+    outer = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    push_manifest(source_registry, unique, "outer", outer, OCI_INDEX)
+
+    with pytest.raises(RefusedError, match="holds an index for linux/amd64"):
+        Copier()(f"{source_registry.host}/{unique}:outer", f"{target_registry.host}/{unique}", runs_on=None)
 
 
 def test_an_image_that_is_there_without_the_tag(

@@ -120,6 +120,7 @@ def test_an_index_without_the_gate_still_gives_one_platform(
         (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "which tag?"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--image", "x"), 2, "without --image"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
+        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
         (("--source", "UPPER", "--target", "127.0.0.1:1/b"), 2, "not an image reference"),
         (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 2, "no image 'x'"),
         (("--all-tags-since", "1h", "--dotenv", "x"), 2, "--dotenv is about one tag"),
@@ -238,6 +239,10 @@ def test_all_tags_since(
     later = refinerctl(*copy, "--all-tags-since", "2023-12-31T00:00:00Z")
     assert [item["status"] for item in later.json()["images"]] == ["copied", "up-to-date", "up-to-date"]
     assert refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z").json() == {"images": []}
+    push_image(source_registry, unique, "v1.11.0", layers=[base], created=None)
+    undated = refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z")
+    assert undated.json() == {"images": []}
+    assert "left out, as they do not say when they were built: v1.11.0" in undated.err
     wrong = refinerctl(*copy, "--all-tags-since", "someday")
     assert wrong.code == 2
     assert "someday" in wrong.err
@@ -251,7 +256,7 @@ def test_who_is_not_let_in_learns_why(
 
     denied = refinerctl(*copy)
     assert denied.code == 1
-    assert f"{basic_registry.host} does not let nobody (anonymous) pull and push {unique}" in denied.err
+    assert f"{basic_registry.host} does not let anonymous users pull and push {unique}" in denied.err
     assert f"docker login {basic_registry.host}" in denied.err
 
     (tmp_path / "docker").mkdir()

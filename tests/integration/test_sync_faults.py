@@ -8,7 +8,7 @@ import time
 import pytest
 
 from refinerctl.clients.registry.download import CorruptBlobError
-from refinerctl.clients.registry.transport import TransportError
+from refinerctl.clients.transport import TransportError
 from refinerctl.errors import RefinerctlError
 from refinerctl.models import Silent
 from tests.integration.copying import Copier, whole

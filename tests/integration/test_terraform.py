@@ -169,9 +169,9 @@ class TestApply:
         assert caught.value.hint == f"The whole output is in {stand_in.terraform.log}."
         assert "Deprecated" in stand_in.log()
 
-    def test_without_an_error_of_its_own_the_exit_code_is(self, stand_in: StandIn) -> None:
+    def test_without_an_error_of_its_own_the_last_thing_it_says_is(self, stand_in: StandIn) -> None:
         stand_in.says("panic: boom", code=11)
-        with pytest.raises(RefinerctlError, match="exit code 11"):
+        with pytest.raises(RefinerctlError, match="failed: panic: boom"):
             stand_in.terraform.apply()
 
     def test_one_that_is_killed_is_a_failure(self, stand_in: StandIn) -> None:
@@ -204,6 +204,7 @@ class TestEnvironment:
         "TF_VAR_bucket_name": "personal",
         "TF_CLI_ARGS": "-lock=false",
         "TF_CLI_ARGS_apply": "-target=x",
+        "TF_CLI_ARGS_init": "-upgrade",
         "TF_WORKSPACE": "personal",
         "TF_DATA_DIR": "/elsewhere",
     }
@@ -220,15 +221,18 @@ class TestEnvironment:
         self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = self.seen(stand_in, monkeypatch, embedded=True)
-        assert not {*self.CALLERS, "AWS_CONFIG_FILE"} - {"TF_DATA_DIR"} & set(seen)
+        assert not ({*self.CALLERS, "AWS_CONFIG_FILE"} - {"TF_DATA_DIR", "TF_WORKSPACE"}) & set(seen)
+        assert seen["TF_WORKSPACE"] == "default"
         assert seen["TF_DATA_DIR"] == str(stand_in.terraform.data_dir)
         assert seen["AWS_REGION"] == "ours"
         assert seen["PATH"] == os.environ["PATH"]
 
     def test_otherwise_the_callers_account_is_meant(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = self.seen(stand_in, monkeypatch)
-        for name in ("AWS_PROFILE", "AWS_SECRET_ACCESS_KEY", "TF_VAR_bucket_name"):
+        for name in ("AWS_PROFILE", "AWS_SECRET_ACCESS_KEY", "TF_VAR_bucket_name", "TF_CLI_ARGS_init"):
             assert seen[name] == self.CALLERS[name]
+        assert not {"TF_CLI_ARGS", "TF_CLI_ARGS_apply"} & set(seen)
+        assert seen["TF_WORKSPACE"] == "default"
         assert seen["TF_DATA_DIR"] == str(stand_in.terraform.data_dir)
 
     def test_it_never_asks_and_never_calls_home(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

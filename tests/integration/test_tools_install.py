@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.registry.transport import Limits
 from refinerctl.clients.tools import cached_terraform, check_version, find_terraform, platform_name
+from refinerctl.clients.transport import Limits
 from refinerctl.config import TERRAFORM_VERSION, ToolSettings
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.models import Silent
 from refinerctl.operations.tools_install import Installed, install
 from tests.command import Command
+from tests.home import without_home
 from tests.integration.servers import Answer, Request, serving
 from tests.needs import needs_terraform
 
@@ -159,6 +160,10 @@ class TestRefused:
         said = refused(release(zip=Answer(302, b"", {"Location": "http://mirror.example/x"})), cache)
         assert "without TLS" in said.message
 
+    def test_an_archive_without_an_end(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("refinerctl.clients.terraform_releases.MAX_ARCHIVE_BYTES", 10)
+        assert "far larger than any release" in refused(release(), cache).message
+
     def test_redirects_without_an_end(self, cache: Path) -> None:
         assert "302" in refused(release(zip=Answer(302, b"", {"Location": ZIP})), cache).message
 
@@ -264,6 +269,12 @@ class TestFind:
         monkeypatch.setenv("XDG_CACHE_HOME", "cache")
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cached_terraform("1.12.0") == tmp_path / ".cache/refinerctl/terraform/1.12.0/terraform"
+
+    def test_without_a_home_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        without_home(monkeypatch)
+        with pytest.raises(RefinerctlError, match="no home folder"):
+            cached_terraform("1.12.0")
 
     def test_terraform_itself(self) -> None:
         needs_terraform()

@@ -100,6 +100,7 @@ def push_image(
     kind: str = "oci",
     layers: Sequence[Layer] = (Layer(seed=1), Layer(seed=2)),
     architecture: str = "amd64",
+    created: str | None = "2024-01-01T00:00:00Z",
     annotations: dict[str, str] | None = None,
 ) -> MadeImage:
     """Make an image and push it; with an empty `tag` by digest only. The same arguments make the same bytes.
@@ -117,7 +118,7 @@ def push_image(
             push_blob(registry, repository, packed)
         descriptors.append({**descriptor, **({"annotations": annotations} if annotations else {})})
         made.append(MadeBlob(descriptor["digest"], len(packed)))
-    config = json.dumps(_config(architecture, diff_ids)).encode()
+    config = json.dumps(_config(architecture, diff_ids, created)).encode()
     push_blob(registry, repository, config)
     document = {
         "schemaVersion": 2,
@@ -192,9 +193,9 @@ def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
 
 
-def _config(architecture: str, diff_ids: list[str]) -> dict[str, Any]:
+def _config(architecture: str, diff_ids: list[str], created: str | None) -> dict[str, Any]:
     return {
-        "created": "2024-01-01T00:00:00Z",
+        **({"created": created} if created else {}),
         "architecture": architecture,
         "os": "linux",
         "config": {"Cmd": ["/bin/true"], "Env": ["PATH=/bin"]},

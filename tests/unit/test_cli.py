@@ -114,7 +114,7 @@ class TestLocalDefaults:
 
     def test_an_environment_that_is_not_on_this_machine_is_refused(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("local", "status", "--env", "far", cwd=project)
-        assert done.code == 1
+        assert done.code == 2
         assert "'far' does not live on this machine" in done.err
 
     def test_defaults_do_not_replace_what_was_given(self) -> None:
@@ -191,6 +191,20 @@ class TestUsage:
         assert (done.code, done.out) == (2, "")
         assert done.err
         assert "Traceback" not in done.err
+
+    def test_a_misspelt_command_is_told_what_it_may_have_meant(self, project: Path, refinerctl: Command) -> None:
+        done = refinerctl("depoly", cwd=project)
+        assert (done.code, "'deploy'" in done.err) == (2, True)
+        assert "Did you mean" not in refinerctl("xyzzy").err
+
+    def test_a_variable_that_makes_no_sense_hides_no_other_error(
+        self, project: Path, refinerctl: Command, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REFINERCTL_VERBOSE", "loud")
+        done = refinerctl("poll", "--env", "nowhere", cwd=project)
+        assert (done.code, "'nowhere'" in done.err) == (2, True)
+        done = refinerctl("poll", cwd=project)
+        assert (done.code, "REFINERCTL_VERBOSE is 'loud'" in done.err) == (2, True)
 
     @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["poll", "-h"], ["local", "up", "--help"]], ids=" ".join)
     def test_help_is_what_was_asked_for(self, project: Path, refinerctl: Command, arguments: list[str]) -> None:
@@ -309,12 +323,13 @@ class TestErrors:
         failing.append(RefinerctlError("key a\x07\x9b31mb\u202e", hint="see \x1b]0;x\x07"))
         assert refinerctl("fail").err.replace("\n", "").isprintable()
 
-    def test_a_sigterm_unwinds(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+    def test_a_sigterm_unwinds(self, tmp_path: Path, name: str) -> None:
         code = (
             "import os, signal, sys, types, click, refinerctl.cli as c\n"
             "@click.command()\n"
             "def fail():\n"
-            "    try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+            f"    try: os.kill(os.getpid(), signal.{name}); signal.pause()\n"
             "    finally: print('cleaned up')\n"
             "sys.modules['m'] = m = types.ModuleType('m'); m.fail = fail\n"
             "c.COMMANDS['fail'] = 'm:fail'; sys.argv = ['refinerctl', 'fail']; c.main()\n"
@@ -379,7 +394,7 @@ def _complete(cwd: Path, shell: str, *words: str) -> list[str]:
     assert done.stderr == ""
     if shell == "zsh":
         return done.stdout.splitlines()[1::3]
-    return [line.split(",", 1)[1].split("\t")[0] for line in done.stdout.splitlines()]
+    return [line.split(",", 1)[1].split("\t")[0] for line in done.stdout.splitlines() if line]
 
 
 class TestShellCompletion:
@@ -391,6 +406,12 @@ class TestShellCompletion:
     def test_sub_commands_and_values_are_offered(self, tmp_path: Path) -> None:
         assert _complete(tmp_path, "bash", "refinerctl", "local", "") == ["down", "env", "logs", "status", "up"]
         assert _complete(tmp_path, "bash", "refinerctl", "poll", "--output", "") == ["text", "json"]
+
+    def test_environments_are_offered(self, project: Path) -> None:
+        assert _complete(project, "bash", "refinerctl", "deploy", "--env", "") == ["far", "local"]
+        assert _complete(project, "bash", "refinerctl", "--env", "fa") == ["far"]
+        (project / "refinerctl.toml").write_text("[")
+        assert _complete(project, "bash", "refinerctl", "--env", "fa") == []
 
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
     def test_the_script_asks_with_the_variable_that_the_command_answers_to(

@@ -119,13 +119,21 @@ class TestPrecedence:
             (0, {}, 0),
             (0, {"REFINERCTL_VERBOSE": "2"}, 2),
             (0, {"REFINERCTL_VERBOSE": "yes"}, 1),
+            (0, {"REFINERCTL_VERBOSE": "no"}, 0),
             (0, {"REFINERCTL_QUIET": "1"}, -1),
+            (0, {"REFINERCTL_QUIET": "On"}, -1),
             (1, {"REFINERCTL_QUIET": "1"}, 1),
             (-1, {"REFINERCTL_VERBOSE": "2"}, -1),
         ],
     )
     def test_verbosity(self, tmp_path: Path, flag: int, environ: dict[str, str], expected: int) -> None:
         assert load(tmp_path, flags=GlobalFlags(verbosity=flag), environ=environ).verbosity == expected
+
+    @pytest.mark.parametrize("name", ["REFINERCTL_QUIET", "REFINERCTL_VERBOSE"])
+    @pytest.mark.parametrize("given", ["maybe", "-1", "1.5"])
+    def test_a_switch_that_makes_no_sense(self, tmp_path: Path, name: str, given: str) -> None:
+        with pytest.raises(UsageError, match=f"{name} is '{given}'"):
+            load(tmp_path, environ={name: given})
 
     @pytest.mark.parametrize("off", ["0", "false", "no"])
     def test_a_switch_that_is_off_does_not_silence(self, tmp_path: Path, off: str) -> None:
@@ -214,10 +222,10 @@ class TestMistakes:
             ("stack = true", "stack"),
             ("environments = 7", "environments"),
             ("environments = []", "environments"),
-            ("[environments]\nlocal = 7", "environments.local"),
+            ("[environments]\nlocal = 7", "environments.local is not a table"),
             ("[environments.local]\nembedded = 1", "environments.local.embedded"),
-            ('[environments.local]\nembedded = "yes"', "environments.local.embedded"),
-            ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket"),
+            ('[environments.local]\nembedded = "yes"', "environments.local.embedded is not true or false"),
+            ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket is not text"),
             ('[images.refiner]\nrepository = "x"', "context"),
             ("[images.refiner]", "context"),
             ("[", "not valid TOML"),
@@ -240,7 +248,7 @@ class TestMistakes:
         assert caught.value.exit_code in (1, 2)
 
     def test_a_kind_of_backend_that_terraform_stacks_do_not_have(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="'gcs' is not a backend"):
+        with pytest.raises(UsageError, match="there is no backend 'gcs'"):
             load(tmp_path, '[environments.local]\nbackend = "gcs"')
 
     def test_a_file_that_is_not_utf_8_is_not_toml(self, tmp_path: Path) -> None:

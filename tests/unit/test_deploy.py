@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -17,12 +17,28 @@ from refinerctl.errors import (
     RefusedError,
     UsageError,
 )
-from refinerctl.models import Silent
-from refinerctl.models.releases import Action, Change, DeployedFunction, Plan, Release, ReleaseAction, StateLock
+from refinerctl.models import QueueDepth, Silent
+from refinerctl.models.inventory import DeleteFailure, EcrImage
+from refinerctl.models.releases import (
+    Action,
+    Change,
+    DeployedFunction,
+    ImageChange,
+    Plan,
+    Release,
+    ReleaseAction,
+    StateLock,
+)
 from refinerctl.operations.deploy import check_credentials, wait_until_ready
-from refinerctl.operations.destroy import check_buckets, empty_buckets
+from refinerctl.operations.destroy import (
+    check_buckets,
+    check_repositories,
+    empty_buckets,
+    empty_repositories,
+    waiting_messages,
+)
 from refinerctl.operations.drift import find_drift
-from refinerctl.operations.rollback import choose
+from refinerctl.operations.rollback import check_in_place, choose
 from refinerctl.operations.unlock import LockState, lock_to_free
 
 LEAST = timedelta(minutes=15)
@@ -99,9 +115,20 @@ class TestRollback:
         chosen = choose([self.FIRST, self.SECOND, self.THIRD], None)
         assert (chosen.current, chosen.target) == (self.THIRD, self.FIRST)
 
-    def test_twice_goes_forth_again(self) -> None:
+    def test_twice_does_not_go_forth_again(self) -> None:
         back = release(4, "v1", "a", ReleaseAction.ROLLBACK)
-        assert choose([self.FIRST, self.SECOND, back], None).target == self.SECOND
+        with pytest.raises(RefusedError, match="before v1") as caught:
+            choose([self.FIRST, self.SECOND, back], None)
+        assert "--to TAG" in str(caught.value.hint)
+        assert choose([self.FIRST, self.SECOND, back], "v2").target == self.SECOND
+
+    def test_half_a_deployment_is_no_release_to_go_back_from(self) -> None:
+        """The ledger knows v1 only: to go back from that is not what somebody wants whose v2 has failed."""
+        before = [ImageChange("In", "123.dkr.ecr.us-east-1.amazonaws.com/r@sha256:b", "r@sha256:0")]
+        with pytest.raises(RefusedError, match="In does not run the image of v1"):
+            check_in_place(release(1, "v1", "r@sha256:a"), before)
+        check_in_place(release(1, "v1", "r@sha256:b"), before)
+        check_in_place(release(1, "v1", "r@sha256:a"), [ImageChange("In", None, "x"), ImageChange("New", "y", "z")])
 
     def test_to_a_tag(self) -> None:
         assert choose([self.FIRST, self.SECOND, self.THIRD], "v2").target == self.SECOND
@@ -167,6 +194,62 @@ class TestBuckets:
         assert full == ("full",)
         assert empty_buckets(full, versions, Silent()) == 3
         assert not versions.any_in("full")
+
+
+@dataclass
+class Repositories:
+    """ECR: an index has to go before what it refers to. `kept` are digests that ECR does not delete at all."""
+
+    content: dict[str, list[str]]
+    kept: tuple[str, ...] = ()
+
+    def images(self, repository: str) -> Iterator[EcrImage]:
+        if repository not in self.content:
+            raise NotFoundError(repository)
+        for digest in self.content[repository]:
+            yield EcrImage(repository, digest, (), datetime.now(UTC), 1)
+
+    def delete(self, repository: str, digests: Sequence[str]) -> list[DeleteFailure]:
+        there = self.content[repository]
+        stay = {digest for digest in digests if digest in self.kept or (digest == "part" and "index" in there)}
+        self.content[repository] = [digest for digest in there if digest in stay or digest not in digests]
+        return [DeleteFailure(repository, digest, "ImageReferencedByManifestList", "why") for digest in sorted(stay)]
+
+
+class TestRepositories:
+    def test_one_that_holds_images_is_refused_and_left_alone(self) -> None:
+        ecr = Repositories({"full": ["a"], "empty": []})
+        with pytest.raises(RefusedError, match=r"^full holds images") as caught:
+            check_repositories(["full", "empty", "gone"], ecr, empty=False)
+        assert "--empty-repositories" in str(caught.value.hint)
+        assert ecr.content["full"] == ["a"]
+        assert check_repositories(["empty", "gone"], ecr, empty=False) == ()
+
+    def test_told_to_everything_goes_though_images_hang_together(self) -> None:
+        ecr = Repositories({"full": ["part", "index", "a"]})
+        assert check_repositories(["full"], ecr, empty=True) == ("full",)
+        assert empty_repositories(["full"], ecr, Silent()) == 3
+        assert ecr.content["full"] == []
+
+    def test_what_ecr_keeps_ends_it(self) -> None:
+        with pytest.raises(RefinerctlError, match=r"did not delete a of full: .*why"):
+            empty_repositories(["full"], Repositories({"full": ["a", "b"]}, kept=("a",)), Silent())
+
+
+class Depths:
+    def depth(self, name: str) -> QueueDepth:
+        if name == "gone":
+            raise NotFoundError(name)
+        if name == "secret":
+            raise AccessDeniedError("not for you")
+        return QueueDepth(name, visible=2 if name == "full" else 0, in_flight=1 if name == "full" else 0, delayed=0)
+
+
+def test_messages_that_will_be_lost_are_told() -> None:
+    assert waiting_messages(["full", "empty", "gone", "secret"], Depths()) == (
+        "queue full holds about 3 messages, which will be lost",
+        "whether queue secret holds messages is not known: not for you",
+    )
 
 
 def test_drift_tells_each_resource_once() -> None:

@@ -137,5 +137,5 @@ def test_a_push_that_fails(event: dict[str, Any], said: str) -> None:
 
 
 def test_a_push_that_is_denied() -> None:
-    with pytest.raises(AccessDeniedError, match=r"does not let nobody \(anonymous\) pull and push image"):
+    with pytest.raises(AccessDeniedError, match=r"does not let anonymous users pull and push image"):
         copy(FakeEngine(pushed=[{"error": "denied: requested access to the resource is denied"}]))

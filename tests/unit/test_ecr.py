@@ -228,5 +228,12 @@ class TestDelete:
 
     def test_without_permission(self, ecr: EcrRegistry, canned: Stubber) -> None:
         canned.add_client_error("batch_delete_image", "AccessDeniedException")
-        with pytest.raises(AccessDeniedError, match="BatchDeleteImage on ECR repository app"):
-            ecr.delete("app", [digest(1)])
+        (failure,) = ecr.delete("app", [digest(1)])
+        assert (failure.digest, failure.code) == (digest(1), "AccessDeniedException")
+        assert "access denied: BatchDeleteImage on ECR repository app" in failure.reason
+
+    def test_what_was_deleted_before_a_request_failed_is_deleted(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        canned.add_response("batch_delete_image", {"failures": []})
+        canned.add_client_error("batch_delete_image", "ServerException")
+        failures = ecr.delete("app", [digest(number) for number in range(150)])
+        assert [failure.digest for failure in failures] == [digest(number) for number in range(100, 150)]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError
+from refinerctl.errors import NotFoundError, RefusedError
 from refinerctl.models.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageReference
 from refinerctl.models.inventory import DeleteFailure, EcrImage, ImageUsage, ImageUse, PrunePlan, UseKind
-from refinerctl.operations.images_prune import PruneRequest, plan, remove
+from refinerctl.operations.images_prune import PruneRequest, plan, remove, still_unused
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OLD = NOW - timedelta(days=30)
@@ -55,7 +55,7 @@ class FakeEcr:
 
     def delete(self, repository: str, digests: Sequence[str]) -> tuple[DeleteFailure, ...]:
         if repository in self.denied:
-            raise AccessDeniedError("access denied: BatchDeleteImage")
+            return tuple(DeleteFailure(repository, item, "AccessDenied", "access denied") for item in digests)
         failures = []
         for item in digests:
             if any(item.encode() in raw for raw in self.kept_manifests.values()):
@@ -161,6 +161,10 @@ class TestWhatStays:
         content = [image(1, "v2.0.0", media_type=OCI_INDEX), image(2), image(3, "x")]
         assert numbers(planned(FakeEcr(content, {digest(1): raw} if raw else {})).remove) == {3}
 
+    def test_the_possible_parts_of_a_part_that_cannot_be_read(self) -> None:
+        content = [image(1, "v2.0.0", media_type=OCI_INDEX), image(2, "x", media_type=OCI_INDEX), image(3)]
+        assert planned(FakeEcr(content, {digest(1): index_of(2)})).remove == ()
+
     def test_all_if_it_is_not_known_who_uses_what(self) -> None:
         usage = ImageUsage(unknown=("functions: access denied: ListFunctions",))
         with pytest.raises(RefusedError, match="functions: access denied: ListFunctions") as caught:
@@ -198,6 +202,13 @@ class TestWhatStays:
 
 
 class TestRemoving:
+    def test_only_what_is_unused_at_a_second_look(self) -> None:
+        ecr = FakeEcr([image(1, "x"), image(2, "y"), image(3, "z"), image(4, "v2.0.0")])
+        first = planned(ecr)
+        ecr.content[1] = image(2, "y", "v1.5.0")
+        later = planned(ecr, use(f"{HOST}/app@{digest(1)}"))
+        assert numbers(still_unused(first, later).remove) == {3}
+
     def test_an_index_goes_before_its_parts(self) -> None:
         content = [image(1), image(2), image(3, "x", media_type=OCI_INDEX), image(4, "v2.0.0")]
         ecr = FakeEcr(content, {digest(3): index_of(1, 2)})
@@ -221,4 +232,4 @@ class TestRemoving:
         found = plan(ecr, ["one", "two"], ImageUsage(), PruneRequest(1, timedelta(0), NOW))
         result = remove(ecr, found)
         assert numbers(result.removed) == {2}
-        assert [failure.reason for failure in result.failures] == ["access denied: BatchDeleteImage"]
+        assert [failure.reason for failure in result.failures] == ["access denied"]

@@ -10,12 +10,13 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.cli.images import has_same_identity, may_share_registry
+from refinerctl.cli.images import may_be_held, may_share_registry
 from refinerctl.clients.aws.ecs import TaskDefinitions
 from refinerctl.clients.aws.lambda_ import Functions
 from refinerctl.clients.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.models.images import ImageReference
 
 URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/app"
 DIGEST = f"sha256:{'a' * 64}"
@@ -41,8 +42,9 @@ def versions(stubber: Stubber, *names: str) -> None:
     stubber.add_response("list_versions_by_function", {"Versions": [{"Version": name} for name in names]})
 
 
-def code(stubber: Stubber, version: str, **given: str) -> None:
-    stubber.add_response("get_function", {"Code": given}, {"FunctionName": "f", "Qualifier": version})
+def code(stubber: Stubber, version: str, update: str = "Successful", **given: str) -> None:
+    answer = {"Code": given, "Configuration": {"LastUpdateStatus": update}}
+    stubber.add_response("get_function", answer, {"FunctionName": "f", "Qualifier": version})
 
 
 class TestFunctions:
@@ -78,6 +80,15 @@ class TestFunctions:
         with pytest.raises(RefinerctlError, match="the image of function f:1"):
             Functions(session).images()
 
+    @pytest.mark.parametrize(("update", "said"), [("InProgress", "is being updated"), ("Failed", "could not be")])
+    def test_one_in_mid_update_may_run_another_image_than_is_told(
+        self, session: AwsSession, functions: Stubber, update: str, said: str
+    ) -> None:
+        versions(functions, "$LATEST")
+        code(functions, "$LATEST", update, ResolvedImageUri=f"{URI}@{DIGEST}")
+        with pytest.raises(RefinerctlError, match=said):
+            Functions(session).images(settled=True)
+
     def test_a_version_that_may_not_be_read_is_an_error(self, session: AwsSession, functions: Stubber) -> None:
         versions(functions, "1")
         functions.add_client_error("get_function", "AccessDeniedException")
@@ -99,6 +110,28 @@ def test_containers_of_active_task_definitions(session: AwsSession) -> None:
     assert found == {"worker:1": f"{URI}:v1", "worker:2": f"{URI}@{DIGEST}"}
 
 
+def test_what_services_start_and_tasks_run_counts_though_it_is_deregistered(session: AwsSession) -> None:
+    cluster, base = "arn:aws:ecs:us-east-1:1:cluster/c", "arn:aws:ecs:us-east-1:1:task-definition/worker"
+    with Stubber(session.client("ecs")) as stubber:
+        stubber.add_response("list_task_definitions", {"taskDefinitionArns": []}, {"status": "ACTIVE"})
+        stubber.add_response("list_clusters", {"clusterArns": [cluster]})
+        stubber.add_response("list_services", {"serviceArns": ["s"]}, {"cluster": cluster})
+        service = {"taskDefinition": f"{base}:2", "deployments": [{"taskDefinition": f"{base}:1"}]}
+        stubber.add_response("describe_services", {"services": [service]}, {"cluster": cluster, "services": ["s"]})
+        stubber.add_response("list_tasks", {"taskArns": ["t"]}, {"cluster": cluster})
+        task = {"taskDefinitionArn": f"{base}:2", "containers": [{"image": f"{URI}:v2", "imageDigest": DIGEST}]}
+        stubber.add_response("describe_tasks", {"tasks": [task]}, {"cluster": cluster, "tasks": ["t"]})
+        for number in (1, 2):
+            definition: Any = {"containerDefinitions": [{"image": f"{URI}:v{number}"}]}
+            stubber.add_response("describe_task_definition", {"taskDefinition": definition})
+        found = [(use.kind, use.name, str(use.image)) for use in TaskDefinitions(session).images()]
+    assert sorted(found) == [
+        ("task", "worker:2", f"{URI}:v2@{DIGEST}"),
+        ("task-definition", "worker:1", f"{URI}:v1"),
+        ("task-definition", "worker:2", f"{URI}:v2"),
+    ]
+
+
 CONFIG = """
 [environments]
 production = { region = "us-east-1" }
@@ -111,17 +144,19 @@ local = { embedded = true }
 
 
 @pytest.mark.parametrize(
-    ("name", "may_share", "same_identity"),
+    ("name", "may_share", "image", "held"),
     [
-        ("production", True, True),
-        ("staging", True, True),
-        ("other-account", True, False),
-        ("other-region", False, True),
-        ("no-region", True, True),
-        ("local", False, True),
+        ("production", True, URI, True),
+        ("staging", True, URI, True),
+        ("other-account", True, URI, True),
+        ("other-region", True, URI, True),
+        ("other-region", True, URI.replace("us-east-1", "eu-west-1"), False),
+        ("other-region", True, "app", True),
+        ("no-region", True, URI.replace("us-east-1", "eu-west-1"), True),
+        ("local", False, URI, True),
     ],
 )
-def test_whose_ledgers_count(name: str, may_share: bool, same_identity: bool, tmp_path: Path) -> None:
+def test_whose_ledgers_count(name: str, may_share: bool, image: str, held: bool, tmp_path: Path) -> None:
     (tmp_path / "refinerctl.toml").write_text(CONFIG)
 
     def settings(env: str) -> Settings:
@@ -129,4 +164,4 @@ def test_whose_ledgers_count(name: str, may_share: bool, same_identity: bool, tm
 
     one, other = settings("production"), settings(name)
     assert may_share_registry(one, other) is may_share
-    assert has_same_identity(one, other) is same_identity
+    assert may_be_held(ImageReference.parse(image), one, other) is held

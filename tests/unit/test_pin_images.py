@@ -105,12 +105,12 @@ class TestWhichOne:
     def test_an_own_tag_of_a_ruleset_goes_before_the_releases(self, store: Store) -> None:
         store.push("repo", "v2")
         stable = store.push("repo", "stable", number=1)
-        assert pin_images(wanted("repo:stable"), store, PinRequest("v2")).images == {"In": f"repo@{stable}"}
+        assert pin_images(wanted("repo:stable"), store, PinRequest(default_tag="v2")).images == {"In": f"repo@{stable}"}
 
     def test_an_own_digest_goes_before_everything(self, store: Store) -> None:
         store.push("repo", "v2")
         digest = store.push("repo", "v1", number=1)
-        request = PinRequest("v2", recorded=recorded(In="repo@" + digest_of(b"x")))
+        request = PinRequest(default_tag="v2", recorded=recorded(In="repo@" + digest_of(b"x")))
         assert pin_images(wanted(f"repo:v9@{digest}"), store, request).images == {"In": f"repo@{digest}"}
 
     def test_without_a_tag_the_release_in_place_stays_though_its_tag_has_moved(self, store: Store) -> None:
@@ -140,7 +140,7 @@ class TestWhichOne:
         assert "--tag" in str(caught.value.hint)
 
     def test_an_image_outside_of_ecr_is_left_as_it_is_and_told(self, store: Store) -> None:
-        pins = pin_images(wanted("ghcr.io/repo:v1"), store, PinRequest("v2"))
+        pins = pin_images(wanted("ghcr.io/repo:v1"), store, PinRequest(default_tag="v2"))
         assert pins.images == {}
         assert "not in ECR" in pins.notes[0]
 
@@ -169,7 +169,7 @@ class TestRollback:
         assert pins == Pins("v1", {"In": f"repo@{old}", "New": f"repo@{now}"})
 
     def test_a_digest_that_was_pruned_is_refused(self, store: Store) -> None:
-        request = PinRequest(recorded=recorded(In="repo@" + digest_of(b"pruned")), by_record=True, lenient=True)
+        request = PinRequest(recorded=recorded(In="repo@" + digest_of(b"pruned")), by_record=True)
         with pytest.raises(RefusedError, match="is not in ECR"):
             pin_images(wanted(), store, request)
 
@@ -210,6 +210,34 @@ class TestRefused:
         assert "architecture is not checked" in pins.notes[0]
 
     def test_on_this_machine_an_image_may_be_missing(self, store: Store) -> None:
-        pins = pin_images(wanted(), store, PinRequest(default_tag="local", lenient=True))
+        request = PinRequest(default_tag="local", local_repositories=frozenset({"repo"}))
+        pins = pin_images(wanted(), store, request)
         assert (pins.tag, pins.images) == ("local", {})
         assert "runs from the image's folder" in pins.notes[0]
+        with pytest.raises(RefusedError, match="typo:local is not in ECR"):
+            pin_images(wanted("typo"), store, request)
+
+
+class TestATagThatIsAskedFor:
+    """A run that says it deploys a release has to run it, or to say what it runs instead."""
+
+    def test_does_not_win_over_the_environments_own_and_that_is_told(self, store: Store) -> None:
+        old, new = store.push("repo", "v1"), store.push("repo", "v2", number=1)
+        pins = pin_images([*wanted("repo:v1"), *wanted(name="Other")], store, PinRequest("v2"))
+        assert pins.images == {"In": f"repo@{old}", "Other": f"repo@{new}"}
+        assert pins.notes == ("In: the environment's image_uri names tag v1, which wins over --tag v2",)
+
+    def test_nor_over_a_digest(self, store: Store) -> None:
+        old = store.push("repo", "v1")
+        store.push("repo", "v2", number=1)
+        pins = pin_images([*wanted(f"repo@{old}"), *wanted(name="Other")], store, PinRequest("v2"))
+        assert pins.notes == ("In: the environment's image_uri names a digest, which wins over --tag v2",)
+
+    def test_is_refused_if_nothing_would_run_it(self, store: Store) -> None:
+        store.push("repo", "v1")
+        with pytest.raises(RefusedError, match="no ruleset would run release v2"):
+            pin_images(wanted("repo:v1"), store, PinRequest("v2"))
+
+    def test_that_is_the_environments_own_is_just_that(self, store: Store) -> None:
+        store.push("repo", "v1")
+        assert pin_images(wanted("repo:v1"), store, PinRequest("v1")).notes == ()

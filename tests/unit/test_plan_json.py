@@ -12,12 +12,12 @@ from refinerctl.clients.terraform.plan_json import (
     check_images,
     read_changes,
     read_drift,
+    read_holdings,
     read_images,
-    read_lost_buckets,
     read_outputs,
 )
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.releases import Action, Change, ImageChange
+from refinerctl.models.releases import Action, Change, Holdings, ImageChange
 
 QUEUE = 'module.rulesets["In"].aws_sqs_queue.this'
 FUNCTION = 'module.rulesets["In"].aws_lambda_function.this[0]'
@@ -44,6 +44,8 @@ class TestChanges:
             (["delete"], Action.DESTROY),
             (["delete", "create"], Action.REPLACE),
             (["create", "delete"], Action.REPLACE),
+            (["create", "forget"], Action.REPLACE),
+            (["forget", "create"], Action.REPLACE),
             (["forget"], Action.FORGET),
         ],
     )
@@ -54,6 +56,17 @@ class TestChanges:
     @pytest.mark.parametrize("action", ["no-op", "read"])
     def test_what_stays_or_is_only_read_is_none(self, action: str) -> None:
         assert read_changes({"resource_changes": [entry(QUEUE, action)]}) == ()
+
+    def test_what_is_imported_or_moved_only_is_to_be_applied_too(self) -> None:
+        moved = entry("aws_x.moved", "no-op") | {"previous_address": "aws_x.before"}
+        imported = entry("aws_x.imported", "no-op", importing={"id": "i"})
+        changed = entry("aws_x.changed", "update", before={"a": 1}, after={"a": 2}) | {"previous_address": "aws_x.old"}
+        found = read_changes({"resource_changes": [moved, imported, changed]})
+        assert [change.action for change in found] == [Action.UPDATE, Action.IMPORT, Action.MOVE]
+
+    def test_an_action_that_is_not_known_is_no_plan_without_changes(self) -> None:
+        with pytest.raises(RefinerctlError, match="plans transmogrify for"):
+            read_changes({"resource_changes": [entry(QUEUE, "transmogrify")]})
 
     def test_data_sources_are_none(self) -> None:
         data = entry(QUEUE, "create") | {"mode": "data"}
@@ -100,14 +113,17 @@ class TestChanges:
         assert read_outputs({"output_changes": outputs}) == ("b", "c")
         assert read_outputs({}) == ()
 
-    def test_buckets_that_go(self) -> None:
+    def test_what_goes_and_may_hold_something(self) -> None:
         changes = [
             entry("aws_s3_bucket.a", "delete", before={"bucket": "a"}),
             entry("aws_s3_bucket.b", "delete", "create", before={"bucket": "b"}),
             entry("aws_s3_bucket.c", "update", before={"bucket": "c"}),
             entry("aws_s3_bucket_policy.d", "delete", before={"bucket": "d"}),
+            entry("aws_ecr_repository.e", "delete", before={"name": "e"}),
+            entry("aws_sqs_queue.f", "delete", before={"name": "f"}),
+            entry("aws_sqs_queue.g", "create", after={"name": "g"}),
         ]
-        assert read_lost_buckets({"resource_changes": changes}) == ("a", "b")
+        assert read_holdings({"resource_changes": changes}) == Holdings(("a", "b"), ("e",), ("f",))
 
 
 class TestImages:

@@ -84,7 +84,8 @@ def test_no_changes() -> None:
 
 def test_as_data() -> None:
     document = json.loads(json.dumps(plan_json(PLAN)))
-    assert document["totals"] == {"create": 1, "update": 2, "replace": 1, "destroy": 1, "forget": 1}
+    totals = {"create": 1, "update": 2, "replace": 1, "destroy": 1, "forget": 1, "import": 0, "move": 0}
+    assert document["totals"] == totals
     assert document["images"][0] == {"ruleset": "In", "before": OLD, "after": NEW}
     assert document["changes"][2] == {
         "address": f"{IN}.aws_sqs_queue.this",
@@ -109,6 +110,18 @@ def test_the_note_has_every_change_and_the_digests() -> None:
     assert "\n- aws_iam_role.this[0]\n" in text
     assert text.count("```") == 2
     assert "<details>" not in markdown(Plan("e", "s", None))
+
+
+def test_names_are_no_markup_in_the_note() -> None:
+    name = "a|b`</details>@all[x](y)\n/close"
+    change = Change(f'aws_x.y["{name}"]', "aws_x", Action.UPDATE)
+    text = markdown(Plan("e", "s", "v1", (change,), (ImageChange(name, OLD, NEW),), drift=(change,), notes=(name,)))
+    fenced = text.partition("```diff")[2].partition("```")[0]
+    outside = text.replace(fenced, "")
+    assert "\n/close" not in text
+    assert r"a\|b\`\</details\>\@all\[x\]\(y\)" in outside
+    assert "@all" not in outside.replace(r"\@all", "")
+    assert outside.count("</details>") == 1
 
 
 def planned(allow: tuple[str, ...] = ()) -> Planned:

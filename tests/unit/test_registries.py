@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from moto import mock_aws
 
 from refinerctl.cli.context import AppContext
 from refinerctl.config import GlobalFlags
@@ -43,3 +44,16 @@ def test_an_emulators_credentials_go_to_no_account(local: AppContext) -> None:
     assert local.registries.credentials.login(ECR) is None
     with pytest.raises(UsageError, match="not the ECR of the account in use"):
         local.registries.create_repository(ECR, "name")
+
+
+def test_a_registry_by_its_other_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "refinerctl.toml").write_text('[environments.account]\nregion = "us-east-1"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with mock_aws():
+        app = AppContext(GlobalFlags(env="account"))
+        app.registries.create_repository("123456789012.dkr-ecr.us-east-1.on.aws", "name")
+        assert list(app.ecr.images("name")) == []
+        with pytest.raises(UsageError, match="not the ECR of the account in use"):
+            app.registries.create_repository("210987654321.dkr-ecr.us-east-1.on.aws", "name")

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.clients.registry.credentials import Login
-from refinerctl.errors import NotFoundError
+from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models.images import ImageReference
 from refinerctl.models.inventory import DeleteFailure, EcrImage, RepositorySettings
 
@@ -147,7 +147,8 @@ class EcrRegistry:
     def delete(self, repository: str, digests: Sequence[str]) -> tuple[DeleteFailure, ...]:
         """Delete by digest, which takes all tags of an image with it; returns what ECR refused.
 
-        An image that is gone already is no failure. ECR keeps an image that an index in the repository refers to.
+        An image that is gone already is no failure. ECR keeps an image that an index in the repository refers to. Where
+        a request fails, so have all the images that it was about, and those of the requests after it.
         """
         failures: list[DeleteFailure] = []
         for start in range(0, len(digests), BATCH):
@@ -155,7 +156,12 @@ class EcrRegistry:
             try:
                 answer = self._client().batch_delete_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
             except Exception as error:
-                raise _explained(error, repository) from error
+                said = _explained(error, repository)
+                if not isinstance(said, RefinerctlError):
+                    raise
+                code = error_code(error) or type(said).__name__
+                failures += (DeleteFailure(repository, digest, code, said.message) for digest in digests[start:])
+                break
             failures += (
                 DeleteFailure(
                     repository,

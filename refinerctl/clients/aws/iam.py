@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError
 from refinerctl.models.policies import parse_policy
 from refinerctl.models.resources import Role, RolePolicy

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models import Function
 from refinerctl.models.images import ImageReference
@@ -109,10 +109,11 @@ class Functions:
             raise explain(error, "the account's limits") or error from error
         return Concurrency(limits.get("ConcurrentExecutions", 0), limits.get("UnreservedConcurrentExecutions", 0))
 
-    def images(self, *, aliases: bool = False) -> tuple[ImageUse, ...]:
+    def images(self, *, aliases: bool = False, settled: bool = False) -> tuple[ImageUse, ...]:
         """The images of all functions, every published version and `$LATEST`, by the digest that Lambda resolved.
 
-        With `aliases` each version's names, too. Raises RefinerctlError if what one of them runs cannot be told.
+        With `aliases` each version's names, too. Raises RefinerctlError if what one of them runs cannot be told; with
+        `settled` also in the middle of an update, when one may run another image than Lambda tells.
         """
         try:
             pages = self._client().get_paginator("list_functions")
@@ -122,7 +123,7 @@ class Functions:
         names = [function["FunctionName"] for function in listed if function.get("PackageType") == "Image"]
         found = concurrently([partial(self._versions, name) for name in names], THREADS)
         versions = [version for of_function in found for version in of_function]
-        references = concurrently([partial(self._image, name, version) for name, version in versions], THREADS)
+        references = concurrently([partial(self._image, name, version, settled) for name, version in versions], THREADS)
         named = concurrently([partial(self._aliases, name) for name in names], THREADS) if aliases else []
         known = dict(zip(names, named, strict=False))
         return tuple(
@@ -156,14 +157,17 @@ class Functions:
                 raise explain(error, f"function {name}") or error from error
         return found
 
-    def _image(self, name: str, version: str) -> ImageReference | None:
+    def _image(self, name: str, version: str, settled: bool) -> ImageReference | None:
         """None if the version is gone since it was listed."""
         try:
-            code: Any = self._client().get_function(FunctionName=name, Qualifier=version).get("Code", {})
+            answer = self._client().get_function(FunctionName=name, Qualifier=version)
         except Exception as error:
             if error_code(error) == _MISSING:
                 return None
             raise explain(error, f"function {name}:{version}") or error from error
+        if settled:
+            _check_settled(f"{name}:{version}", answer.get("Configuration", {}))
+        code: Any = answer.get("Code", {})
         uri = code.get("ResolvedImageUri") or code.get("ImageUri")
         if not uri:
             raise RefinerctlError(f"Lambda does not tell the image of function {name}:{version}")
@@ -194,3 +198,14 @@ def _deployed(name: str, answer: Any) -> DeployedCode:
         kms_key=config.get("KMSKeyArn") or None,
         reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
     )
+
+
+def _check_settled(name: str, configuration: Any) -> None:
+    """Until an update is done, and after one that failed, the image before it is the one that is invoked.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+    """
+    update = configuration.get("LastUpdateStatus", "Successful")
+    if update != "Successful" and configuration.get("State") != "Pending":  # a new one has none before it
+        state = "is being updated" if update == "InProgress" else "could not be updated"
+        raise RefinerctlError(f"function {name} {state}: Lambda does not tell the image that it runs meanwhile")

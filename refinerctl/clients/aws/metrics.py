@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from refinerctl.clients.aws.session import AwsSession, explain
-from refinerctl.clients.registry.parallel import concurrently
+from refinerctl.clients.parallel import concurrently
 from refinerctl.models.status import DataPoint, Metric
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
+from refinerctl.clients.http import is_loopback
 from refinerctl.clients.registry.credentials import Credentials, Login
-from refinerctl.clients.registry.http import is_loopback
-from refinerctl.clients.registry.transport import Answer
+from refinerctl.clients.transport import Answer
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 
 Scopes = tuple[str, ...]
@@ -106,7 +106,8 @@ class Authorizer:
     def _ask(self, challenge: Challenge, scopes: Scopes) -> _Token:
         realm = challenge.parameters.get("realm", "")
         parts = urlsplit(realm)
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.netloc)):
+        on_this_machine = is_loopback(parts.netloc) and is_loopback(self._host)
+        if parts.scheme != "https" and not (parts.scheme == "http" and on_this_machine):
             raise RefinerctlError(f"{self._host} names a token server without TLS: {parts.netloc or 'none at all'}")
         service = challenge.parameters.get("service", "")
         login = self._login()
@@ -139,7 +140,7 @@ class Authorizer:
             document = json.loads(answer.body)
             value = str(document.get("token") or document["access_token"])
             seconds = float(document.get("expires_in") or DEFAULT_TOKEN_SECONDS)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             # Without the answer: it may hold a token.
             raise RefinerctlError(f"the token server {server} sent no token: {type(error).__name__}") from None
         if not value.isascii() or not value.isprintable():
@@ -149,7 +150,7 @@ class Authorizer:
 
 def user_of(login: Login | None) -> str:
     if login is None:
-        return "nobody (anonymous)"
+        return "anonymous users"
     return f"user {login.username!r}" if login.username else "the user of an identity token"
 
 
@@ -171,6 +172,6 @@ def _scope_text(scope: str) -> str:
 def _what_to_set(host: str) -> str:
     if host == "ghcr.io":
         return "Set GITHUB_TOKEN to a token with read:packages (write:packages to push); is the name right?"
-    if ".dkr.ecr" in host:
+    if ".dkr.ecr" in host or ".dkr-ecr" in host:
         return "The role needs ecr:GetAuthorizationToken, and on the repository the ecr: actions of a pull or push."
     return f"Log in with `docker login {host}`, as a user who may do this; is the name right?"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import HTTPException
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urljoin
+from typing import TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
+from refinerctl.clients.http import Response, is_loopback
+from refinerctl.clients.registry.answers import joined, next_page, origin, reason, tags_of
 from refinerctl.clients.registry.auth import Authorizer, Scopes, denied
 from refinerctl.clients.registry.credentials import DOCKER_HUB_HOSTS, Credentials
 from refinerctl.clients.registry.download import verified
-from refinerctl.clients.registry.http import Response
-from refinerctl.clients.registry.transport import (
+from refinerctl.clients.transport import (
     SMALL_ANSWER_BYTES,
     Answer,
     Limits,
@@ -43,6 +43,9 @@ CHUNK_BYTES = 512 * 1024
 # What a registry may take to check and store a blob before it answers: 20 MB/s.
 SLOWEST_STORE = 20e6
 TAGS_PER_PAGE = 1000
+# More than any repository has: a registry that goes on and on is broken, or wants our memory.
+MAX_PAGES = 10_000
+MAX_TAGS = 1_000_000
 MAX_HOPS = 8
 
 OK, CREATED, ACCEPTED, NO_CONTENT, PARTIAL = 200, 201, 202, 204, 206
@@ -107,28 +110,34 @@ class Registry:
         send: Callable[[str, Mapping[str, str]], AnyResponse],
     ) -> AnyResponse:
         """Log in where a 401 asks for it, follow redirects; no other host than the registry sees the Authorization."""
-        url, challenged = urljoin(self._base, url), False
+        url, challenged = joined(self._base, url), False
         for _ in range(MAX_HOPS):
-            ours = url.startswith(self._base + "/")
+            ours = origin(url) == origin(self._base)
             login = self._auth.header(scopes) if ours else None
             response = send(url, {**(headers or {}), **({"Authorization": login} if login else {})})
             location = response.headers.get("Location")
             if response.status in REDIRECTS and location and method in ("GET", "HEAD"):
-                url = urljoin(url, location)
+                url = self._redirected(url, location)
             elif response.status == UNAUTHORIZED and ours and not challenged:
                 challenged = True
                 if not self._auth.learn(response.headers.get("WWW-Authenticate") or "", scopes, login):
-                    raise denied(self.host, self._auth.user, scopes, _reason(_whole(response)))
+                    raise denied(self.host, self._auth.user, scopes, reason(_whole(response)))
             elif response.status in (UNAUTHORIZED, FORBIDDEN) and ours:
-                raise denied(self.host, self._auth.user, scopes, _reason(_whole(response)))
+                raise denied(self.host, self._auth.user, scopes, reason(_whole(response)))
             else:
                 return response
             _whole(response)  # frees the connection
         raise RefinerctlError(f"{self.host} redirects in a circle")
 
+    def _redirected(self, url: str, location: str) -> str:
+        target = joined(url, location)
+        if is_loopback(urlsplit(target).netloc) and not is_loopback(self.host):
+            raise RefinerctlError(f"{self.host} redirects to a server on this machine, which is none of its own")
+        return target
+
     def failed(self, what: str, answer: Answer) -> RefinerctlError:
         """An answer that nothing can be done about, in the registry's own words."""
-        return RefinerctlError(f"{self.host}: {what} failed: {_reason(answer)}")
+        return RefinerctlError(f"{self.host}: {what} failed: {reason(answer)}")
 
 
 class Repository:
@@ -181,19 +190,22 @@ class Repository:
         return answer.status == OK
 
     def tags(self) -> list[str]:
-        """All tags, in the registry's order. Raises NotFoundError without the repository."""
-        tags: list[str] = []
+        """All tags, each once, in the registry's order. Raises NotFoundError without the repository."""
+        tags: dict[str, None] = {}
+        pages: set[str] = set()
         url: str | None = f"{self._url('tags', 'list')}?n={TAGS_PER_PAGE}"
-        while url:
+        while url and url not in pages:
+            pages.add(url)
             answer = self.registry.fetch("GET", url, self._scopes)
             if answer.status == NOT_FOUND:
                 raise NotFoundError(f"there is no repository {self.name}")
             if answer.status != OK:
                 raise self.registry.failed(f"listing the tags of {self.name}", answer)
-            page = _tags(answer.body)
-            tags += page
-            url = _next_page(url, answer.headers.get("Link")) if page else None
-        return tags
+            tags.update(dict.fromkeys(tags_of(answer.body)))
+            if len(pages) > MAX_PAGES or len(tags) > MAX_TAGS:
+                raise RefinerctlError(f"{self.name} has no end of tags: {len(tags)} in {len(pages)} pages")
+            url = next_page(url, answer.headers.get("Link"))
+        return list(tags)
 
     def has_blob(self, digest: str) -> bool:
         answer = self.registry.fetch("HEAD", self._url("blobs", digest), self._scopes)
@@ -254,7 +266,7 @@ class Repository:
             raise NotFoundError(f"there is no repository {self.name}")
         if answer.status != ACCEPTED or not answer.headers.get("Location"):
             raise self.registry.failed(f"starting an upload to {self.name}", answer)
-        return urljoin(url, answer.headers["Location"])
+        return joined(url, answer.headers["Location"])
 
     def may_push(self) -> bool:
         """True, or AccessDeniedError or NotFoundError as for a push: opens an upload and calls it off."""
@@ -278,7 +290,7 @@ class Repository:
             location = self.start_upload(blob) or location
         answer = self._send("PATCH", location, blob, body)
         if answer.status in (ACCEPTED, NO_CONTENT, CREATED):
-            location = urljoin(location, answer.headers.get("Location") or location)
+            location = joined(location, answer.headers.get("Location") or location)
             url = _with_digest(location, blob)
             answer = self.registry.fetch("PUT", url, self._scopes, {"Content-Length": "0"})
         if answer.status not in (CREATED, NO_CONTENT):
@@ -311,29 +323,3 @@ def _with_digest(location: str, blob: Descriptor) -> str:
 
 def _whole(response: Answer | Response) -> Answer:
     return response if isinstance(response, Answer) else read(response)
-
-
-def _reason(answer: Answer) -> str:
-    """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
-    try:
-        error: dict[str, Any] = json.loads(answer.body)["errors"][0]
-        code, message = str(error.get("code") or ""), str(error.get("message") or "")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return str(answer.status)
-    return f"{answer.status} {code}: {message[:300]}"
-
-
-def _tags(body: bytes) -> list[str]:
-    try:
-        return [str(tag) for tag in json.loads(body).get("tags") or []]
-    except (ValueError, AttributeError, TypeError) as error:
-        raise RefinerctlError(f"the registry sent a list of tags that cannot be read: {error}") from error
-
-
-def _next_page(url: str, link: str | None) -> str | None:
-    """https://www.rfc-editor.org/rfc/rfc8288: `<url>; rel="next"`."""
-    for part in (link or "").split(","):
-        target, _, parameters = part.strip().partition(">")
-        if target.startswith("<") and 'rel="next"' in parameters.replace("rel=next", 'rel="next"'):
-            return urljoin(url, target[1:])
-    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class CredentialChain:
             return self._known[host]
 
     def _github(self, host: str) -> Login | None:
-        token = self._environ.get("GITHUB_TOKEN")
+        token = self._environ.get("GITHUB_TOKEN", "").strip()  # a variable made of a file ends in a newline
         if host != GITHUB_HOST or not token:
             return None
         return Login(self._environ.get("GITHUB_ACTOR") or "refinerctl", token)
@@ -76,7 +77,8 @@ def docker_login(environ: Mapping[str, str], host: str) -> Login | None:
 
     https://docs.docker.com/reference/cli/docker/login/#credential-stores
     """
-    folder = Path(environ["DOCKER_CONFIG"]) if environ.get("DOCKER_CONFIG") else Path("~/.docker").expanduser()
+    # os.path: a container's user may have no home folder, and then has no configuration either
+    folder = Path(environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"))  # noqa: PTH111
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -87,7 +89,7 @@ def docker_login(environ: Mapping[str, str], host: str) -> Login | None:
         kept = next((auths[name] for name in names if name in auths), None)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise RefinerctlError(f"{path} cannot be read: {type(error).__name__}") from error
     if helper is not None:
         return _ask_helper(helper, names[0])
@@ -105,6 +107,8 @@ def _names(host: str) -> tuple[str, ...]:
 def _kept_login(entry: Mapping[str, Any], path: Path) -> Login | None:
     try:
         text = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode()
+    except AttributeError as error:
+        raise RefinerctlError(f"{path} holds a login that is no object") from error
     except (binascii.Error, UnicodeDecodeError) as error:
         raise RefinerctlError(f"{path} holds an `auth` that is not base64") from error
     username, _, password = text.rstrip("\0").partition(":")
@@ -127,7 +131,13 @@ def _ask_helper(name: str, server: str) -> Login | None:
     program = f"docker-credential-{name}"
     try:
         done = subprocess.run(
-            [program, "get"], input=server, capture_output=True, text=True, check=False, timeout=HELPER_TIMEOUT_SECONDS
+            [program, "get"],
+            input=server,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=HELPER_TIMEOUT_SECONDS,
         )
     except OSError as error:
         raise RefinerctlError(

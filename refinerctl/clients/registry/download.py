@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from refinerctl.clients.registry.transport import TransportError
+from refinerctl.clients.transport import TransportError
 from refinerctl.models.images import Descriptor
 
 if TYPE_CHECKING:

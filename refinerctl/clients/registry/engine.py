@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from refinerctl.clients.parallel import both, concurrently
 from refinerctl.clients.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
-from refinerctl.clients.registry.parallel import both, concurrently
 from refinerctl.clients.registry.transfer import Moved, copy_blob
-from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.models import BlobProgress
 from refinerctl.models.images import (
     CopyStatus,
@@ -80,6 +80,8 @@ class RegistryEngine:
                 raise refuse_moved_tag(request.target, digest, there.digest)
             return CheckedCopy(request, replace(outlook, seconds=time.monotonic() - began))
         manifest = source.manifest(digest) if found.is_index else found
+        if manifest.is_index:
+            raise RefusedError(f"{request.source} holds an index for {request.platform}, where an image should be")
         return self._look(request, manifest, replace(outlook, seconds=time.monotonic() - began))
 
     def _look(self, request: CopyRequest, manifest: Manifest, outlook: ImageCopy) -> CheckedCopy:
@@ -161,7 +163,11 @@ class RegistryEngine:
 def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
     """The manifest by digest first: whoever sees the tag finds all of it. Then both as the registry gives them."""
     tag = request.target.tag or ""
-    if target.digest(manifest.digest) is None:
+    # Copying may have taken long: somebody else may have pushed the tag meanwhile.
+    known, there = both(partial(target.digest, manifest.digest), partial(target.digest, tag))
+    if there not in (None, manifest.digest):
+        raise refuse_moved_tag(request.target, manifest.digest, there or "")
+    if known is None:
         target.push_manifest(manifest, manifest.digest)
     try:
         target.push_manifest(manifest, tag)

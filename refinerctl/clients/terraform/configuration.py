@@ -30,6 +30,10 @@ def _files(root: Path) -> Iterator[Path]:
                 yield path
 
 
+# The checkout of a CI job often belongs to another user, which git refuses; nothing of it is run here.
+_GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+
+
 def git_commit(folder: Path) -> tuple[str | None, bool]:
     """The commit that `folder` is at, and whether files in it differ from it; (None, False) outside of git."""
     commit = _git(folder, "rev-parse", "HEAD")
@@ -41,7 +45,7 @@ def git_commit(folder: Path) -> tuple[str | None, bool]:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=30
+            [*_GIT, "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=30
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -14,6 +14,8 @@ from refinerctl.models.releases import StateLock
 LOCKED = "Error acquiring the state lock"
 STALE = "Saved plan is stale"
 
+_OTHER_LINES = 40
+
 
 @dataclass(frozen=True)
 class ApplyProgress:
@@ -36,6 +38,8 @@ class EventReader:
 
     on_progress: OnApply = lambda _: None
     errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    other: list[str] = field(default_factory=list)
     lock: StateLock | None = None
     is_locked: bool = False
     is_stale: bool = False
@@ -43,12 +47,13 @@ class EventReader:
     done: int = 0
 
     def line(self, line: str) -> None:
-        """Take one line; what is no event is passed over."""
+        """Take one line. What is no event, a crash for instance, is kept in `other`, its end."""
         try:
             event = json.loads(line)
         except ValueError:
-            return
+            event = None
         if not isinstance(event, dict):
+            self.other = [*self.other[-_OTHER_LINES:], line]
             return
         kind = event.get("type")
         if kind == "planned_change":
@@ -62,6 +67,12 @@ class EventReader:
             self.on_progress(ApplyProgress(self.done, self.total, event["hook"]["resource"]["addr"]))
         elif kind == "diagnostic" and event["diagnostic"]["severity"] == "error":
             self._error(event["diagnostic"])
+        elif kind == "diagnostic":
+            self.warnings.append(_diagnostic_text(event["diagnostic"]))
+
+    def why(self) -> str | None:
+        """Why the run failed, as far as Terraform says."""
+        return "; ".join(self.errors) or (last_error("".join(self.other)) if self.other else None)
 
     def _error(self, diagnostic: dict[str, Any]) -> None:
         self.errors.append(_diagnostic_text(diagnostic))

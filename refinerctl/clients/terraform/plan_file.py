@@ -12,19 +12,18 @@ from typing import Any
 
 from refinerctl.clients.files import replacing
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.releases import PlanRecord, StateVersion
+from refinerctl.models.releases import HEAD_BYTES, PlanRecord, StateVersion
 
 ENTRY = "refinerctl.json"
 _PLAN_ENTRY = "tfplan"
 _STATE_ENTRY = "tfstate"
 _FORMAT = 1
-_HEAD_BYTES = 4096
 
 
 def planned_state(plan: Path) -> StateVersion:
     """The state that a plan file was made against."""
     with zipfile.ZipFile(plan) as archive, archive.open(_STATE_ENTRY) as entry:
-        return StateVersion.read(entry.read(_HEAD_BYTES))
+        return StateVersion.read(entry.read(HEAD_BYTES))
 
 
 def save_plan(plan: Path, record: PlanRecord, to: Path) -> None:
@@ -37,6 +36,16 @@ def save_plan(plan: Path, record: PlanRecord, to: Path) -> None:
         shutil.copyfile(plan, temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(ENTRY, json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def copy_plan(path: Path, folder: Path) -> Path:
+    """A copy of a saved plan in `folder`. Raises RefinerctlError if it cannot be read."""
+    copy = folder / "saved.tfplan"
+    try:
+        shutil.copyfile(path, copy)
+    except OSError as error:
+        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
+    return copy
 
 
 def load_plan(path: Path) -> PlanRecord:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.releases import Action, Change, ImageChange
+from refinerctl.models.releases import Action, Change, Holdings, ImageChange
 
 _ACTIONS = {
     ("create",): Action.CREATE,
@@ -22,6 +22,7 @@ _ACTIONS = {
     ("create", "delete"): Action.REPLACE,
     ("forget",): Action.FORGET,
     ("create", "forget"): Action.REPLACE,
+    ("forget", "create"): Action.REPLACE,
 }
 
 FUNCTION = "aws_lambda_function"
@@ -86,11 +87,19 @@ def read_images(document: Mapping[str, Any]) -> tuple[ImageChange, ...]:
     return tuple(sorted(found, key=lambda image: image.ruleset))
 
 
-def read_lost_buckets(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the S3 buckets that the plan destroys or replaces."""
+def read_holdings(document: Mapping[str, Any]) -> Holdings:
+    """Names of what the plan destroys or replaces that may hold something."""
+    return Holdings(
+        buckets=_lost(document, "aws_s3_bucket", "bucket"),
+        repositories=_lost(document, "aws_ecr_repository", "name"),
+        queues=_lost(document, "aws_sqs_queue", "name"),
+    )
+
+
+def _lost(document: Mapping[str, Any], kind: str, name: str) -> tuple[str, ...]:
     entries = document.get("resource_changes", [])
-    lost = (entry["change"] for entry in entries if entry["type"] == "aws_s3_bucket" and entry["mode"] == "managed")
-    return tuple(change["before"]["bucket"] for change in lost if "delete" in change["actions"])
+    lost = (entry["change"] for entry in entries if entry["type"] == kind and entry["mode"] == "managed")
+    return tuple(change["before"][name] for change in lost if "delete" in change["actions"])
 
 
 def check_images(images: tuple[ImageChange, ...], pinned: Mapping[str, str]) -> None:
@@ -114,10 +123,24 @@ def _change(entry: Mapping[str, Any]) -> Change | None:
     if entry.get("mode") != "managed":
         return None
     change = entry["change"]
-    action = _ACTIONS.get(tuple(change["actions"]))
-    if action is None:
-        return None
-    return Change(entry["address"], entry["type"], action, _attributes(change, action))
+    action = _action(entry)
+    return Change(entry["address"], entry["type"], action, _attributes(change, action)) if action else None
+
+
+def _action(entry: Mapping[str, Any]) -> Action | None:
+    """An `import` or `moved` block alone changes the state only, and has to be applied all the same."""
+    change = entry["change"]
+    actions = tuple(change["actions"])
+    if actions in _ACTIONS:
+        return _ACTIONS[actions]
+    if actions not in (("no-op",), ("read",)):
+        raise RefinerctlError(
+            f"Terraform plans {' and '.join(actions)} for {entry['address']}: this refinerctl does not know that",
+            hint="A newer refinerctl may, or an older Terraform.",
+        )
+    if change.get("importing"):
+        return Action.IMPORT
+    return Action.MOVE if entry.get("previous_address", entry["address"]) != entry["address"] else None
 
 
 def _attributes(change: Mapping[str, Any], action: Action) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from refinerctl.errors import Terminated
 
 _LOOK_SECONDS = 0.05
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _FINISHES = "interrupted: Terraform finishes what it has begun and saves its state; this may take minutes"
 _WARNS = "interrupted again: a third time kills Terraform, which leaves its state incomplete and its lock held"
 
@@ -44,29 +46,32 @@ class Process:
     tell: Tell = lambda _: None
     _interrupts: list[int] = field(default_factory=list, init=False)
     _told: int = field(default=0, init=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def run(self, on_line: Callable[[str], None]) -> int:
         """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended."""
         with _socket_folder() as sockets, tempfile.TemporaryFile(dir=self.folder) as output, self._open_log() as log:
-            process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**self.environment, "TMPDIR": sockets},
-                start_new_session=True,
-            )
 
             def take(line: str) -> None:
                 log.write(line)
                 log.flush()
                 on_line(line)
 
-            try:
-                with self._interrupts_of(process):
+            with self._interrupts_forwarded():
+                self._process = process = subprocess.Popen(
+                    self.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**self.environment, "TMPDIR": sockets},
+                    start_new_session=True,
+                )
+                if self._interrupts:  # before there was anything to forward it to
+                    process.send_signal(signal.SIGINT)
+                try:
                     self._follow(process, output.fileno(), take)
-            finally:
-                self._end(process)
+                finally:
+                    self._end(process)
         if self._interrupts:
             raise KeyboardInterrupt if self._interrupts[0] == signal.SIGINT else Terminated
         return process.returncode
@@ -89,22 +94,25 @@ class Process:
             take(rest.decode(errors="replace"))
 
     @contextlib.contextmanager
-    def _interrupts_of(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    def _interrupts_forwarded(self) -> Iterator[None]:
         """Terraform gets the first signal; from the second on it would give up its state."""
         if self.disposable or threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def forward(number: int, _frame: FrameType | None) -> None:
+            if number == signal.SIGHUP and self._interrupts:
+                return  # a terminal that closes sends several; nobody is there who means it
             self._interrupts.append(number)
-            if process.poll() is not None:
+            if self._process is None or self._process.poll() is not None:
                 return
             if len(self._interrupts) == 1:
-                process.send_signal(signal.SIGINT)
+                self._process.send_signal(signal.SIGINT)
             elif len(self._interrupts) > 2:
-                _kill(process)
+                _kill(self._process)
 
-        previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+        ours = [number for number in _INTERRUPTS if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+        previous = {number: signal.signal(number, forward) for number in ours}
         try:
             yield
         finally:
@@ -118,10 +126,11 @@ class Process:
             self.tell(message)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """After its own end nothing; whoever receives its output may have failed."""
+        """After its own end nothing; whoever receives its output may have failed, in the midst of an interrupt, too."""
         try:
             if process.poll() is None and not self.disposable:
-                process.send_signal(signal.SIGINT)
+                if not self._interrupts:
+                    process.send_signal(signal.SIGINT)
                 process.wait()
         finally:
             _kill(process)

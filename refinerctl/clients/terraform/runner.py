@@ -18,11 +18,14 @@ from typing import IO, Any
 from refinerctl.clients.terraform.events import EventReader, OnApply, last_error, parse_lock
 from refinerctl.clients.terraform.mirror import MIRROR_ROOTS, find_provider_mirror, mirror_configuration
 from refinerctl.clients.terraform.process import Process, Tell, capture
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
-from refinerctl.models.releases import StateLock, StateVersion
+from refinerctl.errors import AccessDeniedError, NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.models.releases import HEAD_BYTES, StateLock, StateVersion
 
-# Variables by which a caller steers terraform or the AWS provider.
-_STEERING = ("AWS_", "TF_VAR_", "TF_CLI_ARGS", "TF_WORKSPACE", "TF_DATA_DIR")
+# Variables by which a caller steers the AWS provider or gives values: not where everything is on this machine.
+_STEERING = ("AWS_", "TF_VAR_")
+# And those that would make a run another one than refinerctl says it is: only a part of the stack (-target), other
+# values (`refinerctl local env --terraform` sets some), no look at reality (-refresh=false), another state.
+_REFUSED = re.compile(r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$")
 
 # How long to wait for another run on the same state to finish.
 LOCK_TIMEOUT_SECONDS = 120.0
@@ -119,25 +122,27 @@ class Terraform:
         reader = EventReader(on_progress)
         code = self._stream(self._locking(verb, 0, arguments), reader.line)
         if code != 0 and reader.is_locked and self.lock_timeout_s > 0:
-            self.tell(f"{lock_text(reader.lock)}; waiting up to {self.lock_timeout_s:g} s")
+            self.tell(f"{lock_text(reader.lock)}; waiting up to {self.lock_timeout_s:.10g} s")
             reader = EventReader(on_progress)
             code = self._stream(self._locking(verb, self.lock_timeout_s, arguments), reader.line)
+        for warning in dict.fromkeys(reader.warnings):
+            self.tell(f"terraform warns: {warning}")
         if code == 0:
             return
         if reader.is_locked:
-            waited = f", and did not let go of it in {self.lock_timeout_s:g} s" if self.lock_timeout_s else ""
+            waited = f", and did not let go of it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
             raise NotInTimeError(
                 f"{lock_text(reader.lock)}{waited}",
                 hint="If that run is dead, `refinerctl unlock` frees it.",
             )
         if reader.is_stale:
             raise RefusedError("the state has changed since the plan was made", hint="Plan again.")
-        raise self._failed(verb, "; ".join(reader.errors) or f"exit code {code}")
+        raise self._failed(verb, reader.why() or f"exit code {code}")
 
     def _locking(self, verb: str, lock_timeout_s: float, arguments: Sequence[str]) -> list[str]:
         # The provider holds a slot for 25 s per queue; an account would throttle what an emulator does not.
         parallelism = ["-parallelism=30"] if self.embedded else []
-        flags = ["-json", "-input=false", f"-lock-timeout={lock_timeout_s:g}s"]
+        flags = ["-json", "-input=false", f"-lock-timeout={lock_timeout_s * 1000:.0f}ms"]
         return [verb, *flags, *parallelism, *arguments]
 
     def find_lock(self) -> tuple[bool, StateLock | None]:
@@ -174,12 +179,30 @@ class Terraform:
 
     def state_version(self) -> StateVersion:
         """Lineage and serial of the state as it is now; those of an empty one if there is none yet."""
-        return StateVersion.read(self._capture("state", "pull", limit=4096))
+        return StateVersion.read(self._capture("state", "pull", limit=HEAD_BYTES))
 
     def errored_state(self) -> Path | None:
-        """The state that an apply could not save and has left here."""
-        path = self.module / ERRORED_STATE
-        return path if path.exists() else None
+        """The state that an apply could not save.
+
+        Terraform leaves it in the module, which all environments share: kept apart here, by environment, it cannot be
+        taken for another's.
+        """
+        left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
+        return next((path for path in (left, kept) if path.exists()), None)
+
+    def errored_state_mark(self) -> int | None:
+        """What tells a state that an apply leaves from one that was there before it."""
+        left = self.module / ERRORED_STATE
+        return left.stat().st_mtime_ns if left.exists() else None
+
+    def keep_errored_state(self, before: int | None) -> Path | None:
+        """After an apply of ours: move what it has left to where it belongs. `before`: the mark from before it."""
+        left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
+        if self.errored_state_mark() == before or not left.exists():
+            return None
+        left.chmod(0o600)
+        shutil.move(left, kept)
+        return kept
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Any other sub-command; standard output holds both streams."""
@@ -197,7 +220,7 @@ class Terraform:
             return output.read(limit)
 
     def _temporary(self) -> IO[bytes]:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         return tempfile.TemporaryFile(dir=self.data_dir)
 
     def _cli_config(self) -> Path | None:
@@ -214,8 +237,9 @@ class Terraform:
         return True
 
     def _process_environment(self) -> dict[str, str]:
-        inherited = dict(os.environ)
+        inherited = {key: value for key, value in os.environ.items() if not _REFUSED.match(key)}
         if self.embedded:
+            inherited.pop("TF_CLI_ARGS_init", None)
             inherited = {key: value for key, value in inherited.items() if not key.startswith(_STEERING)}
         configured = inherited.get("TF_CLI_CONFIG_FILE")
         if configured and not Path(configured).is_file():
@@ -226,7 +250,7 @@ class Terraform:
             cache = self.work_folder / "terraform-plugins"
             cache.mkdir(parents=True, exist_ok=True)
             inherited["TF_PLUGIN_CACHE_DIR"] = str(cache)
-        return inherited | ours
+        return inherited | ours | {"TF_WORKSPACE": "default"}  # nor one that somebody has chosen in the data folder
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         binary = shutil.which(self.binary)
@@ -241,7 +265,7 @@ class Terraform:
 
     def _stream(self, arguments: Sequence[str], on_line: Callable[[str], None]) -> int:
         """Run, handing on each line as it comes and writing it to the log."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         process = Process(
             self._command(arguments),
             self._process_environment(),
@@ -254,6 +278,11 @@ class Terraform:
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
         hint = f"The whole output is in {self.log}." if self.log else None
+        if "No valid credential sources found" in reason:
+            return AccessDeniedError(
+                f"no AWS credentials found for terraform {verb}",
+                hint="Set AWS_PROFILE or --profile, or export the AWS_* variables.",
+            )
         return RefinerctlError(f"terraform {verb} of {self.module.name} failed: {reason}", hint=hint)
 
 

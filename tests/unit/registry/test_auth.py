@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from refinerctl.clients.registry.auth import Authorizer, parse_challenges
 from refinerctl.clients.registry.credentials import Login
-from refinerctl.clients.registry.transport import Answer
+from refinerctl.clients.transport import Answer
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from tests.integration.copying import Logins
 
@@ -129,3 +129,14 @@ def test_a_token_server_that_gives_none(answer: tuple[int, object], kind: type[R
         authorizer(TokenAnswers(answer), Login("me", "s3cret")).header(SCOPES)
 
     assert "s3cret" not in f"{failed.value} {failed.value.hint}"
+
+
+@pytest.mark.parametrize("realm", ["http://tokens.example/", "http://127.0.0.1:2375/", "ftp://127.0.0.1/", ""])
+def test_a_login_goes_to_no_token_server_without_tls(realm: str) -> None:
+    def fetch(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        raise AssertionError(url)
+
+    authorizer = Authorizer(HOST, Logins({HOST: Login("me", "secret")}), fetch)
+    authorizer.learn(f'Bearer realm="{realm}"', ("repository:a:pull",), None)
+    with pytest.raises(RefinerctlError, match="without TLS"):
+        authorizer.header(("repository:a:pull",))

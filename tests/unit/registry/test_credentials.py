@@ -12,6 +12,7 @@ import pytest
 
 from refinerctl.clients.registry.credentials import DOCKER_HUB_KEY, CredentialChain, Login, docker_login
 from refinerctl.errors import RefinerctlError
+from tests.home import without_home
 
 HOST = "registry.example"
 
@@ -145,6 +146,24 @@ def test_a_helper_that_is_not_installed(tmp_path: Path) -> None:
         docker_login(docker_config(tmp_path, credHelpers={HOST: "missing"}), HOST)
 
 
+def test_a_helper_whose_answer_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(tmp_path, monkeypatch, r"printf '\377'")
+
+    with pytest.raises(RefinerctlError, match="cannot be read"):
+        docker_login(docker_config(tmp_path, credHelpers={HOST: "test"}), HOST)
+
+
+def test_a_login_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(RefinerctlError, match="no object") as failed:
+        docker_login(docker_config(tmp_path, auths={HOST: "the-secret"}), HOST)
+    assert "the-secret" not in str(failed.value)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_token_without_the_end_of_its_file() -> None:
+    assert CredentialChain({"GITHUB_TOKEN": "t\n"}).login("ghcr.io") == Login("refinerctl", "t")
+
+
 @pytest.mark.usefixtures("home")
 def test_a_login_is_kept_until_it_runs_out() -> None:
     asked = []
@@ -160,3 +179,10 @@ def test_a_login_is_kept_until_it_runs_out() -> None:
     assert [login.password for login in logins if login] == ["password-1", *["password-2"] * 3]
     assert chain.login("other.example") is None
     assert "password" not in repr(logins[0]).replace("password=", "")
+
+
+def test_without_a_home_folder_nobody_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    without_home(monkeypatch)
+
+    assert docker_login({}, HOST) is None

@@ -8,8 +8,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from refinerctl.clients.registry.http import is_loopback
-from refinerctl.clients.registry.transport import Limits, Transport, TransportError, base_url, lost, seconds_asked
+from refinerctl.clients.http import is_loopback
+from refinerctl.clients.transport import Limits, Transport, TransportError, base_url, lost, seconds_asked
 from refinerctl.errors import RefinerctlError
 
 

@@ -38,7 +38,7 @@ def concurrently(tasks: Iterable[Callable[[], Result]], threads: int) -> list[Re
                 return
 
     for number in range(min(threads, count)):
-        threading.Thread(target=work, name=f"registry-{number}", daemon=True).start()
+        threading.Thread(target=work, name=f"parallel-{number}", daemon=True).start()
     results: dict[int, Result] = {}
     try:
         while len(results) < count:

@@ -8,6 +8,7 @@ import http.client
 import os
 import re
 import select
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -78,11 +79,22 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
 
-    def send(self, method: str, target: str, headers: Mapping[str, str], body: Body, read_timeout_s: float) -> Response:
-        """One request. Raises OSError and http.client.HTTPException as they come, and whatever `body` raises."""
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: Body,
+        timeout_s: float,
+        patience_s: float = 0.0,
+    ) -> Response:
+        """One request. `timeout_s` is for each piece sent and read, the answer's beginning may take `patience_s` more.
+
+        Raises OSError and http.client.HTTPException as they come, and whatever `body` raises.
+        """
         connection = self._idle_connection() or self._connect()
         try:
-            connection.sock.settimeout(read_timeout_s)
+            connection.sock.settimeout(timeout_s)
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
@@ -92,6 +104,7 @@ class Pool:
             else:
                 connection.endheaders()
                 _stream(connection, body or ())
+            connection.sock.settimeout(timeout_s + patience_s)
             raw = connection.getresponse()
         except BaseException:
             connection.close()
@@ -119,8 +132,10 @@ class Pool:
         connection = self._new_connection()
         try:
             connection.connect()
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, socket.gaierror) and connection.host != urlsplit(f"//{self._netloc}").hostname:
+                raise OSError(f"Tunnel connection failed: there is no host {connection.host}") from error
             raise
         return connection
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from refinerctl.clients.registry.parallel import both, concurrently
+from refinerctl.clients.parallel import both, concurrently
 
 
 def test_results_come_in_order() -> None:

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from refinerctl.clients.registry.transport import Transport, TransportError, read
+from refinerctl.clients.transport import Transport, TransportError, read
 from refinerctl.errors import RefinerctlError
 from tests.integration.copying import QUICK
 
@@ -179,6 +180,15 @@ def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(refused.value)
 
 
+def test_a_proxy_that_does_not_exist_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy.invalid:3128")
+
+    with pytest.raises(RefinerctlError, match=rf"HTTPS_PROXY .* to {NAME}: .* no host proxy\.invalid") as refused:
+        fetch(f"https://{NAME}/v2/")
+
+    assert "secret" not in str(refused.value)
+
+
 def test_without_tls_this_machine_only() -> None:
     with pytest.raises(RefinerctlError, match=f"{NAME} is to be reached without TLS"):
         fetch(f"http://{NAME}/v2/")
@@ -215,3 +225,15 @@ def test_a_document_that_is_too_large(secure: Secure, monkeypatch: pytest.Monkey
 
     with pytest.raises(RefinerctlError, match="where little was asked for"):
         read(response, 4)
+
+
+def test_only_the_answer_may_take_longer_not_each_piece_that_is_sent() -> None:
+    """A registry that takes nothing any more is not waited for as long as one that stores what it has got."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        began = time.monotonic()
+        pieces = (memoryview(bytes(1024**2)) for _ in range(100))
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        with pytest.raises(TransportError, match="wait for too long"):
+            Transport(QUICK, lambda _: None).send("PUT", url, {"Content-Length": str(100 * 1024**2)}, pieces, 20)
+
+    assert time.monotonic() - began < 5

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from refinerctl import __version__
-from refinerctl.clients.registry.http import Body, Pool, Response, is_loopback
+from refinerctl.clients.http import Body, Pool, Response, is_loopback
 from refinerctl.errors import RefinerctlError
 
 TOO_MANY_REQUESTS = 429
@@ -121,25 +121,27 @@ class Transport:
 
         Raises TransportError for a lost connection, 429 and 5xx.
         """
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not is_loopback(parts.netloc):
-            raise RefinerctlError(f"{parts.netloc} is to be reached without TLS", hint="Only this machine may be.")
+        parts = _address(url)
+        host = parts.netloc
+        if parts.scheme != "https" and not is_loopback(host):
+            raise RefinerctlError(f"{host} is to be reached without TLS", hint="Only this machine may be.")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         given = {"User-Agent": f"refinerctl/{__version__}", **headers}
-        timeout = self.limits.read_timeout_s + patience_s
         try:
-            response = self._pool(parts.scheme, parts.netloc).send(method, target, given, body, timeout)
+            response = self._pool(parts.scheme, host).send(
+                method, target, given, body, self.limits.read_timeout_s, patience_s
+            )
         except ssl.SSLCertVerificationError as error:
             raise RefinerctlError(
-                f"the TLS certificate of {parts.netloc} is not trusted: {error.verify_message}",
+                f"the TLS certificate of {host} is not trusted: {error.verify_message}",
                 hint="SSL_CERT_FILE names a file of certificates to trust instead of the system's.",
             ) from error
         except (OSError, HTTPException) as error:
-            raise lost(parts.netloc, error) from error
+            raise lost(host, error) from error
         if _worth_a_retry(response.status):
             answer = read(response)
             raise TransportError(
-                f"{parts.netloc} answers {answer.status} {response.reason}".rstrip(),
+                f"{host} answers {answer.status} {response.reason}".rstrip(),
                 retry_after=seconds_asked(answer.headers.get("Retry-After")),
             )
         return response
@@ -149,6 +151,19 @@ class Transport:
             if (scheme, netloc) not in self._pools:
                 self._pools[scheme, netloc] = Pool(scheme, netloc, self.limits.connect_timeout_s)
             return self._pools[scheme, netloc]
+
+
+def _address(url: str) -> SplitResult:
+    """The parts of a URL, without a user or password. Raises RefinerctlError: a redirect may lead anywhere."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not url.isascii() or not url.isprintable() or " " in url:
+        # Without the URL: it may be a signed one.
+        raise RefinerctlError("a server or a setting leads to an address that is no http:// or https:// URL")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
 def read(response: Response, limit: int = SMALL_ANSWER_BYTES) -> Answer:
@@ -191,7 +206,7 @@ def seconds_asked(retry_after: str | None) -> float | None:
         return float(retry_after)
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

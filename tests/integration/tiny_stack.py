@@ -1,0 +1,118 @@
+"""A project with a stack that needs no provider, so that the real terraform takes no time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from refinerctl.clients.terraform import Terraform
+from refinerctl.clients.terraform.stack import Stack
+from refinerctl.errors import RefinerctlError
+from refinerctl.models import Silent
+from refinerctl.models.releases import Pins, Release
+from refinerctl.operations.deploy import Deployment, deploy
+from refinerctl.operations.plan import Planned, load, make_plan
+
+SECRET = "hush-hush"
+MODULE = """
+terraform {
+  backend "local" {}
+}
+variable "size" { default = 1 }
+variable "seconds" { default = 0 }
+variable "secret" {
+  default   = "hush-hush"
+  sensitive = true
+}
+variable "release_tag" { default = null }
+variable "pinned_images" { default = {} }
+resource "terraform_data" "plain" { input = var.size }
+resource "terraform_data" "secret" {
+  triggers_replace = [var.size, var.secret]
+}
+resource "terraform_data" "slow" {
+  triggers_replace = [var.size, var.seconds]
+  provisioner "local-exec" { command = "echo started > ../../../started; sleep ${var.seconds}" }
+}
+resource "terraform_data" "after" { input = [var.size, terraform_data.slow.id] }
+output "size" { value = var.size }
+output "secret" {
+  value     = var.secret
+  sensitive = true
+}
+"""
+
+
+class MemoryLedger:
+    """A ledger in memory."""
+
+    place = "memory"
+
+    def __init__(self) -> None:
+        self.releases: list[Release] = []
+        self.error: RefinerctlError | None = None
+
+    def read(self) -> tuple[Release, ...]:
+        return tuple(self.releases)
+
+    def append(self, release: Release) -> None:
+        if self.error:
+            raise self.error
+        self.releases.append(release)
+
+
+class Project:
+    """A project with one small stack."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.module = folder / "terraform" / "stacks" / "tiny"
+        self.module.mkdir(parents=True)
+        (self.module / "main.tf").write_text(MODULE)
+        (folder / "terraform" / "environments" / "test").mkdir(parents=True)
+        self.told: list[str] = []
+        self.ledger = MemoryLedger()
+        terraform = Terraform(
+            self.module,
+            folder / "data",
+            folder / "work",
+            log=folder / "terraform.log",
+            lock_timeout_s=0,
+            tell=self.told.append,
+        )
+        self.stack = Stack("test", "tiny", terraform, folder)
+
+    def set(self, **values: Any) -> None:
+        lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        self.stack.var_file.write_text(lines)
+
+    def plan(self, tag: str | None = None, stack: Stack | None = None) -> Planned:
+        return make_plan(stack or self.stack, Pins(tag), self.folder, Silent())
+
+    def load(self, saved: Path, tag: str | None = None) -> Planned:
+        return load(self.stack, saved, self.folder, Silent(), tag=tag)
+
+    def deploy(self, planned: Planned | None = None, stack: Stack | None = None) -> bool:
+        planned = planned or self.plan(stack=stack)
+        deployment = Deployment(
+            stack or self.stack, planned.file, planned.record, has_changes=not planned.plan.is_empty, who="alice"
+        )
+        return deploy(deployment, self.ledger, Silent()).applied
+
+    def state(self) -> dict[str, Any]:
+        """The state as terraform keeps it."""
+        document: dict[str, Any] = json.loads((self.module / "terraform.tfstate").read_text())
+        return document
+
+    def resources(self) -> list[str]:
+        return sorted(resource["name"] for resource in self.state()["resources"])
+
+
+def until(look_: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not look_():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
