@@ -71,12 +71,19 @@ class S3Ledger:
     """One object in S3, written only over the version that was read."""
 
     def __init__(
-        self, session: AwsSession, bucket: str, key: str, put_arguments: Mapping[str, str] | None = None
+        self,
+        session: AwsSession,
+        bucket: str,
+        key: str,
+        put_arguments: Mapping[str, str] | None = None,
+        *,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._session = session
         self._bucket = bucket
         self._key = key
         self._put_arguments: dict[str, Any] = dict(put_arguments or {})
+        self._attempts = attempts
 
     @property
     def place(self) -> str:
@@ -87,7 +94,7 @@ class S3Ledger:
 
     def append(self, release: Release) -> None:
         """Raises RefinerctlError if others write without a pause, too."""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             releases, etag = self._read()
             if release in releases:  # an earlier attempt got through, though its answer did not
                 return
@@ -95,7 +102,7 @@ class S3Ledger:
                 return
             time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**attempt)))  # noqa: S311
         raise RefinerctlError(
-            f"{self.place} changes all the time: the release could not be added in {ATTEMPTS} attempts"
+            f"{self.place} changes all the time: the release could not be added in {self._attempts} attempts"
         )
 
     def _read(self) -> tuple[tuple[Release, ...], str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -311,6 +312,21 @@ class LogEvent:
     stream: str
     message: str
     event_id: str = ""
+
+
+class LogSource(Protocol):
+    """CloudWatch Logs, as far as reading lines goes."""
+
+    def events(
+        self,
+        group: str,
+        since: datetime,
+        pattern: str | None = None,
+        *,
+        until: datetime | None = None,
+        streams: Sequence[str] = (),
+    ) -> Iterator[LogEvent]:
+        """Lines of `group` from `since` to `until`, in time order, each once; `pattern` is CloudWatch's."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol
 
 from refinerctl.clients.parallel import concurrently
-from refinerctl.models import LogEvent
+from refinerctl.models import LogEvent, LogSource
 from refinerctl.models.function_lines import Mark, pattern_of, platform_line
 
 # FilterLogEvents is allowed a handful of times per second in a whole account.
@@ -22,20 +21,6 @@ LOOK_SECONDS = 2.0
 LOOK_BACK = timedelta(minutes=1)
 
 _Identity = tuple[str, ...]
-
-
-class Groups(Protocol):
-    """CloudWatch Logs."""
-
-    def events(
-        self,
-        group: str,
-        since: datetime,
-        pattern: str | None = None,
-        *,
-        until: datetime | None = None,
-        streams: Sequence[str] = (),
-    ) -> Iterator[LogEvent]: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +33,7 @@ class LogsRequest:
     pattern: str | None = None
 
 
-def read(groups: Groups, request: LogsRequest) -> Iterator[LogEvent]:
+def read(groups: LogSource, request: LogsRequest) -> Iterator[LogEvent]:
     """The lines of all groups in time order; a page of each group is in memory, however much there is."""
     streams = [groups.events(group, request.since, request.pattern, until=request.until) for group in request.groups]
     # The first pages at the same time; the others as they are needed.
@@ -59,7 +44,7 @@ def read(groups: Groups, request: LogsRequest) -> Iterator[LogEvent]:
     yield from heapq.merge(*whole, key=lambda event: event.timestamp)
 
 
-def follow(groups: Groups, request: LogsRequest) -> Iterator[LogEvent]:
+def follow(groups: LogSource, request: LogsRequest) -> Iterator[LogEvent]:
     """The lines up to now, then those to come, for ever; each once.
 
     Every look goes back behind the newest line that was seen, because lines do not arrive in order; what it has seen
@@ -82,7 +67,7 @@ def follow(groups: Groups, request: LogsRequest) -> Iterator[LogEvent]:
         time.sleep(LOOK_SECONDS)
 
 
-def of_request(groups: Groups, request: LogsRequest, request_id: str) -> Iterator[LogEvent]:
+def of_request(groups: LogSource, request: LogsRequest, request_id: str) -> Iterator[LogEvent]:
     """The lines of one invocation, also those that do not name it: an execution environment runs one at a time.
 
     They stand between the first and the last line of their stream that do; a line of Lambda's own ends them.

@@ -10,6 +10,7 @@ from typing import IO
 
 from refinerctl.clients import files, tools
 from refinerctl.clients.terraform_releases import TerraformReleases, unpack
+from refinerctl.clients.transport import Limits
 from refinerctl.config import ToolSettings
 from refinerctl.errors import RefinerctlError
 from refinerctl.models import Progress
@@ -25,7 +26,14 @@ class Installed:
     sha256: str | None = None
 
 
-def install(settings: ToolSettings, version: str | None, progress: Progress, *, force: bool = False) -> Installed:
+def install(
+    settings: ToolSettings,
+    version: str | None,
+    progress: Progress,
+    *,
+    force: bool = False,
+    limits: Limits | None = None,
+) -> Installed:
     """Fetch a release (None: the pinned one), check it, and keep its binary; what fails leaves nothing.
 
     Nothing is unpacked before its SHA-256 is the published one. With `force` also what is there already. Raises
@@ -37,7 +45,7 @@ def install(settings: ToolSettings, version: str | None, progress: Progress, *, 
         return Installed(wanted, path, was_there=True)
     platform = tools.platform_name()
     progress.step(f"fetching Terraform {wanted} for {platform} from {settings.terraform_base_url}")
-    releases = TerraformReleases(settings.terraform_base_url, progress.step)
+    releases = TerraformReleases(settings.terraform_base_url, progress.step, limits)
 
     def report(done: int, total: int | None) -> None:
         progress.update(f"{done / 1e6:.1f}{f' of {total / 1e6:.1f}' if total else ''} MB")

@@ -140,15 +140,13 @@ class TestS3:
             S3Ledger(server.session(), "bucket", "x.releases.json").append(release(1))
             assert server.count()["PUT"] == 2
 
-    def test_it_always_changes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.clients.ledger.ATTEMPTS", 3)
-
+    def test_it_always_changes(self) -> None:
         def answer(request: object) -> Answer:
             found = getattr(request, "method", "") == "GET"
             return error(404, "NoSuchKey") if found else error(412, "PreconditionFailed")
 
         with serving(answer) as server, pytest.raises(RefinerctlError, match=r"s3://b/k\.releases\.json changes all"):
-            S3Ledger(server.session(), "b", "k.releases.json").append(release(1))
+            S3Ledger(server.session(), "b", "k.releases.json", attempts=3).append(release(1))
 
     def test_access_denied(self) -> None:
         with (

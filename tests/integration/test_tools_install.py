@@ -54,11 +54,14 @@ def release(content: bytes | None = None, **other: Answer) -> Callable[[Request]
     return lambda request: answers.get(request.path, Answer(404))
 
 
+# As often as a user's run, without the pauses.
+HASTY = Limits(attempts=4, first_pause_s=0.0, longest_pause_s=0.0, longest_retry_after_s=0.0)
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, and no pause between attempts."""
+    """The user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(Limits, "pause", lambda *_: 0.0)
     return tmp_path / "cache"
 
 
@@ -70,7 +73,7 @@ def settings(answer: Callable[[Request], Answer]) -> Iterator[ToolSettings]:
 
 def run(answer: Callable[[Request], Answer], *, force: bool = False) -> Installed:
     with settings(answer) as tools:
-        return install(tools, None, Silent(), force=force)
+        return install(tools, None, Silent(), force=force, limits=HASTY)
 
 
 def refused(answer: Callable[[Request], Answer], cache: Path) -> RefinerctlError:
@@ -149,7 +152,7 @@ class TestRefused:
 
     def test_no_network(self, cache: Path) -> None:
         with pytest.raises(RefinerctlError, match=r"the connection to 127\.0\.0\.1:9 failed: Connection refused"):
-            install(ToolSettings(terraform_base_url="http://127.0.0.1:9"), VERSION, Silent())
+            install(ToolSettings(terraform_base_url="http://127.0.0.1:9"), VERSION, Silent(), limits=HASTY)
         assert not cache.exists()
 
     def test_without_tls(self) -> None:

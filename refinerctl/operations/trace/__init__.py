@@ -13,6 +13,7 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.models import (
     Completion,
     CompletionStatus,
+    LogSource,
     Message,
     ObjectInfo,
     ObjectVersion,
@@ -22,7 +23,7 @@ from refinerctl.models import (
 from refinerctl.models.status import QueueState, RulesetNames, RunningFunction
 from refinerctl.models.trace import Attempt, DeadLetter, Facts, verdict
 from refinerctl.models.trace_hops import Trace, hops_of
-from refinerctl.operations.trace.function_log import Groups, LogWindow, attempts, function_errors, with_platform
+from refinerctl.operations.trace.function_log import LogWindow, attempts, function_errors, with_platform
 
 THREADS = 16
 CLOCK_SKEW = timedelta(minutes=1)
@@ -66,7 +67,7 @@ class Stations:
     completions: Completions
     queues: Queues
     functions: Functions
-    logs: Groups
+    logs: LogSource
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
-from refinerctl.models import LogEvent, function_lines
+from refinerctl.models import LogEvent, LogSource, function_lines
 from refinerctl.models.function_lines import (
     Mark,
     error_text,
@@ -29,25 +29,11 @@ ERROR_LENGTH = 200
 SKEW = timedelta(seconds=2)
 
 
-class Groups(Protocol):
-    """CloudWatch Logs."""
-
-    def events(
-        self,
-        group: str,
-        since: datetime,
-        pattern: str | None = None,
-        *,
-        until: datetime | None = None,
-        streams: Sequence[str] = (),
-    ) -> Iterator[LogEvent]: ...
-
-
 @dataclass(frozen=True)
 class LogWindow:
     """Where and when to look; `timeout_s` is the function's."""
 
-    groups: Groups
+    groups: LogSource
     group: str
     since: datetime
     until: datetime
