@@ -76,9 +76,7 @@ class Functions:
         try:
             answer: Any = self._client().get_function(FunctionName=name)
         except Exception as error:
-            if error_code(error) == _MISSING:
-                raise NotFoundError(f"there is no function {name!r}") from error
-            raise explain(error, f"function {name}") or error from error
+            raise _explained(error, name) from error
         return _deployed(name, answer)
 
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
@@ -97,9 +95,7 @@ class Functions:
                 for item in page["EventSourceMappings"]
             )
         except Exception as error:
-            if error_code(error) == _MISSING:
-                raise NotFoundError(f"there is no function {function!r}") from error
-            raise explain(error, f"mappings of function {function}") or error from error
+            raise _explained(error, function) from error
 
     def concurrency(self) -> Concurrency:
         """How many functions of the account may run at once."""
