@@ -78,8 +78,8 @@ class Flow:
 class RulesetActivity:
     """One ruleset over the report's time.
 
-    `latency_s`: from the event of the input to the end of its processing; `duration_ms`: of the processing alone; both of
-    what was completed. `is_cut`: there was more in the log than was read, so the numbers are too low.
+    `latency_s`: from the event of the input to the end of its processing; `duration_ms`: of the processing alone; both
+    of what was completed. `is_cut`: there was more in the log than was read, so the numbers are too low.
     """
 
     ruleset: str
