@@ -1,0 +1,109 @@
+"""Dead letters: messages as SQS has them, the queues that hold them, and what came of moving them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_BATCH = 10
+MAX_ATTRIBUTES = 10
+FIFO = ".fifo"
+
+
+@dataclass(frozen=True)
+class QueueAddress:
+    """A queue, by all that it is called."""
+
+    name: str
+    url: str
+    arn: str
+
+    @property
+    def is_fifo(self) -> bool:
+        return self.name.endswith(FIFO)
+
+
+class DeadLetterKind(StrEnum):
+    """Why messages are in a dead-letter queue.
+
+    `processing`: a consumer of an SQS queue received them too often; `delivery`: an EventBridge rule could not give
+    them to its target; `unknown`: nothing says.
+    """
+
+    PROCESSING = "processing"
+    DELIVERY = "delivery"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class MessageAttribute:
+    """What a sender gave with a message. `data_type` as SQS has it: `String`, `Number`, `Binary`, `String.custom`."""
+
+    data_type: str
+    value: str | bytes
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message with everything that SQS tells of it.
+
+    `sent_at` (UTC) is when it was sent first, whatever queue it is in now; `receive_count` includes this receiving.
+    `system` holds SQS's own attributes that have a meaning beyond this receiving: MessageGroupId,
+    MessageDeduplicationId, AWSTraceHeader, DeadLetterQueueSourceArn, SequenceNumber, SenderId.
+    """
+
+    id: str
+    body: str
+    sent_at: datetime
+    receive_count: int
+    attributes: Mapping[str, MessageAttribute] = field(default_factory=dict)
+    system: Mapping[str, str] = field(default_factory=dict)
+    receipt: str = ""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to be sent. `group` and `deduplication` are for FIFO queues; `group` may be set for others, too."""
+
+    body: str
+    attributes: Mapping[str, MessageAttribute] = field(default_factory=dict)
+    group: str | None = None
+    deduplication: str | None = None
+    trace_header: str | None = None
+
+
+@dataclass(frozen=True)
+class EntryResult:
+    """What came of one entry of a batch: the id of the message that was sent, or why it was not done.
+
+    `is_senders_fault`: to try again as it is would be of no use.
+    """
+
+    message_id: str | None = None
+    error: str | None = None
+    message: str = ""
+    is_senders_fault: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The end of a redrive: counts of messages.
+
+    `sent_twice`: sent again because nothing was heard of the first time, which may have arrived; `skipped`: looked at
+    and left because of a filter or a rule; `failed`: could not be sent, still in the queue; `left`: in the queue at the
+    end.
+    """
+
+    method: str
+    moved: int = 0
+    skipped: int = 0
+    failed: int = 0
+    sent_twice: int = 0
+    left: int | None = None
