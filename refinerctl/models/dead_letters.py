@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_BATCH = 10
@@ -107,3 +108,27 @@ class Moved:
     failed: int = 0
     sent_twice: int = 0
     left: int | None = None
+
+
+@dataclass(frozen=True)
+class SendTo:
+    """The message goes to this queue, in this form, and then out of the one that it is in."""
+
+    queue_url: str
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The message is deleted."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The message stays where it is. `is_failure`: it was asked for, and cannot be done."""
+
+    reason: str
+    is_failure: bool = False
+
+
+Route: TypeAlias = SendTo | Drop | Leave
