@@ -32,6 +32,10 @@ class AccessDeniedError(RefinerctlError):
     """The credentials in use may not do this."""
 
 
+class PassingError(RefinerctlError):
+    """Trouble that may be over when the same is tried again."""
+
+
 class NotInTimeError(RefinerctlError):
     """What was waited for did not come in time. Exit code 3."""
 

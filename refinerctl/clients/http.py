@@ -72,10 +72,11 @@ class Response:
 class Pool:
     """Connections to one scheme, host and port; safe to share between threads."""
 
-    def __init__(self, scheme: str, netloc: str, connect_timeout_s: float) -> None:
+    def __init__(self, scheme: str, netloc: str, connect_timeout_s: float, ca_bundle: str | None = None) -> None:
         self._scheme = scheme
         self._netloc = netloc
         self._timeout = connect_timeout_s
+        self._ca_bundle = ca_bundle
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []
 
@@ -87,9 +88,14 @@ class Pool:
         body: Body,
         timeout_s: float,
         patience_s: float = 0.0,
+        *,
+        leaving: Callable[[], None] = lambda: None,
+        written: Callable[[], None] = lambda: None,
     ) -> Response:
         """One request. `timeout_s` is for each piece sent and read, the answer's beginning may take `patience_s` more.
 
+        `leaving` is called before the first byte goes out, `written` once the last one has: between the two nobody
+        can have acted on the request, after that somebody may have, whatever is raised.
         Raises OSError and http.client.HTTPException as they come, and whatever `body` raises.
         """
         connection = self._idle_connection() or self._connect()
@@ -98,12 +104,14 @@ class Pool:
             connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
+            leaving()
             if isinstance(body, bytes):
                 connection.putheader("Content-Length", str(len(body)))
                 connection.endheaders(body)
             else:
                 connection.endheaders()
                 _stream(connection, body or ())
+            written()
             connection.sock.settimeout(timeout_s + patience_s)
             raw = connection.getresponse()
         except BaseException:
@@ -145,8 +153,8 @@ class Pool:
         if self._scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=self._timeout)
         if proxy := _proxy(self._netloc):
-            return _through(proxy, host, port or http.client.HTTPS_PORT, self._timeout)
-        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=_tls())
+            return _through(proxy, host, port or http.client.HTTPS_PORT, self._timeout, _tls(self._ca_bundle))
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=_tls(self._ca_bundle))
 
 
 def _stream(connection: http.client.HTTPConnection, body: Iterable[memoryview]) -> None:
@@ -168,12 +176,14 @@ def _is_quiet(connection: http.client.HTTPConnection) -> bool:
     return False
 
 
-def _tls() -> ssl.SSLContext:
-    """The system's authorities, or those that SSL_CERT_FILE or REQUESTS_CA_BUNDLE name."""
+def _tls(ca_bundle: str | None = None) -> ssl.SSLContext:
+    """The authorities in `ca_bundle`, else those that SSL_CERT_FILE or REQUESTS_CA_BUNDLE name, else the system's."""
+    if ca_bundle:
+        return _context(None, ca_bundle)
     return _context(os.environ.get("SSL_CERT_FILE"), os.environ.get("REQUESTS_CA_BUNDLE"))
 
 
-@lru_cache(maxsize=1)  # the system's authorities take 20 ms to read
+@lru_cache(maxsize=2)  # the system's authorities take 20 ms to read
 def _context(cert_file: str | None, bundle: str | None) -> ssl.SSLContext:
     if cert_file or not bundle:  # OpenSSL reads SSL_CERT_FILE itself
         return ssl.create_default_context()
@@ -181,7 +191,10 @@ def _context(cert_file: str | None, bundle: str | None) -> ssl.SSLContext:
         folder = os.path.isdir(bundle)  # noqa: PTH112 - as it is in the variable
         return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     except OSError as error:
-        raise RefinerctlError(f"REQUESTS_CA_BUNDLE names {bundle}, which cannot be read: {error.strerror}") from error
+        raise RefinerctlError(
+            f"the bundle of certificate authorities {bundle} cannot be read: {error.strerror}",
+            hint="AWS_CA_BUNDLE, ca_bundle of the AWS profile, or REQUESTS_CA_BUNDLE names it.",
+        ) from error
 
 
 def _proxy(netloc: str) -> str | None:
@@ -192,11 +205,11 @@ def _proxy(netloc: str) -> str | None:
     return None if bypassed else getproxies_environment().get("https")
 
 
-def _through(proxy: str, host: str, port: int, timeout_s: float) -> http.client.HTTPSConnection:
+def _through(proxy: str, host: str, port: int, timeout_s: float, tls: ssl.SSLContext) -> http.client.HTTPSConnection:
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
         raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="TLS goes through it from end to end.")
-    connection = http.client.HTTPSConnection(parts.hostname, parts.port or 80, timeout=timeout_s, context=_tls())
+    connection = http.client.HTTPSConnection(parts.hostname, parts.port or 80, timeout=timeout_s, context=tls)
     headers = {}
     if parts.username:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -112,6 +112,22 @@ class AwsSession:
                 self._clients[service] = self._make(service)
             return self._clients[service]
 
+    def credentials(self) -> Any:
+        """botocore's credentials, which renew themselves. Raises AccessDeniedError if there are none."""
+        from botocore.exceptions import NoCredentialsError
+
+        with self._lock:
+            found = self._boto_session().get_credentials()
+        if found is None:
+            raise _explain_transport_error(NoCredentialsError())
+        return found
+
+    def ca_bundle(self) -> str | None:
+        """The file of certificate authorities that AWS_CA_BUNDLE or the profile names."""
+        with self._lock:
+            found: str | None = self._boto_session()._session.get_config_variable("ca_bundle")
+        return found
+
     def caller(self) -> str:
         """The ARN of whoever the credentials belong to."""
         try:

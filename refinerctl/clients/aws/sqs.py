@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, cast
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
 from refinerctl.models import Message, QueueDepth
+from refinerctl.models.dead_letters import QueueAddress
 from refinerctl.models.policies import parse_policy
+from refinerctl.models.queue_names import QueueName
 from refinerctl.models.resources import Queue
 from refinerctl.models.status import QueueState
 
@@ -53,6 +55,22 @@ class Queues:
             max_receive_count=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
         )
 
+    def address(self, text: str) -> QueueAddress:
+        """The queue of this name, URL or ARN; it may be of another account or region.
+
+        Raises NotFoundError without the queue, UsageError for what names none.
+        """
+        wanted = QueueName.parse(text)
+        client = self._session.in_region(wanted.region).client("sqs")
+        owner = {"QueueOwnerAWSAccountId": wanted.account} if wanted.account else {}
+        try:
+            url = client.get_queue_url(QueueName=wanted.name, **owner)["QueueUrl"]
+        except Exception as error:
+            raise explained(error, wanted.name) from error
+        region = client.meta.region_name
+        account = QueueName.parse(url).account or wanted.account
+        return QueueAddress(wanted.name, url, f"arn:{client.meta.partition}:sqs:{region}:{account}:{wanted.name}")
+
     def find(self, prefix: str) -> None:
         """Learn the URLs of all queues whose names start with `prefix`: a call less for each that is asked for later.
 
@@ -68,7 +86,7 @@ class Queues:
         try:
             answer = self._client().get_queue_attributes(QueueUrl=self._url(name), AttributeNames=["All"])
         except Exception as error:
-            raise _explained(error, name) from error
+            raise explained(error, name) from error
         return _queue(name, answer["Attributes"])
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
@@ -97,7 +115,7 @@ class Queues:
                 found.extend(_message(item) for item in messages)
                 handles.extend(item["ReceiptHandle"] for item in messages)
         except Exception as error:
-            raise _explained(error, name) from error
+            raise explained(error, name) from error
         finally:
             self._give_back(name, handles)
         return found
@@ -115,7 +133,7 @@ class Queues:
         try:
             answer = self._client().get_queue_attributes(QueueUrl=self._url(name), AttributeNames=wanted)
         except Exception as error:
-            raise _explained(error, name) from error
+            raise explained(error, name) from error
         return cast(Mapping[str, str], answer.get("Attributes", {}))
 
     def _client(self) -> SQSClient:
@@ -159,7 +177,8 @@ def _message(item: MessageTypeDef) -> Message:
     )
 
 
-def _explained(error: Exception, name: str) -> Exception:
+def explained(error: Exception, name: str) -> Exception:
+    """What an SDK error means for queue `name`; the error itself if it is none."""
     if error_code(error) in _MISSING:
         return NotFoundError(f"there is no queue {name!r}", hint="Check --env and --region, or deploy the stack first.")
     return explain(error, f"queue {name}") or error
