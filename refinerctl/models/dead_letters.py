@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
+from refinerctl.errors import RefinerctlError
+
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_BATCH = 10
 MAX_ATTRIBUTES = 10
@@ -75,18 +77,30 @@ class Outgoing:
     deduplication: str | None = None
     trace_header: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Bytes as SQS counts them: the body, and name, type and value of each attribute."""
+        attributes = ((name, value.data_type, value.value) for name, value in self.attributes.items())
+        return len(self.body.encode()) + sum(
+            len(part.encode() if isinstance(part, str) else part) for parts in attributes for part in parts
+        )
+
 
 @dataclass(frozen=True)
 class EntryResult:
     """What came of one entry of a batch: the id of the message that was sent, or why it was not done.
 
-    `is_senders_fault`: to try again as it is would be of no use.
+    `is_senders_fault`: to try again as it is would be of no use. `is_unheard`: nobody knows whether it was done.
+    `cause`: the whole call failed, and this is why: a PassingError, or one that the next call would meet, too, unless
+    it is the sender's fault, which may be that of another entry.
     """
 
     message_id: str | None = None
     error: str | None = None
     message: str = ""
     is_senders_fault: bool = False
+    is_unheard: bool = False
+    cause: RefinerctlError | None = None
 
     @property
     def is_done(self) -> bool:
@@ -97,9 +111,13 @@ class EntryResult:
 class Moved:
     """The end of a redrive: counts of messages.
 
-    `sent_twice`: sent again because nothing was heard of the first time, which may have arrived; `skipped`: looked at
-    and left because of a filter or a rule; `failed`: could not be sent, still in the queue; `left`: in the queue at the
-    end.
+    `sent_twice`: may be there twice, because nothing was heard of a first sending or of the deletion after it;
+    `skipped`: looked at and left because of a filter or a rule; `failed`: could not be sent, still in the queue;
+    `left`: in the queue at the end, those hidden by others included; `dropped`: deleted without being sent;
+    `returned`: sent by this run and seen in the dead-letter queue again; `dropped_duplicates`: not taken by a FIFO
+    target because of one with the same deduplication id within five minutes, still in the queue (none of the other
+    counts has them); `reasons`: why those failed were, each with a count. `stopped_by`: what ended the run before its
+    time, to be raised once all this is told.
     """
 
     method: str
@@ -108,6 +126,41 @@ class Moved:
     failed: int = 0
     sent_twice: int = 0
     left: int | None = None
+    dropped: int = 0
+    returned: int = 0
+    dropped_duplicates: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    stopped_by: BaseException | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """A queue as it is now: `at` by its server's clock (UTC), approximate counts, and the largest message in bytes."""
+
+    at: datetime
+    visible: int
+    hidden: int
+    delayed: int
+    max_message_bytes: int
+
+    @property
+    def total(self) -> int:
+        return self.visible + self.hidden + self.delayed
+
+
+@dataclass(frozen=True)
+class CopyRules:
+    """How a redrive goes about it: at most `limit` messages, at most `rate` a second.
+
+    `visibility_s`: for how long a message that is being moved is hidden from others, should this process die.
+    `lanes`: how many work at the same time. `longest_pause_s`: before something is tried again.
+    """
+
+    limit: int | None = None
+    rate: float | None = None
+    visibility_s: int = 120
+    lanes: int = 40
+    longest_pause_s: float = 5.0
 
 
 @dataclass(frozen=True)

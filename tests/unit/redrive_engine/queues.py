@@ -1,0 +1,216 @@
+"""Queues in memory that behave like SQS where it matters to a redrive, fail on demand, and a power switch."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from refinerctl.clients.redrive_journal import RedriveJournal
+from refinerctl.errors import NotFoundError, PassingError, RefinerctlError
+from refinerctl.models.dead_letters import (
+    DeadLetter,
+    EntryResult,
+    Leave,
+    Outgoing,
+    QueueAddress,
+    QueueFacts,
+    Route,
+    SendTo,
+)
+from refinerctl.models.redrive_state import Record
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(hours=1)
+
+
+class Killed(BaseException):
+    """kill -9: from here on nothing of the process has an effect any more."""
+
+
+class Power:
+    """Goes off after so many uses; None: never."""
+
+    def __init__(self, uses: int | None = None) -> None:
+        self._uses = uses
+        self._lock = threading.Lock()
+
+    def use(self) -> None:
+        with self._lock:
+            if self._uses == 0:
+                raise Killed
+            if self._uses is not None:
+                self._uses -= 1
+
+
+class PoweredJournal(RedriveJournal):
+    """A journal whose process may be killed before and after each record."""
+
+    power = Power()
+
+    def _write(self, record: Record) -> int:
+        self.power.use()
+        written = super()._write(record)
+        self.power.use()
+        return written
+
+
+@dataclass
+class Kept:
+    """A message in a queue. `hidden`: received, and neither deleted nor given back."""
+
+    letter: DeadLetter
+    hidden: bool = False
+    receives: int = 0
+
+
+OK = EntryResult()
+# What may come of an entry, in the order in which faults are drawn.
+LOST = EntryResult(error="NoAnswer", is_unheard=True, cause=PassingError("no answer"))
+BUSY = EntryResult(error="RequestThrottled", cause=PassingError("too many requests"))
+ENTRY = EntryResult(error="InternalError", message="try again")
+DENIED = EntryResult(error="AccessDenied", cause=RefinerctlError("access denied"))
+TOO_LONG = EntryResult(error="BatchRequestTooLong", is_senders_fault=True, cause=RefinerctlError("too long"))
+BAD = EntryResult(error="InvalidMessageContents", message="bad characters", is_senders_fault=True)
+
+Item = TypeVar("Item")
+Fault = tuple[EntryResult, bool]  # and whether it was done all the same
+
+
+@dataclass
+class MemoryQueue:
+    """One queue. `faults`: for calls of send and delete to come, None for none; then there are none any more."""
+
+    name: str
+    power: Power = field(default_factory=Power)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    faults: Iterator[Fault | None] = field(default_factory=lambda: iter(()))
+    max_message_bytes: int = 1000
+    is_gone: bool = False
+    now: datetime = NOW
+    calls: list[str] = field(default_factory=list)
+    on_receive: Callable[[], object] = lambda: None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _ids: Iterator[int] = field(default_factory=itertools.count)
+    _known: dict[str, str] = field(default_factory=dict)  # deduplication id to message id
+
+    @property
+    def address(self) -> QueueAddress:
+        return QueueAddress(self.name, f"https://sqs/{self.name}", f"arn:aws:sqs:us-east-1:000000000000:{self.name}")
+
+    def put(self, body: str, sent_at: datetime = LONG_AGO, message_id: str | None = None, **system: str) -> str:
+        message_id = message_id or f"{self.name}-{next(self._ids)}"
+        self.kept[message_id] = Kept(DeadLetter(message_id, body, sent_at, 0, system=system))
+        return message_id
+
+    def bodies(self) -> list[str]:
+        return [item.letter.body for item in self.kept.values()]
+
+    def time_out(self) -> None:
+        """All that is hidden has been for long enough."""
+        self.now += timedelta(hours=12)
+        for item in self.kept.values():
+            item.hidden = False
+
+    def facts(self) -> QueueFacts:
+        self._called("facts")
+        hidden = sum(item.hidden for item in self.kept.values())
+        return QueueFacts(self.now, len(self.kept) - hidden, hidden, 0, self.max_message_bytes)
+
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+        self._called("receive")
+        self.on_receive()
+        with self._lock:
+            busy = {item.letter.system.get("MessageGroupId") for item in self.kept.values() if item.hidden} - {None}
+            free = (
+                item
+                for item in list(self.kept.values())
+                if not item.hidden and item.letter.system.get("MessageGroupId") not in busy
+            )
+            found = [self._hand_out(item) for item in itertools.islice(free, count)]
+        self.power.use()
+        return found
+
+    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
+        leaving()
+        self._called("send")
+        return self._each(messages, self._take)
+
+    def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
+        self._called("delete")
+        return self._each(receipts, self._delete)
+
+    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+        self._called("hide")
+        return [self._hide(receipt, visibility_s) for receipt in receipts]
+
+    def _called(self, what: str) -> None:
+        self.power.use()
+        self.calls.append(what)
+        if self.is_gone:
+            raise NotFoundError(f"there is no queue {self.name}")
+
+    def _hand_out(self, item: Kept) -> DeadLetter:
+        item.hidden = True
+        item.receives += 1
+        return replace(item.letter, receipt=f"{item.letter.id}/{item.receives}", receive_count=item.receives)
+
+    def _each(self, items: Sequence[Item], act: Callable[[Item], EntryResult]) -> list[EntryResult]:
+        with self._lock:
+            fault = next(self.faults, None)
+            if fault is None:
+                results = [act(item) for item in items]
+            else:
+                result, is_done = fault
+                hit = range(len(items)) if result.cause else range(0, len(items), 2)
+                done = [act(item) if is_done or number not in hit else OK for number, item in enumerate(items)]
+                results = [result if number in hit else done[number] for number in range(len(items))]
+        self.power.use()
+        return results
+
+    def _take(self, message: Outgoing) -> EntryResult:
+        if message.body == "bad":
+            return BAD
+        if message.deduplication in self._known:
+            return EntryResult(self._known[message.deduplication])
+        system = {"MessageGroupId": message.group} if message.group else {}
+        message_id = self.put(message.body, NOW + timedelta(seconds=5), **system)
+        if message.deduplication:
+            self._known[message.deduplication] = message_id
+        return EntryResult(message_id)
+
+    def _delete(self, receipt: str) -> EntryResult:
+        """A receipt that is not the newest any more is taken, and nothing is deleted."""
+        message_id, _, number = receipt.rpartition("/")
+        item = self.kept.get(message_id)
+        if item is not None and item.receives == int(number):
+            del self.kept[message_id]
+        return OK
+
+    def _hide(self, receipt: str, visibility_s: int) -> EntryResult:
+        message_id, _, number = receipt.rpartition("/")
+        item = self.kept.get(message_id)
+        if item is None or item.receives != int(number) or not item.hidden:
+            return EntryResult(error="MessageNotInflight", is_senders_fault=True)
+        item.hidden = visibility_s > 0
+        return OK
+
+
+def forward(target: MemoryQueue) -> Callable[[DeadLetter], Route]:
+    """Everything to `target`, as it is."""
+    return lambda letter: SendTo(
+        target.address.url,
+        Outgoing(
+            letter.body,
+            letter.attributes,
+            letter.system.get("MessageGroupId"),
+            letter.system.get("MessageDeduplicationId"),
+        ),
+    )
+
+
+def stay(letter: DeadLetter) -> Route:
+    return Leave("not asked for")
