@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": "refinerctl.cli.demo:demo",
     "deploy": "refinerctl.cli.deploy:deploy",
     "destroy": "refinerctl.cli.destroy:destroy",
+    "dlq": "refinerctl.cli.dlq:dlq",
     "drift": "refinerctl.cli.drift:drift",
     "images": "refinerctl.cli.images:images",
     "local": "refinerctl.cli.local:local",

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import RefinerctlError
 from refinerctl.models import ObjectInfo, Pipeline
+from refinerctl.models.dead_letter_queues import expires_in_s, hidden_before_s
 from refinerctl.models.images import ImageReference
 from refinerctl.models.releases import Release, deployed
 from refinerctl.models.status import (
@@ -230,8 +231,7 @@ def _ruleset(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNam
     queues = [facts.look(f"queue {name}") for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)]
     source, dlq, delivery_dlq = (cast("QueueState | None", look.found) for look in queues)
     function = facts.look(f"function {ruleset.base}")
-    # A message that fails is hidden so often for so long before it moves, and keeps its first timestamp.
-    before = (source.max_receive_count or 0) * source.visibility_timeout_s if source else 0
+    before = hidden_before_s(source.max_receive_count, source.visibility_timeout_s) if source else 0
     return RulesetStatus(
         ruleset.name,
         ruleset.prefix,
@@ -253,15 +253,11 @@ def _queue(state: QueueState, facts: _Facts) -> QueueStatus:
 
 
 def _dead_letters(state: QueueState, facts: _Facts, before_s: float) -> DeadLetterStatus:
-    """The metric counts from the move to the dead-letter queue on, and expiry from the first time a message was sent.
-
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
-    """
     depth = state.depth.visible + state.depth.in_flight + state.depth.delayed
     age = facts.last(state.depth.name, "age") if depth else None
     if age is None:
         return DeadLetterStatus(state.depth.name, depth)
-    left = max(0.0, state.retention_s - age.value - before_s)
+    left = expires_in_s(state.retention_s, age.value, before_s)
     return DeadLetterStatus(state.depth.name, depth, oldest_age_s=age.value, expires_in_s=left)
 
 

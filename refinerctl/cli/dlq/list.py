@@ -1,0 +1,74 @@
+"""`refinerctl dlq list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+
+from refinerctl.cli.context import app_context
+from refinerctl.cli.dlq.stations import queue_stations, stack_rulesets, wanted_queue
+from refinerctl.cli.options import global_options
+from refinerctl.cli.status_view import seconds
+from refinerctl.cli.tables import table
+from refinerctl.errors import UsageError
+from refinerctl.models.dead_letter_queues import DeadLetterQueue, LetterSource
+
+HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
+
+
+@click.command("list")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@global_options
+@click.pass_context
+def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
+    """List dead-letter queues: all of the stack, or those given by name, URL or ARN.
+
+    Receives no message. A dash stands for what is not known. Exit code 1 if a queue could not be looked at.
+    """
+    from refinerctl.operations.dead_letters.queues import list_queues, of_stack
+
+    app = app_context(ctx)
+    app.tell_settings()
+    wanted = tuple(wanted_queue(app, text) for text in queues) if queues else of_stack(stack_rulesets(app))
+    if not wanted:
+        raise UsageError(f"stack {app.settings.stack} has no queues here", hint="Name some: refinerctl dlq list QUEUE…")
+    found = list_queues(wanted, queue_stations(app), datetime.now(UTC))
+    if app.render.is_json:
+        app.render.json({"queues": found.queues})
+    else:
+        for line in table(HEADER, [_row(queue) for queue in found.queues]):
+            app.render.line(line)
+    for text in (*_warnings(found.queues), *found.problems):
+        app.render.warning(text)
+    if any(queue.error for queue in found.queues):
+        ctx.exit(1)
+
+
+def _row(queue: DeadLetterQueue) -> tuple[str, ...]:
+    return (
+        queue.name,
+        queue.kind,
+        ", ".join(_source(source) for source in queue.sources),
+        _number(queue.depth),
+        _number(queue.in_flight),
+        seconds(queue.oldest_age_s),
+        seconds(queue.expires_in_s),
+    )
+
+
+def _source(source: LetterSource) -> str:
+    return f"{source.name} (gone)" if source.is_there is False else source.name
+
+
+def _warnings(queues: tuple[DeadLetterQueue, ...]) -> Iterator[str]:
+    for queue in queues:
+        if queue.error:
+            yield f"{queue.name}: {queue.error}"
+        elif queue.expires_soon:
+            yield f"{queue.name}: its oldest message expires in {seconds(queue.expires_in_s)}, at the latest"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

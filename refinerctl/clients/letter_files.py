@@ -1,0 +1,75 @@
+"""Files of dead letters: private, as bodies may hold personal data, and whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from refinerctl.errors import RefinerctlError, UsageError
+
+
+class LetterFile:
+    """A new file that grows, and is on disk whenever `append` has returned. Left without a line, it is removed.
+
+    Raises UsageError if it is there already, and RefinerctlError if it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO = _new(path)
+        self._is_empty = True
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Lines without their ends."""
+        try:
+            self._file.write("".join(f"{line}\n" for line in lines).encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            if self._is_empty:
+                _sync_folder(self.path.parent)
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        self._is_empty = False
+
+    def __enter__(self) -> LetterFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._file.close()
+        if self._is_empty:
+            self.path.unlink(missing_ok=True)
+
+
+def check_new(path: Path) -> None:
+    """Raises UsageError if something is there."""
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists already", hint="Name another file, or --force replaces it.")
+
+
+def _new(path: Path) -> BinaryIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), "wb")
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", hint="Name another file.") from None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """The file's name is on disk as well."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unwritable(path: Path, error: OSError) -> RefinerctlError:
+    return RefinerctlError(f"cannot write {path}: {error.strerror}")

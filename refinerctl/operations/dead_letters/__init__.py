@@ -1,0 +1,1 @@
+"""Looking at dead letters, writing them down, deleting them."""

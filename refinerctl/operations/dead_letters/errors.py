@@ -1,0 +1,190 @@
+"""What killed a message: EventBridge wrote it on it, or the log of the function that could not process it says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from refinerctl.clients.parallel import concurrently
+from refinerctl.errors import RefinerctlError
+from refinerctl.models import LogEvent, LogSource
+from refinerctl.models.dead_letter_views import LetterError
+from refinerctl.models.dead_letters import DeadLetter
+from refinerctl.models.function_lines import (
+    FAILED,
+    Mark,
+    error_text,
+    json_line,
+    pattern_of,
+    platform_line,
+)
+from refinerctl.models.letter_bodies import delivery_error, source_key
+
+# FilterLogEvents is allowed a handful of times per second in a whole account: of more messages than this all failures
+# are read at once, and those that they do not name are looked up one by one, at most so many.
+FEW = 8
+MAX_LOOKUPS = 100
+LOOKUPS_AT_ONCE = 4
+MAX_LINES = 100_000
+MAX_LINES_OF_ONE = 2_000
+MAX_TEXT = 1_000
+# What a function logged where it names no messages: a hint.
+MAX_ERRORS, MAX_SHOWN = 3, 200
+SKEW = timedelta(minutes=1)
+
+# How Lambda's runtimes begin a line that the function's code has written: time, tab, request id, tab.
+_REQUEST_ID = re.compile(r"^\S+\t([0-9a-f]{8}-[0-9a-f-]{27})\t")
+
+
+@dataclass
+class ErrorFinder:
+    """Finds errors in `groups` (the log groups of the functions that read the source queue), until `until` (UTC).
+
+    What was read stays, so that messages can be asked about in any number of calls, from one thread at a time.
+    `problems`: what could not be read.
+    """
+
+    logs: LogSource
+    groups: Sequence[str]
+    until: datetime
+    problems: list[str] = field(default_factory=list)
+    not_looked_up: int = 0
+    _read_from: datetime | None = None
+    _failed: dict[str, LetterError] = field(default_factory=dict)
+    _known: dict[str, LetterError | None] = field(default_factory=dict)
+    _lookups: int = 0
+    _unnamed_since: datetime | None = None
+
+    def find(self, letters: Sequence[DeadLetter]) -> Mapping[str, LetterError]:
+        """The errors by message id, of those messages that something is known of."""
+        asked = [letter for letter in letters if letter.id not in self._known and not self._is_written_on(letter)]
+        if asked and self.groups:
+            if len(asked) + self._lookups > FEW:
+                self._read_failures(min(letter.sent_at for letter in asked) - SKEW)
+            self._look_up([letter for letter in asked if not self._is_among_failures(letter)])
+        return {letter.id: error for letter in letters if (error := self._known.get(letter.id)) is not None}
+
+    def text(self, letter: DeadLetter) -> str | None:
+        """The error of one message. For many `find` is faster."""
+        error = self.find([letter]).get(letter.id)
+        return error.text if error else None
+
+    def notes(self) -> Iterator[str]:
+        """What could not be found out; of messages that no log names the function's last errors."""
+        if self._unnamed_since is not None and (last := self._last_errors(self._unnamed_since - SKEW)):
+            yield f"errors of the function since the first message that no log names: {' | '.join(last)}"
+        if self.not_looked_up:
+            yield f"what killed {self.not_looked_up} messages was not looked up: they are not among the logged failures"
+        for problem in self.problems:
+            yield f"errors are not known: {problem}"
+
+    def _is_written_on(self, letter: DeadLetter) -> bool:
+        if (text := delivery_error(letter)) is None:
+            return False
+        self._known[letter.id] = LetterError(text)
+        return True
+
+    def _is_among_failures(self, letter: DeadLetter) -> bool:
+        if (error := self._failed.get(letter.id)) is None:
+            return False
+        self._known[letter.id] = error
+        return True
+
+    def _read_failures(self, since: datetime) -> None:
+        """All that this repository's image has logged as failed; each line names its message."""
+        if self._read_from is not None and since >= self._read_from:
+            return
+        until = self._read_from or self.until
+        for group in self.groups:
+            for event in self._lines(group, since, f'"{FAILED}"', until, MAX_LINES):
+                record = json_line(event.message) or {}
+                if record.get("message") == FAILED and (self._read_from is None or _id(record) not in self._failed):
+                    self._failed[_id(record)] = _failure(record)
+        self._read_from = since
+
+    def _look_up(self, letters: list[DeadLetter]) -> None:
+        room = max(0, MAX_LOOKUPS - self._lookups)
+        self.not_looked_up += len(letters[room:])
+        self._lookups += len(letters[:room])
+        tasks = [partial(self._ask_about, letter) for letter in letters[:room]]
+        for letter, error in zip(letters, concurrently(tasks, LOOKUPS_AT_ONCE), strict=False):
+            self._known[letter.id] = error
+            if error is None:
+                self._unnamed_since = min(self._unnamed_since or letter.sent_at, letter.sent_at)
+
+    def _last_errors(self, since: datetime) -> list[str]:
+        """Each once, the latest last."""
+        found: dict[str, datetime] = {}
+        for group in self.groups:
+            for pattern in ("ERROR", '"Task timed out"', '"Error:"'):
+                for event in self._lines(group, since, pattern, self.until, MAX_LINES_OF_ONE):
+                    if (line := platform_line(event.message)) is not None and line.error:
+                        found[line.error[:MAX_SHOWN]] = event.timestamp
+        return sorted(found, key=lambda text: found[text])[-MAX_ERRORS:]
+
+    def _ask_about(self, letter: DeadLetter) -> LetterError | None:
+        """By the message's id, or by the object's key where the function logs no ids of messages."""
+        for text in filter(None, (letter.id, source_key(letter.body))):
+            for group in self.groups:
+                found = self._last_error(group, letter, text)
+                if found is not None:
+                    return found
+        return None
+
+    def _last_error(self, group: str, letter: DeadLetter, text: str) -> LetterError | None:
+        since = letter.sent_at - SKEW
+        error: LetterError | None = None
+        request: str | None = None
+        for event in self._lines(group, since, pattern_of(text), self.until, MAX_LINES_OF_ONE):
+            record = json_line(event.message)
+            if record is not None and text not in (record.get("messageId"), record.get("key")):
+                continue
+            request = _request_of(event, record) or request
+            if record is not None and record.get("message") == FAILED:
+                error = _failure(record)
+            elif (line := platform_line(event.message)) is not None and line.error:
+                error = LetterError(line.error[:MAX_TEXT], line.request_id or request)
+        if error is not None and error.request_id == request:
+            return error
+        # The last invocation that had it did not live to say what was wrong.
+        return self._platform_error(group, since, request) or error if request else error
+
+    def _platform_error(self, group: str, since: datetime, request: str) -> LetterError | None:
+        """Lambda's own word on an invocation: of several lines the one that says most."""
+        found: list[str] = []
+        for event in self._lines(group, since, pattern_of(request), self.until, MAX_LINES_OF_ONE):
+            line = platform_line(event.message)
+            if line is not None and line.error and line.mark is not Mark.START and line.request_id == request:
+                found.append(line.error)
+        text = max(found, key=len, default=None)
+        return LetterError(text[:MAX_TEXT], request) if text else None
+
+    def _lines(self, group: str, since: datetime, pattern: str, until: datetime, most: int) -> Iterator[LogEvent]:
+        try:
+            yield from islice(self.logs.events(group, since, pattern, until=until), most)
+        except RefinerctlError as error:
+            if error.message not in self.problems:
+                self.problems.append(error.message)
+
+
+def _id(record: Mapping[str, Any]) -> str:
+    return str(record.get("messageId"))
+
+
+def _failure(record: Mapping[str, Any]) -> LetterError:
+    request = record.get("requestId")
+    text = error_text(record.get("error") or "no reason given")
+    return LetterError(text[:MAX_TEXT], str(request) if request else None)
+
+
+def _request_of(event: LogEvent, record: Mapping[str, Any] | None) -> str | None:
+    if record is not None:
+        request = record.get("requestId")
+        return str(request) if request else None
+    match = _REQUEST_ID.match(event.message)
+    return match[1] if match else None

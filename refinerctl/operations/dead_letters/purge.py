@@ -1,0 +1,96 @@
+"""Deleting dead letters: only what was received, is meant, and has been written down before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from refinerctl.clients.parallel import concurrently
+from refinerctl.errors import PassingError
+from refinerctl.models import Progress
+from refinerctl.models.dead_letter_views import Purged
+from refinerctl.models.dead_letters import MAX_BATCH, DeadLetter, EntryResult
+from refinerctl.operations.dead_letters.errors import ErrorFinder
+from refinerctl.operations.dead_letters.letter_filter import LetterFilter
+from refinerctl.operations.dead_letters.walk import ATTEMPTS, PAUSE_S, Queue, Walk, WalkRules, counted, meant
+
+# Written down and made durable together.
+CHUNK = 200
+DELETES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class PurgeRequest:
+    """What to delete. `keep` writes messages down so that they outlive a crash, before they are deleted."""
+
+    filter: LetterFilter
+    keep: Callable[[Sequence[DeadLetter]], None] | None = None
+
+
+def purge(source: Queue, request: PurgeRequest, errors: ErrorFinder, progress: Progress) -> Purged:
+    """Receive, write down, delete, until what was there at the beginning is gone; what is not meant is given back.
+
+    Raises RefinerctlError only if it cannot even begin (NotFoundError without the queue). What ends it later, Ctrl-C as
+    well, is in `stopped_by`.
+    """
+    walk = Walk(source, WalkRules.of(request.filter, None))
+    purged = Purged(source.address, "delete")
+    try:
+        with walk:
+            for chunk in walk.chunks(CHUNK):
+                purged = _delete_meant(source, request, walk, purged, meant(chunk, request.filter, errors))
+                progress.update(f"{purged.deleted} of {walk.there.visible} messages of {source.address.name} deleted")
+    except BaseException as error:  # Ctrl-C, too: what was done until then has to be told
+        purged = replace(purged, stopped_by=error)
+    left = walk.left + walk.received - purged.deleted
+    return replace(
+        purged,
+        skipped=walk.received - purged.deleted - purged.failed,
+        left=None if purged.stopped_by else left,
+        notes=(*_failures(purged), *walk.notes(), *errors.notes()),
+    )
+
+
+def _delete_meant(
+    source: Queue, request: PurgeRequest, walk: Walk, purged: Purged, letters: Sequence[DeadLetter]
+) -> Purged:
+    if request.keep is not None and letters:
+        request.keep(letters)
+        purged = replace(purged, exported=purged.exported + len(letters))
+    batches = [letters[start : start + MAX_BATCH] for start in range(0, len(letters), MAX_BATCH)]
+    for done in concurrently([partial(_delete, source, batch) for batch in batches], DELETES_AT_ONCE):
+        walk.gone(done)
+        purged = replace(purged, deleted=purged.deleted + len(done))
+    return replace(purged, failed=purged.failed + sum(1 for letter in letters if walk.holds(letter)))
+
+
+def _delete(source: Queue, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """Those that were deleted. To delete once more what may be deleted does no harm."""
+    deleted: list[DeadLetter] = []
+    waiting = list(letters)
+    for attempt in range(ATTEMPTS):
+        results = source.delete([letter.receipt for letter in waiting])
+        answered = list(zip(waiting, results, strict=True))
+        deleted += [letter for letter, result in answered if result.is_done]
+        waiting = [letter for letter, result in answered if _may_pass(result)]
+        if not waiting:
+            break
+        time.sleep(PAUSE_S * 2**attempt)
+    return deleted
+
+
+def _may_pass(result: EntryResult) -> bool:
+    if result.is_done or result.is_senders_fault:
+        return False
+    if result.cause is not None and not isinstance(result.cause, PassingError):
+        raise result.cause
+    return True
+
+
+def _failures(purged: Purged) -> Sequence[str]:
+    if not purged.failed:
+        return ()
+    written = ", and are in the export as well" if purged.exported else ""
+    return (f"{counted(purged.failed, 'message')} could not be deleted: still in the queue{written}",)

@@ -1,0 +1,132 @@
+"""The clients behind `dlq`, against servers that answer as AWS does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from refinerctl.clients.aws.dead_letter_queues import DeadLetterQueues
+from refinerctl.clients.aws.object_states import ObjectStates
+from refinerctl.clients.aws.s3 import S3Bucket
+from refinerctl.clients.aws.session import AwsSession
+from refinerctl.clients.letter_files import LetterFile
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
+from refinerctl.models import ObjectEvent
+from refinerctl.models.dead_letter_queues import rules_that_may_send
+from refinerctl.models.dead_letter_views import ObjectState
+from refinerctl.models.dead_letters import QueueAddress
+from tests.integration.servers import Answer, Request, serving
+
+RULE = "arn:aws:events:us-east-1:000000000000:rule/bus/a"
+
+
+def refused(code: str) -> Answer:
+    return Answer(400, json.dumps({"__type": code, "message": "no"}).encode())
+
+
+class TestDeadLetterQueues:
+    @mock_aws
+    def test_settings_and_counts_in_one_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
+        sqs: Any = session.client("sqs")
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": "*",
+            "Condition": {"ArnEquals": {"aws:SourceArn": RULE}},
+        }
+        attributes = {
+            "Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+            "MessageRetentionPeriod": "1209600",
+        }
+        url = sqs.create_queue(QueueName="a-dlq", Attributes=attributes)["QueueUrl"]
+        sqs.send_message(QueueUrl=url, MessageBody="x")
+        address = QueueAddress("a-dlq", url, "arn:aws:sqs:us-east-1:123456789012:a-dlq")
+
+        seen = DeadLetterQueues(session).snapshot(address)
+
+        assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
+        assert (seen.queue.arn, seen.queue.retention_s) == (address.arn, 1209600)
+        assert seen.queue.max_receive_count is None
+        assert rules_that_may_send(seen.queue.policy) == (RULE,)
+        with pytest.raises(NotFoundError, match="there is no queue 'nix'"):
+            DeadLetterQueues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
+
+    @pytest.mark.parametrize(
+        ("code", "error", "message"),
+        [
+            ("com.amazonaws.sqs#PurgeQueueInProgress", RefusedError, "a-dlq was purged less than 60 seconds ago"),
+            ("AWS.SimpleQueueService.PurgeQueueInProgress", RefusedError, "a-dlq was purged less than 60 seconds ago"),
+            ("com.amazonaws.sqs#QueueDoesNotExist", NotFoundError, "there is no queue 'a-dlq'"),
+            ("AccessDeniedException", AccessDeniedError, "access denied: PurgeQueue on queue a-dlq"),
+        ],
+    )
+    def test_a_purge_that_sqs_does_not_do(self, code: str, error: type[RefinerctlError], message: str) -> None:
+        def answer(_request: Request) -> Answer:
+            return refused(code)
+
+        with serving(answer) as server:
+            queues = DeadLetterQueues(server.session())
+            with pytest.raises(error, match=message):
+                queues.purge(QueueAddress("a-dlq", f"{server.url}/0/a-dlq", "arn:aws:sqs:us-east-1:0:a-dlq"))
+
+
+class TestObjectStates:
+    def test_a_version_there_replaced_and_gone(self, session: AwsSession, bucket: S3Bucket) -> None:
+        s3, states = session.client("s3"), ObjectStates(session)
+        first = s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"1")["VersionId"]
+        about = ObjectEvent(bucket.name, "a b+ü", first)
+        s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"2")
+        assert states.of(about) is ObjectState.EXISTS
+        s3.delete_object(Bucket=bucket.name, Key="a b+ü", VersionId=first)
+        assert states.of(about) is ObjectState.REPLACED
+        s3.delete_object(Bucket=bucket.name, Key="a b+ü")
+        assert states.of(about) is ObjectState.GONE
+        assert states.of(ObjectEvent(bucket.name, "a b+ü", None)) is ObjectState.GONE
+        assert states.of(ObjectEvent("no-such-bucket-anywhere", "a", None)) is ObjectState.GONE
+
+    @pytest.mark.parametrize("status", [403, 400])
+    def test_who_may_not_look_does_not_know(self, status: int) -> None:
+        def answer(_request: Request) -> Answer:
+            return Answer(status, b"")
+
+        with serving(answer) as server:
+            assert ObjectStates(server.session()).of(ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
+
+
+class TestLetterFile:
+    def test_grows_and_is_private(self, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "folder" / "out.jsonl"
+        with LetterFile(path) as file:
+            file.append(["a", "ü"])
+            assert path.read_text() == "a\nü\n"
+            file.append(["b"])
+        assert path.read_text() == "a\nü\nb\n"
+        assert path.stat().st_mode & 0o777 == 0o600
+
+    def test_what_is_there_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "out"
+        path.write_text("mine")
+        with pytest.raises(UsageError, match="exists already"):
+            LetterFile(path)
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UsageError, match="exists already"):
+            LetterFile(tmp_path / "link")
+        assert path.read_text() == "mine"
+
+    def test_where_nothing_can_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(RefinerctlError, match="cannot write"):
+            LetterFile(tmp_path / "file" / "out")
+
+    def test_left_empty_it_is_removed(self, tmp_path: Path) -> None:
+        with LetterFile(tmp_path / "out"):
+            pass
+        assert list(tmp_path.iterdir()) == []
