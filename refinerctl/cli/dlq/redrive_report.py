@@ -1,0 +1,80 @@
+"""What a redrive has come to: one line, or one JSON document, and what is left to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from refinerctl.cli.dlq.redrive_errors import SameErrors, sentence
+from refinerctl.cli.dlq.redrive_view import messages, moved_json, summary
+from refinerctl.errors import NotInTimeError, RefinerctlError
+
+if TYPE_CHECKING:
+    from refinerctl.cli.render import Renderer
+    from refinerctl.models.dead_letters import Moved
+    from refinerctl.models.redrives import RedrivePlan
+
+MAX_REASONS = 5
+
+
+@dataclass
+class Report:
+    """Filled in as the run goes on. `came_back` None: nobody has watched; `is_settled`: all was processed meanwhile.
+
+    `was_all_meant`: there was no limit, and nothing but a filter kept messages from being sent.
+    """
+
+    render: Renderer
+    plan: RedrivePlan
+    moved: Moved
+    run: str | None = None
+    came_back: int | None = None
+    same: SameErrors | None = None
+    is_settled: bool = True
+    was_all_meant: bool = True
+
+    def finish(self) -> None:
+        """Show it, and raise what it means: what stopped the run, else RefinerctlError if something went wrong."""
+        self.show()
+        moved, name = self.moved, self.plan.origin.queue.name
+        if moved.stopped_by is not None:
+            if self.run is not None:
+                self.render.note("--resume continues this run")
+            raise moved.stopped_by
+        if moved.failed:
+            raise RefinerctlError(
+                f"{messages(moved.failed)} could not be sent, and {_are(moved.failed)} still in {name}"
+            )
+        if moved.dropped_duplicates:
+            raise RefinerctlError(
+                f"{messages(moved.dropped_duplicates)} would have been dropped as duplicates, and "
+                f"{_are(moved.dropped_duplicates)} still in {name}",
+                hint="A FIFO queue drops what has the same deduplication id within five minutes: run this again then.",
+            )
+        if self.came_back:
+            raise RefinerctlError(sentence(self.came_back, moved.moved, self.same))
+        if not self.is_settled:
+            raise NotInTimeError(
+                "not all that was sent was processed in time", hint="`dlq list` shows what comes back."
+            )
+
+    def show(self) -> None:
+        moved = self.moved
+        ordered = sorted(moved.reasons.items(), key=lambda item: -item[1])
+        for reason, count in ordered[:MAX_REASONS]:
+            self.render.warning(f"{messages(count)} left: {reason}")
+        if len(ordered) > MAX_REASONS:
+            self.render.warning(f"{len(ordered) - MAX_REASONS} more reasons")
+        if moved.returned and self.came_back is None:
+            self.render.warning(f"{sentence(moved.returned, moved.moved, None)} while the others were being sent")
+        others = (moved.left or 0) - moved.skipped - moved.failed - moved.dropped_duplicates - moved.returned
+        if others > 0 and self.was_all_meant and moved.stopped_by is None and not self.came_back:
+            self.render.warning(f"{messages(others)} more left: in other hands, or dead since this began")
+        if self.render.is_json:
+            self.render.json(moved_json(moved, self.came_back, self.same, self.run))
+        else:
+            self.render.line(summary(moved, self.came_back))
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -1,0 +1,175 @@
+"""What a redrive is about to do: where messages would go, whether they would be processed there, by which method."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, UsageError
+from refinerctl.models.dead_letters import DeadLetter, DeadLetterKind, Leave, QueueAddress
+from refinerctl.models.redrives import Asked, Method, MoveTask, Origin, RedrivePlan, choose
+from refinerctl.operations.redrive.health import HealthSources, look
+from refinerctl.operations.redrive.ports import Queue
+from refinerctl.operations.redrive.routes import Routes
+
+# Enough to see which targets there are; more would raise more receive counts.
+SAMPLE = 100
+SAMPLE_SECONDS = 20
+
+
+class Tasks(Protocol):
+    def latest(self, source_arn: str) -> tuple[MoveTask, ...] | None: ...
+
+    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class PlanSources:
+    """Who is asked. `resolve` finds a queue by name, URL or ARN."""
+
+    resolve: Callable[[str], QueueAddress]
+    tasks: Tasks
+    health: HealthSources
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """`gone` are the names of source queues that do not exist any more; `to` takes everything.
+
+    `is_queue`: the messages are in the origin's queue, and not in a file that came from there.
+    """
+
+    origin: Origin
+    asked: Asked = field(default_factory=Asked)
+    to: QueueAddress | None = None
+    gone: tuple[str, ...] = ()
+    force: bool = False
+    is_queue: bool = True
+
+
+def make_plan(request: PlanRequest, queue: Queue, sources: PlanSources, now: datetime) -> RedrivePlan:
+    """Look at everything, change nothing; `queue` is where the messages are, `now` in UTC.
+
+    Messages are received only if nothing else says where they belong, and given back at once. Raises RefusedError if
+    they can go nowhere, UsageError for a request that makes no sense.
+    """
+    origin, facts = request.origin, queue.facts()
+    tasks = _tasks(request, sources)
+    running = next((task for task in tasks or () if task.is_active), None)
+    targets, reasons = _targets(request, queue, sources) if facts.total else ((), {})
+    choice = choose(request.asked, origin, facts.visible, knows_tasks=tasks is not None, running=running)
+    if running is not None and choice.method is Method.COPY and not request.force:
+        raise RefusedError(
+            f"SQS itself is moving messages out of {origin.queue.name} right now ({running.moved:,} so far)",
+            hint="Wait for its end: without options `dlq redrive` follows it. --force copies beside it.",
+        )
+    health = tuple(look(sources.health, target, origin.queue.arn, now) for target in targets)
+    return RedrivePlan(
+        origin,
+        choice,
+        targets,
+        depth=facts.visible,
+        in_flight=facts.hidden + facts.delayed,
+        health=health,
+        reasons=reasons,
+        running=running,
+    )
+
+
+def _tasks(request: PlanRequest, sources: PlanSources) -> tuple[MoveTask, ...] | None:
+    """None if there are none here, or none for whoever asks."""
+    if not request.is_queue:
+        return None
+    try:
+        return sources.tasks.latest(request.origin.queue.arn)
+    except AccessDeniedError:
+        return None
+
+
+def check_healthy(plan: RedrivePlan, *, force: bool) -> None:
+    """Raises RefusedError if what is sent would plainly not be processed."""
+    if plan.broken and not force:
+        raise RefusedError(
+            f"messages would only die again: {'; '.join(plan.broken)}", hint="Repair that first. --force sends them."
+        )
+
+
+def _targets(
+    request: PlanRequest, queue: Queue, sources: PlanSources
+) -> tuple[tuple[QueueAddress, ...], dict[str, int]]:
+    """The queues that may get something; and why some of a sample would stay, each reason with a count."""
+    origin = request.origin
+    if request.to is not None:
+        _check_target(request.to, request, sources)
+        return (request.to,), {}
+    if origin.sources:
+        return origin.sources, {}
+    if origin.kind is DeadLetterKind.PROCESSING and request.gone:
+        raise RefusedError(
+            f"{origin.queue.name} has dead letters of {', '.join(request.gone)}, and there is no such queue any more",
+            hint="Deploy it again, or name another: --to QUEUE.",
+        )
+    return _sampled(request, queue, sources)
+
+
+def _check_target(to: QueueAddress, request: PlanRequest, sources: PlanSources) -> None:
+    if to.arn == request.origin.queue.arn:
+        raise UsageError(f"{to.name} is where the messages are", hint="Name another queue: --to QUEUE.")
+    if to.is_fifo and not request.origin.queue.is_fifo:
+        raise UsageError(
+            f"{to.name} is a FIFO queue, and {request.origin.queue.name} is not: its messages have no group",
+            hint="Name a standard queue: --to QUEUE.",
+        )
+    if not request.force and (served := _served_by(to, sources)):
+        raise RefusedError(
+            f"{to.name} is a dead-letter queue itself, of {', '.join(served)}", hint="--force sends them there."
+        )
+
+
+def _served_by(queue: QueueAddress, sources: PlanSources) -> list[str]:
+    """The names of the queues whose dead letters it takes; none for who may not ask."""
+    try:
+        return [url.rpartition("/")[2] for url in sources.tasks.source_urls(queue.url, queue.arn)]
+    except RefinerctlError:
+        return []
+
+
+def _sampled(
+    request: PlanRequest, queue: Queue, sources: PlanSources
+) -> tuple[tuple[QueueAddress, ...], dict[str, int]]:
+    routes = Routes(request.origin, sources.resolve)
+    found: dict[str, QueueAddress] = {}
+    reasons: Counter[str] = Counter()
+    for letter in sample(queue):
+        target = routes.target(letter)
+        if isinstance(target, Leave):
+            reasons[target.reason] += 1
+        else:
+            found[target.arn] = target
+    if reasons and not found:
+        name = request.origin.queue.name
+        raise RefusedError(
+            f"nothing can be sent from {name}: {reasons.most_common(1)[0][0]}", hint="--to QUEUE names a queue."
+        )
+    return tuple(found.values()), dict(reasons)
+
+
+def sample(queue: Queue, limit: int = SAMPLE) -> list[DeadLetter]:
+    """Up to `limit` messages, given back: their receive counts are one higher. Raises RefinerctlError."""
+    found: list[DeadLetter] = []
+    try:
+        while len(found) < limit:
+            letters = queue.receive(min(10, limit - len(found)), visibility_s=SAMPLE_SECONDS, wait_s=1)
+            if not letters:
+                break
+            found.extend(letters)
+    finally:
+        receipts = [letter.receipt for letter in found]
+        for start in range(0, len(receipts), 10):
+            with contextlib.suppress(RefinerctlError):
+                queue.hide(receipts[start : start + 10], 0)
+    return found
