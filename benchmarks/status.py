@@ -1,7 +1,8 @@
 """`refinerctl status` of 50 rulesets, 50 ms from AWS: seconds from the command's start to its end.
 
 `python -m benchmarks.status`. An AWS emulator on 127.0.0.1, every request through a forwarder that adds the round trip;
-the ledger is at the same distance. Prints seconds and requests; asserts nothing.
+the ledger is at the same distance. All that CloudWatch keeps of a busy hour is there, and about as many completions as
+status looks at. Prints seconds; asserts nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ ROUND_TRIP_S = 0.05
 RUNS = 5
 REGION = "us-east-1"
 BUCKET = "data-repository"
+COMPLETIONS = 2900
 
 SETTINGS = f"""
 environment = "bench"
@@ -44,8 +48,28 @@ def fill(session: AwsSession) -> None:
         )
     for bucket in (BUCKET, "state"):
         s3.create_bucket(Bucket=bucket)
-    for number in range(500):
+    for number in range(COMPLETIONS):
         s3.put_object(Bucket=BUCKET, Key=f"RefinerComplete/{number}.json", Body=b"[]")
+    fill_metrics(session.client("cloudwatch"))
+
+
+def fill_metrics(cloudwatch: Any) -> None:
+    """A value in each minute of the last hour."""
+    minute = datetime.now(UTC).replace(second=0, microsecond=0)
+    times = [minute - timedelta(minutes=ago) for ago in range(61)]
+    for namespace, dimension, of, metric in observed():
+        about = {"MetricName": metric, "Dimensions": [{"Name": dimension, "Value": of}], "Value": 1.5}
+        cloudwatch.put_metric_data(Namespace=namespace, MetricData=[{**about, "Timestamp": at} for at in times])
+
+
+def observed() -> Iterator[tuple[str, str, str, str]]:
+    for number in range(RULESETS):
+        base = f"dibbs-ecr-R{number}"
+        for queue in (base, f"{base}-dlq", f"{base}-delivery-dlq"):
+            yield "AWS/SQS", "QueueName", queue, "ApproximateAgeOfOldestMessage"
+        yield "AWS/SQS", "QueueName", base, "NumberOfMessagesDeleted"
+        for metric in ("Invocations", "Errors", "Throttles", "Duration", "ConcurrentExecutions"):
+            yield "AWS/Lambda", "FunctionName", base, metric
 
 
 def write_project(folder: Path) -> None:
