@@ -158,7 +158,8 @@ def check_form(ruleset: Ruleset, name_prefix: str) -> None:
     full = f"{name_prefix}-{ruleset.name}"
     if not _NAME.fullmatch(ruleset.name):
         raise UsageError(
-            f"{ruleset.name!r} is not a name of a ruleset", hint="1 to 62 letters, digits, hyphens and underscores."
+            f"{ruleset.name!r} is not a name of a ruleset",
+            hint="It has 1 to 62 letters, digits, hyphens and underscores: --name NAME.",
         )
     if len(full) > MAX_FULL_NAME:
         raise UsageError(

@@ -16,6 +16,12 @@ def test_a_check_that_does_not_exist(refinerctl: Command, tmp_path: Path) -> Non
     assert "queue-policy" in done.err
 
 
+def test_something_to_send_without_a_canary(refinerctl: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.xml").write_text("<a/>")
+    done = refinerctl("verify", "--canary-file", "c.xml", cwd=tmp_path)
+    assert (done.code, done.err) == (2, "refinerctl: error: --canary-file is for --canary\n")
+
+
 @pytest.mark.parametrize("stack", ["rnr", "registry"])
 def test_a_stack_without_checks(refinerctl: Command, tmp_path: Path, stack: str) -> None:
     done = refinerctl("verify", "--stack", stack, cwd=tmp_path)
