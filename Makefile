@@ -31,6 +31,8 @@ unit: $(VENV)/.dev $(MODULES) servers
 bench: $(VENV)/.dev servers ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/upload.py
 	$(BIN)/python -m benchmarks.sync
+	$(BIN)/python -m benchmarks.status
+	$(BIN)/python -m benchmarks.verify
 
 e2e: $(VENV)/.dev $(MODULES) servers
 	# Most of it is waiting for queues: three files at once take half the time.

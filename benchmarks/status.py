@@ -1,39 +1,19 @@
-"""`refinerctl status` of 50 rulesets, 50 ms from AWS: seconds from the command's start to its end.
+"""`python -m benchmarks.status`: `benchmarks.command` with all that status looks at.
 
-`python -m benchmarks.status`. An AWS emulator on 127.0.0.1, every request through a forwarder that adds the round trip;
-the ledger is at the same distance. All that CloudWatch keeps of a busy hour is there, and about as many completions as
-status looks at. Prints seconds; asserts nothing.
+The ledger is at the same distance. All that CloudWatch keeps of a busy hour is there, and about as many completions as
+status looks at.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from benchmarks.forwarder import forwarder
+from benchmarks.command import BUCKET, RULESETS, measure
 from refinerctl.clients.aws.session import AwsSession
-from refinerctl.local.emulator import start_emulator
-from refinerctl.local.instance import Instance
 
-RULESETS = 50
-ROUND_TRIP_S = 0.05
-RUNS = 5
-REGION = "us-east-1"
-BUCKET = "data-repository"
 COMPLETIONS = 2900
-
-SETTINGS = f"""
-environment = "bench"
-[environments.bench]
-region = "{REGION}"
-"""
 
 
 def fill(session: AwsSession) -> None:
@@ -72,44 +52,5 @@ def observed() -> Iterator[tuple[str, str, str, str]]:
             yield "AWS/Lambda", "FunctionName", base, metric
 
 
-def write_project(folder: Path) -> None:
-    """What an operator has: settings, and values of 50 rulesets."""
-    environment = folder / "terraform" / "environments" / "bench"
-    module = folder / "terraform" / "stacks" / "refiner"
-    for path in (environment, module):
-        path.mkdir(parents=True)
-    (folder / "refinerctl.toml").write_text(SETTINGS)
-    rulesets = "\n".join(f'  R{n} = {{ prefix = "R{n}/", image_uri = "team/refiner" }}' for n in range(RULESETS))
-    (environment / "refiner.tfvars").write_text(f"rulesets = {{\n{rulesets}\n}}\n")
-    (environment / "backend.hcl").write_text(f'bucket = "state"\nregion = "{REGION}"\n')
-    (module / "main.tf").write_text('terraform {\n  backend "s3" {\n    key = "refiner/terraform.tfstate"\n  }\n}\n')
-
-
-def run(folder: Path, endpoint: str) -> float:
-    environment = {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-m", "refinerctl", "status", "--endpoint-url", endpoint, "-q", "--output", "json"]
-    began = time.monotonic()
-    subprocess.run(command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - began
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        instance = Instance(Path(name) / "instance")
-        instance.prepare()
-        emulator = start_emulator(instance, None, REGION)
-        try:
-            fill(AwsSession(REGION, profile=None, endpoint_url=emulator.endpoint_url, embedded=True))
-            folder = Path(name) / "project"
-            write_project(folder)
-            with forwarder(f"127.0.0.1:{emulator.port}", ROUND_TRIP_S) as near:
-                seconds = sorted(run(folder, f"http://{near}") for _ in range(RUNS))
-        finally:
-            emulator.stop()
-    middle = seconds[len(seconds) // 2]
-    print(f"{RULESETS} rulesets, round trip {ROUND_TRIP_S * 1000:.0f} ms: {middle:.2f} s", end=" ")
-    print(f"({seconds[0]:.2f} to {seconds[-1]:.2f} of {RUNS} runs, the command's start included)")
-
-
 if __name__ == "__main__":
-    main()
+    measure("status", fill)
