@@ -8,12 +8,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.models import Pipeline, normalize_prefix
 from refinerctl.models.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
 
 CONFIG_NAME = "refinerctl.toml"
 WORK_FOLDER = ".refinerctl"
+# For who stands elsewhere: without a refinerctl.toml the folder itself is taken for the project.
+NO_PROJECT = "Is this the project's folder? From elsewhere REFINERCTL_CONFIG names its refinerctl.toml."
 STACKS = ("refiner", "rnr", "registry")
 BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
@@ -114,6 +116,13 @@ def find_config(start: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def check_root_module(module: Path) -> None:
+    """Raises NotFoundError if Terraform's folder of a stack is not there."""
+    if not module.is_dir():
+        hint = None if module.parent.is_dir() else NO_PROJECT
+        raise NotFoundError(f"there is no Terraform root module {module}", hint=hint)
 
 
 def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:

@@ -61,6 +61,8 @@ def logs(
     rulesets = [ruleset for ruleset in chosen_rulesets(app, names) if ruleset.has_function]
     if not rulesets:
         raise UsageError("this ruleset has no function, and so no logs", hint="It is a completion ruleset.")
+    if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
+        app.render.warning("the emulator knows no patterns in braces: these are all lines")
     count = 0
     for event in _events(app, rulesets, follow, since, until, pattern, request_id):
         _show(app, event, {ruleset.log_group: ruleset.name for ruleset in rulesets}[event.group])

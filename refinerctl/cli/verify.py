@@ -12,7 +12,7 @@ from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Duration, global_options
 from refinerctl.cli.plan import DIFFERENCES
 from refinerctl.cli.verify_view import junit, result_lines
-from refinerctl.clients.files import write_text
+from refinerctl.clients.files import check_writable, write_text
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models.checks import CheckResult, PipelineParts, Status, names_from_outputs, names_from_values
 from refinerctl.models.releases import deployed
@@ -51,6 +51,8 @@ def verify(
     completion's event goes to whoever comes downstream.
     """
     operation.check_ids([*only, *skip])
+    if report is not None:
+        check_writable(report)
     if canary_file is not None and not canary:
         raise UsageError("--canary-file is for --canary")
     app = app_context(ctx)

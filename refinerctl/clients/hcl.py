@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from refinerctl.clients.hcl_mask import masked
+from refinerctl.config import check_root_module
 from refinerctl.errors import NotFoundError, RefinerctlError
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def backend_block(module: Path) -> dict[str, Any]:
 
 def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
     """All blocks of a kind; those of override files last, as they win."""
-    if not module.is_dir():
-        raise NotFoundError(f"there is no Terraform root module {module}")
+    check_root_module(module)
     for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
         # To parse takes far longer than to look: most files have none.
         if re.search(rf"^\s*{kind}\b", _text(path), re.MULTILINE):

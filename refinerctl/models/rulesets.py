@@ -302,10 +302,14 @@ def check_registry(image_uri: str, region: str | None) -> None:
 def differences(wanted: Mapping[str, Any], there: Ruleset) -> tuple[str, ...]:
     """How a ruleset that is there differs from the settings that are `wanted`; others may be what they like."""
     return tuple(
-        f"{name} is {getattr(there, name)!r}, not {value!r}"
+        f"{name} is {_said(getattr(there, name))}, not {_said(value)}"
         for name, value in wanted.items()
         if getattr(there, name) != value
     )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else repr(value)
 
 
 @dataclass(frozen=True)

@@ -206,10 +206,19 @@ def _tried(facts: Facts) -> Verdict | None:
     if last.ended is None:
         return _running(facts, last)
     if last.error is None:
-        gone = "a newer version has replaced its completion" if facts.later_completion else "its completion is gone"
+        gone = _completion_gone(facts)
         text = f"completed at {clock(last.ended, facts)} by {name}; {gone}"
         return Verdict(Place.COMPLETED, Outcome.COMPLETED, text)
     return _failing(facts, last)
+
+
+def _completion_gone(facts: Facts) -> str:
+    """Rulesets share the completion prefix: inputs of one name have one completion."""
+    if not facts.later_completion:
+        return "its completion is gone"
+    shared = sum(ruleset.has_function for ruleset in facts.rulesets) > 1
+    other = ", or another ruleset's input of this name," if shared else ""
+    return f"a newer version{other} has replaced its completion"
 
 
 def _running(facts: Facts, last: Attempt) -> Verdict:
@@ -263,7 +272,8 @@ def _queued(facts: Facts) -> Verdict | None:
         return None
     name, depth = facts.ruleset.queue, facts.queue.depth
     if not facts.ruleset.has_function:
-        waiting = f"{depth.visible} messages wait there" if depth.visible else "nothing waits there"
+        waits = "1 message waits" if depth.visible == 1 else f"{depth.visible} messages wait"
+        waiting = f"{waits} there" if depth.visible else "nothing waits there"
         text = f"for {name}, which no function of this stack reads; {waiting}, and it is not among the dead letters"
         return Verdict(Place.DELIVERED, Outcome.COMPLETED, text)
     idle = f"; its event source mapping is {facts.mapping}" if facts.mapping not in (None, "Enabled") else ""

@@ -50,7 +50,8 @@ def hops_of(facts: Facts) -> tuple[TraceHop, ...]:
 
 def _hops(facts: Facts) -> Iterator[TraceHop]:
     if (version := facts.version) is not None:
-        yield TraceHop("S3", f"version {version.version_id or '(none)'}, {version.size} bytes", version.last_modified)
+        size = "1 byte" if version.size == 1 else f"{version.size} bytes"
+        yield TraceHop("S3", f"version {version.version_id or '(none)'}, {size}", version.last_modified)
     if facts.ruleset is not None and (first := _sent(facts)) is not None:
         yield TraceHop("EventBridge", f"rule {facts.ruleset.base} (prefix {facts.ruleset.prefix})", first[0])
         yield TraceHop("SQS", facts.ruleset.queue, first[1])

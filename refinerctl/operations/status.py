@@ -97,8 +97,10 @@ def status(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stati
     looks = _all_at_once(first)
     newest: list[ObjectInfo] = looks["completions"].found or []
     looks |= _all_at_once(second | _heads(rulesets, pipeline, stations, newest))
-    if looks and all(look.error for look in looks.values()):
-        raise next(look.error for look in looks.values() if look.error)
+    # To find the queues' addresses all at once is for speed only, and never fails.
+    telling = [look for name, look in looks.items() if name != "urls"]
+    if all(look.error for look in telling):
+        raise next(look.error for look in telling if look.error)
     release = deployed(looks["ledger"].found or ())
     points: _Points = {**(looks["metrics"].found or {}), **(looks["ages"].found or {})}
     facts = _Facts(looks, pipeline, points, newest, release)
@@ -264,8 +266,14 @@ def _ruleset(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNam
         delivery_dlq=_dead_letters(delivery_dlq, facts, 0) if delivery_dlq else None,
         function=_function(ruleset, function, facts) if ruleset.has_function else None,
         last_completion=_last_completion(ruleset, facts, rulesets),
-        problems=tuple(problem for look in (*queues, function) for problem in look.problems),
+        problems=_problems([*queues, function] if ruleset.has_function else queues),
     )
+
+
+def _problems(looks: Sequence[_Look[Any]]) -> tuple[str, ...]:
+    if all(isinstance(look.error, NotFoundError) for look in looks):
+        return ("it is not deployed",)
+    return tuple(problem for look in looks for problem in look.problems)
 
 
 def _queue(state: QueueState, facts: _Facts) -> QueueStatus:

@@ -99,6 +99,7 @@ def test_a_completion_ruleset_as_json(run: Command, values: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["RefinerInput/", "--image-uri", "other"], 4, "image_uri is 'dibbs-ecr-refiner/lambda', not 'other'"),
+        (["RefinerComplete/", "--image-uri", "other"], 4, "other settings: image_uri is none, not 'other'"),
         (
             ["RefinerInput/", "--image-uri", OWN_IMAGE, "--name", "Else"],
             4,

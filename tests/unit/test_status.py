@@ -232,6 +232,12 @@ class TestProblems:
         world.functions = FakeFunctions()
         assert world.one().function is None
 
+    def test_what_is_configured_only_is_told_once(self, world: World) -> None:
+        for name in (ONE.queue, ONE.dlq, ONE.delivery_dlq):
+            del world.queues.states[name]
+        world.functions = FakeFunctions()
+        assert world.one().problems == ("it is not deployed",)
+
     def test_many_alike_are_told_once(self, world: World) -> None:
         world.queues.error = AccessDeniedError("access denied: GetQueueUrl on queue q")
         world.queues.states.clear()
@@ -246,7 +252,10 @@ class TestProblems:
             raise AccessDeniedError("no credentials")
 
         class Denied:
-            find = state = running = read = objects = head = staticmethod(denied)
+            state = running = read = objects = head = staticmethod(denied)
+
+            def find(self, name_prefix: str) -> None:
+                """As the client's: what is denied is looked up one by one."""
 
         stations = Stations(Denied(), Denied(), Denied(), Denied(), denied)
         with pytest.raises(AccessDeniedError, match="no credentials"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -143,6 +143,8 @@ class TestCompleted:
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
         assert "a newer version has replaced its completion" in found.verdict.text
+        other = world.trace(rulesets=(RULESET, replace(RULESET, name="Other", prefix="Other/"), DONE))
+        assert "a newer version, or another ruleset's input of this name, has replaced" in other.verdict.text
 
     def test_deleted_since(self, world: World) -> None:
         world.complete()
@@ -343,6 +345,7 @@ class TestUnderWay:
         world.queues.messages[DONE.queue] = [Message(event_of("RefinerComplete/x.json"), at(0), 0)]
         found = world.trace(key="RefinerComplete/x.json")
         assert seen(found) == (Place.DELIVERED, Outcome.COMPLETED)
+        assert "; 1 message waits there, " in found.verdict.text
         assert world.queues.requests["peek"] == 0  # that queue belongs to downstream
 
 

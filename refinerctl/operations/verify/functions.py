@@ -77,7 +77,7 @@ def _mapping(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     mapping = _mapping_of(ruleset)
     if mapping is None:
         return failed(f"nothing feeds {function.name} from {queue.name}")
-    seen = f"the mapping from {queue.name} to {function.name} is {mapping.state}"
+    seen = f"the mapping from queue {queue.name} to function {function.name} is {mapping.state}"
     if mapping.state in ("Disabled", "Disabling", "Deleting"):
         return failed(seen)
     if mapping.filters:
