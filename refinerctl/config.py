@@ -15,7 +15,12 @@ from refinerctl.models.images import DEFAULT_PLATFORM, ImageReference, Platform,
 CONFIG_NAME = "refinerctl.toml"
 WORK_FOLDER = ".refinerctl"
 # For who stands elsewhere: without a refinerctl.toml the folder itself is taken for the project.
-NO_PROJECT = "Is this the project's folder? From elsewhere REFINERCTL_CONFIG names its refinerctl.toml."
+NO_PROJECT = (
+    "Is this the project's folder? From elsewhere REFINERCTL_CONFIG names its refinerctl.toml, "
+    "and --env aws works on what the AWS credentials lead to."
+)
+# Without a refinerctl.toml: this machine, or whatever account the credentials are of.
+NO_ENVIRONMENTS: dict[str, dict[str, Any]] = {"local": {"embedded": True}, "aws": {}}
 STACKS = ("refiner", "rnr", "registry")
 BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
@@ -148,7 +153,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
 
     env = value("env", document.get("environment"), "local") or ""
     stack = _one_of(STACKS, value("stack", document.get("stack"), "refiner"), "stack")
-    environments: dict[str, dict[str, Any]] = document.get("environments") or {"local": {"embedded": True}}
+    environments: dict[str, dict[str, Any]] = document.get("environments") or NO_ENVIRONMENTS
     if env not in environments:
         raise UsageError(
             f"there is no environment {env!r} in {where}", hint=f"It has: {', '.join(sorted(environments))}."
@@ -159,7 +164,10 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         env=env,
         stack=stack,
         output=_one_of(OUTPUTS, value("output", "text"), "output"),
-        region=value("region", chosen.get("region")) or (DEFAULT_REGION if embedded else None),
+        # boto3 alone of AWS's tools does not know AWS_REGION.
+        region=value("region", chosen.get("region"))
+        or (DEFAULT_REGION if embedded else environ.get("AWS_REGION"))
+        or None,
         profile=value("profile", chosen.get("profile")),
         # An environment on this machine has an endpoint of its own: a variable meant for another must not redirect it.
         endpoint_url=flags.endpoint_url if embedded else value("endpoint_url", chosen.get("endpoint_url")),

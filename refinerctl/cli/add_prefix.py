@@ -102,7 +102,7 @@ def add_prefix(
         image_uri,
         name,
         settings,
-        region=app.settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        region=app.settings.region or os.environ.get("AWS_DEFAULT_REGION"),
         any_registry=app.settings.embedded or bool(app.settings.endpoint_url),
         rule_quota=rule_quota,
     )
