@@ -32,6 +32,8 @@ bench: $(VENV)/.dev servers ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/upload.py
 	$(BIN)/python -m benchmarks.sync
 	$(BIN)/python -m benchmarks.dlq
+	$(BIN)/python -m benchmarks.status
+	$(BIN)/python -m benchmarks.verify
 
 e2e: $(VENV)/.dev $(MODULES) servers
 	# Most of it is waiting for queues: three files at once take half the time.

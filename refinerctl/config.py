@@ -8,12 +8,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.models import Pipeline, normalize_prefix
 from refinerctl.models.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
 
 CONFIG_NAME = "refinerctl.toml"
 WORK_FOLDER = ".refinerctl"
+# For who stands elsewhere: without a refinerctl.toml the folder itself is taken for the project.
+NO_PROJECT = (
+    "Is this the project's folder? From elsewhere REFINERCTL_CONFIG names its refinerctl.toml, "
+    "and --env aws works on what the AWS credentials lead to."
+)
+# Without a refinerctl.toml: this machine, or whatever account the credentials are of.
+NO_ENVIRONMENTS: dict[str, dict[str, Any]] = {"local": {"embedded": True}, "aws": {}}
 STACKS = ("refiner", "rnr", "registry")
 BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
@@ -116,6 +123,13 @@ def find_config(start: Path) -> Path | None:
     return None
 
 
+def check_root_module(module: Path) -> None:
+    """Raises NotFoundError if Terraform's folder of a stack is not there."""
+    if not module.is_dir():
+        hint = None if module.parent.is_dir() else NO_PROJECT
+        raise NotFoundError(f"there is no Terraform root module {module}", hint=hint)
+
+
 def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
     return Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
 
@@ -139,7 +153,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
 
     env = value("env", document.get("environment"), "local") or ""
     stack = _one_of(STACKS, value("stack", document.get("stack"), "refiner"), "stack")
-    environments: dict[str, dict[str, Any]] = document.get("environments") or {"local": {"embedded": True}}
+    environments: dict[str, dict[str, Any]] = document.get("environments") or NO_ENVIRONMENTS
     if env not in environments:
         raise UsageError(
             f"there is no environment {env!r} in {where}", hint=f"It has: {', '.join(sorted(environments))}."
@@ -150,7 +164,10 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         env=env,
         stack=stack,
         output=_one_of(OUTPUTS, value("output", "text"), "output"),
-        region=value("region", chosen.get("region")) or (DEFAULT_REGION if embedded else None),
+        # boto3 alone of AWS's tools does not know AWS_REGION.
+        region=value("region", chosen.get("region"))
+        or (DEFAULT_REGION if embedded else environ.get("AWS_REGION"))
+        or None,
         profile=value("profile", chosen.get("profile")),
         # An environment on this machine has an endpoint of its own: a variable meant for another must not redirect it.
         endpoint_url=flags.endpoint_url if embedded else value("endpoint_url", chosen.get("endpoint_url")),

@@ -43,6 +43,7 @@ COMMANDS = {
     "prefixes": "refinerctl.cli.prefixes:prefixes",
     "releases": "refinerctl.cli.releases:releases",
     "remove-prefix": "refinerctl.cli.remove_prefix:remove_prefix",
+    "report": "refinerctl.cli.report:report",
     "rollback": "refinerctl.cli.rollback:rollback",
     "status": "refinerctl.cli.status:status",
     "sync": "refinerctl.cli.sync:sync",

@@ -17,12 +17,15 @@ from refinerctl.models.rulesets import RULES_PER_BUS
 from refinerctl.operations import add_prefix as operation
 from refinerctl.operations.pin_images import PinRequest, pin_images, ruleset_images
 
+_ANOTHER_IMAGE = "Copy it to ECR first (refinerctl sync), or give another; --no-check-image goes ahead all the same."
+
 # By the stack's names.
 _FUNCTION_SETTINGS = {
     "memory_mb": "--memory",
     "timeout_s": "--timeout",
     "batch_size": "--batch-size",
     "max_concurrency": "--max-concurrency",
+    "architecture": "--architecture",
     "environment": "--env-var",
 }
 
@@ -50,6 +53,7 @@ _FUNCTION_SETTINGS = {
 @click.option(
     "--max-concurrency", type=click.IntRange(2, 1000), metavar="N", help="Invocations at once. [default: no limit]"
 )
+@click.option("--architecture", type=click.Choice(["x86_64", "arm64"]), help="Of the image. [default: x86_64]")
 @click.option("--env-var", "variables", multiple=True, metavar="K=V", help="For the function; repeatable. No secrets.")
 @click.option("--no-check-image", is_flag=True, help="Do not look whether the image is there and Lambda takes it.")
 @click.option(
@@ -83,8 +87,8 @@ def add_prefix(
     """
     if completion == (image_uri is not None):
         raise UsageError("a ruleset has either a function or none", hint="Give one of --image-uri and --completion.")
-    function = {key: given.pop(key) for key in ("memory_mb", "timeout_s", "batch_size", "max_concurrency")}
-    function["environment"] = _environment(variables) or None
+    given["environment"] = _environment(variables) or None
+    function = {key: given.pop(key) for key in _FUNCTION_SETTINGS}
     settings = {key: value for key, value in function.items() if value is not None}
     if completion and settings:
         flags = ", ".join(_FUNCTION_SETTINGS[key] for key in settings)
@@ -98,7 +102,7 @@ def add_prefix(
         image_uri,
         name,
         settings,
-        region=app.settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        region=app.settings.region or os.environ.get("AWS_DEFAULT_REGION"),
         any_registry=app.settings.embedded or bool(app.settings.endpoint_url),
         rule_quota=rule_quota,
     )
@@ -134,7 +138,9 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
 def _checked_image(app: AppContext, addition: operation.Addition) -> list[str]:
     try:
         return _check_image(app, addition)
-    except (RefusedError, UsageError):
+    except RefusedError as error:
+        raise RefusedError(error.message, hint=_ANOTHER_IMAGE) from error
+    except UsageError:
         raise
     except RefinerctlError as error:
         hint = " ".join(filter(None, [error.hint, "Without looking: --no-check-image."]))
@@ -148,11 +154,15 @@ def _check_image(app: AppContext, addition: operation.Addition) -> list[str]:
     ruleset = addition.ruleset
     (image,) = ruleset_images({"rulesets": {ruleset.name: vars(ruleset)}}, {})
     request = PinRequest(
-        default_tag=_release_tag(app, addition, image), local_repositories=app.settings.local_repositories
+        default_tag=_release_tag(app, addition, image),
+        local_repositories=app.settings.local_repositories,
+        refusal="the image cannot be used",
     )
     if not (image.reference.tag or image.reference.digest or request.default_tag):
         return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
     pins = pin_images([image], app.deployable_images, request)
+    if app.settings.embedded and not pins.images:
+        return []  # it runs from the image's folder, as on this machine they do
     return [*_other_account(app, image.reference), *pins.notes]
 
 

@@ -14,6 +14,7 @@ from refinerctl.cli.context import AppContext
 from refinerctl.clients.aws.completions import Completions
 from refinerctl.clients.aws.s3 import S3Bucket
 from refinerctl.clients.parallel import concurrently
+from refinerctl.errors import RefinerctlError
 from refinerctl.models import Silent, UploadSource
 from refinerctl.models.checks import CheckResult, PipelineParts, RulesetParts
 from refinerctl.operations import canary
@@ -21,22 +22,22 @@ from refinerctl.operations import upload as uploading
 
 
 def send_canaries(
-    app: AppContext, names: PipelineParts, results: Sequence[CheckResult], timeout_s: float
+    app: AppContext, names: PipelineParts, results: Sequence[CheckResult], timeout_s: float, given: Path | None = None
 ) -> list[CheckResult]:
-    """One for each ruleset that has a function and no failed check. Their results."""
+    """One for each ruleset that has a function and no failed check; with the content of `given`. Their results."""
     with_function = [ruleset for ruleset in names.rulesets if ruleset.function]
     reasons = {ruleset.name: canary.blocked(ruleset, results) for ruleset in with_function}
     sent = [ruleset for ruleset in with_function if not reasons[ruleset.name]]
     if sent:
         _announce(app, names, sent)
-    flight = _Flight(app, names, uuid4().hex[:12], timeout_s)
+    flight = _Flight(app, names, uuid4().hex[:12], timeout_s, given)
     with app.render.progress() as progress:
         if sent:
             progress.step("waiting for the canaries")
         try:
-            flown = concurrently([partial(flight.send, item) for item in sent], len(sent))
+            flown = concurrently([partial(flight.result, item) for item in sent], len(sent))
         except BaseException:
-            keys = ", ".join(canary.key_of(ruleset, flight.mark) for ruleset in sent)
+            keys = ", ".join(map(flight.key_of, sent))
             app.render.warning(f"what was sent may still be in bucket {names.bucket}: {keys}")
             raise
     return [*flown, *(canary.skipped(item, reason) for item in with_function if (reason := reasons[item.name]))]
@@ -59,16 +60,27 @@ class _Flight:
     names: PipelineParts
     mark: str
     timeout_s: float
+    given: Path | None = None
 
-    def send(self, ruleset: RulesetParts) -> CheckResult:
+    def key_of(self, ruleset: RulesetParts) -> str:
+        return canary.key_of(ruleset, self.mark, self.given.suffix if self.given else ".txt")
+
+    def result(self, ruleset: RulesetParts) -> CheckResult:
+        try:
+            return self._send(ruleset)
+        except RefinerctlError as error:
+            return canary.broken_off(ruleset, self.key_of(ruleset), error)
+
+    def _send(self, ruleset: RulesetParts) -> CheckResult:
         app, names = self.app, self.names
         bucket = S3Bucket(app.session, names.bucket)
         completions = Completions(bucket, replace(app.pipeline, complete_prefix=names.complete_prefix))
         began = time.monotonic()
         with TemporaryDirectory(prefix="refinerctl-canary-") as folder:
             file = Path(folder) / "canary"
-            file.write_bytes(content := canary.content_of(ruleset, self.mark))
-            source = UploadSource(canary.key_of(ruleset, self.mark), file, len(content))
+            content = self.given.read_bytes() if self.given else canary.content_of(ruleset, self.mark)
+            file.write_bytes(content)
+            source = UploadSource(self.key_of(ruleset), file, len(content))
             uploads = uploading.upload(bucket, [source], Silent())
         (item,) = uploading.follow(
             completions,

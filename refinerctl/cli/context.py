@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.config import GlobalFlags, Settings, load_settings
+from refinerctl.config import CONFIG_NAME, NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
@@ -248,9 +248,11 @@ class AppContext:
             return self.settings.endpoint_url
         status = self.instance.status()
         if status.endpoint_url is None:
+            project = self.settings.project
+            is_project = any((project / name).exists() for name in (CONFIG_NAME, "terraform"))
             raise RefinerctlError(
-                f"the embedded environment of {self.settings.project} is down",
-                hint="Start it: refinerctl local up --detach.",
+                f"the embedded environment of {project} is down",
+                hint="Start it: refinerctl local up --detach." if is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,7 @@ from refinerctl.models.status import RulesetNames
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CLOCK_SKEW = timedelta(minutes=1)
 # What a line has elsewhere already, or what stands in front of the other fields.
 _TIMES = ("timestamp", "time", "@timestamp", "ts")
 _LEVELS = ("level", "severity", "levelname")
@@ -53,11 +54,15 @@ def logs(
         raise UsageError(f"--follow does not end: leave out {'--until' if until else '--request-id'}")
     if request_id and pattern:
         raise UsageError("--request-id shows all lines of an invocation: leave out --filter")
+    if until and until <= since:
+        raise UsageError(f"--until {until:%Y-%m-%dT%H:%M:%SZ} is not after --since {since:%Y-%m-%dT%H:%M:%SZ}")
     app = app_context(ctx)
     app.tell_settings()
     rulesets = [ruleset for ruleset in chosen_rulesets(app, names) if ruleset.has_function]
     if not rulesets:
         raise UsageError("this ruleset has no function, and so no logs", hint="It is a completion ruleset.")
+    if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
+        app.render.warning("the emulator knows no patterns in braces: these are all lines")
     count = 0
     for event in _events(app, rulesets, follow, since, until, pattern, request_id):
         _show(app, event, {ruleset.log_group: ruleset.name for ruleset in rulesets}[event.group])
@@ -80,22 +85,25 @@ def _events(
     groups = tuple(ruleset.log_group for ruleset in rulesets)
     request = operation.LogsRequest(groups, since, until, pattern)
     if follow:
-        return operation.follow(app.log_groups, request)
-    request = operation.LogsRequest(groups, since, until or datetime.now(UTC), pattern)
+        return operation.follow(
+            app.log_groups, request, lambda error: app.render.warning(f"{error.message}; trying again")
+        )
+    # This clock may be behind; and without an end a busy log would have none.
+    request = operation.LogsRequest(groups, since, until or datetime.now(UTC) + CLOCK_SKEW, pattern)
     if request_id:
         return operation.of_request(app.log_groups, request, request_id)
     return operation.read(app.log_groups, request)
 
 
 def _show(app: AppContext, event: LogEvent, ruleset: str) -> None:
-    text = event.message.rstrip("\n")
+    text = event.message.replace("\r\n", "\n").rstrip("\n")
     record = json_line(text)
     if app.render.is_json:
         app.render.json(_document(event, ruleset, text, record), indent=None)
         return
     at = f"{event.timestamp:%Y-%m-%dT%H:%M:%S}.{event.timestamp.microsecond // 1000:03}Z"
     parts = [(f"{at}  {ruleset}  ", "dim")]
-    parts += [(text, "")] if record is None else list(pretty(record))
+    parts += (list(pretty(record)) if record else []) or [(text, "")]
     app.render.styled(parts)
 
 

@@ -178,7 +178,7 @@ def global_options(command: Decorated) -> Decorated:
             is_flag=True,
             expose_value=False,
             callback=_verbosity,
-            help="No progress, only results and errors.",
+            help="No progress, only results, warnings and errors.",
         ),
     ]
     for option in reversed(options):

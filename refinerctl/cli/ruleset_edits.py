@@ -108,9 +108,11 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(RefinerctlError):  # somebody else has edited it meanwhile
+        try:
             edit.undo()
             app.render.note(f"{_relative(app, edit.path)} is as it was before")
+        except RefinerctlError:
+            app.render.warning(f"{_relative(app, edit.path)} still holds the change: somebody has edited it meanwhile")
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ import click
 from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Duration, global_options
 from refinerctl.cli.stations import chosen_rulesets
-from refinerctl.cli.status_view import cells, fitted, heading, log_lines
+from refinerctl.cli.status_view import GAP, cells, fitted, heading, log_lines
+from refinerctl.errors import RefinerctlError
 from refinerctl.models.status import PipelineStatus
 
 if TYPE_CHECKING:
@@ -41,12 +43,16 @@ def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, .
     look = _look(app, names)
     if not watch:
         _show(app, look())
-    elif sys.stdout.isatty() and not app.render.is_json:
+    elif _has_a_screen() and not app.render.is_json:
         from refinerctl.cli.watch import watch as show_live
 
         show_live(look, lambda frame, width, height: _screen(app, frame, width, height), interval)
     else:
         _follow(app, look, interval)
+
+
+def _has_a_screen() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _look(app: AppContext, names: tuple[str, ...]) -> Callable[[], PipelineStatus]:
@@ -71,10 +77,10 @@ def _show(app: AppContext, seen: PipelineStatus) -> None:
 
 
 def _follow(app: AppContext, look: Callable[[], PipelineStatus], interval_s: float) -> None:
-    """For a log: lines with the time in front, or JSON Lines."""
+    """For a log: lines with the time in front, or JSON Lines. Only the first look's error ends it."""
     told: set[str] = set()
+    seen = look()
     while True:
-        seen = look()
         if app.render.is_json:
             app.render.json(_document(app, seen), indent=None)
         else:
@@ -84,7 +90,16 @@ def _follow(app: AppContext, look: Callable[[], PipelineStatus], interval_s: flo
             if problem not in told:
                 app.render.warning(problem)
         told = set(_problems(seen))
+        seen = _next(app, look, interval_s)
+
+
+def _next(app: AppContext, look: Callable[[], PipelineStatus], interval_s: float) -> PipelineStatus:
+    while True:
         time.sleep(interval_s)
+        try:
+            return look()
+        except RefinerctlError as error:
+            app.render.warning(f"not up to date: {error.message}")
 
 
 def _document(app: AppContext, seen: PipelineStatus) -> dict[str, Any]:
@@ -92,7 +107,12 @@ def _document(app: AppContext, seen: PipelineStatus) -> dict[str, Any]:
 
 
 def _problems(seen: PipelineStatus) -> list[str]:
-    return [*seen.problems, *(f"{ruleset.name}: {text}" for ruleset in seen.rulesets for text in ruleset.problems)]
+    """What stands below the table: of many alike (a right that is missing) the first."""
+    told = [*seen.problems, *(f"{ruleset.name}: {text}" for ruleset in seen.rulesets for text in ruleset.problems)]
+    alike: dict[str, list[str]] = {}
+    for text in told:
+        alike.setdefault(text.partition(": ")[2].partition(" on ")[0], []).append(text)
+    return [f"{texts[0]}, and {len(texts) - 1} more like it" if texts[1:] else texts[0] for texts in alike.values()]
 
 
 def _screen(app: AppContext, frame: Frame[PipelineStatus], width: int, height: int) -> RenderableType:
@@ -102,11 +122,13 @@ def _screen(app: AppContext, frame: Frame[PipelineStatus], width: int, height: i
     from refinerctl.cli.render import printable
 
     seen = frame.seen
-    lines = [Text(f"{heading(seen, app.settings.env)}  (q quits)", style="dim"), Text("")]
+    quits = "q" if sys.stdin.isatty() else "Ctrl-C"
+    lines = [Text(f"{heading(seen, app.settings.env)}  ({quits} quits)", style="dim"), Text("")]
     for number, row in enumerate(fitted([cells(seen, ruleset) for ruleset in seen.rulesets], width)):
         line = Text(style="bold" if number == 0 else "")
         for cell in row:
-            line.append(f"{printable(cell.text)}  ", style="bold red" if cell.is_bad else "")
+            line.append(" " * GAP if line else "")
+            line.append(printable(cell.text), style="bold red" if cell.is_bad else "")
         lines.append(line)
     error = [f"not up to date: {frame.error.message}"] if frame.error else []
     lines += [Text(""), *(Text(printable(text), style="yellow") for text in (*error, *_problems(seen)))]

@@ -57,7 +57,7 @@ def cells(status: PipelineStatus, ruleset: RulesetStatus) -> tuple[Cell, ...]:
         Cell(_number(queue.delayed if queue else None)),
         Cell(seconds(queue.oldest_age_s if queue else None)),
         Cell(_number(dlq.depth if dlq else None), bool(dlq.depth if dlq else None)),
-        Cell(seconds(_first_to_expire(dlq, undelivered))),
+        Cell(_at_most(_first_to_expire(dlq, undelivered))),
         Cell(_number(undelivered.depth if undelivered else None), bool(undelivered.depth if undelivered else None)),
         Cell(_number(function.errors if function else None), bool(function.errors if function else None)),
         Cell(_number(function.throttles if function else None), bool(function.throttles if function else None)),
@@ -126,6 +126,10 @@ def seconds(value: float | None) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return parts[0] if parts else "0s"
+
+
+def _at_most(value: float | None) -> str:
+    return "-" if value is None else f"<{seconds(value)}"
 
 
 def _number(value: int | None) -> str:

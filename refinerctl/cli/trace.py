@@ -12,6 +12,7 @@ from refinerctl.cli.options import Moment, Prefix, global_options
 from refinerctl.cli.stations import environment_rulesets
 from refinerctl.cli.status_view import seconds
 from refinerctl.cli.tables import table
+from refinerctl.errors import UsageError
 from refinerctl.models import check_key
 from refinerctl.models.trace import DeadLetter, Outcome
 from refinerctl.models.trace_hops import Trace
@@ -26,20 +27,26 @@ EXIT_CODES = {Outcome.COMPLETED: 0, Outcome.FAILED: 1, Outcome.UNDER_WAY: 3}
 @click.option(
     "--since", type=Moment(), default="14d", show_default=True, help="How far back to search logs: a time, or 14d."
 )
+@click.option(
+    "--look", is_flag=True, help="If nothing else tells: receive what waits in its queue, which costs each a receive."
+)
 @global_options
 @click.pass_context
-def trace(ctx: click.Context, key: str, prefix: str | None, version_id: str | None, since: datetime) -> None:
+def trace(
+    ctx: click.Context, key: str, prefix: str | None, version_id: str | None, since: datetime, look: bool
+) -> None:
     """Tell where an input is, and why there.
 
-    Exit code 0: completed; 1: failed, or never taken; 3: still under way. Looking into a dead-letter queue, and into
-    the ruleset's queue if nothing else tells where the input is, raises the receive counts of the messages there.
+    Exit code 0: completed; 1: failed, or never taken; 3: still under way. Dead-letter queues that hold something are
+    looked into, which raises the receive counts there and does no harm. The ruleset's own queue is counted only,
+    unless --look says otherwise.
     """
     from refinerctl.operations.trace import Stations, TraceRequest
     from refinerctl.operations.trace import trace as operation
 
     app = app_context(ctx)
     app.tell_settings()
-    bare = key.removeprefix("/")
+    bare = _below_bucket(key, app.bucket.name).removeprefix("/")
     if prefix is not None and not bare.startswith(prefix):
         bare = prefix + bare
     rulesets = environment_rulesets(app)
@@ -50,6 +57,7 @@ def trace(ctx: click.Context, key: str, prefix: str | None, version_id: str | No
         now=datetime.now(UTC),
         version_id=version_id,
         forward=tuple(f"{name}-forward-delivery-dlq" for name in sorted(names)),
+        look=look,
     )
     stations = Stations(app.bucket, app.completions, app.queues, app.functions, app.log_groups)
     with app.render.progress() as progress:
@@ -57,6 +65,16 @@ def trace(ctx: click.Context, key: str, prefix: str | None, version_id: str | No
         found = operation(request, rulesets, app.pipeline, stations)
     _show(app, found)
     ctx.exit(EXIT_CODES[found.verdict.outcome])
+
+
+def _below_bucket(key: str, bucket: str) -> str:
+    """A key as it is, or as other tools give it: `s3://bucket/key`."""
+    if not key.startswith("s3://"):
+        return key
+    named, _, rest = key.removeprefix("s3://").partition("/")
+    if named != bucket:
+        raise UsageError(f"{key} is in another bucket than {bucket}, the pipeline's")
+    return rest
 
 
 def _show(app: AppContext, found: Trace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.options import Duration, global_options
 from refinerctl.cli.plan import DIFFERENCES
 from refinerctl.cli.verify_view import junit, result_lines
-from refinerctl.clients.files import write_text
+from refinerctl.clients.files import check_writable, write_text
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.models.checks import CheckResult, PipelineParts, Status, names_from_outputs, names_from_values
 from refinerctl.models.releases import deployed
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 @click.option("--skip", multiple=True, metavar="ID", help="Leave this check out; repeatable.")
 @click.option("--junit", "report", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit report, too.")
 @click.option("--canary", is_flag=True, help="Send a small input through each ruleset, too, and remove it afterwards.")
+@click.option(
+    "--canary-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+    help="With --canary: what to send, for functions that do not take plain text.",
+)
 @click.option("--timeout", type=Duration(), default="2m", show_default=True, help="How long to wait for the canaries.")
 @global_options
 @click.pass_context
@@ -37,6 +42,7 @@ def verify(
     skip: tuple[str, ...],
     report: Path | None,
     canary: bool,
+    canary_file: Path | None,
     timeout: float,
 ) -> None:
     """Would an input get through, and could one be lost? Changes nothing; exit code 5 if a check fails.
@@ -45,18 +51,22 @@ def verify(
     completion's event goes to whoever comes downstream.
     """
     operation.check_ids([*only, *skip])
+    if report is not None:
+        check_writable(report)
+    if canary_file is not None and not canary:
+        raise UsageError("--canary-file is for --canary")
     app = app_context(ctx)
     if app.settings.stack != "refiner":
         raise UsageError(f"there are no checks of stack {app.settings.stack}", hint="Use --stack refiner.")
     app.tell_settings()
-    names = _names(app)
+    names = names_of(app, app.render.warning)
     if names.bucket != app.pipeline.bucket:
         app.render.warning(f"the stack's bucket is {names.bucket}; other commands would use {app.pipeline.bucket}")
     results = list(_results(app, names, only, skip))
     if canary:
         from refinerctl.cli.canary import send_canaries
 
-        results += send_canaries(app, names, results, timeout)
+        results += send_canaries(app, names, results, timeout, canary_file)
     if report is not None:
         write_text(report, junit(results))
     _show(app, names, results)
@@ -72,10 +82,8 @@ def _results(
     return operation.verify(take_snapshot(sources_of(app), names), only, skip)
 
 
-def _names(app: AppContext) -> PipelineParts:
-    """From Terraform's outputs; from the environment's values where those are out of reach."""
-    from refinerctl.clients.hcl import load_values, variable_defaults
-
+def names_of(app: AppContext, tell: Callable[[str], None]) -> PipelineParts:
+    """From Terraform's outputs; from the environment's values, and told why, where those are out of reach."""
     try:
         outputs = {item.name: item.value for item in read_outputs(app.stack(0))}
         if outputs:
@@ -83,9 +91,17 @@ def _names(app: AppContext) -> PipelineParts:
         reason = "nothing is deployed, by Terraform's state"
     except RefinerctlError as error:
         reason = error.message
+    found = names_in_values(app)
+    tell(f"names come from {found.source}, not from Terraform's outputs: {reason}")
+    return found
+
+
+def names_in_values(app: AppContext) -> PipelineParts:
+    """From the environment's values. Asks nobody."""
+    from refinerctl.clients.hcl import load_values, variable_defaults
+
     folder = app.settings.project / "terraform"
     values = folder / "environments" / app.settings.env / f"{app.settings.stack}.tfvars"
-    app.render.warning(f"names come from {values.name}, not from Terraform's outputs: {reason}")
     module = folder / "stacks" / app.settings.stack
     defaults = variable_defaults(module) if module.is_dir() else {}
     return names_from_values(load_values(values, missing_ok=True), defaults, app.pipeline, values.name)

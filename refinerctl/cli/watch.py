@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import threading
@@ -12,12 +13,13 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from refinerctl.errors import RefinerctlError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 LOOK_SECONDS = 0.1
 QUIT = "qQ"
@@ -37,22 +39,67 @@ def watch(look: Callable[[], Seen], draw: Callable[[Frame[Seen], int, int], Rend
     """Show what `look` sees on a terminal, anew every `interval_s` seconds, until `q` is pressed.
 
     `draw` gets the screen's width and height. Looks are taken beside, so that keys and a new size are answered at
-    once. Nothing is drawn unless it differs. Whatever ends it, the terminal is as it was. The first look's error is
-    raised; a later one stands beside what was seen last.
+    once. Nothing is drawn unless it differs. Whatever ends or stops it (Ctrl-Z), the terminal is as it was. The first
+    look's error is raised; a later one stands beside what was seen last.
     """
     from rich.console import Console
-    from rich.live import Live
 
-    console = Console()
+    # Where somebody exports the size that the terminal once had, it would stay the size.
+    console = Console(_environ={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")})
     frames = _Frames(Frame(look()))
     threading.Thread(target=_keep_looking, args=(look, frames, interval_s), daemon=True).start()
+    with _stops() as stop:
+        while not _shown_to_the_end(console, frames, draw, stop):
+            stop.now()
+
+
+def _shown_to_the_end(
+    console: Console,
+    frames: _Frames[Seen],
+    draw: Callable[[Frame[Seen], int, int], RenderableType],
+    stop: _Stop,
+) -> bool:
+    """Whether somebody has seen enough; False if the process is to stop for now."""
+    from rich.live import Live
+
     shown: tuple[object, ...] = ()
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while not (pressed() & set(QUIT)):
+            if stop.is_wanted:
+                return False
             width, height = console.size
             if shown != (frames.newest, width, height):
                 shown = (frames.newest, width, height)
                 live.update(draw(frames.newest, width, height), refresh=True)
+    return True
+
+
+@dataclass
+class _Stop:
+    """Ctrl-Z: the terminal has to be put in order before the shell gets it."""
+
+    is_wanted: bool = False
+
+    def want(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_wanted = True
+
+    def now(self) -> None:
+        """Stop; returns when the process is continued."""
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self.is_wanted = False
+        signal.signal(signal.SIGTSTP, self.want)
+
+
+@contextmanager
+def _stops() -> Iterator[_Stop]:
+    stop, before = _Stop(), signal.getsignal(signal.SIGTSTP)
+    if before is not signal.SIG_IGN:  # where nobody could continue us
+        signal.signal(signal.SIGTSTP, stop.want)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTSTP, before)
 
 
 @dataclass
@@ -93,4 +140,6 @@ def _no_keys() -> set[str]:
 
 def _pressed(descriptor: int) -> set[str]:
     ready, _, _ = select.select([descriptor], [], [], LOOK_SECONDS)
-    return set(os.read(descriptor, 1024).decode(errors="replace")) if ready else set()
+    if not ready:
+        return set()
+    return set(os.read(descriptor, 1024).decode(errors="replace")) or _no_keys()  # at its end it is ready for ever

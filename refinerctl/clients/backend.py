@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from refinerctl.clients import files, hcl
-from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.config import check_root_module
+from refinerctl.errors import RefinerctlError
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings
@@ -74,8 +75,7 @@ def read_backend(
     environ = os.environ if environ is None else environ
     terraform = settings.project / "terraform"
     module = terraform / "stacks" / stack
-    if not module.is_dir():
-        raise NotFoundError(f"there is no Terraform root module {module}")
+    check_root_module(module)
     config = terraform / "environments" / settings.env / "backend.hcl"
     given = hcl.load_values(config, missing_ok=True)
     from_file = (f"-backend-config={config.resolve()}",) if given else ()

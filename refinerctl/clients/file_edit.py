@@ -13,6 +13,8 @@ from pathlib import Path
 from refinerctl.clients.files import replacing
 from refinerctl.errors import RefinerctlError
 
+_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
 
 @dataclass(frozen=True)
 class FileEdit:
@@ -31,7 +33,7 @@ class FileEdit:
     def write(self) -> None:
         """Put the new content in place, whole or not at all, with the old file's mode; through symbolic links.
 
-        Raises RefinerctlError if the file is another by now than the one that was read.
+        Raises RefinerctlError if the file is another by now than the one that was read, or is read-only.
         """
         self._replace(self.before, self.after)
 
@@ -46,6 +48,9 @@ class FileEdit:
         target = self.path.resolve()
         if read_file(target) != old:
             raise RefinerctlError(f"{self.path} was changed meanwhile; nothing was written", hint="Try again.")
+        if old is not None and not stat.S_IMODE(target.stat().st_mode) & _MAY_WRITE:
+            # Another file could take its place all the same: but somebody has said that it is to stay.
+            raise RefinerctlError(f"{self.path} is read-only; nothing was written")
         with replacing(target, private=old is not None) as temporary:
             temporary.write_bytes(new)
             if old is not None:

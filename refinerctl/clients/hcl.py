@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from refinerctl.clients.hcl_mask import masked
+from refinerctl.config import check_root_module
 from refinerctl.errors import NotFoundError, RefinerctlError
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def backend_block(module: Path) -> dict[str, Any]:
 
 def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
     """All blocks of a kind; those of override files last, as they win."""
-    if not module.is_dir():
-        raise NotFoundError(f"there is no Terraform root module {module}")
+    check_root_module(module)
     for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
         # To parse takes far longer than to look: most files have none.
         if re.search(rf"^\s*{kind}\b", _text(path), re.MULTILINE):
@@ -167,10 +167,14 @@ class HclFile:
     def labels(self, block: Tree[Any]) -> list[str]:
         """The block's type and its labels."""
         parts = _trees(block, "identifier", "keyword", "literal_value", "string")
-        return [self._string(part) if part.data == "string" else str(part.children[0]) for part in parts]
+        return [self._string(part) if part.data == "string" else self._word(part) for part in parts]
 
     def name_of(self, attribute: Tree[Any]) -> str:
-        return str(attribute.children[0].children[0])
+        return self._word(attribute.children[0])
+
+    def _word(self, tree: Tree[Any]) -> str:
+        token = cast("Token", tree.children[0])
+        return unicodedata.normalize("NFC", self.text[token.start_pos : token.end_pos])
 
     def value_of(self, attribute: Tree[Any], what: str) -> Any:
         """The value of an attribute; `what` names it in the error if it is no plain one."""
@@ -209,6 +213,8 @@ class HclFile:
         return _template(self.text[opening.end_pos : closing.start_pos], quoted=True)
 
     def _heredoc(self, tree: Tree[Any]) -> str:
+        if cast("Token", tree.children[0]).end_pos > len(self.text):  # type: ignore[operator]  # always a number here
+            raise _NotLiteralError("a here-document in it ends without a newline")
         # Between the line that opens it and the one that closes it; after that one's end stands nothing.
         lines = [f"{line}\n" for line in str(tree.children[0]).split("\n")[1:-2]]
         trimmed = _without_indent(lines) if tree.data == "heredoc_template_trim" else lines
@@ -232,9 +238,9 @@ class HclFile:
     def _key(self, tree: Tree[Any]) -> str:
         parts = _meaningful(tree)
         if tree.data == "keyword":
-            return str(tree.children[0])
+            return self._word(tree)
         if tree.data == "expr_term" and len(parts) == 1 and parts[0].data in ("identifier", "literal_value"):
-            return str(parts[0].children[0])  # a bare word is a key, not a reference
+            return self._word(parts[0])  # a bare word is a key, not a reference
         value = self._value(tree)
         if isinstance(value, str):
             return value

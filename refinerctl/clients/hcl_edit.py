@@ -203,6 +203,9 @@ class _Map:
             return element.start, following.start
         if is_first_on_line:
             start = self._above(line)
+            above = self._line_start(start - 1)
+            if self._text[above:start] != self._masked[above:start]:
+                return start, element.end  # that line may end in a comment, which must not reach further
             return len(self._text[:start].removesuffix("\n").removesuffix("\r")), element.end
         if number:
             previous = self._elements[number - 1]

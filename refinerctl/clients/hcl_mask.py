@@ -1,7 +1,8 @@
 """HCL without its comments and with its plain strings blanked, at unchanged offsets.
 
-python-hcl2's grammar takes no comment within a line, and reads `"$${"` past its closing quote. So it gets to see
-neither: what it parses is only the structure, and strings are read from the original text at its offsets.
+python-hcl2's grammar takes no comment within a line, no letter but ASCII's in a name, and reads `"$${"` past its
+closing quote. So it gets to see none of these: what it parses is only the structure, and strings and names are read
+from the original text at its offsets.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ _PLAIN_STRING = re.compile(r'"((?:[^"\\\n$%]|\\[^\n]|\$\$\{|%%\{|\$(?!\{)|%(?!\{
 _INTERESTING = re.compile(r'["#]|//|/\*|<<')
 _IN_TEMPLATE = re.compile(r'\\.|\$\$\{|%%\{|[$%]\{|"', re.DOTALL)
 _IN_EXPRESSION = re.compile(r'["{}]')
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def masked(text: str) -> str:
-    """`text` with comments as spaces and plain strings as letters, as long as before.
+    """`text` with comments as spaces, plain strings and the letters of names as ASCII letters, as long as before.
 
     Strings that hold an interpolation and heredocs stay as they are.
     """
@@ -29,7 +31,7 @@ def _pieces(text: str) -> Iterator[str]:
     at = 0
     while found := _INTERESTING.search(text, at):
         start = found.start()
-        yield text[at:start]
+        yield _NOT_ASCII.sub(_letter, text[at:start])
         if match := _COMMENT.match(text, start):
             at = match.end()
             yield " " * (at - start)
@@ -39,7 +41,12 @@ def _pieces(text: str) -> Iterator[str]:
         else:
             at = _end(text, start)
             yield text[start:at]
-    yield text[at:]
+    yield _NOT_ASCII.sub(_letter, text[at:])
+
+
+def _letter(match: re.Match[str]) -> str:
+    """What may stand in a name does so: https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#identifiers"""
+    return "x" if f"x{match[0]}".isidentifier() else match[0]
 
 
 def _end(text: str, start: int) -> int:

@@ -178,9 +178,10 @@ class RulesetSnapshot:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A pipeline as AWS has it. `rules` is how many a bus has, by its name; `keys` are by the id they are used with.
+    """A pipeline as AWS has it. `rules` are a bus's, by its name; `keys` are by the id they are used with.
 
     `queues` are those that the targets and redrive policies name, by ARN: they may be others than they should be.
+    `senders` are the names of the rules that send to a queue or bus, by its ARN.
     """
 
     names: PipelineParts
@@ -198,7 +199,8 @@ class Snapshot:
     rulesets: tuple[RulesetSnapshot, ...]
     concurrency: Answer[Concurrency]
     release: Answer[Release]
-    rules: Mapping[str, Answer[int]] = field(default_factory=dict)
+    rules: Mapping[str, Answer[tuple[EventRule, ...]]] = field(default_factory=dict)
+    senders: Mapping[str, Answer[frozenset[str]]] = field(default_factory=dict)
     keys: Mapping[str, Answer[KmsKey]] = field(default_factory=dict)
     queues: Mapping[str, Answer[Queue]] = field(default_factory=dict)
     embedded: bool = False
@@ -206,3 +208,8 @@ class Snapshot:
     @property
     def bucket_arn(self) -> str:
         return f"arn:{self.partition}:s3:::{self.names.bucket}"
+
+    @property
+    def region(self) -> str:
+        """Where the pipeline is; without its bus it does not matter."""
+        return self.bus.arn.split(":")[3] if isinstance(self.bus, EventBus) else ""

@@ -122,9 +122,9 @@ def moment(text: object) -> datetime | None:
     """An ISO 8601 time in UTC; None for anything else."""
     try:
         found = datetime.fromisoformat(str(text))
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # a time before the year 1, once it is in UTC
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def from_ms(value: object) -> datetime | None:

@@ -1,7 +1,7 @@
 """IAM policies, as far as the pipeline's go: would this statement let that principal do this?
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html, within one account and
-without boundaries and organisations. Answers are True, False, or None where a policy holds what is not known here.
+without organisations. Answers are True, False, or None where a policy holds what is not known here.
 """
 
 from __future__ import annotations
@@ -94,10 +94,18 @@ def _principals(value: object) -> tuple[tuple[str, str], ...]:
 
 def allowed(policies: Iterable[Policy], request: Request) -> Verdict:
     """Whether one of the statements allows it and none denies it."""
-    statements = [statement for policy in policies for statement in policy]
-    denied = any_of(_applies(item, request) for item in statements if not item.allows)
-    granted = any_of(_applies(item, request) for item in statements if item.allows)
-    return all_of([negated(denied), granted])
+    read = list(policies)
+    return all_of([negated(denied(read, request)), granted(read, request)])
+
+
+def granted(policies: Iterable[Policy], request: Request) -> Verdict:
+    """Whether one of the statements allows it, whatever others deny."""
+    return any_of(_applies(item, request) for policy in policies for item in policy if item.allows)
+
+
+def denied(policies: Iterable[Policy], request: Request) -> Verdict:
+    """Whether one of the statements denies it."""
+    return any_of(_applies(item, request) for policy in policies for item in policy if not item.allows)
 
 
 def _applies(statement: Statement, request: Request) -> Verdict:
@@ -107,7 +115,7 @@ def _applies(statement: Statement, request: Request) -> Verdict:
         [
             _covers(statement.actions, statement.not_actions, request.action.lower(), fold=True),
             _covers(statement.resources, statement.not_resources, request.resource, fold=False),
-            _is_named(statement.principals, request),
+            _is_named(statement, request),
             *(_holds(operator, key, values, request.context) for operator, key, values in statement.conditions),
         ]
     )
@@ -124,27 +132,34 @@ def _covers(names: tuple[str, ...], others: tuple[str, ...], wanted: str, *, fol
     return found if names else not found
 
 
-def _is_named(principals: tuple[tuple[str, str], ...] | None, request: Request) -> Verdict:
-    return principals is None or any(_is(kind, name, request) for kind, name in principals)
+def _is_named(statement: Statement, request: Request) -> Verdict:
+    if statement.principals is None:
+        return True
+    return any(_is(kind, name, request, statement.allows) for kind, name in statement.principals)
 
 
-def _is(kind: str, name: str, request: Request) -> bool:
+def _is(kind: str, name: str, request: Request, allows: bool) -> bool:
+    """An account as principal is all of its roles to a denial; to a grant it leaves the choice to their policies."""
     if name == "*":
         return True
     if kind == "Service":
         return name == request.service
     if kind != "AWS" or request.role_arn is None:
         return False
-    return name == request.role_arn
+    account = request.role_arn.split(":")[4]
+    return name == request.role_arn or (not allows and _is_account(name, account))
+
+
+def _is_account(name: str, account: str) -> bool:
+    return name == account or name.endswith(f":{account}:root")
 
 
 def delegates(policy: Policy, account: str, action: str) -> Verdict:
     """Whether a resource's policy leaves it to the account's own policies who may do `action`."""
-    names = {account, f":{account}:root"}
     statements = [
         item
         for item in policy
-        if item.allows and any(kind == "AWS" and name.endswith(tuple(names)) for kind, name in item.principals or ())
+        if item.allows and any(kind == "AWS" and _is_account(name, account) for kind, name in item.principals or ())
     ]
     return any_of(
         None if item.conditions else _covers(item.actions, item.not_actions, action.lower(), fold=True)

@@ -32,6 +32,7 @@ class EventBus:
     name: str
     arn: str
     kms_key: str | None = None
+    policy: Policy = ()
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,14 @@ class DeployedCode:
 
 @dataclass(frozen=True)
 class SourceMapping:
-    """What feeds a function from a queue; `state` is Lambda's word."""
+    """What feeds a function from a queue; `state` is Lambda's word. `filters`: patterns of what the function gets."""
 
     uuid: str
     queue_arn: str
     state: str = "Enabled"
     reports_failures: bool = True
     max_concurrency: int | None = None
+    filters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,13 @@ class RolePolicy:
 
 @dataclass(frozen=True)
 class Role:
+    """`boundary` is the policy that bounds whatever others allow; None without one."""
+
     name: str
     arn: str
     trust: Policy
     policies: tuple[RolePolicy, ...] = ()
+    boundary: Policy | None = None
 
 
 @dataclass(frozen=True)

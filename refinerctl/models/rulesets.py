@@ -158,7 +158,8 @@ def check_form(ruleset: Ruleset, name_prefix: str) -> None:
     full = f"{name_prefix}-{ruleset.name}"
     if not _NAME.fullmatch(ruleset.name):
         raise UsageError(
-            f"{ruleset.name!r} is not a name of a ruleset", hint="1 to 62 letters, digits, hyphens and underscores."
+            f"{ruleset.name!r} is not a name of a ruleset",
+            hint="It has 1 to 62 letters, digits, hyphens and underscores: --name NAME.",
         )
     if len(full) > MAX_FULL_NAME:
         raise UsageError(
@@ -301,10 +302,14 @@ def check_registry(image_uri: str, region: str | None) -> None:
 def differences(wanted: Mapping[str, Any], there: Ruleset) -> tuple[str, ...]:
     """How a ruleset that is there differs from the settings that are `wanted`; others may be what they like."""
     return tuple(
-        f"{name} is {getattr(there, name)!r}, not {value!r}"
+        f"{name} is {_said(getattr(there, name))}, not {_said(value)}"
         for name, value in wanted.items()
         if getattr(there, name) != value
     )
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else repr(value)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,10 @@ class RunningFunction:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of CloudWatch with one dimension, and how its values are to be summed up over each period."""
+    """A metric of CloudWatch `of` one thing, and how its values are to be summed up over each period.
+
+    `more` are further dimensions, by name: CloudWatch knows a metric by all that it was sent with.
+    """
 
     namespace: str
     name: str
@@ -104,6 +107,7 @@ class Metric:
     of: str
     statistic: str
     period_s: int = 60
+    more: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,10 @@ class LastCompletion:
 
 @dataclass(frozen=True)
 class RulesetStatus:
-    """One ruleset. What could not be looked at is None, with the reason among `problems`."""
+    """One ruleset. What could not be looked at is None, with the reason among `problems`.
+
+    `function` None: it has none; of one that could not be looked at only the name is known.
+    """
 
     name: str
     prefix: str

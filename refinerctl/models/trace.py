@@ -13,6 +13,9 @@ from refinerctl.models.status import QueueState, RulesetNames
 DELIVERY = timedelta(minutes=2)
 # What a function is given beyond its timeout before its silence means anything: logs arrive late.
 GRACE = timedelta(seconds=30)
+# SQS's counts are right a minute after the last change at the latest, as a rule.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+COUNTS_SETTLE = timedelta(seconds=90)
 
 
 class Outcome(StrEnum):
@@ -86,7 +89,8 @@ class Facts:
     """What the stations told. `version` None: S3 has no version of it; `looked`: messages of the queue were looked at.
 
     `completion` is one about this version; `later_completion`: there is one of another version. `errors` are what the
-    function logged as errors since, where it names no keys. `unread` says what could not be looked at.
+    function logged as errors since, where it names no keys. `unread` says what was not looked at, or in part only.
+    `mapping` None: it is not known.
     """
 
     key: str
@@ -151,9 +155,7 @@ def _dead(facts: Facts) -> Verdict | None:
         return Verdict(Place.UNDELIVERED, Outcome.FAILED, text)
     if (letter := facts.dead) is None:
         return None
-    return Verdict(
-        Place.DEAD, Outcome.FAILED, f"{_failures(facts, letter.message.receive_count)}; {_in(letter, facts)}"
-    )
+    return Verdict(Place.DEAD, Outcome.FAILED, f"{_failures(facts)}; {_in(letter, facts)}")
 
 
 def _in(letter: DeadLetter, facts: Facts) -> str:
@@ -161,16 +163,20 @@ def _in(letter: DeadLetter, facts: Facts) -> str:
     return f"in {letter.queue}{since}, expires {clock(letter.expires_at, facts)}"
 
 
-def _failures(facts: Facts, receives: int = 0) -> str:
-    """How often it failed, where, and why the last time."""
+def _failures(facts: Facts) -> str:
+    """How often it failed, where, and why the last time.
+
+    It may have been received more often than the log tells: looked at by somebody, or by a function that never began.
+    """
     name = facts.ruleset.name if facts.ruleset else "the function"
     failed = [attempt for attempt in facts.attempts if attempt.error]
     if not failed:
         said = f"; errors of the function since: {' | '.join(facts.errors)}" if facts.errors else ""
         return f"failed in {name}, whose log does not name it{said}"
-    count = max(len(failed), *(attempt.receive_count or 0 for attempt in failed))
-    times = "once" if count == 1 else f"{count} times"
-    return f"failed {times} in {name}: {failed[-1].error}"
+    times = "once" if len(failed) == 1 else f"{len(failed)} times"
+    receives = max(attempt.receive_count or 0 for attempt in facts.attempts)
+    received = f" ({receives} receives)" if receives > len(facts.attempts) else ""
+    return f"failed {times}{received} in {name}: {failed[-1].error}"
 
 
 def _nowhere(facts: Facts) -> Verdict | None:
@@ -180,11 +186,14 @@ def _nowhere(facts: Facts) -> Verdict | None:
         gone = "" if facts.version else ", and S3 has no such object"
         text = f"never matched: no ruleset takes {facts.key}{gone} (prefixes: {prefixes})"
         return Verdict(Place.NEVER_MATCHED, Outcome.FAILED, text)
-    if facts.version is None and not facts.attempts and facts.waiting is None:
-        return Verdict(
-            Place.NEVER_EXISTED, Outcome.FAILED, f"never existed: S3 has no version of {facts.key}, and no log names it"
-        )
-    return None
+    if facts.version is not None or facts.attempts or facts.waiting is not None:
+        return None
+    text = f"S3 has no version of {facts.key}"
+    if facts.unread:
+        return Verdict(Place.UNKNOWN, Outcome.FAILED, f"not known: {'; '.join((text, *facts.unread))}")
+    if facts.deleted_at is not None:
+        return Verdict(Place.UNKNOWN, Outcome.FAILED, f"nothing is left of it: {text} any more, and no log names it")
+    return Verdict(Place.NEVER_EXISTED, Outcome.FAILED, f"never existed: {text}, and no log names it")
 
 
 def _tried(facts: Facts) -> Verdict | None:
@@ -197,10 +206,19 @@ def _tried(facts: Facts) -> Verdict | None:
     if last.ended is None:
         return _running(facts, last)
     if last.error is None:
-        gone = "a newer version has replaced its completion" if facts.later_completion else "its completion is gone"
+        gone = _completion_gone(facts)
         text = f"completed at {clock(last.ended, facts)} by {name}; {gone}"
         return Verdict(Place.COMPLETED, Outcome.COMPLETED, text)
     return _failing(facts, last)
+
+
+def _completion_gone(facts: Facts) -> str:
+    """Rulesets share the completion prefix: inputs of one name have one completion."""
+    if not facts.later_completion:
+        return "its completion is gone"
+    shared = sum(ruleset.has_function for ruleset in facts.rulesets) > 1
+    other = ", or another ruleset's input of this name," if shared else ""
+    return f"a newer version{other} has replaced its completion"
 
 
 def _running(facts: Facts, last: Attempt) -> Verdict:
@@ -209,7 +227,13 @@ def _running(facts: Facts, last: Attempt) -> Verdict:
     limit = timedelta(seconds=facts.timeout_s or 900) + GRACE
     if facts.now - last.started <= limit:
         return Verdict(Place.IN_FLIGHT, Outcome.UNDER_WAY, f"in flight: {name} works on it, {since}")
-    return Verdict(Place.UNKNOWN, Outcome.FAILED, f"{name} began with it and has not said how that ended: {since}")
+    text = f"{name} began with it and has not said how that ended: {since}"
+    hidden = timedelta(seconds=facts.queue.visibility_timeout_s if facts.queue else 0)
+    again = last.started + hidden
+    if _may_be_there(facts, again, hidden):
+        text = f"{text}; its message comes back about {clock(max(again, facts.now), facts)}"
+        return Verdict(Place.FAILING, Outcome.UNDER_WAY, text)
+    return Verdict(Place.UNKNOWN, Outcome.FAILED, text)
 
 
 def _failing(facts: Facts, last: Attempt) -> Verdict:
@@ -217,24 +241,29 @@ def _failing(facts: Facts, last: Attempt) -> Verdict:
     text = _failures(facts)
     hidden = timedelta(seconds=facts.queue.visibility_timeout_s if facts.queue else 0)
     again = last.started + hidden
-    is_there = facts.waiting is not None or (facts.queue is not None and _holds_any(facts.queue))
-    if not is_there and facts.now > again + GRACE:
-        return Verdict(
-            Place.UNKNOWN,
-            Outcome.FAILED,
-            f"{text}; its message is in no queue any more: redriven, purged or expired",
-        )
+    if not _may_be_there(facts, again, hidden):
+        gone = f"where its message is now is not known: {'; '.join(facts.unread)}"
+        if not facts.unread:
+            gone = "its message is in no queue any more: redriven, purged or expired"
+        return Verdict(Place.UNKNOWN, Outcome.FAILED, f"{text}; {gone}")
     limit = f" of {most}" if most else ""
     count = last.receive_count or len(facts.attempts)
+    then = "dead" if most and count >= most else "again"
     return Verdict(
         Place.FAILING,
         Outcome.UNDER_WAY,
-        f"{text}; attempt {count}{limit}, again about {clock(max(again, facts.now), facts)}",
+        f"{text}; attempt {count}{limit}, {then} about {clock(max(again, facts.now), facts)}",
     )
 
 
-def _holds_any(queue: QueueState) -> bool:
-    return bool(queue.depth.visible or queue.depth.in_flight or queue.depth.delayed)
+def _may_be_there(facts: Facts, again: datetime, hidden: timedelta) -> bool:
+    """Whether its message can be in the queue: what is hidden for longer than that is another's."""
+    if facts.waiting is not None or facts.now <= again + COUNTS_SETTLE:
+        return True
+    if facts.queue is None:
+        return False
+    depth = facts.queue.depth
+    return bool(depth.visible or depth.delayed or (depth.in_flight and facts.now <= again + hidden + COUNTS_SETTLE))
 
 
 def _queued(facts: Facts) -> Verdict | None:
@@ -243,23 +272,32 @@ def _queued(facts: Facts) -> Verdict | None:
         return None
     name, depth = facts.ruleset.queue, facts.queue.depth
     if not facts.ruleset.has_function:
-        waiting = f"{depth.visible} messages wait there" if depth.visible else "nothing waits there"
-        text = f"delivered to {name}, which no function of this stack reads; {waiting}"
+        waits = "1 message waits" if depth.visible == 1 else f"{depth.visible} messages wait"
+        waiting = f"{waits} there" if depth.visible else "nothing waits there"
+        text = f"for {name}, which no function of this stack reads; {waiting}, and it is not among the dead letters"
         return Verdict(Place.DELIVERED, Outcome.COMPLETED, text)
-    idle = f"; its event source mapping is {facts.mapping or 'missing'}" if facts.mapping != "Enabled" else ""
+    idle = f"; its event source mapping is {facts.mapping}" if facts.mapping not in (None, "Enabled") else ""
     if (message := facts.waiting) is not None:
         received = f", received {message.receive_count - 1} times before" if message.receive_count > 1 else ""
         text = f"waiting in {name} since {clock(message.sent_at, facts)}{received}{idle}"
         return Verdict(Place.WAITING, Outcome.UNDER_WAY, text)
+    if _is_too_old(facts, facts.queue):
+        return None
+    said = f"; errors of the function since: {' | '.join(facts.errors)}" if facts.errors else ""
+    if (count := depth.visible + depth.delayed) and not facts.looked:
+        others = f", {depth.in_flight} more are in flight" if depth.in_flight else ""
+        text = f"waiting, most likely: {count} in {name} wait, and were not looked through{others}{idle}"
+        return Verdict(Place.WAITING, Outcome.UNDER_WAY, text + said)
     if depth.in_flight:
         text = f"in flight, most likely: {depth.in_flight} of {name} are with the function, or hidden after a failure"
-        said = f"; errors of the function since: {' | '.join(facts.errors)}" if facts.errors else ""
         return Verdict(Place.IN_FLIGHT, Outcome.UNDER_WAY, text + said)
-    if depth.visible + depth.delayed and not facts.looked:
-        count = depth.visible + depth.delayed
-        text = f"waiting, most likely: {count} messages wait in {name}, and were not looked through{idle}"
-        return Verdict(Place.WAITING, Outcome.UNDER_WAY, text)
     return None
+
+
+def _is_too_old(facts: Facts, queue: QueueState) -> bool:
+    """Longer ago than the queue keeps messages: what is in it now is of others."""
+    version = facts.version
+    return version is not None and facts.now - version.last_modified > timedelta(seconds=queue.retention_s)
 
 
 def _lost(facts: Facts) -> Verdict:
@@ -269,9 +307,10 @@ def _lost(facts: Facts) -> Verdict:
         return Verdict(Place.UNKNOWN, Outcome.UNDER_WAY, text)
     if facts.unread:
         return Verdict(Place.UNKNOWN, Outcome.FAILED, f"not known: {'; '.join(facts.unread)}")
+    said = f"; errors of the function since: {' | '.join(facts.errors)}" if facts.errors else ""
     text = (
         f"nothing is known of it after S3: {name} has not logged it, and no queue holds it. Its event was not "
-        "delivered, or all this is longer ago than logs and queues keep"
+        f"delivered, or all this is longer ago than logs and queues keep{said}"
     )
     return Verdict(Place.UNKNOWN, Outcome.FAILED, text)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from refinerctl.models import ObjectInfo
 from refinerctl.models.trace import Attempt, Facts, Verdict, clock
 
 
@@ -30,7 +31,7 @@ class Trace:
 
 
 def hops_of(facts: Facts) -> tuple[TraceHop, ...]:
-    """The stations in the order of the way; S3 tells whole seconds, so a time may seem to be before the last."""
+    """The stations in the order of the way; S3 tells whole seconds, so its time may seem to be before the last."""
     hops = list(_hops(facts))
     if (deleted := facts.deleted_at) is not None:
         later = (number for number, hop in enumerate(hops) if hop.at and hop.at > deleted)
@@ -49,7 +50,8 @@ def hops_of(facts: Facts) -> tuple[TraceHop, ...]:
 
 def _hops(facts: Facts) -> Iterator[TraceHop]:
     if (version := facts.version) is not None:
-        yield TraceHop("S3", f"version {version.version_id or '(none)'}, {version.size} bytes", version.last_modified)
+        size = "1 byte" if version.size == 1 else f"{version.size} bytes"
+        yield TraceHop("S3", f"version {version.version_id or '(none)'}, {size}", version.last_modified)
     if facts.ruleset is not None and (first := _sent(facts)) is not None:
         yield TraceHop("EventBridge", f"rule {facts.ruleset.base} (prefix {facts.ruleset.prefix})", first[0])
         yield TraceHop("SQS", facts.ruleset.queue, first[1])
@@ -60,7 +62,14 @@ def _hops(facts: Facts) -> Iterator[TraceHop]:
             yield TraceHop("DLQ", f"{letter.queue}, expires {clock(letter.expires_at, facts)}", letter.since)
     if facts.completion is not None:
         info = facts.completion.info
-        yield TraceHop("S3", f"completion {info.key}: {facts.completion.document.status}", info.last_modified)
+        yield TraceHop("S3", f"completion {info.key}: {facts.completion.document.status}", _written(info, facts))
+
+
+def _written(completion: ObjectInfo, facts: Facts) -> datetime:
+    """S3 tells whole seconds; who wrote it logs when it was done, in the same one."""
+    at = completion.last_modified
+    done = (attempt.ended for attempt in facts.attempts if attempt.completion_key == completion.key and attempt.ended)
+    return max((end for end in done if at <= end < at + timedelta(seconds=1)), default=at)
 
 
 def _sent(facts: Facts) -> tuple[datetime | None, datetime] | None:

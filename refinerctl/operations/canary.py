@@ -21,12 +21,12 @@ FIX = "`refinerctl trace KEY` says where it stopped."
 THREADS = 8
 
 
-def key_of(ruleset: RulesetParts, mark: str) -> str:
+def key_of(ruleset: RulesetParts, mark: str, suffix: str = ".txt") -> str:
     """Where the ruleset's canary goes; `mark` differs from run to run.
 
     The ruleset is in the name, too: completions of equal names would be one object.
     """
-    return f"{ruleset.prefix}refinerctl-canary-{mark}-{ruleset.name}.txt"
+    return f"{ruleset.prefix}refinerctl-canary-{mark}-{ruleset.name}{suffix}"
 
 
 def content_of(ruleset: RulesetParts, mark: str) -> bytes:
@@ -45,23 +45,34 @@ def skipped(ruleset: RulesetParts, reason: str) -> CheckResult:
 
 
 def remove(versions: BucketVersions, bucket: str, item: Upload) -> list[str]:
-    """Remove all versions of a canary, its outputs and its completion; the keys that could not be removed.
+    """Remove a canary, its outputs and its completion; the keys that could not be removed.
 
-    What is still under way stays: without its input it would end among the dead letters.
+    What is still under way stays: without its input it would end among the dead letters. Versions older than the canary
+    stay, too: a function may well write to a key that somebody else's data has.
     """
     if item.status is UploadStatus.PENDING:
         return [item.key]
-    keys = [item.key, *item.outputs, *([item.completion_key] if item.completion_key else [])]
-    removed = concurrently([partial(_is_removed, versions, bucket, key) for key in keys], THREADS)
+    keys = [*item.outputs, *([item.completion_key] if item.completion_key else []), item.key]
+    try:
+        since = versions.oldest(bucket, item.key) or item.uploaded_at
+    except RefinerctlError:
+        return keys
+    removed = concurrently([partial(_is_removed, versions, bucket, key, since) for key in keys], THREADS)
     return [key for key, gone in zip(keys, removed, strict=True) if not gone]
 
 
-def _is_removed(versions: BucketVersions, bucket: str, key: str) -> bool:
+def _is_removed(versions: BucketVersions, bucket: str, key: str, since: datetime) -> bool:
     try:
-        versions.delete_key(bucket, key)
+        versions.delete_key(bucket, key, since)
     except RefinerctlError:
         return False
     return True
+
+
+def broken_off(ruleset: RulesetParts, key: str, error: RefinerctlError) -> CheckResult:
+    """For one that could not be sent or followed to its end; the others' results count all the same."""
+    seen = f"{key}: {error.message}; it may still be in the bucket"
+    return CheckResult(ID, Status.FAIL, seen, WHY, error.hint or FIX, ruleset.name)
 
 
 def judge(ruleset: RulesetParts, item: Upload, elapsed_s: float, left: Sequence[str]) -> CheckResult:

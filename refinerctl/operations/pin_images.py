@@ -37,6 +37,7 @@ class PinRequest:
     `recorded` is the release that is in place, or the one to go back to from `in_place`. `by_record`: its digests win
     over what the environment's values say. `fallback` has the images of rulesets that `recorded` does not know. One of
     `local_repositories` may be missing, and stays unpinned: an environment on this machine runs it from its folder.
+    `refusal` is what follows from an image that will not do.
     """
 
     tag: str | None = None
@@ -46,6 +47,7 @@ class PinRequest:
     by_record: bool = False
     fallback: Mapping[str, str] = field(default_factory=dict)
     local_repositories: frozenset[str] = frozenset()
+    refusal: str = "the release cannot be deployed"
 
     @property
     def release_tag(self) -> str | None:
@@ -87,7 +89,7 @@ def pin_images(wanted: Sequence[RulesetImage], images: Images, request: PinReque
     if problems := [f"{result.ruleset}: {problem}" for result in results for problem in result.problems]:
         is_missing = any(result.is_missing for result in results)
         hint = "`refinerctl sync --tag TAG` copies a release's images to ECR." if is_missing else None
-        raise RefusedError(f"the release cannot be deployed: {'; '.join(problems)}", hint=hint)
+        raise RefusedError(f"{request.refusal}: {'; '.join(problems)}", hint=hint)
     return Pins(
         tag=request.release_tag,
         images={result.ruleset: result.pinned for result in results if result.pinned},

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from refinerctl.clients.parallel import concurrently
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models import ObjectInfo, Pipeline
 from refinerctl.models.dead_letter_queues import expires_in_s, hidden_before_s
 from refinerctl.models.images import ImageReference
@@ -32,8 +32,12 @@ from refinerctl.models.status import (
 
 THREADS = 32
 HOUR = timedelta(hours=1)
+# What is older is no age of now: SQS sends it every minute, and CloudWatch has it a few minutes later.
+AGES = timedelta(minutes=15)
 # A look at completions is no inventory: of more than this the newest is not looked for.
 MAX_COMPLETIONS = 3000
+# A message is deleted soon after its completion is written.
+SAME_RECORD = timedelta(minutes=2)
 # Whose completion is it? A completion's key does not tell its ruleset: inputs are asked for, at most so many.
 MAX_HEADS = 64
 
@@ -94,17 +98,24 @@ def status(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stati
     looks = _all_at_once(first)
     newest: list[ObjectInfo] = looks["completions"].found or []
     looks |= _all_at_once(second | _heads(rulesets, pipeline, stations, newest))
-    if looks and all(look.error for look in looks.values()):
-        raise next(look.error for look in looks.values() if look.error)
+    # To find the queues' addresses all at once is for speed only, and never fails.
+    telling = [look for name, look in looks.items() if name != "urls"]
+    if all(look.error for look in telling):
+        raise next(look.error for look in telling if look.error)
     release = deployed(looks["ledger"].found or ())
-    facts = _Facts(looks, pipeline, looks["metrics"].found or {}, newest, release)
-    shared = [name for name in ("metrics", "completions", "ledger") if looks[name].error]
+    points: _Points = {**(looks["metrics"].found or {}), **(looks["ages"].found or {})}
+    facts = _Facts(looks, pipeline, points, newest, release)
+    shared = [name for name in ("metrics", "ages", "completions", "ledger") if looks[name].error]
     return PipelineStatus(
         at=now,
         rulesets=tuple(_ruleset(ruleset, facts, rulesets) for ruleset in rulesets),
         release=release.tag if release else None,
         is_released=release is not None,
-        problems=tuple(f"{name}: {problem}" for name in shared for problem in looks[name].problems),
+        problems=tuple(
+            dict.fromkeys(
+                f"{name.replace('ages', 'metrics')}: {problem}" for name in shared for problem in looks[name].problems
+            )
+        ),
     )
 
 
@@ -124,9 +135,11 @@ def _try(look: Callable[[], Any]) -> _Look[Any]:
 
 def _first_round(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, now: datetime) -> _Looks:
     common = os.path.commonprefix([ruleset.base for ruleset in rulesets])  # noqa: RUF071 - names, not paths
+    minute = now.replace(second=0, microsecond=0)  # periods begin where a question does, and this minute is not over
     return {
-        "metrics": lambda: stations.metrics.read(_wanted(rulesets), now - HOUR, now),
-        "completions": lambda: _newest_completions(stations.bucket, pipeline.complete_prefix),
+        "metrics": lambda: stations.metrics.read(_wanted(rulesets), minute - HOUR, minute),
+        "ages": lambda: stations.metrics.read(_ages(rulesets), now - AGES, now),
+        "completions": lambda: _newest_completions(rulesets, stations.bucket, pipeline.complete_prefix),
         "ledger": stations.ledger,
         "urls": lambda: stations.queues.find(common),
         **{
@@ -146,11 +159,9 @@ def _second_round(rulesets: Iterable[RulesetNames], stations: Stations) -> _Look
 
 
 def _wanted(rulesets: Iterable[RulesetNames]) -> dict[MetricKey, Metric]:
-    """Ten metrics of each ruleset: those of fifty fit into one call."""
+    """Seven metrics of each ruleset: those of fifty fit into one call."""
     wanted: dict[MetricKey, Metric] = {}
     for ruleset in rulesets:
-        for queue in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq):
-            wanted[queue, "age"] = Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue, "Maximum")
         wanted[ruleset.base, "processed"] = Metric(
             "AWS/SQS", "NumberOfMessagesDeleted", "QueueName", ruleset.queue, "Sum"
         )
@@ -159,20 +170,31 @@ def _wanted(rulesets: Iterable[RulesetNames]) -> dict[MetricKey, Metric]:
     return wanted
 
 
+def _ages(rulesets: Iterable[RulesetNames]) -> dict[MetricKey, Metric]:
+    return {
+        (queue, "age"): Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue, "Maximum")
+        for ruleset in rulesets
+        for queue in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)
+    }
+
+
 def _function_metrics(function: str) -> Iterator[tuple[str, Metric]]:
-    for name, metric, statistic in (
-        ("invocations", "Invocations", "Sum"),
-        ("errors", "Errors", "Sum"),
-        ("throttles", "Throttles", "Sum"),
-        ("p50", "Duration", "p50"),
-        ("p95", "Duration", "p95"),
-        ("concurrency", "ConcurrentExecutions", "Maximum"),
+    """Periods of five minutes add up to the hour wherever CloudWatch lets them begin; percentiles do not add up."""
+    for name, metric, statistic, period_s in (
+        ("invocations", "Invocations", "Sum", 300),
+        ("errors", "Errors", "Sum", 300),
+        ("throttles", "Throttles", "Sum", 300),
+        ("p50", "Duration", "p50", 3600),
+        ("p95", "Duration", "p95", 3600),
+        ("concurrency", "ConcurrentExecutions", "Maximum", 300),
     ):
-        yield name, Metric("AWS/Lambda", metric, "FunctionName", function, statistic, period_s=3600)
+        yield name, Metric("AWS/Lambda", metric, "FunctionName", function, statistic, period_s)
 
 
-def _newest_completions(bucket: Bucket, prefix: str) -> list[ObjectInfo]:
-    """Newest first; none if there are too many to tell."""
+def _newest_completions(rulesets: Iterable[RulesetNames], bucket: Bucket, prefix: str) -> list[ObjectInfo]:
+    """Newest first; none if there are too many to tell, or too many rulesets that they may be of."""
+    if len(_writers(rulesets)) > MAX_HEADS // 2:
+        return []
     found = list(islice(bucket.objects(prefix), MAX_COMPLETIONS + 1))
     if len(found) > MAX_COMPLETIONS:
         return []
@@ -183,7 +205,7 @@ def _heads(
     rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, newest: Sequence[ObjectInfo]
 ) -> _Looks:
     """The inputs that the newest completions may be of: not needed where only one ruleset writes completions."""
-    writers = [ruleset for ruleset in rulesets if ruleset.has_function]
+    writers = _writers(rulesets)
     if len(writers) < 2:
         return {}
     return {
@@ -192,6 +214,10 @@ def _heads(
         for ruleset in writers
         for key in _inputs_of(info.key, ruleset, pipeline)
     }
+
+
+def _writers(rulesets: Iterable[RulesetNames]) -> list[RulesetNames]:
+    return [ruleset for ruleset in rulesets if ruleset.has_function]
 
 
 def _inputs_of(completion_key: str, ruleset: RulesetNames, pipeline: Pipeline) -> tuple[str, ...]:
@@ -238,10 +264,16 @@ def _ruleset(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNam
         queue=_queue(source, facts) if source else None,
         dlq=_dead_letters(dlq, facts, before) if dlq else None,
         delivery_dlq=_dead_letters(delivery_dlq, facts, 0) if delivery_dlq else None,
-        function=_function(ruleset, function.found, facts) if function.found else None,
+        function=_function(ruleset, function, facts) if ruleset.has_function else None,
         last_completion=_last_completion(ruleset, facts, rulesets),
-        problems=tuple(problem for look in (*queues, function) for problem in look.problems),
+        problems=_problems([*queues, function] if ruleset.has_function else queues),
     )
+
+
+def _problems(looks: Sequence[_Look[Any]]) -> tuple[str, ...]:
+    if all(isinstance(look.error, NotFoundError) for look in looks):
+        return ("it is not deployed",)
+    return tuple(problem for look in looks for problem in look.problems)
 
 
 def _queue(state: QueueState, facts: _Facts) -> QueueStatus:
@@ -261,16 +293,19 @@ def _dead_letters(state: QueueState, facts: _Facts, before_s: float) -> DeadLett
     return DeadLetterStatus(state.depth.name, depth, oldest_age_s=age.value, expires_in_s=left)
 
 
-def _function(ruleset: RulesetNames, running: RunningFunction, facts: _Facts) -> FunctionStatus:
-    name = ruleset.base
+def _function(ruleset: RulesetNames, look: _Look[RunningFunction], facts: _Facts) -> FunctionStatus | None:
+    """Who may not see what it runs may still see its metrics. None: there is no such function."""
+    if isinstance(look.error, NotFoundError):
+        return None
+    name, running = ruleset.base, look.found
     recorded = facts.release.images.get(ruleset.name) if facts.release else None
     digest = ImageReference.parse(recorded).digest if recorded else None
     concurrency = facts.worst(name, "concurrency")
     return FunctionStatus(
         name,
-        state=running.state,
-        digest=running.digest,
-        runs_release=digest == running.digest if digest and running.digest else None,
+        state=running.state if running else None,
+        digest=running.digest if running else None,
+        runs_release=digest == running.digest if digest and running and running.digest else None,
         invocations=facts.total(name, "invocations"),
         errors=facts.total(name, "errors"),
         throttles=facts.total(name, "throttles"),
@@ -283,10 +318,12 @@ def _function(ruleset: RulesetNames, running: RunningFunction, facts: _Facts) ->
 def _last_completion(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNames]) -> LastCompletion | None:
     if not ruleset.has_function:
         return None
-    alone = sum(other.has_function for other in rulesets) == 1
+    alone = len(_writers(rulesets)) == 1
+    done = [point for point in facts.points.get((ruleset.base, "processed"), ()) if point.value > 0]
     for info in facts.completions:
         keys = _inputs_of(info.key, ruleset, facts.pipeline)
         if alone or any(facts.look(f"input {key}").found for key in keys):
+            if not alone and done and done[-1].at > info.last_modified + SAME_RECORD:
+                break  # of newer ones the inputs are gone
             return LastCompletion(info.last_modified, info.key)
-    done = [point for point in facts.points.get((ruleset.base, "processed"), ()) if point.value > 0]
     return LastCompletion(done[-1].at) if done else None

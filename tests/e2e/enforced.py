@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -15,6 +17,7 @@ from moto.core import set_initial_no_auth_action_count
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
 BUCKET, QUEUE, GROUP = "data-repository", "dibbs-ecr-RefinerInput", "/aws/lambda/dibbs-ecr-RefinerInput"
+OTHER_QUEUE = "dibbs-ecr-OtherInput"
 REGION = "us-east-1"
 EMULATED_ACCOUNT = "000000000000"
 DENIED = {"AccessDenied", "AccessDeniedException", "403"}
@@ -22,13 +25,14 @@ DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 
 @dataclass(frozen=True)
 class Calls:
-    """What Lambda and the image call, by a name for each; see images/refiner/README.md."""
+    """What Lambda and the image call, by a name for each, and what they must not; see images/refiner/README.md."""
 
     make: Callable[[str], Any]
     queue_url: str
+    other_queue_url: str
     receipt: str
 
-    def all(self) -> dict[str, Callable[[], Any]]:
+    def needed(self) -> dict[str, Callable[[], Any]]:
         s3, sqs, logs = (self.make(name) for name in ("s3", "sqs", "logs"))
         stream = {"logGroupName": GROUP, "logStreamName": "2026/03/01/[$LATEST]a"}
         event = {"timestamp": int(time.time() * 1000), "message": "a line"}
@@ -44,39 +48,72 @@ class Calls:
             "log": lambda: logs.put_log_events(**stream, logEvents=[event]),
         }
 
+    def never(self) -> dict[str, Callable[[], Any]]:
+        """What a role could be too wide for: all of NEVER is to be denied."""
+        s3, sqs, iam = (self.make(name) for name in ("s3", "sqs", "iam"))
+        other = self.other_queue_url
+        return {
+            "read another ruleset's input": lambda: s3.get_object(Bucket=BUCKET, Key="OtherInput/a"),
+            "write another ruleset's input": lambda: s3.put_object(Bucket=BUCKET, Key="OtherInput/a", Body=b""),
+            "delete an input": lambda: s3.delete_object(Bucket=BUCKET, Key="RefinerInput/a"),
+            "list buckets": s3.list_buckets,
+            "receive from another queue": lambda: sqs.receive_message(QueueUrl=other),
+            "send": lambda: sqs.send_message(QueueUrl=self.queue_url, MessageBody="x"),
+            "purge": lambda: sqs.purge_queue(QueueUrl=self.queue_url),
+            "look at users": iam.list_users,
+        }
+
+
+# The names of what `Calls.never` makes.
+NEVER = frozenset(Calls(lambda _: SimpleNamespace(list_buckets=None, list_users=None), "", "", "").never())
+
 
 def denied_calls(statements: list[dict[str, Any]]) -> set[str]:
     """The names of the calls that a role with these statements may not make."""
-    with mock_aws():
-        session: Any = boto3.Session("made-up", "made-up", region_name=REGION)
-        calls = _prepared(session, statements)
+    with role_session(statements) as given:
+        calls = _prepared(_session(), given)
         found: set[str] = set_initial_no_auth_action_count(0)(lambda: _denied(calls))()
         return found
 
 
-def _prepared(session: Any, statements: list[dict[str, Any]]) -> Calls:
-    s3, sqs, iam = (session.client(name) for name in ("s3", "sqs", "iam"))
-    s3.create_bucket(Bucket=BUCKET)
-    s3.put_object(Bucket=BUCKET, Key="RefinerInput/a", Body=b"")
-    url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
-    sqs.send_message(QueueUrl=url, MessageBody="x")
-    receipt = sqs.receive_message(QueueUrl=url)["Messages"][0]["ReceiptHandle"]
-    session.client("logs").create_log_group(logGroupName=GROUP)
+@contextmanager
+def role_session(statements: list[dict[str, Any]]) -> Iterator[Any]:
+    """The credentials of a role with these statements, in an account that has the bucket with an input."""
+    with mock_aws():
+        s3 = _session().client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        s3.put_object(Bucket=BUCKET, Key="RefinerInput/a", Body=b"x")
+        yield _credentials(_session().client("iam"), statements)
+
+
+def _session() -> Any:
+    return boto3.Session("made-up", "made-up", region_name=REGION)
+
+
+def _credentials(iam: Any, statements: list[dict[str, Any]]) -> Any:
     role = iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     # Both emulators have an account of their own.
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements}).replace(
         EMULATED_ACCOUNT, DEFAULT_ACCOUNT_ID
     )
     iam.put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=policy)
-    given = session.client("sts").assume_role(RoleArn=role, RoleSessionName="of-a-test")["Credentials"]
+    return _session().client("sts").assume_role(RoleArn=role, RoleSessionName="of-a-test")["Credentials"]
+
+
+def _prepared(session: Any, given: Any) -> Calls:
+    sqs = session.client("sqs")
+    urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in (QUEUE, OTHER_QUEUE)]
+    sqs.send_message(QueueUrl=urls[0], MessageBody="x")
+    receipt = sqs.receive_message(QueueUrl=urls[0])["Messages"][0]["ReceiptHandle"]
+    session.client("logs").create_log_group(logGroupName=GROUP)
     as_role: Any = boto3.Session(
         given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=REGION
     )
-    return Calls(as_role.client, url, receipt)
+    return Calls(as_role.client, urls[0], urls[1], receipt)
 
 
 def _denied(calls: Calls) -> set[str]:
-    return {name for name, call in calls.all().items() if _is_denied(call)}
+    return {name for name, call in (calls.needed() | calls.never()).items() if _is_denied(call)}
 
 
 def _is_denied(call: Callable[[], Any]) -> bool:
@@ -104,3 +141,13 @@ def without(statements: list[dict[str, Any]], action: str) -> list[dict[str, Any
     """The statements that are left if an action is taken out of all of them."""
     left = [{**item, "Action": [name for name in item["Action"] if name != action]} for item in statements]
     return [item for item in left if item["Action"]]
+
+
+def without_resource(statements: list[dict[str, Any]], resource: str) -> list[dict[str, Any]]:
+    """The statements that are left if a resource is taken out of all of them."""
+
+    def left(item: dict[str, Any]) -> Any:
+        given = item["Resource"]
+        return given if isinstance(given, str) else [name for name in given if name != resource]
+
+    return [{**item, "Resource": left(item)} for item in statements if left(item)]

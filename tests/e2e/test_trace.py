@@ -78,11 +78,16 @@ def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
 
     code, waiting = found(running, good, "waiting")
     assert code == 3
-    assert "event source mapping is Disabled" in waiting["verdict"]
-    assert any("counts one receive more" in note for note in waiting["notes"])
+    assert "were not looked through; its event source mapping is Disabled" in waiting["verdict"]
+    assert waiting["notes"] == []
+    code, looked = traced(running, good, "--look")
+    assert code == 3
+    assert looked["verdict"].startswith("waiting in dibbs-ecr-PoisonInput since ")
+    assert "received" not in looked["verdict"]  # not by the traces before
+    assert any("counts one receive more" in note for note in looked["notes"])
 
     receive(running, "dibbs-ecr-PoisonInput", held)
-    code, in_flight = traced(running, held)
+    code, in_flight = traced(running, held, "--look")
     assert (code, in_flight["place"]) == (3, "in-flight")
 
     running.client("s3").delete_object(Bucket=BUCKET, Key=gone)
@@ -102,10 +107,10 @@ def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
 
     code, dead = found(running, gone, "dead")
     assert code == 1
-    assert "times in PoisonInput: NoSuchKey" in dead["verdict"]
+    assert " receives) in PoisonInput: NoSuchKey" in dead["verdict"]  # those of the looks are no failures
     assert "in dibbs-ecr-PoisonInput-dlq since" in dead["verdict"]
     assert dead["attempts"][-1]["duration_ms"] > 0
-    first_line = running.run("trace", gone).out.splitlines()[0]
+    first_line = running.run("trace", f"s3://{BUCKET}/{gone}").out.splitlines()[0]
     assert first_line.startswith(f"{gone}: failed ")
 
 
@@ -127,6 +132,7 @@ def test_what_no_ruleset_takes_and_what_never_was(running: Project, tmp_path: Pa
     code, missing = traced(running, "never.txt", "--prefix", "/RefinerInput/")
     assert (code, missing["place"], missing["key"]) == (1, "never-existed", "RefinerInput/never.txt")
     assert running.run("trace", key, "--version-id", "no-such-version").code == 1
+    assert running.run("trace", f"s3://other/{key}").code == 2
 
 
 def test_undelivered_says_what_eventbridge_said(running: Project, tmp_path: Path) -> None:
@@ -167,6 +173,8 @@ def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> 
     assert messages[-1] == "record done"
     assert all(attempt["request_id"] in line["message"] for line in lines)
 
+    assert running.run("logs", "--since", "1h", "--until", "2026-01-01").code == 2
+    assert "no patterns in braces" in running.run("logs", "--since", "1s", "--filter", "{ $.x = 1 }").err
     everything = running.run("logs", "--output", "json").lines()
     assert [line["timestamp"] for line in everything] == sorted(line["timestamp"] for line in everything)
     ids = [line["event_id"] for line in everything if line["event_id"]]  # the emulator's own lines have none
@@ -243,3 +251,19 @@ def test_a_watched_status_is_lines_for_a_log(running: Project) -> None:
 
     assert all(" RefinerInput waiting=0 in_flight=0 " in line for line in lines)
     assert watching.returncode == 143
+
+
+def test_a_dumb_terminal_gets_lines_too(running: Project) -> None:
+    child = pexpect.spawn(
+        str(COMMAND),
+        ["status", "--watch", "--interval", "0.5s"],
+        cwd=str(running.folder),
+        env={**running.environment(), "TERM": "dumb"},
+        timeout=20,
+        encoding="utf-8",
+    )
+    for _ in range(2):
+        child.expect(" RefinerInput waiting=0 ")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    assert "\x1b" not in (child.before or "")

@@ -17,7 +17,8 @@ from refinerctl.models.checks import CheckResult, names_from_outputs, names_from
 from refinerctl.operations.verify import CHECKS, verify
 from refinerctl.operations.verify.snapshot import Sources, take_snapshot
 from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, Aws, broken_by
-from tests.e2e.enforced import denied_calls, role_statements, without
+from tests.e2e.enforced import NEVER, denied_calls, role_statements, without, without_resource
+from tests.e2e.enforced_handler import INPUT, MISSING, handle
 from tests.e2e.project import Project, eventually
 
 pytestmark = pytest.mark.e2e
@@ -151,12 +152,27 @@ NEEDED_FOR = {
 def test_the_role_that_terraform_made_is_enough_and_no_wider(aws: Aws) -> None:
     """By its policies as the environment's IAM has them, enforced by moto in this process."""
     statements = role_statements(aws.iam, "dibbs-ecr-RefinerInput")
-    assert denied_calls(statements) == set()
+    assert denied_calls(statements) == NEVER
     for action, calls in NEEDED_FOR.items():
-        assert denied_calls(without(statements, action)) == calls, action
+        assert denied_calls(without(statements, action)) == calls | NEVER, action
     objects = [item for item in statements if "s3:GetObject" in item["Action"]]
     assert [item["Resource"] for item in objects] == [
         [f"arn:aws:s3:::data-repository/{prefix}/*" for prefix in ("RefinerInput", "RefinerOutput", "RefinerComplete")]
     ]
     granted = {action for item in statements for action in item["Action"] if not action.startswith("ec2:")}
     assert granted == {*NEEDED_FOR, "logs:CreateLogGroup"}
+
+
+def test_the_handler_itself_can_do_its_work_with_that_role_and_not_with_less(aws: Aws) -> None:
+    """The image's code makes these calls, and not what somebody thinks that it calls."""
+    statements = role_statements(aws.iam, "dibbs-ecr-RefinerInput")
+    done = handle(statements)
+    assert (done.failed, done.denied) == ([MISSING], set())
+    assert done.calls == {"GET RefinerInput/", "PUT RefinerOutput/", "PUT RefinerComplete/"}
+
+    assert handle(without(statements, "s3:GetObject")).denied == {"GET RefinerInput/"}
+    assert handle(without(statements, "s3:PutObject")).denied == {"PUT RefinerOutput/"}
+    for prefix, call in (("Input", "GET"), ("Output", "PUT"), ("Complete", "PUT")):
+        left = handle(without_resource(statements, f"arn:aws:s3:::data-repository/Refiner{prefix}/*"))
+        assert left.denied == {f"{call} Refiner{prefix}/"}
+        assert INPUT in left.failed

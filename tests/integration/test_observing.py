@@ -51,6 +51,11 @@ class TestLogPages:
         monkeypatch.setattr("refinerctl.clients.aws.logs.PAGE_EVENTS", 3)
         assert self.read([page(1, 2, 3), page(3, 4, 5), page(5)]) == ["m1", "m2", "m3", "m4", "m5"]
 
+    def test_a_token_that_has_expired_loses_nothing(self) -> None:
+        expired = {"__type": "InvalidParameterException", "message": "The specified nextToken is invalid."}
+        refused = Answer(400, json.dumps(expired).encode())
+        assert self.read([page(1, 2, token="a"), refused, page(2, 3)]) == ["m1", "m2", "m3"]
+
     def test_throttling_that_outlasts_the_sdk_loses_nothing(
         self, no_backoff: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:

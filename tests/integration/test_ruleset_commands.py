@@ -75,10 +75,15 @@ def test_an_image_has_to_be_in_ecr_and_for_lambda(
         refused = run("add-prefix", "New/", "--image-uri", f"{unique}:{tag}")
         assert (refused.code, refused.out, values.read_bytes()) == (4, "", before), refused.err
         assert said in refused.err
+        assert refused.err.startswith("refinerctl: error: the image cannot be used: New: ")
+        assert "--no-check-image" in refused.err
     unchecked = run("add-prefix", "New/", "--image-uri", f"{unique}:v2", "--no-check-image", "--dry-run")
     assert unchecked.code == 0, unchecked.err
     done = run("add-prefix", "New/", "--image-uri", f"{unique}:v1")
     assert (done.code, "warning" in done.err) == (0, False), done.err
+    other = run("add-prefix", "Arm/", "--image-uri", f"{unique}:arm", "--architecture", "arm64")
+    assert other.code == 0, other.err
+    assert 'architecture = "arm64"' in values.read_text()
 
 
 def test_messages_keep_a_ruleset(run: Command, session: AwsSession, values: Path, unique: str) -> None:

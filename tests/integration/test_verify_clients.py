@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,9 +29,9 @@ from refinerctl.models import Pipeline
 from refinerctl.models.checks import Status, names_from_values
 from refinerctl.models.images import ImageReference
 from refinerctl.models.policies import Request, allowed
-from refinerctl.models.resources import Absent, RuleTarget, Unread
+from refinerctl.models.resources import Absent, DeployedCode, Role, RuleTarget, Unread
 from refinerctl.operations.verify import verify
-from refinerctl.operations.verify.snapshot import Sources, answer, take_snapshot
+from refinerctl.operations.verify.snapshot import ROLES_AT_ONCE, Sources, answer, take_snapshot
 
 QUEUE = "arn:aws:sqs:us-east-1:000000000000:q"
 ALLOW = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
@@ -48,6 +51,10 @@ def test_a_bus_with_its_rules_and_targets(session: AwsSession, unique: str) -> N
     ]
     assert buses.targets(unique, "a") == (RuleTarget("1", QUEUE, dlq_arn=f"{QUEUE}-dlq", changes_event=True),)
     assert buses.targets(unique, "b") == ()
+    assert buses.senders(unique, QUEUE) == {"a"}
+    assert buses.senders(unique, f"{QUEUE}-2") == set()
+    client.put_permission(EventBusName=unique, Policy=json.dumps(ALLOW))
+    assert len(buses.bus(unique).policy) == 1
     with pytest.raises(NotFoundError, match="there is no event bus nowhere"):
         buses.bus("nowhere")
 
@@ -61,7 +68,11 @@ def test_a_role_with_inline_and_attached_policies(session: AwsSession, unique: s
     client.put_role_policy(RoleName=unique, PolicyName="inline", PolicyDocument=json.dumps(ALLOW))
     arn = client.create_policy(PolicyName=f"{unique}-attached", PolicyDocument=json.dumps(ALLOW))["Policy"]["Arn"]
     client.attach_role_policy(RoleName=unique, PolicyArn=arn)
-    role = Roles(session).get(unique)
+    roles = Roles(session)
+    assert roles.get(unique).boundary is None
+    client.put_role_permissions_boundary(RoleName=unique, PermissionsBoundary=arn)
+    role = roles.get(unique)
+    assert role.boundary == role.policies[1].statements
     assert [(policy.name, policy.arn) for policy in role.policies] == [("inline", None), (f"{unique}-attached", arn)]
     request = Request("s3:GetObject", "arn:aws:s3:::b/k", role_arn=role.arn)
     assert all(allowed([policy.statements], request) for policy in role.policies)
@@ -148,6 +159,19 @@ def test_all_versions_of_one_key_are_deleted_and_no_other(session: AwsSession, b
     left = [item["Key"] for item in client.list_object_versions(Bucket=bucket.name)["Versions"]]
     assert left == ["a", "a+b ü.json"]
     assert BucketVersions(session).delete_key(bucket.name, "a+b ü") == 0
+    assert BucketVersions(session).oldest(bucket.name, "a+b ü") is None
+
+
+def test_versions_that_were_there_before_stay(session: AwsSession, bucket: S3Bucket) -> None:
+    client, versions = session.client("s3"), BucketVersions(session)
+    client.put_object(Bucket=bucket.name, Key="k", Body=b"somebody else's")
+    before = versions.oldest(bucket.name, "k")
+    assert before is not None
+    time.sleep(1.1)  # S3 tells whole seconds
+    client.put_object(Bucket=bucket.name, Key="k", Body=b"a canary's")
+    assert versions.delete_key(bucket.name, "k", before + timedelta(seconds=1)) == 1
+    assert client.get_object(Bucket=bucket.name, Key="k")["Body"].read() == b"somebody else's"
+    assert versions.oldest(bucket.name, "k") == before
 
 
 def test_keys_of_all_kinds() -> None:
@@ -204,6 +228,44 @@ def test_where_nothing_is_deployed_each_absence_is_said_once(session: AwsSession
         ("queue-exists", "RefinerComplete"),
         ("function-active", "RefinerInput"),
     ]
+
+
+class ManyFunctions(Functions):
+    """Every function is there."""
+
+    def deployed(self, name: str) -> DeployedCode:
+        return DeployedCode(name, f"arn:{name}", f"arn:aws:iam::000000000000:role/{name}", 3, "team/x:v1")
+
+
+class BusyRoles(Roles):
+    """Takes a moment for each, and counts how many it is asked for at once."""
+
+    def __init__(self, session: AwsSession) -> None:
+        super().__init__(session)
+        self.counts: list[int] = []
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Role:
+        with self._lock:
+            self._now += 1
+            self.counts.append(self._now)
+        time.sleep(0.02)
+        with self._lock:
+            self._now -= 1
+        return Role(name, f"arn:aws:iam::000000000000:role/{name}", ())
+
+
+def test_iam_is_asked_for_a_few_roles_at_a_time(session: AwsSession) -> None:
+    values = {"rulesets": {f"R{n}": {"prefix": f"R{n}/", "image_uri": "team/x"} for n in range(3 * ROLES_AT_ONCE)}}
+    names = names_from_values(values, {}, Pipeline(bucket="never-made", name_prefix="never-made"), "a test")
+    roles = BusyRoles(session)
+    found = take_snapshot(replace(sources(session), roles=roles, functions=ManyFunctions(session)), names)
+    assert [item.role.name for item in found.rulesets if isinstance(item.role, Role)] == [
+        item.function for item in names.rulesets
+    ]
+    assert len(roles.counts) == 3 * ROLES_AT_ONCE
+    assert 1 < max(roles.counts) <= ROLES_AT_ONCE
 
 
 def test_what_is_denied_is_unread_and_what_is_missing_absent() -> None:

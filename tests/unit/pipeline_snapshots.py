@@ -164,7 +164,10 @@ def healthy(*rulesets: RulesetSnapshot, **change: Any) -> Snapshot:
         rulesets=found,
         concurrency=Concurrency(1000, 1000),
         release=Release(ReleaseAction.DEPLOY, "v1.0.0", {item.names.name: IMAGE for item in found}),
-        rules={"default": 1, "data-repository-bus": len(found)},
+        rules={
+            "default": (forward,),
+            "data-repository-bus": tuple(item.rule for item in found if isinstance(item.rule, EventRule)),
+        },
     )
     snapshot = replace(snapshot, **change)
     return replace(snapshot, queues={item.arn: item for item in _queues(snapshot)} | dict(change.get("queues", {})))

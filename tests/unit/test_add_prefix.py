@@ -25,6 +25,7 @@ SETTINGS = [
     "--max-receive-count=2",
     "--batch-size=1",
     "--max-concurrency=5",
+    "--architecture=arm64",
     "--env-var=A1=x=y",
     "--env-var=B1=",
 ]
@@ -68,6 +69,7 @@ def test_a_ruleset_with_all_its_settings(run: Command, values: Path) -> None:
         "max_receive_count": 2,
         "batch_size": 1,
         "max_concurrency": 5,
+        "architecture": "arm64",
         "environment": {"A1": "x=y", "B1": ""},
     }
     after = values.read_text()
@@ -97,6 +99,7 @@ def test_a_completion_ruleset_as_json(run: Command, values: Path) -> None:
     ("arguments", "code", "said"),
     [
         (["RefinerInput/", "--image-uri", "other"], 4, "image_uri is 'dibbs-ecr-refiner/lambda', not 'other'"),
+        (["RefinerComplete/", "--image-uri", "other"], 4, "other settings: image_uri is none, not 'other'"),
         (
             ["RefinerInput/", "--image-uri", OWN_IMAGE, "--name", "Else"],
             4,
@@ -119,6 +122,7 @@ def test_a_completion_ruleset_as_json(run: Command, values: Path) -> None:
         (["New/", "--image-uri", "a", "--env-var", "A1"], 2, "--env-var A1 has no value"),
         (["New/", "--image-uri", "a", "--env-var", "A1=1", "--env-var", "A1=2"], 2, "--env-var A1 is there twice"),
         (["New/", "--image-uri", "a", "--max-concurrency", "1"], 2, "2<=x<=1000"),
+        ([f"{'long' * 20}/", "--completion"], 2, "--name NAME"),
         (["New/", "--image-uri", "a", "--deploy"], 2, "there is no terminal to ask at"),
         (["New/", "--image-uri", "a", "--deploy", "--yes"], 1, "is down"),
         (["New/", "--image-uri", "a", "--stack", "registry"], 2, "this stack has no rulesets"),

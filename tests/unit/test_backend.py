@@ -85,8 +85,15 @@ def test_s3_without_a_bucket(project: Path) -> None:
 
 
 def test_no_such_stack(project: Path) -> None:
-    with pytest.raises(NotFoundError, match="no Terraform root module"):
+    with pytest.raises(NotFoundError, match="no Terraform root module") as said:
         read_backend(_settings(project, "production"), "rnr")
+    assert said.value.hint is None
+
+
+def test_outside_of_a_project(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no Terraform root module") as said:
+        read_backend(_settings(tmp_path, "local"), "refiner")
+    assert "project's folder" in (said.value.hint or "")
 
 
 def test_a_gitlab_job(project: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -10,10 +11,11 @@ from refinerctl.clients.aws.bucket_versions import BucketVersions
 from refinerctl.errors import AccessDeniedError
 from refinerctl.models import Upload, UploadStatus
 from refinerctl.models.checks import CheckResult, Status
-from refinerctl.operations.canary import blocked, content_of, judge, key_of, remove
+from refinerctl.operations.canary import blocked, broken_off, content_of, judge, key_of, remove
 from tests.unit.fakes import START
 from tests.unit.pipeline_snapshots import ruleset
 
+WRITTEN = START + timedelta(seconds=3)  # by S3's clock
 RULESET = ruleset("RefinerInput", "RefinerInput/").names
 DONE = Upload(
     "RefinerInput/c.txt",
@@ -33,7 +35,13 @@ class Versions(BucketVersions):
         self.denied = denied
         self.deleted: set[tuple[str, str]] = set()
 
-    def delete_key(self, bucket: str, key: str) -> int:
+    def oldest(self, bucket: str, key: str) -> datetime | None:
+        if "list" in self.denied:
+            raise AccessDeniedError("access denied: ListObjectVersions")
+        return WRITTEN if key == DONE.key else None
+
+    def delete_key(self, bucket: str, key: str, since: datetime | None = None) -> int:
+        assert since == WRITTEN
         if key in self.denied:
             raise AccessDeniedError("access denied: DeleteObjects")
         self.deleted.add((bucket, key))
@@ -74,6 +82,18 @@ def test_what_could_not_be_removed_is_a_warning() -> None:
     assert judge(RULESET, DONE, 1.25, []).status is Status.PASS
 
 
+def test_where_versions_may_not_be_listed_all_of_it_is_left() -> None:
+    versions = Versions("list")
+    assert remove(versions, "b", DONE) == [*DONE.outputs, DONE.completion_key, DONE.key]
+    assert versions.deleted == set()
+
+
+def test_one_that_was_broken_off_says_why_and_where_it_is() -> None:
+    found = broken_off(RULESET, DONE.key, AccessDeniedError("access denied: GetObject", hint="Ask for it."))
+    assert (found.status, found.ruleset, found.fix) == (Status.FAIL, "RefinerInput", "Ask for it.")
+    assert found.seen == "RefinerInput/c.txt: access denied: GetObject; it may still be in the bucket"
+
+
 @pytest.mark.parametrize(("about", "is_blocked"), [(None, True), ("RefinerInput", True), ("Other", False)])
 def test_none_is_sent_where_it_would_be_lost(about: str | None, is_blocked: bool) -> None:
     results = [
@@ -81,6 +101,10 @@ def test_none_is_sent_where_it_would_be_lost(about: str | None, is_blocked: bool
         CheckResult("loops", Status.WARN, "", "", "", None),
     ]
     assert blocked(RULESET, results) == ("not sent, because of rule" if is_blocked else None)
+
+
+def test_what_is_sent_instead_keeps_its_suffix() -> None:
+    assert key_of(RULESET, "m", ".xml") == "RefinerInput/refinerctl-canary-m-RefinerInput.xml"
 
 
 def test_two_rulesets_get_two_completions() -> None:

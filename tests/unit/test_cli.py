@@ -134,6 +134,12 @@ class TestLocalDefaults:
         assert " is down\n" in done.err
         assert "refinerctl local up --detach" in done.err
 
+    def test_outside_of_a_project_nothing_is_to_be_started(self, tmp_path: Path, refinerctl: Command) -> None:
+        done = refinerctl("poll", cwd=tmp_path)
+        assert done.code == 1
+        assert "project's folder" in done.err
+        assert "local up" not in done.err
+
     def test_down_of_what_is_not_up_is_done(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("local", "down", cwd=project)
         assert (done.code, done.out) == (0, "")

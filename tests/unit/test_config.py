@@ -102,12 +102,19 @@ class TestPrecedence:
         here = load(tmp_path, flags=asked, environ=environ)
         assert (here.pipeline.bucket, here.endpoint_url) == ("flag-bucket", "http://flag:1")
 
-    def test_without_a_region_boto3_decides_and_an_embedded_environment_has_its_own(self, tmp_path: Path) -> None:
+    def test_without_a_region_aws_region_then_boto3_decides_and_an_embedded_environment_has_its_own(
+        self, tmp_path: Path
+    ) -> None:
         environ = {"AWS_REGION": "ap-south-1"}
         assert load(tmp_path, environ=environ).region == "eu-west-1"
         assert load(tmp_path, flags=GlobalFlags(env="local"), environ=environ).embedded_region == "us-east-1"
         bare = "[environments.there]\n"
-        assert load(tmp_path, bare, flags=GlobalFlags(env="there"), environ=environ).region is None
+        assert load(tmp_path, bare, flags=GlobalFlags(env="there"), environ=environ).region == "ap-south-1"
+        assert load(tmp_path, bare, flags=GlobalFlags(env="there"), environ={}).region is None
+
+    def test_without_a_file_there_is_this_machine_and_an_account(self, tmp_path: Path) -> None:
+        assert load_settings(GlobalFlags(), {}, tmp_path).embedded
+        assert not load_settings(GlobalFlags(env="aws"), {}, tmp_path).embedded
 
     def test_an_empty_variable_is_none(self, tmp_path: Path) -> None:
         environ = {f"REFINERCTL_{name.upper()}": "" for name, *_ in PRECEDENCE} | {"REFINERCTL_CONFIG": ""}

@@ -76,10 +76,12 @@ class TestRefused:
             r'"\U00110000"',
             '"a\nb"',
             "1e9999",
+            "<<EOT\na\nEOT",
         ],
     )
     def test_what_is_no_plain_value_names_the_variable(self, tmp_path: Path, expression: str) -> None:
-        said = refused(f"first = 1\nsecond = {expression}\nthird = 3\n", tmp_path)
+        third = "" if expression.startswith("<<EOT") else "\nthird = 3\n"  # Terraform wants a newline behind it
+        said = refused(f"first = 1\nsecond = {expression}{third}", tmp_path)
         assert said.startswith("x.tfvars:2: variable second is not a plain value: ")
 
     def test_a_variable_twice(self, tmp_path: Path) -> None:

@@ -112,6 +112,9 @@ class TestRemove:
             ("{\n  A = {}, B = {}\n}", "{\n  B = {}\n}"),
             ('{\n  "A" : {} }', "{ }"),
             ("{ A = {},\n  B = {} }", "{\n  B = {} }"),
+            ("{ # all\n  A = {} }", "{ # all\n }"),
+            ("{\n  B = {}, // b\n  A = {} }", "{\n  B = {}, // b\n }"),
+            ("{\n  B = {}\n  Ä = {}\n  A = {}\n}", "{\n  B = {}\n  Ä = {}\n}"),
             ("{\n  A = {}\n}", "{}"),
         ],
     )
@@ -161,6 +164,13 @@ class TestFile:
             edit.write()
         assert file.read_text() == "rulesets = { A = {} }\n"
 
+    def test_a_read_only_file_stays(self, file: Path) -> None:
+        file.write_text("rulesets = {}\n")
+        file.chmod(0o444)
+        with pytest.raises(RefinerctlError, match="is read-only; nothing was written"):
+            add_entry(file, "rulesets", "New", NEW, {}).write()
+        assert file.read_text() == "rulesets = {}\n"
+
     def test_a_diff_tells_of_a_missing_newline(self, file: Path) -> None:
         file.write_bytes(b"rulesets = { }")
         assert add_entry(file, "rulesets", "N", {"prefix": "n/"}, {}).diff("f") == (
@@ -191,7 +201,7 @@ SPACES = st.sampled_from(["", " ", "   ", "\t", " /* } */ ", "/* {\n# */"])
 ENDS = st.sampled_from(
     ["\n", "\n\n", " \n", "  # } { ü\n", "// ]\n", "\n\n\t\n", "\n/* \n\n} */\n", "\n  # a\n  # b\n"]
 )
-KEYS = st.sampled_from(["A", '"B b"', "C-c", '"D"', "E", '"Ü"'])
+KEYS = st.sampled_from(["A", '"B b"', "C-c", '"D"', "E", '"Ü"', "Öl"])
 ENTRIES = st.sampled_from(
     [
         "{}",

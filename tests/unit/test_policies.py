@@ -55,6 +55,7 @@ def sends(*statements: dict[str, Any]) -> bool | None:
         ({"Principal": "*"}, True),
         ({"Principal": {"AWS": "*"}}, True),
         ({"Principal": {"AWS": "123456789012"}}, False),
+        ({"Principal": {"AWS": "x123456789012"}}, False),
         ({"Principal": {"Service": ["lambda.amazonaws.com", "events.amazonaws.com"]}}, True),
         ({"Principal": {"Service": "sns.amazonaws.com"}}, False),
         ({"Effect": "Deny"}, False),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from refinerctl.cli.context import AppContext
+from refinerctl.cli.status import _follow, _problems, _screen
 from refinerctl.cli.status_view import COLUMNS, Cell, cells, fitted, log_lines, seconds
+from refinerctl.cli.watch import Frame
+from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.models import Function, ObjectInfo, Pipeline, QueueDepth
 from refinerctl.models.releases import Release, ReleaseAction
@@ -131,8 +139,8 @@ class TestQueues:
 class TestFunction:
     def test_its_last_hour(self, world: World) -> None:
         values = {"errors": (1, 2), "throttles": (0,), "p50": (40, 60), "p95": (90.5,), "concurrency": (3, 7)}
-        for name, given in values.items():
-            world.metrics.set(ONE.base, name, *given)
+        for name, seen in values.items():
+            world.metrics.set(ONE.base, name, *seen)
         found = world.one().function
         assert found is not None
         assert (found.errors, found.throttles, found.invocations) == (3, 0, None)
@@ -169,6 +177,24 @@ class TestLastCompletion:
         keys = [ruleset.last_completion and ruleset.last_completion.key for ruleset in world.status().rulesets]
         assert keys == ["RefinerComplete/b", "RefinerComplete/a.json"]
 
+    def test_of_several_one_whose_input_is_gone_is_known_by_its_message(self, world: World) -> None:
+        world.rulesets = (ONE, TWO)
+        world.bucket.write("RefinerComplete/old.json", at=START - timedelta(hours=3))
+        world.bucket.write("RefinerComplete/new.json", at=START - timedelta(minutes=2))
+        world.bucket.write("One/old")
+        world.metrics.set(ONE.base, "processed", 1, 0)
+        found = world.one().last_completion
+        assert found is not None
+        assert (found.key, found.at) == (None, START - timedelta(minutes=2))
+
+    def test_of_more_rulesets_than_inputs_are_asked_for_no_completion_is_listed(self, world: World) -> None:
+        world.rulesets = tuple(RulesetNames(f"R{n}", f"R{n}/", f"x-R{n}") for n in range(40))
+        world.bucket.write("RefinerComplete/a.json")
+        world.metrics.set("x-R3", "processed", 4, 0)
+        found = [ruleset.last_completion for ruleset in world.status().rulesets]
+        assert [number for number, last in enumerate(found) if last] == [3]
+        assert world.bucket.requests["list"] == 0
+
     def test_of_very_many_the_queue_tells_the_minute(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("refinerctl.operations.status.MAX_COMPLETIONS", 2)
         for number in range(3):
@@ -190,12 +216,46 @@ class TestProblems:
         assert found.rulesets[0].dlq is None
         assert found.rulesets[0].queue is not None
 
+    def test_who_may_not_see_the_function_sees_its_metrics(self, world: World) -> None:
+        class Denied(FakeFunctions):
+            def get(self, name: str) -> Function:
+                raise AccessDeniedError(f"access denied: GetFunction on function {name}")
+
+        world.functions = Denied()
+        world.metrics.set(ONE.base, "errors", 3)
+        found = world.one()
+        assert found.function is not None
+        assert (found.function.errors, found.function.digest, found.function.runs_release) == (3, None, None)
+        assert found.problems == ("access denied: GetFunction on function x-One",)
+
+    def test_a_function_that_does_not_exist_is_none(self, world: World) -> None:
+        world.functions = FakeFunctions()
+        assert world.one().function is None
+
+    def test_what_is_configured_only_is_told_once(self, world: World) -> None:
+        for name in (ONE.queue, ONE.dlq, ONE.delivery_dlq):
+            del world.queues.states[name]
+        world.functions = FakeFunctions()
+        assert world.one().problems == ("it is not deployed",)
+
+    def test_many_alike_are_told_once(self, world: World) -> None:
+        world.queues.error = AccessDeniedError("access denied: GetQueueUrl on queue q")
+        world.queues.states.clear()
+        world.metrics.error = AccessDeniedError("access denied: GetMetricData on the metrics")
+        assert _problems(world.status()) == [
+            "metrics: access denied: GetMetricData on the metrics",
+            "One: access denied: GetQueueUrl on queue q, and 5 more like it",
+        ]
+
     def test_where_nothing_can_be_looked_at_it_fails(self, world: World) -> None:
         def denied(*_: Any) -> Any:
             raise AccessDeniedError("no credentials")
 
         class Denied:
-            find = state = running = read = objects = head = staticmethod(denied)
+            state = running = read = objects = head = staticmethod(denied)
+
+            def find(self, name_prefix: str) -> None:
+                """As the client's: what is denied is looked up one by one."""
 
         stations = Stations(Denied(), Denied(), Denied(), Denied(), denied)
         with pytest.raises(AccessDeniedError, match="no credentials"):
@@ -217,7 +277,7 @@ class Rounds:
 def test_everything_is_asked_for_in_two_rounds() -> None:
     """Each call waits for all others of its round: one that came only after another's answer would wait for ever."""
     rulesets = tuple(RulesetNames(f"R{n}", f"R{n}/", f"x-R{n}") for n in range(5))
-    rounds = Rounds(3 + 5 + 1, 5 * 3)  # metrics, completions, ledger; functions; URLs. Then three queues each
+    rounds = Rounds(4 + 5 + 1, 5 * 3)  # metrics, ages, completions, ledger; functions; URLs. Then three queues each
 
     class InRounds:
         def find(self, prefix: str) -> None:
@@ -249,14 +309,47 @@ def test_everything_is_asked_for_in_two_rounds() -> None:
 
     world = InRounds()
     found = status(rulesets, Pipeline(), Stations(world, world, world, world, ledger), START)
-    assert rounds.calls == {0: 9, 1: 15}
+    assert rounds.calls == {0: 10, 1: 15}
     assert all(ruleset.queue for ruleset in found.rulesets)
 
 
-def test_the_metrics_of_fifty_rulesets_fit_into_one_call(world: World) -> None:
+def test_the_metrics_of_fifty_rulesets_fit_into_two_calls_at_once(world: World) -> None:
     world.rulesets = tuple(RulesetNames(f"R{n}", f"R{n}/", f"x-R{n}") for n in range(50))
     world.status()
-    assert [len(wanted) for wanted in world.metrics.asked] == [500]
+    assert sorted(len(wanted) for wanted in world.metrics.asked) == [3 * 50, 7 * 50]
+
+
+@given(st.integers(0, 3599), st.integers(0, 1))
+def test_the_last_hour_is_sixty_whole_minutes_wherever_periods_begin(second: int, by_the_clock: int) -> None:
+    """CloudWatch may let a period begin with the question, or by the clock; one minute of this hour is not over."""
+    now = START + timedelta(seconds=second)
+
+    class Counting(FakeMetrics):
+        def read(
+            self, wanted: Mapping[MetricKey, Metric], since: datetime, until: datetime
+        ) -> dict[MetricKey, tuple[DataPoint, ...]]:
+            return {key: points(metric.period_s, since, until) for key, metric in wanted.items()}
+
+    def points(period_s: int, since: datetime, until: datetime) -> tuple[DataPoint, ...]:
+        """An invocation in each minute. Points from before `since` are left out."""
+        begin = since.replace(second=0)
+        if by_the_clock:
+            begin = datetime.fromtimestamp(-(-begin.timestamp() // period_s) * period_s, UTC)
+        found = []
+        while begin < until:
+            minutes = min(period_s, (until - begin).total_seconds()) / 60
+            found.append(DataPoint(begin, minutes))
+            begin += timedelta(seconds=period_s)
+        return tuple(found)
+
+    world = World(metrics=Counting())
+    stations = Stations(world.queues, world.functions, world.metrics, world.bucket, tuple)
+    function = status((ONE,), Pipeline(), stations, now).rulesets[0].function
+    assert function is not None
+    assert function.errors is not None
+    assert 55 < function.errors <= 60
+    assert by_the_clock or function.errors == 60
+    assert by_the_clock or function.duration_p95_ms == 60  # one period of all the hour, and no second one
 
 
 class TestRulesetNames:
@@ -315,6 +408,51 @@ class TestView:
         line = "  ".join(cell.text for cell in found[0])
         assert width is None or len(line) <= width or len(found[0]) == 1
         assert found[0][0].text.strip() == "RULESET"
+
+    def test_a_screen_shows_whole_columns_whatever_its_width(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from rich.console import Console
+
+        monkeypatch.chdir(tmp_path)
+        app, frame = AppContext(GlobalFlags()), Frame(world.status())
+        for width in range(10, 170):
+            console = Console(width=width, file=io.StringIO())
+            with console.capture() as capture:
+                console.print(_screen(app, frame, width, 24))
+            lines = capture.get().splitlines()[2:5]
+            assert [line.split()[0] for line in lines] == ["RULESET", "One", "Done"]
+            assert not any("…" in line for line in lines)
+
+    def test_lines_for_a_log_go_on_after_an_error(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        answers: list[Any] = [
+            world.status(),
+            RefinerctlError("no answer from AWS"),
+            world.status(),
+            KeyboardInterrupt(),
+        ]
+
+        def look() -> PipelineStatus:
+            answer = answers.pop(0)
+            if isinstance(answer, BaseException):
+                raise answer
+            assert isinstance(answer, PipelineStatus)
+            return answer
+
+        with pytest.raises(KeyboardInterrupt):
+            _follow(AppContext(GlobalFlags()), look, 0.01)
+        said = capsys.readouterr()
+        assert said.out.count(" One waiting=0 ") == 2
+        assert "warning: not up to date: no answer from AWS" in said.err
+
+    def test_how_long_dead_letters_are_kept_is_a_bound(self, world: World) -> None:
+        world.holds(ONE.dlq, 1)
+        world.metrics.set(ONE.dlq, "age", 1000)
+        found = world.status()
+        assert "<13d23h" in [cell.text for cell in cells(found, found.rulesets[0])]
 
     def test_what_needs_a_look_stands_out(self, world: World) -> None:
         world.holds(ONE.dlq, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -76,10 +76,18 @@ class World:
     def hidden(self, name: str, count: int = 1) -> None:
         self.queues.states[name] = QueueState(QueueDepth(name, 0, count, 0), 345600, 60, 5)
 
-    def trace(self, seconds: float = 600, key: str = KEY, version: str | None = None) -> Trace:
+    def trace(
+        self,
+        seconds: float = 600,
+        key: str = KEY,
+        version: str | None = None,
+        *,
+        look: bool = False,
+        rulesets: tuple[RulesetNames, ...] = (RULESET, DONE),
+    ) -> Trace:
         stations = Stations(self.bucket, Completions(self.bucket, Pipeline()), self.queues, self.functions, self.logs)
-        request = TraceRequest(key, at(-86400), at(seconds), version, (FORWARD,))
-        return trace(request, (RULESET, DONE), Pipeline(), stations)
+        request = TraceRequest(key, at(-86400), at(seconds), version, (FORWARD,), look=look)
+        return trace(request, rulesets, Pipeline(), stations)
 
 
 @pytest.fixture
@@ -102,6 +110,13 @@ class TestCompleted:
         assert found.verdict.text == "completed at 14:00:02Z: 1 output, RefinerComplete/a b.txt.json"
         hops = [(hop.station, hop.elapsed_s) for hop in found.hops]
         assert hops == [("S3", 0), ("EventBridge", 0), ("SQS", 0.2), ("Lambda", 1), ("Lambda", 1.1), ("S3", 2)]
+
+    def test_a_completion_does_not_seem_to_come_before_its_outputs(self, world: World) -> None:
+        world.attempt(1, 2.3, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
+        world.attempt(1, 2.4, {"message": "record done", "durationMs": 200})
+        world.complete()  # at 2 s, by S3
+        hops = world.trace().hops
+        assert [hop.elapsed_s for hop in hops][-2:] == [2.5, 2.5]
 
     def test_the_production_refiners_completion(self, world: World) -> None:
         world.complete(
@@ -128,6 +143,8 @@ class TestCompleted:
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
         assert "a newer version has replaced its completion" in found.verdict.text
+        other = world.trace(rulesets=(RULESET, replace(RULESET, name="Other", prefix="Other/"), DONE))
+        assert "a newer version, or another ruleset's input of this name, has replaced" in other.verdict.text
 
     def test_deleted_since(self, world: World) -> None:
         world.complete()
@@ -178,6 +195,37 @@ class TestFailing:
         assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
         assert "redriven, purged or expired" in found.verdict.text
 
+    def test_others_in_flight_are_not_its_message(self, world: World) -> None:
+        """It was hidden for 60 s, and a new receive would be in the log."""
+        world.fail(2, 60)
+        world.hidden(QUEUE)
+        assert seen(world.trace(200)) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert seen(world.trace(3600)) == (Place.UNKNOWN, Outcome.FAILED)
+
+    def test_counts_that_are_not_settled_do_not_tell_that_it_is_gone(self, world: World) -> None:
+        world.fail(5, 60)
+        found = world.trace(60 + 30 + 80)
+        assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert "attempt 5 of 5, dead about" in found.verdict.text
+
+    def test_a_dead_letter_queue_that_was_seen_in_part_does_not_tell_that_it_is_gone(self, world: World) -> None:
+        world.fail(5, 60)
+        world.queues.messages[DLQ] = [Message(event_of("other"), at(0), 1) for _ in range(250)]
+        found = world.trace(3600)
+        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert f"is not known: {DLQ}: looked at 200 messages, and some 50 more are there" in found.verdict.text
+
+    def test_nor_does_one_whose_messages_somebody_has_received(self, world: World) -> None:
+        world.fail(5, 60)
+        world.hidden(DLQ, 3)
+        found = world.trace(3600)
+        assert f"is not known: {DLQ}: 3 messages there are hidden" in found.verdict.text
+
+    def test_receives_that_were_no_failures_do_not_count_as_such(self, world: World) -> None:
+        world.fail(4, 60)  # somebody has looked at it three times
+        world.hidden(QUEUE)
+        assert world.trace(70).verdict.text.startswith("failed once (4 receives) in RefinerInput: NoSuchKey")
+
     @pytest.mark.parametrize(
         ("line", "error"),
         [
@@ -224,14 +272,47 @@ class TestUnderWay:
     def test_waiting(self, world: World) -> None:
         world.queues.messages[QUEUE] = [Message(event_of(), at(0.2), 1)]
         world.functions.mapping_states[RULESET.base] = "Disabled"
-        found = world.trace()
+        found = world.trace(look=True)
         assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
         assert found.verdict.text == (f"waiting in {QUEUE} since 14:00:00Z; its event source mapping is Disabled")
         assert any("counts one receive more" in note for note in found.notes)
 
+    def test_a_mapping_is_missing_only_where_lambda_says_so(self, world: World) -> None:
+        world.queues.messages[QUEUE] = [Message(event_of(), at(0.2), 1)]
+        world.functions.mapping_states[RULESET.base] = None
+        assert "its event source mapping is missing" in world.trace().verdict.text
+
+        class Denied(FakeFunctions):
+            def mapping_state(self, name: str) -> str | None:
+                raise AccessDeniedError("access denied: ListEventSourceMappings")
+
+        world.functions = Denied()
+        assert "mapping" not in world.trace().verdict.text
+
+    def test_without_being_asked_it_takes_no_receives_from_what_waits(self, world: World) -> None:
+        """Whoever asks until it is done would move it to the dead-letter queue, and all others there with it."""
+        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 345600, 60, 5)
+        found = world.trace()
+        assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert "3 in dibbs-ecr-RefinerInput wait, and were not looked through, 2 more are in flight" in (
+            found.verdict.text
+        )
+        assert world.queues.requests["peek"] == 0
+
+    def test_a_look_at_some_of_what_waits_does_not_tell_that_it_is_not_there(self, world: World) -> None:
+        world.queues.messages[QUEUE] = [Message(event_of("other"), at(0), 1) for _ in range(250)]
+        assert seen(world.trace(look=True)) == (Place.WAITING, Outcome.UNDER_WAY)
+        world.queues.messages[QUEUE] = world.queues.messages[QUEUE][:150]
+        assert seen(world.trace(look=True)) == (Place.UNKNOWN, Outcome.FAILED)
+
+    def test_what_waits_now_is_not_what_was_sent_longer_ago_than_the_queue_keeps(self, world: World) -> None:
+        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 3600, 60, 5)
+        assert seen(world.trace(3500)) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert seen(world.trace(3700)) == (Place.UNKNOWN, Outcome.FAILED)
+
     def test_a_look_that_would_cost_too_much_is_not_taken(self, world: World) -> None:
         world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 0, 0), 345600, 60, 2)
-        found = world.trace()
+        found = world.trace(look=True)
         assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
         assert "most likely" in found.verdict.text
         assert world.queues.requests["peek"] == 0
@@ -245,6 +326,11 @@ class TestUnderWay:
 
     def test_in_a_function_that_has_said_nothing_for_too_long(self, world: World) -> None:
         world.attempt(1, 1)
+        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 0, 1, 0), 345600, 360, 5)
+        found = world.trace(200)
+        assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert "has not said how that ended" in found.verdict.text
+        assert "its message comes back about 14:06:01Z" in found.verdict.text
         assert seen(world.trace(3600)) == (Place.UNKNOWN, Outcome.FAILED)
 
     def test_in_flight_with_nothing_logged(self, world: World) -> None:
@@ -259,6 +345,7 @@ class TestUnderWay:
         world.queues.messages[DONE.queue] = [Message(event_of("RefinerComplete/x.json"), at(0), 0)]
         found = world.trace(key="RefinerComplete/x.json")
         assert seen(found) == (Place.DELIVERED, Outcome.COMPLETED)
+        assert "; 1 message waits there, " in found.verdict.text
         assert world.queues.requests["peek"] == 0  # that queue belongs to downstream
 
 
@@ -271,6 +358,40 @@ class TestNowhere:
 
     def test_never_written(self, world: World) -> None:
         assert seen(world.trace(key="RefinerInput/never")) == (Place.NEVER_EXISTED, Outcome.FAILED)
+
+    def test_where_logs_may_not_be_read_nobody_knows_that_it_never_was(self, world: World) -> None:
+        class Denied(FakeLogGroups):
+            def events(self, *_: Any, **__: Any) -> Iterator[LogEvent]:
+                raise AccessDeniedError("access denied: FilterLogEvents")
+
+        world.logs = Denied()
+        found = world.trace(key="RefinerInput/never")
+        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert found.verdict.text.startswith("not known: S3 has no version of RefinerInput/never; access denied")
+
+    def test_what_the_function_is_does_not_tell_whether_it_ever_was(self, world: World) -> None:
+        world.functions.known.clear()
+        found = world.trace(key="RefinerInput/never")
+        assert seen(found) == (Place.NEVER_EXISTED, Outcome.FAILED)
+        assert "there is no function 'dibbs-ecr-RefinerInput'" in found.notes
+
+    def test_only_its_delete_marker_is_left(self, world: World) -> None:
+        world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True)]
+        found = world.trace()
+        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert found.verdict.text.startswith("nothing is left of it: S3 has no version")
+
+    def test_older_than_the_logs_that_were_searched(self, world: World) -> None:
+        world.bucket.write(KEY, at=at(-10 * 86400))
+        found = world.trace()
+        assert found.verdict.text == "not known: logs before 2026-02-28 14:00Z were not searched, see --since"
+
+    def test_two_rulesets_that_take_it(self, world: World) -> None:
+        inner = RulesetNames("Inner", "RefinerInput/a", "dibbs-ecr-Inner", has_function=False)
+        world.queues.messages |= {inner.queue: [], inner.dlq: [], inner.delivery_dlq: []}
+        found = world.trace(rulesets=(RULESET, inner))
+        assert found.facts.ruleset == inner
+        assert "RefinerInput takes it, too: it is traced through Inner only" in found.notes
 
     def test_a_version_that_does_not_exist(self, world: World) -> None:
         with pytest.raises(NotFoundError, match="no version v7"):
@@ -304,6 +425,13 @@ class TestVersions:
         assert world.trace().verdict.place is Place.UNKNOWN
         world.queues.messages[DLQ].append(Message(event_of(version=None), at(0.2), 5))
         assert world.trace().verdict.place is Place.DEAD
+
+    def test_without_versions_an_attempt_with_the_content_before_is_not_this_ones(self, world: World) -> None:
+        world.bucket = FakeBucket(versioned=False)
+        world.bucket.write(KEY, at=at(20))
+        world.fail(1, 19.5)  # its message was sent at 0.2 s
+        world.hidden(QUEUE)
+        assert world.trace(40).facts.attempts == ()
 
     def test_without_the_right_to_see_versions_the_newest_counts(self, world: World) -> None:
         class Denied(FakeBucket):

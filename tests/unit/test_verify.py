@@ -13,6 +13,7 @@ from refinerctl.models.policies import parse_policy
 from refinerctl.models.releases import Release, ReleaseAction
 from refinerctl.models.resources import Absent, Concurrency, KmsKey, RolePolicy, RuleTarget, SourceMapping, Unread
 from refinerctl.operations.verify import CHECKS, check_ids, verify
+from refinerctl.operations.verify.samples import event
 from tests.unit.pipeline_snapshots import (
     ACCOUNT,
     BUCKET,
@@ -44,6 +45,16 @@ def concerns(snapshot: Snapshot) -> list[CheckResult]:
 
 def of_input(**change: Any) -> Snapshot:
     return healthy(replace(INPUT, **change), DONE)
+
+
+def policy(effect: str, action: str, **elements: Any) -> Any:
+    return parse_policy({"Statement": {"Effect": effect, "Action": action, "Resource": "*", **elements}})
+
+
+def another_rule(arn: str, bus: str, **change: Any) -> Snapshot:
+    """A second rule of a bus sends to `arn`."""
+    rule = replace(INPUT.rule, name="another", **change)
+    return healthy(rules={**HEALTHY.rules, bus: (*HEALTHY.rules[bus], rule)}, senders={arn: frozenset({"another"})})
 
 
 def part(name: str, **change: Any) -> Snapshot:
@@ -103,6 +114,7 @@ def key_policy(*, events: bool = True, account: bool = True) -> Any:
 
 
 FUZZY = pattern('{"fuzzy": "RefinerInput/"}')
+OLD_MAPPING = SourceMapping("old", queue_arn("dibbs-ecr-RefinerInput"), state="Disabled")
 OTHER_IMAGE = IMAGE.replace("sha256:1", "sha256:2")
 
 # check, ruleset, status, words in what was seen, snapshot
@@ -124,10 +136,20 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("forward-target", None, "fail", "not to data-repository-bus", forward_target(arn=f"{BUS}-2")),
     ("forward-target", None, "fail", "nothing, not to", healthy(forward_targets=())),
     ("forward-target", None, "fail", "changes the event", forward_target(changes_event=True)),
+    ("forward-target", None, "fail", "sends the same events", another_rule(BUS, "default")),
+    ("forward-target", None, "warn", "bus, too", another_rule(BUS, "default", pattern=FUZZY)),
     ("forward-role", None, "fail", "has no role", forward_target(role_arn=None)),
     ("forward-role", None, "fail", "no such thing", healthy(forward_role=GONE)),
     ("forward-role", None, "fail", "does not allow events:PutEvents", forward("forward_role", policies=())),
     ("forward-role", None, "fail", "does not trust", forward("forward_role", trust=trusts("lambda.amazonaws.com"))),
+    (
+        "forward-role",
+        None,
+        "fail",
+        "the resource's own policy denies it",
+        forward("bus", policy=policy("Deny", "events:*", Principal={"AWS": ACCOUNT})),
+    ),
+    ("forward-role", None, "fail", "its permissions bound", forward("forward_role", boundary=policy("Allow", "s3:*"))),
     ("forward-dlq", None, "fail", "has no dead-letter queue", forward_target(dlq_arn=None)),
     ("forward-dlq", None, "fail", "no such", healthy(queues={queue_arn("dibbs-ecr-forward-delivery-dlq"): GONE})),
     ("rule", "RefinerInput", "fail", "no such thing", of_input(rule=GONE)),
@@ -149,6 +171,10 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ),
     ("rule-pattern", "RefinerInput", "warn", "deletions", part("rule", pattern=INPUT.rule.pattern.replace(
         '["Object Created"]', '[{"prefix": "Object"}]'))),
+    ("rule-pattern", "RefinerInput", "warn", "outside RefinerInput/, too, like RefinerInput-",
+     part("rule", pattern=pattern('{"prefix": "RefinerInput"}'))),
+    ("rule-pattern", "RefinerInput", "fail", "does not take all", part("rule", pattern=INPUT.rule.pattern.replace(
+        '"detail": {', '"detail": {"reason": ["PutObject"], '))),
     ("rule-target", "RefinerInput", "fail", "nothing, not to", of_input(targets=())),
     ("rule-target", "RefinerInput", "fail", "not to dibbs-ecr-RefinerInput", target(arn=queue_arn("other"))),
     ("rule-target", "RefinerInput", "fail", "changes the event", target(changes_event=True)),
@@ -160,6 +186,7 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
         "and to",
         of_input(targets=(*INPUT.targets, RuleTarget("2", queue_arn("audit")))),
     ),
+    ("rule-target", "RefinerInput", "fail", "once more", another_rule(INPUT.queue.arn, "data-repository-bus")),
     ("queue-exists", "RefinerInput", "fail", "no such thing", of_input(queue=GONE)),
     ("queue-policy", "RefinerInput", "fail", "does not let rule", part("queue", policy=())),
     (
@@ -191,18 +218,33 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("mapping", "RefinerInput", "fail", "nothing feeds", of_input(mappings=())),
     ("mapping", "RefinerInput", "fail", "is Disabled", mapping(state="Disabled")),
     ("mapping", "RefinerInput", "warn", "is Enabling", mapping(state="Enabling")),
+    ("mapping", "RefinerInput", "warn", "is deleted unread", mapping(filters=('{"body": {"x": [1]}}',))),
     ("mapping-partial-batches", "RefinerInput", "fail", "no ReportBatchItem", mapping(reports_failures=False)),
     ("function-concurrency", "RefinerInput", "fail", "never starts", part("function", reserved_concurrency=0)),
+    ("function-concurrency", "RefinerInput", "warn", "starts with 5", part("function", reserved_concurrency=4)),
     ("log-retention", "RefinerInput", "warn", "for ever", part("log_group", retention_days=None)),
     ("log-retention", "RefinerInput", "warn", "no such thing", of_input(log_group=GONE)),
     ("role-permissions", "RefinerInput", "fail", "no such thing", of_input(role=GONE)),
     ("role-permissions", "RefinerInput", "fail", "does not trust", part("role", trust=())),
+    ("role-permissions", "RefinerInput", "warn", "does not surely trust", part("role", trust=policy(
+        "Allow", "sts:*", Principal={"Service": "lambda.amazonaws.com"}, Condition={"Bool": {"aws:Other": "true"}}))),
+    ("role-permissions", "RefinerInput", "fail", ": its permissions boundary does not",
+     part("role", boundary=policy("Allow", "s3:*"))),
+    ("role-permissions", "RefinerInput", "warn", "cannot be evaluated",
+     part("role", boundary=policy("Allow", "*", Condition={"Bool": {"aws:Other": "true"}}))),
+    ("role-permissions", "RefinerInput", "fail", "s3:GetObject on arn:aws:s3:::data-repository/RefinerInput/",
+     healthy(bucket_policy=policy("Deny", "s3:GetObject", Principal={"AWS": f"arn:aws:iam::{ACCOUNT}:root"}))),
+    ("role-permissions", "RefinerInput", "fail", "the resource's own policy denies it", healthy(bucket_policy=policy(
+        "Deny", "s3:Put*", Principal="*", Condition={"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/x"}}))),
+    ("role-permissions", "RefinerInput", "warn", "s3:PutObject on",
+     replace(role(without="objects"), bucket_policy=Unread("denied"))),
     ("role-permissions", "RefinerInput", "fail", "s3:PutObject on", role(without="objects")),
     ("role-permissions", "RefinerInput", "fail", "sqs:DeleteMessage on", role(without="queue")),
     ("role-permissions", "RefinerInput", "fail", "logs:PutLogEvents on", role(without="logs")),
     ("role-extra", "RefinerInput", "warn", "s3:* on *", extra("s3:*")),
     ("role-extra", "RefinerInput", "warn", "s3:DeleteObject on", extra("s3:DeleteObject", on=OBJECTS)),
     ("role-extra", "RefinerInput", "warn", "s3:GetObject on", extra("s3:GetObject", on=OBJECTS)),
+    ("role-extra", "RefinerInput", "warn", "s3:DeleteBucket on arn", extra("s3:DeleteBucket", on="arn:aws:*:::*")),
     ("role-extra", "RefinerInput", "warn", "sqs:ReceiveMessage on", extra("sqs:ReceiveMessage", on=queue_arn("other"))),
     (
         "role-extra",
@@ -214,6 +256,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("kms-keys", None, "fail", "is Disabled", encrypted(KmsKey(KEY, "Disabled", policy=key_policy()))),
     ("kms-keys", None, "fail", "EventBridge, which sends to", encrypted(KmsKey(KEY, policy=key_policy(events=False)))),
     ("kms-keys", None, "fail", "Input may not use", encrypted(KmsKey(KEY, policy=key_policy(account=False)))),
+    ("kms-keys", None, "fail", "Input may not use", encrypted(KmsKey(KEY, policy=(
+        *key_policy(), *policy("Deny", "kms:Decrypt", Principal={"AWS": INPUT.role.arn}))))),
     ("kms-keys", None, "fail", "AWS's own", encrypted(KmsKey(KEY, is_aws_managed=True))),
     ("kms-keys", None, "fail", "bucket data-repository is encrypted with", healthy(bucket_key=KEY, keys={KEY: GONE})),
     ("kms-keys", None, "warn", "cannot be evaluated", encrypted(KmsKey(KEY, policy=parse_policy("{")))),
@@ -238,7 +282,7 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
         "RefinerInput/new/ of New lies in RefinerInput/",
         healthy(INPUT, ruleset("New", "RefinerInput/new/"), DONE),
     ),
-    ("quota-rules", None, "warn", "240 of 300", healthy(rules={"default": 240})),
+    ("quota-rules", None, "warn", "240 of 300", healthy(rules={"default": (HEALTHY.forward_rule,) * 240})),
     ("quota-concurrency", None, "warn", "10 of the account's 10", healthy(concurrency=Concurrency(10, 10))),
     ("quota-concurrency", None, "warn", "may want 2000", mapping(max_concurrency=2000)),
     (
@@ -274,6 +318,33 @@ def test_what_is_broken_is_said_and_nothing_else(
     assert found.fix
 
 
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        part("role", boundary=policy("Allow", "*")),
+        another_rule(INPUT.queue.arn, "data-repository-bus", is_enabled=False),
+        another_rule(INPUT.queue.arn, "data-repository-bus", pattern=pattern('{"prefix": "Other/"}')),
+        of_input(mappings=(*INPUT.mappings, OLD_MAPPING)),
+        of_input(mappings=(OLD_MAPPING, *INPUT.mappings)),
+        healthy(bucket_policy=policy("Deny", "s3:*", Principal={"AWS": "999999999999"})),
+        healthy(bucket_policy=policy("Deny", "s3:*", Principal="*", Condition={
+            "ArnNotLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/dibbs-*"}})),
+        healthy(bucket_policy=Unread("denied")),
+    ],
+    ids=[
+        "boundary", "disabled-rule", "rule-of-others", "disabled-last", "disabled-first", "another-account",
+        "all-but-ours", "unread-policy",
+    ],
+)  # fmt: skip
+def test_what_does_no_harm_is_no_concern(snapshot: Snapshot) -> None:
+    assert concerns(snapshot) == []
+
+
+def test_events_come_from_where_the_pipeline_is() -> None:
+    bus = replace(HEALTHY.bus, arn=BUS.replace("us-east-1", "eu-central-1"))
+    assert event(healthy(bus=bus), "x")["region"] == "eu-central-1"
+
+
 def test_every_check_can_be_broken() -> None:
     assert {check for check, *_ in BROKEN} >= {check.id for check in CHECKS} - {"forward-dlq-policy"}
     dlq = replace(HEALTHY.forward_dlq, policy=())
@@ -283,7 +354,7 @@ def test_every_check_can_be_broken() -> None:
 PIPELINE_ANSWERS = [
     item.name
     for item in fields(Snapshot)
-    if item.name not in {"names", "account", "partition", "rulesets", "rules", "keys", "queues", "embedded"}
+    if item.name not in {"names", "account", "partition", "rulesets", "rules", "senders", "keys", "queues", "embedded"}
 ]
 RULESET_ANSWERS = [item.name for item in fields(RulesetSnapshot) if item.name != "names"]
 

@@ -16,6 +16,20 @@ def test_a_check_that_does_not_exist(refinerctl: Command, tmp_path: Path) -> Non
     assert "queue-policy" in done.err
 
 
+def test_something_to_send_without_a_canary(refinerctl: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.xml").write_text("<a/>")
+    done = refinerctl("verify", "--canary-file", "c.xml", cwd=tmp_path)
+    assert (done.code, done.err) == (2, "refinerctl: error: --canary-file is for --canary\n")
+
+
+def test_a_report_that_could_not_be_written_is_said_before_anything_is_looked_at(
+    refinerctl: Command, tmp_path: Path
+) -> None:
+    done = refinerctl("verify", "--junit", "missing/report.xml", cwd=tmp_path)
+    assert done.code == 1
+    assert done.err.startswith("refinerctl: error: cannot write missing/report.xml")
+
+
 @pytest.mark.parametrize("stack", ["rnr", "registry"])
 def test_a_stack_without_checks(refinerctl: Command, tmp_path: Path, stack: str) -> None:
     done = refinerctl("verify", "--stack", stack, cwd=tmp_path)
@@ -23,6 +37,7 @@ def test_a_stack_without_checks(refinerctl: Command, tmp_path: Path, stack: str)
 
 
 def test_an_environment_that_is_down(refinerctl: Command, tmp_path: Path) -> None:
+    (tmp_path / "refinerctl.toml").touch()
     done = refinerctl("verify", cwd=tmp_path)
     assert done.code == 1
     assert "is down" in done.err

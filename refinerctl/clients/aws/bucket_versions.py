@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import datetime
 from typing import Any
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
@@ -41,9 +42,17 @@ class BucketVersions:
             deleted += count
         return deleted
 
-    def delete_key(self, bucket: str, key: str) -> int:
-        """Delete all versions of exactly this key; returns how many there were."""
-        listed = [entry for batch in self._batches(bucket, key) for entry in batch if entry["Key"] == key]
+    def oldest(self, bucket: str, key: str) -> datetime | None:
+        """When the oldest version of exactly this key was written, by S3's clock; None if there is none."""
+        return min((entry["LastModified"] for entry in self._entries(bucket, key) if entry["Key"] == key), default=None)
+
+    def delete_key(self, bucket: str, key: str, since: datetime | None = None) -> int:
+        """Delete all versions of exactly this key, or those not written before `since`; returns how many there were."""
+        listed = [
+            _identified(entry)
+            for entry in self._entries(bucket, key)
+            if entry["Key"] == key and (since is None or entry["LastModified"] >= since)
+        ]
         for start in range(0, len(listed), BATCH):
             self._delete(bucket, listed[start : start + BATCH])
         return len(listed)
@@ -71,13 +80,20 @@ class BucketVersions:
                 raise
         return deleted
 
-    def _batches(self, bucket: str, prefix: str = "") -> Iterator[list[dict[str, str]]]:
+    def _batches(self, bucket: str) -> Iterator[list[dict[str, str]]]:
+        for entries in self._pages(bucket):
+            if entries:
+                yield list(map(_identified, entries))
+
+    def _entries(self, bucket: str, prefix: str) -> Iterator[Any]:
+        for entries in self._pages(bucket, prefix):
+            yield from entries
+
+    def _pages(self, bucket: str, prefix: str = "") -> Iterator[list[Any]]:
         pages = self._session.client("s3").get_paginator("list_object_versions")
         try:
             for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": BATCH}):
-                entries: list[Any] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-                if entries:
-                    yield [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+                yield [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         except Exception as error:
             raise explain(error, f"bucket {bucket}") or error from error
 
@@ -93,3 +109,7 @@ class BucketVersions:
             reason = f"{failure.get('Code')}: {failure.get('Message')}"
             raise RefinerctlError(f"S3 did not delete {failure.get('Key')} of bucket {bucket}: {reason}")
         return len(batch)
+
+
+def _identified(entry: Any) -> dict[str, str]:
+    return {"Key": entry["Key"], "VersionId": entry["VersionId"]}

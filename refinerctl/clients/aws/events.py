@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
+from refinerctl.models.policies import parse_policy
 from refinerctl.models.resources import EventBus, EventRule, RuleTarget
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class EventBuses:
             found = self._client().describe_event_bus(Name=name)
         except Exception as error:
             raise _explained(error, f"event bus {name}") from error
-        return EventBus(found["Name"], found["Arn"], found.get("KmsKeyIdentifier") or None)
+        policy = parse_policy(found.get("Policy"))
+        return EventBus(found["Name"], found["Arn"], found.get("KmsKeyIdentifier") or None, policy)
 
     def rules(self, bus: str) -> tuple[EventRule, ...]:
         """All rules of a bus. Raises NotFoundError without the bus."""
@@ -49,6 +51,20 @@ class EventBuses:
         except Exception as error:
             raise _explained(error, f"rule {rule} of event bus {bus}") from error
 
+    def senders(self, bus: str, target: str) -> frozenset[str]:
+        """The names of the rules of a bus that send to `target`, an ARN. Raises NotFoundError without the bus."""
+        names: set[str] = set()
+        following: dict[str, str] = {}
+        try:
+            while True:
+                page = self._client().list_rule_names_by_target(TargetArn=target, EventBusName=bus, **following)  # type: ignore[arg-type]
+                names.update(page["RuleNames"])
+                if not page.get("NextToken"):
+                    return frozenset(names)
+                following = {"NextToken": page["NextToken"]}
+        except Exception as error:
+            raise _explained(error, f"event bus {bus}") from error
+
     def _client(self) -> EventBridgeClient:
         return self._session.client("events")
 
@@ -59,7 +75,7 @@ def _target(item: TargetOutputTypeDef) -> RuleTarget:
         item["Arn"],
         role_arn=item.get("RoleArn") or None,
         dlq_arn=item.get("DeadLetterConfig", {}).get("Arn") or None,
-        changes_event=any(item.get(name) for name in ("Input", "InputPath", "InputTransformer")),
+        changes_event=bool(item.get("Input") or item.get("InputTransformer") or item.get("InputPath", "$") != "$"),
     )
 
 

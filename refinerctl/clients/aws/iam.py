@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
 from refinerctl.clients.parallel import concurrently
 from refinerctl.errors import NotFoundError
-from refinerctl.models.policies import parse_policy
+from refinerctl.models.policies import Policy, parse_policy
 from refinerctl.models.resources import Role, RolePolicy
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ class Roles:
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
+        self._managed: dict[str, Policy] = {}
 
     def get(self, name: str) -> Role:
-        """The role with all of its policies, inline and attached. Raises NotFoundError without it."""
+        """The role with all of its policies, inline, attached and bounding. Raises NotFoundError without it."""
         try:
             found = self._client().get_role(RoleName=name)["Role"]
             inline = self._names("list_role_policies", "PolicyNames", name)
@@ -34,11 +35,13 @@ class Roles:
                 *(partial(self._attached, item["PolicyArn"]) for item in attached),
             ]
             policies = tuple(concurrently(tasks, THREADS))
+            bounds = found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
+            boundary = self._document(bounds) if bounds else None
         except Exception as error:
             if error_code(error) == "NoSuchEntity":
                 raise NotFoundError(f"there is no role {name!r}") from error
             raise explain(error, f"role {name}") or error from error
-        return Role(name, found["Arn"], parse_policy(found.get("AssumeRolePolicyDocument")), policies)
+        return Role(name, found["Arn"], parse_policy(found.get("AssumeRolePolicyDocument")), policies, boundary)
 
     def _names(self, operation: Any, key: str, role: str) -> list[Any]:
         pages: Any = self._client().get_paginator(operation)
@@ -49,9 +52,15 @@ class Roles:
         return RolePolicy(policy, parse_policy(found["PolicyDocument"]))
 
     def _attached(self, arn: str) -> RolePolicy:
-        version = self._client().get_policy(PolicyArn=arn)["Policy"].get("DefaultVersionId", "v1")
-        found = self._client().get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
-        return RolePolicy(arn.rpartition("/")[2], parse_policy(found.get("Document")), arn)
+        return RolePolicy(arn.rpartition("/")[2], self._document(arn), arn)
+
+    def _document(self, arn: str) -> Policy:
+        """Of a managed policy: many roles have the same, and IAM answers slowly."""
+        if arn not in self._managed:
+            version = self._client().get_policy(PolicyArn=arn)["Policy"].get("DefaultVersionId", "v1")
+            found = self._client().get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+            self._managed[arn] = parse_policy(found.get("Document"))
+        return self._managed[arn]
 
     def _client(self) -> IAMClient:
         return self._session.client("iam")

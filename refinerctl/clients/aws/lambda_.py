@@ -90,6 +90,9 @@ class Functions:
                     state=item.get("State", ""),
                     reports_failures="ReportBatchItemFailures" in item.get("FunctionResponseTypes", []),
                     max_concurrency=item.get("ScalingConfig", {}).get("MaximumConcurrency"),
+                    filters=tuple(
+                        pattern.get("Pattern", "") for pattern in item.get("FilterCriteria", {}).get("Filters", [])
+                    ),
                 )
                 for page in pages
                 for item in page["EventSourceMappings"]

@@ -47,7 +47,7 @@ class LogGroups:
         if streams:
             request["logStreamNames"] = list(streams)
         last, edge = request["startTime"], set[str]()  # the newest millisecond that was seen, and its events
-        while (page := self._page(request, group)) is not None:
+        while (page := self._page(request, group, last)) is not None:
             events, token = page.get("events", []), page.get("nextToken")
             fresh = [event for event in events if event.get("eventId", "") not in edge]
             for event in fresh:
@@ -62,8 +62,11 @@ class LogGroups:
             if not token:
                 request.pop("nextToken", None)
 
-    def _page(self, request: dict[str, Any], group: str) -> Any:
-        """None without the group. What is throttled for longer than the SDK waits is asked for again, and again."""
+    def _page(self, request: dict[str, Any], group: str, last: int) -> Any:
+        """None without the group. What is throttled for longer than the SDK waits is asked for again, and again.
+
+        A token is good for a day: somebody may have left a pager open. Without it, it goes on from `last`, in ms.
+        """
         for pause in (*THROTTLED_PAUSES_S, None):
             try:
                 return self._session.client("logs").filter_log_events(**request)
@@ -71,6 +74,9 @@ class LogGroups:
                 code = error_code(error)
                 if code == "ResourceNotFoundException":
                     return None
+                if code == "InvalidParameterException" and request.pop("nextToken", None):
+                    request["startTime"] = last
+                    continue
                 if code not in _THROTTLED or pause is None:
                     raise explain(error, f"log group {group}") or error from error
                 time.sleep(pause)

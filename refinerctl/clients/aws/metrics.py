@@ -59,7 +59,9 @@ def _query(number: int, metric: Metric) -> MetricDataQueryTypeDef:
             "Metric": {
                 "Namespace": metric.namespace,
                 "MetricName": metric.name,
-                "Dimensions": [{"Name": metric.dimension, "Value": metric.of}],
+                "Dimensions": [
+                    {"Name": name, "Value": value} for name, value in ((metric.dimension, metric.of), *metric.more)
+                ],
             },
             "Period": metric.period_s,
             "Stat": metric.statistic,

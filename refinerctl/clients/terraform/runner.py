@@ -18,6 +18,7 @@ from typing import IO, Any
 from refinerctl.clients.terraform.events import EventReader, OnApply, last_error, parse_lock
 from refinerctl.clients.terraform.mirror import MIRROR_ROOTS, find_provider_mirror, mirror_configuration
 from refinerctl.clients.terraform.process import Process, Tell, capture
+from refinerctl.config import check_root_module
 from refinerctl.errors import AccessDeniedError, NotInTimeError, RefinerctlError, RefusedError
 from refinerctl.models.releases import HEAD_BYTES, StateLock, StateVersion
 
@@ -259,8 +260,7 @@ class Terraform:
                 f"{self.binary} is not installed",
                 hint="`refinerctl tools install` fetches it; or see https://developer.hashicorp.com/terraform/install.",
             )
-        if not self.module.is_dir():
-            raise RefinerctlError(f"there is no Terraform root module {self.module}")
+        check_root_module(self.module)
         return [binary, f"-chdir={self.module}", *arguments]
 
     def _stream(self, arguments: Sequence[str], on_line: Callable[[str], None]) -> int:

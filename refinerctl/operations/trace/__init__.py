@@ -73,7 +73,8 @@ class Stations:
 @dataclass(frozen=True)
 class TraceRequest:
     """`version_id` None is the newest. `since`: logs are not searched before then. `forward` are the queues of events
-    that did not reach the pipeline's own bus.
+    that did not reach the pipeline's own bus. `look`: into the ruleset's queue, too, which costs each message there
+    one of its receives.
     """
 
     key: str
@@ -81,10 +82,11 @@ class TraceRequest:
     now: datetime
     version_id: str | None = None
     forward: tuple[str, ...] = ()
+    look: bool = False
 
 
 def trace(request: TraceRequest, rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations) -> Trace:
-    """Follow an input through all stations. Receives messages of a queue only if nothing else tells where it is.
+    """Follow an input through all stations. Receives messages of dead-letter queues, of others only if asked to.
 
     Raises NotFoundError without the bucket, or for a version that the object does not have.
     """
@@ -111,11 +113,14 @@ class _Search:
     def look(self) -> None:
         key = self.request.key
         matching = [ruleset for ruleset in self.facts.rulesets if key.startswith(ruleset.prefix)]
-        self.facts = replace(self.facts, ruleset=max(matching, key=lambda item: len(item.prefix), default=None))
+        ruleset = max(matching, key=lambda item: len(item.prefix), default=None)
+        self.facts = replace(self.facts, ruleset=ruleset)
         self._first_round()
-        if self.facts.ruleset is not None:
-            self._second_round(self.facts.ruleset)
-            self._into_the_queue(self.facts.ruleset)
+        if ruleset is not None:
+            others = [other.name for other in matching if other != ruleset]
+            self.notes += [f"{name} takes it, too: it is traced through {ruleset.name} only" for name in others]
+            self._second_round(ruleset)
+            self._into_the_queue(ruleset)
 
     def _first_round(self) -> None:
         """The object, its completion, and how many messages are where."""
@@ -124,8 +129,8 @@ class _Search:
         names = (*queues, *self.request.forward)
         looks: dict[str, Callable[[], Any]] = {name: partial(stations.queues.state, name) for name in names}
         if ruleset is not None and ruleset.has_function:
-            looks["function"] = partial(stations.functions.running, ruleset.base)
-            looks["mapping"] = partial(stations.functions.mapping_state, ruleset.base)
+            looks["function"] = partial(self._try, partial(stations.functions.running, ruleset.base), self.notes)
+            looks["mapping"] = partial(self._try, partial(self._mapping, ruleset.base), self.notes)
             keys = self.pipeline.completion_keys(self.request.key, ruleset.prefix)
             looks |= {f"completion {key}": partial(stations.completions.get, key) for key in keys}
         # Without the object's bucket, or any credentials, there is nothing to tell: that alone is an error.
@@ -142,6 +147,9 @@ class _Search:
         )
         self._choose_version(versions)
         self._choose_completion([item for name, item in found.items() if name.startswith("completion ") and item])
+
+    def _mapping(self, function: str) -> str:
+        return self.stations.functions.mapping_state(function) or "missing"
 
     def _versions(self) -> list[ObjectVersion]:
         try:
@@ -191,7 +199,9 @@ class _Search:
 
     def _second_round(self, ruleset: RulesetNames) -> None:
         """The log, and the dead letters where there are any: dead-letter queues have no redrive policy of their own."""
-        dead = [name for name in (ruleset.dlq, ruleset.delivery_dlq, *self.request.forward) if self._visible(name)]
+        dead_letters = (ruleset.dlq, ruleset.delivery_dlq, *self.request.forward)
+        dead = [name for name in dead_letters if self._visible(name)]
+        self.unread += [text for name in dead_letters if (text := self._hidden(name))]
         looks: list[Callable[[], Any]] = [partial(self._peek, name) for name in dead]
         if ruleset.has_function:
             looks.append(partial(self._attempts, ruleset))
@@ -207,6 +217,9 @@ class _Search:
         if ruleset.has_function and not self.facts.attempts and self.facts.completion is None:
             errors = self._try(partial(function_errors, self._window(ruleset)))
             self.facts = replace(self.facts, errors=errors or ())
+            version, since = self.facts.version, self.request.since
+            if version is not None and version.last_modified < since:
+                self.unread.append(f"logs before {since:%Y-%m-%d %H:%MZ} were not searched, see --since")
 
     def _window(self, ruleset: RulesetNames) -> LogWindow:
         version = self.facts.version
@@ -224,6 +237,10 @@ class _Search:
     def _visible(self, name: str) -> int:
         return self.states[name].depth.visible if name in self.states else 0
 
+    def _hidden(self, name: str) -> str | None:
+        count = self.states[name].depth.in_flight if name in self.states else 0
+        return f"{name}: {count} messages there are hidden, as somebody has received them" if count else None
+
     def _peek(self, name: str) -> DeadLetter | None:
         """The input's message among the first of a dead-letter queue."""
         message = self._ours(name)
@@ -233,11 +250,12 @@ class _Search:
         return DeadLetter(name, message, None, expires)
 
     def _ours(self, name: str) -> Message | None:
+        self.notes.append(f"looked into {name}: each message there that was seen counts one receive more")
         messages = self.stations.queues.peek(name, MAX_MESSAGES)
         found = next((message for message in messages if self._is_ours(message)), None)
         left = self._visible(name) - len(messages)
         if found is None and left > 0:
-            self.notes.append(f"{name}: looked at {len(messages)} messages, and some {left} more are there")
+            self.unread.append(f"{name}: looked at {len(messages)} messages, and some {left} more are there")
         return found
 
     def _is_ours(self, message: Message) -> bool:
@@ -249,7 +267,8 @@ class _Search:
         return self._is_of_version(message.sent_at)
 
     def _is_in_time(self, attempt: Attempt) -> bool:
-        return attempt.names_version or self._is_of_version(attempt.sent_at or attempt.started)
+        is_named = attempt.names_version and self.facts.version is not None and self.facts.version.version_id
+        return bool(is_named) or self._is_of_version(attempt.sent_at or attempt.started)
 
     def _is_of_version(self, sent_at: datetime) -> bool:
         """Where no version is named: whether an event of that time is of this version, or of one before or after."""
@@ -260,7 +279,10 @@ class _Search:
         return sent_at > version.last_modified - EVENT_SKEW and not is_late
 
     def _into_the_queue(self, ruleset: RulesetNames) -> None:
-        """Look at waiting messages, if nothing else tells where the input is and the look does no harm."""
+        """Look at waiting messages, if that is wanted, nothing else tells where the input is and it does no harm.
+
+        Asked for again and again, looks alone would use up the receives, and fill the dead-letter queue.
+        """
         facts = self.facts
         if facts.dead is not None:
             since = self._died(facts)
@@ -269,14 +291,14 @@ class _Search:
         if not ruleset.has_function or facts.completion or facts.undelivered or facts.attempts or facts.queue is None:
             return
         receives = facts.queue.max_receive_count
-        if not facts.queue.depth.visible:
+        if not facts.queue.depth.visible or not self.request.look:
             return
         if receives is not None and receives < MIN_RECEIVES:
             self.notes.append(f"{ruleset.queue} gives a message {receives} receives only: not looked into")
             return
+        before = len(self.unread)
         found = self._try(partial(self._ours, ruleset.queue))
-        self.notes.append(f"looked into {ruleset.queue}: each message there counts one receive more")
-        self.facts = replace(facts, waiting=found, looked=True)
+        self.facts = replace(facts, waiting=found, looked=len(self.unread) == before)
 
     def _died(self, facts: Facts) -> datetime | None:
         """It moves when it would be received once more: after its last attempt has been hidden for long enough."""
@@ -285,10 +307,10 @@ class _Search:
         again = facts.attempts[-1].started + timedelta(seconds=facts.queue.visibility_timeout_s)
         return min(again, self.request.now)
 
-    def _try(self, look: Callable[[], Found]) -> Found | None:
-        """What is denied or not there does not keep the rest from telling."""
+    def _try(self, look: Callable[[], Found], aside: list[str] | None = None) -> Found | None:
+        """What is denied or not there does not keep the rest from telling. `aside`: nor could it tell where it is."""
         try:
             return look()
         except RefinerctlError as error:
-            self.unread.append(error.message)
+            (self.unread if aside is None else aside).append(error.message)
             return None

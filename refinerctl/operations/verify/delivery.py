@@ -7,22 +7,26 @@ from collections.abc import Sequence
 from refinerctl.models.checks import Finding, RulesetSnapshot, Snapshot
 from refinerctl.models.event_pattern import all_of, takes
 from refinerctl.models.policies import Policy, Request, allowed
-from refinerctl.models.resources import Absent, Answer, EventRule, RuleTarget
+from refinerctl.models.resources import Absent, Answer, EventRule, RuleTarget, Unread
 from refinerctl.operations.verify.framework import (
+    DEFAULT_BUS,
     EVENTS,
     CannotTellError,
     Check,
     failed,
+    hindered,
     judged,
     known,
     name_of,
     passed,
     present,
     queue_of,
+    role_may,
     warned,
 )
-from refinerctl.operations.verify.samples import NAMES, event, takes_all, takes_any
+from refinerctl.operations.verify.samples import NAMES, elsewhere, event, takes_all, takes_any
 
+_OTHERS = "Remove that rule, or its target; Terraform knows nothing of it."
 OTHER_BUCKET = "another-bucket-than-this-one"
 
 
@@ -68,7 +72,26 @@ def _forward_pattern(snapshot: Snapshot) -> Finding:
 
 
 def _forward_target(snapshot: Snapshot) -> Finding:
-    return _sends_to(known(snapshot.forward_rule), known(snapshot.forward_targets), known(snapshot.bus).arn)
+    rule, arn = known(snapshot.forward_rule), known(snapshot.bus).arn
+    found = _sends_to(rule, known(snapshot.forward_targets), arn)
+    prefixes = [ruleset.names.prefix for ruleset in snapshot.rulesets]
+    return _sent_again(snapshot, DEFAULT_BUS, rule, arn, prefixes) or found
+
+
+def _sent_again(snapshot: Snapshot, bus: str, own: EventRule, arn: str, prefixes: Sequence[str]) -> Finding | None:
+    """What is wrong if another rule of the bus sends events there, too; who may not ask knows of none."""
+    rules, senders = snapshot.rules.get(bus, ()), snapshot.senders.get(arn, frozenset())
+    if isinstance(rules, Absent | Unread) or isinstance(senders, Absent | Unread):
+        return None
+    for rule in rules:
+        if rule.name != own.name and rule.name in senders and rule.is_enabled:
+            if verdict := takes_any(snapshot, rule.pattern, prefixes):
+                return failed(
+                    f"rule {rule.name} of bus {bus} sends the same events to {name_of(arn)}, once more", _OTHERS
+                )
+            if verdict is None:
+                return warned(f"rule {rule.name} of bus {bus} sends to {name_of(arn)}, too: {rule.pattern}", _OTHERS)
+    return None
 
 
 def _sends_to(rule: EventRule, targets: Sequence[RuleTarget], arn: str) -> Finding:
@@ -102,8 +125,9 @@ def _forward_role(snapshot: Snapshot) -> Finding:
         return failed(snapshot.forward_role.reason)
     role = known(snapshot.forward_role)
     may_assume = allowed([role.trust], _by_rule(snapshot, "sts:AssumeRole", role.arn, rule))
-    policies = [policy.statements for policy in role.policies]
-    may_put = allowed(policies, Request("events:PutEvents", bus.arn, role_arn=role.arn))
+    may_put = role_may(role, "events:PutEvents", bus.arn, [bus.policy])
+    if may_put is False and (why := hindered(role, [("events:PutEvents", bus.arn)], [bus.policy])):
+        return failed(f"role {role.name} does not allow events:PutEvents on {bus.name}: {why.seen}", why.fix)
     problem = "trust EventBridge" if may_assume is False else f"allow events:PutEvents on {bus.name}"
     return judged(
         all_of([may_assume, may_put]),
@@ -171,6 +195,8 @@ def _rule_pattern(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
         prefix = other.names.prefix
         if not prefix.startswith(own) and not own.startswith(prefix) and takes_any(snapshot, rule.pattern, [prefix]):
             return failed(f"rule {rule.name} takes inputs of {other.names.name} ({prefix}), too: {rule.pattern}")
+    if outside := next((key for key in elsewhere(snapshot, own) if takes(rule.pattern, event(snapshot, key))), None):
+        return warned(f"rule {rule.name} takes what is created outside {own}, too, like {outside}: {rule.pattern}")
     if takes(rule.pattern, event(snapshot, own + NAMES[0], bucket=OTHER_BUCKET)):
         return warned(f"rule {rule.name} takes events of other buckets, too: {rule.pattern}")
     if takes(rule.pattern, event(snapshot, own + NAMES[0], kind="Object Deleted")):
@@ -178,8 +204,10 @@ def _rule_pattern(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     return passed(f"rule {rule.name} takes what is created below {own}, and nothing else")
 
 
-def _rule_target(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    return _sends_to(known(ruleset.rule), known(ruleset.targets), known(ruleset.queue).arn)
+def _rule_target(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
+    rule, arn = known(ruleset.rule), known(ruleset.queue).arn
+    found = _sends_to(rule, known(ruleset.targets), arn)
+    return _sent_again(snapshot, snapshot.names.bus, rule, arn, [ruleset.names.prefix]) or found
 
 
 def _queue_policy(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:

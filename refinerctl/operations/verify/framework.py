@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from refinerctl.models.checks import CheckResult, Finding, RulesetSnapshot, Snapshot, Status
-from refinerctl.models.event_pattern import Verdict
-from refinerctl.models.resources import Absent, Answer, Queue, Unread
+from refinerctl.models.event_pattern import Verdict, all_of
+from refinerctl.models.policies import Policy, Request, allowed, denied
+from refinerctl.models.resources import Absent, Answer, Queue, Role, Unread
 
 Known = TypeVar("Known")
 
+DEFAULT_BUS = "default"
 EVENTS = "events.amazonaws.com"
 
 
 class CannotTellError(Exception):
     """What the check looks at is not there, or could not be read: other checks say so."""
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """Why a role may not do something, and what to do about it: a deployment would not help."""
+
+    seen: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -90,3 +100,37 @@ def queue_of(snapshot: Snapshot, arn: str) -> Answer[Queue]:
 def name_of(arn: str) -> str:
     """The name at the end of a queue's or a bus's ARN."""
     return arn.rpartition(":")[2].rpartition("/")[2]
+
+
+def by_role(role: Role, action: str, resource: str) -> Request:
+    """A call with the role's credentials."""
+    context = {
+        "aws:securetransport": "true",
+        "aws:principalarn": role.arn,
+        "aws:principalaccount": role.arn.split(":")[4],
+        "aws:principaltype": "AssumedRole",
+        "aws:principalisawsservice": "false",
+    }
+    return Request(action, resource, role_arn=role.arn, context=context)
+
+
+def in_bounds(role: Role, request: Request) -> Verdict:
+    """Whether the role's boundary leaves it that; one that has none is not bound."""
+    return True if role.boundary is None else allowed([role.boundary], request)
+
+
+def hindered(role: Role, calls: Collection[tuple[str, str]], resource_policies: Collection[Policy]) -> Hindrance | None:
+    """What keeps the role from all of `calls`, pairs of action and resource, if that is not just missing."""
+    requests = [by_role(role, *call) for call in calls]
+    if all(in_bounds(role, request) is False for request in requests):
+        return Hindrance("its permissions boundary does not", "Let the boundary allow it, or take it off the role.")
+    if all(denied(resource_policies, request) for request in requests):
+        return Hindrance("the resource's own policy denies it", "Take that statement out, or except the role in it.")
+    return None
+
+
+def role_may(role: Role, action: str, resource: str, resource_policies: Collection[Policy] = ()) -> Verdict:
+    """By the role's policies and boundary, and those of what it is done to."""
+    request = by_role(role, action, resource)
+    policies = [*(policy.statements for policy in role.policies), *resource_policies]
+    return all_of([allowed(policies, request), in_bounds(role, request)])

@@ -9,6 +9,9 @@ from refinerctl.models.resources import Absent, SourceMapping
 from refinerctl.operations.verify.framework import CannotTellError, Check, failed, known, passed, warned
 
 _DIGEST_SHOWN = 19
+_NO_FILTER = "`aws lambda update-event-source-mapping --uuid UUID --filter-criteria '{}'` takes it away."
+# https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html: what it starts with, limited or not.
+_FIRST_INVOCATIONS = 5
 
 
 def _active(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
@@ -63,8 +66,10 @@ def _image(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
 
 
 def _mapping_of(ruleset: RulesetSnapshot) -> SourceMapping | None:
+    """The one that is at work, if there are several."""
     queue = known(ruleset.queue)
-    return next((item for item in known(ruleset.mappings) if item.queue_arn == queue.arn), None)
+    found = [item for item in known(ruleset.mappings) if item.queue_arn == queue.arn]
+    return min(found, key=lambda item: item.state != "Enabled", default=None)
 
 
 def _mapping(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
@@ -72,9 +77,11 @@ def _mapping(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     mapping = _mapping_of(ruleset)
     if mapping is None:
         return failed(f"nothing feeds {function.name} from {queue.name}")
-    seen = f"the mapping from {queue.name} to {function.name} is {mapping.state}"
+    seen = f"the mapping from queue {queue.name} to function {function.name} is {mapping.state}"
     if mapping.state in ("Disabled", "Disabling", "Deleting"):
         return failed(seen)
+    if mapping.filters:
+        return warned(f"{seen}; what does not match {' or '.join(mapping.filters)} is deleted unread", _NO_FILTER)
     return passed(seen) if mapping.state == "Enabled" else warned(seen, "Wait until Lambda is done, and verify again.")
 
 
@@ -92,11 +99,12 @@ def _concurrency(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     reserved = function.reserved_concurrency
     if reserved == 0:
         return failed(f"{function.name} has a reserved concurrency of 0: Lambda never starts it")
-    mapping = _mapping_of(ruleset) if ruleset.mappings is not None else None
-    if reserved is not None and mapping is not None and (mapping.max_concurrency or 0) > reserved:
+    mapping = _mapping_of(ruleset)
+    at_once = mapping.max_concurrency or _FIRST_INVOCATIONS if mapping is not None else 0
+    if reserved is not None and at_once > reserved:
         return warned(
-            f"the mapping starts up to {mapping.max_concurrency} at once, {function.name} has a reserved concurrency "
-            f"of {reserved}"
+            f"the mapping starts {'up to' if mapping and mapping.max_concurrency else 'with'} {at_once} at once, "
+            f"{function.name} has a reserved concurrency of {reserved}"
         )
     return passed(f"{function.name} has {'no' if reserved is None else reserved} reserved concurrency")
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refinerctl.models.checks import Finding, RulesetSnapshot, Snapshot, Status
-from refinerctl.models.event_pattern import Verdict, all_of, any_of
-from refinerctl.models.policies import Policy, Request, Statement, allowed, delegates
+from refinerctl.models.event_pattern import Verdict, all_of, any_of, negated
+from refinerctl.models.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
 from refinerctl.models.resources import Absent, DeployedCode, KmsKey, Queue, Role, Unread
-from refinerctl.operations.verify.framework import EVENTS, Check, failed, known, passed, warned
+from refinerctl.operations.verify.framework import (
+    EVENTS,
+    Check,
+    by_role,
+    failed,
+    hindered,
+    in_bounds,
+    known,
+    passed,
+    role_may,
+    warned,
+)
 from refinerctl.operations.verify.samples import NAMES
 
 LAMBDA = "lambda.amazonaws.com"
@@ -52,25 +63,32 @@ def _role_permissions(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     if isinstance(ruleset.role, Absent):
         return failed(ruleset.role.reason)
     role, queue = known(ruleset.role), known(ruleset.queue)
-    trusted = allowed([role.trust], Request("sts:AssumeRole", role.arn, service=LAMBDA))
-    if trusted is False:
-        return failed(f"role {role.name} does not trust Lambda")
-    bucket_policy = () if isinstance(snapshot.bucket_policy, Absent | Unread) else snapshot.bucket_policy
+    context = {"aws:sourcearn": known(ruleset.function).arn, "aws:sourceaccount": snapshot.account}
+    trusted = allowed([role.trust], Request("sts:AssumeRole", role.arn, service=LAMBDA, context=context))
+    if not trusted:
+        said = failed if trusted is False else warned
+        return said(f"role {role.name} does not {'' if trusted is False else 'surely '}trust Lambda")
+    resource_policies = [_bucket_policy(snapshot), queue.policy]
     verdicts = {
-        (action, resource): _may(role, action, resource, [bucket_policy, queue.policy])
+        (action, resource): role_may(role, action, resource, resource_policies)
         for action, resource in needs(snapshot, ruleset)
     }
-    if missing := [f"{action} on {resource}" for (action, resource), verdict in verdicts.items() if verdict is False]:
-        return failed(f"role {role.name} does not allow {', '.join(missing)}")
+    if missing := [call for call, verdict in verdicts.items() if verdict is False]:
+        listed = ", ".join(f"{action} on {resource}" for action, resource in missing)
+        seen = f"role {role.name} does not allow {listed}"
+        why = hindered(role, missing, resource_policies)
+        return failed(f"{seen}: {why.seen}", why.fix) if why else failed(seen)
     if unknown := [f"{action} on {resource}" for (action, resource), verdict in verdicts.items() if verdict is None]:
         return warned(f"whether role {role.name} allows {', '.join(unknown)} cannot be evaluated here")
     return passed(f"role {role.name} allows all {len(verdicts)} things that the function needs")
 
 
-def _may(role: Role, action: str, resource: str, resource_policies: list[Policy]) -> Verdict:
-    policies = [*(policy.statements for policy in role.policies), *resource_policies]
-    request = Request(action, resource, role_arn=role.arn, context={"aws:securetransport": "true"})
-    return allowed(policies, request)
+def _bucket_policy(snapshot: Snapshot) -> Policy:
+    """One that could not be read may grant what nothing else does."""
+    policy = snapshot.bucket_policy
+    if isinstance(policy, Unread):
+        return (Statement(allows=True, is_whole=False),)
+    return () if isinstance(policy, Absent) else policy
 
 
 def _role_extra(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
@@ -96,12 +114,18 @@ def _more_than_needed(snapshot: Snapshot, ruleset: RulesetSnapshot, statement: S
     for action in statement.actions:
         service = action.partition(":")[0].lower()
         # A statement may name what several services have: S3's actions mean nothing on a queue.
-        resources = [item for item in statement.resources if item == "*" or item.split(":")[2:3] == [service]]
+        resources = [item for item in statement.resources if like(_service(item), service)]
         wide = [item for item in resources if not _is_needed(snapshot, ruleset, action.lower(), item)]
         if "*" in action or (wide and len(wide) == len(resources)):
             yield f"{action} on {', '.join(resources)}"
         elif wide:
             yield f"{action} on {', '.join(wide)}"
+
+
+def _service(resource: str) -> str:
+    """That part of an ARN; a pattern that has no such part covers all."""
+    parts = resource.split(":")
+    return parts[2] if len(parts) > 2 else "*"
 
 
 def _is_needed(snapshot: Snapshot, ruleset: RulesetSnapshot, action: str, resource: str) -> bool:
@@ -189,10 +213,11 @@ def _wanted(snapshot: Snapshot, ruleset: RulesetSnapshot, key_id: str) -> list[s
 
 def _role_may_use(snapshot: Snapshot, role: Role, key: KmsKey, action: str) -> Verdict:
     """The key's policy names the role, or leaves it to the account's policies and one of the role's allows it."""
-    request = Request(action, key.arn, role_arn=role.arn)
-    by_role = allowed([policy.statements for policy in role.policies], request)
+    request = by_role(role, action, key.arn)
+    policies = [policy.statements for policy in role.policies]
     left_to_account = delegates(key.policy, snapshot.account, action)
-    return any_of([allowed([key.policy], request), all_of([left_to_account, by_role])])
+    says = any_of([granted([key.policy], request), all_of([left_to_account, granted(policies, request)])])
+    return all_of([says, negated(denied([key.policy, *policies], request)), in_bounds(role, request)])
 
 
 def _key_verdict(verdict: Verdict, who: str, key: KmsKey) -> Finding:

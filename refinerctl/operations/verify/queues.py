@@ -57,7 +57,7 @@ def _days(seconds: int) -> str:
 def _visibility_timeout(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     queue, function = known(ruleset.queue), known(ruleset.function)
     hidden, timeout = queue.visibility_timeout_s, function.timeout_s
-    seen = f"{queue.name} hides a message for {hidden} s, {function.name} may run for {timeout} s"
+    seen = f"queue {queue.name} hides a message for {hidden} s, function {function.name} may run for {timeout} s"
     if hidden < timeout:
         return failed(seen)
     if snapshot.embedded:

@@ -62,6 +62,7 @@ resource "aws_cloudwatch_event_rule" "forward" {
   name          = var.forward_name
   description   = "Forward the Object Created events of bucket ${var.bucket} to the event bus ${var.name}"
   event_pattern = jsonencode(local.event_pattern)
+  state         = "ENABLED" # said, as else the provider takes one that was disabled by hand for what is wanted
   tags          = var.tags
 }
 

@@ -119,6 +119,7 @@ resource "aws_cloudwatch_event_rule" "this" {
   description    = "Objects created in bucket ${var.bucket} below the prefix of ${var.name}"
   event_bus_name = var.bus_name
   event_pattern  = jsonencode(local.event_pattern)
+  state          = "ENABLED" # said, as else the provider takes one that was disabled by hand for what is wanted
   tags           = var.tags
 }
 

@@ -45,6 +45,11 @@ run "bus_and_forwarding" {
   }
 
   assert {
+    condition     = aws_cloudwatch_event_rule.forward.state == "ENABLED"
+    error_message = "Terraform would leave a rule as it is that was disabled by hand."
+  }
+
+  assert {
     condition = jsondecode(aws_cloudwatch_event_rule.forward.event_pattern) == {
       source        = ["aws.s3"]
       "detail-type" = ["Object Created"]

@@ -66,6 +66,11 @@ run "ruleset_with_function" {
   }
 
   assert {
+    condition     = aws_cloudwatch_event_rule.this.state == "ENABLED"
+    error_message = "Terraform would leave a rule as it is that was disabled by hand."
+  }
+
+  assert {
     condition = jsondecode(aws_cloudwatch_event_rule.this.event_pattern) == {
       source        = ["aws.s3"]
       "detail-type" = ["Object Created"]

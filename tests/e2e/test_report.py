@@ -1,0 +1,135 @@
+"""`refinerctl report --html`: one page about what the environment did, and failed to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.project import Project, eventually
+
+pytestmark = pytest.mark.e2e
+
+BUCKET = "data-repository"
+# The completion's key would be longer than S3 allows: this input can never be completed.
+POISON = f"PoisonInput/{'/'.join(['y' * 200] * 5)}"[:1024]
+CAUSE = "Error: The completion's key would exceed … bytes: …"
+
+
+class Loads(HTMLParser):
+    """What a browser would load or go to from a page, and its text."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.styles: list[str] = []
+        self.text: list[str] = []
+        self._in_style = False
+        self.feed(document)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        names = ("src", "srcset", "href", "xlink:href", "action", "data", "poster", "background", "ping")
+        self.addresses += [given[name] for name in names if name in given]
+        self.styles += [given["style"]] if "style" in given else []
+        self._in_style = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        (self.styles if self._in_style else self.text).append(data)
+        self._in_style = False
+
+
+def of_ruleset(document: Any, name: str) -> Any:
+    (found,) = [item for item in document["activity"] if item["ruleset"] == name]
+    return found
+
+
+def test_a_page_with_what_was_completed_and_what_failed_by_cause(running: Project, tmp_path: Path) -> None:
+    good, throws = tmp_path / "reported.txt", tmp_path / "throw"
+    for path in (good, throws):
+        path.write_text("content\n")
+    assert running.run("upload", str(good), "--wait").code == 0
+    assert running.run("upload", str(throws), "--prefix", "FaultyInput/").code == 0
+    running.client("s3").put_object(Bucket=BUCKET, Key=POISON, Body=b"poison")
+    page = tmp_path / "a report.html"
+    looks: list[Any] = []
+
+    def failed() -> bool:
+        done = running.run("report", "--html", str(page), "--since", "1h", "--no-verify", "--output", "json")
+        assert done.code == 0, done.err
+        looks.append(done.json())
+        causes = {group["signature"] for item in looks[-1]["activity"] for group in item["failures"]}
+        return {CAUSE, "Error: thrown on purpose"} <= causes
+
+    assert eventually(failed), [item["failures"] for item in looks[-1]["activity"]]
+    document = looks[-1]
+    assert (document["file"], document["checks"], document["problems"]) == (str(page), None, [])
+    poison = of_ruleset(document, "PoisonInput")
+    (group,) = [item for item in poison["failures"] if item["signature"] == CAUSE]
+    assert group["keys"][0] == POISON
+    assert group["count"] <= poison["flow"]["failed"]
+    refined = of_ruleset(document, "RefinerInput")
+    assert refined["flow"]["completed"] >= 1
+    assert refined["flow"]["completed"] == sum(item["completed"] for item in refined["intervals"])
+    # What was ignored took no time, and messages that a test has sent itself may name none.
+    assert 1 <= sum(refined["latency_s"]["counts"]) <= refined["flow"]["completed"]
+    assert 1 <= sum(refined["duration_ms"]["counts"]) <= refined["flow"]["completed"]
+    assert refined["flow"]["matched"] is None  # the emulator has no such metric
+
+    done = running.run("report", "--html", str(page), "--since", "1h")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{page}: ")
+    assert " completed, " in done.out
+    assert " checks failed" in done.out
+    loads = Loads(page.read_text())
+    text = " ".join(loads.text)
+    assert "RefinerInput" in text
+    assert CAUSE in text
+    assert "thrown on purpose" in text
+    assert [address for address in loads.addresses if urlsplit(address).scheme not in ("", "data")] == []
+    assert [address for address in loads.addresses if address.startswith("//")] == []
+    assert not any("http:" in style or "https:" in style or "@import" in style for style in loads.styles)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".html"] == [page.name]
+
+
+def test_only_the_rulesets_that_were_asked_for(running: Project, tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    done = running.run("report", "--html", str(page), "--ruleset", "RefinerInput", "--no-verify", "--output", "json")
+    assert done.code == 0, done.err
+    document = done.json()
+    assert [item["ruleset"] for item in document["activity"]] == ["RefinerInput"]
+    assert [item["name"] for item in document["status"]["rulesets"]] == ["RefinerInput"]
+    assert "PoisonInput" not in page.read_text()
+
+
+@pytest.fixture
+def not_deployed(running: Project) -> Iterator[str]:
+    """A ruleset that the environment's values have, and nobody has deployed yet."""
+    values = running.folder / "terraform/environments/local/refiner.tfvars"
+    before = values.read_text()
+    ruleset = '\n  NewInput = {\n    prefix    = "NewInput/"\n    image_uri = "dibbs-ecr-refiner/lambda"\n  }\n}\n'
+    values.write_text(before.rstrip().removesuffix("}").rstrip() + ruleset)
+    yield "NewInput"
+    values.write_text(before)
+
+
+def test_what_cannot_be_looked_at_is_said_and_the_rest_is_there(
+    running: Project, not_deployed: str, tmp_path: Path
+) -> None:
+    page = tmp_path / "r.html"
+    done = running.run("report", "--html", str(page), "--no-verify", "--output", "json")
+    assert done.code == 0, done.err
+    document = done.json()
+    problem = f"{not_deployed}: there is no log group /aws/lambda/dibbs-ecr-{not_deployed}"
+    assert document["problems"] == [problem]
+    assert problem in done.err
+    assert of_ruleset(document, not_deployed)["flow"]["completed"] is None
+    assert of_ruleset(document, "RefinerInput")["flow"]["completed"] is not None
+    text = " ".join(Loads(page.read_text()).text)
+    assert problem in text
+    assert f"there is no queue 'dibbs-ecr-{not_deployed}'" in text
