@@ -20,7 +20,7 @@ from typing import Any
 from tests.sqs.actions import ACCOUNT, REGION
 
 _CONTROL = "/_control"
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
