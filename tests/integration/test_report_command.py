@@ -53,7 +53,7 @@ def test_a_log_and_nothing_else(refinerctl: Command, session: AwsSession, projec
     assert found["latency_s"] == {"edges": [8.0, 10.0], "counts": [1]}
     assert any("names come from refiner.tfvars" in problem for problem in document["problems"])
     assert any(problem.startswith("releases: ") for problem in document["problems"])
-    assert f"One: there is no queue '{unique}-One'" in done.err
+    assert "One: it is not deployed" in done.err
     assert any(check["status"] == "fail" for check in document["checks"])
     assert "One" in (project / "r.html").read_text()
 
