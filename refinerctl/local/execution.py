@@ -94,7 +94,7 @@ class ExecutionEnvironment:
                 self._child.kill()
                 return failure("Sandbox.Timedout", f"the init phase took longer than {INIT_SECONDS:.0f} seconds")
             if (broken := self._broken()) is not None:
-                return broken
+                return self._api.init_error or broken  # a runtime ends after it has said why
         return self._api.init_error
 
     def _watch(self, invocation: Invocation, deadline: float) -> Outcome:

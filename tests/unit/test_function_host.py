@@ -102,6 +102,22 @@ class FakeChild:
         self.reason = self.reason or "signal: SIGKILL"
 
 
+class BrokenAtStart:
+    """Code that says why it cannot start, and ends, at the moment at which it is looked at."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._address = environment["AWS_LAMBDA_RUNTIME_API"]
+
+    def ended(self) -> str | None:
+        ask(self._address, "POST", f"{BASE}/init/error", b'{"errorType": "SyntaxError"}')
+        return "exit status 128"
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def kill(self) -> None: ...
+
+
 class DiedError(Exception):
     """The code ended without an answer."""
 
@@ -230,6 +246,15 @@ class TestExecutionEnvironment:
         assert environment.alive()
         environment.close()
         assert not environment.alive()
+
+    def test_why_it_did_not_start_counts_more_than_that_it_ended(self) -> None:
+        class Engine:
+            def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> BrokenAtStart:
+                return BrokenAtStart(environment)
+
+        environment = ExecutionEnvironment(Engine(), function(), {}, lambda *_: None)
+        assert environment.invoke("r1", b"{}").error_type == "SyntaxError"
+        environment.close()
 
     def test_the_code_sees_lambdas_own_variables(self) -> None:
         engine = FakeEngine()
