@@ -243,6 +243,15 @@ class AppContext:
             return self
         return AppContext(replace(self._flags, env=given[0], stack=given[1]))
 
+    def in_region(self, region: str | None) -> AppContext:
+        """The same run, with the same credentials, in another region; None is this one."""
+        if region in (None, self.session.region):
+            return self
+        other = AppContext(self._flags, self._instance_name)
+        other.settings, other.render = self.settings, self.render
+        other.session = self.session.in_region(region)
+        return other
+
     def _endpoint_url(self) -> str | None:
         if self.settings.endpoint_url or not self.settings.embedded:
             return self.settings.endpoint_url

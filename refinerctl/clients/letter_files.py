@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from refinerctl.errors import RefinerctlError, UsageError
 
@@ -19,27 +20,32 @@ class LetterFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: BinaryIO = _new(path)
-        self._is_empty = True
+        # Without a buffer: what could not be written must not be tried again when the file is closed.
+        self._file: FileIO = _new(path)
+        self._size = 0
 
     def append(self, lines: Iterable[str]) -> None:
-        """Lines without their ends."""
+        """Lines without their ends. If they cannot be written, the file is what it was before."""
+        data = memoryview("".join(f"{line}\n" for line in lines).encode())
+        size = self._size + len(data)
         try:
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
-            self._file.flush()
+            while data:
+                data = data[self._file.write(data) :]
             os.fsync(self._file.fileno())
-            if self._is_empty:
+            if not self._size:
                 _sync_folder(self.path.parent)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-        self._is_empty = False
+        except BaseException as error:  # Ctrl-C, too: no line is there in half
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            raise _unwritable(self.path, error) if isinstance(error, OSError) else error from error
+        self._size = size
 
     def __enter__(self) -> LetterFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._file.close()
-        if self._is_empty:
+        if not self._size:
             self.path.unlink(missing_ok=True)
 
 
@@ -49,13 +55,13 @@ def check_new(path: Path) -> None:
         raise UsageError(f"{path} exists already", hint="Name another file, or --force replaces it.")
 
 
-def _new(path: Path) -> BinaryIO:
+def _new(path: Path) -> FileIO:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), "wb")
+        return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), "w")
     except FileExistsError:
         raise UsageError(f"{path} exists already", hint="Name another file.") from None
     except OSError as error:

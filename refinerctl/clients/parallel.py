@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from refinerctl.errors import Terminated
+
 # A signal that another thread got, or that came just before the wait, is seen by the main thread only when it wakes.
 LOOK_SECONDS = 0.1
 
@@ -52,6 +54,39 @@ def concurrently(tasks: Iterable[Callable[[], Result]], threads: int) -> list[Re
     finally:
         waiting.clear()
     return [results[number] for number in range(count)]
+
+
+def through_interrupt(task: Callable[[], Result]) -> Result:
+    """Run a task that is not to be left half-done: Ctrl-C and SIGTERM are raised when it has ended.
+
+    A second one gets through at once.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(task())
+        except BaseException as error:  # raised where it is waited for
+            errors.append(error)
+        finally:
+            ended.set()
+
+    signal: BaseException | None = None
+    threading.Thread(target=work, name="through-interrupt", daemon=True).start()
+    while not ended.is_set():
+        try:
+            ended.wait(LOOK_SECONDS)
+        except (KeyboardInterrupt, Terminated) as error:
+            if signal is not None:
+                raise
+            signal = error
+    if signal is not None:
+        raise signal
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def both(first: Callable[[], Result], second: Callable[[], Other]) -> tuple[Result, Other]:

@@ -28,6 +28,10 @@ _FORMAT = 1
 _PRIVATE_FILE = 0o600
 _PRIVATE_FOLDER = 0o700
 _TAIL_BYTES = 4096
+# A finished run may be asked about for so long; after that its journal is removed.
+KEPT_DAYS = 30
+# Of a journal that has no header yet.
+_NEW = ".new"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -77,18 +81,25 @@ class RedriveJournal:
         self._written_bytes = 0
         self._synced_bytes = 0
         self._is_syncing = False
+        self._sync_failure: str | None = None
+        self._is_torn = False
 
     @classmethod
     def begin(cls, work_folder: Path, header: JournalHeader) -> Self:
-        """A new one. Raises RefinerctlError if the folder cannot be written to."""
+        """A new one; killed in here, it leaves none. Those that were finished a month ago are removed.
+
+        Raises RefinerctlError if the folder cannot be written to.
+        """
         folder = work_folder / FOLDER
         try:
             folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            _remove_old(folder)
             path, descriptor = _create(folder, header.queue)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             journal = cls(path, header, descriptor)
             described = {"source_url": header.source_url, "queue": header.queue, "options": dict(header.options)}
             journal._sync(journal._write({"redrive": _FORMAT, **described}))
+            path.with_suffix(_NEW).rename(path)
             _sync_folder(folder)
         except OSError as error:
             raise RefinerctlError(f"cannot write a journal to {folder}: {error.strerror}") from error
@@ -148,9 +159,9 @@ class RedriveJournal:
         """These are about to be sent to this queue. On the disk."""
         self._sync(self._record({"intent": ids, "to": to}))
 
-    def left(self, ids: Sequence[str]) -> None:
-        """The request that sends these goes out now."""
-        self._record({"left": ids, "at": time.time()})
+    def left(self, ids: Sequence[str], at: float = 0.0) -> None:
+        """The request that sends these goes out now, `at` by the server's clock."""
+        self._record({"left": ids, "at": round(at, 1)})
 
     def refused(self, ids: Sequence[str]) -> None:
         """That request had no effect on these."""
@@ -183,11 +194,19 @@ class RedriveJournal:
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/standard-queues-at-least-once-delivery.html
         """
-        if not self.state.may_be_gone(message_id):
-            return False
-        wanted = f'"{message_id}"'.encode()
-        with self.path.open("rb") as file:
-            return any(line.startswith(b'{"deleted"') and wanted in line for line in file)
+        return self.state.may_be_gone(message_id) and self._has("deleted", message_id)
+
+    def was_sent(self, new_id: str) -> bool:
+        """Whether the target called one of this run's messages so, for certain."""
+        return self.state.is_ours(new_id) and self._has("sent", new_id)
+
+    def _has(self, kind: str, message_id: str) -> bool:
+        begin, wanted = f'{{"{kind}"'.encode(), f'"{message_id}"'.encode()
+        try:
+            with self.path.open("rb") as file:
+                return any(line.startswith(begin) and wanted in line for line in file)
+        except OSError as error:
+            raise RefinerctlError(f"cannot read the journal {self.path}: {error.strerror}") from error
 
     def deleted_ids(self) -> Iterator[str]:
         """All that this run has deleted, from the file."""
@@ -226,11 +245,15 @@ class RedriveJournal:
             return written
 
     def _write(self, record: Record) -> int:
+        if self._is_torn:
+            raise self._failed("its last line is torn")
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         try:
             written = os.write(self._descriptor, line)
             if written < len(line):  # a piece of a line in the middle would make all that follows unreadable
+                self._is_torn = True
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+                self._is_torn = False
         except OSError as error:
             raise self._failed(error.strerror) from error
         if written < len(line):
@@ -245,6 +268,8 @@ class RedriveJournal:
                 self._synced.wait()
             if self._synced_bytes >= wanted:
                 return
+            if self._sync_failure is not None:  # the system forgets what it could not write: the next call succeeds
+                raise self._failed(self._sync_failure)
             self._is_syncing = True
         reached = self._synced_bytes
         try:
@@ -252,6 +277,7 @@ class RedriveJournal:
             os.fdatasync(self._descriptor)
             reached = upto
         except OSError as error:
+            self._sync_failure = error.strerror or "failed"
             raise self._failed(error.strerror) from error
         finally:
             with self._synced:
@@ -277,7 +303,16 @@ def _create(folder: Path, queue: str) -> tuple[Path, int]:
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{re.sub('[^A-Za-z0-9._-]', '_', queue)}.jsonl"
     path = folder / name
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return path, os.open(path, flags, _PRIVATE_FILE)
+    return path, os.open(path.with_suffix(_NEW), flags, _PRIVATE_FILE)
+
+
+def _remove_old(folder: Path) -> None:
+    """What was finished, or not even begun, and has not been touched for `KEPT_DAYS`."""
+    before = time.time() - KEPT_DAYS * 86_400
+    for path in [*folder.glob("*.jsonl"), *folder.glob(f"*{_NEW}")]:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < before and (path.suffix == _NEW or _ends_finished(path)):
+                path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
@@ -295,6 +330,8 @@ def _lock(descriptor: int, path: Path) -> None:
         raise RefusedError(
             f"another process is working on the redrive of {path.name}", hint="Wait for its end, or stop it."
         ) from error
+    except OSError as error:
+        raise RefinerctlError(f"cannot lock the journal {path}: {error.strerror}") from error
 
 
 def _read_header(path: Path) -> JournalHeader:

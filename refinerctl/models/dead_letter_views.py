@@ -122,3 +122,11 @@ class Purged:
     left: int | None = None
     notes: tuple[str, ...] = ()
     stopped_by: BaseException | None = None
+
+
+def standing(done: int, total: int | None, seconds: float) -> str:
+    """How far something is that began `seconds` ago: `1,200 of 5,000 messages (2,100/s, 2 s left)`."""
+    rate = done / seconds if seconds > 0 else 0.0
+    whole = f" of {total:,}" if total else ""
+    left = f", {max(total - done, 0) / rate:.0f} s left" if total and rate else ""
+    return f"{done:,}{whole} messages ({rate:,.0f}/s{left})"

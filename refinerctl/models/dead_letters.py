@@ -81,9 +81,12 @@ class Outgoing:
     def size(self) -> int:
         """Bytes as SQS counts them: the body, and name, type and value of each attribute."""
         attributes = ((name, value.data_type, value.value) for name, value in self.attributes.items())
-        return len(self.body.encode()) + sum(
-            len(part.encode() if isinstance(part, str) else part) for parts in attributes for part in parts
-        )
+        return _size(self.body) + sum(_size(part) for parts in attributes for part in parts)
+
+
+def _size(part: str | bytes) -> int:
+    # Half a character in a file that somebody has edited is for SQS to refuse.
+    return len(part.encode(errors="surrogatepass") if isinstance(part, str) else part)
 
 
 @dataclass(frozen=True)

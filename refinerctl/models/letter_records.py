@@ -19,6 +19,7 @@ _REQUIRED = ("id", "queue", "sent", "receive_count", "body")
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
 _DATA_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
 _BINARY = "Binary"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # JSON allows them raw within strings, and tools take some of them for the end of a line, or a terminal obeys them.
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
@@ -87,7 +88,18 @@ def read_records(lines: Iterable[bytes]) -> Iterator[LetterRecord]:
             raise UsageError(f"line {number}: not JSON: nested too deeply") from None
         except ValueError as error:  # not JSON, not UTF-8, or a number of 5,000 digits
             raise UsageError(f"line {number}: not JSON: {error}") from None
+        if _SURROGATE.search(raw) and _is_torn(record):
+            raise UsageError(f"line {number}: half of a character, like \\ud83d alone", hint="SQS takes no such text.")
         yield from_record(record, number)
+
+
+def _is_torn(record: object) -> bool:
+    """Whether some text has half of a surrogate pair: JSON allows that, and UTF-8 does not."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def attribute_record(attribute: MessageAttribute) -> dict[str, str]:

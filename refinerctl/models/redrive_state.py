@@ -16,8 +16,8 @@ Record = Mapping[str, Any]
 class Unsettled:
     """A message that is neither out of the dead-letter queue nor safely back in it.
 
-    `lefts`: requests to send it that left and were not refused; `left_at`: when the last one did, in seconds since the
-    epoch. `new_id`: what the target calls it. `is_intended`: it was to be sent, and nothing more is known.
+    `lefts`: requests to send it that left and were not refused; `left_at`: when the last one did, by the server's
+    clock. `new_id`: what the target calls it. `is_intended`: it was to be sent, and nothing more is known.
     `is_in_hand`: this process is working on it. `hidden_until`: by the server's clock; the receipt is good until then.
     """
 

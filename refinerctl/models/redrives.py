@@ -116,14 +116,14 @@ def _obstacles(asked: Asked, origin: Origin, *, knows_tasks: bool) -> list[str]:
         found.append(f"{origin.queue.name} is no queue's dead-letter queue")
     if not knows_tasks:
         found.append("this endpoint has no message move tasks, or they are not allowed")
+    if asked.watches:
+        found.append("a move task does not tell the new ids, by which what comes back is known (--wait)")
     return found
 
 
 def _disadvantages(asked: Asked, origin: Origin, depth: int) -> list[str]:
     """Why the copy is better, although SQS could do it."""
     found = []
-    if asked.watches:
-        found.append("a move task does not tell the new ids, by which what comes back is known")
     if origin.queue.is_fifo:
         found.append("a move task does not tell which FIFO duplicates were dropped")
     if depth > TASK_SUFFICES and asked.rate is None:
@@ -135,7 +135,8 @@ def _disadvantages(asked: Asked, origin: Origin, depth: int) -> list[str]:
 class RedrivePlan:
     """What a run is going to do. `reasons`: why some of a sample of the messages would stay, each with a count.
 
-    `matching`: how many messages a filter leaves, None if nobody has looked; `running`: a task of SQS on this queue.
+    `matching`: how many messages a filter leaves, None if nobody has looked; `running`: a task of SQS on this queue;
+    `looked_at`: how many messages that sample had, whose receive counts are one higher now.
     """
 
     origin: Origin
@@ -147,6 +148,7 @@ class RedrivePlan:
     reasons: Mapping[str, int] = field(default_factory=dict)
     running: MoveTask | None = None
     matching: int | None = None
+    looked_at: int = 0
 
     @property
     def broken(self) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from refinerctl.models import ObjectEvent
 from refinerctl.models.dead_letter_queues import rules_that_may_send
 from refinerctl.models.dead_letter_views import ObjectState
 from refinerctl.models.dead_letters import QueueAddress
+from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
 
 RULE = "arn:aws:events:us-east-1:000000000000:rule/bus/a"
@@ -126,7 +129,51 @@ class TestLetterFile:
         with pytest.raises(RefinerctlError, match="cannot write"):
             LetterFile(tmp_path / "file" / "out")
 
+    def test_a_full_disk_leaves_whole_lines_and_the_file_can_be_closed(self, tmp_path: Path) -> None:
+        path = tmp_path / "out"
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            with LetterFile(path) as file:
+                file.append(["a" * 50])
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+                with pytest.raises(RefinerctlError, match="cannot write"):
+                    file.append(["b" * 50, "c" * 50])
+                assert path.read_text() == "a" * 50 + "\n"
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+                file.append(["d"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert path.read_text() == "a" * 50 + "\nd\n"
+
     def test_left_empty_it_is_removed(self, tmp_path: Path) -> None:
         with LetterFile(tmp_path / "out"):
             pass
         assert list(tmp_path.iterdir()) == []
+
+
+class TestAnotherRegion:
+    @mock_aws
+    def test_a_queue_of_another_region_is_seen_with_its_sources_there(
+        self, refinerctl: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        for region in ("us-east-1", "eu-west-1"):
+            session = AwsSession(region, profile=None, endpoint_url=None, embedded=False)
+            sqs: Any = session.client("sqs")
+            url = sqs.create_queue(QueueName="a-dlq")["QueueUrl"]
+            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+            sqs.create_queue(QueueName=f"from-{region}", Attributes={"RedrivePolicy": policy})
+
+        done = refinerctl(
+            *("dlq", "list", "a-dlq", "arn:aws:sqs:eu-west-1:123456789012:a-dlq"),
+            *("--env", "aws", "--region", "us-east-1", "--output", "json"),
+            cwd=tmp_path,
+        )
+
+        assert done.code == 0, done.err
+        seen = [[source["name"] for source in queue["sources"]] for queue in done.json()["queues"]]
+        assert seen == [["from-us-east-1"], ["from-eu-west-1"]]

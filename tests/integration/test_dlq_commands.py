@@ -185,6 +185,8 @@ class TestInspect:
         ]
         assert (group["count"], group["example_id"], group["example_key"]) == (1, third, "team/c.txt")
         assert len(run("dlq", "inspect", pair.dlq, "--limit", "2", "--jsonl").lines()) == 2
+        assert "the first 2, there may be more" in run("dlq", "inspect", pair.dlq, "--limit", "2").err
+        assert "there may be more" not in run("dlq", "inspect", pair.dlq, "--limit", "3").err
 
     def test_nothing_to_see(self, run: Command, pair: Pair) -> None:
         assert run("dlq", "inspect", pair.dlq, "--output", "json").json()["messages"] == []
@@ -192,7 +194,7 @@ class TestInspect:
         assert (done.code, done.out) == (0, "")
         assert f"{pair.dlq}: nothing to see" in done.err
         pair.put("a")
-        assert "none of 1 messages is meant" in run("dlq", "inspect", pair.dlq, "--until", "1d").err
+        assert "none of 1 messages matches" in run("dlq", "inspect", pair.dlq, "--until", "1d").err
 
     def test_a_queue_in_which_looking_could_kill_messages(self, run: Command, pair: Pair) -> None:
         pair.sqs.send_message(QueueUrl=pair.source_url, MessageBody="x")
@@ -297,6 +299,7 @@ class TestPurge:
         which = ("--filter", "contains(error, 'NoSuchKey')", "--export", "kept.jsonl")
         plan = run("dlq", "purge", pair.dlq, *which, "--dry-run", "--output", "json").json()
         assert (plan["would_delete"], [item["id"] for item in plan["messages"]]) == (1, [ids["b"]])
+        assert (plan["method"], plan["file"]) == ("delete", "kept.jsonl")
         assert pair.depth == (3, 0)
         assert not (tmp_path / "kept.jsonl").exists()
 

@@ -106,6 +106,36 @@ class TestInterrupted:
         assert len(ids(server, dead, "visible")) == COUNT + 4000
         assert sorted(project.iterdir()) == before
 
+    def test_an_interrupt_while_all_is_given_back_waits_for_that(
+        self, server: SqsServer, dead: str, project: Path
+    ) -> None:
+        server.fill(dead, 1500)
+        running = start(server, project, "inspect", dead, "--group")
+        assert in_flight(server, dead, COUNT + 1490)
+        while len(ids(server, dead, "visible")) < 300:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert len(ids(server, dead, "visible")) == COUNT + 1500
+
+    @pytest.mark.parametrize("least", [1, 400, 900])
+    def test_an_interrupted_purge_counts_all_that_it_has_deleted(
+        self, server: SqsServer, dead: str, project: Path, least: int
+    ) -> None:
+        server.fill(dead, 1500)
+        running = start(server, project, "purge", dead, "--yes", "--export", "kept.jsonl", "--output", "json")
+        ends = time.monotonic() + 30
+        while len(ids(server, dead)) > COUNT + 1500 - least and time.monotonic() < ends:
+            time.sleep(0.005)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+        assert running.returncode == 130, err
+        left = ids(server, dead)
+        assert json.loads(out)["deleted"] == COUNT + 1500 - len(left)
+        assert ids(server, dead, "visible") == left
+        assert "could not be given back" not in err
+
     def test_a_killed_look_hides_messages_for_some_seconds_only(
         self, server: SqsServer, dead: str, project: Path
     ) -> None:

@@ -106,7 +106,7 @@ def test_undelivered_events_go_to_the_queue_that_they_were_meant_for(stage: Stag
     report = stage.report(dead, code=1)
 
     assert (report["method"], report["moved"], report["failed"], report["left"]) == ("copy", 5, 2, 2)
-    assert any("no SQS queue" in reason for reason in report["reasons"])
+    assert any("event bus bus" in reason for reason in report["reasons"])
     arrived = stage.server.messages(stage.target)
     assert [message.attributes for message in arrived] == [{"own": attribute("kept")}] * 5
     assert {message.trace for message in arrived} == {"Root=1-5759e988-bd862e3fe1be46a994272793"}
@@ -213,6 +213,52 @@ def test_a_running_task_is_followed_and_copying_beside_it_is_refused(stage: Stag
     assert (report["method"], report["moved"], report["left"]) == ("move-task", 60, 0)
 
 
+def test_a_running_task_that_does_something_else_is_not_followed(stage: Stage, unique: str) -> None:
+    stage.fill(60)
+    other = stage.server.create(f"{unique}-other").rpartition("/")[2]
+    task = stage.sqs().start_message_move_task(SourceArn=stage.server.arn(stage.dead), MaxNumberOfMessagesPerSecond=1)
+
+    elsewhere = stage.redrive(stage.dead, "--yes", "--to", other)
+    faster = stage.redrive(stage.dead, "--yes", "--rate", "100/s")
+    stage.sqs().cancel_message_move_task(TaskHandle=task["TaskHandle"])
+
+    assert (elsewhere.code, faster.code) == (4, 4)
+    assert "SQS is moving the messages of" in elsewhere.err
+    assert "to where they came from" in elsewhere.err
+    assert "at 1/s right now" in faster.err
+
+
+def test_a_move_task_would_stop_at_a_source_that_is_gone(stage: Stage, unique: str) -> None:
+    """SQS ends a task at the first message that it cannot move; a copy leaves that and moves the others."""
+    policy = {
+        "redrivePermission": "byQueue",
+        "sourceQueueArns": [stage.server.arn(name) for name in (stage.target, "x")],
+    }
+    attributes = {"RedriveAllowPolicy": json.dumps(policy)}
+    stage.sqs().set_queue_attributes(QueueUrl=stage.server.queue_url(stage.dead), Attributes=attributes)
+    stage.fill(3)
+
+    done = stage.redrive(stage.dead, "--dry-run", "--output", "json")
+
+    assert (done.json()["method"], done.json()["reason"]) == (
+        "copy",
+        "a move task knows no way around x, which is gone",
+    )
+
+
+def test_errors_that_cannot_be_read_are_not_taken_for_none(stage: Stage) -> None:
+    """This server has no Lambda and no logs: of no message is known what killed it."""
+    stage.fill(3)
+
+    for more in ([], ["--dry-run"]):
+        done = stage.redrive(stage.dead, "--yes", "--filter", "error == null", *more)
+        assert done.code == 1
+        assert "the filter is about errors, and these cannot be read" in done.err
+
+    assert stage.server.depth(stage.target) == 0
+    assert not (stage.folder / ".refinerctl").exists()
+
+
 def test_ctrl_c_cancels_the_task_and_tells_what_it_moved(stage: Stage) -> None:
     stage.fill(500)
     process = stage.start(stage.dead, "--yes", "--rate", "50/s", "--output", "json")
@@ -282,3 +328,14 @@ def test_who_may_not_use_move_tasks_copies(stage: Stage, monkeypatch: pytest.Mon
         report = stage.report(stage.server.queue_url(stage.dead, proxy.url))
 
     assert (report["method"], report["moved"]) == ("copy", 5)
+
+
+def test_who_may_not_start_a_move_task_is_told_what_needs_none(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.fill(5)
+    with sqs_faults(stage.server.url, denied("StartMessageMoveTask", times=None)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        done = stage.redrive(stage.server.queue_url(stage.dead, proxy.url), "--yes")
+
+    assert done.code == 1
+    assert "--method copy needs no move task" in done.err
+    assert stage.server.depth(stage.dead) == 5

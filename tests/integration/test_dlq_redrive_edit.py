@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,18 @@ def editor(stage: Stage, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     script = stage.folder / "editor.py"
     script.write_text(EDITOR.replace("{body}", body))
     monkeypatch.setenv("VISUAL", f"'{sys.executable}' '{script}'")
+
+
+def test_what_an_editor_says_is_no_data(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.fill(2)
+    editor(stage, monkeypatch, "print('Hello from your editor')\npath.write_text(lines[0].replace('0}', '99}'))")
+
+    process = stage.start(stage.dead, "--edit", "--yes", "--output", "json")
+    out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 0, err
+    assert json.loads(out)["moved"] == 1
+    assert "Hello from your editor" in err
 
 
 def edits(stage: Stage) -> list[Path]:
@@ -74,6 +87,7 @@ def test_what_an_editor_may_leave(
 
     assert done.code == code, done.err
     assert said in done.err
+    assert "more left" not in done.err
     assert len(edits(stage)) == kept
     assert all(str(path) in done.err for path in edits(stage))
     assert stage.server.depth(stage.target) == 0

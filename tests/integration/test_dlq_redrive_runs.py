@@ -31,11 +31,12 @@ def test_an_unfinished_run_is_not_forgotten(stage: Stage) -> None:
     stage.server.advance(130)
 
     anew = stage.redrive(stage.dead, "--yes")
+    dry = stage.redrive(stage.dead, "--dry-run")
     other_options = stage.redrive(stage.dead, "--resume", "--limit", "5", "--yes")
     resumed = stage.report(stage.dead, "--resume")
     again = stage.redrive(stage.dead, "--resume", "--yes")
 
-    assert anew.code == 4
+    assert (anew.code, dry.code) == (4, 4)
     assert "--resume continues it" in anew.err
     assert other_options.code == 2
     assert (resumed["moved"], resumed["left"]) == (80, 0)
@@ -75,6 +76,33 @@ def test_an_exported_file_is_sent_back(stage: Stage, tmp_path: Path) -> None:
     assert (report["method"], report["moved"], report["left"]) == ("copy", 30, 0)
     assert stage.numbers(stage.target) == list(range(30))
     assert all(message.attributes == binary for message in stage.server.messages(stage.target))
+
+
+def test_what_was_purged_can_be_put_back_where_it_was(stage: Stage, tmp_path: Path) -> None:
+    stage.fill(3)
+    export(stage, tmp_path / "letters.jsonl")
+    stage.server.clear(stage.dead)
+
+    refused = stage.redrive("--from-file", "letters.jsonl", "--to", stage.dead, "--yes")
+    report = stage.report("--from-file", "letters.jsonl", "--to", stage.dead, "--force")
+
+    assert (refused.code, "is a dead-letter queue itself" in refused.err) == (4, True)
+    assert report["moved"] == 3
+    assert stage.numbers(stage.dead) == [0, 1, 2]
+
+
+def test_the_plan_of_a_file_looks_at_the_file(stage: Stage, tmp_path: Path) -> None:
+    stage.fill(10)
+    export(stage, tmp_path / "letters.jsonl")
+    stage.fill(5, start=10)
+    before = [message.receive_count for message in stage.server.messages(stage.dead)]
+
+    plan = stage.redrive("--from-file", "letters.jsonl", "--filter", "body.id < `4`", "--dry-run", "--output", "json")
+
+    assert plan.code == 0, plan.err
+    assert (plan.json()["messages"], plan.json()["matching"]) == (10, 4)
+    assert "receive counts" not in plan.err
+    assert [message.receive_count for message in stage.server.messages(stage.dead)] == before
 
 
 @pytest.mark.parametrize("way", ["half a line", "not JSON", "twice", "no end"])

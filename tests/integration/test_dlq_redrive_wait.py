@@ -6,6 +6,8 @@ import json
 import threading
 import time
 
+import pytest
+
 from tests.integration.redrive_stage import Stage, new_stage, shared_server  # noqa: F401 - fixtures
 
 
@@ -69,3 +71,29 @@ def test_a_wait_that_ends_before_all_is_processed_is_3(stage: Stage) -> None:
 
     assert done.code == 3, done.err
     assert done.json()["came_back"] == 0
+
+
+@pytest.mark.parametrize("order", ["before", "duration", "after"])
+def test_wait_takes_no_queue_for_a_duration(stage: Stage, order: str) -> None:
+    stage.fill(3)
+    words = {
+        "before": ["--wait", stage.dead],
+        "duration": ["--wait", "5s", stage.dead],
+        "after": [stage.dead, "--wait"],
+    }
+
+    with Poison(stage, set()):
+        done = stage.redrive("--yes", "--output", "json", *words[order])
+
+    assert done.code == 0, done.err
+    assert (done.json()["moved"], done.json()["came_back"]) == (3, 0)
+
+
+def test_sqs_by_itself_cannot_be_waited_for(stage: Stage) -> None:
+    stage.fill(3)
+
+    done = stage.redrive(stage.dead, "--yes", "--method", "move-task", "--wait", "5s")
+
+    assert done.code == 2
+    assert "new ids" in done.err
+    assert stage.server.depth(stage.dead) == 3

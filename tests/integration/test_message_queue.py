@@ -26,7 +26,7 @@ def session_at(url: str) -> AwsSession:
     return AwsSession("us-east-1", profile=None, endpoint_url=url, embedded=True)
 
 
-def queue_at(server: SqsServer, name: str, url: str | None = None, answer_timeout_s: float = 5.0) -> MessageQueue:
+def queue_at(server: SqsServer, name: str, url: str | None = None, answer_timeout_s: float = 30.0) -> MessageQueue:
     address = QueueAddress(name, server.queue_url(name), server.arn(name))
     return MessageQueues(session_at(url or server.url), answer_timeout_s).at(address)
 
@@ -108,13 +108,13 @@ class TestFailures:
     def test_trouble_that_may_pass(self, server: SqsServer, fault: Fault, is_unheard: bool) -> None:
         server.create("faulty")
         with sqs_faults(server.url, fault) as proxy:
-            queue = queue_at(server, "faulty", proxy.url, answer_timeout_s=0.3)
+            queue = queue_at(server, "faulty", proxy.url, 0.5 if fault.kind is Kind.STALL else 30)
             results = queue.send([Outgoing("one"), Outgoing("two")])
             assert [result.is_unheard for result in results] == [is_unheard] * 2
             assert isinstance(results[0].cause, PassingError)
             fault.times, fault.seen = 1, 0
             with pytest.raises(PassingError):
-                queue_at(server, "faulty", proxy.url, answer_timeout_s=0.3).receive(1, visibility_s=1, wait_s=0)
+                queue.receive(1, visibility_s=1, wait_s=0)
 
     @pytest.mark.parametrize("fault", [denied(""), expired("")], ids=["denied", "expired"])
     def test_who_may_not(self, server: SqsServer, fault: Fault) -> None:
@@ -127,6 +127,16 @@ class TestFailures:
             assert not result.is_unheard
             with pytest.raises(AccessDeniedError):
                 queue.receive(1, visibility_s=1, wait_s=0)
+
+    @pytest.mark.parametrize("status", [307, 403, 407, 413])
+    def test_what_somebody_in_between_says_is_not_sqs_s_word(self, server: SqsServer, status: int) -> None:
+        """It stops the run, and nobody knows whether it refused the request or the answer to it."""
+        server.create("between")
+        with sqs_faults(server.url, Fault(Kind.HTML, page_status=status)) as proxy:
+            [result] = queue_at(server, "between", proxy.url).send([Outgoing("one")])
+        assert result.is_unheard
+        assert not result.is_senders_fault
+        assert not isinstance(result.cause, PassingError | None)
 
     def test_an_entry_without_a_result_is_not_heard_of(self, server: SqsServer) -> None:
         server.create("omitted")

@@ -31,7 +31,7 @@ class Kind(Enum):
     STALL_UNHEARD = auto()  # nothing comes for `seconds`, then the connection ends; SQS hears nothing
     ANSWER = auto()  # `status` and `code` instead; SQS hears nothing
     ANSWER_AFTER = auto()  # SQS acts; then `status` and `code`
-    HTML = auto()  # status 200 and a page; SQS hears nothing
+    HTML = auto()  # `page_status` and a page; SQS hears nothing
     FAIL_ENTRIES = auto()  # every second entry is not passed on, and answered as Failed with `code`
     OMIT_ENTRIES = auto()  # SQS does all; of every second entry the answer says nothing
     OMIT_UNHEARD = auto()  # every second entry is not passed on; the answer says nothing of it
@@ -54,6 +54,7 @@ class Fault:
     code: str = "InternalFailure"
     senders_fault: bool = False
     seconds: float = 3600
+    page_status: int = 200
     seen: int = 0
 
     def strikes(self, action: str, queue: str) -> bool:
@@ -251,7 +252,8 @@ class _Connection:
             return _error(fault)
         if fault.kind is Kind.HTML:
             page = b"<html><body>Log in to this network</body></html>"
-            return b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page)
+            head = b"HTTP/1.1 %d Page\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%b"
+            return head % (fault.page_status, len(page), page)
         raise _Cut
 
     def _without_some(self, request: _Message, asked: dict, fault: Fault, exchange: Exchange) -> bytes | _Message:

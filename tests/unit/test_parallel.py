@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from refinerctl.clients.parallel import both, concurrently
+from refinerctl.clients.parallel import both, concurrently, through_interrupt
 
 
 def test_results_come_in_order() -> None:
@@ -60,3 +62,35 @@ def test_the_first_error_comes_at_once_and_nothing_begins_after_it() -> None:
     blocked.set()
     time.sleep(0.05)
     assert begun == ["block"]
+
+
+def interrupt_after(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def test_what_must_not_be_left_half_done_ends_before_the_interrupt_is_raised() -> None:
+    ended = []
+
+    def task() -> None:
+        time.sleep(0.3)
+        ended.append(True)
+
+    interrupt_after(0.05)
+    with pytest.raises(KeyboardInterrupt):
+        through_interrupt(task)
+    assert ended == [True]
+
+
+def test_a_second_interrupt_gets_through() -> None:
+    began = time.monotonic()
+    interrupt_after(0.05)
+    interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        through_interrupt(partial(time.sleep, 30))
+    assert time.monotonic() - began < 5
+
+
+def test_without_an_interrupt_it_gives_and_raises_what_the_task_does() -> None:
+    assert through_interrupt(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        through_interrupt(lambda: 1 // 0)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.redrive_journal import JournalHeader, RedriveJournal, boot_id, find
+from refinerctl.clients.redrive_journal import KEPT_DAYS, JournalHeader, RedriveJournal, boot_id, find
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 
 HEADER = JournalHeader("https://sqs/q-dlq", "q-dlq", {"rate": 5, "to": None})
@@ -49,6 +52,8 @@ class TestResuming:
             assert not state.is_ours("new 3")
             assert journal.was_deleted("1")
             assert not journal.was_deleted("2")
+            assert journal.was_sent("new 1")
+            assert not journal.was_sent("new 3")
 
     def test_what_was_not_heard_of_counts_until_it_is_settled(self, path: Path) -> None:
         with RedriveJournal.resume(path) as journal:
@@ -128,6 +133,39 @@ class TestDamage:
         with pytest.raises(RefinerctlError, match="cannot write a journal to"):
             RedriveJournal.begin(tmp_path, HEADER)
 
+    def test_after_the_disk_has_failed_it_is_not_trusted_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Linux tells of a write that failed once, and says next time that all is well."""
+        fdatasync, failures = os.fdatasync, [OSError(errno.EIO, "Input/output error")]
+
+        def fail_once(descriptor: int) -> None:
+            if failures:
+                raise failures.pop()
+            fdatasync(descriptor)
+
+        with RedriveJournal.begin(tmp_path, HEADER) as journal:
+            monkeypatch.setattr(os, "fdatasync", fail_once)
+            for ids in (["1"], ["2"]):
+                with pytest.raises(RefinerctlError, match="Input/output error"):
+                    journal.intent(ids, "https://sqs/q")
+
+    def test_nothing_is_written_after_half_a_line(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write = os.write
+
+        def fail(descriptor: int, size: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with RedriveJournal.resume(path) as journal:
+            monkeypatch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:5]))
+            monkeypatch.setattr(os, "ftruncate", fail)
+            with pytest.raises(RefinerctlError):
+                journal.returned(["5"])
+            monkeypatch.undo()
+            with pytest.raises(RefinerctlError):
+                journal.returned(["5"])
+        RedriveJournal.resume(path).close()
+
     def test_after_its_end_nothing_is_written(self, path: Path) -> None:
         journal = RedriveJournal.resume(path)
         journal.close()
@@ -155,6 +193,31 @@ class TestFiles:
         assert [(found.path, found.is_finished) for found in find(tmp_path)] == [(second.path, True), (path, False)]
         assert [found.header for found in find(tmp_path, HEADER.source_url)] == [HEADER]
         assert find(tmp_path / "nowhere") == []
+
+    def test_one_that_was_killed_before_its_header_was_written_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def kill(descriptor: int) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "fdatasync", kill)
+        with pytest.raises(KeyboardInterrupt):
+            RedriveJournal.begin(tmp_path, HEADER)
+        assert not list(tmp_path.rglob("*.jsonl"))
+
+    def test_those_finished_long_ago_are_removed(self, tmp_path: Path, path: Path) -> None:
+        ended = []
+        for _ in range(2):
+            with RedriveJournal.begin(tmp_path, HEADER) as journal:
+                journal.finish()
+            ended.append(journal.path)
+        never_begun = path.with_suffix(".new")
+        never_begun.touch()
+        month_ago = time.time() - (KEPT_DAYS + 1) * 86_400
+        for old in (path, ended[0], never_begun):
+            os.utime(old, (month_ago, month_ago))
+        with RedriveJournal.begin(tmp_path, HEADER) as journal:
+            assert set(path.parent.iterdir()) == {path, ended[1], journal.path}
 
     def test_many_threads_write_whole_lines(self, tmp_path: Path) -> None:
         with RedriveJournal.begin(tmp_path, HEADER) as journal:

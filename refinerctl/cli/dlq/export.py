@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.dlq.options import filter_options
-from refinerctl.cli.dlq.stations import error_finder, open_queue
+from refinerctl.cli.dlq.stations import at_queue, error_finder, open_queue
 from refinerctl.cli.options import global_options
 from refinerctl.errors import RefinerctlError
 
@@ -41,7 +42,7 @@ def command(
     from refinerctl.clients.files import check_writable, replacing
     from refinerctl.clients.letter_files import check_new
 
-    app = app_context(ctx)
+    app = at_queue(app_context(ctx), queue)
     app.tell_settings()
     if file == STDOUT:
         done = _export(app, queue, letter_filter, limit, force, app.render.line)
@@ -53,6 +54,7 @@ def command(
         with replacing(path, private=True) as temporary, temporary.open("w", encoding="utf-8") as out:
             done = _export(app, queue, letter_filter, limit, force, lambda line: out.write(f"{line}\n"))
             out.flush()
+            os.fsync(out.fileno())
     _tell(app, done, None if file == STDOUT else file)
     if not done.is_whole:
         raise RefinerctlError(
@@ -77,15 +79,18 @@ def _export(
     def take(letter: DeadLetter) -> None:
         write(to_line(letter, source.address))
 
+    errors = error_finder(app, found, is_needed=which.needs_error)
     with app.render.progress() as progress:
-        return export(source, ExportRequest(which, limit), error_finder(app, found), take, progress)
+        return export(source, ExportRequest(which, limit), errors, take, progress)
 
 
 def _tell(app: AppContext, done: Exported, file: str | None) -> None:
     for note in done.notes:
         app.render.note(note)
     if file is None:
-        app.render.note(f"{done.queue.name}: exported {done.exported} of {done.received} messages that were looked at")
+        app.render.note(
+            f"{done.queue.name}: exported {done.exported:,} of {done.received:,} messages that were looked at"
+        )
     elif app.render.is_json:
         app.render.json(
             {
@@ -98,5 +103,5 @@ def _tell(app: AppContext, done: Exported, file: str | None) -> None:
         )
     else:
         app.render.line(
-            f"{done.queue.name}: exported {done.exported} of {done.received} messages that were looked at to {file}"
+            f"{done.queue.name}: exported {done.exported:,} of {done.received:,} messages that were looked at to {file}"
         )

@@ -9,12 +9,13 @@ import click
 from refinerctl.cli.context import app_context
 from refinerctl.cli.dlq.inspect_view import group_lines, letter_json, letter_parts, looked_json
 from refinerctl.cli.dlq.options import filter_options
-from refinerctl.cli.dlq.stations import error_finder, open_queue
+from refinerctl.cli.dlq.stations import at_queue, error_finder, open_queue
 from refinerctl.cli.options import global_options
 
 if TYPE_CHECKING:
     from refinerctl.cli.render import Renderer
     from refinerctl.models.dead_letter_views import Looked
+    from refinerctl.operations.dead_letters.inspect import LookRequest
     from refinerctl.operations.dead_letters.letter_filter import LetterFilter
 
 SHOWN = 10
@@ -52,7 +53,7 @@ def command(
     from refinerctl.clients.aws.object_states import ObjectStates
     from refinerctl.operations.dead_letters.inspect import LookRequest, inspect
 
-    app = app_context(ctx)
+    app = at_queue(app_context(ctx), queue)
     app.tell_settings()
     found, source = open_queue(app, queue, force=force)
     request = LookRequest(letter_filter, limit or (COUNTED if group else SHOWN), group)
@@ -64,22 +65,22 @@ def command(
     elif app.render.is_json:
         app.render.json(looked_json(looked, group=group))
     else:
-        _show(app.render, looked, group=group)
+        _show(app.render, looked, request)
     for note in looked.notes:
         app.render.note(note)
 
 
-def _show(render: Renderer, looked: Looked, *, group: bool) -> None:
+def _show(render: Renderer, looked: Looked, request: LookRequest) -> None:
     if not looked.received:
         render.note(f"{looked.queue.name}: nothing to see")
     elif not looked.matched:
-        render.note(f"{looked.queue.name}: none of {looked.received} messages is meant")
-    if group:
-        for line in group_lines(looked.groups):
-            render.line(line)
-        return
+        render.note(f"{looked.queue.name}: none of {looked.received} messages matches")
+    for line in group_lines(looked.groups):
+        render.line(line)
     for number, seen in enumerate(looked.letters):
         if number:
             render.line()
         for parts in letter_parts(seen):
             render.styled(parts)
+    if looked.matched == request.limit and (not looked.is_whole or looked.matched < looked.received):
+        render.note(f"these are the first {looked.matched}, there may be more: --limit N")

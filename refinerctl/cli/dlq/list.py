@@ -12,7 +12,7 @@ from refinerctl.cli.dlq.stations import queue_stations, stack_rulesets, wanted_q
 from refinerctl.cli.options import global_options
 from refinerctl.cli.status_view import seconds
 from refinerctl.cli.tables import table
-from refinerctl.errors import UsageError
+from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.models.dead_letter_queues import DeadLetterQueue, LetterSource
 
 HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
@@ -34,7 +34,15 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
     wanted = tuple(wanted_queue(app, text) for text in queues) if queues else of_stack(stack_rulesets(app))
     if not wanted:
         raise UsageError(f"stack {app.settings.stack} has no queues here", hint="Name some: refinerctl dlq list QUEUE…")
-    found = list_queues(wanted, queue_stations(app), datetime.now(UTC))
+    try:
+        found = list_queues(wanted, lambda region: queue_stations(app.in_region(region)), datetime.now(UTC))
+    except NotFoundError as error:
+        if queues:
+            raise
+        raise NotFoundError(
+            f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} is there: {error.message}",
+            hint="Check --env and --region, deploy the stack, or name other queues: refinerctl dlq list QUEUE…",
+        ) from error
     if app.render.is_json:
         app.render.json({"queues": found.queues})
     else:

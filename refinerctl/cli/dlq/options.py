@@ -28,7 +28,8 @@ def filter_options(command: Decorated) -> Decorated:
             "--filter",
             "filter_text",
             metavar="JMESPATH",
-            help="Only messages for which it is true. It sees body, attributes, error, key, sent, id, receive_count.",
+            help="Only messages for which it is true. It sees body, attributes, system, error, key, sent, id, "
+            "receive_count.",
         ),
         click.option("--since", type=Moment(), metavar="TIME", help="Only what was sent from then on: a time, or 2h."),
         click.option("--until", type=Moment(), metavar="TIME", help="Only what was sent before then."),

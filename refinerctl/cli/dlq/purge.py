@@ -12,7 +12,7 @@ import click
 
 from refinerctl.cli.context import AppContext, app_context
 from refinerctl.cli.dlq.options import filter_options
-from refinerctl.cli.dlq.stations import error_finder, open_queue
+from refinerctl.cli.dlq.stations import at_queue, error_finder, open_queue
 from refinerctl.cli.options import global_options
 from refinerctl.cli.planning import check_consent
 from refinerctl.cli.tables import table
@@ -71,7 +71,7 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
         raise UsageError("--export and --no-export exclude each other")
     if not options.dry_run:
         check_consent(options.yes)
-    app = app_context(ctx)
+    app = at_queue(app_context(ctx), queue)
     app.tell_settings()
     found, source = open_queue(app, queue, force=True)
     if not options.force:
@@ -100,9 +100,9 @@ def _check(found: DeadLetterQueue) -> None:
 
 
 def _ask(options: Options, found: DeadLetterQueue) -> None:
-    what = "all" if options.letter_filter.is_empty else "those meant"
+    what = "all" if options.letter_filter.is_empty else "those that the filters match"
     kept = "keeping nothing" if options.no_export else "after writing them to a file"
-    question = f"{found.depth} messages, {what} to be deleted {kept}. Type the queue's name to go ahead"
+    question = f"{found.depth:,} messages, {what} to be deleted {kept}. Type the queue's name to go ahead"
     name = click.prompt(question, err=True)
     if name != found.name:
         raise RefusedError(f"{name!r} is not the name of the queue, {found.name!r}")
@@ -117,18 +117,29 @@ def _show_plan(app: AppContext, options: Options, found: DeadLetterQueue, source
     def take(letter: DeadLetter) -> None:
         seen.append((letter.id, f"{letter.sent_at:%Y-%m-%dT%H:%M:%SZ}", source_key(letter.body) or ""))
 
+    errors = error_finder(app, found, is_needed=options.letter_filter.needs_error)
     with app.render.progress() as progress:
         request = ExportRequest(options.letter_filter)
-        looked = export(source, request, error_finder(app, found), take, progress)
+        looked = export(source, request, errors, take, progress)
     for note in looked.notes:
         app.render.note(note)
     if app.render.is_json:
         messages = [dict(zip(("id", "sent", "key"), (*row[:2], row[2] or None), strict=True)) for row in seen]
-        app.render.json({"queue": found.name, "dry_run": True, "would_delete": len(seen), "messages": messages})
+        plan = {
+            "queue": found.name,
+            "dry_run": True,
+            "method": "purge" if options.is_whole else "delete",
+            "would_delete": len(seen),
+            "file": None if options.no_export else options.file or _folder(app),
+            "messages": messages,
+        }
+        app.render.json(plan)
         return
     for line in table(("MESSAGE", "SENT", "KEY"), seen) if seen else ():
         app.render.line(line)
-    app.render.line(f"{found.name}: {len(seen)} of {looked.received} messages would be deleted")
+    more = f" and {found.in_flight} in somebody's hands" if options.is_whole and found.in_flight else ""
+    kept = ", keeping nothing" if options.no_export else f" after writing them to {options.file or _folder(app)}"
+    app.render.line(f"{found.name}: {len(seen):,} of {looked.received:,} messages{more} would be deleted{kept}")
 
 
 def _purge_whole(app: AppContext, source: MessageQueue) -> tuple[Purged, Path | None]:
@@ -147,7 +158,7 @@ def _purge(
     from refinerctl.models.letter_records import to_line
     from refinerctl.operations.dead_letters.purge import PurgeRequest, purge
 
-    errors = error_finder(app, found)
+    errors = error_finder(app, found, is_needed=options.letter_filter.needs_error)
     if options.no_export:
         with app.render.progress() as progress:
             return purge(source, PurgeRequest(options.letter_filter), errors, progress), None
@@ -163,7 +174,11 @@ def _purge(
 
 
 def _default_path(app: AppContext, queue: str) -> Path:
-    return app.settings.work_folder / "dlq" / f"purged-{queue}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.jsonl"
+    return _folder(app) / f"purged-{queue}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.jsonl"
+
+
+def _folder(app: AppContext) -> Path:
+    return app.settings.work_folder / "dlq"
 
 
 def _finish(app: AppContext, done: Purged, file: Path | None) -> None:
@@ -184,11 +199,11 @@ def _finish(app: AppContext, done: Purged, file: Path | None) -> None:
         )
     else:
         about = "about " if done.method == "purge" else ""
-        left = "an unknown number" if done.left is None else str(done.left)
+        left = "an unknown number" if done.left is None else f"{done.left:,}"
         where = f", written to {file}" if file else ""
         app.render.line(
-            f"{done.queue.name}: {about}{done.deleted} deleted{where}, {done.skipped} skipped, {done.failed} failed, "
-            f"{left} left"
+            f"{done.queue.name}: {about}{done.deleted:,} deleted{where}, {done.skipped:,} skipped, "
+            f"{done.failed:,} failed, {left} left"
         )
     if done.stopped_by is not None:
         raise done.stopped_by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from refinerctl.errors import UsageError
 from refinerctl.models.redrives import Method
 
 LATEST = ""
+WAIT = "--wait"
+AUTO = "auto"
 AS_LONG_AS_IT_TAKES = -1.0
 
 
@@ -34,7 +37,34 @@ class Rate(click.ParamType[float]):
         return rate
 
 
-@click.command("redrive")
+class WaitTime(Duration):
+    """Seconds, or AS_LONG_AS_IT_TAKES for `auto`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        return AS_LONG_AS_IT_TAKES if value == AUTO else super().convert(value, param, ctx)
+
+    def is_meant(self, text: str) -> bool:
+        """Whether this is what stands behind --wait, and not the queue."""
+        try:
+            self.convert(text, None, None)
+        except click.BadParameter:
+            return False
+        return True
+
+
+class RedriveCommand(click.Command):
+    """Its --wait takes the next word only if that is a duration: `redrive --wait QUEUE` names a queue."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        options = given[: given.index("--")] if "--" in given else given
+        for place, (word, following) in enumerate(pairwise(options)):
+            if word == WAIT and not following.startswith("-") and not WaitTime().is_meant(following):
+                given[place] = f"{WAIT}={AUTO}"
+        return super().parse_args(ctx, given)
+
+
+@click.command("redrive", cls=RedriveCommand)
 @click.argument("queue", required=False)
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many messages.")
@@ -64,10 +94,10 @@ class Rate(click.ParamType[float]):
     help="Send what `dlq export` wrote; the queue that it came from is left alone.",
 )
 @click.option(
-    "--wait",
-    type=Duration(),
+    WAIT,
+    type=WaitTime(),
     is_flag=False,
-    flag_value=AS_LONG_AS_IT_TAKES,
+    flag_value=AUTO,
     default=None,
     metavar="[DURATION]",
     help="Then watch for messages that come back. [default: as long as the target's retries take]",
@@ -112,4 +142,4 @@ def _check_alone(ctx: click.Context) -> None:
         name = param.name or ""
         is_given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if is_given and param.expose_value and name not in _WITH_RESUME:
-            raise UsageError(f"{param.opts[0]} is what the run that is resumed was given, or was not")
+            raise UsageError(f"{param.opts[0]} does not go with --resume: the run goes on as it was begun")

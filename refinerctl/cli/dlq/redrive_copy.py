@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from refinerctl.cli.dlq.redrive_edit import read_edited
 from refinerctl.cli.dlq.redrive_errors import compare
-from refinerctl.cli.dlq.redrive_station import error_finder
 from refinerctl.cli.dlq.redrive_view import CountedProgress, messages
+from refinerctl.cli.dlq.stations import consumers_errors
 from refinerctl.clients.aws.message_queue import MessageQueues
 from refinerctl.models.dead_letters import CopyRules, DeadLetter, Moved, QueueAddress
 from refinerctl.models.resources import Queue as QueueSettings
+from refinerctl.operations.dead_letters.walk import meant
 from refinerctl.operations.redrive import Queue, copy
 from refinerctl.operations.redrive.health import look
 from refinerctl.operations.redrive.returns import SentMessages, Watch
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from refinerctl.cli.dlq.redrive_station import Station
     from refinerctl.clients.redrive_journal import RedriveJournal
     from refinerctl.models.redrives import RedrivePlan
+    from refinerctl.operations.dead_letters.errors import ErrorFinder
     from refinerctl.operations.redrive.plan import PlanSources
 
 # Beside the retries: for the message to be received, and to be moved to the dead-letter queue.
@@ -60,10 +63,14 @@ class Copying:
         limit = self.options.limit if edited is None else len(edited)
         rules = CopyRules(limit=_rest(limit, journal), rate=self.options.rate)
         with self.app.render.progress() as progress:
-            counted = CountedProgress(progress, self.plan.depth if limit is None else min(self.plan.depth, limit))
+            # How many a filter means is not known before all have been looked at.
+            total = self.plan.depth if self.options.filter.is_empty or edited is not None else None
+            counted = CountedProgress(progress, total if total is None or limit is None else min(total, limit))
             moved = copy(self.station.source, queue_at, self._routes(edited), rules, journal, counted)
         if watched:
             self._sent.add(journal.sent_ids())
+        if edited is None and self.options.filter.needs_error and (count := self._errors.not_looked_up):
+            self.app.render.warning(f"what killed {messages(count)} was not looked up, and they were not sent")
         if edited is not None and moved.stopped_by is None:
             self._tell_missing(len(edited) - moved.moved - moved.failed - moved.dropped_duplicates)
         return moved
@@ -94,8 +101,8 @@ class Copying:
         finally:
             report.came_back = len(watch.returned)
         if watch.returned:
-            before = error_finder(self.app, targets, self._began)
-            report.same = compare(watch.returned, before, error_finder(self.app, targets))
+            before = consumers_errors(self.app, targets, self._began)
+            report.same = compare(watch.returned, before, consumers_errors(self.app, targets))
 
     def _tell_missing(self, count: int) -> None:
         if count > 0:
@@ -116,16 +123,21 @@ class Copying:
         chosen = self.options.filter
         if not chosen.needs_error:
             return lambda letter: None if chosen.matches(letter) else "not asked for"
-        finder, lock = error_finder(self.app, self.station.origin.sources), threading.Lock()
+        lock = threading.Lock()
 
         def unwanted(letter: DeadLetter) -> str | None:
             if not chosen.may_match(letter):
                 return "not asked for"
             with lock:
-                error = finder.text(letter)
-            return None if chosen.matches(letter, error) else "not asked for"
+                return None if meant([letter], chosen, self._errors) else "not asked for"
 
         return unwanted
+
+    @cached_property
+    def _errors(self) -> ErrorFinder:
+        finder = consumers_errors(self.app, self.station.origin.sources)
+        finder.many = True
+        return finder
 
     def _vet(self, target: QueueAddress) -> str | None:
         """The consumers of queues that only the messages name are looked at when the first message names them."""

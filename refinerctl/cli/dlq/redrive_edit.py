@@ -20,14 +20,15 @@ from refinerctl.models.letter_records import read_records
 if TYPE_CHECKING:
     from refinerctl.cli.context import AppContext
     from refinerctl.cli.dlq.redrive_options import RedriveOptions
+    from refinerctl.cli.dlq.redrive_station import Station
     from refinerctl.cli.render import Renderer
     from refinerctl.models.dead_letters import DeadLetter, QueueAddress
-    from refinerctl.models.redrives import Origin
     from refinerctl.operations.redrive.edits import Edits
 
 # More is nothing to read in an editor; --limit says otherwise.
 MAX_EDITED = 1000
 FOLDER = "edits"
+STDERR = 2
 
 
 def editor_command(environ: Mapping[str, str], *, on_terminal: bool) -> list[str]:
@@ -42,7 +43,7 @@ def editor_command(environ: Mapping[str, str], *, on_terminal: bool) -> list[str
     return words
 
 
-def edit_messages(app: AppContext, origin: Origin, options: RedriveOptions) -> Path | None:
+def edit_messages(app: AppContext, station: Station, options: RedriveOptions) -> Path | None:
     """The file of the messages that were edited, and nothing else; None if none was.
 
     They are given back before the editor opens, and received again when they are sent: none is held meanwhile.
@@ -51,26 +52,26 @@ def edit_messages(app: AppContext, origin: Origin, options: RedriveOptions) -> P
     from refinerctl.operations.redrive.edits import diff, write_lines
 
     editor_command(os.environ, on_terminal=_on_terminal())  # before anybody waits for the messages
-    looked = look_into(app, origin, options.filter, options.limit or MAX_EDITED)
-    letters = looked.letters
+    looked = look_into(app, station, options.filter, options.limit or MAX_EDITED)
+    letters, queue = looked.letters, station.origin.queue
     if not letters:
-        app.render.note("no message is meant: there is nothing to edit")
+        app.render.note("no message matches: there is nothing to edit")
         return None
     if options.limit is None and not looked.is_whole:
         app.render.note(f"these are the first {len(letters)}: --limit N takes more")
-    edits, path = edit_letters(app.render, letters, origin.queue, app.settings.work_folder)
-    kept = f"{len(edits.unchanged)} unchanged and {len(edits.removed)} removed stay in {origin.queue.name}"
+    edits, path = edit_letters(app.render, letters, queue, app.settings.work_folder)
+    kept = f"{len(edits.unchanged)} unchanged and {len(edits.removed)} removed stay in {queue.name}"
     if not edits.edited:
         path.unlink()
         app.render.note(f"nothing was edited: {kept}")
         return None
     write = app.render.note if app.render.is_json else app.render.line
-    for line in diff(edits, letters, origin.queue):
+    for line in diff(edits, letters, queue):
         write(line)
     app.render.note(f"{len(edits.edited)} edited, to be sent; {kept}")
     app.render.note(f"until they are sent, the edited ones are in {path}")
     with replacing(path, private=True) as temporary:
-        temporary.write_text(write_lines(list(edits.edited.values()), origin.queue), encoding="utf-8")
+        temporary.write_text(write_lines(list(edits.edited.values()), queue), encoding="utf-8")
     return path
 
 
@@ -126,8 +127,10 @@ def _new_file(work_folder: Path, name: str, text: str) -> Path:
 
 
 def _open(command: Sequence[str], path: Path) -> None:
+    # Standard output is data: what the editor shows or says goes where a person is.
+    output = None if sys.stdout.isatty() else STDERR
     try:
-        done = subprocess.run([*command, str(path)], check=False)
+        done = subprocess.run([*command, str(path)], stdout=output, check=False)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise RefinerctlError(

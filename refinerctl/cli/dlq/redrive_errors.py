@@ -62,6 +62,7 @@ def sentence(came_back: int, moved: int, same: SameErrors | None) -> str:
         return f"{came_back:,} of {moved:,} came back"
     common = next(iter(same.errors))
     if same.same == came_back:
-        return f"{came_back:,} of {moved:,} failed again the same way: {common}"
+        again = f"{came_back:,} of {moved:,} failed again the same way"
+        return f"{again}: {common}" if len(same.errors) == 1 else f"{again}, most often: {common}"
     others = f"{same.same:,} of {same.compared:,} looked up failed the same way as before"
     return f"{came_back:,} of {moved:,} failed again; {others}; most often now: {common}"

@@ -11,6 +11,7 @@ from refinerctl.errors import NotInTimeError, RefinerctlError
 
 if TYPE_CHECKING:
     from refinerctl.cli.render import Renderer
+    from refinerctl.clients.redrive_journal import RedriveJournal
     from refinerctl.models.dead_letters import Moved
     from refinerctl.models.redrives import RedrivePlan
 
@@ -27,20 +28,34 @@ class Report:
     render: Renderer
     plan: RedrivePlan
     moved: Moved
-    run: str | None = None
+    journal: RedriveJournal | None = None
     came_back: int | None = None
     same: SameErrors | None = None
     is_settled: bool = True
     was_all_meant: bool = True
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to resume. Without a journal only what stopped the run could tell."""
+        return self.moved.stopped_by is None if self.journal is None else self.journal.is_finished
+
+    @property
+    def run(self) -> str | None:
+        return None if self.journal is None else self.journal.path.stem
+
     def finish(self) -> None:
         """Show it, and raise what it means: what stopped the run, else RefinerctlError if something went wrong."""
         self.show()
         moved, name = self.moved, self.plan.origin.queue.name
+        if not self.is_finished and self.run is not None:
+            if moved.stopped_by is None:
+                self.render.warning(f"some of what was sent may still be in {name}: its deletion is in doubt")
+            self.render.note("--resume continues this run")
         if moved.stopped_by is not None:
-            if self.run is not None:
-                self.render.note("--resume continues this run")
             raise moved.stopped_by
+        again = sentence(self.came_back, moved.moved, self.same) if self.came_back else None
+        if again is not None and (moved.failed or moved.dropped_duplicates):
+            self.render.warning(again)
         if moved.failed:
             raise RefinerctlError(
                 f"{messages(moved.failed)} could not be sent, and {_are(moved.failed)} still in {name}"
@@ -51,8 +66,8 @@ class Report:
                 f"{_are(moved.dropped_duplicates)} still in {name}",
                 hint="A FIFO queue drops what has the same deduplication id within five minutes: run this again then.",
             )
-        if self.came_back:
-            raise RefinerctlError(sentence(self.came_back, moved.moved, self.same))
+        if again is not None:
+            raise RefinerctlError(again)
         if not self.is_settled:
             raise NotInTimeError(
                 "not all that was sent was processed in time", hint="`dlq list` shows what comes back."
@@ -71,7 +86,7 @@ class Report:
         if others > 0 and self.was_all_meant and moved.stopped_by is None and not self.came_back:
             self.render.warning(f"{messages(others)} more left: in other hands, or dead since this began")
         if self.render.is_json:
-            self.render.json(moved_json(moved, self.came_back, self.same, self.run))
+            self.render.json(moved_json(moved, self.came_back, self.same, self.run, is_finished=self.is_finished))
         else:
             self.render.line(summary(moved, self.came_back))
 

@@ -14,8 +14,9 @@ from refinerctl.cli.dlq.redrive_copy import Copying
 from refinerctl.cli.dlq.redrive_edit import edit_messages
 from refinerctl.cli.dlq.redrive_options import RedriveOptions
 from refinerctl.cli.dlq.redrive_report import Report
-from refinerctl.cli.dlq.redrive_station import Station, open_station
+from refinerctl.cli.dlq.redrive_station import Station, look_into, open_station, tell_looked
 from refinerctl.cli.dlq.redrive_view import messages, plan_json, plan_lines, show_doubts
+from refinerctl.cli.dlq.stations import at_queue, consumers_errors
 from refinerctl.cli.planning import ask, check_consent
 from refinerctl.clients.aws.move_tasks import MoveTasks
 from refinerctl.clients.redrive_journal import JournalHeader, RedriveJournal, find
@@ -82,9 +83,15 @@ def resume(app: AppContext, flags: Flags, queue: str | None, run: str, rate: flo
     if queue is not None:
         name = queue.rpartition("/")[2].rpartition(":")[2]
         unfinished = [found for found in unfinished if found.header.queue == name]
+        if len({found.header.source_url for found in unfinished}) > 1:  # of that name in several environments
+            url = at_queue(app, queue).queues.address(queue).url
+            unfinished = [found for found in unfinished if found.header.source_url == url]
     if not unfinished:
         what = f"of {queue} " if queue else ""
-        raise NotFoundError(f"there is no unfinished run {what}to resume", hint="A finished one needs none.")
+        raise NotFoundError(
+            f"there is no unfinished run {what}to resume",
+            hint="A finished one needs none, and one that was killed before it opened its journal has moved nothing.",
+        )
     found = unfinished[0]
     options = RedriveOptions.from_json(found.header.options).with_rate(rate)
     return Redrive(app, replace(flags, method=Method.COPY), options, found.path)
@@ -99,7 +106,7 @@ class Redrive:
     """One run. `resumed` is the journal of the run that is to go on."""
 
     def __init__(self, app: AppContext, flags: Flags, options: RedriveOptions, resumed: Path | None = None) -> None:
-        self._app = app
+        self._app = at_queue(app, options.queue or None)
         self._flags = flags
         self._options = options
         self._resumed = resumed
@@ -112,9 +119,10 @@ class Redrive:
             journal = stack.enter_context(RedriveJournal.resume(self._resumed)) if self._resumed else None
             station = open_station(self._app, self._options, stack, journal, force=self._flags.force)
             self._options = replace(self._options, digest=station.digest)
+            self._app = at_queue(self._app, station.origin.queue.arn or None)  # of a file only that says the region
             plan = self._plan(station)
             if self._flags.dry_run:
-                self._show(plan)
+                self._show(plan, station)
                 return
             if plan.depth + plan.in_flight == 0 and journal is None:
                 self._nothing(plan, f"{station.name} is empty")
@@ -122,8 +130,10 @@ class Redrive:
             check_healthy(plan, force=self._flags.force)
             if journal is None:
                 self._check_unfinished(station)
+                if self._options.filter.needs_error:
+                    consumers_errors(self._app, station.origin.sources).check(reads=True)
             if self._flags.edits:
-                edited = edit_messages(self._app, station.origin, self._options)
+                edited = edit_messages(self._app, station, self._options)
                 if edited is None:
                     self._nothing(plan, "nothing is sent")
                     return
@@ -141,7 +151,10 @@ class Redrive:
         to = self._app.queues.address(self._options.to) if self._options.to else None
         asked = self._options.asked(self._flags.method, edits=self._flags.edits, watches=self._flags.wait is not None)
         request = PlanRequest(station.origin, asked, to, station.gone, self._flags.force, station.is_queue)
-        return make_plan(request, station.source, self._plan_sources, datetime.now(UTC))
+        plan = make_plan(request, station.source, self._plan_sources, datetime.now(UTC))
+        if plan.looked_at and station.is_queue:
+            tell_looked(self._app, plan.looked_at)
+        return plan
 
     @cached_property
     def _plan_sources(self) -> PlanSources:
@@ -149,30 +162,27 @@ class Redrive:
 
         return PlanSources(self._app.queues.address, MoveTasks(self._app.session), health_sources(self._app))
 
-    def _show(self, plan: RedrivePlan) -> None:
-        """What the run would do. With a filter it looks, to tell how many are meant."""
+    def _show(self, plan: RedrivePlan, station: Station) -> None:
+        """What the run would do, or why it would refuse. With a filter it looks, to tell how many are meant."""
         render = self._app.render
         if not self._options.filter.is_empty and plan.depth:
-            plan = replace(plan, matching=self._matching(plan))
+            plan = replace(plan, matching=look_into(self._app, station, self._options.filter).matched)
         if render.is_json:
             render.json(plan_json(plan))
         else:
             for line in plan_lines(plan):
                 render.line(line)
         show_doubts(render, plan)
+        check_healthy(plan, force=self._flags.force)
         if self._resumed:
             render.note(f"this would continue run {self._resumed.stem}")
-        check_healthy(plan, force=self._flags.force)
-
-    def _matching(self, plan: RedrivePlan) -> int:
-        from refinerctl.cli.dlq.redrive_station import look_into
-
-        return look_into(self._app, plan.origin, self._options.filter).matched
+        else:
+            self._check_unfinished(station)
 
     def _nothing(self, plan: RedrivePlan, why: str) -> None:
         self._app.render.note(why)
         moved = Moved(str(plan.choice.method), left=plan.depth + plan.in_flight)
-        Report(self._app.render, plan, moved).show()
+        Report(self._app.render, plan, moved, was_all_meant=False).show()
 
     def _check_unfinished(self, station: Station) -> None:
         """What an unfinished run has sent and not yet deleted would be sent again."""
@@ -212,11 +222,11 @@ class Redrive:
         run = TaskRun(tasks, plan.origin.queue.arn, to, rate)
         report = Report(self._app.render, plan, run.moved)
         try:
-            if plan.running is not None:
-                run.adopt(plan.running)
-            else:
-                run.start(tasks.latest(plan.origin.queue.arn) or ())
             with self._app.render.progress() as progress:
+                if plan.running is not None:
+                    run.adopt(plan.running)
+                else:
+                    run.start(tasks.latest(plan.origin.queue.arn) or ())
                 run.follow(progress)
         except BaseException as error:
             report.moved = replace(run.moved, left=_left(station), stopped_by=error)
@@ -228,13 +238,15 @@ class Redrive:
     def _copy(self, plan: RedrivePlan, station: Station, journal: RedriveJournal) -> None:
         copying = Copying(self._app, self._options, plan, station, self._plan_sources, force=self._flags.force)
         is_all = self._options.limit is None and self._options.edited is None
-        report = Report(self._app.render, plan, Moved(str(Method.COPY)), run=journal.path.stem, was_all_meant=is_all)
+        report = Report(self._app.render, plan, Moved(str(Method.COPY)), journal=journal, was_all_meant=is_all)
         report.moved = copying.run(journal, watched=self._flags.wait is not None)
         try:
             if report.moved.stopped_by is None and self._flags.wait is not None:
                 copying.watch(self._flags.wait, report)
         except BaseException as error:
             report.moved = replace(report.moved, stopped_by=error)
+        if station.is_queue and (stay := report.moved.skipped + report.moved.failed + report.moved.dropped_duplicates):
+            tell_looked(self._app, stay)
         report.finish()
         if self._options.edited is not None and journal.is_finished:
             self._options.edited.unlink(missing_ok=True)

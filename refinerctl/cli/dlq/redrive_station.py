@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
-from refinerctl.cli.dlq.stations import queue_stations, wanted_queue
+from refinerctl.cli.dlq.redrive_view import messages
+from refinerctl.cli.dlq.stations import at_queue, consumers_errors, queue_stations, wanted_queue
 from refinerctl.clients.aws.consumers import Consumers
 from refinerctl.clients.aws.dead_letter_queues import DeadLetterQueues
 from refinerctl.clients.aws.message_queue import MessageQueues
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from refinerctl.cli.dlq.redrive_options import RedriveOptions
     from refinerctl.clients.redrive_journal import RedriveJournal
     from refinerctl.operations.dead_letters.choose import Chosen
-    from refinerctl.operations.dead_letters.errors import ErrorFinder
     from refinerctl.operations.dead_letters.letter_filter import LetterFilter
 
 
@@ -80,6 +77,7 @@ def open_station(
 
 def _origin(app: AppContext, text: str, *, force: bool = True) -> tuple[Origin, tuple[str, ...]]:
     """A dead-letter queue with its sources, and the names of those that are gone."""
+    app = at_queue(app, text)
     found = look_at(wanted_queue(app, text), queue_stations(app))
     if found.max_receive_count is not None and not force:
         raise RefusedError(
@@ -107,7 +105,7 @@ def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> tuple[
             return _origin(app, queues[0].arn or queues[0].name)
         except NotFoundError:
             return Origin(queues[0], DeadLetterKind.UNKNOWN), ()
-    names = ", ".join(queue.name for queue in queues) or "an empty file"
+    names = ", ".join(queue.name for queue in queues) or "the file"
     return Origin(QueueAddress(names, "", queues[0].arn if queues else ""), DeadLetterKind.UNKNOWN), ()
 
 
@@ -121,30 +119,22 @@ def health_sources(app: AppContext) -> HealthSources:
     )
 
 
-def error_finder(app: AppContext, queues: Sequence[QueueAddress], until: datetime | None = None) -> ErrorFinder:
-    """Reads the logs of the functions that consume these queues."""
-    from refinerctl.operations.dead_letters.errors import ErrorFinder
-
-    consumers = Consumers(app.session)
-    functions: dict[str, None] = {}
-    for queue in queues:
-        with contextlib.suppress(RefinerctlError):  # then there is nothing to read
-            functions |= dict.fromkeys(item.function for item in consumers.of_queue(queue.arn))
-    return ErrorFinder(app.log_groups, [f"/aws/lambda/{name}" for name in functions], until or datetime.now(UTC))
+def tell_looked(app: AppContext, count: int) -> None:
+    app.render.note(f"looking has raised the receive counts of {messages(count)} by one")
 
 
-def look_into(app: AppContext, origin: Origin, chosen: LetterFilter, keep: int | None = None) -> Chosen:
+def look_into(app: AppContext, station: Station, chosen: LetterFilter, keep: int | None = None) -> Chosen:
     """How many are meant, or up to `keep` of them; all are given back at once.
 
     Raises RefinerctlError if the queue cannot be received from.
     """
     from refinerctl.operations.dead_letters.choose import choose
 
-    source = MessageQueues(app.session).at(origin.queue)
-    errors = error_finder(app, origin.sources if chosen.needs_error else ())
+    errors = consumers_errors(app, station.origin.sources if chosen.needs_error else ())
     with app.render.progress() as progress:
-        found = choose(source, chosen, errors, progress, keep=keep)
-    app.render.note(f"looking has raised the receive counts of {found.received:,} messages by one")
+        found = choose(station.source, chosen, errors, progress, keep=keep)
+    if station.is_queue:
+        tell_looked(app, found.received)
     for problem in errors.problems:
         app.render.warning(f"what the log says is not known: {problem}")
     return found

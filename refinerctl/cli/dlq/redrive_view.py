@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.models import Progress
+from refinerctl.models.dead_letter_views import standing
 from refinerctl.models.dead_letters import Moved
 from refinerctl.models.redrives import RedrivePlan
 
@@ -60,13 +61,9 @@ def show_doubts(render: Renderer, plan: RedrivePlan) -> None:
     for health in plan.health:
         for sentence in (*health.broken, *health.doubts):
             render.warning(sentence)
-    show_reasons(render, plan.reasons)
-
-
-def show_reasons(render: Renderer, reasons: Mapping[str, int]) -> None:
-    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    ordered = sorted(plan.reasons.items(), key=lambda item: -item[1])
     for reason, count in ordered[:MAX_REASONS]:
-        render.warning(f"{messages(count)} would stay: {reason}" if count > 1 else f"a message would stay: {reason}")
+        render.warning(f"{count:,} of {messages(plan.looked_at)} that were looked at would stay: {reason}")
     if len(ordered) > MAX_REASONS:
         render.warning(f"{len(ordered) - MAX_REASONS} more reasons")
 
@@ -87,7 +84,9 @@ def summary(moved: Moved, came_back: int | None = None) -> str:
     return ", ".join(parts)
 
 
-def moved_json(moved: Moved, came_back: int | None, same: SameErrors | None, run: str | None) -> dict[str, Any]:
+def moved_json(
+    moved: Moved, came_back: int | None, same: SameErrors | None, run: str | None, *, is_finished: bool
+) -> dict[str, Any]:
     """In the contract's form. `came_back` None: nobody watched; `run` names the journal of a copy."""
     return {
         "method": moved.method,
@@ -102,7 +101,7 @@ def moved_json(moved: Moved, came_back: int | None, same: SameErrors | None, run
         "errors": dict(same.errors) if same else {},
         "reasons": dict(moved.reasons),
         "run": run,
-        "finished": moved.stopped_by is None,
+        "finished": is_finished,
     }
 
 
@@ -131,11 +130,3 @@ class CountedProgress:
         if now - self._shown >= UPDATE_SECONDS:
             self._shown = now
             self._progress.update(standing(self._done, self._total, now - self._began))
-
-
-def standing(done: int, total: int | None, seconds: float) -> str:
-    """`1,200 of 5,000 messages (2,100/s, 2 s left)`."""
-    rate = done / seconds if seconds > 0 else 0.0
-    whole = f" of {total:,}" if total else ""
-    left = f", {max(total - done, 0) / rate:.0f} s left" if total and rate else ""
-    return f"{done:,}{whole} messages ({rate:,.0f}/s{left})"

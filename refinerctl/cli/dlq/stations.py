@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from refinerctl.cli.stations import environment_rulesets
 from refinerctl.errors import RefinerctlError, RefusedError
-from refinerctl.models.dead_letter_queues import DeadLetterQueue
+from refinerctl.models.dead_letter_queues import DeadLetterQueue, LetterSource
 from refinerctl.models.dead_letters import DeadLetterKind, QueueAddress
+from refinerctl.models.queue_names import QueueName
 from refinerctl.models.status import RulesetNames
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from refinerctl.operations.dead_letters.queues import Stations, Wanted
 
 CLOCK_SKEW = timedelta(minutes=1)
+
+
+def at_queue(app: AppContext, text: str | None) -> AppContext:
+    """Where a queue is that is given by name, URL or ARN: logs, functions and metrics are in its region, too."""
+    return app if text is None else app.in_region(QueueName.parse(text).region)
 
 
 def queue_stations(app: AppContext) -> Stations:
@@ -40,33 +47,46 @@ def wanted_queue(app: AppContext, text: str) -> Wanted:
     return next((item for item in of_stack(stack_rulesets(app)) if item.text == text), Wanted(text))
 
 
-def error_finder(app: AppContext, queue: DeadLetterQueue) -> ErrorFinder:
-    """Looks up errors in the logs of the functions that read the queues whose dead letters `queue` takes."""
+def error_finder(app: AppContext, queue: DeadLetterQueue, *, is_needed: bool = True) -> ErrorFinder:
+    """Looks up errors in the logs of the functions that read the queues whose dead letters `queue` takes.
+
+    Unless `is_needed` nobody is going to ask, and so nobody is asked who these functions are.
+    """
     from refinerctl.operations.dead_letters.errors import ErrorFinder
 
-    problems: list[str] = []
-    groups = _log_groups(app, queue, problems)
-    return ErrorFinder(app.log_groups, groups, datetime.now(UTC) + CLOCK_SKEW, problems)
-
-
-def _log_groups(app: AppContext, queue: DeadLetterQueue, problems: list[str]) -> tuple[str, ...]:
-    """By the stack's values; of other queues by what Lambda says of their consumers."""
-    from refinerctl.clients.aws.consumers import Consumers
-
-    if queue.kind is DeadLetterKind.DELIVERY:
-        return ()
+    if queue.kind is DeadLetterKind.DELIVERY or not is_needed:
+        return ErrorFinder(app.log_groups, (), datetime.now(UTC))
     for ruleset in stack_rulesets(app):
         if ruleset.dlq == queue.name:
-            return (ruleset.log_group,) if ruleset.has_function else ()
+            groups = (ruleset.log_group,) if ruleset.has_function else ()
+            return ErrorFinder(app.log_groups, groups, datetime.now(UTC) + CLOCK_SKEW)
+    return consumers_errors(app, queue.sources)
+
+
+def consumers_errors(
+    app: AppContext, sources: Iterable[LetterSource | QueueAddress], until: datetime | None = None
+) -> ErrorFinder:
+    """Looks up errors in the logs of the functions that read these queues, by the stack's values and by what Lambda
+    says of their consumers; up to now, or up to `until`."""
+    from refinerctl.clients.aws.consumers import Consumers
+    from refinerctl.operations.dead_letters.errors import ErrorFinder
+
+    of_stack = {ruleset.queue: ruleset for ruleset in stack_rulesets(app)}
+    finder = ErrorFinder(app.log_groups, (), until or datetime.now(UTC) + CLOCK_SKEW)
     found: dict[str, None] = {}
-    for source in queue.sources:
+    for source in sources:
+        if (ruleset := of_stack.get(source.name)) is not None:
+            found |= {ruleset.log_group: None} if ruleset.has_function else {}
+            continue
         try:
             consumers = Consumers(app.session).of_queue(source.arn)
         except RefinerctlError as error:
-            problems.append(error.message)
+            finder.failure = error
+            finder.problems.append(error.message)
             continue
-        found.update({f"/aws/lambda/{consumer.function}": None for consumer in consumers})
-    return tuple(found)
+        found |= {f"/aws/lambda/{consumer.function}": None for consumer in consumers}
+    finder.groups = tuple(found)
+    return finder
 
 
 def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[DeadLetterQueue, MessageQueue]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.clients.aws.session import AwsSession, error_code, explain
-from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.models.redrives import MoveTask
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ class MoveTasks:
             if error_code(error).rpartition(".")[2] in ("UnsupportedOperation", "InvalidParameterValue"):
                 said = getattr(error, "response", {}).get("Error", {}).get("Message", "")
                 raise RefusedError(f"SQS starts no move task: {said}", hint="--method copy needs none.") from error
-            raise _explained(error, source_arn) from error
+            explained = _explained(error, source_arn)
+            if isinstance(explained, AccessDeniedError):
+                explained = AccessDeniedError(explained.message, hint="--method copy needs no move task.")
+            raise explained from error
 
     def cancel(self, handle: str) -> int:
         """Stop a task; how many messages it had moved. Raises RefinerctlError if it does not run any more."""

@@ -40,6 +40,8 @@ BUSY = {
     "BandwidthLimitExceeded",
     "KmsThrottled",
     "KMS.ThrottlingException",
+    "RequestTimeout",  # the request did not arrive whole
+    "RequestTimeoutException",
 }
 # What is wrong with an entry, said of the whole batch. The rest of SQS's 4xx is about the queue or the caller.
 _CONTENT = {
@@ -161,7 +163,9 @@ class SqsWire:
         is_busy = bare in BUSY or response.status == TOO_MANY_REQUESTS
         if is_busy or response.status >= SERVER_ERROR or response.status == 200:
             raise CallFailedError(code, PassingError(cause.message, hint=cause.hint), is_unheard=not is_busy)
-        raise CallFailedError(code, cause, is_content=bare.removesuffix(_SUFFIX) in _CONTENT)
+        # What SQS has not said itself says nothing of what it did: who is in between may have refused its answer.
+        is_unheard = code == str(response.status)
+        raise CallFailedError(code, cause, is_unheard=is_unheard, is_content=bare.removesuffix(_SUFFIX) in _CONTENT)
 
     def _explained(self, operation: str, queue: str, code: str, message: str) -> RefinerctlError:
         from botocore.exceptions import ClientError

@@ -40,7 +40,7 @@ def choose(
             matched += len(found)
             if keep is not None:
                 kept += [replace(letter, receipt="") for letter in found[: keep - len(kept)]]
-            progress.update(f"looked at {walk.received:,} of {walk.there.visible:,} messages: {matched:,} are meant")
+            progress.update(f"{walk.standing()}: {matched:,} match")
             if keep is not None and len(kept) >= keep:
                 break
     return Chosen(matched if keep is None else len(kept), walk.received, walk.is_whole, tuple(kept))

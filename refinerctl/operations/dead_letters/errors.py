@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from refinerctl.clients.parallel import concurrently
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.models import LogEvent, LogSource
 from refinerctl.models.dead_letter_views import LetterError
 from refinerctl.models.dead_letters import DeadLetter
@@ -37,6 +37,11 @@ MAX_TEXT = 1_000
 MAX_ERRORS, MAX_SHOWN = 3, 200
 SKEW = timedelta(minutes=1)
 
+# Messages come in any order: who has to read further back reads so much more.
+READ_MORE = timedelta(hours=1)
+
+_Dated: TypeAlias = tuple[datetime, LetterError]
+
 # How Lambda's runtimes begin a line that the function's code has written: time, tab, request id, tab.
 _REQUEST_ID = re.compile(r"^\S+\t([0-9a-f]{8}-[0-9a-f-]{27})\t")
 
@@ -46,16 +51,19 @@ class ErrorFinder:
     """Finds errors in `groups` (the log groups of the functions that read the source queue), until `until` (UTC).
 
     What was read stays, so that messages can be asked about in any number of calls, from one thread at a time.
-    `problems`: what could not be read.
+    `many`: that is how many are going to be asked about, if only one after the other. `problems`: what could not be
+    read; `failure`: why nothing can be said of any message.
     """
 
     logs: LogSource
     groups: Sequence[str]
     until: datetime
     problems: list[str] = field(default_factory=list)
+    failure: RefinerctlError | None = None
+    many: bool = False
     not_looked_up: int = 0
     _read_from: datetime | None = None
-    _failed: dict[str, LetterError] = field(default_factory=dict)
+    _failed: dict[str, _Dated] = field(default_factory=dict)
     _known: dict[str, LetterError | None] = field(default_factory=dict)
     _lookups: int = 0
     _unnamed_since: datetime | None = None
@@ -64,15 +72,25 @@ class ErrorFinder:
         """The errors by message id, of those messages that something is known of."""
         asked = [letter for letter in letters if letter.id not in self._known and not self._is_written_on(letter)]
         if asked and self.groups:
-            if len(asked) + self._lookups > FEW:
+            if self.many or len(asked) + self._lookups > FEW:
                 self._read_failures(min(letter.sent_at for letter in asked) - SKEW)
             self._look_up([letter for letter in asked if not self._is_among_failures(letter)])
         return {letter.id: error for letter in letters if (error := self._known.get(letter.id)) is not None}
 
-    def text(self, letter: DeadLetter) -> str | None:
-        """The error of one message. For many `find` is faster."""
-        error = self.find([letter]).get(letter.id)
-        return error.text if error else None
+    def is_settled(self, letter: DeadLetter) -> bool:
+        """Whether a message without an error has none, once it has been asked about; else nobody has looked."""
+        return not self.groups or letter.id in self._known
+
+    def check(self, *, reads: bool = False) -> None:
+        """Raises RefinerctlError if errors cannot be read; `reads`: try it before anybody asks about a message."""
+        if reads:
+            for group in self.groups:
+                list(self._lines(group, self.until - SKEW, f'"{FAILED}"', self.until, 1))
+        if self.failure is not None:
+            raise RefinerctlError(
+                f"the filter is about errors, and these cannot be read: {self.failure.message}",
+                hint=self.failure.hint or "Filter by --key-prefix, --since, --until or by what is in the message.",
+            ) from self.failure
 
     def notes(self) -> Iterator[str]:
         """What could not be found out; of messages that no log names the function's last errors."""
@@ -92,19 +110,26 @@ class ErrorFinder:
     def _is_among_failures(self, letter: DeadLetter) -> bool:
         if (error := self._failed.get(letter.id)) is None:
             return False
-        self._known[letter.id] = error
+        self._known[letter.id] = error[1]
         return True
 
     def _read_failures(self, since: datetime) -> None:
-        """All that this repository's image has logged as failed; each line names its message."""
-        if self._read_from is not None and since >= self._read_from:
-            return
-        until = self._read_from or self.until
+        """All that this repository's image has logged as failed; each line names its message, the latest one counts."""
+        until = self.until
+        if self._read_from is not None:
+            if since >= self._read_from:
+                return
+            since, until = min(since, self._read_from - READ_MORE), self._read_from
         for group in self.groups:
+            count = 0
             for event in self._lines(group, since, f'"{FAILED}"', until, MAX_LINES):
+                count += 1
                 record = json_line(event.message) or {}
-                if record.get("message") == FAILED and (self._read_from is None or _id(record) not in self._failed):
-                    self._failed[_id(record)] = _failure(record)
+                known = self._failed.get(_id(record))
+                if record.get("message") == FAILED and (known is None or known[0] <= event.timestamp):
+                    self._failed[_id(record)] = event.timestamp, _failure(record)
+            if count == MAX_LINES:
+                self.problems.append(f"of {group} no more than the first {MAX_LINES:,} failures were read")
         self._read_from = since
 
     def _look_up(self, letters: list[DeadLetter]) -> None:
@@ -130,29 +155,30 @@ class ErrorFinder:
     def _ask_about(self, letter: DeadLetter) -> LetterError | None:
         """By the message's id, or by the object's key where the function logs no ids of messages."""
         for text in filter(None, (letter.id, source_key(letter.body))):
-            for group in self.groups:
-                found = self._last_error(group, letter, text)
-                if found is not None:
-                    return found
+            found = [error for group in self.groups if (error := self._last_error(group, letter, text)) is not None]
+            if found:
+                return max(found, key=lambda error: error[0])[1]
         return None
 
-    def _last_error(self, group: str, letter: DeadLetter, text: str) -> LetterError | None:
+    def _last_error(self, group: str, letter: DeadLetter, text: str) -> _Dated | None:
+        """With the time of the last line that named the message."""
         since = letter.sent_at - SKEW
         error: LetterError | None = None
         request: str | None = None
+        at = since
         for event in self._lines(group, since, pattern_of(text), self.until, MAX_LINES_OF_ONE):
             record = json_line(event.message)
             if record is not None and text not in (record.get("messageId"), record.get("key")):
                 continue
-            request = _request_of(event, record) or request
+            request, at = _request_of(event, record) or request, event.timestamp
             if record is not None and record.get("message") == FAILED:
                 error = _failure(record)
             elif (line := platform_line(event.message)) is not None and line.error:
                 error = LetterError(line.error[:MAX_TEXT], line.request_id or request)
-        if error is not None and error.request_id == request:
-            return error
-        # The last invocation that had it did not live to say what was wrong.
-        return self._platform_error(group, since, request) or error if request else error
+        if request is not None and (error is None or error.request_id != request):
+            # The last invocation that had it did not live to say what was wrong.
+            error = self._platform_error(group, since, request) or error
+        return (at, error) if error is not None else None
 
     def _platform_error(self, group: str, since: datetime, request: str) -> LetterError | None:
         """Lambda's own word on an invocation: of several lines the one that says most."""
@@ -170,6 +196,8 @@ class ErrorFinder:
         except RefinerctlError as error:
             if error.message not in self.problems:
                 self.problems.append(error.message)
+            if not isinstance(error, NotFoundError):  # without the group nothing was ever logged
+                self.failure = error
 
 
 def _id(record: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def export(
                 count += 1
                 if count == request.limit:
                     break
-            progress.update(f"{count} of {walk.received} messages of {source.address.name}, {walk.there.visible} there")
+            progress.update(f"{walk.standing()}: {count:,} match")
             if count == request.limit:
                 break
     return Exported(

@@ -51,13 +51,13 @@ def inspect(source: Queue, request: LookRequest, errors: ErrorFinder, objects: O
     progress.update(f"looking into {source.address.name}")
     taken = _Taken(keeps_bodies=not request.group)
     with Walk(source, request.rules) as walk:
-        for letter in _meant(walk, request, errors):
+        for letter in _meant(walk, request, errors, progress):
             taken.add(letter)
             if taken.count == request.limit:
                 break
     looked = Looked(source.address, walk.received, taken.count, is_whole=walk.is_whole)
     if request.group:
-        progress.update(f"looking up what killed {taken.count} messages")
+        progress.update(f"looking up what killed {taken.count:,} messages")
         looked = replace(looked, groups=_groups(taken.letters, errors))
     else:
         looked = replace(looked, letters=_seen(taken.letters, errors, objects))
@@ -86,8 +86,9 @@ def _without_body(letter: DeadLetter) -> DeadLetter:
     return replace(letter, body=json.dumps(named), receipt="", system={})
 
 
-def _meant(walk: Walk, request: LookRequest, errors: ErrorFinder) -> Iterator[DeadLetter]:
+def _meant(walk: Walk, request: LookRequest, errors: ErrorFinder, progress: Progress) -> Iterator[DeadLetter]:
     for chunk in walk.chunks(CHUNK):
+        progress.update(walk.standing())
         yield from meant(chunk, request.filter, errors)
 
 

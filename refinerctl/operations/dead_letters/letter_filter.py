@@ -18,6 +18,10 @@ from refinerctl.models.letter_bodies import body_value, source_key
 
 # What an expression is about; `body` is the JSON value where it holds one.
 FIELDS = ("id", "body", "attributes", "system", "error", "key", "sent", "receive_count")
+# What is right of the first part of these sees what that part gave, and not the message.
+_CHAINS = ("subexpression", "index_expression", "pipe", "projection", "value_projection", "filter_projection")
+# `error == null` without back quotes compares with a field that there is not, which is null, too.
+_NULL = "null"
 # https://jmespath.org/specification.html#or-expressions: these are false, and 0 is not.
 _EMPTY: tuple[Any, ...] = ("", [], {})
 
@@ -140,8 +144,14 @@ def _check(text: str, node: Any) -> None:
         is_variadic = bool(signature) and bool(signature[-1].get("variadic"))
         if count < len(signature) or (count > len(signature) and not is_variadic):
             raise UsageError(f"--filter: {call['value']}() takes {len(signature)} arguments, found {count}")
-    names = {node["value"] for node in nodes if node["type"] == "field"}
-    if not names & set(FIELDS) and not any(node["type"] in ("current", "value_projection") for node in nodes):
+    names = [node["value"] for node in _nodes(node, at_root=True) if node["type"] == "field"]
+    for name in names:
+        if name not in (*FIELDS, _NULL):  # error != "NoSuchKey", in the wrong quotes, would be true of all
+            raise UsageError(
+                f"--filter: a message has no field {name!r}",
+                hint=f"There are: {', '.join(FIELDS)}. Text is in single quotes: error != 'x'.",
+            )
+    if not names and not any(node["type"] in ("current", "value_projection") for node in nodes):
         raise UsageError(f"--filter: {text!r} looks at nothing of a message", hint=f"There are: {', '.join(FIELDS)}.")
 
 
@@ -149,8 +159,10 @@ def _nodes(node: Any, *, at_root: bool = False) -> Iterator[Any]:
     """The parts of a parsed expression; `at_root` leaves out what is below another one, as `error` in `body.error`."""
     yield node
     children = node["children"]
-    if at_root and node["type"] == "subexpression":
+    if at_root and node["type"] in _CHAINS:
         children = children[:1]
+    elif at_root and node["type"] == "expref":
+        children = []
     for child in children:
         if isinstance(child, dict) and "type" in child:
             yield from _nodes(child, at_root=at_root)

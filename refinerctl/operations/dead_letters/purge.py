@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from refinerctl.clients.parallel import concurrently
+from refinerctl.clients.parallel import concurrently, through_interrupt
 from refinerctl.errors import PassingError
 from refinerctl.models import Progress
 from refinerctl.models.dead_letter_views import Purged
@@ -40,8 +40,12 @@ def purge(source: Queue, request: PurgeRequest, errors: ErrorFinder, progress: P
     try:
         with walk:
             for chunk in walk.chunks(CHUNK):
-                purged = _delete_meant(source, request, walk, purged, meant(chunk, request.filter, errors))
-                progress.update(f"{purged.deleted} of {walk.there.visible} messages of {source.address.name} deleted")
+                step = _Step(source, request, walk, purged, meant(chunk, request.filter, errors))
+                try:
+                    through_interrupt(step)
+                finally:
+                    purged = step.purged
+                progress.update(f"{walk.standing()}: {purged.deleted:,} deleted")
     except BaseException as error:  # Ctrl-C, too: what was done until then has to be told
         purged = replace(purged, stopped_by=error)
     left = walk.left + walk.received - purged.deleted
@@ -53,17 +57,27 @@ def purge(source: Queue, request: PurgeRequest, errors: ErrorFinder, progress: P
     )
 
 
-def _delete_meant(
-    source: Queue, request: PurgeRequest, walk: Walk, purged: Purged, letters: Sequence[DeadLetter]
-) -> Purged:
-    if request.keep is not None and letters:
-        request.keep(letters)
-        purged = replace(purged, exported=purged.exported + len(letters))
-    batches = [letters[start : start + MAX_BATCH] for start in range(0, len(letters), MAX_BATCH)]
-    for done in concurrently([partial(_delete, source, batch) for batch in batches], DELETES_AT_ONCE):
-        walk.gone(done)
-        purged = replace(purged, deleted=purged.deleted + len(done))
-    return replace(purged, failed=purged.failed + sum(1 for letter in letters if walk.holds(letter)))
+@dataclass
+class _Step:
+    """Writes down and deletes what is meant of a chunk; `purged` is right at any time, as this may be cut short."""
+
+    source: Queue
+    request: PurgeRequest
+    walk: Walk
+    purged: Purged
+    letters: Sequence[DeadLetter]
+
+    def __call__(self) -> None:
+        letters = self.letters
+        if self.request.keep is not None and letters:
+            self.request.keep(letters)
+            self.purged = replace(self.purged, exported=self.purged.exported + len(letters))
+        batches = [letters[start : start + MAX_BATCH] for start in range(0, len(letters), MAX_BATCH)]
+        for done in concurrently([partial(_delete, self.source, batch) for batch in batches], DELETES_AT_ONCE):
+            self.walk.gone(done)
+            self.purged = replace(self.purged, deleted=self.purged.deleted + len(done))
+        failed = sum(1 for letter in letters if self.walk.holds(letter))
+        self.purged = replace(self.purged, failed=self.purged.failed + failed)
 
 
 def _delete(source: Queue, letters: Sequence[DeadLetter]) -> list[DeadLetter]:

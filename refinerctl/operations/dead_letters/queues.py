@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,6 +22,7 @@ from refinerctl.models.dead_letter_queues import (
     rules_that_may_send,
 )
 from refinerctl.models.dead_letters import DeadLetterKind, QueueAddress
+from refinerctl.models.queue_names import QueueName
 from refinerctl.models.resources import RuleTarget
 from refinerctl.models.status import DataPoint, Metric, RulesetNames
 
@@ -76,6 +77,11 @@ class Wanted:
     def name(self) -> str:
         return self.text.rpartition("/")[2].rpartition(":")[2]
 
+    @property
+    def region(self) -> str | None:
+        """That its URL or ARN names. Raises UsageError for what names no queue."""
+        return QueueName.parse(self.text).region
+
 
 def of_stack(rulesets: Sequence[RulesetNames]) -> tuple[Wanted, ...]:
     """All of a stack: two of each ruleset, and one for what was not forwarded to the stack's own event bus.
@@ -90,19 +96,29 @@ def of_stack(rulesets: Sequence[RulesetNames]) -> tuple[Wanted, ...]:
     )
 
 
-def list_queues(wanted: Sequence[Wanted], stations: Stations, now: datetime) -> DeadLetterList:
-    """All of `wanted`, looked at together; no message is received.
+def list_queues(
+    wanted: Sequence[Wanted], stations_in: Callable[[str | None], Stations], now: datetime
+) -> DeadLetterList:
+    """All of `wanted`, looked at together; no message is received. `stations_in` says who is asked in a region.
 
     What cannot be looked at is told with its error; raises RefinerctlError if that is all there is to tell.
     """
-    names = [item.name for item in wanted]
-    looks = [partial(_look, item, stations) for item in wanted]
-    found, ages = both(lambda: concurrently(looks, THREADS), partial(_ages, names, stations.metrics, now))
+    regions = {item.region: stations_in(item.region) for item in wanted}
+    looks = [partial(_look, item, regions[item.region]) for item in wanted]
+    found, ages = both(
+        lambda: concurrently(looks, THREADS),
+        lambda: {
+            region: _ages([item.name for item in wanted if item.region == region], stations.metrics, now)
+            for region, stations in regions.items()
+        },
+    )
     errors = [look.error for look in found if look.error is not None]
     if found and len(errors) == len(found):
         raise errors[0]
-    problems = dict.fromkeys((*(text for look in found for text in look.problems), *ages.problems))
-    return DeadLetterList(tuple(_with_age(look, ages.of(look.queue.name)) for look in found), tuple(problems))
+    told = [text for look in found for text in look.problems]
+    told += [text for item in ages.values() for text in item.problems]
+    queues = [_with_age(look, ages[item.region].of(item.name)) for item, look in zip(wanted, found, strict=True)]
+    return DeadLetterList(tuple(queues), tuple(dict.fromkeys(told)))
 
 
 def look_at(item: Wanted, stations: Stations) -> DeadLetterQueue:

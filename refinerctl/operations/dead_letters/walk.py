@@ -14,9 +14,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from refinerctl.clients.parallel import LOOK_SECONDS, concurrently
+from refinerctl.clients.parallel import LOOK_SECONDS, concurrently, through_interrupt
 from refinerctl.errors import PassingError, RefinerctlError
-from refinerctl.models.dead_letter_views import LetterError
+from refinerctl.models.dead_letter_views import LetterError, standing
 from refinerctl.models.dead_letters import MAX_BATCH, DeadLetter, EntryResult, QueueAddress, QueueFacts
 from refinerctl.operations.dead_letters.errors import ErrorFinder
 from refinerctl.operations.dead_letters.letter_filter import LetterFilter
@@ -90,7 +90,8 @@ class Walk:
         self.receives = 0
         self.left = 0
         self.kept_back = 0
-        self._end = time.monotonic() + SAFE_SHARE * self.visibility_s
+        self._began = time.monotonic()
+        self._end = self._began + SAFE_SHARE * self.visibility_s
         self._tokens = rules.limit
         self._empty = 0
         self._seen: set[str] = set()
@@ -103,8 +104,8 @@ class Walk:
         self._error: BaseException | None = None
         # Receipts are long: those of many messages go into a file that has no name.
         self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed at the end of the walk
-        wanted = self.there.visible if rules.limit is None else min(rules.limit, self.there.visible)
-        lanes = 1 if source.address.is_fifo else max(1, min(rules.lanes, -(-wanted // MAX_BATCH)))
+        self._wanted = self.there.visible if rules.limit is None else min(rules.limit, self.there.visible)
+        lanes = 1 if source.address.is_fifo else max(1, min(rules.lanes, -(-self._wanted // MAX_BATCH)))
         self._lanes = [
             threading.Thread(target=self._work, name=f"walk-{number}", daemon=True) for number in range(lanes)
         ]
@@ -118,9 +119,13 @@ class Walk:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stop.set()
+        # Interrupted here, all would stay hidden, and nobody would say so.
+        through_interrupt(partial(self._finish, counts=kind is None))
+
+    def _finish(self, *, counts: bool) -> None:
         try:
             self._drain()
-            if kind is None:
+            if counts:
                 self._count_left()
         finally:
             self._give_back()
@@ -130,6 +135,10 @@ class Walk:
     def is_whole(self) -> bool:
         """Whether all that could be received at the beginning was; what came later is another walk's."""
         return self.left == 0 or self.received >= self.there.visible
+
+    def standing(self) -> str:
+        """How far it is, how fast, and for how long still."""
+        return f"looked at {standing(self.received, self._wanted, time.monotonic() - self._began)}"
 
     def notes(self) -> Iterator[str]:
         """What whoever asked for this walk should know, at its end."""
@@ -292,12 +301,18 @@ class Walk:
 
 
 def meant(letters: Sequence[DeadLetter], which: LetterFilter, errors: ErrorFinder) -> list[DeadLetter]:
-    """Those that the filter means; logs are asked only if it is about errors."""
+    """Those that the filter means; logs are asked only if it is about errors.
+
+    Of a message whose error nobody could look up nothing is known: it is not meant. Raises RefinerctlError if that is
+    so of all, as `error == null` would mean what may have died of anything.
+    """
     candidates = [letter for letter in letters if which.may_match(letter)]
     if not which.needs_error:
         return candidates
     known = errors.find(candidates)
-    return [letter for letter in candidates if which.matches(letter, _text(known.get(letter.id)))]
+    errors.check()
+    settled = [letter for letter in candidates if errors.is_settled(letter)]
+    return [letter for letter in settled if which.matches(letter, _text(known.get(letter.id)))]
 
 
 def _text(error: LetterError | None) -> str | None:

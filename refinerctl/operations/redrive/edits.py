@@ -38,7 +38,7 @@ def read_edits(content: bytes, letters: Sequence[DeadLetter]) -> Edits:
     """
     originals = {letter.id: letter for letter in letters}
     edited: dict[str, DeadLetter] = {}
-    unchanged = []
+    unchanged: dict[str, None] = {}
     for record in read_records(content.splitlines()):
         letter = record.letter
         if letter.id not in originals:
@@ -47,10 +47,9 @@ def read_edits(content: bytes, letters: Sequence[DeadLetter]) -> Edits:
             raise UsageError(f"message {letter.id} is there twice", hint="A message can be sent once.")
         original = originals[letter.id]
         _check_kept(letter, original)
-        # The file has it in milliseconds at best, and no receipt.
-        letter = replace(letter, sent_at=original.sent_at, receipt=original.receipt)
+        letter = replace(letter, receipt=original.receipt)  # which the file does not have
         if letter == original:
-            unchanged.append(letter.id)
+            unchanged[letter.id] = None
         else:
             edited[letter.id] = letter
     removed = tuple(id_ for id_ in originals if id_ not in edited and id_ not in unchanged)
@@ -62,6 +61,8 @@ def _check_kept(letter: DeadLetter, original: DeadLetter) -> None:
         raise UsageError(f"message {letter.id} has no body left", hint="SQS takes no empty message.")
     if letter.receive_count != original.receive_count:
         raise UsageError(f"message {letter.id}: the receive count is SQS's own", hint="Leave it as it was.")
+    if letter.sent_at != original.sent_at:
+        raise UsageError(f"message {letter.id}: when it was sent is SQS's own", hint="Leave it as it was.")
     for name in letter.system.keys() | original.system.keys():
         if name not in _SENT_SYSTEM and letter.system.get(name) != original.system.get(name):
             raise UsageError(f"message {letter.id}: {name} is SQS's own", hint="Leave it as it was.")

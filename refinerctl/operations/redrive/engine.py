@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from refinerctl.clients.parallel import LOOK_SECONDS, concurrently
@@ -14,6 +14,7 @@ from refinerctl.clients.redrive_journal import RedriveJournal
 from refinerctl.errors import PassingError, RefinerctlError, Terminated, UsageError
 from refinerctl.models import Progress
 from refinerctl.models.dead_letters import MAX_BATCH, CopyRules, DeadLetter, Moved, QueueFacts, Route
+from refinerctl.operations.redrive import awake
 from refinerctl.operations.redrive.aside import Aside, give_back
 from refinerctl.operations.redrive.intake import Intake
 from refinerctl.operations.redrive.lane import Lane
@@ -58,7 +59,12 @@ def copy(
         return _moved(journal, facts.total)
     start = journal.begin_part(facts.at + _DATE_RESOLUTION)
     stopping = threading.Event()
-    intake = Intake(source, facts.visible, rules, stopping)
+    presumed: list[str] = []
+
+    def is_owed() -> bool:
+        return any(message_id in journal.state.unsettled for message_id in presumed)
+
+    intake = Intake(source, facts.visible, rules, stopping, is_owed)
     aside = Aside(source, journal)
     targets = Targets(queue_at)
     run = Run(
@@ -72,15 +78,21 @@ def copy(
         stopping,
         visibility_s=rules.visibility_s,
         longest_pause_s=rules.longest_pause_s,
-        server_ahead_s=facts.at.timestamp() - time.time(),
+        presumed_deleted=presumed,
+        server_ahead_s=_server_now(facts) - awake.now(),
     )
     try:
-        _settle(run)
+        try:
+            _settle(run)
+        except (KeyboardInterrupt, Terminated) as signal:
+            run.fail(signal)
         _work(run, max(1, rules.lanes), progress)
+        if run.failure is None and not any(message.new_id for message in journal.state.unsettled.values()):
+            journal.finish()
+    except RefinerctlError as error:
+        run.fail(error)
     finally:
         aside.close()
-    if run.failure is None and not any(message.new_id for message in journal.state.unsettled.values()):
-        journal.finish()
     return _moved(journal, _left(run), run)
 
 
@@ -91,7 +103,10 @@ def _work(run: Run, lanes: int, progress: Progress) -> None:
         for number, event in enumerate(ended):
             threading.Thread(target=_lane, args=(run, event), name=f"redrive-{number}", daemon=True).start()
         _watch(run, ended, progress)
-        _settle_presumed(run)
+        try:
+            _settle_presumed(run)
+        except RefinerctlError as error:
+            run.fail(error)
         if not isinstance(run.failure, Exception | None):
             raise run.failure
         if run.intake.unseen and len(run.aside):
@@ -130,7 +145,10 @@ def _watch(run: Run, ended: Sequence[threading.Event], progress: Progress) -> No
     shown_at = 0.0
     for event in ended:
         while not event.wait(LOOK_SECONDS):
-            run.aside.keep_hidden()
+            try:
+                run.aside.keep_hidden()
+            except RefinerctlError as error:
+                run.fail(error)
             if time.monotonic() - shown_at > SHOW_EVERY_S:
                 shown_at = time.monotonic()
                 progress.advance(state.moved + state.dropped - done)
@@ -143,7 +161,7 @@ def _settle(run: Run) -> None:
     """Delete what an earlier part had sent, and give back what it had in hand."""
     held = [(message_id, item) for message_id, item in run.journal.state.unsettled.items() if item.receipt]
     # With a receipt that somebody else's has replaced, SQS says that it deleted, and does not.
-    good_until = time.time() + run.server_ahead_s + _CLOCK_MARGIN_S
+    good_until = run.server_time(awake.now()) + _CLOCK_MARGIN_S
     good: list[tuple[str, str]] = []
     others: list[tuple[str, str]] = []
     for message_id, item in held:
@@ -152,7 +170,7 @@ def _settle(run: Run) -> None:
         # Those that were sent and are not deleted now are received again, and deleted then, or were deleted already.
         if item.new_id is not None and not is_deletable:
             run.presumed_deleted.append(message_id)
-    tasks = [partial(_delete, run, batch) for batch in _batches(good)]
+    tasks: list[Callable[[], object]] = [partial(_delete, run, batch) for batch in _batches(good)]
     tasks += [partial(give_back, run.source, run.journal, batch) for batch in _batches(others)]
     concurrently(tasks, _SETTLE_THREADS)
 
@@ -189,11 +207,18 @@ def _facts(source: Queue, longest_pause_s: float) -> QueueFacts:
     return source.facts()
 
 
+def _server_now(facts: QueueFacts) -> float:
+    """Since the epoch. A file has a time after all others; a clock that is wrong by a day nobody talks to."""
+    return min(facts.at, datetime.now(UTC) + timedelta(days=1)).timestamp()
+
+
 def _left(run: Run) -> int | None:
+    """How many are there. Nobody who has interrupted the run waits for several attempts."""
     try:
-        return _facts(run.source, run.longest_pause_s).total
+        facts = _facts(run.source, run.longest_pause_s) if run.failure is None else run.source.facts()
     except RefinerctlError:
         return None
+    return facts.total
 
 
 def _moved(journal: RedriveJournal, left: int | None, run: Run | None = None) -> Moved:

@@ -5,15 +5,18 @@ A long poll of an empty queue is a call for nothing: the more come back empty, t
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from refinerctl.clients.parallel import LOOK_SECONDS
 from refinerctl.errors import PassingError
 from refinerctl.models.dead_letters import MAX_BATCH, CopyRules, DeadLetter
+from refinerctl.operations.redrive import awake
 from refinerctl.operations.redrive.pace import Limit, Pace
 from refinerctl.operations.redrive.ports import Queue
 
@@ -21,6 +24,8 @@ WAIT_S = 1  # the shortest poll that asks all of SQS's servers
 EMPTY_POLLS = 2
 # With these many still to be there, by a count that is approximate.
 EMPTY_POLLS_AGAINST_THE_COUNT = 5
+# So many that came after the start are looked at, whatever the count says, before older ones are given up.
+FEWEST_STRANGERS = 100
 RECEIVE_ATTEMPTS = 8
 _FIRST_PAUSE_S = 0.1
 FIRST_LANES = 2
@@ -36,22 +41,35 @@ class Turn(Enum):
 
 @dataclass(frozen=True)
 class Catch:
-    """What a receive brought. `reserved`: how many may be moved; `hidden_until`, `began`: by the monotonic clock."""
+    """What a receive brought. `reserved`: how many may be moved; `is_tried`: the queue was asked.
+
+    `began` is by the monotonic clock, `hidden_until` by `awake`.
+    """
 
     letters: list[DeadLetter]
     reserved: int
+    is_tried: bool
     began: float
     hidden_until: float
 
 
 class Intake:
-    """Shared by all lanes. `expected`: about so many messages are there.
+    """Shared by all lanes. `expected`: about so many messages are there. `is_owed`: some of them were sent before, and
+    are to be deleted whatever the limit is.
 
     `unseen`: of so many the queue said at the end that they were there, and did not hand them out.
     """
 
-    def __init__(self, source: Queue, expected: int, rules: CopyRules, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        source: Queue,
+        expected: int,
+        rules: CopyRules,
+        stopping: threading.Event,
+        is_owed: Callable[[], bool],
+    ) -> None:
         self._source = source
+        self._is_owed = is_owed
         self._stopping = stopping
         self.pace = Pace(rules.rate)
         self.limit = Limit(rules.limit)
@@ -81,14 +99,18 @@ class Intake:
                 self._busy.remove(threading.get_ident())
                 self._last_found = time.monotonic()
             while True:
-                if self._is_over or self._stopping.is_set() or self.limit.is_spent():
+                if self._is_over or self._stopping.is_set() or self._is_enough():
                     return Turn.END
-                if self._has_room() and not self.limit.is_in_hand():
+                if self._has_room() and (self.limit.is_spent() or not self.limit.is_in_hand()):
                     self._receiving += 1
                     return Turn.RECEIVE
                 if not may_wait:
                     return Turn.WAIT
                 self._changed.wait(timeout=LOOK_SECONDS)
+
+    def _is_enough(self) -> bool:
+        """What was sent in an earlier part, and is still to be deleted, is looked for beyond the limit."""
+        return self.limit.is_spent() and not self._is_owed()
 
     def _has_room(self) -> bool:
         """No more than the lanes, and no more than there are batches to be received."""
@@ -100,18 +122,19 @@ class Intake:
         """After Turn.RECEIVE; `sorted` has to be called then. Raises RefinerctlError if nothing can be received."""
         reserved = self.limit.reserve(self.pace.batch)
         # Where a filter chooses, a batch holds messages beside those that are wanted.
-        count = self.pace.batch if self._takes_whole_batches else reserved
+        is_beyond = self.limit.is_spent()
+        count = self.pace.batch if self._takes_whole_batches or is_beyond else reserved
         visibility_s = self._visibility_s
         letters = []
         try:
             self.pace.take(reserved, self._stopping)
-            began = time.monotonic()
-            if reserved and not self._stopping.is_set():
+            began, awake_since = time.monotonic(), awake.now()
+            if (reserved or is_beyond) and not self._stopping.is_set():
                 letters = self._try(count, visibility_s)
         except BaseException:
             self.give_back(reserved)
             raise
-        return Catch(letters, reserved, began, began + visibility_s)
+        return Catch(letters, reserved, reserved > 0 or is_beyond, began, awake_since + visibility_s)
 
     def give_back(self, count: int) -> None:
         """So many of those reserved are not going to be moved."""
@@ -127,11 +150,13 @@ class Intake:
         """Of this catch so many were what is looked for: dead letters from before the start. None: it failed."""
         with self._changed:
             self._receiving -= 1
-            wants_counts = catch is not None and catch.reserved > 0 and self._judge(catch, ours)
+            wants_counts = catch is not None and catch.is_tried and self._judge(catch, ours)
             self._is_counting |= wants_counts
             self._changed.notify_all()
         if wants_counts:
             self._count()
+        if self._busy and catch is not None and not catch.letters and time.monotonic() - catch.began < LOOK_SECONDS:
+            self._stopping.wait(LOOK_SECONDS)  # a file does not wait for messages, and the lane that has some is slow
 
     def _judge(self, catch: Catch, ours: int) -> bool:
         """Whether the counts could tell that this is the end."""
@@ -148,7 +173,7 @@ class Intake:
             if len(catch.letters) >= self.pace.batch / 2:
                 self._width = min(self._lanes, self._width * 2)
         elif catch.letters:
-            # Letters that came after the start, maybe in front of older ones: no more of them than there are now.
+            # Letters that came after the start, maybe in front of older ones: no more of them than are counted now.
             if self._strangers_to_come is None:
                 return not self._is_counting
             self._strangers_to_come -= len(catch.letters)
@@ -163,19 +188,19 @@ class Intake:
         return False
 
     def _count(self) -> None:
+        visible: int | None = None
         try:
-            visible = self._source.facts().visible
-        except PassingError:
-            visible = 0
+            with contextlib.suppress(PassingError):
+                visible = self._source.facts().visible
         finally:
             self._is_counting = False
         with self._changed:
-            enough = EMPTY_POLLS_AGAINST_THE_COUNT if visible else EMPTY_POLLS
+            enough = EMPTY_POLLS if visible == 0 else EMPTY_POLLS_AGAINST_THE_COUNT
             if self._empty_polls >= enough:
                 self._is_over = True
-                self.unseen = visible
+                self.unseen = visible or 0
             if self._empty_polls == 0 and self._strangers_to_come is None:
-                self._strangers_to_come = visible
+                self._strangers_to_come = None if visible is None else max(visible, FEWEST_STRANGERS)
             self._changed.notify_all()
 
     def pause_s(self, attempt: int) -> float:

@@ -59,24 +59,10 @@ class Lane:
 
     def _sort(self, catch: Catch) -> tuple[int, int]:
         """How many were there before the start, and how many of these are wanted."""
-        journal = self._run.journal
-        letters: deque[DeadLetter] = deque()
+        letters = deque(catch.letters)
         ours = wanted = 0
-        for letter in catch.letters:
-            if journal.was_deleted(letter.id):
-                self._deletions.append(InHand(letter.id, letter.receipt, catch.hidden_until))
-                ours += 1
-            else:
-                letters.append(letter)
-        if letters:
-            until = time.time() + self._run.server_ahead_s + catch.hidden_until - time.monotonic()
-            fresh = journal.held([(letter.id, letter.receipt) for letter in letters], until)
-            if self._run.stopping.is_set():  # another lane has just given them back, and they were received again
-                again = [letter.receipt for letter in letters if letter.id not in fresh]
-                if again:
-                    self._run.source.hide(again, 0)
-            letters = deque(letter for letter in letters if letter.id in fresh)
         try:
+            ours = self._take_in_hand(letters, catch.hidden_until)
             while letters:
                 is_ours, is_wanted = self._sort_letter(letters[0], catch, catch.reserved - wanted)
                 letters.popleft()
@@ -84,14 +70,32 @@ class Lane:
                 wanted += is_wanted
         finally:
             if letters:
-                give_back(self._run.source, journal, [(letter.id, letter.receipt) for letter in letters])
+                pairs = [(letter.id, letter.receipt) for letter in letters]
+                give_back(self._run.source, self._run.journal, pairs)
         return ours, wanted
+
+    def _take_in_hand(self, letters: deque[DeadLetter], hidden_until: float) -> int:
+        """Takes those away that nothing is to be done about, and those that were deleted before; how many were."""
+        journal = self._run.journal
+        gone = [letter for letter in letters if journal.was_deleted(letter.id)]
+        found = [letter for letter in letters if letter not in gone]
+        until = self._run.server_time(hidden_until)
+        fresh = journal.held([(letter.id, letter.receipt) for letter in found], until) if found else set()
+        letters.clear()
+        letters.extend(letter for letter in found if letter.id in fresh)
+        self._deletions += [InHand(letter.id, letter.receipt, hidden_until, is_reserved=False) for letter in gone]
+        if self._run.stopping.is_set():  # another lane has just given them back, and they were received again
+            again = [letter.receipt for letter in found if letter.id not in fresh]
+            if again:
+                self._run.source.hide(again, 0)
+        return len(gone)
 
     def _sort_letter(self, letter: DeadLetter, catch: Catch, reserved: int) -> tuple[bool, bool]:
         run = self._run
         item = InHand(letter.id, letter.receipt, catch.hidden_until)
         known = run.journal.state.unsettled.get(letter.id)
         if known is not None and known.new_id is not None:  # sent in an earlier part, or before a failed deletion
+            item.is_reserved = False
             self._deletions.append(item)
             return True, False
         if run.journal.state.is_ours(letter.id):
@@ -101,6 +105,9 @@ class Lane:
         if letter.sent_at >= run.start:
             self._put_aside(item)
             return False, False
+        if not catch.reserved:  # beyond the limit
+            self._put_aside(item)
+            return True, False
         return True, self._follow_route(letter, item, reserved)
 
     def _follow_route(self, letter: DeadLetter, item: InHand, reserved: int) -> bool:
@@ -137,14 +144,13 @@ class Lane:
 
     def _send(self, url: str, whole_only: bool) -> None:
         target = self._run.targets.at(url)
-        items = self._pending.pop(url)
         if target.is_fifo:
-            return self._send_in_order(target, items)
-        while items and (len(items) >= MAX_BATCH or not whole_only):
+            return self._send_in_order(target, self._pending.pop(url))
+        while (items := self._pending.pop(url)) and (len(items) >= MAX_BATCH or not whole_only):
             if self._run.stopping.is_set():
                 return self._sender.give_back(items)
             batch = _first_batch(items, target.batch_bytes)
-            items = items[len(batch) :]
+            self._pending[url] = items[len(batch) :]
             self._deletions += self._sender.send(target, batch)
         if items:
             self._pending[url] = items
@@ -159,7 +165,12 @@ class Lane:
             if self._run.stopping.is_set():
                 return self._sender.give_back([item for group in groups.values() for item in group])
             batch = _first_batch([group[0] for group in groups.values()], target.batch_bytes)
-            confirmed = self._sender.send(target, batch)
+            try:
+                confirmed = self._sender.send(target, batch)
+            except BaseException:
+                others = [item for group in groups.values() for item in group if item not in batch]
+                self._sender.give_back(others)
+                raise
             self._deletions += confirmed
             done = {item.id for item in confirmed}
             for (name, group), item in list(zip(groups.items(), batch, strict=False)):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, UsageError
-from refinerctl.models.dead_letters import DeadLetter, DeadLetterKind, Leave, QueueAddress
+from refinerctl.models.dead_letters import DeadLetter, DeadLetterKind, Leave, QueueAddress, QueueFacts
 from refinerctl.models.redrives import Asked, Method, MoveTask, Origin, RedrivePlan, choose
 from refinerctl.operations.redrive.health import HealthSources, look
 from refinerctl.operations.redrive.ports import Queue
@@ -60,24 +60,55 @@ def make_plan(request: PlanRequest, queue: Queue, sources: PlanSources, now: dat
     origin, facts = request.origin, queue.facts()
     tasks = _tasks(request, sources)
     running = next((task for task in tasks or () if task.is_active), None)
-    targets, reasons = _targets(request, queue, sources) if facts.total else ((), {})
-    choice = choose(request.asked, origin, facts.visible, knows_tasks=tasks is not None, running=running)
+    # Counts are approximate: --to holds for what an empty queue turns out to have, too.
+    found = _targets(request, queue, sources, facts) if facts.total or request.to else _Targets()
+    asked = replace(request.asked, needs=(*request.asked.needs, *_out_of_reach(request)))
+    choice = choose(asked, origin, facts.visible, knows_tasks=tasks is not None, running=running)
     if running is not None and choice.method is Method.COPY and not request.force:
         raise RefusedError(
             f"SQS itself is moving messages out of {origin.queue.name} right now ({running.moved:,} so far)",
             hint="Wait for its end: without options `dlq redrive` follows it. --force copies beside it.",
         )
-    health = tuple(look(sources.health, target, origin.queue.arn, now) for target in targets)
+    if running is not None and choice.method is Method.MOVE_TASK:
+        _check_same(running, request)
+    health = tuple(look(sources.health, target, origin.queue.arn, now) for target in found.targets)
     return RedrivePlan(
         origin,
         choice,
-        targets,
+        found.targets,
         depth=facts.visible,
         in_flight=facts.hidden + facts.delayed,
         health=health,
-        reasons=reasons,
+        reasons=found.reasons,
         running=running,
+        looked_at=found.looked_at,
     )
+
+
+def _out_of_reach(request: PlanRequest) -> tuple[str, ...]:
+    """Targets at which a move task would fail, or stop half-way."""
+    if request.to is None:
+        return tuple(f"way around {name}, which is gone" for name in request.gone)
+    if request.to.arn.rpartition(":")[0] == request.origin.queue.arn.rpartition(":")[0]:
+        return ()
+    return ("--to in another account or region",)
+
+
+def _check_same(running: MoveTask, request: PlanRequest) -> None:
+    """Raises RefusedError if the task that runs does something else than what is asked for."""
+    wanted = request.to.arn if request.to else None
+    if running.destination_arn != wanted:
+        where = running.destination_arn.rpartition(":")[2] if running.destination_arn else "where they came from"
+        raise RefusedError(
+            f"SQS is moving the messages of {request.origin.queue.name} to {where} right now",
+            hint="Follow that with the same --to, or wait for its end: a queue has one move task at a time.",
+        )
+    if request.asked.rate is not None and running.rate != int(request.asked.rate):
+        rate = f"{running.rate}/s" if running.rate else "a rate of its own choice"
+        raise RefusedError(
+            f"SQS is moving the messages of {request.origin.queue.name} at {rate} right now",
+            hint="Follow that without --rate; Ctrl-C cancels it, and then a new one can have another rate.",
+        )
 
 
 def _tasks(request: PlanRequest, sources: PlanSources) -> tuple[MoveTask, ...] | None:
@@ -94,30 +125,37 @@ def check_healthy(plan: RedrivePlan, *, force: bool) -> None:
     """Raises RefusedError if what is sent would plainly not be processed."""
     if plan.broken and not force:
         raise RefusedError(
-            f"messages would only die again: {'; '.join(plan.broken)}", hint="Repair that first. --force sends them."
+            f"what is sent would not be processed: {'; '.join(plan.broken)}",
+            hint="Repair that first. --force sends them.",
         )
 
 
-def _targets(
-    request: PlanRequest, queue: Queue, sources: PlanSources
-) -> tuple[tuple[QueueAddress, ...], dict[str, int]]:
+@dataclass(frozen=True)
+class _Targets:
     """The queues that may get something; and why some of a sample would stay, each reason with a count."""
+
+    targets: tuple[QueueAddress, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    looked_at: int = 0
+
+
+def _targets(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueFacts) -> _Targets:
     origin = request.origin
     if request.to is not None:
         _check_target(request.to, request, sources)
-        return (request.to,), {}
+        return _Targets((request.to,))
     if origin.sources:
-        return origin.sources, {}
+        return _Targets(origin.sources)
     if origin.kind is DeadLetterKind.PROCESSING and request.gone:
         raise RefusedError(
             f"{origin.queue.name} has dead letters of {', '.join(request.gone)}, and there is no such queue any more",
             hint="Deploy it again, or name another: --to QUEUE.",
         )
-    return _sampled(request, queue, sources)
+    return _sampled(request, queue, sources, facts)
 
 
 def _check_target(to: QueueAddress, request: PlanRequest, sources: PlanSources) -> None:
-    if to.arn == request.origin.queue.arn:
+    if request.is_queue and to.arn == request.origin.queue.arn:
         raise UsageError(f"{to.name} is where the messages are", hint="Name another queue: --to QUEUE.")
     if to.is_fifo and not request.origin.queue.is_fifo:
         raise UsageError(
@@ -138,24 +176,24 @@ def _served_by(queue: QueueAddress, sources: PlanSources) -> list[str]:
         return []
 
 
-def _sampled(
-    request: PlanRequest, queue: Queue, sources: PlanSources
-) -> tuple[tuple[QueueAddress, ...], dict[str, int]]:
+def _sampled(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueFacts) -> _Targets:
     routes = Routes(request.origin, sources.resolve)
     found: dict[str, QueueAddress] = {}
     reasons: Counter[str] = Counter()
-    for letter in sample(queue):
+    letters = sample(queue)
+    for letter in letters:
         target = routes.target(letter)
         if isinstance(target, Leave):
             reasons[target.reason] += 1
         else:
             found[target.arn] = target
-    if reasons and not found:
+    if reasons and not found and len(letters) >= facts.visible:
         name = request.origin.queue.name
         raise RefusedError(
-            f"nothing can be sent from {name}: {reasons.most_common(1)[0][0]}", hint="--to QUEUE names a queue."
+            f"nothing can be sent from {name}: {reasons.most_common(1)[0][0]}",
+            hint="--to QUEUE names a queue, and --key-prefix whose messages are for it.",
         )
-    return tuple(found.values()), dict(reasons)
+    return _Targets(tuple(found.values()), dict(reasons), len(letters))
 
 
 def sample(queue: Queue, limit: int = SAMPLE) -> list[DeadLetter]:

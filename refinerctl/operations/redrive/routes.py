@@ -82,7 +82,7 @@ class Routes:
     def _look_up(self, arn: str) -> QueueAddress | Leave:
         service = arn.split(":")[2] if arn.count(":") >= 5 else ""
         if service != "sqs":
-            return Leave(f"it was meant for {arn}, which is no SQS queue", is_failure=True)
+            return Leave(_unreachable(service, arn), is_failure=True)
         if self.origin.queue.arn and arn.split(":")[3] != self.origin.queue.arn.split(":")[3]:
             return Leave(f"it was meant for {arn}, which is in another region", is_failure=True)
         try:
@@ -123,6 +123,18 @@ class Routes:
                 original_sent_at=letter.sent_at,
             ),
         )
+
+
+def _unreachable(service: str, arn: str) -> str:
+    """Why a target that is no queue gets nothing.
+
+    PutEvents takes no source that begins with `aws.`: nobody but S3 can put an event of S3 on a bus.
+    https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsRequestEntry.html
+    """
+    if service == "events":
+        bus = arn.rpartition("/")[2]
+        return f"it was meant for event bus {bus}, which takes events of AWS from AWS alone; --to QUEUE skips the bus"
+    return f"it was meant for {arn}, which is no SQS queue"
 
 
 def is_undelivered(letter: DeadLetter) -> bool:

@@ -23,13 +23,17 @@ _MOST_REASONS = 50
 
 @dataclass(slots=True)
 class InHand:
-    """A message on its way. `outgoing` None: it is only to be deleted. `hidden_until` by the monotonic clock."""
+    """A message on its way. `outgoing` None: it is only to be deleted. `hidden_until` by `awake`.
+
+    `is_reserved`: it counts against the limit; what an earlier part has sent does not.
+    """
 
     id: str
     receipt: str
     hidden_until: float
     outgoing: Outgoing | None = None
     size: int = 0
+    is_reserved: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Tally:
 class Run:
     """What the lanes share. `start`: what was sent later is not taken. `failure`: what ends the run before its time.
 
-    `server_ahead_s`: by so much the server's clock is ahead of ours. `presumed_deleted`: ids of messages whose
+    `server_ahead_s`: by so much the server's clock is ahead of `awake`. `presumed_deleted`: ids of messages whose
     receipts may have been replaced by somebody else's, with which SQS says that it deleted and does not; `surely_gone`
     of them are gone at the end: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html
     """
@@ -116,6 +120,10 @@ class Run:
     presumed_deleted: list[str] = field(default_factory=list)
     surely_gone: int = 0
     failure: BaseException | None = None
+
+    def server_time(self, moment: float) -> float:
+        """A moment by `awake`, in seconds since the epoch by the server's clock: ours may be wrong, or be set."""
+        return moment + self.server_ahead_s
 
     def fail(self, error: BaseException) -> None:
         """Let all lanes end. The first failure counts."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from refinerctl.errors import PassingError
+from refinerctl.errors import PassingError, RefinerctlError
 from refinerctl.models.dead_letters import EntryResult
+from refinerctl.operations.redrive import awake
 from refinerctl.operations.redrive.aside import give_back
 from refinerctl.operations.redrive.run import InHand, Run, Target
 
@@ -44,7 +44,11 @@ class Sender:
         attempt = 0
         waiting = list(items)
         while waiting := self._still_hidden(waiting):
-            results, counted = self._request(target, waiting)
+            try:
+                results, counted = self._request(target, waiting)
+            except RefinerctlError:  # it could not be written down, and did not go out
+                self.give_back(waiting)
+                raise
             answers = self._read(target, waiting, results)
             self._write_down(answers, waiting, results, counted)
             confirmed += [item for item, _ in answers.confirmed]
@@ -76,7 +80,7 @@ class Sender:
         for attempt in range(1, DELETE_ATTEMPTS + 1):
             results = self._run.source.delete([self._journal.receipt(item.id, item.receipt) for item in waiting])
             done = [item for item, result in zip(waiting, results, strict=True) if result.is_done]
-            now = time.monotonic()
+            now = awake.now()
             self._journal.deleted([item.id for item in done if item.hidden_until > now])
             self._run.presumed_deleted += [item.id for item in done if item.hidden_until <= now]
             if (cause := results[0].cause) is not None and not isinstance(cause, PassingError):
@@ -88,7 +92,7 @@ class Sender:
                 break
             self._run.stopping.wait(self._run.intake.pause_s(attempt))
         self._journal.state.let_go([item.id for item in items])
-        self._run.intake.limit.spend(len(items))
+        self._run.intake.limit.spend(sum(item.is_reserved for item in items))
 
     def give_back(self, items: Sequence[InHand]) -> None:
         """Not now: the next one who receives gets them."""
@@ -108,9 +112,11 @@ class Sender:
         state = self._journal.state
 
         def leaving() -> None:
-            since = time.time() - DEDUPLICATED_FOR_S if target.is_fifo else float("inf")
-            counted.extend(message_id for message_id in ids if not state.left_since(message_id, since))
-            self._journal.left(counted)
+            now = self._run.server_time(awake.now())
+            since = now - DEDUPLICATED_FOR_S if target.is_fifo else float("inf")
+            more = [message_id for message_id in ids if not state.left_since(message_id, since)]
+            self._journal.left(more, now)
+            counted.extend(more)  # once it is written down: what is refused takes no more back
 
         self._journal.intent(ids, target.queue.address.url)
         return target.queue.send([item.outgoing for item in items if item.outgoing], leaving), counted
@@ -121,8 +127,8 @@ class Sender:
         for item, result in zip(items, results, strict=True):
             if result.message_id is not None and result.is_done:
                 # SQS answers with the id of the message that it got first.
-                known = result.message_id in new_ids or self._journal.state.is_ours(result.message_id)
-                if target.is_fifo and (result.message_id == item.id or known):
+                is_known = result.message_id == item.id or result.message_id in new_ids
+                if target.is_fifo and (is_known or self._journal.was_sent(result.message_id)):
                     answers.duplicates.append(item)
                 else:
                     answers.confirmed.append((item, result.message_id))
@@ -154,10 +160,10 @@ class Sender:
     def _still_hidden(self, items: list[InHand]) -> list[InHand]:
         """Those that are certainly nobody else's for long enough."""
         visibility_s = self._run.visibility_s
-        soon = time.monotonic() + min(MARGIN_S, visibility_s / 2)
+        soon = awake.now() + min(MARGIN_S, visibility_s / 2)
         if all(item.hidden_until > soon for item in items):
             return items
-        now = time.monotonic()
+        now = awake.now()
         results = self._run.source.hide([item.receipt for item in items], visibility_s)
         kept = []
         for item, result in zip(items, results, strict=True):

@@ -76,14 +76,21 @@ class TaskRun:
             )
 
     def _own(self) -> MoveTask | None:
-        listed = self.tasks.latest(self.source_arn) or ()
+        try:
+            listed = self.tasks.latest(self.source_arn) or ()
+        except RefinerctlError as error:
+            goes_on = "SQS goes on moving; `dlq redrive` follows it again."
+            raise RefinerctlError(error.message, hint=f"{error.hint} {goes_on}" if error.hint else goes_on) from error
         by_handle = next((task for task in listed if task.handle and task.handle == self._handle), None)
         # One that has ended has no handle any more: then it is the newest.
         return by_handle or next((task for task in listed if _started(task) > self._known), None)
 
     def _ended(self, task: MoveTask) -> Moved:
         if task.status == "FAILED":
-            raise RefinerctlError(f"the move task failed after {task.moved:,} messages: {task.failure or 'no reason'}")
+            raise RefinerctlError(
+                f"the move task failed after {task.moved:,} messages: {task.failure or 'no reason'}",
+                hint="It ends at the first message that it cannot move; --method copy moves the others.",
+            )
         if task.status != "COMPLETED":
             raise RefinerctlError(f"the move task was cancelled after {task.moved:,} messages")
         return self.moved

@@ -34,8 +34,8 @@ class Logs(FakeLogGroups):
         record = {"message": message, "messageId": f"m{number}", "requestId": REQUEST.format(number % 100), **more}
         self.write(json.dumps(record), number)
 
-    def write(self, line: str, minute: float = 0) -> None:
-        self.written.append(LogEvent(SENT + timedelta(minutes=minute, seconds=1), GROUP, "s", line))
+    def write(self, line: str, minute: float = 0, group: str = GROUP) -> None:
+        self.written.append(LogEvent(SENT + timedelta(minutes=minute, seconds=1), group, "s", line))
 
     def events(self, group: str, since: datetime, pattern: str | None = None, **more: Any) -> Any:
         self.patterns.append(pattern or "")
@@ -67,7 +67,9 @@ def test_the_last_failure_that_names_the_message() -> None:
 
 def test_what_eventbridge_wrote_asks_no_log() -> None:
     logs = Logs()
-    assert finder(logs).text(undelivered(1, message="not allowed")) == "NO_PERMISSIONS: not allowed"
+    assert finder(logs).find([undelivered(1, message="not allowed")]) == {
+        "m1": LetterError("NO_PERMISSIONS: not allowed")
+    }
     assert logs.patterns == []
 
 
@@ -131,6 +133,42 @@ def test_older_messages_are_read_from_where_reading_began() -> None:
     assert set(find.find(late)) == {"m600"}
     assert set(find.find(early)) == {"m0"}
     assert logs.patterns.count('"record failed"') == 2
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_of_several_functions_the_one_that_failed_last_counts(count: int) -> None:
+    logs = Logs()
+    for number in range(count):
+        said = {"message": "record failed", "messageId": f"m{number}", "requestId": REQUEST.format(number)}
+        logs.write(json.dumps(said | failed("Late")), 100)
+        logs.write(json.dumps(said | failed("Early")), 50, "/aws/lambda/b")
+
+    for groups in ([GROUP, "/aws/lambda/b"], ["/aws/lambda/b", GROUP]):
+        find = ErrorFinder(logs, groups, SENT + timedelta(days=1))
+        found = find.find([letter(number) for number in range(count)])
+        assert {error.text for error in found.values()} == {"Late: gone"}
+
+
+def test_who_asks_about_many_one_by_one_reads_all_at_once() -> None:
+    logs = Logs()
+    for number in range(50):
+        logs.say(number, "record failed", **failed("NoSuchKey"))
+    find = finder(logs)
+    find.many = True
+
+    assert all(find.find([letter(number)]) for number in reversed(range(50)))
+    assert set(logs.patterns) == {'"record failed"'}
+    assert len(logs.patterns) <= 2
+
+
+def test_failures_beyond_what_is_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LINES", 10)
+    logs = Logs()
+    for number in range(20):
+        logs.say(number, "record failed", **failed("NoSuchKey"))
+    find = finder(logs)
+    find.find([letter(number) for number in range(20)])
+    assert f"errors are not known: of {GROUP} no more than the first 10 failures were read" in list(find.notes())
 
 
 def test_logs_that_may_not_be_read_are_told_once() -> None:

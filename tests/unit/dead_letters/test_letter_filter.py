@@ -83,7 +83,13 @@ class TestExpressions:
             ("has(error)", "--filter: there is no function has() in JMESPath"),
             ("contains(error)", "--filter: contains() takes 2 arguments, found 1"),
             ("not_null(error, key)", None),
-            ("bdy.x == `1`", "--filter: 'bdy.x == `1`' looks at nothing of a message"),
+            ("bdy.x == `1`", "--filter: a message has no field 'bdy'"),
+            ('error != "NoSuchKey"', "--filter: a message has no field 'NoSuchKey'"),
+            ("starts_with(error, Throttl)", "--filter: a message has no field 'Throttl'"),
+            ("'x' == 'x'", "--filter: \"'x' == 'x'\" looks at nothing of a message"),
+            ("body.items[?name == 'x'] && body.x[0].y && sort_by(body.items, &size)[0].size", None),
+            ("{a: error, b: key} | a == b", None),
+            ("error == null", None),
         ],
     )
     def test_what_makes_no_sense(self, text: str, message: str | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from refinerctl.errors import AccessDeniedError, PassingError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, NotFoundError, PassingError, RefinerctlError
 from refinerctl.models import ObjectEvent, Silent
 from refinerctl.models.dead_letter_views import ObjectState
 from refinerctl.models.dead_letters import DeadLetter, EntryResult
@@ -78,6 +79,17 @@ class TestInspect:
         assert (looked.received, looked.matched, looked.is_whole) == (3, 3, True)
         assert looked.notes == ("looking raised the receive counts of 3 messages by 1",)
         assert len(source.visible) == 3
+
+    def test_tells_how_far_it_is(self) -> None:
+        told: list[str] = []
+
+        class Told(Silent):
+            def update(self, text: str) -> None:
+                told.append(text)
+
+        inspect(filled(1500), LookRequest(ALL, 1500, group=True), no_errors(), FakeObjects(), Told())
+
+        assert any(re.fullmatch(r"looked at 1,500 of 1,500 messages \(.+/s, 0 s left\)", text) for text in told)
 
     def test_an_empty_queue(self) -> None:
         looked = self.look(filled(0))
@@ -268,3 +280,31 @@ class TestPurge:
         assert done.deleted == 19
         assert "m900" in source.ids
         assert "m900" not in self.kept
+
+
+class TestErrorsThatAreNotKnown:
+    """A filter that is true of messages without an error must not take those whose error nobody could see."""
+
+    def test_logs_that_cannot_be_read_delete_nothing(self) -> None:
+        logs, source = Logs(), filled(20)
+        logs.denied = True
+        done = purge(source, PurgeRequest(by("error == null")), finder(logs), Silent())
+
+        assert (done.deleted, len(source.ids)) == (0, 20)
+        assert isinstance(done.stopped_by, RefinerctlError)
+        assert "cannot be read: access denied" in done.stopped_by.message
+
+    def test_what_was_not_looked_up_is_not_meant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("refinerctl.operations.dead_letters.errors.MAX_LOOKUPS", 3)
+        source = filled(20)
+        done = purge(source, PurgeRequest(by("error == null")), no_errors(), Silent())
+        assert (done.deleted, done.skipped) == (3, 17)
+
+    def test_a_function_that_never_logged_has_no_errors(self) -> None:
+        class NoGroup(Logs):
+            def events(self, *_: Any, **__: Any) -> Any:
+                raise NotFoundError("there is no log group /aws/lambda/a")
+
+        source = filled(5)
+        done = purge(source, PurgeRequest(by("error == null")), finder(NoGroup()), Silent())
+        assert (done.deleted, done.stopped_by) == (5, None)

@@ -73,12 +73,11 @@ class FakeAws:
         if what in self.broken:
             raise self.broken[what]
 
-    @property
-    def stations(self) -> Stations:
+    def at(self, _region: str | None) -> Stations:
         return Stations(self, self, self, self, self)
 
     def one(self, name: str, **given: Any) -> DeadLetterQueue:
-        return list_queues([Wanted(name, **given)], self.stations, NOW).queues[0]
+        return list_queues([Wanted(name, **given)], self.at, NOW).queues[0]
 
 
 @pytest.fixture
@@ -161,8 +160,8 @@ def test_a_source_that_is_gone_is_named(aws: FakeAws) -> None:
 
 def test_a_queue_with_its_own_dead_letter_queue_says_when_messages_move(aws: FakeAws) -> None:
     aws.add_pair("a")
-    assert look_at(Wanted("a"), aws.stations).max_receive_count == 5
-    assert look_at(Wanted("a"), aws.stations).kind is DeadLetterKind.UNKNOWN
+    assert look_at(Wanted("a"), aws.at(None)).max_receive_count == 5
+    assert look_at(Wanted("a"), aws.at(None)).kind is DeadLetterKind.UNKNOWN
 
 
 def test_what_cannot_be_looked_at_is_told_beside_the_others(aws: FakeAws) -> None:
@@ -170,7 +169,7 @@ def test_what_cannot_be_looked_at_is_told_beside_the_others(aws: FakeAws) -> Non
     aws.broken["c-dlq"] = AccessDeniedError("access denied: GetQueueUrl on queue c-dlq")
     wanted = [Wanted("a-dlq"), Wanted("b-dlq", DeadLetterKind.PROCESSING, "b"), Wanted("c-dlq")]
 
-    found = list_queues(wanted, aws.stations, NOW)
+    found = list_queues(wanted, aws.at, NOW)
 
     assert [item.error for item in found.queues] == [
         None,
@@ -179,9 +178,21 @@ def test_what_cannot_be_looked_at_is_told_beside_the_others(aws: FakeAws) -> Non
     ]
     assert found.queues[1].sources == (LetterSource("b", "", None),)
     with pytest.raises(NotFoundError, match="no queue 'b-dlq'"):
-        list_queues(wanted[1:], aws.stations, NOW)
+        list_queues(wanted[1:], aws.at, NOW)
     with pytest.raises(AccessDeniedError):
-        look_at(wanted[2], aws.stations)
+        look_at(wanted[2], aws.at(None))
+
+
+def test_the_age_of_a_queue_is_asked_for_in_its_region() -> None:
+    here, there = FakeAws(), FakeAws()
+    for world, age in ((here, 100.0), (there, 200.0)):
+        world.add_pair("a")
+        world.ages["a-dlq"] = age
+    wanted = [Wanted("a-dlq"), Wanted("arn:aws:sqs:eu-west-1:0:a-dlq"), Wanted("a-dlq")]
+
+    found = list_queues(wanted, lambda region: {None: here, "eu-west-1": there}[region].at(region), NOW)
+
+    assert [item.oldest_age_s for item in found.queues] == [100, 200, 100]
 
 
 def test_what_is_denied_beside_does_not_keep_the_rest_from_being_told(aws: FakeAws) -> None:
@@ -190,7 +201,7 @@ def test_what_is_denied_beside_does_not_keep_the_rest_from_being_told(aws: FakeA
     for what in ("sources", "rules", "metrics"):
         aws.broken[what] = AccessDeniedError(f"access denied: {what}")
 
-    found = list_queues([Wanted("a-dlq", DeadLetterKind.PROCESSING, "a"), Wanted("dead")], aws.stations, NOW)
+    found = list_queues([Wanted("a-dlq", DeadLetterKind.PROCESSING, "a"), Wanted("dead")], aws.at, NOW)
 
     assert (found.queues[0].depth, found.queues[0].kind) == (4, DeadLetterKind.PROCESSING)  # as the stack's values say
     assert found.queues[0].sources == (LetterSource("a", "", None),)

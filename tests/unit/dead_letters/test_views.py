@@ -6,7 +6,7 @@ from refinerctl.cli.dlq.inspect_view import TIMES, group_lines, letter_json, let
 from refinerctl.cli.dlq.list import HEADER, _row, _warnings
 from refinerctl.models import ObjectEvent
 from refinerctl.models.dead_letter_queues import DeadLetterQueue, LetterSource
-from refinerctl.models.dead_letter_views import ErrorGroup, LetterError, Looked, ObjectState, SeenLetter
+from refinerctl.models.dead_letter_views import ErrorGroup, LetterError, Looked, ObjectState, SeenLetter, standing
 from refinerctl.models.dead_letters import DeadLetterKind, MessageAttribute
 from tests.unit.dead_letters.letters import letter, queue
 
@@ -100,3 +100,9 @@ class TestInspect:
         looked = Looked(queue("a-dlq"), 1415, 1415, is_whole=True, groups=groups)
         assert looked_json(looked, group=True)["groups"] == groups
         assert "messages" not in looked_json(looked, group=True)
+
+
+def test_how_far_it_is_and_for_how_long_still() -> None:
+    assert standing(1200, 5000, 2.0) == "1,200 of 5,000 messages (600/s, 6 s left)"
+    assert standing(1200, None, 2.0) == "1,200 messages (600/s)"
+    assert standing(0, 10, 0.0) == "0 of 10 messages (0/s)"

@@ -60,6 +60,7 @@ def test_a_rate_that_spares_what_comes_after_is_no_reason_against_sqs() -> None:
     [
         (Asked(Method.MOVE_TASK, needs=("--limit",)), PROCESSING, True, "a move task knows no --limit"),
         (Asked(Method.MOVE_TASK, rate=1000), PROCESSING, True, "500 messages/s at most"),
+        (Asked(Method.MOVE_TASK, watches=True), PROCESSING, True, "does not tell the new ids"),
         (Asked(Method.MOVE_TASK), DELIVERY, True, "in-delivery-dlq is no queue's dead-letter queue"),
         (Asked(Method.MOVE_TASK), PROCESSING, False, "this endpoint has no message move tasks"),
     ],
@@ -72,7 +73,7 @@ def test_what_sqs_cannot_do_is_refused_when_it_is_asked_for(
 
 
 def test_sqs_can_be_asked_for_where_the_copy_would_be_better() -> None:
-    assert chosen(Asked(Method.MOVE_TASK, watches=True), FIFO, 1_000_000).method is Method.MOVE_TASK
+    assert chosen(Asked(Method.MOVE_TASK), FIFO, 1_000_000).method is Method.MOVE_TASK
 
 
 def test_copying_can_always_be_asked_for() -> None:

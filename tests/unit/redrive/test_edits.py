@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -61,6 +62,8 @@ def test_attributes_and_group_can_be_edited() -> None:
         ((LINES[0] + LINES[0]).encode(), "is there twice"),
         (edited(0, body=""), "no body left"),
         (edited(0, receive_count=0), "receive count"),
+        (edited(0, sent="2026-03-01T14:00:01Z"), "when it was sent is SQS's own"),
+        (edited(0, body="\ud83d"), "line 1: half of a character"),
         (edited(1, system={"SenderId": "other", "MessageGroupId": "g"}), "SenderId is SQS's own"),
         (LINES[0].encode()[:30], "line 1: not JSON"),
         (LINES[0].encode() + b"\xff\n", "line 2: not JSON"),
@@ -72,6 +75,16 @@ def test_what_makes_no_sense_is_refused(content: bytes, reason: str) -> None:
         read_edits(content, LETTERS)
 
     assert reason in refused.value.message
+
+
+def test_very_many_take_no_time_to_speak_of() -> None:
+    letters = [letter(f"{number:08}-0000-0000-0000-000000000000") for number in range(50_000)]
+    began = time.process_time()
+
+    edits = read_edits(write_lines(letters, DLQ).encode(), letters)
+
+    assert len(edits.unchanged) == 50_000
+    assert time.process_time() - began < 5
 
 
 def test_the_diff_lays_json_out() -> None:

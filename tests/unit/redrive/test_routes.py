@@ -70,7 +70,10 @@ def test_an_undelivered_event_goes_to_its_target_without_eventbridges_words() ->
 @pytest.mark.parametrize(
     ("arn", "reason"),
     [
-        ("arn:aws:events:us-east-1:000000000000:event-bus/bus", "which is no SQS queue"),
+        (
+            "arn:aws:events:us-east-1:000000000000:event-bus/bus",
+            "event bus bus, which takes events of AWS from AWS alone",
+        ),
         ("arn:aws:lambda:us-east-1:000000000000:function:f", "which is no SQS queue"),
         (queue("in", "eu-west-1").arn, "in another region"),
         (queue("gone").arn, "there is no queue 'gone'"),

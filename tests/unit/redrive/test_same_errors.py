@@ -68,3 +68,9 @@ def test_an_error_that_nothing_tells_is_not_guessed() -> None:
 
     assert (same.compared, same.same) == (0, 0)
     assert sentence(2, 40, same) == "2 of 40 came back"
+
+
+def test_one_error_does_not_speak_for_all() -> None:
+    same = SameErrors(15, 15, {"NoSuchKey: gone": 12, "InvalidEventError: not JSON": 3})
+
+    assert sentence(15, 15, same) == "15 of 15 failed again the same way, most often: NoSuchKey: gone"

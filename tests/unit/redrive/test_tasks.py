@@ -123,3 +123,20 @@ def test_ctrl_c_cancels_it_and_what_was_moved_is_known() -> None:
 
     assert tasks.cancelled == ["handle"]
     assert run.moved.moved == 25
+
+
+def test_who_cannot_look_any_more_is_told_that_sqs_goes_on() -> None:
+    tasks = FakeTasks([(task(5),)])
+
+    def expired() -> None:
+        if len(recorder.updates) > 1:
+            raise RefinerctlError("the AWS credentials are expired", hint="Log in again.")
+
+    recorder, tasks.on_look = Recorder(), expired
+    run = run_of(tasks)
+    run.adopt(task(5))
+    with pytest.raises(RefinerctlError, match="expired") as stopped:
+        run.follow(recorder)
+
+    assert stopped.value.hint == "Log in again. SQS goes on moving; `dlq redrive` follows it again."
+    assert (run.moved.moved, tasks.cancelled) == (5, [])

@@ -135,7 +135,10 @@ class MemoryQueue:
         return found
 
     def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
-        leaving()
+        try:
+            leaving()
+        except RefinerctlError as error:
+            return [EntryResult(error="Connection", cause=error)] * len(messages)
         self._called("send")
         return self._each(messages, self._take)
 
@@ -172,7 +175,7 @@ class MemoryQueue:
         return results
 
     def _take(self, message: Outgoing) -> EntryResult:
-        if message.body == "bad":
+        if message.body in ("bad", "\ud83d"):
             return BAD
         if message.deduplication in self._known:
             return EntryResult(self._known[message.deduplication])

