@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from types import FrameType
 import click
 
 from refinerctl import __version__
+from refinerctl.cli.lazy import LazyGroup
 from refinerctl.cli.options import global_options
 from refinerctl.cli.render import printable
 from refinerctl.config import GlobalFlags, verbosity
@@ -61,30 +61,12 @@ PIPE_CLOSED = 141
 TRACEBACK_VERBOSITY = 2
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports each when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.NoSuchCommand as error:  # click itself knows no names to suggest: none of ours is loaded
-            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+class Commands(LazyGroup):
+    commands_at = COMMANDS
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     no_args_is_help=True,
 )

@@ -5,35 +5,17 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
-from typing import Any
 
 import pexpect
 import pytest
 
+from tests.e2e.poison import DELIVERY_DLQ, DLQ, SOURCE, event, url_of
 from tests.e2e.project import COMMAND, Project, eventually
 
 pytestmark = pytest.mark.e2e
 
-BUCKET = "data-repository"
-SOURCE = "dibbs-ecr-PoisonInput"
-DLQ = f"{SOURCE}-dlq"
-DELIVERY_DLQ = f"{SOURCE}-delivery-dlq"
 PREFIX = "PoisonInput/dlq "
 ONLY_OURS = ("--key-prefix", PREFIX)
-
-
-def url_of(running: Project, queue: str) -> Any:
-    return running.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
-
-
-def event(key: str) -> str:
-    return json.dumps(
-        {
-            "source": "aws.s3",
-            "detail-type": "Object Created",
-            "detail": {"bucket": {"name": BUCKET}, "object": {"key": key, "size": 1}},
-        }
-    )
 
 
 @pytest.fixture(scope="module")
