@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import click
 
 from refinerctl.cli.lazy import LazyGroup
@@ -12,7 +14,7 @@ NAMES = ("list", "inspect", "export", "redrive", "purge")
 
 
 class DeadLetterCommands(LazyGroup):
-    commands_at = {name: f"{__name__}.{name}:command" for name in NAMES}
+    commands_at: ClassVar = {name: f"{__name__}.{name}:command" for name in NAMES}
 
 
 @click.group(cls=DeadLetterCommands, no_args_is_help=True)
