@@ -78,6 +78,21 @@ def test_an_exported_file_is_sent_back(stage: Stage, tmp_path: Path) -> None:
     assert all(message.attributes == binary for message in stage.server.messages(stage.target))
 
 
+def test_a_file_is_not_sent_twice_by_mistake(stage: Stage, tmp_path: Path) -> None:
+    stage.fill(4)
+    export(stage, tmp_path / "letters.jsonl")
+    stage.server.clear(stage.dead)
+    stage.report("--from-file", "letters.jsonl")
+
+    again = stage.redrive("--from-file", "letters.jsonl", "--yes")
+    planned = stage.redrive("--from-file", "letters.jsonl", "--dry-run")
+    forced = stage.redrive("--from-file", "letters.jsonl", "--yes", "--force")
+
+    assert (again.code, planned.code, forced.code) == (4, 4, 0)
+    assert "has sent from this very file before" in again.err
+    assert stage.numbers(stage.target) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
 def test_what_was_purged_can_be_put_back_where_it_was(stage: Stage, tmp_path: Path) -> None:
     stage.fill(3)
     export(stage, tmp_path / "letters.jsonl")

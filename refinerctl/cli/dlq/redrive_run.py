@@ -130,6 +130,7 @@ class Redrive:
             check_healthy(plan, force=self._flags.force)
             if journal is None:
                 self._check_unfinished(station)
+                self._check_sent_before(station)
                 if self._options.filter.needs_error:
                     consumers_errors(self._app, station.origin.sources).check(reads=True)
             if self._flags.edits:
@@ -178,6 +179,7 @@ class Redrive:
             render.note(f"this would continue run {self._resumed.stem}")
         else:
             self._check_unfinished(station)
+            self._check_sent_before(station)
 
     def _nothing(self, plan: RedrivePlan, why: str) -> None:
         self._app.render.note(why)
@@ -199,6 +201,18 @@ class Redrive:
             f"run {runs[0].path.stem} of {station.name} is unfinished",
             hint="--resume continues it. --force begins anew, and may send again what that run has sent.",
         )
+
+    def _check_sent_before(self, station: Station) -> None:
+        """A file that was sent stays as it is: only journals tell."""
+        if station.is_queue:
+            return
+        runs = [found for found in find(self._app.settings.work_folder, station.journal_url) if found.is_finished]
+        if not runs:
+            return
+        said = f"run {runs[0].path.stem} has sent from this very file before"
+        if not self._flags.force:
+            raise RefusedError(said, hint="--force sends once more what the filters choose from it.")
+        self._app.render.warning(said)
 
     def _ask(self, plan: RedrivePlan, station: Station) -> None:
         render = self._app.render
