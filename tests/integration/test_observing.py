@@ -37,19 +37,18 @@ def throttled() -> Answer:
 
 
 class TestLogPages:
-    def read(self, answers: list[Answer]) -> list[str]:
+    def read(self, answers: list[Answer], page_events: int = 10_000) -> list[str]:
         def answer(_request: Request) -> Answer:
             return answers.pop(0)
 
         with serving(answer) as server:
-            return [event.message for event in LogGroups(server.session()).events("g", NOW)]
+            return [event.message for event in LogGroups(server.session(), page_events).events("g", NOW)]
 
     def test_pages_may_be_empty_and_go_on(self) -> None:
         assert self.read([page(token="a"), page(1, 2, token="b"), page(token="c"), page(3)]) == ["m1", "m2", "m3"]
 
-    def test_a_full_page_without_a_token_is_not_taken_for_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.clients.aws.logs.PAGE_EVENTS", 3)
-        assert self.read([page(1, 2, 3), page(3, 4, 5), page(5)]) == ["m1", "m2", "m3", "m4", "m5"]
+    def test_a_full_page_without_a_token_is_not_taken_for_the_end(self) -> None:
+        assert self.read([page(1, 2, 3), page(3, 4, 5), page(5)], page_events=3) == ["m1", "m2", "m3", "m4", "m5"]
 
     def test_a_token_that_has_expired_loses_nothing(self) -> None:
         expired = {"__type": "InvalidParameterException", "message": "The specified nextToken is invalid."}

@@ -33,7 +33,7 @@ from refinerctl.models.status import (
     RunningFunction,
     ruleset_names,
 )
-from refinerctl.operations.status import MetricKey, Stations, status
+from refinerctl.operations.status import MAX_COMPLETIONS, MetricKey, Stations, status
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeQueues
 
 ONE = RulesetNames("One", "One/", "x-One")
@@ -195,9 +195,8 @@ class TestLastCompletion:
         assert [number for number, last in enumerate(found) if last] == [3]
         assert world.bucket.requests["list"] == 0
 
-    def test_of_very_many_the_queue_tells_the_minute(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.operations.status.MAX_COMPLETIONS", 2)
-        for number in range(3):
+    def test_of_very_many_the_queue_tells_the_minute(self, world: World) -> None:
+        for number in range(MAX_COMPLETIONS + 1):
             world.bucket.write(f"RefinerComplete/{number}.json")
         assert world.one().last_completion is None
         world.metrics.set(ONE.base, "processed", 4, 1, 0)

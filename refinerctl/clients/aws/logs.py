@@ -20,10 +20,11 @@ PAGE_EVENTS = 10_000
 
 
 class LogGroups:
-    """The log groups of one account and region."""
+    """The log groups of one account and region. `page_events`: how many events an answer holds at most."""
 
-    def __init__(self, session: AwsSession) -> None:
+    def __init__(self, session: AwsSession, page_events: int = PAGE_EVENTS) -> None:
         self._session = session
+        self._page_events = page_events
 
     def events(
         self,
@@ -52,7 +53,7 @@ class LogGroups:
             fresh = [event for event in events if event.get("eventId", "") not in edge]
             for event in fresh:
                 yield _event(group, event)
-            if not token and (len(events) < PAGE_EVENTS or not fresh):
+            if not token and (len(events) < self._page_events or not fresh):
                 return
             if events and events[-1]["timestamp"] > last:
                 last, edge = events[-1]["timestamp"], set()

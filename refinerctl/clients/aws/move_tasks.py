@@ -35,7 +35,7 @@ class MoveTasks:
         try:
             answer = self._client().list_message_move_tasks(SourceArn=source_arn, MaxResults=10)
         except Exception as error:
-            if error_code(error) in _UNKNOWN or isinstance(error, NotImplementedError):
+            if error_code(error) in _UNKNOWN:
                 return None
             raise _explained(error, source_arn) from error
         return tuple(_task(item) for item in answer.get("Results", []))

@@ -61,6 +61,8 @@ class ErrorFinder:
     problems: list[str] = field(default_factory=list)
     failure: RefinerctlError | None = None
     many: bool = False
+    max_lookups: int = MAX_LOOKUPS
+    max_lines: int = MAX_LINES
     not_looked_up: int = 0
     _read_from: datetime | None = None
     _failed: dict[str, _Dated] = field(default_factory=dict)
@@ -122,18 +124,18 @@ class ErrorFinder:
             since, until = min(since, self._read_from - READ_MORE), self._read_from
         for group in self.groups:
             count = 0
-            for event in self._lines(group, since, f'"{FAILED}"', until, MAX_LINES):
+            for event in self._lines(group, since, f'"{FAILED}"', until, self.max_lines):
                 count += 1
                 record = json_line(event.message) or {}
                 known = self._failed.get(_id(record))
                 if record.get("message") == FAILED and (known is None or known[0] <= event.timestamp):
                     self._failed[_id(record)] = event.timestamp, _failure(record)
-            if count == MAX_LINES:
-                self.problems.append(f"of {group} no more than the first {MAX_LINES:,} failures were read")
+            if count == self.max_lines:
+                self.problems.append(f"of {group} no more than the first {self.max_lines:,} failures were read")
         self._read_from = since
 
     def _look_up(self, letters: list[DeadLetter]) -> None:
-        room = max(0, MAX_LOOKUPS - self._lookups)
+        room = max(0, self.max_lookups - self._lookups)
         self.not_looked_up += len(letters[room:])
         self._lookups += len(letters[:room])
         tasks = [partial(self._ask_about, letter) for letter in letters[:room]]

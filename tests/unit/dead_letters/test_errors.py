@@ -12,7 +12,6 @@ from refinerctl.errors import AccessDeniedError
 from refinerctl.models import LogEvent
 from refinerctl.models.dead_letter_views import Brief, LetterError, grouped
 from refinerctl.models.dead_letters import DeadLetter
-from refinerctl.operations.dead_letters import errors as module
 from refinerctl.operations.dead_letters.errors import ErrorFinder
 from tests.unit.dead_letters.letters import SENT, letter, undelivered
 from tests.unit.fakes import FakeLogGroups
@@ -106,13 +105,13 @@ def test_a_function_that_names_nothing_leaves_it_unknown() -> None:
     assert ErrorFinder(logs, [], SENT).find([letter(1)]) == {}
 
 
-def test_many_are_found_in_one_reading_and_the_rest_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LOOKUPS", 3)
+def test_many_are_found_in_one_reading_and_the_rest_one_by_one() -> None:
     logs = Logs()
     for number in range(50):
         logs.say(number, "record failed", **failed("NoSuchKey"))
     letters = [letter(number) for number in range(55)]
     find = finder(logs)
+    find.max_lookups = 3
 
     assert len(find.find(letters)) == 50
     assert logs.patterns.count('"record failed"') == 1
@@ -161,12 +160,12 @@ def test_who_asks_about_many_one_by_one_reads_all_at_once() -> None:
     assert len(logs.patterns) <= 2
 
 
-def test_failures_beyond_what_is_read_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_LINES", 10)
+def test_failures_beyond_what_is_read_are_told() -> None:
     logs = Logs()
     for number in range(20):
         logs.say(number, "record failed", **failed("NoSuchKey"))
     find = finder(logs)
+    find.max_lines = 10
     find.find([letter(number) for number in range(20)])
     assert f"errors are not known: of {GROUP} no more than the first 10 failures were read" in list(find.notes())
 

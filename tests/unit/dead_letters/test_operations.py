@@ -294,10 +294,11 @@ class TestErrorsThatAreNotKnown:
         assert isinstance(done.stopped_by, RefinerctlError)
         assert "cannot be read: access denied" in done.stopped_by.message
 
-    def test_what_was_not_looked_up_is_not_meant(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.operations.dead_letters.errors.MAX_LOOKUPS", 3)
+    def test_what_was_not_looked_up_is_not_meant(self) -> None:
+        errors = no_errors()
+        errors.max_lookups = 3
         source = filled(20)
-        done = purge(source, PurgeRequest(by("error == null")), no_errors(), Silent())
+        done = purge(source, PurgeRequest(by("error == null")), errors, Silent())
         assert (done.deleted, done.skipped) == (3, 17)
 
     def test_a_function_that_never_logged_has_no_errors(self) -> None:
