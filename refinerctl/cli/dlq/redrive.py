@@ -121,7 +121,6 @@ def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
     from refinerctl.cli.dlq.redrive_run import Flags, Redrive, begin, resume
 
     app = app_context(ctx)
-    app.tell_settings()
     method = None if given["method"] == "auto" else Method(given["method"])
     flags = Flags(method, given["edit"], given["dry_run"], given["wait"], given["force"], given["yes"])
     run: Redrive
@@ -130,6 +129,7 @@ def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
         run = resume(app, flags, queue, given["resume"], given["rate"])
     else:
         run = begin(app, flags, queue, given)
+    app.tell_settings()
     run.perform()
 
 
