@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.forwarder import forwarder
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.session import AwsSession
 from refinerctl.local.emulator import start_emulator
 from refinerctl.local.instance import Instance
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.command import BUCKET, RULESETS, measure
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.session import AwsSession
 
 COMPLETIONS = 2900
 

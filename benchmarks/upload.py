@@ -18,12 +18,12 @@ from pathlib import Path
 
 import boto3
 
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
+from refinerctl.console import Silent
+from refinerctl.inputs import upload
 from refinerctl.local.emulator import start_emulator
 from refinerctl.local.instance import Instance
-from refinerctl.models import Silent
-from refinerctl.operations import upload
 
 RTT_MS = 20
 REGION = "us-east-1"

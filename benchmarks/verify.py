@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from benchmarks.command import BUCKET, RULESETS, measure
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.session import AwsSession
 
 BUS = f"{BUCKET}-bus"
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
-from refinerctl.models import Pipeline, normalize_prefix
-from refinerctl.models.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
+from refinerctl.keys import normalize_prefix
+from refinerctl.registry.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
+from refinerctl.stacks.settings import Pipeline
 
 CONFIG_NAME = "refinerctl.toml"
 WORK_FOLDER = ".refinerctl"

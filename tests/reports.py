@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
-from refinerctl.models.checks import CheckResult, Status
-from refinerctl.models.releases import Release, ReleaseAction
-from refinerctl.models.report import FailureGroup, Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.models.status import (
+from refinerctl.insight.report.types import FailureGroup, Flow, Histogram, Interval, Report, RulesetActivity
+from refinerctl.insight.status_types import (
     DeadLetterStatus,
     FunctionStatus,
     LastCompletion,
@@ -16,6 +14,8 @@ from refinerctl.models.status import (
     QueueStatus,
     RulesetStatus,
 )
+from refinerctl.insight.verify.types import CheckResult, Status
+from refinerctl.releases.model import Release, ReleaseAction
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)

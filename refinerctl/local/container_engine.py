@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from refinerctl.clients.docker_engine import DockerEngine, RunningContainer, RunSpec
+from refinerctl.aws.resources import Function
 from refinerctl.config import ImageSettings
+from refinerctl.docker_engine import DockerEngine, RunningContainer, RunSpec
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import OnLine
 from refinerctl.local.images import image_of
-from refinerctl.models import Function
 
 
 def local_tag(image: ImageSettings) -> str:

@@ -9,8 +9,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime
 from typing import Protocol
 
+from refinerctl.aws.resources import Function
 from refinerctl.local.runtime_api import Invocation, Outcome, RuntimeApi, failure
-from refinerctl.models import Function
 
 INIT_SECONDS = 10.0  # Lambda's own limit for the init phase
 WATCH_SECONDS = 0.05

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+from refinerctl.aws.resources import Function
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import POLL_SECONDS, Outcome, failure
-from refinerctl.models import Function
 
 if TYPE_CHECKING:
-    from refinerctl.clients.aws.lambda_ import Functions
+    from refinerctl.aws.lambda_ import Functions
 
 # ministack's way to have invocations run elsewhere; Terraform puts it into each function's environment.
 PROXY_VARIABLE = "MINISTACK_LAMBDA_PROXY_URL"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from refinerctl.clients.aws.logs import LogGroups
+    from refinerctl.aws.logs import LogGroups
 
 BATCH_LINES = 500
 log = logging.getLogger(__name__)

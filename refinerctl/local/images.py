@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from refinerctl.aws.resources import Function
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.models import Function
-from refinerctl.models.images import ImageReference
+from refinerctl.registry.images import ImageReference
 
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.models import LocalStatus
+from refinerctl.local.status import LocalStatus
 
 # Every process of an instance carries it, so that orphans of a killed supervisor are found without trusting pids.
 MARKER = "REFINERCTL_LOCAL_INSTANCE"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from refinerctl.config import Settings
 from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
 from refinerctl.local.instance import MARKER, Instance
-from refinerctl.models import LocalStatus
+from refinerctl.local.status import LocalStatus
 
 START_SECONDS = 45.0
 STOP_SECONDS = 20.0

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
+from refinerctl.aws.resources import Function
 from refinerctl.config import ImageSettings
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import OnLine
 from refinerctl.local.images import handler_of, image_of
-from refinerctl.models import Function
 
 NODE_RUNTIME = Path(__file__).with_name("node_runtime.mjs")
 

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refinerctl.clients.aws.session import embedded_environment
-from refinerctl.clients.terraform import Terraform
-from refinerctl.clients.tools import find_terraform
+from refinerctl.aws.session import embedded_environment
 from refinerctl.errors import NotFoundError
 from refinerctl.local.function_host import PROXY_VARIABLE
 from refinerctl.local.instance import MARKER, Instance
-from refinerctl.models import LocalStatus
+from refinerctl.local.status import LocalStatus
+from refinerctl.terraform import Terraform
+from refinerctl.terraform.tools import find_terraform
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings

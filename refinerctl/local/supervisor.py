@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.session import EMBEDDED_CREDENTIALS, AwsSession
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.session import EMBEDDED_CREDENTIALS, AwsSession
 from refinerctl.config import ImageSettings
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.emulator import Emulator, start_emulator

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from refinerctl.models.checks import PipelineParts
-from refinerctl.models.releases import Release, ReleaseAction, dump_releases
+from refinerctl.insight.verify.types import PipelineParts
+from refinerctl.releases.model import Release, ReleaseAction, dump_releases
 
 BUCKET = "data-repository"
 BUS = "data-repository-bus"

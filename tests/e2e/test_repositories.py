@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.aws.ecr import EcrRegistry
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.hcl import load_values, variable_defaults
-from refinerctl.models.inventory import RepositorySettings
+from refinerctl.aws.ecr import EcrRegistry
+from refinerctl.aws.inventory import RepositorySettings
+from refinerctl.aws.session import AwsSession
+from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.e2e.project import ROOT, Project
 
 pytestmark = pytest.mark.e2e

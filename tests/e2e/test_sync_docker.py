@@ -11,16 +11,16 @@ from pathlib import Path
 import docker
 import pytest
 
-from refinerctl.clients.docker_copies import DockerCopies
-from refinerctl.clients.docker_engine import DockerEngine
-from refinerctl.clients.docker_images import DockerImages
-from refinerctl.clients.registry.client import Registry
-from refinerctl.clients.registry.credentials import CredentialChain
-from refinerctl.clients.transport import Limits
+from refinerctl.console import Silent
+from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import RefusedError
-from refinerctl.models import Silent
-from refinerctl.models.images import CopyStatus, ImageReference, Platform, RunsOn
-from refinerctl.models.sync import CopyRequest
+from refinerctl.registry.client import Registry
+from refinerctl.registry.copies import CopyRequest
+from refinerctl.registry.credentials import CredentialChain
+from refinerctl.registry.docker_copies import DockerCopies
+from refinerctl.registry.docker_images import DockerImages
+from refinerctl.registry.images import CopyStatus, ImageReference, Platform, RunsOn
+from refinerctl.transport import Limits
 from tests.command import Command, Finished
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from refinerctl.cli.context import AppContext
-from refinerctl.cli.verify import sources_of
-from refinerctl.clients.hcl import load_values, variable_defaults
+from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
-from refinerctl.models import Pipeline
-from refinerctl.models.checks import CheckResult, names_from_outputs, names_from_values
-from refinerctl.operations.verify import CHECKS, verify
-from refinerctl.operations.verify.snapshot import Sources, take_snapshot
+from refinerctl.insight.verify import CHECKS, verify
+from refinerctl.insight.verify.command import sources_of
+from refinerctl.insight.verify.snapshot import Sources, take_snapshot
+from refinerctl.insight.verify.types import CheckResult, names_from_outputs, names_from_values
+from refinerctl.stacks.settings import Pipeline
+from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, Aws, broken_by
 from tests.e2e.enforced import NEVER, denied_calls, role_statements, without, without_resource
 from tests.e2e.enforced_handler import INPUT, MISSING, handle

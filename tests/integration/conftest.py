@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
 from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.instance import Instance
 from tests.registries.fixtures import (  # noqa: F401 - fixtures

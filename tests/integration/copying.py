@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from refinerctl.clients.registry.client import Registry
-from refinerctl.clients.registry.credentials import Login
-from refinerctl.clients.registry.engine import RegistryEngine
-from refinerctl.clients.transport import Limits
-from refinerctl.models import BlobProgress, Silent
-from refinerctl.models.images import DEFAULT_PLATFORM, ImageCopy, ImageReference, RunsOn
-from refinerctl.models.sync import CopyRequest
-from refinerctl.operations import sync
+from refinerctl.console import BlobProgress, Silent
+from refinerctl.registry.client import Registry
+from refinerctl.registry.copies import CopyRequest
+from refinerctl.registry.credentials import Login
+from refinerctl.registry.engine import RegistryEngine
+from refinerctl.registry.images import DEFAULT_PLATFORM, ImageCopy, ImageReference, RunsOn
+from refinerctl.releases import sync
+from refinerctl.transport import Limits
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import problems
 from tests.registries.skopeo import skopeo_inspect

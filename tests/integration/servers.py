@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.session import AwsSession
 
 
 @dataclass(frozen=True)

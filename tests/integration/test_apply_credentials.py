@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.cli.context import AppContext
-from refinerctl.cli.planning import ready_to_apply
+from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefusedError
 from refinerctl.local.emulator import Emulator
+from refinerctl.releases.planning import ready_to_apply
 from tests.needs import needs_terraform
 
 ROLE = "arn:aws:iam::000000000000:role/deployer"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.aws.sqs import Queues
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues
 from refinerctl.local.function_logs import FunctionLogs
 
 ROLE = "arn:aws:iam::000000000000:role/r"

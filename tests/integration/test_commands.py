@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
 from tests.command import Command, Finished
 
 

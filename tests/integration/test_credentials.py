@@ -13,8 +13,8 @@ import pytest
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 
-from refinerctl.clients.aws.credentials import role_session_name
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.credentials import role_session_name
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.local.emulator import Emulator
 from tests.integration.servers import Answer, error, serving

@@ -8,17 +8,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from refinerctl.clients.aws import bucket_versions
-from refinerctl.clients.aws.bucket_versions import BucketVersions
-from refinerctl.clients.aws.ecr_images import EcrImages
-from refinerctl.clients.aws.function_updates import FunctionUpdates
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.registry.client import Registry
-from refinerctl.clients.registry.credentials import CredentialChain
+from refinerctl.aws import bucket_versions
+from refinerctl.aws.bucket_versions import BucketVersions
+from refinerctl.aws.function_updates import FunctionUpdates
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.models.images import Descriptor, ImageReference, config_platform, digest_of
-from refinerctl.operations.pin_images import PinRequest, pin_images, ruleset_images
+from refinerctl.registry.client import Registry
+from refinerctl.registry.credentials import CredentialChain
+from refinerctl.registry.images import Descriptor, ImageReference, config_platform, digest_of
+from refinerctl.releases.ecr_images import EcrImages
+from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
 

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from refinerctl.clients.aws.dead_letter_queues import DeadLetterQueues
-from refinerctl.clients.aws.object_states import ObjectStates
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.letter_files import LetterFile
+from refinerctl.aws.dead_letter_queues import DeadLetterQueues
+from refinerctl.aws.object_states import ObjectStates
+from refinerctl.aws.objects import ObjectEvent
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
+from refinerctl.dlq.letter_files import LetterFile
+from refinerctl.dlq.queue_types import rules_that_may_send
+from refinerctl.dlq.types import QueueAddress
+from refinerctl.dlq.views import ObjectState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.models import ObjectEvent
-from refinerctl.models.dead_letter_queues import rules_that_may_send
-from refinerctl.models.dead_letter_views import ObjectState
-from refinerctl.models.dead_letters import QueueAddress
 from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from refinerctl.cli.dlq.inspect_view import TIMES
-from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.models.dead_letters import MessageAttribute
-from refinerctl.models.letter_records import read_records
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
+from refinerctl.dlq.inspect_view import TIMES
+from refinerctl.dlq.letter_records import read_records
+from refinerctl.dlq.types import MessageAttribute
 from tests.command import Command
 
 
@@ -96,7 +96,7 @@ def pair(session: AwsSession, bucket: S3Bucket, unique: str) -> Pair:
 def run(refinerctl: Command, session: AwsSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command line in an empty project."""
     (tmp_path / "refinerctl.toml").write_text('environment = "account"\n[environments.account]\nregion = "us-east-1"\n')
-    monkeypatch.setattr("refinerctl.operations.dead_letters.walk.WAIT_S", 0)  # the emulator gives all that it has
+    monkeypatch.setattr("refinerctl.dlq.walk.WAIT_S", 0)  # the emulator gives all that it has
     monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", str(session.endpoint_url))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

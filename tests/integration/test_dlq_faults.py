@@ -47,8 +47,8 @@ def environ(url: str) -> Mapping[str, str]:
 
 @pytest.fixture
 def run(refinerctl: Command, project: Path, server: SqsServer, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setattr("refinerctl.operations.dead_letters.walk.WAIT_S", 0)
-    monkeypatch.setattr("refinerctl.operations.dead_letters.walk.PAUSE_S", 0.01)
+    monkeypatch.setattr("refinerctl.dlq.walk.WAIT_S", 0)
+    monkeypatch.setattr("refinerctl.dlq.walk.PAUSE_S", 0.01)
     for name, value in environ(server.url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(project)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.hcl import load_values, variable_defaults
+from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.conftest import ROOT
 from tests.needs import needs_terraform
 

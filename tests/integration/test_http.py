@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from refinerctl.clients.transport import Transport, TransportError, read
 from refinerctl.errors import RefinerctlError
+from refinerctl.transport import Transport, TransportError, read
 from tests.integration.copying import QUICK
 
 # .test is never a real one (RFC 2606): only a proxy can know where it is.

@@ -13,11 +13,11 @@ from typing import Any
 import pexpect
 import pytest
 
-from refinerctl.clients.aws.ecr import EcrRegistry
-from refinerctl.clients.aws.ecs import TaskDefinitions
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.models.images import OCI_INDEX, OCI_MANIFEST, digest_of
-from refinerctl.models.releases import Release, ReleaseAction, dump_releases
+from refinerctl.aws.ecr import EcrRegistry
+from refinerctl.aws.ecs import TaskDefinitions
+from refinerctl.aws.session import AwsSession
+from refinerctl.registry.images import OCI_INDEX, OCI_MANIFEST, digest_of
+from refinerctl.releases.model import Release, ReleaseAction, dump_releases
 from tests.command import Command
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind, faulty_proxy

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.backend import Backend, read_backend
-from refinerctl.clients.http_ledger import HttpLedger
-from refinerctl.clients.ledger import Ledger, S3Ledger, ledger_of
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, load_settings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.local.emulator import Emulator
-from refinerctl.models.releases import Release, ReleaseAction
+from refinerctl.releases.http_ledger import HttpLedger
+from refinerctl.releases.ledger import Ledger, S3Ledger, ledger_of
+from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.terraform.backend import Backend, read_backend
 from tests.integration.servers import Answer, error, serving
 from tests.needs import needs_terraform
 from tests.state_server import StateServer, state_server
@@ -95,7 +95,7 @@ class TestEither:
         assert ledger.read() == (release(1),)
 
     def test_writers_at_once_lose_nothing(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.clients.http_ledger.LOCK_POLL_S", 0.01)
+        monkeypatch.setattr("refinerctl.releases.http_ledger.LOCK_POLL_S", 0.01)
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(ledger.append, map(release, range(WRITERS))))
 
@@ -130,7 +130,7 @@ class TestS3:
             if method == "GET":
                 return Answer(200, kept[0], {"ETag": '"1"'}) if kept else error(404, "NoSuchKey")
             if not kept:
-                from refinerctl.models.releases import dump_releases
+                from refinerctl.releases.model import dump_releases
 
                 kept.append(dump_releases([release(1)]))
                 return Answer(500)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refinerctl.clients.aws.message_queue import MessageQueue, MessageQueues
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.aws.sqs import Queues
+from refinerctl.aws.message_queue import MessageQueue, MessageQueues
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues
+from refinerctl.dlq.types import MessageAttribute, Outgoing, QueueAddress
 from refinerctl.errors import AccessDeniedError, NotFoundError, PassingError, RefinerctlError
-from refinerctl.models.dead_letters import MessageAttribute, Outgoing, QueueAddress
 from tests.sqs.faults import Fault, Kind, denied, expired, sqs_faults, throttled, unavailable
 from tests.sqs.server import SqsServer, sqs_server
 

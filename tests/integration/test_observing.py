@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.logs import THROTTLED_PAUSES_S, LogGroups
-from refinerctl.clients.aws.metrics import QUERIES_PER_CALL, Metrics
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.aws.sqs import Queues
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.logs import THROTTLED_PAUSES_S, LogGroups
+from refinerctl.aws.metric import Metric
+from refinerctl.aws.metrics import QUERIES_PER_CALL, Metrics
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.models.status import Metric
 from tests.integration.servers import Answer, Request, serving
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
@@ -59,7 +59,7 @@ class TestLogPages:
         self, no_backoff: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pauses: list[float] = []
-        monkeypatch.setattr("refinerctl.clients.aws.logs.time", SimpleNamespace(sleep=pauses.append))
+        monkeypatch.setattr("refinerctl.aws.logs.time", SimpleNamespace(sleep=pauses.append))
         refused = [throttled() for _ in range(8 * 3)]
         assert self.read([page(1, token="a"), *refused, page(2)]) == ["m1", "m2"]
         assert pauses == [1, 2, 4]
@@ -68,7 +68,7 @@ class TestLogPages:
         self, no_backoff: list[float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pauses: list[float] = []
-        monkeypatch.setattr("refinerctl.clients.aws.logs.time", SimpleNamespace(sleep=pauses.append))
+        monkeypatch.setattr("refinerctl.aws.logs.time", SimpleNamespace(sleep=pauses.append))
         with pytest.raises(RefinerctlError, match="FilterLogEvents on log group g failed: ThrottlingException"):
             self.read([throttled() for _ in range(8 * 20)])
         assert pauses == list(THROTTLED_PAUSES_S)

@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 import pytest
 
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.resources import Function
+from refinerctl.aws.session import AwsSession
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.local.execution import ExecutionEnvironment
@@ -30,7 +31,6 @@ from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.local.process_engine import ProcessEngine
 from refinerctl.local.runtime_api import Outcome
-from refinerctl.models import Function
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "images"
 IMAGES = [ImageSettings(folder.name, f"tests/{folder.name}", folder) for folder in sorted(FIXTURES.iterdir())]

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.aws.message_queue import MessageQueue, MessageQueues
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.redrive_journal import JournalHeader, RedriveJournal, find
+from refinerctl.aws.message_queue import MessageQueue, MessageQueues
+from refinerctl.aws.session import AwsSession
+from refinerctl.console import Silent
+from refinerctl.dlq.redrive.engine import copy
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
+from refinerctl.dlq.types import CopyRules, DeadLetter, Moved, Outgoing, QueueAddress, SendTo
 from refinerctl.errors import AccessDeniedError
-from refinerctl.models import Silent
-from refinerctl.models.dead_letters import CopyRules, DeadLetter, Moved, Outgoing, QueueAddress, SendTo
-from refinerctl.operations.redrive.engine import copy
 from tests.sqs.accounts import Account, account
 from tests.sqs.faults import DELETE, HIDE, RECEIVE, SEND, Fault, Kind, SqsFaults, denied, expired, sqs_faults
 from tests.sqs.server import Kept, SqsServer, sqs_server

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.redrive_journal import FoundJournal, find
 from refinerctl.config import WORK_FOLDER
+from refinerctl.dlq.redrive.journal import FoundJournal, find
 from tests.sqs.accounts import Account, account
 from tests.sqs.server import SqsServer, sqs_server
 

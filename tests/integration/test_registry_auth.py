@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.registry.client import PULL_AND_PUSH, Registry
-from refinerctl.clients.registry.credentials import CredentialChain, Login
 from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.registry.client import PULL_AND_PUSH, Registry
+from refinerctl.registry.credentials import CredentialChain, Login
 from tests.integration.copying import QUICK, Copier, Logins, whole
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind

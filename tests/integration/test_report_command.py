@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.metrics import Metrics
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.models.status import RulesetNames
-from refinerctl.operations.report.flow import counts
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.metrics import Metrics
+from refinerctl.aws.session import AwsSession
+from refinerctl.insight.report.flow import counts
+from refinerctl.stacks.names import RulesetNames
 from tests.command import Command
 from tests.integration.servers import Answer, serving
 

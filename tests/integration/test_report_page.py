@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.cli.report_page import page
+from refinerctl.insight.report.page import page
 from tests import reports
 from tests.chromium import Chromium
 from tests.needs import needs_program

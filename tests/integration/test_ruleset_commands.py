@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.session import AwsSession
 from tests.command import Command
 from tests.conftest import ROOT
 from tests.registries.docker_registry import DockerRegistry

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.hcl import load_values, variable_defaults
-from refinerctl.clients.hcl_edit import add_entry, remove_entry
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.rulesets import Ruleset, StackValues, check_fits, check_form
+from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
+from refinerctl.rulesets.model import Ruleset, StackValues, check_fits, check_form
+from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.conftest import ROOT
 from tests.needs import needs_terraform
 

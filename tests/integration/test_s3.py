@@ -12,12 +12,12 @@ from typing import IO, cast
 
 import pytest
 
-from refinerctl.clients.aws.completions import Completions
-from refinerctl.clients.aws.s3 import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, S3Bucket, part_size
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.s3 import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, S3Bucket, part_size
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.models import Pipeline
-from refinerctl.operations.poll import look, print_outputs, save_outputs
+from refinerctl.inputs.completions import Completions
+from refinerctl.inputs.poll import look, print_outputs, save_outputs
+from refinerctl.stacks.settings import Pipeline
 from tests.integration.servers import RESET, Answer, Request, error, multipart, serving
 
 ODD_KEY = "RefinerInput/50% a+b & c=d/Übergröße 報告 🧪'\"<>#?.txt"

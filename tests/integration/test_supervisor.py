@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.emulator import free_port
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.local.launcher import Launch, ended_afterwards, launch, stop
-from refinerctl.models import LocalStatus
+from refinerctl.local.status import LocalStatus
 from tests.command import Command, spawn
 
 

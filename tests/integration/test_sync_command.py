@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.session import AwsSession
 from refinerctl.local.emulator import Emulator
 from tests.command import Command
 from tests.integration.copying import whole

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from refinerctl.clients.registry.download import CorruptBlobError
-from refinerctl.clients.transport import TransportError
+from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError
-from refinerctl.models import Silent
+from refinerctl.registry.download import CorruptBlobError
+from refinerctl.transport import TransportError
 from tests.integration.copying import Copier, whole
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
@@ -116,7 +116,7 @@ def test_a_server_that_knows_no_ranges(
 def test_a_redirect_goes_without_authorization(
     basic_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
-    from refinerctl.clients.registry.credentials import Login
+    from refinerctl.registry.credentials import Login
 
     image = push_image(basic_registry, unique, layers=[Layer(SIZE, seed=3)])
     source = faulty(

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import psutil
 import pytest
 
-from refinerctl.clients.terraform import MIRROR_ROOTS, PROVIDER, ApplyProgress, Terraform, find_provider_mirror
 from refinerctl.errors import RefinerctlError
+from refinerctl.terraform import MIRROR_ROOTS, PROVIDER, ApplyProgress, Terraform, find_provider_mirror
 
 STAND_IN = """\
 #!{python}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.terraform import Terraform
+from refinerctl.terraform import Terraform
 
 ROOT = Path(__file__).parents[2] / "terraform"
 FOLDERS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/main.tf"))

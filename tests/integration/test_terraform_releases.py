@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.cli.plan_view import gitlab_report, markdown, plan_json, plan_lines
+from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError, RefusedError
-from refinerctl.models import Silent
-from refinerctl.models.releases import Action, Pins, ReleaseAction, StateVersion, deployed
-from refinerctl.operations.destroy import check_still, destroy, record_destroyed
-from refinerctl.operations.drift import find_drift
-from refinerctl.operations.outputs import read_outputs
-from refinerctl.operations.plan import load, make_plan, save
+from refinerctl.releases.destroy import check_still, destroy, record_destroyed
+from refinerctl.releases.drift import find_drift
+from refinerctl.releases.model import Action, Pins, ReleaseAction, StateVersion, deployed
+from refinerctl.releases.outputs import read_outputs
+from refinerctl.releases.plan import load, make_plan, save
+from refinerctl.releases.plan_view import gitlab_report, markdown, plan_json, plan_lines
 from tests.integration.tiny_stack import MODULE, SECRET, Project
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from refinerctl.clients.terraform import Terraform
-from refinerctl.clients.terraform.configuration import git_commit
 from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError, Terminated
-from refinerctl.operations.unlock import look
+from refinerctl.releases.unlock import look
+from refinerctl.terraform import Terraform
+from refinerctl.terraform.configuration import git_commit
 from tests.integration.tiny_stack import MODULE, SECRET, Project, until
 from tests.state_server import PASSWORD, USER, state_server
 
@@ -173,7 +173,7 @@ class TestInterrupt:
         """kill -9: an apply that died with it would lose what it has made."""
         project.set(seconds=1)
         program = (
-            "import sys; from pathlib import Path; from refinerctl.clients.terraform import Terraform\n"
+            "import sys; from pathlib import Path; from refinerctl.terraform import Terraform\n"
             "module, folder, values = map(Path, sys.argv[1:])\n"
             "terraform = Terraform(module, folder / 'data', folder / 'work')\n"
             "terraform.init()\n"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.tools import cached_terraform, check_version, find_terraform, platform_name
-from refinerctl.clients.transport import Limits
 from refinerctl.config import TERRAFORM_VERSION, ToolSettings
+from refinerctl.console import Silent
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
-from refinerctl.models import Silent
-from refinerctl.operations.tools_install import Installed, install
+from refinerctl.terraform.tools import cached_terraform, check_version, find_terraform, platform_name
+from refinerctl.terraform.tools_install import Installed, install
+from refinerctl.transport import Limits
 from tests.command import Command
 from tests.home import without_home
 from tests.integration.servers import Answer, Request, serving
@@ -164,7 +164,7 @@ class TestRefused:
         assert "without TLS" in said.message
 
     def test_an_archive_without_an_end(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.clients.terraform_releases.MAX_ARCHIVE_BYTES", 10)
+        monkeypatch.setattr("refinerctl.terraform.releases_download.MAX_ARCHIVE_BYTES", 10)
         assert "far larger than any release" in refused(release(), cache).message
 
     def test_redirects_without_an_end(self, cache: Path) -> None:

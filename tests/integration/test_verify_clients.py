@@ -13,25 +13,25 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.clients.aws.bucket_settings import BucketSettings
-from refinerctl.clients.aws.bucket_versions import BucketVersions
-from refinerctl.clients.aws.ecr import EcrRegistry
-from refinerctl.clients.aws.events import EventBuses
-from refinerctl.clients.aws.iam import Roles
-from refinerctl.clients.aws.kms import Keys
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.log_settings import LogSettings
-from refinerctl.clients.aws.s3 import S3Bucket
-from refinerctl.clients.aws.session import AwsSession
-from refinerctl.clients.aws.sqs import Queues
+from refinerctl.aws.bucket_settings import BucketSettings
+from refinerctl.aws.bucket_versions import BucketVersions
+from refinerctl.aws.ecr import EcrRegistry
+from refinerctl.aws.events import EventBuses
+from refinerctl.aws.iam import Roles
+from refinerctl.aws.kms import Keys
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.log_settings import LogSettings
+from refinerctl.aws.policies import Request, allowed
+from refinerctl.aws.resources import Absent, DeployedCode, Role, RuleTarget, Unread
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.models import Pipeline
-from refinerctl.models.checks import Status, names_from_values
-from refinerctl.models.images import ImageReference
-from refinerctl.models.policies import Request, allowed
-from refinerctl.models.resources import Absent, DeployedCode, Role, RuleTarget, Unread
-from refinerctl.operations.verify import verify
-from refinerctl.operations.verify.snapshot import ROLES_AT_ONCE, Sources, answer, take_snapshot
+from refinerctl.insight.verify import verify
+from refinerctl.insight.verify.snapshot import ROLES_AT_ONCE, Sources, answer, take_snapshot
+from refinerctl.insight.verify.types import Status, names_from_values
+from refinerctl.registry.images import ImageReference
+from refinerctl.stacks.settings import Pipeline
 
 QUEUE = "arn:aws:sqs:us-east-1:000000000000:q"
 ALLOW = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}

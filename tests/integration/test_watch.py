@@ -10,12 +10,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from refinerctl.cli import watch
+from refinerctl.insight import watch
 
 WATCH = """
 import itertools, sys
 from rich.text import Text
-from refinerctl.cli.watch import watch
+from refinerctl.insight.watch import watch
 from refinerctl.errors import RefinerctlError
 
 numbers = itertools.count()

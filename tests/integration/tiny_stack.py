@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refinerctl.clients.terraform import Terraform
-from refinerctl.clients.terraform.stack import Stack
+from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError
-from refinerctl.models import Silent
-from refinerctl.models.releases import Pins, Release
-from refinerctl.operations.deploy import Deployment, deploy
-from refinerctl.operations.plan import Planned, load, make_plan
+from refinerctl.releases.deploy import Deployment, deploy
+from refinerctl.releases.model import Pins, Release
+from refinerctl.releases.plan import Planned, load, make_plan
+from refinerctl.terraform import Terraform
+from refinerctl.terraform.stack import Stack
 
 SECRET = "hush-hush"
 MODULE = """

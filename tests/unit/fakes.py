@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refinerctl.clients.aws.completions import Completions
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.logs import LogGroups
-from refinerctl.clients.aws.s3 import OnBytes, Readable, S3Bucket
-from refinerctl.clients.aws.sqs import Queues
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.messages import Message, QueueDepth, QueueState
+from refinerctl.aws.objects import ObjectInfo, ObjectVersion
+from refinerctl.aws.resources import Function, RunningFunction
+from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket
+from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.models import Function, LogEvent, Message, ObjectInfo, ObjectVersion, Pipeline, QueueDepth
-from refinerctl.models.status import QueueState, RunningFunction
+from refinerctl.inputs.completions import Completions
+from refinerctl.stacks.settings import Pipeline
 
 START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from refinerctl.models.checks import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
-from refinerctl.models.policies import Policy, parse_policy
-from refinerctl.models.releases import Release, ReleaseAction
-from refinerctl.models.resources import (
+from refinerctl.aws.policies import Policy, parse_policy
+from refinerctl.aws.resources import (
     Concurrency,
     DeployedCode,
     EventBus,
@@ -20,6 +18,8 @@ from refinerctl.models.resources import (
     RuleTarget,
     SourceMapping,
 )
+from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
+from refinerctl.releases.model import Release, ReleaseAction
 
 ACCOUNT = "123456789012"
 REGION = f"us-east-1:{ACCOUNT}"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.hcl import load_values
+from refinerctl.aws.messages import Message, QueueDepth
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
-from refinerctl.models import Message, QueueDepth
-from refinerctl.models.rulesets import Ruleset
-from refinerctl.models.status import RulesetNames
-from refinerctl.operations.remove_prefix import Removal, check_empty
+from refinerctl.rulesets.model import Ruleset
+from refinerctl.rulesets.remove_prefix import Removal, check_empty
+from refinerctl.stacks.names import RulesetNames
+from refinerctl.terraform.hcl import load_values
 from tests.command import Command
 from tests.conftest import ROOT
 from tests.unit.fakes import START, FakeQueues

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.backend import OVERRIDE_NAME, Backend, read_backend
 from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.terraform.backend import OVERRIDE_NAME, Backend, read_backend
 
 GITLAB = {
     "CI_API_V4_URL": "https://gitlab.example/api/v4",

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from refinerctl.clients.aws.bucket_versions import BucketVersions
+from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.errors import AccessDeniedError
-from refinerctl.models import Upload, UploadStatus
-from refinerctl.models.checks import CheckResult, Status
-from refinerctl.operations.canary import blocked, broken_off, content_of, judge, key_of, remove
+from refinerctl.inputs.types import Upload, UploadStatus
+from refinerctl.insight.verify.canary import blocked, broken_off, content_of, judge, key_of, remove
+from refinerctl.insight.verify.types import CheckResult, Status
 from tests.unit.fakes import START
 from tests.unit.pipeline_snapshots import ruleset
 

@@ -13,8 +13,8 @@ import click
 import pytest
 
 from refinerctl import __version__
+from refinerctl.app import app_context
 from refinerctl.cli import cli
-from refinerctl.cli.context import app_context
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import (
     AccessDeniedError,

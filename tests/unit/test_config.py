@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from refinerctl.config import GlobalFlags, Settings, ToolSettings, find_config, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.models import Pipeline
-from refinerctl.models.images import ImageReference, Platform, RunsOn
+from refinerctl.registry.images import ImageReference, Platform, RunsOn
+from refinerctl.stacks.settings import Pipeline
 
 FULL = """
 environment = "staging"

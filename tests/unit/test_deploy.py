@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refinerctl.clients.operator import operator
+from refinerctl.aws.inventory import DeleteFailure, EcrImage
+from refinerctl.aws.messages import QueueDepth
+from refinerctl.console import Silent
 from refinerctl.errors import (
     AccessDeniedError,
     NotFoundError,
@@ -17,9 +19,16 @@ from refinerctl.errors import (
     RefusedError,
     UsageError,
 )
-from refinerctl.models import QueueDepth, Silent
-from refinerctl.models.inventory import DeleteFailure, EcrImage
-from refinerctl.models.releases import (
+from refinerctl.releases.deploy import check_credentials, wait_until_ready
+from refinerctl.releases.destroy import (
+    check_buckets,
+    check_repositories,
+    empty_buckets,
+    empty_repositories,
+    waiting_messages,
+)
+from refinerctl.releases.drift import find_drift
+from refinerctl.releases.model import (
     Action,
     Change,
     DeployedFunction,
@@ -29,17 +38,9 @@ from refinerctl.models.releases import (
     ReleaseAction,
     StateLock,
 )
-from refinerctl.operations.deploy import check_credentials, wait_until_ready
-from refinerctl.operations.destroy import (
-    check_buckets,
-    check_repositories,
-    empty_buckets,
-    empty_repositories,
-    waiting_messages,
-)
-from refinerctl.operations.drift import find_drift
-from refinerctl.operations.rollback import check_in_place, choose
-from refinerctl.operations.unlock import LockState, lock_to_free
+from refinerctl.releases.operator import operator
+from refinerctl.releases.rollback import check_in_place, choose
+from refinerctl.releases.unlock import LockState, lock_to_free
 
 LEAST = timedelta(minutes=15)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refinerctl.models.error_signature import MAX_LENGTH, signature
+from refinerctl.insight.error_signature import MAX_LENGTH, signature
 
 CLASSES = st.from_regex(r"[A-Z][a-z]{2,9}([A-Z][a-z]{2,9}){0,2}", fullmatch=True)
 SEGMENTS = st.text(string.ascii_letters + string.digits + "_+%äß-", min_size=1, max_size=12)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.models.event_pattern import all_of, any_of, matches, negated, takes
+from refinerctl.aws.event_pattern import all_of, any_of, matches, negated, takes
 
 EVENT = {
     "source": "aws.s3",

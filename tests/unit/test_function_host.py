@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.resources import Function
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import ExecutionEnvironment, OnLine
 from refinerctl.local.function_host import PROXY_VARIABLE, FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import BASE, Invocation, Outcome, RuntimeApi, failure
-from refinerctl.models import Function
 from tests.unit.fakes import FakeFunctions, FakeLogGroups
 
 

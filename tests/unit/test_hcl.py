@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.clients.hcl import backend_block, load_values, variable_defaults
-from refinerctl.clients.hcl_mask import masked
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.terraform.hcl import backend_block, load_values, variable_defaults
+from refinerctl.terraform.hcl_mask import masked
 from tests.command import spawn
 
 SECRET = "hunter2-secret"
@@ -235,6 +235,6 @@ class TestProperties:
 def test_the_parser_is_loaded_only_where_it_is_needed(tmp_path: Path) -> None:
     done = spawn(
         cwd=tmp_path,
-        python=("-c", "import sys, refinerctl.clients.hcl; print({'hcl2', 'lark'} & sys.modules.keys())"),
+        python=("-c", "import sys, refinerctl.terraform.hcl; print({'hcl2', 'lark'} & sys.modules.keys())"),
     )
     assert done.stdout.strip() == "set()", done.stderr

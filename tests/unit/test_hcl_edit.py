@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.clients.hcl import load_values
-from refinerctl.clients.hcl_edit import MARKER, add_entry, remove_entry
-from refinerctl.clients.hcl_text import quoted
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.rulesets.hcl_edit import MARKER, add_entry, remove_entry
+from refinerctl.rulesets.hcl_text import quoted
+from refinerctl.terraform.hcl import load_values
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "tests" / "fixtures" / "tfvars").glob("*.tfvars"))

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.models.images import (
+from refinerctl.registry.copies import CopyRequest, choose_platform, dotenv, pass_gate, tags_from
+from refinerctl.registry.images import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -32,7 +33,6 @@ from refinerctl.models.images import (
     release_order,
     unacceptable,
 )
-from refinerctl.models.sync import CopyRequest, choose_platform, dotenv, pass_gate, tags_from
 
 AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64")
 DIGEST = "sha256:" + "0123456789abcdef" * 4

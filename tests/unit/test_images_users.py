@@ -10,13 +10,13 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.cli.images import may_be_held, may_share_registry
-from refinerctl.clients.aws.ecs import TaskDefinitions
-from refinerctl.clients.aws.lambda_ import Functions
-from refinerctl.clients.aws.session import AwsSession
+from refinerctl.aws.ecs import TaskDefinitions
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.models.images import ImageReference
+from refinerctl.registry.images import ImageReference
+from refinerctl.releases.images_command import may_be_held, may_share_registry
 
 URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/app"
 DIGEST = f"sha256:{'a' * 64}"

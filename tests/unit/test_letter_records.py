@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refinerctl.dlq.letter_records import LetterRecord, from_record, read_records, to_line, to_record
+from refinerctl.dlq.types import DeadLetter, MessageAttribute, QueueAddress
 from refinerctl.errors import UsageError
-from refinerctl.models.dead_letters import DeadLetter, MessageAttribute, QueueAddress
-from refinerctl.models.letter_records import LetterRecord, from_record, read_records, to_line, to_record
 
 QUEUE = QueueAddress("a-dlq", "https://sqs.example/0/a-dlq", "arn:aws:sqs:us-east-1:0:a-dlq")
 SENT = datetime(2026, 3, 1, 14, 2, 0, 123000, UTC)

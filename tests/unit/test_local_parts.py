@@ -15,15 +15,17 @@ from typing import Any
 import psutil
 import pytest
 
-from refinerctl.clients.aws.logs import LogGroups
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.resources import Function
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.inputs.object_path import object_path
+from refinerctl.inputs.types import Upload, UploadStatus
+from refinerctl.local import local_logs
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.images import handler_of, image_of
 from refinerctl.local.instance import MARKER, Instance
-from refinerctl.models import Function, LogEvent, Upload, UploadStatus
-from refinerctl.operations import local_logs
-from refinerctl.operations.object_path import object_path
 from tests.unit.fakes import START, FakeBucket, FakeLogGroups
 
 

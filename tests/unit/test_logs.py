@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refinerctl.aws.log_events import LogEvent
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.models import LogEvent
-from refinerctl.operations import logs as operation
-from refinerctl.operations.logs import LATE_LOOK_BACK, LATE_LOOK_SECONDS, LogsRequest, follow, of_request, read
+from refinerctl.insight import logs as operation
+from refinerctl.insight.logs import LATE_LOOK_BACK, LATE_LOOK_SECONDS, LogsRequest, follow, of_request, read
 from tests.unit.fakes import START, Clock, FakeLogGroups
 
 ID, OTHER = "8f5df350-6a1c-4b2b-9e0e-0a1b2c3d4e5f", "00000000-6a1c-4b2b-9e0e-0a1b2c3d4e5f"

@@ -10,18 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from refinerctl.aws.objects import ObjectEvent, object_event
 from refinerctl.errors import UsageError
-from refinerctl.models import (
-    MAX_KEY_BYTES,
-    CompletionStatus,
-    ObjectEvent,
-    Pipeline,
-    check_key,
-    normalize_prefix,
-    object_event,
-    parse_completion,
-)
-from refinerctl.models.images import ImageReference
+from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
+from refinerctl.registry.images import ImageReference
+from refinerctl.stacks.completion import CompletionStatus, parse_completion
+from refinerctl.stacks.settings import Pipeline
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

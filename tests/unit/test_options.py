@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.cli.options import Duration, Moment, Prefix
+from refinerctl.options import Duration, Moment, Prefix
 
 
 def duration(text: str) -> float:

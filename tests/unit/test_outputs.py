@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from refinerctl.cli.outputs import write_value
-from refinerctl.cli.render import Renderer
+from refinerctl.console import Renderer
+from refinerctl.releases.outputs_command import write_value
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from refinerctl.clients.parallel import both, concurrently, through_interrupt
+from refinerctl.parallel import both, concurrently, through_interrupt
 
 
 def test_results_come_in_order() -> None:

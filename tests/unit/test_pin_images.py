@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.models.images import (
+from refinerctl.registry.images import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
@@ -19,8 +19,8 @@ from refinerctl.models.images import (
     Platform,
     digest_of,
 )
-from refinerctl.models.releases import Pins, Release, ReleaseAction, RulesetImage
-from refinerctl.operations.pin_images import PinRequest, pin_images, ruleset_images
+from refinerctl.releases.model import Pins, Release, ReleaseAction, RulesetImage
+from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIG = "application/vnd.oci.image.config.v1+json"

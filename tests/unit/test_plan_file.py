@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.terraform.configuration import configuration_digest
-from refinerctl.clients.terraform.plan_file import ENTRY, load_plan, planned_state, save_plan
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.releases import PlanRecord, StateVersion
+from refinerctl.releases.model import PlanRecord, StateVersion
+from refinerctl.terraform.configuration import configuration_digest
+from refinerctl.terraform.plan_file import ENTRY, load_plan, planned_state, save_plan
 
 RECORD = PlanRecord(
     env="production",

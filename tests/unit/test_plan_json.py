@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.clients.terraform.plan_json import (
+from refinerctl.errors import RefinerctlError
+from refinerctl.releases.model import Action, Change, Holdings, ImageChange
+from refinerctl.terraform.plan_json import (
     check_images,
     read_changes,
     read_drift,
@@ -16,8 +18,6 @@ from refinerctl.clients.terraform.plan_json import (
     read_images,
     read_outputs,
 )
-from refinerctl.errors import RefinerctlError
-from refinerctl.models.releases import Action, Change, Holdings, ImageChange
 
 QUEUE = 'module.rulesets["In"].aws_sqs_queue.this'
 FUNCTION = 'module.rulesets["In"].aws_lambda_function.this[0]'

@@ -10,11 +10,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from refinerctl.cli.plan_view import gitlab_report, markdown, plan_json, plan_lines, totals
-from refinerctl.cli.planning import ask, check_consent, write_reports
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.models.releases import Action, Change, ImageChange, Plan, PlanRecord, StateVersion
-from refinerctl.operations.plan import Planned, refuse_losses
+from refinerctl.releases.model import Action, Change, ImageChange, Plan, PlanRecord, StateVersion
+from refinerctl.releases.plan import Planned, refuse_losses
+from refinerctl.releases.plan_view import gitlab_report, markdown, plan_json, plan_lines, totals
+from refinerctl.releases.planning import ask, check_consent, write_reports
 
 IN = 'module.rulesets["In"]'
 OLD, NEW = (f"repo@sha256:{letter * 64}" for letter in "ab")

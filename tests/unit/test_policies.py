@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.models.policies import Request, allowed, delegates, like, parse_policy
+from refinerctl.aws.policies import Request, allowed, delegates, like, parse_policy
 
 RULE = "arn:aws:events:us-east-1:123456789012:rule/data-repository-bus/dibbs-ecr-RefinerInput"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:dibbs-ecr-RefinerInput"

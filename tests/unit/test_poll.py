@@ -13,11 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refinerctl.clients.aws.completions import MAX_COMPLETION_BYTES, Completions
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.models import CompletionStatus, Output, Pipeline, PolledCompletion
-from refinerctl.operations import poll as operation
-from refinerctl.operations.poll import (
+from refinerctl.inputs import poll as operation
+from refinerctl.inputs.completions import MAX_COMPLETION_BYTES, Completions
+from refinerctl.inputs.poll import (
     WINDOW,
     Expectation,
     expect,
@@ -28,6 +27,9 @@ from refinerctl.operations.poll import (
     save_outputs,
     target_path,
 )
+from refinerctl.inputs.types import Output, PolledCompletion
+from refinerctl.stacks.completion import CompletionStatus
+from refinerctl.stacks.settings import Pipeline
 from tests.unit.fakes import START, Clock, FakeBucket, completions_of
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.messages import Message, QueueDepth
+from refinerctl.aws.resources import EventRule, Function
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.models import Function, Message, QueueDepth
-from refinerctl.models.releases import Release, ReleaseAction
-from refinerctl.models.resources import EventRule
-from refinerctl.models.rulesets import RulesetStatus, StackValues
-from refinerctl.operations.prefixes import Deployment, prefixes
+from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.rulesets.model import RulesetStatus, StackValues
+from refinerctl.rulesets.prefixes import Deployment, prefixes
 from tests.unit.fakes import START, FakeFunctions, FakeQueues
 from tests.unit.test_rulesets import DEFAULTS
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from refinerctl.aws.queue_names import QueueName
 from refinerctl.errors import UsageError
-from refinerctl.models.queue_names import QueueName
 
 OTHER = QueueName("q-dlq", "123456789012", "eu-west-1")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.redrive_journal import KEPT_DAYS, JournalHeader, RedriveJournal, boot_id, find
+from refinerctl.dlq.redrive.journal import KEPT_DAYS, JournalHeader, RedriveJournal, boot_id, find
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 
 HEADER = JournalHeader("https://sqs/q-dlq", "q-dlq", {"rate": 5, "to": None})

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
-from refinerctl.cli.context import AppContext
+from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import UsageError
-from refinerctl.models.images import ImageReference
+from refinerctl.registry.images import ImageReference
 
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.releases import (
+from refinerctl.releases.model import (
     HOLDS_DATA,
     Action,
     Change,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from refinerctl.aws.inventory import EcrImage, ReleaseOverview, UseKind
 from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.models.images import ImageReference
-from refinerctl.models.inventory import EcrImage, ReleaseOverview, UseKind
-from refinerctl.models.releases import Release, ReleaseAction
-from refinerctl.operations.image_usage import collect, release_uses
-from refinerctl.operations.releases import ReleasesRequest, releases
+from refinerctl.registry.images import ImageReference
+from refinerctl.releases.image_usage import collect, release_uses
+from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.published import ReleasesRequest, releases
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

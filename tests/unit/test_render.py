@@ -15,11 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.cli.local import status_json
-from refinerctl.cli.poll import show_completion
-from refinerctl.cli.render import Renderer, printable
-from refinerctl.cli.upload import upload_json
-from refinerctl.models import CompletionStatus, LocalStatus, Output, PolledCompletion, Upload, UploadStatus
+from refinerctl.console import Renderer, printable
+from refinerctl.inputs.poll_command import show_completion
+from refinerctl.inputs.types import Output, PolledCompletion, Upload, UploadStatus
+from refinerctl.inputs.upload_command import upload_json
+from refinerctl.local.command import status_json
+from refinerctl.local.status import LocalStatus
+from refinerctl.stacks.completion import CompletionStatus
 
 AT = datetime(2026, 3, 1, 14, 2, tzinfo=UTC)
 STEERING = "\x1b[31m\x07\r\x9b31m\u202e"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refinerctl.cli.render import PlainBlobs, Renderer
-from refinerctl.models import Silent
+from refinerctl.console import PlainBlobs, Renderer, Silent
 
 
 class Sum(Silent):

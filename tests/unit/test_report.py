@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.resources import LogGroupSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.models import LogEvent
-from refinerctl.models.report import Flow
-from refinerctl.models.resources import LogGroupSettings
-from refinerctl.models.status import DataPoint, Metric, RulesetNames
-from refinerctl.operations.report import Activity, ActivityRequest, Sources, activity
-from refinerctl.operations.report.flow import MetricKey
-from refinerctl.operations.report.function_log import PATTERN
+from refinerctl.insight.report import Activity, ActivityRequest, Sources, activity
+from refinerctl.insight.report.flow import MetricKey
+from refinerctl.insight.report.function_log import PATTERN
+from refinerctl.insight.report.types import Flow
+from refinerctl.stacks.names import RulesetNames
 from tests.unit.fakes import START, FakeLogGroups
 from tests.unit.function_logs import Lines
 

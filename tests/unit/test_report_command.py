@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.cli.report import all_problems, summary
-from refinerctl.models.report import Flow, RulesetActivity
+from refinerctl.insight.report.command import all_problems, summary
+from refinerctl.insight.report.types import Flow, RulesetActivity
 from tests.command import Command, spawn
 from tests.reports import SINCE, report
 

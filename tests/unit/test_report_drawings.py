@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.cli.report_page import numbers, pipeline
-from refinerctl.cli.report_page.charts import (
+from refinerctl.insight.report.page import numbers, pipeline
+from refinerctl.insight.report.page.charts import (
     DISTRIBUTION,
     NARROW,
     SMALL,
@@ -25,14 +25,14 @@ from refinerctl.cli.report_page.charts import (
     slots,
     trimmed,
 )
-from refinerctl.cli.report_page.lanes import drawn, lanes
-from refinerctl.cli.report_page.numbers import Count, duration, short_count, total
-from refinerctl.cli.report_page.plots import Distribution, distributions
-from refinerctl.cli.report_page.scales import count_ticks, tick_text, time_ticks
-from refinerctl.cli.report_page.sections import causes, release_rows, short_image
-from refinerctl.cli.report_page.shapes import Box, Drawing, Label
-from refinerctl.cli.report_page.text import TICK_SIZE, fitted, text_width
-from refinerctl.models.report import Flow, Histogram, Interval, Report, RulesetActivity
+from refinerctl.insight.report.page.lanes import drawn, lanes
+from refinerctl.insight.report.page.numbers import Count, duration, short_count, total
+from refinerctl.insight.report.page.plots import Distribution, distributions
+from refinerctl.insight.report.page.scales import count_ticks, tick_text, time_ticks
+from refinerctl.insight.report.page.sections import causes, release_rows, short_image
+from refinerctl.insight.report.page.shapes import Box, Drawing, Label
+from refinerctl.insight.report.page.text import TICK_SIZE, fitted, text_width
+from refinerctl.insight.report.types import Flow, Histogram, Interval, Report, RulesetActivity
 from tests import reports
 
 Rectangle = tuple[float, float, float, float]

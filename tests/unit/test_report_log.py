@@ -13,10 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refinerctl.models import LogEvent
-from refinerctl.models.report import FailureGroup
-from refinerctl.operations.report.function_log import MAX_OPEN, FunctionLog
-from refinerctl.operations.report.tally import (
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.insight.report.function_log import MAX_OPEN, FunctionLog
+from refinerctl.insight.report.tally import (
     DURATION_EDGES_MS,
     LATENCY_EDGES_S,
     MAX_CAUSES,
@@ -29,6 +28,7 @@ from refinerctl.operations.report.tally import (
     Tally,
     Timeline,
 )
+from refinerctl.insight.report.types import FailureGroup
 from tests.unit.fakes import START
 from tests.unit.function_logs import Lines, request_id
 

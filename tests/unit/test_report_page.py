@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinerctl.cli.report_page import page
-from refinerctl.cli.report_page.palette import COLOURS
-from refinerctl.models.report import Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.models.status import FunctionStatus, PipelineStatus, QueueStatus, RulesetStatus
+from refinerctl.insight.report.page import page
+from refinerctl.insight.report.page.palette import COLOURS
+from refinerctl.insight.report.types import Flow, Histogram, Interval, Report, RulesetActivity
+from refinerctl.insight.status_types import FunctionStatus, PipelineStatus, QueueStatus, RulesetStatus
 from tests import reports
 from tests.html import Element, elements
 
@@ -257,7 +257,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_jinja_is_loaded_only_when_a_page_is_made() -> None:
-    script = "import sys, refinerctl.cli.report_page; sys.exit('jinja2' in sys.modules)"
+    script = "import sys, refinerctl.insight.report.page; sys.exit('jinja2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
@@ -265,10 +265,10 @@ def test_a_wheel_holds_the_templates() -> None:
     root = Path(__file__).parents[2]
     settings = configparser.ConfigParser()
     settings.read(root / "setup.cfg")
-    package = root / "refinerctl" / "cli" / "report_page"
+    package = root / "refinerctl" / "insight" / "report" / "page"
     packed = {
         path
-        for glob in settings["options.package_data"]["refinerctl.cli.report_page"].split()
+        for glob in settings["options.package_data"]["refinerctl.insight.report.page"].split()
         for path in package.glob(glob)
     }
     assert packed

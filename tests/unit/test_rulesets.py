@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.models.rulesets import (
+from refinerctl.rulesets.model import (
     Ruleset,
     StackValues,
     check_fits,

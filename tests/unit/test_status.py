@@ -15,25 +15,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.cli.context import AppContext
-from refinerctl.cli.status import _follow, _problems, _screen
-from refinerctl.cli.status_view import COLUMNS, Cell, cells, fitted, log_lines, seconds
-from refinerctl.cli.watch import Frame
+from refinerctl.app import AppContext
+from refinerctl.aws.messages import QueueDepth, QueueState
+from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.resources import Function, RunningFunction
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.models import Function, ObjectInfo, Pipeline, QueueDepth
-from refinerctl.models.releases import Release, ReleaseAction
-from refinerctl.models.status import (
-    DataPoint,
-    Metric,
-    PipelineStatus,
-    QueueState,
-    RulesetNames,
-    RulesetStatus,
-    RunningFunction,
-    ruleset_names,
-)
-from refinerctl.operations.status import MAX_COMPLETIONS, MetricKey, Stations, status
+from refinerctl.insight.status import MAX_COMPLETIONS, MetricKey, Stations, status
+from refinerctl.insight.status_command import _follow, _problems, _screen
+from refinerctl.insight.status_types import PipelineStatus, RulesetStatus
+from refinerctl.insight.status_view import COLUMNS, Cell, cells, fitted, log_lines, seconds
+from refinerctl.insight.watch import Frame
+from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.stacks.names import RulesetNames, ruleset_names
+from refinerctl.stacks.settings import Pipeline
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeQueues
 
 ONE = RulesetNames("One", "One/", "x-One")

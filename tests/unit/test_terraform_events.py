@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.clients.terraform.events import EventReader, parse_lock
-from refinerctl.clients.terraform.runner import lock_text
-from refinerctl.models.releases import StateLock
+from refinerctl.releases.model import StateLock
+from refinerctl.terraform.events import EventReader, parse_lock
+from refinerctl.terraform.runner import lock_text
 
 INFO = """Error message: operation error S3: PutObject, https response error StatusCode: 412
 Lock Info:

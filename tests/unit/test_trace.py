@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.aws.completions import Completions
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.messages import Message, QueueDepth, QueueState
+from refinerctl.aws.objects import ObjectVersion
+from refinerctl.aws.resources import Function
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.models import Function, LogEvent, Message, ObjectVersion, Pipeline, QueueDepth
-from refinerctl.models.status import QueueState, RulesetNames
-from refinerctl.models.trace import Outcome, Place
-from refinerctl.models.trace_hops import Trace
-from refinerctl.operations.trace import Stations, TraceRequest, trace
-from refinerctl.operations.trace.function_log import MAX_INVOCATION_LINES, MAX_LINES
+from refinerctl.inputs.completions import Completions
+from refinerctl.insight.trace import Stations, TraceRequest, trace
+from refinerctl.insight.trace.facts import Outcome, Place
+from refinerctl.insight.trace.function_log import MAX_INVOCATION_LINES, MAX_LINES
+from refinerctl.insight.trace.hops import Trace
+from refinerctl.stacks.names import RulesetNames
+from refinerctl.stacks.settings import Pipeline
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues
 
 KEY = "RefinerInput/a b.txt"

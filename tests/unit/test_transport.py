@@ -8,9 +8,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from refinerctl.clients.http import is_loopback
-from refinerctl.clients.transport import Limits, Transport, TransportError, base_url, lost, seconds_asked
 from refinerctl.errors import RefinerctlError
+from refinerctl.http import is_loopback
+from refinerctl.transport import Limits, Transport, TransportError, base_url, lost, seconds_asked
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:5000"])

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.aws.completions import Completions
+from refinerctl.aws.messages import Message
+from refinerctl.console import Silent
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.models import Message, Silent, Upload, UploadSource, UploadStatus
-from refinerctl.operations import upload as operation
-from refinerctl.operations.upload import Baseline, DeadLetters, follow, look_before, upload
+from refinerctl.inputs import upload as operation
+from refinerctl.inputs.completions import Completions
+from refinerctl.inputs.types import Upload, UploadSource, UploadStatus
+from refinerctl.inputs.upload import Baseline, DeadLetters, follow, look_before, upload
 from tests.unit.fakes import START, Clock, FakeBucket, FakeQueues, Recorder, completions_of
 
 DLQ = "dibbs-ecr-RefinerInput-dlq"

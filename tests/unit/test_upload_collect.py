@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from refinerctl.errors import UsageError
-from refinerctl.models import UploadSource
-from refinerctl.operations.upload import collect
+from refinerctl.inputs.types import UploadSource
+from refinerctl.inputs.upload import collect
 
 NOBODY = 65534
 

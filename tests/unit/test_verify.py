@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.policies import parse_policy
+from refinerctl.aws.resources import Absent, Concurrency, KmsKey, RolePolicy, RuleTarget, SourceMapping, Unread
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.models.checks import CheckResult, RulesetSnapshot, Snapshot, Status
-from refinerctl.models.policies import parse_policy
-from refinerctl.models.releases import Release, ReleaseAction
-from refinerctl.models.resources import Absent, Concurrency, KmsKey, RolePolicy, RuleTarget, SourceMapping, Unread
-from refinerctl.operations.verify import CHECKS, check_ids, verify
-from refinerctl.operations.verify.samples import event
+from refinerctl.insight.verify import CHECKS, check_ids, verify
+from refinerctl.insight.verify.samples import event
+from refinerctl.insight.verify.types import CheckResult, RulesetSnapshot, Snapshot, Status
+from refinerctl.releases.model import Release, ReleaseAction
 from tests.unit.pipeline_snapshots import (
     ACCOUNT,
     BUCKET,

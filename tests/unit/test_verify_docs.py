@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from refinerctl.operations.verify import CHECKS
+from refinerctl.insight.verify import CHECKS
 
 
 def test_each_check_is_documented_as_it_is(root: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from refinerctl.dlq.types import DeadLetter, EntryResult, QueueAddress, QueueFacts
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.dead_letters import DeadLetter, EntryResult, QueueAddress, QueueFacts
 from tests.unit.dead_letters.letters import queue
 
 

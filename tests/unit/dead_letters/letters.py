@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refinerctl.models.dead_letters import DeadLetter, MessageAttribute, QueueAddress
+from refinerctl.dlq.types import DeadLetter, MessageAttribute, QueueAddress
 
 SENT = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 

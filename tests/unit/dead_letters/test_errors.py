@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.dlq.errors import ErrorFinder
+from refinerctl.dlq.types import DeadLetter
+from refinerctl.dlq.views import Brief, LetterError, grouped
 from refinerctl.errors import AccessDeniedError
-from refinerctl.models import LogEvent
-from refinerctl.models.dead_letter_views import Brief, LetterError, grouped
-from refinerctl.models.dead_letters import DeadLetter
-from refinerctl.operations.dead_letters.errors import ErrorFinder
 from tests.unit.dead_letters.letters import SENT, letter, undelivered
 from tests.unit.fakes import FakeLogGroups
 

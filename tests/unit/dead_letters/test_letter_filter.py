@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from refinerctl.dlq.letter_bodies import delivery_error, source_object
+from refinerctl.dlq.letter_filter import Expression, LetterFilter
+from refinerctl.dlq.types import MessageAttribute
 from refinerctl.errors import UsageError
-from refinerctl.models.dead_letters import MessageAttribute
-from refinerctl.models.letter_bodies import delivery_error, source_object
-from refinerctl.operations.dead_letters.letter_filter import Expression, LetterFilter
 from tests.unit.dead_letters.letters import SENT, event, letter, undelivered
 
 

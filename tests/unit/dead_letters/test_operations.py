@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.objects import ObjectEvent
+from refinerctl.console import Silent
+from refinerctl.dlq import purge as purging
+from refinerctl.dlq import walk as walking
+from refinerctl.dlq.errors import ErrorFinder
+from refinerctl.dlq.export import ExportRequest, export
+from refinerctl.dlq.inspect import LookRequest, inspect
+from refinerctl.dlq.letter_filter import Expression, LetterFilter
+from refinerctl.dlq.purge import PurgeRequest, purge
+from refinerctl.dlq.types import DeadLetter, EntryResult
+from refinerctl.dlq.views import ObjectState
 from refinerctl.errors import AccessDeniedError, NotFoundError, PassingError, RefinerctlError
-from refinerctl.models import ObjectEvent, Silent
-from refinerctl.models.dead_letter_views import ObjectState
-from refinerctl.models.dead_letters import DeadLetter, EntryResult
-from refinerctl.operations.dead_letters import purge as purging
-from refinerctl.operations.dead_letters import walk as walking
-from refinerctl.operations.dead_letters.errors import ErrorFinder
-from refinerctl.operations.dead_letters.export import ExportRequest, export
-from refinerctl.operations.dead_letters.inspect import LookRequest, inspect
-from refinerctl.operations.dead_letters.letter_filter import Expression, LetterFilter
-from refinerctl.operations.dead_letters.purge import PurgeRequest, purge
 from tests.unit.dead_letters.fake_queue import FakeQueue, failing
 from tests.unit.dead_letters.letters import event, letter, undelivered
 from tests.unit.dead_letters.test_errors import Logs, failed, finder

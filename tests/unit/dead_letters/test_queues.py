@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.policies import parse_policy
+from refinerctl.aws.resources import Queue, RuleTarget
+from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource, QueueSnapshot, rule_name
+from refinerctl.dlq.queues import Stations, Wanted, list_queues, look_at, of_stack
+from refinerctl.dlq.types import DeadLetterKind, QueueAddress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.models import QueueDepth
-from refinerctl.models.dead_letter_queues import DeadLetterQueue, LetterSource, QueueSnapshot, rule_name
-from refinerctl.models.dead_letters import DeadLetterKind, QueueAddress
-from refinerctl.models.policies import parse_policy
-from refinerctl.models.resources import Queue, RuleTarget
-from refinerctl.models.status import DataPoint, Metric, RulesetNames
-from refinerctl.operations.dead_letters.queues import Stations, Wanted, list_queues, look_at, of_stack
+from refinerctl.stacks.names import RulesetNames
 from tests.unit.dead_letters.letters import queue
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from refinerctl.cli.dlq.inspect_view import TIMES, group_lines, letter_json, letter_parts, looked_json
-from refinerctl.cli.dlq.list import HEADER, _row, _warnings
-from refinerctl.models import ObjectEvent
-from refinerctl.models.dead_letter_queues import DeadLetterQueue, LetterSource
-from refinerctl.models.dead_letter_views import ErrorGroup, LetterError, Looked, ObjectState, SeenLetter, standing
-from refinerctl.models.dead_letters import DeadLetterKind, MessageAttribute
+from refinerctl.aws.objects import ObjectEvent
+from refinerctl.dlq.inspect_view import TIMES, group_lines, letter_json, letter_parts, looked_json
+from refinerctl.dlq.list_command import HEADER, _row, _warnings
+from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource
+from refinerctl.dlq.types import DeadLetterKind, MessageAttribute
+from refinerctl.dlq.views import ErrorGroup, LetterError, Looked, ObjectState, SeenLetter, standing
 from tests.unit.dead_letters.letters import letter, queue
 
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from refinerctl.dlq import walk as walking
+from refinerctl.dlq.walk import Walk, WalkRules
 from refinerctl.errors import AccessDeniedError, PassingError
-from refinerctl.operations.dead_letters import walk as walking
-from refinerctl.operations.dead_letters.walk import Walk, WalkRules
 from tests.unit.dead_letters.fake_queue import FakeQueue, failing
 from tests.unit.dead_letters.letters import letter
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from refinerctl.dlq.redrive.types import Origin
+from refinerctl.dlq.types import DeadLetter, DeadLetterKind, MessageAttribute, QueueAddress
 from refinerctl.errors import NotFoundError
-from refinerctl.models.dead_letters import DeadLetter, DeadLetterKind, MessageAttribute, QueueAddress
-from refinerctl.models.redrives import Origin
 
 SENT = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 

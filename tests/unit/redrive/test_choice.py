@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from refinerctl.dlq.redrive.types import TASK_SUFFICES, Asked, Choice, Method, MoveTask, Origin, choose
+from refinerctl.dlq.types import DeadLetterKind, QueueAddress
 from refinerctl.errors import UsageError
-from refinerctl.models.dead_letters import DeadLetterKind, QueueAddress
-from refinerctl.models.redrives import TASK_SUFFICES, Asked, Choice, Method, MoveTask, Origin, choose
 
 
 def queue(name: str) -> QueueAddress:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from refinerctl.dlq.redrive.edits import diff, read_edits, write_lines
+from refinerctl.dlq.types import MessageAttribute
 from refinerctl.errors import UsageError
-from refinerctl.models.dead_letters import MessageAttribute
-from refinerctl.operations.redrive.edits import diff, read_edits, write_lines
 from tests.unit.redrive.letters import DLQ, letter, text
 
 LETTERS = [

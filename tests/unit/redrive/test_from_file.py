@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from refinerctl.dlq.letter_records import to_line
+from refinerctl.dlq.redrive.from_file import FileSource, check
 from refinerctl.errors import UsageError
-from refinerctl.models.letter_records import to_line
-from refinerctl.operations.redrive.from_file import FileSource, check
 from tests.unit.redrive.letters import DLQ, letter, queue
 
 LETTERS = [letter(str(number), f"body {number}") for number in range(25)]

@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from refinerctl.clients.aws.metrics import Metrics, Name
+from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.metrics import Metrics, Name
+from refinerctl.aws.resources import DeployedCode, Queue
+from refinerctl.dlq.redrive.health import HealthSources, look
+from refinerctl.dlq.redrive.plan import check_healthy
+from refinerctl.dlq.redrive.types import Choice, Consumer, Health, Method, RedrivePlan
+from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError
-from refinerctl.models.dead_letters import QueueAddress
-from refinerctl.models.redrives import Choice, Consumer, Health, Method, RedrivePlan
-from refinerctl.models.resources import DeployedCode, Queue
-from refinerctl.models.status import DataPoint, Metric
-from refinerctl.operations.redrive.health import HealthSources, look
-from refinerctl.operations.redrive.plan import check_healthy
 from tests.unit.redrive.letters import DLQ, IN, ORIGIN, SENT
 
 FUNCTION = DeployedCode("f", "arn:aws:lambda:us-east-1:0:function:f", "arn:aws:iam::0:role/f", 60, "image")

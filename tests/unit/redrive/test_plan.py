@@ -8,11 +8,11 @@ from typing import NoReturn
 
 import pytest
 
+from refinerctl.dlq.redrive.health import HealthSources
+from refinerctl.dlq.redrive.plan import PlanRequest, PlanSources, make_plan
+from refinerctl.dlq.redrive.types import Asked, Method, MoveTask, Origin, RedrivePlan
+from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
 from refinerctl.errors import RefinerctlError, RefusedError
-from refinerctl.models.dead_letters import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
-from refinerctl.models.redrives import Asked, Method, MoveTask, Origin, RedrivePlan
-from refinerctl.operations.redrive.health import HealthSources
-from refinerctl.operations.redrive.plan import PlanRequest, PlanSources, make_plan
 from tests.unit.redrive.letters import DLQ, IN, ORIGIN, OTHER, SENT, UNDELIVERED, letter, queue, resolve, undelivered
 from tests.unit.redrive.test_health import FakeMetrics
 

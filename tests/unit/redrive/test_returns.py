@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from refinerctl.models.dead_letters import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
-from refinerctl.operations.redrive.returns import MAX_HELD, Original, SentMessages, Tracked, Watch
+from refinerctl.dlq.redrive.returns import MAX_HELD, Original, SentMessages, Tracked, Watch
+from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
 from tests.unit.fakes import Clock, Recorder
 from tests.unit.redrive.letters import DLQ, IN, SENT, letter
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from refinerctl.models.dead_letters import DeadLetter, Leave, MessageAttribute, QueueAddress, SendTo
-from refinerctl.models.redrives import Origin
-from refinerctl.operations.redrive.routes import REDRIVES, Routes
+from refinerctl.dlq.redrive.routes import REDRIVES, Routes
+from refinerctl.dlq.redrive.types import Origin
+from refinerctl.dlq.types import DeadLetter, Leave, MessageAttribute, QueueAddress, SendTo
 from tests.unit.redrive.letters import (
     DLQ,
     IN,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from refinerctl.cli.dlq.redrive_errors import SameErrors, compare, sentence
-from refinerctl.models import LogEvent
-from refinerctl.operations.dead_letters.errors import ErrorFinder
-from refinerctl.operations.redrive.returns import Original, Returned
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.dlq.errors import ErrorFinder
+from refinerctl.dlq.redrive.command_errors import SameErrors, compare, sentence
+from refinerctl.dlq.redrive.returns import Original, Returned
 from tests.unit.fakes import FakeLogGroups
 from tests.unit.redrive.letters import DLQ, SENT, letter
 

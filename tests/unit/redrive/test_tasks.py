@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from refinerctl.clients.aws.move_tasks import MoveTasks
+from refinerctl.aws.move_tasks import MoveTasks
+from refinerctl.dlq.redrive.tasks import LISTED_WITHIN_SECONDS, TaskRun
+from refinerctl.dlq.redrive.types import MoveTask
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.redrives import MoveTask
-from refinerctl.operations.redrive.tasks import LISTED_WITHIN_SECONDS, TaskRun
 from tests.unit.fakes import Clock, Recorder
 from tests.unit.redrive.letters import DLQ, SENT
 

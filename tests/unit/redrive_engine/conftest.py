@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.clients.redrive_journal import JournalHeader, RedriveJournal, find
-from refinerctl.models import Silent
-from refinerctl.models.dead_letters import CopyRules, DeadLetter, Moved, Route
-from refinerctl.operations.redrive import copy
+from refinerctl.console import Silent
+from refinerctl.dlq.redrive import copy
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
+from refinerctl.dlq.types import CopyRules, DeadLetter, Moved, Route
 from tests.unit.redrive_engine.queues import MemoryQueue, forward
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from refinerctl.clients.redrive_journal import RedriveJournal
-from refinerctl.errors import NotFoundError, PassingError, RefinerctlError
-from refinerctl.models.dead_letters import (
+from refinerctl.dlq.redrive.journal import RedriveJournal
+from refinerctl.dlq.redrive.state import Record
+from refinerctl.dlq.types import (
     DeadLetter,
     EntryResult,
     Leave,
@@ -21,7 +21,7 @@ from refinerctl.models.dead_letters import (
     Route,
     SendTo,
 )
-from refinerctl.models.redrive_state import Record
+from refinerctl.errors import NotFoundError, PassingError, RefinerctlError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)

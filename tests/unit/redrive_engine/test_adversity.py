@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refinerctl.clients.redrive_journal import JournalHeader, RedriveJournal
+from refinerctl.dlq.redrive.id_filter import IdFilter
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal
+from refinerctl.dlq.redrive.state import Record
+from refinerctl.dlq.types import DeadLetter, EntryResult, Leave, Moved, Outgoing, QueueFacts, Route
 from refinerctl.errors import PassingError, RefinerctlError
-from refinerctl.models.dead_letters import DeadLetter, EntryResult, Leave, Moved, Outgoing, QueueFacts, Route
-from refinerctl.models.id_filter import IdFilter
-from refinerctl.models.redrive_state import Record
 from tests.unit.redrive_engine.conftest import Redrive
 from tests.unit.redrive_engine.queues import DENIED, LOST, NOW, forward
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from refinerctl.clients.redrive_journal import JournalHeader, RedriveJournal, find
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
+from refinerctl.dlq.types import DeadLetter, Drop, Leave, Outgoing, Route, SendTo
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
-from refinerctl.models.dead_letters import DeadLetter, Drop, Leave, Outgoing, Route, SendTo
 from tests.unit.redrive_engine.conftest import Redrive
 from tests.unit.redrive_engine.queues import BAD, BUSY, DENIED, ENTRY, LOST, NOW, TOO_LONG, MemoryQueue, forward
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refinerctl.clients.redrive_journal import JournalHeader, find
-from refinerctl.models import Silent
-from refinerctl.models.dead_letters import CopyRules, Moved
-from refinerctl.operations.redrive import copy
+from refinerctl.console import Silent
+from refinerctl.dlq.redrive import copy
+from refinerctl.dlq.redrive.journal import JournalHeader, find
+from refinerctl.dlq.types import CopyRules, Moved
 from tests.unit.redrive_engine.queues import (
     BUSY,
     ENTRY,

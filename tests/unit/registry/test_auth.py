@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.clients.registry.auth import Authorizer, parse_challenges
-from refinerctl.clients.registry.credentials import Login
-from refinerctl.clients.transport import Answer
 from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.registry.auth import Authorizer, parse_challenges
+from refinerctl.registry.credentials import Login
+from refinerctl.transport import Answer
 from tests.integration.copying import Logins
 
 HOST = "registry.example"

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from refinerctl.clients.registry.client import MAX_PAGES, Registry
-from refinerctl.clients.registry.credentials import Login
-from refinerctl.clients.transport import Answer, Limits, Transport
 from refinerctl.errors import RefinerctlError
-from refinerctl.models.images import OCI_MANIFEST, digest_of, parse_manifest
+from refinerctl.registry.client import MAX_PAGES, Registry
+from refinerctl.registry.credentials import Login
+from refinerctl.registry.images import OCI_MANIFEST, digest_of, parse_manifest
+from refinerctl.transport import Answer, Limits, Transport
 from tests.integration.copying import Logins
 
 HOST = "registry.example"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from refinerctl.clients.registry.credentials import DOCKER_HUB_KEY, CredentialChain, Login, docker_login
 from refinerctl.errors import RefinerctlError
+from refinerctl.registry.credentials import DOCKER_HUB_KEY, CredentialChain, Login, docker_login
 from tests.home import without_home
 
 HOST = "registry.example"

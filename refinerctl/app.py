@@ -1,0 +1,278 @@
+"""Composition root: settings and clients, each made on first use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from refinerctl.config import CONFIG_NAME, NO_PROJECT, GlobalFlags, Settings, load_settings
+from refinerctl.errors import RefinerctlError, UsageError
+
+if TYPE_CHECKING:
+    from refinerctl.aws.bucket_versions import BucketVersions
+    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecs import TaskDefinitions
+    from refinerctl.aws.events import EventBuses
+    from refinerctl.aws.function_updates import FunctionUpdates
+    from refinerctl.aws.inventory import RepositorySettings
+    from refinerctl.aws.lambda_ import Functions
+    from refinerctl.aws.logs import LogGroups
+    from refinerctl.aws.metrics import Metrics
+    from refinerctl.aws.s3 import S3Bucket
+    from refinerctl.aws.session import AwsSession
+    from refinerctl.aws.sqs import Queues
+    from refinerctl.console import Renderer
+    from refinerctl.inputs.completions import Completions
+    from refinerctl.local.instance import Instance
+    from refinerctl.registries import Registries
+    from refinerctl.registry.client import Repository
+    from refinerctl.registry.images import ImageReference
+    from refinerctl.releases.ecr_images import EcrImages
+    from refinerctl.releases.ledger import Ledger
+    from refinerctl.rulesets.values_file import ValuesFile
+    from refinerctl.stacks.settings import Pipeline
+    from refinerctl.terraform.backend import Backend
+    from refinerctl.terraform.stack import Stack
+
+
+class AppContext:
+    """What a command works with. `instance_name` is the embedded environment's folder, if not its name."""
+
+    def __init__(self, flags: GlobalFlags, instance_name: str | None = None) -> None:
+        self._flags = flags
+        self._instance_name = instance_name
+
+    @cached_property
+    def settings(self) -> Settings:
+        return load_settings(self._flags, os.environ, Path.cwd())
+
+    def tell_settings(self) -> None:
+        """With -v: where this command is about to work."""
+        settings = self.settings
+        where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
+        self.render.detail(
+            f"environment {settings.env}, stack {settings.stack}, bucket {self.pipeline.bucket}, {where}"
+        )
+
+    @cached_property
+    def render(self) -> Renderer:
+        from refinerctl.console import Renderer
+
+        return Renderer(self.settings.output, self.settings.verbosity)
+
+    @cached_property
+    def instance(self) -> Instance:
+        from refinerctl.local.instance import Instance
+
+        if not self.settings.embedded:
+            raise UsageError(
+                f"environment {self.settings.env!r} does not live on this machine", hint="Use --env local."
+            )
+        return Instance(self.settings.work_folder.resolve() / (self._instance_name or self.settings.env))
+
+    @cached_property
+    def session(self) -> AwsSession:
+        from refinerctl.aws.session import AwsSession
+
+        return AwsSession(
+            self.settings.region,
+            profile=self.settings.profile,
+            endpoint_url=self._endpoint_url(),
+            embedded=self.settings.embedded,
+            assume_role=self.settings.assume_role,
+        )
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        if not self.settings.has_pipeline:
+            stack = self.settings.stack
+            raise UsageError(
+                f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
+            )
+        return self.settings.pipeline
+
+    @cached_property
+    def bucket(self) -> S3Bucket:
+        from refinerctl.aws.s3 import S3Bucket
+
+        return S3Bucket(self.session, self.pipeline.bucket)
+
+    @cached_property
+    def completions(self) -> Completions:
+        from refinerctl.inputs.completions import Completions
+
+        return Completions(self.bucket, self.pipeline)
+
+    @cached_property
+    def queues(self) -> Queues:
+        from refinerctl.aws.sqs import Queues
+
+        return Queues(self.session)
+
+    @cached_property
+    def ecr(self) -> EcrRegistry:
+        from refinerctl.aws.ecr import EcrRegistry
+
+        return EcrRegistry(self.session, self.repository_settings)
+
+    @cached_property
+    def registries(self) -> Registries:
+        from refinerctl.registries import Registries
+
+        return Registries(self)
+
+    @cached_property
+    def log_groups(self) -> LogGroups:
+        from refinerctl.aws.logs import LogGroups
+
+        return LogGroups(self.session)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        from refinerctl.aws.metrics import Metrics
+
+        return Metrics(self.session)
+
+    def repository_settings(self) -> RepositorySettings:
+        """As stack `registry` has them in this environment."""
+        from refinerctl.aws.inventory import RepositorySettings
+        from refinerctl.terraform.hcl import load_values
+
+        folder = self.settings.project / "terraform" / "environments" / self.settings.env
+        return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+
+    @cached_property
+    def values_file(self) -> ValuesFile:
+        from refinerctl.rulesets.values_file import ValuesFile
+
+        return ValuesFile.of(self.settings.project, self.settings.env, self.settings.stack)
+
+    def queue_for(self, prefix: str) -> str:
+        """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
+
+        To read the environment's values takes some tenths of a second: ask only when it is needed.
+        """
+        return self.values_file.queue_for(prefix, self.pipeline.name_prefix) or self.pipeline.queue_name(prefix)
+
+    @cached_property
+    def event_buses(self) -> EventBuses:
+        from refinerctl.aws.events import EventBuses
+
+        return EventBuses(self.session)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether this is an environment of this machine that does not run: nothing is deployed there."""
+        at_home = self.settings.embedded and not self.settings.endpoint_url
+        return at_home and self.instance.status().endpoint_url is None
+
+    @cached_property
+    def functions(self) -> Functions:
+        from refinerctl.aws.lambda_ import Functions
+
+        return Functions(self.session)
+
+    @cached_property
+    def task_definitions(self) -> TaskDefinitions:
+        from refinerctl.aws.ecs import TaskDefinitions
+
+        return TaskDefinitions(self.session)
+
+    @cached_property
+    def deployable_images(self) -> EcrImages:
+        from refinerctl.releases.ecr_images import EcrImages
+
+        def repository(reference: ImageReference) -> Repository:
+            # With an endpoint of its own, an environment has one registry, whatever the names in its images are.
+            host = self.ecr.host if self.session.endpoint_url or not reference.registry else reference.registry
+            return self.registries.client(host).repository(reference.repository)
+
+        return EcrImages(repository)
+
+    @cached_property
+    def function_updates(self) -> FunctionUpdates:
+        from refinerctl.aws.function_updates import FunctionUpdates
+
+        return FunctionUpdates(self.session)
+
+    @cached_property
+    def bucket_versions(self) -> BucketVersions:
+        from refinerctl.aws.bucket_versions import BucketVersions
+
+        return BucketVersions(self.session)
+
+    @cached_property
+    def backend(self) -> Backend:
+        from refinerctl.terraform.backend import read_backend
+
+        overrides = None
+        if self.settings.embedded:
+            from refinerctl.local.stacks import STATE_BUCKET
+
+            overrides = {"bucket": STATE_BUCKET, "region": self.settings.embedded_region}
+        return read_backend(self.settings, self.settings.stack, overrides)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from refinerctl.releases.ledger import ledger_of
+
+        return ledger_of(self.backend, self.session)
+
+    def stack(self, lock_timeout_s: float) -> Stack:
+        """The stack of this run, with its Terraform and its state."""
+        from refinerctl.app_stacks import make_stack
+
+        return make_stack(self, lock_timeout_s)
+
+    @property
+    def operator(self) -> str:
+        """Who does this, for the ledger."""
+        from refinerctl.releases.operator import operator
+
+        return operator(os.environ, None if self.settings.embedded else self.session.caller)
+
+    def in_environment(self, env: str, stack: str | None = None) -> AppContext:
+        """The same run in another environment, or on another of its stacks."""
+        given = (env, stack or self.settings.stack)
+        if given == (self.settings.env, self.settings.stack):
+            return self
+        return AppContext(replace(self._flags, env=given[0], stack=given[1]))
+
+    def in_region(self, region: str | None) -> AppContext:
+        """The same run, with the same credentials, in another region; None is this one."""
+        if region in (None, self.session.region):
+            return self
+        other = AppContext(self._flags, self._instance_name)
+        other.settings, other.render = self.settings, self.render
+        other.session = self.session.in_region(region)
+        return other
+
+    def _endpoint_url(self) -> str | None:
+        if self.settings.endpoint_url or not self.settings.embedded:
+            return self.settings.endpoint_url
+        status = self.instance.status()
+        if status.endpoint_url is None:
+            project = self.settings.project
+            is_project = any((project / name).exists() for name in (CONFIG_NAME, "terraform"))
+            raise RefinerctlError(
+                f"the embedded environment of {project} is down",
+                hint="Start it: refinerctl local up --detach." if is_project else NO_PROJECT,
+            )
+        if status.state == "starting":
+            raise RefinerctlError(
+                "the embedded environment is still being brought up",
+                hint="`refinerctl local status` says when it is up.",
+            )
+        return status.endpoint_url
+
+
+def app_context(ctx: click.Context, instance_name: str | None = None, **defaults: str) -> AppContext:
+    """The context of this run; `defaults` fill in global options that were not given."""
+    flags = ctx.find_root().obj or GlobalFlags()
+    missing = {name: value for name, value in defaults.items() if getattr(flags, name) is None}
+    return AppContext(replace(flags, **missing), instance_name)

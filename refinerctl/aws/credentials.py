@@ -1,0 +1,160 @@
+"""Whose credentials: a role that is assumed, what a terraform process gets, and for how long that is good."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.errors import AccessDeniedError
+
+if TYPE_CHECKING:
+    from botocore.session import Session as CoreSession
+    from mypy_boto3_sts import STSClient
+
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Whatever else could decide whose credentials terraform takes. The SDK of Terraform takes an empty one for unset.
+_SOURCES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
+_WEB_IDENTITY = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")
+
+# Under these names programs that log in write down, in the shared files, when what they got runs out.
+_EXPIRY_KEYS = ("x_security_token_expires", "aws_expiration", "aws_session_expiration", "expiration")
+# Sources that give new credentials before the old ones run out, to whoever asks, for as long as the machine runs.
+_SELF_RENEWING = {"iam-role", "container-role"}
+
+
+@dataclass(frozen=True)
+class RoleCredentials:
+    """What STS gave; `expires_at` in UTC."""
+
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at: datetime
+
+    def variables(self) -> dict[str, str]:
+        """For a process that is to use them and nothing else."""
+        ours = dict(zip(_KEYS, (self.access_key_id, self.secret_access_key, self.session_token), strict=True))
+        return {**ours, **dict.fromkeys(_SOURCES, ""), "AWS_CREDENTIAL_EXPIRATION": self.expires_at.isoformat()}
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """When credentials run out, in UTC; None if they never do, are renewed, or, without `is_known`, if nobody says."""
+
+    expires_at: datetime | None = None
+    is_known: bool = True
+
+
+def profile_variables(profile: str) -> dict[str, str]:
+    """For a process that is to use a profile. The keys in a caller's variables would go before it."""
+    return {**dict.fromkeys((*_KEYS, *_SOURCES), ""), "AWS_PROFILE": profile}
+
+
+def role_session_name(environ: Mapping[str, str]) -> str:
+    """What CloudTrail shows as the session: refinerctl and the CI job or the user, within STS's 64 characters."""
+    if job := environ.get("CI_JOB_ID"):
+        who = f"job-{job}"
+    else:
+        with contextlib.suppress(OSError, KeyError):  # a container's user may have no name
+            who = getpass.getuser()
+    name = re.sub(r"[^\w+=,.@-]", "-", f"refinerctl-{who or 'unknown'}", flags=re.ASCII)
+    return name[:64]
+
+
+def assume_role(sts: STSClient, arn: str, session_name: str) -> RoleCredentials:
+    """Ask STS for an hour as a role. Raises AccessDeniedError that names the role and who asked for it."""
+    from refinerctl.aws.session import error_code, explain
+
+    try:
+        given = sts.assume_role(RoleArn=arn, RoleSessionName=session_name)["Credentials"]
+    except Exception as error:
+        if error_code(error) in ("AccessDenied", "AccessDeniedException"):
+            raise AccessDeniedError(
+                f"{_caller(sts)} may not assume the role {arn}",
+                hint="The caller needs sts:AssumeRole for it, and the role's trust policy has to name the caller.",
+            ) from error
+        if (said := explain(error)) is not None:
+            raise type(said)(f"cannot assume the role {arn}: {said.message}", hint=said.hint) from error
+        raise
+    return RoleCredentials(
+        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], given["Expiration"].astimezone(UTC)
+    )
+
+
+def _caller(sts: STSClient) -> str:
+    try:
+        return sts.get_caller_identity()["Arn"]
+    except Exception:  # what was denied first is what has to be said
+        return "whoever the credentials in use belong to"
+
+
+def use_role(core: CoreSession, sts: STSClient, arn: str, session_name: str) -> None:
+    """Let all clients of `core` work as a role, renewed as often as needed. Assumes it at once: errors come here."""
+    from botocore.credentials import CredentialProvider, RefreshableCredentials
+
+    def metadata() -> dict[str, str]:
+        given = assume_role(sts, arn, session_name)
+        return {
+            "access_key": given.access_key_id,
+            "secret_key": given.secret_access_key,
+            "token": given.session_token,
+            "expiry_time": given.expires_at.isoformat(),
+        }
+
+    credentials = RefreshableCredentials.create_from_metadata(metadata(), metadata, "sts-assume-role")
+
+    class Role(CredentialProvider):
+        METHOD = CANONICAL_NAME = "sts-assume-role"
+
+        def load(self) -> RefreshableCredentials:
+            return credentials
+
+    core.get_component("credential_provider").providers.insert(0, Role())
+
+
+def check_token_file(environ: Mapping[str, str]) -> None:
+    """The SDK would say no more than that there is no such file."""
+    path, role = (environ.get(name) for name in _WEB_IDENTITY)
+    if path and role and not environ.get("AWS_ACCESS_KEY_ID") and not Path(path).is_file():
+        raise AccessDeniedError(
+            f"there is no token to assume {role} with: AWS_WEB_IDENTITY_TOKEN_FILE names {path}",
+            hint="In a GitLab job, write the job's ID token (id_tokens:) to that file first.",
+        )
+
+
+def lifetime(core: CoreSession) -> Lifetime:
+    """How long the credentials that `core` finds are good for; of those that can be renewed the next ones."""
+    credentials = core.get_credentials()
+    if credentials is None or credentials.method in _SELF_RENEWING:
+        return Lifetime()
+    if credentials.method == "env":  # not to be renewed, and not to be used either once they have run out
+        token = os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN")
+        expires_at = _time(os.environ.get("AWS_CREDENTIAL_EXPIRATION"))
+    else:
+        token = credentials.get_frozen_credentials().token  # fetches or renews what can be
+        expires_at = getattr(credentials, "_expiry_time", None) or _written_down(core)
+    if not token:
+        return Lifetime()
+    return Lifetime(expires_at and expires_at.astimezone(UTC), is_known=expires_at is not None)
+
+
+def _written_down(core: CoreSession) -> datetime | None:
+    profiles: dict[str, dict[str, Any]] = core.full_config.get("profiles", {})
+    profile = profiles.get(core.profile or "default", {})
+    return next(filter(None, (_time(profile.get(key)) for key in _EXPIRY_KEYS)), None)
+
+
+def _time(text: str | None) -> datetime | None:
+    """Those without a zone are in UTC."""
+    try:
+        moment = datetime.fromisoformat((text or "").strip())
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,66 @@
+"""IAM: what a role may do, and who may use it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.aws.policies import Policy, parse_policy
+from refinerctl.aws.resources import Role, RolePolicy
+from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.errors import NotFoundError
+from refinerctl.parallel import concurrently
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
+
+THREADS = 4
+
+
+class Roles:
+    """The roles of an account. Safe to share between threads."""
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+        self._managed: dict[str, Policy] = {}
+
+    def get(self, name: str) -> Role:
+        """The role with all of its policies, inline, attached and bounding. Raises NotFoundError without it."""
+        try:
+            found = self._client().get_role(RoleName=name)["Role"]
+            inline = self._names("list_role_policies", "PolicyNames", name)
+            attached = self._names("list_attached_role_policies", "AttachedPolicies", name)
+            tasks = [
+                *(partial(self._inline, name, policy) for policy in inline),
+                *(partial(self._attached, item["PolicyArn"]) for item in attached),
+            ]
+            policies = tuple(concurrently(tasks, THREADS))
+            bounds = found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
+            boundary = self._document(bounds) if bounds else None
+        except Exception as error:
+            if error_code(error) == "NoSuchEntity":
+                raise NotFoundError(f"there is no role {name!r}") from error
+            raise explain(error, f"role {name}") or error from error
+        return Role(name, found["Arn"], parse_policy(found.get("AssumeRolePolicyDocument")), policies, boundary)
+
+    def _names(self, operation: Any, key: str, role: str) -> list[Any]:
+        pages: Any = self._client().get_paginator(operation)
+        return [item for page in pages.paginate(RoleName=role) for item in page[key]]
+
+    def _inline(self, role: str, policy: str) -> RolePolicy:
+        found = self._client().get_role_policy(RoleName=role, PolicyName=policy)
+        return RolePolicy(policy, parse_policy(found["PolicyDocument"]))
+
+    def _attached(self, arn: str) -> RolePolicy:
+        return RolePolicy(arn.rpartition("/")[2], self._document(arn), arn)
+
+    def _document(self, arn: str) -> Policy:
+        """Of a managed policy: many roles have the same, and IAM answers slowly."""
+        if arn not in self._managed:
+            version = self._client().get_policy(PolicyArn=arn)["Policy"].get("DefaultVersionId", "v1")
+            found = self._client().get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+            self._managed[arn] = parse_policy(found.get("Document"))
+        return self._managed[arn]
+
+    def _client(self) -> IAMClient:
+        return self._session.client("iam")

@@ -1,0 +1,32 @@
+"""KMS: whether a key can be used, and by whom."""
+
+from __future__ import annotations
+
+from refinerctl.aws.policies import parse_policy
+from refinerctl.aws.resources import KmsKey
+from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.errors import NotFoundError
+
+
+class Keys:
+    """The keys of one account and region. Safe to share between threads."""
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+
+    def get(self, key_id: str) -> KmsKey:
+        """A key by its id, ARN or alias. Raises NotFoundError without it."""
+        client = self._session.client("kms")
+        try:
+            found = client.describe_key(KeyId=key_id)["KeyMetadata"]
+            policy = client.get_key_policy(KeyId=found["KeyId"], PolicyName="default")["Policy"]
+        except Exception as error:
+            if error_code(error) == "NotFoundException":
+                raise NotFoundError(f"there is no KMS key {key_id}") from error
+            raise explain(error, f"KMS key {key_id}") or error from error
+        return KmsKey(
+            found.get("Arn", key_id),
+            found.get("KeyState", "Enabled"),
+            is_aws_managed=found.get("KeyManager") == "AWS",
+            policy=parse_policy(policy),
+        )

@@ -1,0 +1,208 @@
+"""Lambda: a function's configuration, and which images all functions run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.aws.inventory import ImageUse, UseKind
+from refinerctl.aws.resources import Concurrency, DeployedCode, Function, RunningFunction, SourceMapping
+from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.parallel import concurrently
+from refinerctl.registry.images import ImageReference
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+THREADS = 16
+
+_MISSING = "ResourceNotFoundException"
+
+
+class Functions:
+    """The functions of one account and region."""
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+
+    def get(self, name: str) -> Function:
+        """The configuration of `name`. Raises NotFoundError without such a function."""
+        try:
+            answer = self._client().get_function(FunctionName=name)
+        except Exception as error:
+            raise _explained(error, name) from error
+        config = answer["Configuration"]
+        image_config = config.get("ImageConfigResponse", {}).get("ImageConfig", {})
+        return Function(
+            name=config["FunctionName"],
+            arn=config["FunctionArn"],
+            version=config.get("Version", "$LATEST"),
+            image_uri=answer.get("Code", {}).get("ImageUri", ""),
+            memory_mb=config.get("MemorySize", 128),
+            timeout_s=config.get("Timeout", 3),
+            environment=dict(config.get("Environment", {}).get("Variables", {})),
+            command=tuple(image_config.get("Command", [])),
+            revision=config.get("RevisionId", config.get("LastModified", "")),
+        )
+
+    def running(self, name: str) -> RunningFunction:
+        """What `name` runs now, by digest. Raises NotFoundError without such a function."""
+        try:
+            answer = self._client().get_function(FunctionName=name)
+        except Exception as error:
+            raise _explained(error, name) from error
+        config = answer["Configuration"]
+        uri = answer.get("Code", {}).get("ResolvedImageUri", "")
+        return RunningFunction(
+            config["FunctionName"],
+            digest=uri.partition("@")[2] or None,
+            timeout_s=config.get("Timeout", 3),
+            state=config.get("State", "Active"),
+        )
+
+    def mapping_state(self, name: str) -> str | None:
+        """The state of the event source mapping that feeds `name`: "Enabled", "Disabled", …; None without one."""
+        try:
+            found = self._client().list_event_source_mappings(FunctionName=name).get("EventSourceMappings", [])
+        except Exception as error:
+            raise _explained(error, name) from error
+        return found[0].get("State") if found else None
+
+    def deployed(self, name: str) -> DeployedCode:
+        """How `name` is set up and whether it works. Raises NotFoundError without such a function."""
+        try:
+            answer: Any = self._client().get_function(FunctionName=name)
+        except Exception as error:
+            raise _explained(error, name) from error
+        return _deployed(name, answer)
+
+    def mappings(self, function: str) -> tuple[SourceMapping, ...]:
+        """What feeds the function. Raises NotFoundError without it."""
+        try:
+            pages = self._client().get_paginator("list_event_source_mappings").paginate(FunctionName=function)
+            return tuple(
+                SourceMapping(
+                    item.get("UUID", ""),
+                    item.get("EventSourceArn", ""),
+                    state=item.get("State", ""),
+                    reports_failures="ReportBatchItemFailures" in item.get("FunctionResponseTypes", []),
+                    max_concurrency=item.get("ScalingConfig", {}).get("MaximumConcurrency"),
+                    filters=tuple(
+                        pattern.get("Pattern", "") for pattern in item.get("FilterCriteria", {}).get("Filters", [])
+                    ),
+                )
+                for page in pages
+                for item in page["EventSourceMappings"]
+            )
+        except Exception as error:
+            raise _explained(error, function) from error
+
+    def concurrency(self) -> Concurrency:
+        """How many functions of the account may run at once."""
+        try:
+            limits = self._client().get_account_settings()["AccountLimit"]
+        except Exception as error:
+            raise explain(error, "the account's limits") or error from error
+        return Concurrency(limits.get("ConcurrentExecutions", 0), limits.get("UnreservedConcurrentExecutions", 0))
+
+    def images(self, *, aliases: bool = False, settled: bool = False) -> tuple[ImageUse, ...]:
+        """The images of all functions, every published version and `$LATEST`, by the digest that Lambda resolved.
+
+        With `aliases` each version's names, too. Raises RefinerctlError if what one of them runs cannot be told; with
+        `settled` also in the middle of an update, when one may run another image than Lambda tells.
+        """
+        try:
+            pages = self._client().get_paginator("list_functions")
+            listed = [function for page in pages.paginate() for function in page["Functions"]]
+        except Exception as error:
+            raise explain(error, "the account's functions") or error from error
+        names = [function["FunctionName"] for function in listed if function.get("PackageType") == "Image"]
+        found = concurrently([partial(self._versions, name) for name in names], THREADS)
+        versions = [version for of_function in found for version in of_function]
+        references = concurrently([partial(self._image, name, version, settled) for name, version in versions], THREADS)
+        named = concurrently([partial(self._aliases, name) for name in names], THREADS) if aliases else []
+        known = dict(zip(names, named, strict=False))
+        return tuple(
+            ImageUse(UseKind.FUNCTION, f"{name}:{version}", reference, known.get(name, {}).get(version, ()))
+            for (name, version), reference in zip(versions, references, strict=True)
+            if reference
+        )
+
+    def _versions(self, name: str) -> list[tuple[str, str]]:
+        try:
+            pages = self._client().get_paginator("list_versions_by_function")
+            return [
+                (name, version["Version"]) for page in pages.paginate(FunctionName=name) for version in page["Versions"]
+            ]
+        except Exception as error:
+            if error_code(error) == _MISSING:
+                return []
+            raise explain(error, f"function {name}") or error from error
+
+    def _aliases(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Aliases by version; one that shifts traffic has two."""
+        found: dict[str, tuple[str, ...]] = {}
+        try:
+            for page in self._client().get_paginator("list_aliases").paginate(FunctionName=name):
+                for alias in page["Aliases"]:
+                    weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+                    for version in (alias["FunctionVersion"], *weights):
+                        found[version] = (*found.get(version, ()), alias["Name"])
+        except Exception as error:
+            if error_code(error) != _MISSING:
+                raise explain(error, f"function {name}") or error from error
+        return found
+
+    def _image(self, name: str, version: str, settled: bool) -> ImageReference | None:
+        """None if the version is gone since it was listed."""
+        try:
+            answer = self._client().get_function(FunctionName=name, Qualifier=version)
+        except Exception as error:
+            if error_code(error) == _MISSING:
+                return None
+            raise explain(error, f"function {name}:{version}") or error from error
+        if settled:
+            _check_settled(f"{name}:{version}", answer.get("Configuration", {}))
+        code: Any = answer.get("Code", {})
+        uri = code.get("ResolvedImageUri") or code.get("ImageUri")
+        if not uri:
+            raise RefinerctlError(f"Lambda does not tell the image of function {name}:{version}")
+        return ImageReference.parse(uri)
+
+    def _client(self) -> LambdaClient:
+        return self._session.client("lambda")
+
+
+def _explained(error: Exception, name: str) -> Exception:
+    if error_code(error) == _MISSING:
+        return NotFoundError(f"there is no function {name!r}")
+    return explain(error, f"function {name}") or error
+
+
+def _deployed(name: str, answer: Any) -> DeployedCode:
+    config, code = answer["Configuration"], answer.get("Code", {})
+    return DeployedCode(
+        name,
+        config["FunctionArn"],
+        role_arn=config["Role"],
+        timeout_s=config.get("Timeout", 3),
+        image_uri=code.get("ResolvedImageUri") or code.get("ImageUri", ""),
+        state=config.get("State", "Active"),
+        update=config.get("LastUpdateStatus", "Successful"),
+        reason=config.get("LastUpdateStatusReason") or config.get("StateReason") or "",
+        environment=dict(config.get("Environment", {}).get("Variables", {})),
+        kms_key=config.get("KMSKeyArn") or None,
+        reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
+    )
+
+
+def _check_settled(name: str, configuration: Any) -> None:
+    """Until an update is done, and after one that failed, the image before it is the one that is invoked.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+    """
+    update = configuration.get("LastUpdateStatus", "Successful")
+    if update != "Successful" and configuration.get("State") != "Pending":  # a new one has none before it
+        state = "is being updated" if update == "InProgress" else "could not be updated"
+        raise RefinerctlError(f"function {name} {state}: Lambda does not tell the image that it runs meanwhile")

@@ -1,0 +1,109 @@
+"""CloudWatch Logs: reading a group's lines, and writing them where there is no Lambda to do it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.session import AwsSession, error_code, explain
+
+# What the SDK has given up on: FilterLogEvents is allowed a handful of times per second in a whole account.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
+THROTTLED_PAUSES_S = (1, 2, 4, 8, 16, 30, 30, 30)
+_THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException"}
+# https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
+PAGE_EVENTS = 10_000
+
+
+class LogGroups:
+    """The log groups of one account and region. `page_events`: how many events an answer holds at most."""
+
+    def __init__(self, session: AwsSession, page_events: int = PAGE_EVENTS) -> None:
+        self._session = session
+        self._page_events = page_events
+
+    def events(
+        self,
+        group: str,
+        since: datetime,
+        pattern: str | None = None,
+        *,
+        until: datetime | None = None,
+        streams: Sequence[str] = (),
+    ) -> Iterator[LogEvent]:
+        """Lines of `group` from `since` to `until`, in time order, each once; one page is in memory at a time.
+
+        `pattern` is a CloudWatch filter pattern; of at most 100 `streams` if any are given. A group that does not
+        exist has no lines.
+        """
+        request: dict[str, Any] = {"logGroupName": group, "startTime": _ms(since)}
+        if until is not None:
+            request["endTime"] = _ms(until)
+        if pattern:
+            request["filterPattern"] = pattern
+        if streams:
+            request["logStreamNames"] = list(streams)
+        last, edge = request["startTime"], set[str]()  # the newest millisecond that was seen, and its events
+        while (page := self._page(request, group, last)) is not None:
+            events, token = page.get("events", []), page.get("nextToken")
+            fresh = [event for event in events if event.get("eventId", "") not in edge]
+            for event in fresh:
+                yield _event(group, event)
+            if not token and (len(events) < self._page_events or not fresh):
+                return
+            if events and events[-1]["timestamp"] > last:
+                last, edge = events[-1]["timestamp"], set()
+            edge |= {event["eventId"] for event in events if event["timestamp"] == last and event.get("eventId")}
+            # A full page without a token may not be the end: go on from its last millisecond.
+            request |= {"nextToken": token} if token else {"startTime": last}
+            if not token:
+                request.pop("nextToken", None)
+
+    def _page(self, request: dict[str, Any], group: str, last: int) -> Any:
+        """None without the group. What is throttled for longer than the SDK waits is asked for again, and again.
+
+        A token is good for a day: somebody may have left a pager open. Without it, it goes on from `last`, in ms.
+        """
+        for pause in (*THROTTLED_PAUSES_S, None):
+            try:
+                return self._session.client("logs").filter_log_events(**request)
+            except Exception as error:
+                code = error_code(error)
+                if code == "ResourceNotFoundException":
+                    return None
+                if code == "InvalidParameterException" and request.pop("nextToken", None):
+                    request["startTime"] = last
+                    continue
+                if code not in _THROTTLED or pause is None:
+                    raise explain(error, f"log group {group}") or error from error
+                time.sleep(pause)
+        return None
+
+    def create_stream(self, group: str, stream: str) -> None:
+        """Make the stream, and the group where Terraform has not; both may be there already."""
+        client = self._session.client("logs")
+        with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):
+            client.create_log_group(logGroupName=group)
+        with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):
+            client.create_log_stream(logGroupName=group, logStreamName=stream)
+
+    def put(self, group: str, stream: str, lines: Sequence[tuple[datetime, str]]) -> None:
+        """Append lines, in time order, to a stream that exists."""
+        self._session.client("logs").put_log_events(
+            logGroupName=group,
+            logStreamName=stream,
+            logEvents=[{"timestamp": int(at.timestamp() * 1000), "message": line} for at, line in lines],
+        )
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _event(group: str, event: Any) -> LogEvent:
+    moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
+    return LogEvent(moment, group, event["logStreamName"], event["message"], event.get("eventId", ""))

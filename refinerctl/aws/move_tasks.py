@@ -1,0 +1,125 @@
+"""SQS: its own redrive, message move tasks, and which queues a dead-letter queue serves."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.dlq.redrive.types import MoveTask
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+# An emulator's words for an action that it does not have.
+_UNKNOWN = {"InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction"}
+_MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ResourceNotFoundException"}
+
+
+class MoveTasks:
+    """The message move tasks of one account and region, by the ARN of the dead-letter queue.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
+    """
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+
+    def latest(self, source_arn: str) -> tuple[MoveTask, ...] | None:
+        """The newest tasks first, ten at most; None if the endpoint knows no such tasks.
+
+        Raises NotFoundError without the queue.
+        """
+        try:
+            answer = self._client().list_message_move_tasks(SourceArn=source_arn, MaxResults=10)
+        except Exception as error:
+            if error_code(error) in _UNKNOWN:
+                return None
+            raise _explained(error, source_arn) from error
+        return tuple(_task(item) for item in answer.get("Results", []))
+
+    def start(self, source_arn: str, destination_arn: str | None = None, rate: int | None = None) -> str:
+        """Start a task and give its handle. Without a destination each message goes back to its source queue.
+
+        `rate` in messages per second, 500 at most. Raises RefusedError if SQS does not start one.
+        """
+        given: dict[str, Any] = {"SourceArn": source_arn}
+        if destination_arn is not None:
+            given["DestinationArn"] = destination_arn
+        if rate is not None:
+            given["MaxNumberOfMessagesPerSecond"] = rate
+        try:
+            return self._client().start_message_move_task(**given)["TaskHandle"]
+        except Exception as error:
+            if error_code(error).rpartition(".")[2] in ("UnsupportedOperation", "InvalidParameterValue"):
+                said = getattr(error, "response", {}).get("Error", {}).get("Message", "")
+                raise RefusedError(f"SQS starts no move task: {said}", hint="--method copy needs none.") from error
+            explained = _explained(error, source_arn)
+            if isinstance(explained, AccessDeniedError):
+                explained = AccessDeniedError(explained.message, hint="--method copy needs no move task.")
+            raise explained from error
+
+    def cancel(self, handle: str) -> int:
+        """Stop a task; how many messages it had moved. Raises RefinerctlError if it does not run any more."""
+        try:
+            return self._client().cancel_message_move_task(TaskHandle=handle).get("ApproximateNumberOfMessagesMoved", 0)
+        except Exception as error:
+            if error_code(error) in _MISSING:
+                raise RefinerctlError("the move task does not run any more") from error
+            raise explain(error, "the move task") or error from error
+
+    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
+        """The URLs of the queues whose dead-letter queue this is.
+
+        An endpoint without ListDeadLetterSourceQueues has each queue asked. Raises NotFoundError without the queue.
+        """
+        try:
+            pages = self._client().get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=dlq_url)
+            return tuple(url for page in pages for url in page.get("queueUrls", []))
+        except Exception as error:
+            if error_code(error) not in _UNKNOWN:
+                raise _explained(error, dlq_arn) from error
+        return tuple(url for url in self._all_urls() if self._dlq_of(url) == dlq_arn)
+
+    def _all_urls(self) -> list[str]:
+        try:
+            pages = self._client().get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000})
+            return [url for page in pages for url in page.get("QueueUrls", [])]
+        except Exception as error:
+            raise explain(error, "the queues") or error from error
+
+    def _dlq_of(self, url: str) -> str | None:
+        try:
+            answer = self._client().get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+        except Exception as error:
+            if error_code(error) in _MISSING:  # gone since it was listed
+                return None
+            raise explain(error, f"queue {url.rpartition('/')[2]}") or error from error
+        policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy") or "{}")
+        return str(policy.get("deadLetterTargetArn", "")) or None
+
+    def _client(self) -> SQSClient:
+        return self._session.client("sqs")
+
+
+def _task(item: Any) -> MoveTask:
+    started = item.get("StartedTimestamp")
+    return MoveTask(
+        item.get("Status", ""),
+        handle=item.get("TaskHandle") or None,
+        moved=item.get("ApproximateNumberOfMessagesMoved", 0),
+        to_move=item.get("ApproximateNumberOfMessagesToMove"),
+        destination_arn=item.get("DestinationArn") or None,
+        rate=item.get("MaxNumberOfMessagesPerSecond") or None,
+        failure=item.get("FailureReason") or None,
+        started_at=datetime.fromtimestamp(started / 1000, UTC) if started else None,
+    )
+
+
+def _explained(error: Exception, arn: str) -> Exception:
+    name = arn.rpartition(":")[2]
+    if error_code(error) in _MISSING:
+        return NotFoundError(f"there is no queue {name!r}", hint="Check --env and --region.")
+    return explain(error, f"queue {name}") or error

@@ -1,0 +1,323 @@
+"""One boto3 session for all AWS clients, and what an SDK error means to an operator."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from refinerctl import __version__
+from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+    from mypy_boto3_ecr import ECRClient
+    from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_kms import KMSClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
+
+    from refinerctl.aws.credentials import Lifetime, RoleCredentials
+
+# The emulator takes any credentials; a person's own must never get near it, nor its calls near an account.
+EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+MAX_CONNECTIONS = 32
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
+_EXPIRED = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+
+
+def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
+    """The variables that point any AWS tool at the emulator, and away from the accounts of whoever runs it."""
+    return {
+        **EMBEDDED_CREDENTIALS,
+        "AWS_SESSION_TOKEN": "",
+        "AWS_PROFILE": "",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
+    }
+
+
+class AwsSession:
+    """Makes clients of one account and region, each once; safe to share between threads.
+
+    `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds.
+    """
+
+    def __init__(
+        self,
+        region: str | None,
+        *,
+        profile: str | None,
+        endpoint_url: str | None,
+        embedded: bool,
+        assume_role: str | None = None,
+    ) -> None:
+        self.region = region
+        self.endpoint_url = endpoint_url
+        self._profile = profile
+        self._role = assume_role
+        self._for_terraform: RoleCredentials | None = None
+        self._embedded = embedded
+        self._lock = threading.Lock()
+        self._clients: dict[str, Any] = {}
+        self._session: Any = None
+
+    @overload
+    def client(self, service: Literal["s3"]) -> S3Client: ...
+    @overload
+    def client(self, service: Literal["sqs"]) -> SQSClient: ...
+    @overload
+    def client(self, service: Literal["lambda"]) -> LambdaClient: ...
+    @overload
+    def client(self, service: Literal["logs"]) -> CloudWatchLogsClient: ...
+    @overload
+    def client(self, service: Literal["cloudwatch"]) -> CloudWatchClient: ...
+    @overload
+    def client(self, service: Literal["ecr"]) -> ECRClient: ...
+    @overload
+    def client(self, service: Literal["ecs"]) -> ECSClient: ...
+    @overload
+    def client(self, service: Literal["events"]) -> EventBridgeClient: ...
+    @overload
+    def client(self, service: Literal["iam"]) -> IAMClient: ...
+    @overload
+    def client(self, service: Literal["kms"]) -> KMSClient: ...
+    @overload
+    def client(self, service: Literal["sts"]) -> STSClient: ...
+    def client(self, service: str) -> Any:
+        """The boto3 client of `service`. Raises RefinerctlError for an unknown profile."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self._make(service)
+            return self._clients[service]
+
+    def credentials(self) -> Any:
+        """botocore's credentials, which renew themselves. Raises AccessDeniedError if there are none."""
+        from botocore.exceptions import NoCredentialsError
+
+        with self._lock:
+            found = self._boto_session().get_credentials()
+        if found is None:
+            raise _explain_transport_error(NoCredentialsError())
+        return found
+
+    def ca_bundle(self) -> str | None:
+        """The file of certificate authorities that AWS_CA_BUNDLE or the profile names."""
+        with self._lock:
+            found: str | None = self._boto_session()._session.get_config_variable("ca_bundle")
+        return found
+
+    def caller(self) -> str:
+        """The ARN of whoever the credentials belong to."""
+        try:
+            return self.client("sts").get_caller_identity()["Arn"]
+        except Exception as error:
+            raise explain(error) or error from error
+
+    def in_region(self, region: str | None, role: str | None = None) -> AwsSession:
+        """These credentials in another region, and as `role` if there is one. None changes nothing."""
+        if region in (None, self.region) and role is None:
+            return self
+        other = AwsSession(
+            region or self.region, profile=self._profile, endpoint_url=self.endpoint_url, embedded=self._embedded
+        )
+        with self._lock:
+            base = self._boto_session()
+        other._session = other._role_session(base, role) if role and not self._embedded else base
+        return other
+
+    def terraform_environment(self) -> dict[str, str]:
+        """Variables for a process that is to work with these credentials, this region and this endpoint.
+
+        A role is assumed anew, so that its credentials last for as long as they can. An empty variable stands for one
+        that the process must not see. Raises AccessDeniedError if the role cannot be assumed.
+        """
+        from refinerctl.aws import credentials
+
+        if self._embedded:
+            return embedded_environment(self.region or "", self.endpoint_url or "")
+        with self._lock:
+            region = self.region or self._boto_session().region_name
+        given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
+        if self.endpoint_url:
+            given["AWS_ENDPOINT_URL"] = self.endpoint_url
+        if self._role:
+            self._for_terraform = self._assume(self._role)
+            given |= self._for_terraform.variables()
+        elif self._profile:
+            given |= credentials.profile_variables(self._profile)
+        return given
+
+    def credential_expiry(self) -> datetime | None:
+        """When the credentials that terraform_environment() leads to run out, in UTC.
+
+        None if they never do, if they are renewed by themselves, or if nothing says (`has_unknown_expiry`).
+        """
+        return self._lifetime().expires_at
+
+    def has_unknown_expiry(self) -> bool:
+        """Whether the credentials are temporary and nothing says for how long."""
+        return not self._lifetime().is_known
+
+    def _lifetime(self) -> Lifetime:
+        from refinerctl.aws import credentials
+
+        if self._embedded:
+            return credentials.Lifetime()
+        if self._role:
+            if self._for_terraform is None:
+                self._for_terraform = self._assume(self._role)
+            return credentials.Lifetime(self._for_terraform.expires_at)
+        try:
+            return credentials.lifetime(self._account_session()._session)  # a new one: what it has cached is older
+        except Exception as error:
+            raise explain(error) or error from error
+
+    def _assume(self, role: str) -> RoleCredentials:
+        from refinerctl.aws import credentials
+
+        sts = self._new_client(self._account_session(), "sts")
+        return credentials.assume_role(sts, role, credentials.role_session_name(os.environ))
+
+    def _make(self, service: str) -> Any:
+        return self._new_client(self._boto_session(), service)
+
+    def _new_client(self, session: Any, service: str) -> Any:
+        from botocore.config import Config
+
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 8},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=MAX_CONNECTIONS,
+            proxies={} if self._embedded else None,
+            user_agent_extra=f"refinerctl/{__version__}",
+        )
+        try:
+            return session.client(service, region_name=self.region, endpoint_url=self.endpoint_url, config=config)
+        except ValueError as error:  # botocore's word for an endpoint that is no URL
+            raise UsageError(str(error)) from error
+
+    def _boto_session(self) -> Any:
+        if self._session is None:
+            self._session = self._embedded_session() if self._embedded else self._account_session()
+            if self._role and not self._embedded:
+                self._session = self._role_session(self._session, self._role)
+        return self._session
+
+    def _role_session(self, base: Any, role: str) -> Any:
+        from refinerctl.aws import credentials
+
+        sts = self._new_client(base, "sts")
+        session = self._account_session()
+        credentials.use_role(session._session, sts, role, credentials.role_session_name(os.environ))
+        return session
+
+    def _account_session(self) -> Any:
+        import boto3
+        from botocore.exceptions import ProfileNotFound
+
+        from refinerctl.aws.credentials import check_token_file
+
+        if self._profile is None:
+            check_token_file(os.environ)
+        try:
+            return boto3.Session(profile_name=self._profile, region_name=self.region)
+        except ProfileNotFound as error:
+            raise RefinerctlError(
+                str(error), hint="See `aws configure list-profiles`, or leave out --profile."
+            ) from error
+
+    def _embedded_session(self) -> Any:
+        import boto3
+        from botocore.session import Session
+
+        # (config key, environment variable, default, conversion): nobody's profile and nobody's files.
+        nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+        core = Session(session_vars={"profile": (None, None, None, None), **nothing})
+        return boto3.Session(
+            botocore_session=core,
+            region_name=self.region,
+            aws_access_key_id=EMBEDDED_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=EMBEDDED_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+
+def error_code(error: Exception) -> str:
+    """The code of a botocore ClientError, "" for any other error."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}  # HTTPClientError has one that is None
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def explain(error: Exception, resource: str | None = None) -> RefinerctlError | None:
+    """Say an SDK error in a sentence: what failed, on which resource, what to do. None if it is not one."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, ClientError):
+        return _explain_client_error(error, resource)
+    if isinstance(error, BotoCoreError):
+        return _explain_transport_error(error)
+    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's word for AWS_CREDENTIAL_EXPIRATION
+        return AccessDeniedError("the AWS credentials are expired", hint="Log in again, or renew the session token.")
+    return None
+
+
+def _explain_client_error(error: Any, resource: str | None) -> RefinerctlError:
+    code = error_code(error)
+    details = error.response.get("Error", {})
+    where = f" on {resource}" if resource else ""
+    if code in _DENIED:
+        return AccessDeniedError(
+            f"access denied: {error.operation_name}{where}",
+            hint="Check which identity is in use (aws sts get-caller-identity) and that its policies allow this call.",
+        )
+    if code in _EXPIRED or (code == "400" and error.operation_name.startswith("Head")):
+        return AccessDeniedError(
+            f"the AWS credentials are expired or not valid ({code} at {error.operation_name})",
+            hint="Log in again, or renew the session token.",
+        )
+    return RefinerctlError(f"{error.operation_name}{where} failed: {code}: {details.get('Message', 'no message')}")
+
+
+def _explain_transport_error(error: Exception) -> RefinerctlError:
+    from botocore.exceptions import ConnectionError as BotoConnectionError
+    from botocore.exceptions import (
+        HTTPClientError,
+        NoCredentialsError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+    )
+
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return AccessDeniedError(
+            "no AWS credentials found", hint="Set AWS_PROFILE or --profile, or export the AWS_* variables."
+        )
+    if isinstance(error, ParamValidationError):
+        return UsageError(" ".join(str(error).split()))
+    if isinstance(error, NoRegionError):
+        return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
+    if isinstance(error, BotoConnectionError | HTTPClientError):
+        return RefinerctlError(f"no answer from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
+    return RefinerctlError(str(error))

@@ -1,0 +1,287 @@
+"""The only writer: data to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+
+class Progress(Protocol):
+    """What an operation tells about its progress; how that looks is the command line's business."""
+
+    def step(self, text: str) -> None:
+        """A milestone: shown once, stays."""
+
+    def update(self, text: str) -> None:
+        """Where the current step stands: the next one replaces it."""
+
+    def advance(self, size: int) -> None:
+        """So many bytes more are done."""
+
+
+class BlobProgress(Progress, Protocol):
+    """Progress of several blobs at once, each with a bar of its own."""
+
+    def begin(self, blob: str, size: int) -> None:
+        """Blob `blob` of so many bytes is being moved, from its beginning: maybe not for the first time."""
+
+    def moved(self, blob: str, size: int) -> None:
+        """So many bytes more of it."""
+
+    def end(self, blob: str) -> None:
+        """It is where it should be."""
+
+
+class Silent:
+    """Progress that nobody wants to see."""
+
+    def step(self, text: str) -> None: ...
+    def update(self, text: str) -> None: ...
+    def advance(self, size: int) -> None: ...
+    def begin(self, blob: str, size: int) -> None: ...
+    def moved(self, blob: str, size: int) -> None: ...
+    def end(self, blob: str) -> None: ...
+
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PLAIN_UPDATE_SECONDS = 10.0
+
+
+class Renderer:
+    """Writes for a person at a terminal, or plain lines for a CI job; JSON for whoever scripts."""
+
+    def __init__(self, output: str, verbosity: int) -> None:
+        self.is_json = output == "json"
+        self._verbosity = verbosity
+        self._on_terminal = sys.stderr.isatty()
+
+    def line(self, text: str = "") -> None:
+        """One line of data."""
+        print(printable(text), flush=True)  # noqa: T201
+
+    def styled(self, parts: Iterable[tuple[str, str]]) -> None:
+        """One line of data in parts, each with its style; only a terminal shows those, unless NO_COLOR is set."""
+        plain = not sys.stdout.isatty() or bool(os.environ.get("NO_COLOR"))
+        text = "".join(_styled(printable(text, keep="\n\t"), "" if plain else style) for text, style in parts)
+        print(text.replace("\n", "\n    "), flush=True)  # noqa: T201
+
+    def content(self, content: bytes) -> None:
+        """An object's content as it is; on a terminal without what would steer it."""
+        if sys.stdout.isatty():
+            text = content.decode("utf-8", errors="replace")
+            content = printable(text, keep="\n\t").encode()
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        if content and not content.endswith(b"\n"):
+            sys.stdout.buffer.write(b"\n")
+        sys.stdout.buffer.flush()
+
+    def json(self, document: Any, *, indent: int | None = 2) -> None:
+        """One JSON document; without indent a line of JSON Lines."""
+        text = json.dumps(document, indent=indent, default=_as_json, ensure_ascii=False)
+        print(_UNPRINTABLE.sub(_json_escape, text), flush=True)  # noqa: T201
+
+    def note(self, text: str) -> None:
+        """Something to know that is not data."""
+        if self._verbosity >= 0:
+            self._stderr(text)
+
+    def detail(self, text: str) -> None:
+        """What only -v says."""
+        if self._verbosity > 0:
+            self._stderr(text)
+
+    def warning(self, text: str) -> None:
+        self._stderr(f"warning: {text}")
+
+    @contextmanager
+    def progress(self, total_bytes: int | None = None) -> Iterator[Progress]:
+        """Progress on standard error: live on a terminal, timestamped lines elsewhere, nothing with --quiet."""
+        if self._verbosity < 0:
+            yield Silent()
+        elif self._on_terminal:
+            with _live(total_bytes) as live:
+                yield live
+        else:
+            yield PlainProgress(total_bytes)
+
+    @contextmanager
+    def blobs(self, total_bytes: int) -> Iterator[BlobProgress]:
+        """The same for several blobs at once: on a terminal each has a bar of its own."""
+        with self.progress(total_bytes) as progress:
+            if isinstance(progress, _LiveProgress):
+                yield _LiveBlobs(progress)
+            elif isinstance(progress, PlainProgress):
+                yield PlainBlobs(progress)
+            else:
+                yield Silent()
+
+    def _stderr(self, text: str) -> None:
+        prefix = "" if self._on_terminal else f"{datetime.now(UTC):%H:%M:%SZ} "
+        print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class PlainProgress:
+    """Lines for a log: every step, and now and then where it stands."""
+
+    def __init__(self, total_bytes: int | None) -> None:
+        self._total = total_bytes
+        self._done = 0
+        self._last = time.monotonic()
+        self._lock = threading.Lock()
+
+    def step(self, text: str) -> None:
+        self._write(text)
+        self._last = time.monotonic()
+
+    def update(self, text: str) -> None:
+        if time.monotonic() - self._last >= PLAIN_UPDATE_SECONDS:
+            self.step(text)
+
+    def advance(self, size: int) -> None:
+        with self._lock:
+            self._done += size
+        whole = f" of {self._total / 1e6:.1f}" if self._total else ""
+        self.update(f"{self._done / 1e6:.1f}{whole} MB")
+
+    def _write(self, text: str) -> None:
+        print(f"{datetime.now(UTC):%H:%M:%SZ} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+class _LiveProgress:
+    """A line that moves, below steps that stay."""
+
+    def __init__(self, bar: Bar, task: TaskID) -> None:
+        self.bar = bar
+        self._task = task
+
+    def step(self, text: str) -> None:
+        self.bar.console.print(printable(text), markup=False, highlight=False)
+        self.bar.update(self._task, description=printable(text))
+
+    def update(self, text: str) -> None:
+        self.bar.update(self._task, description=printable(text))
+
+    def advance(self, size: int) -> None:
+        self.bar.advance(self._task, size)
+
+
+class PlainBlobs:
+    """Blobs in a log: their bytes all together; what is sent once more does not count twice."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._moved: dict[str, int] = {}
+
+    def step(self, text: str) -> None:
+        self._progress.step(text)
+
+    def update(self, text: str) -> None:
+        self._progress.update(text)
+
+    def advance(self, size: int) -> None:
+        self._progress.advance(size)
+
+    def begin(self, blob: str, size: int) -> None:
+        self.advance(-self._moved.get(blob, 0))
+        self._moved[blob] = 0
+
+    def moved(self, blob: str, size: int) -> None:
+        self._moved[blob] += size
+        self.advance(size)
+
+    def end(self, blob: str) -> None:
+        """Its bytes have been counted."""
+
+
+class _LiveBlobs(PlainBlobs):
+    """A bar for each blob that is on its way, below that of all together."""
+
+    def __init__(self, progress: _LiveProgress) -> None:
+        super().__init__(progress)
+        self._bar = progress.bar
+        self._tasks: dict[str, TaskID] = {}
+
+    def begin(self, blob: str, size: int) -> None:
+        super().begin(blob, size)
+        if blob in self._tasks:
+            self._bar.update(self._tasks[blob], completed=0)
+        else:
+            self._tasks[blob] = self._bar.add_task(f"  {blob[:19]}", total=size)
+
+    def moved(self, blob: str, size: int) -> None:
+        super().moved(blob, size)
+        self._bar.advance(self._tasks[blob], size)
+
+    def end(self, blob: str) -> None:
+        if blob in self._tasks:
+            self._bar.remove_task(self._tasks.pop(blob))
+
+
+@contextmanager
+def _live(total_bytes: int | None) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    text = TextColumn(
+        "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    )
+    amount = [] if total_bytes is None else [BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn()]
+    columns = [SpinnerColumn(), text, *amount, TimeElapsedColumn()]
+    with Bar(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
+        yield _LiveProgress(bar, bar.add_task("", total=total_bytes))
+
+
+_STYLES = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
+
+
+def _styled(text: str, style: str) -> str:
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style else text
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Text without characters that steer a terminal: a key or an error may hold anything."""
+    return "".join(char if char.isprintable() or char in keep else f"\\x{ord(char):02x}" for char in text)
+
+
+# What may not stand raw on a terminal, or in UTF-8 at all; JSON's own structure is never among it.
+_UNPRINTABLE = re.compile(r"[^\n -~]")
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
+
+
+def _as_json(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    raise TypeError(f"{type(value).__name__} has no JSON form")

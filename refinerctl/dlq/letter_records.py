@@ -1,0 +1,193 @@
+"""A dead letter as a line of JSON Lines: everything of it, so that it can be sent again as it was."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from refinerctl.dlq.types import MAX_ATTRIBUTES, DeadLetter, MessageAttribute, QueueAddress
+from refinerctl.errors import UsageError
+
+FIELDS = ("id", "queue", "queue_url", "queue_arn", "sent", "receive_count", "attributes", "system", "body")
+_REQUIRED = ("id", "queue", "sent", "receive_count", "body")
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
+_DATA_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
+_BINARY = "Binary"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# JSON allows them raw within strings, and tools take some of them for the end of a line, or a terminal obeys them.
+_UNPRINTABLE = re.compile(r"[^ -~]")
+
+
+@dataclass(frozen=True)
+class LetterRecord:
+    """A message and the queue that it was in. The message has no receipt: it is not in anybody's hands."""
+
+    letter: DeadLetter
+    queue: QueueAddress
+
+
+def to_record(letter: DeadLetter, queue: QueueAddress) -> dict[str, Any]:
+    """The JSON object of a message: `{"id", "queue", …, "attributes": {NAME: {"type", "value"|"base64"}}, "body"}`.
+
+    `sent` is ISO 8601 in UTC. The receipt is left out: it is of use only to whoever received the message.
+    """
+    return {
+        "id": letter.id,
+        "queue": queue.name,
+        "queue_url": queue.url,
+        "queue_arn": queue.arn,
+        "sent": letter.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "receive_count": letter.receive_count,
+        "attributes": {name: attribute_record(value) for name, value in letter.attributes.items()},
+        "system": dict(letter.system),
+        "body": letter.body,
+    }
+
+
+def to_line(letter: DeadLetter, queue: QueueAddress) -> str:
+    """The record as one line, without its end; characters that are not printable are escaped."""
+    text = json.dumps(to_record(letter, queue), ensure_ascii=False)
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def from_record(record: object, line: int = 1) -> LetterRecord:
+    """What `to_record` wrote, or somebody edited; `line` is where it stands.
+
+    Raises UsageError naming line and field for anything else.
+    """
+    if not isinstance(record, dict):
+        raise UsageError(f"line {line}: expected a JSON object, found {_kind(record)}")
+    fields = _Fields(record, line)
+    fields.check_names()
+    letter = DeadLetter(
+        id=fields.text("id"),
+        body=fields.text("body"),
+        sent_at=fields.moment("sent"),
+        receive_count=fields.count("receive_count"),
+        attributes=fields.attributes(),
+        system=fields.texts("system"),
+    )
+    queue = QueueAddress(fields.text("queue"), fields.text("queue_url", ""), fields.text("queue_arn", ""))
+    return LetterRecord(letter, queue)
+
+
+def read_records(lines: Iterable[bytes]) -> Iterator[LetterRecord]:
+    """The records of a file, one at a time; empty lines are passed over. Raises UsageError as `from_record` does."""
+    for number, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        try:
+            record = json.loads(raw)
+        except RecursionError:
+            raise UsageError(f"line {number}: not JSON: nested too deeply") from None
+        except ValueError as error:  # not JSON, not UTF-8, or a number of 5,000 digits
+            raise UsageError(f"line {number}: not JSON: {error}") from None
+        if _SURROGATE.search(raw) and _is_torn(record):
+            raise UsageError(f"line {number}: half of a character, like \\ud83d alone", hint="SQS takes no such text.")
+        yield from_record(record, number)
+
+
+def _is_torn(record: object) -> bool:
+    """Whether some text has half of a surrogate pair: JSON allows that, and UTF-8 does not."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def attribute_record(attribute: MessageAttribute) -> dict[str, str]:
+    """`{"type", "value"}`, or `{"type", "base64"}` for bytes."""
+    if isinstance(attribute.value, bytes):
+        return {"type": attribute.data_type, "base64": base64.b64encode(attribute.value).decode("ascii")}
+    return {"type": attribute.data_type, "value": attribute.value}
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+class _Fields:
+    """The fields of one record."""
+
+    def __init__(self, record: dict[str, Any], line: int) -> None:
+        self._record = record
+        self._line = line
+
+    def check_names(self) -> None:
+        """A name that is misspelt must not pass for one that was left out."""
+        if unknown := [name for name in self._record if name not in FIELDS]:
+            raise UsageError(f"line {self._line}: unknown field {unknown[0]!r}", hint=f"Fields: {', '.join(FIELDS)}.")
+        if missing := [name for name in _REQUIRED if name not in self._record]:
+            raise UsageError(f"line {self._line}: field {missing[0]!r} is missing")
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self._record.get(name, default)
+        if not isinstance(value, str):
+            self._fail(name, f"expected a text, found {_kind(value)}")
+        return value
+
+    def count(self, name: str) -> int:
+        value = self._record[name]
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            self._fail(name, "expected a whole number that is not negative")
+        return value
+
+    def moment(self, name: str) -> datetime:
+        text = self.text(name)
+        try:
+            found = datetime.fromisoformat(text)
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self._fail(name, f"{text!r} is not a time like 2026-03-01T14:02:00Z")
+
+    def texts(self, name: str) -> dict[str, str]:
+        value = self._object(name)
+        for key, item in value.items():
+            if not isinstance(item, str):
+                self._fail(f"{name}.{key}", f"expected a text, found {_kind(item)}")
+        return value
+
+    def attributes(self) -> dict[str, MessageAttribute]:
+        given = self._object("attributes")
+        if len(given) > MAX_ATTRIBUTES:
+            self._fail("attributes", f"a message has at most {MAX_ATTRIBUTES}, found {len(given)}")
+        return {name: self._attribute(f"attributes.{name}", value) for name, value in given.items()}
+
+    def _attribute(self, name: str, given: Any) -> MessageAttribute:
+        if not isinstance(given, dict) or set(given) not in ({"type", "value"}, {"type", "base64"}):
+            self._fail(name, 'expected {"type": …, "value": …}, or "base64" for a type Binary')
+        if not all(isinstance(item, str) for item in given.values()):
+            self._fail(name, "type, value and base64 are texts")
+        match = _DATA_TYPE.fullmatch(given["type"])
+        if match is None:
+            self._fail(name, f"type {given['type']!r} is not String, Number or Binary, nor one like String.custom")
+        if (match[1] == _BINARY) != ("base64" in given):
+            self._fail(name, f"a {match[1]} is given as {'base64' if match[1] == _BINARY else 'value'}")
+        return MessageAttribute(given["type"], self._bytes(name, given) if match[1] == _BINARY else given["value"])
+
+    def _bytes(self, name: str, given: dict[str, str]) -> bytes:
+        try:
+            return base64.b64decode(given["base64"], validate=True)
+        except (binascii.Error, ValueError):
+            self._fail(name, "not base64")
+
+    def _object(self, name: str) -> dict[str, Any]:
+        value = self._record.get(name, {})
+        if not isinstance(value, dict):
+            self._fail(name, f"expected an object, found {_kind(value)}")
+        return value
+
+    def _fail(self, name: str, reason: str) -> NoReturn:
+        raise UsageError(f"line {self._line}: field {name!r}: {reason}")

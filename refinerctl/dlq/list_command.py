@@ -1,0 +1,82 @@
+"""`refinerctl dlq list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import click
+
+from refinerctl.app import app_context
+from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource
+from refinerctl.dlq.stations import queue_stations, stack_rulesets, wanted_queue
+from refinerctl.errors import NotFoundError, UsageError
+from refinerctl.insight.status_view import seconds
+from refinerctl.options import global_options
+from refinerctl.tables import table
+
+HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
+
+
+@click.command("list")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@global_options
+@click.pass_context
+def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
+    """List dead-letter queues: all of the stack, or those given by name, URL or ARN.
+
+    Receives no message. A dash stands for what is not known. Exit code 1 if a queue could not be looked at.
+    """
+    from refinerctl.dlq.queues import list_queues, of_stack
+
+    app = app_context(ctx)
+    app.tell_settings()
+    wanted = tuple(wanted_queue(app, text) for text in queues) if queues else of_stack(stack_rulesets(app))
+    if not wanted:
+        raise UsageError(f"stack {app.settings.stack} has no queues here", hint="Name some: refinerctl dlq list QUEUE…")
+    try:
+        found = list_queues(wanted, lambda region: queue_stations(app.in_region(region)), datetime.now(UTC))
+    except NotFoundError as error:
+        if queues:
+            raise
+        raise NotFoundError(
+            f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} is there: {error.message}",
+            hint="Check --env and --region, deploy the stack, or name other queues: refinerctl dlq list QUEUE…",
+        ) from error
+    if app.render.is_json:
+        app.render.json({"queues": found.queues})
+    else:
+        for line in table(HEADER, [_row(queue) for queue in found.queues]):
+            app.render.line(line)
+    for text in (*_warnings(found.queues), *found.problems):
+        app.render.warning(text)
+    if any(queue.error for queue in found.queues):
+        ctx.exit(1)
+
+
+def _row(queue: DeadLetterQueue) -> tuple[str, ...]:
+    return (
+        queue.name,
+        queue.kind,
+        ", ".join(_source(source) for source in queue.sources),
+        _number(queue.depth),
+        _number(queue.in_flight),
+        seconds(queue.oldest_age_s),
+        seconds(queue.expires_in_s),
+    )
+
+
+def _source(source: LetterSource) -> str:
+    return f"{source.name} (gone)" if source.is_there is False else source.name
+
+
+def _warnings(queues: tuple[DeadLetterQueue, ...]) -> Iterator[str]:
+    for queue in queues:
+        if queue.error:
+            yield f"{queue.name}: {queue.error}"
+        elif queue.expires_soon:
+            yield f"{queue.name}: its oldest message expires in {seconds(queue.expires_in_s)}, at the latest"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,57 @@
+"""Options that commands on dead letters share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from refinerctl.errors import UsageError
+from refinerctl.options import Decorated, Moment
+
+if TYPE_CHECKING:
+    from refinerctl.dlq.letter_filter import LetterFilter
+
+
+def filter_options(command: Decorated) -> Decorated:
+    """Which messages are meant: the command gets them as one parameter `letter_filter`."""
+
+    @wraps(command)
+    def with_filter(*arguments: Any, **given: Any) -> Any:
+        chosen = {name: given.pop(name) for name in ("filter_text", "since", "until", "key_prefix")}
+        return command(*arguments, letter_filter=_filter(**chosen), **given)
+
+    options = [
+        click.option(
+            "--filter",
+            "filter_text",
+            metavar="JMESPATH",
+            help="Only messages for which it is true. It sees body, attributes, system, error, key, sent, id, "
+            "receive_count.",
+        ),
+        click.option("--since", type=Moment(), metavar="TIME", help="Only what was sent from then on: a time, or 2h."),
+        click.option("--until", type=Moment(), metavar="TIME", help="Only what was sent before then."),
+        click.option("--key-prefix", metavar="PREFIX", help="Only what is about an S3 object with such a key."),
+    ]
+    decorated: Any = with_filter
+    for option in reversed(options):
+        decorated = option(decorated)
+    return cast("Decorated", decorated)
+
+
+def _filter(
+    filter_text: str | None, since: datetime | None, until: datetime | None, key_prefix: str | None
+) -> LetterFilter:
+    """Raises UsageError for an expression that is none, and for times between which there is nothing."""
+    from refinerctl.dlq.letter_filter import Expression, LetterFilter
+
+    if since is not None and until is not None and since >= until:
+        raise UsageError(f"--until {until:%Y-%m-%dT%H:%M:%SZ} is not after --since {since:%Y-%m-%dT%H:%M:%SZ}")
+    return LetterFilter(
+        since,
+        until,
+        key_prefix.removeprefix("/") if key_prefix is not None else None,
+        None if filter_text is None else Expression.parse(filter_text),
+    )

@@ -1,0 +1,33 @@
+"""What the engine needs of a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
+
+
+class Queue(Protocol):
+    """One queue; used by many threads. refinerctl.aws.message_queue.MessageQueue is one.
+
+    Calls with entries never raise for what SQS or the network say: each entry gets its own result.
+    """
+
+    @property
+    def address(self) -> QueueAddress: ...
+
+    def facts(self) -> QueueFacts:
+        """Raises RefinerctlError; NotFoundError without the queue."""
+
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+        """Up to `count` (1 to 10) messages. Raises PassingError, and other RefinerctlErrors for what stays so."""
+
+    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
+        """Up to ten. `leaving` is called when the request is about to go out: from then on it may be heard."""
+
+    def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
+        """Up to ten."""
+
+    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+        """Up to ten: invisible for so long from now; 0 gives them back."""

@@ -1,0 +1,151 @@
+"""`refinerctl demo`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.aws.objects import object_event
+from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError, UsageError
+from refinerctl.inputs import poll as polling
+from refinerctl.inputs import upload as uploading
+from refinerctl.inputs.hop import Hop
+from refinerctl.inputs.object_path import object_path
+from refinerctl.inputs.poll_command import completion_json, show_completion
+from refinerctl.inputs.types import PolledCompletion, Upload, UploadStatus
+from refinerctl.inputs.upload_command import upload_json
+from refinerctl.local.launcher import Launch, ended_afterwards
+from refinerctl.local.up import UpRequest, up
+from refinerctl.options import global_options
+from refinerctl.stacks.settings import Pipeline
+
+INPUT_NAME = "helloworld.txt"
+INPUT = b"Hello, world!\n"
+COMPLETION_SECONDS = 60.0
+
+
+@click.command()
+@click.option(
+    "--engine",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    show_default=True,
+    help="Run functions from the images' sources, or as built images in containers.",
+)
+@global_options
+@click.pass_context
+def demo(ctx: click.Context, engine: str) -> None:
+    """The whole story once: up, upload, process, poll, print, down.
+
+    Runs on an embedded environment of its own, beside one that `local up` may have started.
+    """
+    # Its own folder; the input is made there, too, so that nothing is written elsewhere.
+    app = app_context(ctx, instance_name="demo", env="local")
+    if app.settings.endpoint_url or app.pipeline.bucket != Pipeline().bucket:
+        raise UsageError(
+            "the demo has an endpoint and a bucket of its own", hint="Leave out --endpoint-url and --bucket."
+        )
+    if app.instance.status().state != "down":
+        raise RefusedError("a demo is running already", hint="Wait for it; its environment is taken down at its end.")
+    began = time.monotonic()
+    with app.render.progress() as progress:
+        up(app.instance, app.settings, UpRequest(Launch(engine, attached=True)), progress)
+    with ended_afterwards(app.instance):
+        item = _upload(app)
+        completion = _poll(app, item)
+        hops = _path(app, item)
+        _show(app, item, completion, hops)
+        app.render.note("taking everything down")
+    app.render.note(f"done in {time.monotonic() - began:.0f} s")
+
+
+def _upload(app: AppContext) -> Upload:
+    prefix = app.pipeline.input_prefix
+    with TemporaryDirectory(dir=app.instance.temporary) as folder:
+        file = Path(folder) / INPUT_NAME
+        file.write_bytes(INPUT)
+        sources = uploading.collect([str(file)], prefix, recursive=False, name=None)
+        app.render.note(f"uploading {INPUT_NAME} to s3://{app.bucket.name}/{prefix}")
+        baseline = uploading.look_before(app.completions, sources, prefix)
+        with app.render.progress(len(INPUT)) as progress:
+            uploads = uploading.upload(app.bucket, sources, progress)
+        with app.render.progress() as progress:
+            progress.step("waiting for its completion")
+            (item,) = uploading.follow(
+                app.completions,
+                uploads,
+                baseline,
+                prefix=prefix,
+                timeout_s=COMPLETION_SECONDS,
+                progress=progress,
+            )
+    if item.status is not UploadStatus.COMPLETED:
+        kind = NotInTimeError if item.status is UploadStatus.PENDING else RefinerctlError
+        raise kind(f"{item.key}: {item.error}", hint=f"See {app.instance.log('functions')}.")
+    return item
+
+
+def _poll(app: AppContext, item: Upload) -> PolledCompletion:
+    wanted = [polling.expectation(app.pipeline, item.completion_key or item.key)]
+    read = polling.print_outputs(app.bucket, 1024 * 1024)
+    (completion,) = polling.expect(app.completions, wanted, None, read, interval_s=1, timeout_s=COMPLETION_SECONDS)
+    if isinstance(completion, polling.Expectation):
+        raise NotInTimeError(f"no completion in time for {completion.asked}")
+    return completion
+
+
+def _path(app: AppContext, item: Upload) -> list[Hop]:
+    pipeline = app.pipeline
+    queue = pipeline.queue_name(pipeline.input_prefix)
+    hops = object_path(app.bucket, app.log_groups, item, queue, pipeline.bus_name)
+    return [*hops, *_complete_queue_hop(app, item)]
+
+
+def _complete_queue_hop(app: AppContext, item: Upload) -> Iterator[Hop]:
+    """The message that tells downstream. Looking is fine here: nobody else reads the demo's queue."""
+    name = app.pipeline.queue_name(app.pipeline.complete_prefix)
+    deadline = time.monotonic() + COMPLETION_SECONDS
+    while time.monotonic() < deadline:
+        for message in app.queues.peek(name):
+            event = object_event(message.body)
+            if event is not None and event.key == item.completion_key:
+                yield Hop("SQS", f"{name}, for whoever comes downstream", message.sent_at)
+                return
+
+
+def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: list[Hop]) -> None:
+    if app.render.is_json:
+        document: dict[str, Any] = {
+            "upload": upload_json(item),
+            "completion": completion_json(completion),
+            "hops": [vars(hop) for hop in hops],
+        }
+        app.render.json(document)
+        return
+    if (document_read := app.bucket.read(completion.key)) is not None:
+        app.render.line(f"==> {completion.key} <==")
+        app.render.content(document_read[1])
+    show_completion(app.render, completion)
+    app.render.line()
+    app.render.line(f"The way of {item.key}:")
+    start = hops[0].at
+    for hop in hops:
+        app.render.line(f"{_clock(hop.at)}  {_elapsed(start, hop.at)}  {hop.station:<11}  {hop.detail}")
+
+
+def _clock(at: datetime | None) -> str:
+    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if at else " " * 12
+
+
+def _elapsed(start: datetime | None, at: datetime | None) -> str:
+    if start is None or at is None:
+        return " " * 9
+    # S3 and EventBridge record whole seconds: a time before the start is the start.
+    return f"+{max(0.0, (at - start).total_seconds()):6.3f} s"

@@ -1,1 +1,0 @@
-"""One module per use case: typed input and clients in, frozen result out. No printing, no exiting."""

@@ -1,1 +1,0 @@
-"""Looking at dead letters, writing them down, deleting them."""

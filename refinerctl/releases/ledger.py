@@ -1,0 +1,144 @@
+"""The ledger of releases, kept beside the Terraform state."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.releases.model import Release, dump_releases, load_releases
+
+if TYPE_CHECKING:
+    from refinerctl.terraform.backend import Backend
+
+# Writers that come at the same moment: the one that loses looks again. Each round one of them gets through.
+ATTEMPTS = 30
+LONGEST_PAUSE_S = 1.0
+
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+_OVERTAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+
+
+class Ledger(Protocol):
+    """What was released, oldest first."""
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, for messages."""
+
+    def read(self) -> tuple[Release, ...]:
+        """All entries; none if there is no ledger yet. Raises RefinerctlError that names the place."""
+
+    def append(self, release: Release) -> None:
+        """Add an entry. Of several writers at once none loses anything."""
+
+
+def ledger_of(backend: Backend, session: AwsSession) -> Ledger:
+    """The ledger beside the state that `backend` keeps."""
+    if backend.kind == "http":
+        from refinerctl.releases.http_ledger import HttpLedger
+
+        return HttpLedger.beside(backend)
+    settings = backend.settings
+    key = f"{str(settings['key']).removesuffix('.tfstate')}.releases.json"
+    # The state may be kept in another account, which Terraform, too, enters through this role.
+    role = (settings.get("assume_role") or {}).get("role_arn") or settings.get("role_arn")
+    return S3Ledger(
+        session.in_region(settings.get("region"), role), str(settings["bucket"]), key, _encryption(settings)
+    )
+
+
+def parse(document: bytes, place: str) -> tuple[Release, ...]:
+    """The entries of a ledger; what is wrong with it is said together with its place."""
+    try:
+        return load_releases(document)
+    except RefinerctlError as error:
+        raise RefinerctlError(f"{place}: {error.message}", hint=error.hint) from error
+
+
+def _encryption(settings: Mapping[str, Any]) -> dict[str, str]:
+    """As Terraform's S3 backend encrypts the state: a bucket's policy may insist on it."""
+    if key := settings.get("kms_key_id"):
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": str(key)}
+    return {"ServerSideEncryption": "AES256"} if settings.get("encrypt") else {}
+
+
+class S3Ledger:
+    """One object in S3, written only over the version that was read."""
+
+    def __init__(
+        self,
+        session: AwsSession,
+        bucket: str,
+        key: str,
+        put_arguments: Mapping[str, str] | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self._session = session
+        self._bucket = bucket
+        self._key = key
+        self._put_arguments: dict[str, Any] = dict(put_arguments or {})
+        self._attempts = attempts
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self._bucket}/{self._key}"
+
+    def read(self) -> tuple[Release, ...]:
+        return self._read()[0]
+
+    def append(self, release: Release) -> None:
+        """Raises RefinerctlError if others write without a pause, too."""
+        for attempt in range(self._attempts):
+            releases, etag = self._read()
+            if release in releases:  # an earlier attempt got through, though its answer did not
+                return
+            if self._write((*releases, release), etag):
+                return
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**attempt)))  # noqa: S311
+        raise RefinerctlError(
+            f"{self.place} changes all the time: the release could not be added in {self._attempts} attempts"
+        )
+
+    def _read(self) -> tuple[tuple[Release, ...], str | None]:
+        """The entries and the ETag of what they were read from, None without an object."""
+        try:
+            answer = self._session.client("s3").get_object(Bucket=self._bucket, Key=self._key)
+            body = answer["Body"].read()
+        except Exception as error:
+            if error_code(error) in _MISSING:
+                return (), None
+            raise self._explained(error) from error
+        return parse(body, self.place), answer["ETag"]
+
+    def _write(self, releases: tuple[Release, ...], etag: str | None) -> bool:
+        """Whether it was still as it had been read."""
+        condition: Any = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
+        try:
+            self._session.client("s3").put_object(
+                Bucket=self._bucket,
+                Key=self._key,
+                Body=dump_releases(releases),
+                ContentType="application/json",
+                **condition,
+                **self._put_arguments,
+            )
+        except Exception as error:
+            # 404: it was removed since it was read
+            if error_code(error) in _OVERTAKEN | _MISSING:
+                return False
+            raise self._explained(error) from error
+        return True
+
+    def _explained(self, error: Exception) -> Exception:
+        if error_code(error) == "NoSuchBucket":
+            return NotFoundError(
+                f"there is no bucket {self._bucket!r} to keep the ledger of releases in",
+                hint="It is the bucket of the Terraform state: environments/<env>/backend.hcl names it.",
+            )
+        return explain(error, self.place) or error

@@ -1,0 +1,273 @@
+"""One entry more, or less, in a map of a file of variables. Every other byte of the file stays as it is.
+
+What is put in is always set off in a way that tells how it came in, so that taking it out restores the very bytes.
+Lines are those of `masked`: a comment over several lines counts as one, and hides no bracket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.rulesets import hcl_text
+from refinerctl.rulesets.file_edit import FileEdit, read_file
+from refinerctl.terraform.hcl import HclFile
+
+if TYPE_CHECKING:
+    from lark import Tree
+
+_BOM = b"\xef\xbb\xbf"
+_INDENT = "  "
+
+MARKER = "# Takes the place of the default in the stack's variables.tf, whose entries are among these."
+
+
+def add_entry(path: Path, attribute: str, key: str, value: Mapping[str, Any], defaults: Mapping[str, Any]) -> FileEdit:
+    """Add `key = value` to the map `attribute`, which has no such key yet.
+
+    Where the file does not set `attribute`, its `defaults` are written down with it: they would be lost otherwise.
+    Raises RefinerctlError, with line and column, for a file that does not parse or whose `attribute` is no map.
+    """
+    return _edited(path, attribute, defaults, lambda document: document.with_entry(key, value))
+
+
+def remove_entry(path: Path, attribute: str, key: str, defaults: Mapping[str, Any]) -> FileEdit:
+    """Take `key` out of the map `attribute`, with the comments right above it. Raises what `add_entry` does."""
+    return _edited(path, attribute, defaults, lambda document: document.without_entry(key))
+
+
+def _edited(
+    path: Path,
+    attribute: str,
+    defaults: Mapping[str, Any],
+    change: Callable[[_Document], tuple[str, dict[str, Any]]],
+) -> FileEdit:
+    before = read_file(path)
+    content = before or b""
+    mark = _BOM if content.startswith(_BOM) else b""
+    try:
+        text = content.removeprefix(_BOM).decode()
+    except UnicodeDecodeError:
+        raise RefinerctlError(f"{path} is not UTF-8") from None
+    document = _Document(HclFile(path, text), attribute, defaults)
+    after, wanted = change(document)
+    if _values(path, after) != wanted:
+        raise RefinerctlError(f"{path} is laid out in a way that cannot be edited safely", hint="Edit it by hand.")
+    return FileEdit(path, before, mark + after.encode())
+
+
+def _values(path: Path, text: str) -> Any:
+    """None for what the editor has broken: it says so itself."""
+    try:
+        return HclFile(path, text).variables()
+    except RefinerctlError:
+        return None
+
+
+class _Document:
+    """A file of variables, and the map in it that is to be edited."""
+
+    def __init__(self, file: HclFile, attribute: str, defaults: Mapping[str, Any]) -> None:
+        self._file = file
+        self._name = attribute
+        self._defaults = defaults
+        self._values = file.variables()
+
+    def with_entry(self, key: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The text, and the values that it is to have."""
+        if self._name not in self._values:
+            return self._with_defaults().with_entry(key, value)
+        place = self._place
+        entries = {**self._values[self._name], key: value}
+        return place.with_entry(key, value), {**self._values, self._name: entries}
+
+    def without_entry(self, key: str) -> tuple[str, dict[str, Any]]:
+        if self._name not in self._values:
+            return self._with_defaults().without_entry(key)
+        entries = {name: value for name, value in self._values[self._name].items() if name != key}
+        wanted = {**self._values, self._name: entries}
+        text = self._place.without_entry(key)
+        if entries == self._defaults and (shorter := self._without_defaults(text)) is not None:
+            del wanted[self._name]
+            return shorter, wanted
+        return text, wanted
+
+    @cached_property
+    def _place(self) -> _Map:
+        (attribute,) = (child for child in self._file.children() if self._file.name_of(child) == self._name)
+        return _Map(self._file, attribute)
+
+    @property
+    def _newline(self) -> str:
+        return newline_of(self._file.text, 0)
+
+    def _defaults_block(self) -> str:
+        lines = [MARKER, *_lines_of_defaults(self._name, self._defaults)]
+        return self._newline.join(lines)
+
+    def _with_defaults(self) -> _Document:
+        text, newline = self._file.text, self._newline
+        if not text or text.endswith("\n"):
+            added = f"{newline if text else ''}{self._defaults_block()}{newline}"
+        else:
+            added = f"{newline}{newline}{self._defaults_block()}"
+        return _Document(HclFile(self._file.path, text + added), self._name, self._defaults)
+
+    def _without_defaults(self, text: str) -> str | None:
+        """`text` without what `_with_defaults` has put at its end; None if it has not."""
+        newline, block = self._newline, self._defaults_block()
+        if text == block + newline:
+            return ""
+        if text.endswith(f"\n{newline}{block}{newline}"):
+            return text.removesuffix(f"{newline}{block}{newline}")
+        if text.endswith(f"{newline}{newline}{block}"):
+            return text.removesuffix(f"{newline}{newline}{block}")
+        return None
+
+
+def _lines_of_defaults(name: str, defaults: Mapping[str, Any]) -> list[str]:
+    lines = [f"{name} = {{"]
+    for key, value in defaults.items():
+        lines += [*hcl_text.attribute(key, value, _INDENT), ""]
+    return [*lines[:-1], "}"] if defaults else [f"{name} = {{}}"]
+
+
+class _Map:
+    """A map in a file's text, and how it is laid out."""
+
+    def __init__(self, file: HclFile, attribute: Tree[Any]) -> None:
+        self._file = file
+        self._text, self._masked = file.text, file.masked
+        self._attribute = attribute
+        tree = file.map_of(attribute)
+        self._open = tree.meta.start_pos  # of the opening brace
+        self._close = tree.meta.end_pos - 1  # of the closing one
+        self._elements = list(self._find(tree))
+        self._newline = newline_of(self._text, self._open)
+
+    def _find(self, tree: Tree[Any]) -> Iterator[_Element]:
+        for child, following in pairwise(tree.children):
+            if getattr(child, "data", None) == "object_elem":
+                own_end = child.meta.end_pos
+                end = following.end_pos if following == "," else own_end  # type: ignore[union-attr]  # a token, then
+                yield _Element(self._file.key_of(child), child.meta.start_pos, own_end, end)
+
+    def with_entry(self, key: str, value: Mapping[str, Any]) -> str:
+        at, new = self._addition(key, value)
+        return self._text[:at] + new + self._text[at:]
+
+    def _addition(self, key: str, value: Mapping[str, Any]) -> tuple[int, str]:
+        """Where to put which text: lines of its own, unless `terraform fmt` would then move what is there."""
+        line, last = hcl_text.attribute_line(key, value), self._elements[-1] if self._elements else None
+        block = self._newline.join(hcl_text.attribute(key, value, _INDENT))
+        comma = "," if last and last.has_comma else ""
+        closing_line = self._line_start(self._close)
+        if not self._masked[closing_line : self._close].strip():
+            return closing_line, f"{self._newline}{block}{comma}{self._newline}"
+        if last:
+            return last.end, f" {line}," if comma else f", {line}"
+        if self._has_neighbours():
+            return self._open + 1, f" {line} "
+        return self._open + 1, f"{self._newline}{block}{self._newline}"
+
+    def _has_neighbours(self) -> bool:
+        """Whether attributes stand right above or below, whose `=` may be in one column with this one's."""
+        start, end = self._line_start(self._attribute.meta.start_pos), self._line_end(self._attribute.meta.end_pos)
+        above = self._masked[self._line_start(start - 1) : start] if start else ""
+        below = self._masked[end : self._line_end(end)]
+        return bool(below.strip()) or above.strip() not in ("", "}", "]")
+
+    def without_entry(self, key: str) -> str:
+        places = [number for number, element in enumerate(self._elements) if element.key == key]
+        if len(places) != 1:
+            where = f"{self._file.path}: {self._file.name_of(self._attribute)}"
+            raise NotFoundError(f"{where} has {'no' if not places else 'more than one'} {key}")
+        start, end = self._extent(places[0])
+        return self._text[:start] + self._text[end:]
+
+    def _extent(self, number: int) -> tuple[int, int]:
+        """What goes with an element: what `_addition` put around it, and the comments right above."""
+        element = self._elements[number]
+        line = self._line_start(element.start)
+        is_first_on_line = not self._masked[line : element.start].strip()
+        is_last_on_line = not self._masked[element.end : self._line_end(element.end)].strip()
+        if is_first_on_line and is_last_on_line:
+            return self._whole_lines(line, self._line_end(element.end))
+        following = self._elements[number + 1] if number + 1 < len(self._elements) else None
+        if following and "\n" not in self._masked[element.end : following.start]:
+            return element.start, following.start
+        if is_first_on_line:
+            start = self._above(line)
+            above = self._line_start(start - 1)
+            if self._text[above:start] != self._masked[above:start]:
+                return start, element.end  # that line may end in a comment, which must not reach further
+            return len(self._text[:start].removesuffix("\n").removesuffix("\r")), element.end
+        if number:
+            previous = self._elements[number - 1]
+            return (previous.end if element.has_comma else previous.own_end), element.end
+        return self._alone(element)
+
+    def _whole_lines(self, line: int, end: int) -> tuple[int, int]:
+        start = self._above(line)
+        inside = self._text[self._open + 1 : start]
+        if self._is_empty_line(start) or inside not in ("\n", "\r\n"):
+            return start, end
+        # Right below the opening brace.
+        if end <= self._close and "\n" not in self._masked[end : self._close] and len(self._elements) == 1:
+            return self._open + 1, end  # an empty map again
+        return start, self._line_end(end) if self._is_empty_line(end) else end
+
+    def _above(self, line: int) -> int:
+        """Where the comments begin that are right above a line, and one empty line above these."""
+        while line > self._open and self._is_comment(previous := self._line_start(line - 1), line):
+            line = previous
+        previous = self._line_start(line - 1)
+        return previous if previous > self._open and self._is_empty_line(previous) else line
+
+    def _is_empty_line(self, start: int) -> bool:
+        return not self._text[start : self._line_end(start)].strip()
+
+    def _is_comment(self, start: int, end: int) -> bool:
+        return not self._masked[start:end].strip() and bool(self._text[start:end].strip())
+
+    def _alone(self, element: _Element) -> tuple[int, int]:
+        """The only element, in a map of one line."""
+        start, end = element.start, element.end
+        if not self._text[self._open + 1 : start].strip():
+            start = self._open + 1
+        return start, end + (self._text[end] == " ")
+
+    def _line_start(self, at: int) -> int:
+        return self._masked.rfind("\n", 0, max(at, 0)) + 1
+
+    def _line_end(self, at: int) -> int:
+        """Behind the line's newline."""
+        end = self._masked.find("\n", at)
+        return len(self._masked) if end < 0 else end + 1
+
+
+@dataclass(frozen=True)
+class _Element:
+    """Offsets of an element; `end` is behind its comma, if it has one."""
+
+    key: str
+    start: int
+    own_end: int
+    end: int
+
+    @property
+    def has_comma(self) -> bool:
+        return self.end > self.own_end
+
+
+def newline_of(text: str, at: int) -> str:
+    """How lines end there; in a text of one line as Terraform writes them."""
+    found = text.find("\n", at)
+    if found < 0:
+        found = text.find("\n")
+    return "\r\n" if found > 0 and text[found - 1] == "\r" else "\n"

@@ -1,0 +1,373 @@
+"""HCL as Terraform reads it: values files, defaults of variables, the backend's block. Reads only, writes nothing.
+
+Grammar: python-hcl2. What strings, heredocs and numbers mean is decided here, after
+https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, because python-hcl2 hands them on as they are written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from refinerctl.config import check_root_module
+from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.terraform.hcl_mask import masked
+
+if TYPE_CHECKING:
+    from lark import Token, Tree
+
+# More than this and a number is a mistake, or meant to fill the memory.
+MAX_EXPONENT = 500
+
+_ESCAPE = re.compile(r'\\(?:([nrt"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)')
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+_IGNORED = {"new_line_or_comment"}
+
+
+def load_values(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
+    """The variables of a `.tfvars` or `.tfvars.json` file: str, int, float, bool, None, list and dict by name.
+
+    Raises NotFoundError without the file (`missing_ok`: there are none), RefinerctlError with the place for one that
+    does not parse or holds more than literal values.
+    """
+    if missing_ok and not path.exists():
+        return {}
+    if path.name.endswith(".json"):
+        return _json_values(path)
+    return HclFile(path).variables()
+
+
+def variable_defaults(module: Path) -> dict[str, Any]:
+    """The defaults of a root module's variables, by name; those without one are not among them."""
+    found: dict[str, Any] = {}
+    for file, block in _blocks(module, "variable"):
+        name = file.labels(block)[-1]
+        for attribute in file.attributes(block):
+            if file.name_of(attribute) == "default":
+                found[name] = file.value_of(attribute, f"the default of variable {name}")
+    return found
+
+
+def backend_block(module: Path) -> dict[str, Any]:
+    """The arguments of the backend that a root module declares; empty without one."""
+    found: dict[str, Any] = {}
+    for file, block in _blocks(module, "terraform"):
+        for inner in file.blocks(block, "backend"):
+            for attribute in file.attributes(inner):
+                name = file.name_of(attribute)
+                found[name] = file.value_of(attribute, f"the backend's {name}")
+    return found
+
+
+def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
+    """All blocks of a kind; those of override files last, as they win."""
+    check_root_module(module)
+    for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
+        # To parse takes far longer than to look: most files have none.
+        if re.search(rf"^\s*{kind}\b", _text(path), re.MULTILINE):
+            file = HclFile(path)
+            for block in file.blocks(None, kind):
+                yield file, block
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {path}") from None
+    except OSError as error:
+        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise RefinerctlError(f"{path} is not UTF-8") from None
+
+
+class _NotLiteralError(RefinerctlError):
+    """An expression that only Terraform can evaluate, or a literal that it would refuse."""
+
+
+class HclFile:
+    """A parsed file. Its text is kept: strings are read from there.
+
+    With `text` that is parsed instead of what the file holds. Positions are offsets in `text`, and the same in
+    `masked`, which shows where comments are. Raises RefinerctlError with line and column for what is no HCL.
+    """
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        self.path = path
+        self.text = _text(path) if text is None else text
+        self.masked = masked(self.text)
+        self._body = self._parse()
+
+    def variables(self) -> dict[str, Any]:
+        """All attributes by name, as plain values. Raises RefinerctlError for anything else in a file of variables."""
+        found: dict[str, Any] = {}
+        for child in self.children():
+            if child.data == "block":
+                raise self.error(child, "a file of variables holds no blocks")
+            name = self.name_of(child)
+            if name in found:
+                raise self.error(child, f"variable {name} is set twice")
+            found[name] = self.value_of(child, f"variable {name}")
+        return found
+
+    def map_of(self, attribute: Tree[Any]) -> Tree[Any]:
+        """The map that an attribute is set to. Raises RefinerctlError for anything but `{ … }`."""
+        term = attribute.children[2]
+        while term.data == "expr_term":
+            parts = _meaningful(term)
+            term = parts[1] if len(parts) == 3 else parts[0]  # three: in parentheses
+            if not hasattr(term, "data"):
+                break
+        if getattr(term, "data", None) != "object":
+            raise self.error(attribute, f"{self.name_of(attribute)} is not a map in braces")
+        return cast("Tree[Any]", term)
+
+    def key_of(self, element: Tree[Any]) -> str:
+        """The key of a map's element."""
+        return self._key(element.children[0].children[0])
+
+    def _parse(self) -> Tree[Any]:
+        import hcl2
+        from lark.exceptions import LarkError
+
+        try:
+            body: Tree[Any] = hcl2.parses_to_tree(self.masked).children[0]
+        except LarkError as error:
+            # Without the error itself: it quotes what stands there.
+            raise self._invalid(getattr(error, "pos_in_stream", None)) from None
+        except RecursionError:
+            raise RefinerctlError(f"{self.path} is nested too deeply") from None
+        return body
+
+    def _invalid(self, at: int | None) -> RefinerctlError:
+        if at is not None:  # else the file ends too soon
+            at += len(self.text[at:]) - len(self.text[at:].lstrip(" \t"))
+        before = self.text[:at]
+        line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
+        return RefinerctlError(
+            f"{self.path}:{line}:{column}: this is not valid HCL", hint="`terraform fmt` says more about it."
+        )
+
+    def children(self, block: Tree[Any] | None = None) -> Iterator[Tree[Any]]:
+        body = self._body if block is None else next(_trees(block, "body"))
+        yield from _trees(body, "attribute", "block")
+
+    def attributes(self, block: Tree[Any]) -> Iterator[Tree[Any]]:
+        return (child for child in self.children(block) if child.data == "attribute")
+
+    def blocks(self, block: Tree[Any] | None, kind: str) -> Iterator[Tree[Any]]:
+        return (child for child in self.children(block) if child.data == "block" and self.labels(child)[0] == kind)
+
+    def labels(self, block: Tree[Any]) -> list[str]:
+        """The block's type and its labels."""
+        parts = _trees(block, "identifier", "keyword", "literal_value", "string")
+        return [self._string(part) if part.data == "string" else self._word(part) for part in parts]
+
+    def name_of(self, attribute: Tree[Any]) -> str:
+        return self._word(attribute.children[0])
+
+    def _word(self, tree: Tree[Any]) -> str:
+        token = cast("Token", tree.children[0])
+        return unicodedata.normalize("NFC", self.text[token.start_pos : token.end_pos])
+
+    def value_of(self, attribute: Tree[Any], what: str) -> Any:
+        """The value of an attribute; `what` names it in the error if it is no plain one."""
+        try:
+            return self._value(attribute.children[2])
+        except _NotLiteralError as error:
+            raise self.error(attribute, f"{what} is not a plain value: {error.message}") from None
+        except RecursionError:
+            raise self.error(attribute, f"{what} is nested too deeply") from None
+
+    def error(self, tree: Tree[Any], message: str) -> RefinerctlError:
+        line = self.text.count("\n", 0, tree.meta.start_pos) + 1
+        return RefinerctlError(f"{self.path}:{line}: {message}")
+
+    def _value(self, tree: Any) -> Any:
+        if tree.data == "expr_term":
+            return self._term(tree)
+        if tree.data == "unary_op" and str(tree.children[0]) == "-":
+            negated = self._value(tree.children[1])
+            if isinstance(negated, int | float) and not isinstance(negated, bool):
+                return -negated
+        raise _NotLiteralError("it has to be computed")
+
+    def _term(self, tree: Tree[Any]) -> Any:
+        parts = _meaningful(tree)
+        if len(parts) == 3:  # in parentheses
+            return self._value(parts[1])
+        (part,) = parts
+        reader = _READERS.get(str(part.data))
+        if reader is None:
+            raise _NotLiteralError(_WHAT.get(str(part.data), "it has to be computed"))
+        return reader(self, part)
+
+    def _string(self, tree: Tree[Any]) -> str:
+        opening, closing = cast("list[Token]", (tree.children[0], tree.children[-1]))
+        return _template(self.text[opening.end_pos : closing.start_pos], quoted=True)
+
+    def _heredoc(self, tree: Tree[Any]) -> str:
+        if cast("Token", tree.children[0]).end_pos > len(self.text):  # type: ignore[operator]  # always a number here
+            raise _NotLiteralError("a here-document in it ends without a newline")
+        # Between the line that opens it and the one that closes it; after that one's end stands nothing.
+        lines = [f"{line}\n" for line in str(tree.children[0]).split("\n")[1:-2]]
+        trimmed = _without_indent(lines) if tree.data == "heredoc_template_trim" else lines
+        return _template("".join(trimmed), quoted=False)
+
+    def _number(self, tree: Tree[Any]) -> int | float:
+        return _exact(str(tree.children[0]))
+
+    def _literal(self, tree: Tree[Any]) -> bool | None:
+        return {"true": True, "false": False, "null": None}[str(tree.children[0])]
+
+    def _tuple(self, tree: Tree[Any]) -> list[Any]:
+        return [self._value(part) for part in _meaningful(tree) if hasattr(part, "data")]
+
+    def _object(self, tree: Tree[Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for element in _trees(tree, "object_elem"):
+            found[self.key_of(element)] = self._value(element.children[2])
+        return found
+
+    def _key(self, tree: Tree[Any]) -> str:
+        parts = _meaningful(tree)
+        if tree.data == "keyword":
+            return self._word(tree)
+        if tree.data == "expr_term" and len(parts) == 1 and parts[0].data in ("identifier", "literal_value"):
+            return self._word(parts[0])  # a bare word is a key, not a reference
+        value = self._value(tree)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, int | float):
+            return format(Decimal(repr(value)), "f")
+        raise _NotLiteralError("a key is not a string")
+
+
+_READERS = {
+    "string": HclFile._string,
+    "heredoc_template": HclFile._heredoc,
+    "heredoc_template_trim": HclFile._heredoc,
+    "int_lit": HclFile._number,
+    "float_lit": HclFile._number,
+    "literal_value": HclFile._literal,
+    "tuple": HclFile._tuple,
+    "object": HclFile._object,
+}
+_WHAT = {
+    "function_call": "it calls a function",
+    "identifier": "it refers to something else",
+    "get_attr_expr_term": "it refers to something else",
+    "for_tuple_expr": "it is a for expression",
+    "for_object_expr": "it is a for expression",
+}
+
+
+def _trees(tree: Tree[Any], *kinds: str) -> Iterator[Tree[Any]]:
+    return (child for child in tree.children if getattr(child, "data", None) in kinds)
+
+
+def _meaningful(tree: Tree[Any]) -> list[Any]:
+    return [child for child in tree.children if getattr(child, "data", None) not in _IGNORED]
+
+
+def _exact(text: str) -> int | float:
+    """A number as Terraform takes it: whole ones exactly, whatever their size or notation."""
+    value = Decimal(text)
+    if value and abs(value.adjusted()) > MAX_EXPONENT:
+        raise _NotLiteralError("a number is out of range")
+    return int(value) if value == value.to_integral_value() else float(value)
+
+
+def _template(text: str, *, quoted: bool) -> str:
+    """The string that a template without interpolation stands for. Only quoted ones have backslash escapes."""
+    parts: list[str] = []
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if text.startswith(("$${", "%%{"), at):
+            parts.append(text[at + 1 : at + 3])
+            at += 3
+        elif text.startswith(("${", "%{"), at):
+            raise _NotLiteralError("it holds ${…} or %{…}")
+        elif quoted and char == "\\":
+            match = _ESCAPE.match(text, at)
+            parts.append(_unescaped(match))
+            at += len(match[0]) if match else 0
+        elif quoted and char in '"\n':
+            raise _NotLiteralError("a string in it cannot be read")
+        else:
+            parts.append(char)
+            at += 1
+    # Terraform compares and keeps all strings in this form.
+    return unicodedata.normalize("NFC", "".join(parts))
+
+
+def _unescaped(match: re.Match[str] | None) -> str:
+    if match is not None and match[1]:
+        return _ESCAPED[match[1]]
+    code = int((match and (match[2] or match[3])) or "110000", 16)
+    if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+        raise _NotLiteralError("a string in it has an escape that does not exist")
+    return chr(code)
+
+
+def _without_indent(lines: list[str]) -> list[str]:
+    """`<<-` takes away the white space that all lines start with; empty ones do not count and stay as they are."""
+    indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
+    least = min(indents, default=0)
+    return [line[least:] if line.strip() else line for line in lines]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Makes objects of JSON, refusing a key that stands there twice."""
+
+    path: Path
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            name = unicodedata.normalize("NFC", key)
+            if name in found:
+                raise RefinerctlError(f"{self.path}: {name} is set twice")
+            found[name] = value
+        return found
+
+
+def _json_values(path: Path) -> dict[str, Any]:
+    """https://developer.hashicorp.com/terraform/language/syntax/json: strings of a values file are no templates."""
+    try:
+        document = json.loads(
+            _text(path), object_pairs_hook=_Pairs(path), parse_float=_exact, parse_constant=_no_number
+        )
+    except json.JSONDecodeError as error:
+        raise RefinerctlError(
+            f"{path}:{error.lineno}:{error.colno}: this is not valid JSON: {error.msg}"
+        ) from None  # it holds the whole text
+    except (_NotLiteralError, RecursionError, ValueError) as error:
+        raise RefinerctlError(f"{path} cannot be read: {error}") from None
+    if not isinstance(document, dict):
+        raise RefinerctlError(f"{path} holds no JSON object")
+    return {name: _normalized(value) for name, value in document.items() if name != "//"}
+
+
+def _no_number(text: str) -> Any:
+    raise _NotLiteralError(f"{text} is not a number of JSON")
+
+
+def _normalized(value: Any) -> Any:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, list):
+        return [_normalized(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _normalized(item) for name, item in value.items()}
+    return value

@@ -1,0 +1,300 @@
+"""The terraform binary in one root module, its data folder outside the tree."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from refinerctl.config import check_root_module
+from refinerctl.errors import AccessDeniedError, NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.releases.model import HEAD_BYTES, StateLock, StateVersion
+from refinerctl.terraform.events import EventReader, OnApply, last_error, parse_lock
+from refinerctl.terraform.mirror import MIRROR_ROOTS, find_provider_mirror, mirror_configuration
+from refinerctl.terraform.process import Process, Tell, capture
+
+# Variables by which a caller steers the AWS provider or gives values: not where everything is on this machine.
+_STEERING = ("AWS_", "TF_VAR_")
+# And those that would make a run another one than refinerctl says it is: only a part of the stack (-target), other
+# values (`refinerctl local env --terraform` sets some), no look at reality (-refresh=false), another state.
+_REFUSED = re.compile(r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$")
+
+# How long to wait for another run on the same state to finish.
+LOCK_TIMEOUT_SECONDS = 120.0
+
+_UNREACHABLE = (
+    "could not connect to",
+    "Failed to query available provider packages",
+    "Failed to install provider",
+)
+_INIT_FLAGS = ("-input=false", "-no-color", "-reconfigure")
+
+ERRORED_STATE = "errored.tfstate"
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """Runs terraform in one root module.
+
+    `environment` is set on top of the process's own. `embedded` is for an environment on this machine: nothing that
+    points terraform somewhere else gets through from the caller's variables. `disposable`: an interrupted run is
+    killed, because its state goes away with its environment; otherwise terraform gets one SIGINT and finishes it.
+    `tell` hears what a person in front of it should know: who holds the lock, what an interrupt does.
+    """
+
+    module: Path
+    data_dir: Path
+    work_folder: Path
+    log: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    embedded: bool = False
+    disposable: bool = False
+    mirror_roots: Sequence[Path] = MIRROR_ROOTS
+    binary: str | Path = "terraform"
+    lock_timeout_s: float = LOCK_TIMEOUT_SECONDS
+    tell: Tell = lambda _: None
+
+    @property
+    def _generated_config(self) -> Path:
+        return self.work_folder / "terraform.rc"
+
+    def variables(self) -> dict[str, str]:
+        """The environment variables that make a bare `terraform` in `module` do what this object does."""
+        given = {
+            **self.environment,
+            "TF_DATA_DIR": str(self.data_dir),
+            "TF_IN_AUTOMATION": "1",
+            "TF_INPUT": "0",
+            # Terraform would otherwise write below the home folder and ask the internet for its newest version.
+            "CHECKPOINT_DISABLE": "1",
+        }
+        if config := self._cli_config():
+            given["TF_CLI_CONFIG_FILE"] = str(config)
+        return given
+
+    def init(self, *arguments: str) -> None:
+        """`terraform init`; falls back to a provider mirror on this machine where the registry is out of reach."""
+        command = ["init", *_INIT_FLAGS, *arguments]
+        with self._one_init_at_a_time():
+            if self._cli_config() is not None:
+                if self.run(*command).returncode == 0:
+                    return
+                self._generated_config.unlink()  # its mirror may have moved, or lack what the lock file wants now
+            done = self.run(*command)
+            if done.returncode != 0 and any(text in done.stdout for text in _UNREACHABLE) and self._use_mirror():
+                done = self.run(*command)
+                if done.returncode != 0:
+                    self._generated_config.unlink()
+        if done.returncode != 0:
+            raise self._failed("init", last_error(done.stdout))
+
+    @contextlib.contextmanager
+    def _one_init_at_a_time(self) -> Iterator[None]:
+        """Terraform's plugin cache, shared by all stacks, does not take two at once."""
+        self.work_folder.mkdir(parents=True, exist_ok=True)
+        with (self.work_folder / "terraform-init.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def plan(self, out: Path, var_files: Sequence[Path] = (), *, destroy: bool = False) -> None:
+        """Plan into the file `out`. Raises NotInTimeError while another run keeps the lock."""
+        files = [f"-var-file={path}" for path in var_files]
+        self._change("plan", [f"-out={out}", *(["-destroy"] if destroy else []), *files])
+
+    def apply(self, var_files: Sequence[Path] = (), on_progress: OnApply = lambda _: None) -> None:
+        """Plan and apply without asking. Raises RefinerctlError with Terraform's own errors."""
+        self._change("apply", ["-auto-approve", *(f"-var-file={path}" for path in var_files)], on_progress)
+
+    def apply_plan(self, plan: Path, on_progress: OnApply = lambda _: None) -> None:
+        """Apply exactly `plan`. Raises RefusedError if the state has moved on since it was made."""
+        self._change("apply", [str(plan)], on_progress)
+
+    def _change(self, verb: str, arguments: Sequence[str], on_progress: OnApply = lambda _: None) -> None:
+        """A run that locks the state. The first attempt does not wait, so that who holds the lock can be told."""
+        reader = EventReader(on_progress)
+        code = self._stream(self._locking(verb, 0, arguments), reader.line)
+        if code != 0 and reader.is_locked and self.lock_timeout_s > 0:
+            self.tell(f"{lock_text(reader.lock)}; waiting up to {self.lock_timeout_s:.10g} s")
+            reader = EventReader(on_progress)
+            code = self._stream(self._locking(verb, self.lock_timeout_s, arguments), reader.line)
+        for warning in dict.fromkeys(reader.warnings):
+            self.tell(f"terraform warns: {warning}")
+        if code == 0:
+            return
+        if reader.is_locked:
+            waited = f", and did not let go of it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
+            raise NotInTimeError(
+                f"{lock_text(reader.lock)}{waited}",
+                hint="If that run is dead, `refinerctl unlock` frees it.",
+            )
+        if reader.is_stale:
+            raise RefusedError("the state has changed since the plan was made", hint="Plan again.")
+        raise self._failed(verb, reader.why() or f"exit code {code}")
+
+    def _locking(self, verb: str, lock_timeout_s: float, arguments: Sequence[str]) -> list[str]:
+        # The provider holds a slot for 25 s per queue; an account would throttle what an emulator does not.
+        parallelism = ["-parallelism=30"] if self.embedded else []
+        flags = ["-json", "-input=false", f"-lock-timeout={lock_timeout_s * 1000:.0f}ms"]
+        return [verb, *flags, *parallelism, *arguments]
+
+    def find_lock(self) -> tuple[bool, StateLock | None]:
+        """Whether another run holds the state's lock, and what the backend tells of it.
+
+        Asks for the lock by way of a command that changes nothing.
+        """
+        done = self.run("untaint", "-allow-missing", "-no-color", "-lock-timeout=0s", "refinerctl_probe.none")
+        if done.returncode == 0:
+            return False, None
+        if "Error acquiring the state lock" not in done.stdout:
+            raise self._failed("state lock", last_error(done.stdout))
+        return True, parse_lock(done.stdout)
+
+    def force_unlock(self, lock_id: str) -> None:
+        """Raises RefinerctlError if the lock is not, or no longer, `lock_id`."""
+        done = self.run("force-unlock", "-force", lock_id)
+        if done.returncode != 0:
+            raise self._failed("force-unlock", last_error(_plain(done.stdout)))
+
+    def show(self, plan: Path) -> dict[str, Any]:
+        """A plan file as Terraform's JSON, secrets included: https://developer.hashicorp.com/terraform/internals/json-format"""
+        document: dict[str, Any] = json.loads(self._capture("show", "-json", "-no-color", str(plan)))
+        return document
+
+    def show_text(self, plan: Path) -> str:
+        """A plan as Terraform shows it to people: without secrets."""
+        return self._capture("show", "-no-color", str(plan)).decode(errors="replace")
+
+    def outputs(self) -> dict[str, Any]:
+        """The root module's outputs, each with `value`, `type` and `sensitive`."""
+        document: dict[str, Any] = json.loads(self._capture("output", "-json", "-no-color"))
+        return document
+
+    def state_version(self) -> StateVersion:
+        """Lineage and serial of the state as it is now; those of an empty one if there is none yet."""
+        return StateVersion.read(self._capture("state", "pull", limit=HEAD_BYTES))
+
+    def errored_state(self) -> Path | None:
+        """The state that an apply could not save.
+
+        Terraform leaves it in the module, which all environments share: kept apart here, by environment, it cannot be
+        taken for another's.
+        """
+        left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
+        return next((path for path in (left, kept) if path.exists()), None)
+
+    def errored_state_mark(self) -> int | None:
+        """What tells a state that an apply leaves from one that was there before it."""
+        left = self.module / ERRORED_STATE
+        return left.stat().st_mtime_ns if left.exists() else None
+
+    def keep_errored_state(self, before: int | None) -> Path | None:
+        """After an apply of ours: move what it has left to where it belongs. `before`: the mark from before it."""
+        left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
+        if self.errored_state_mark() == before or not left.exists():
+            return None
+        left.chmod(0o600)
+        shutil.move(left, kept)
+        return kept
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Any other sub-command; standard output holds both streams."""
+        lines: list[str] = []
+        code = self._stream(list(arguments), lines.append)
+        return subprocess.CompletedProcess(list(arguments), code, "".join(lines))
+
+    def _capture(self, *arguments: str, limit: int = -1) -> bytes:
+        """What a command that only reads says, or its first `limit` bytes; never logged, as it may hold secrets."""
+        with self._temporary() as output:
+            code, errors = capture(self._command(arguments), self._process_environment(), output)
+            if code != 0:
+                raise self._failed(arguments[0], last_error(errors))
+            output.seek(0)
+            return output.read(limit)
+
+    def _temporary(self) -> IO[bytes]:
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(dir=self.data_dir)
+
+    def _cli_config(self) -> Path | None:
+        given = os.environ.get("TF_CLI_CONFIG_FILE") or str(Path("~/.terraformrc").expanduser())
+        if Path(given).is_file():  # the user's own goes first
+            return None
+        return self._generated_config if self._generated_config.is_file() else None
+
+    def _use_mirror(self) -> bool:
+        mirror = find_provider_mirror(self.mirror_roots)
+        if mirror is None:
+            return False
+        self._generated_config.write_text(mirror_configuration(mirror), encoding="utf-8")
+        return True
+
+    def _process_environment(self) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not _REFUSED.match(key)}
+        if self.embedded:
+            inherited.pop("TF_CLI_ARGS_init", None)
+            inherited = {key: value for key, value in inherited.items() if not key.startswith(_STEERING)}
+        configured = inherited.get("TF_CLI_CONFIG_FILE")
+        if configured and not Path(configured).is_file():
+            del inherited["TF_CLI_CONFIG_FILE"]  # terraform would warn on every call
+        ours = self.variables()
+        if "TF_CLI_CONFIG_FILE" not in ours and "TF_PLUGIN_CACHE_DIR" not in inherited:
+            # One download of the provider for all stacks. Not with a mirror: terraform would copy what it can link.
+            cache = self.work_folder / "terraform-plugins"
+            cache.mkdir(parents=True, exist_ok=True)
+            inherited["TF_PLUGIN_CACHE_DIR"] = str(cache)
+        return inherited | ours | {"TF_WORKSPACE": "default"}  # nor one that somebody has chosen in the data folder
+
+    def _command(self, arguments: Sequence[str]) -> list[str]:
+        binary = shutil.which(self.binary)
+        if binary is None:
+            raise RefinerctlError(
+                f"{self.binary} is not installed",
+                hint="`refinerctl tools install` fetches it; or see https://developer.hashicorp.com/terraform/install.",
+            )
+        check_root_module(self.module)
+        return [binary, f"-chdir={self.module}", *arguments]
+
+    def _stream(self, arguments: Sequence[str], on_line: Callable[[str], None]) -> int:
+        """Run, handing on each line as it comes and writing it to the log."""
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        process = Process(
+            self._command(arguments),
+            self._process_environment(),
+            self.data_dir,
+            log=self.log,
+            disposable=self.disposable,
+            tell=self.tell,
+        )
+        return process.run(on_line)
+
+    def _failed(self, verb: str, reason: str) -> RefinerctlError:
+        hint = f"The whole output is in {self.log}." if self.log else None
+        if "No valid credential sources found" in reason:
+            return AccessDeniedError(
+                f"no AWS credentials found for terraform {verb}",
+                hint="Set AWS_PROFILE or --profile, or export the AWS_* variables.",
+            )
+        return RefinerctlError(f"terraform {verb} of {self.module.name} failed: {reason}", hint=hint)
+
+
+def lock_text(lock: StateLock | None) -> str:
+    """Who holds the lock since when."""
+    if lock is None:
+        return "another run holds the state's lock"
+    since = f" since {lock.created:%Y-%m-%d %H:%M:%SZ}" if lock.created else ""
+    return (
+        f"{lock.who or 'somebody'} holds the state's lock{since} ({lock.operation or 'some'} operation, id {lock.id})"
+    )
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
