@@ -27,17 +27,18 @@ if TYPE_CHECKING:
     from refinerctl.aws.session import AwsSession
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
+    from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
     from refinerctl.local.instance import Instance
     from refinerctl.registries import Registries
     from refinerctl.registry.client import Repository
-    from refinerctl.registry.images import ImageReference
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.rulesets.values_file import ValuesFile
-    from refinerctl.stacks.settings import Pipeline
+    from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
+    from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
-    from refinerctl.terraform.stack import Stack
+    from refinerctl.terraform.stack import Stack as RootModule
 
 
 class AppContext:
@@ -56,7 +57,7 @@ class AppContext:
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
         self.render.detail(
-            f"environment {settings.env}, stack {settings.stack}, bucket {self.pipeline.bucket}, {where}"
+            f"environment {settings.env}, stack {settings.stack}, bucket {self.old_pipeline.bucket}, {where}"
         )
 
     @cached_property
@@ -88,25 +89,57 @@ class AppContext:
         )
 
     @cached_property
-    def pipeline(self) -> Pipeline:
+    def old_pipeline(self) -> OldPipeline:
         if not self.settings.has_pipeline:
             stack = self.settings.stack
             raise UsageError(
                 f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
             )
-        return self.settings.pipeline
+        return self.settings.old_pipeline
+
+    @cached_property
+    def stack(self) -> Stack:
+        """What this run's stack is."""
+        from refinerctl.stacks import find_stack
+
+        return find_stack(self.settings.stack)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """Where the stack keeps its data. Raises UsageError for a stack without inputs and completions."""
+        if self.stack.storage is None:
+            raise UsageError(f"stack {self.stack.name} has no inputs and no completions")
+        return self.stack.storage(self.settings.stack_settings)
+
+    @cached_property
+    def values(self) -> Values:
+        """The environment's tfvars over the defaults of the root module. Takes some tenths of a second."""
+        from refinerctl.terraform.hcl import load_values, variable_defaults
+
+        layout = self.settings.layout
+        module = layout.root_module(self.stack.name)
+        given = load_values(layout.values_file(self.settings.env, self.stack.name), missing_ok=True)
+        defaults = variable_defaults(module) if module.is_dir() else {}
+        return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stack's components, named as the environment's values name them. Asks no server."""
+        if self.stack.pipeline is None:
+            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another one with --stack.")
+        return self.stack.pipeline(self.settings.stack_settings, self.values)
 
     @cached_property
     def bucket(self) -> S3Bucket:
         from refinerctl.aws.s3 import S3Bucket
 
-        return S3Bucket(self.session, self.pipeline.bucket)
+        return S3Bucket(self.session, self.old_pipeline.bucket)
 
     @cached_property
     def completions(self) -> Completions:
         from refinerctl.inputs.completions import Completions
 
-        return Completions(self.bucket, self.pipeline)
+        return Completions(self.bucket, self.old_pipeline)
 
     @cached_property
     def queues(self) -> Queues:
@@ -157,7 +190,7 @@ class AppContext:
 
         To read the environment's values takes some tenths of a second: ask only when it is needed.
         """
-        return self.values_file.queue_for(prefix, self.pipeline.name_prefix) or self.pipeline.queue_name(prefix)
+        return self.values_file.queue_for(prefix, self.old_pipeline.name_prefix) or self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -223,7 +256,7 @@ class AppContext:
 
         return ledger_of(self.backend, self.session)
 
-    def stack(self, lock_timeout_s: float) -> Stack:
+    def root_module(self, lock_timeout_s: float) -> RootModule:
         """The stack of this run, with its Terraform and its state."""
         from refinerctl.app_stacks import make_stack
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
-from refinerctl.registry.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
+from refinerctl.layout import Layout
+from refinerctl.stacks import find_stack
 from refinerctl.stacks.settings import Pipeline
 
 CONFIG_NAME = "refinerctl.toml"
@@ -22,7 +24,7 @@ NO_PROJECT = (
 )
 # Without a refinerctl.toml: this machine, or whatever account the credentials are of.
 NO_ENVIRONMENTS: dict[str, dict[str, Any]] = {"local": {"embedded": True}, "aws": {}}
-STACKS = ("refiner", "rnr", "registry")
+STACKS = ("refiner", "registry")
 BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
 DEFAULT_REGION = "us-east-1"
@@ -90,7 +92,7 @@ class Settings:
     endpoint_url: str | None
     verbosity: int
     embedded: bool
-    pipeline: Pipeline
+    old_pipeline: Pipeline
     has_pipeline: bool
     images: tuple[ImageSettings, ...]
     project: Path
@@ -98,6 +100,11 @@ class Settings:
     assume_role: str | None = None
     backend: str = "s3"
     tools: ToolSettings = ToolSettings()
+    stack_settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.project)
 
     @property
     def embedded_region(self) -> str:
@@ -174,7 +181,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         endpoint_url=flags.endpoint_url if embedded else value("endpoint_url", chosen.get("endpoint_url")),
         verbosity=flags.verbosity or verbosity(environ),
         embedded=embedded,
-        pipeline=_pipeline(document, stack, chosen, flags.bucket if embedded else value("bucket")),
+        old_pipeline=_pipeline(document, stack, chosen, flags.bucket if embedded else value("bucket")),
         has_pipeline=stack == "refiner" or stack in document.get("stacks", {}),
         images=_images(document, project),
         project=project,
@@ -182,6 +189,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         assume_role=None if embedded else value("assume_role", chosen.get("assume_role")),
         backend=_one_of(BACKENDS, chosen.get("backend", "s3"), "backend"),
         tools=_tools(document, environ),
+        stack_settings=_stack_settings(document, stack, chosen, flags.bucket if embedded else value("bucket")),
     )
 
 
@@ -275,6 +283,13 @@ def _pipeline(document: dict[str, Any], stack: str, chosen: dict[str, Any], buck
     if override := bucket or chosen.get("bucket"):
         given["bucket"] = override
     return Pipeline(**given)
+
+
+def _stack_settings(document: dict[str, Any], stack: str, chosen: dict[str, Any], bucket: str | None) -> dict[str, str]:
+    given = {**find_stack(stack).settings, **document.get("stacks", {}).get(stack, {})}
+    if override := bucket or chosen.get("bucket"):
+        given["bucket"] = override
+    return given
 
 
 def _images(document: dict[str, Any], project: Path) -> tuple[ImageSettings, ...]:

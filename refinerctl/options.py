@@ -14,8 +14,8 @@ import click
 
 from refinerctl.config import OUTPUTS, STACKS, GlobalFlags, environment_names
 from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.images import check_tag
 from refinerctl.keys import normalize_prefix
-from refinerctl.registry.images import check_tag
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from refinerctl.errors import UsageError
-from refinerctl.registry.images import ImageReference
+from refinerctl.images import ImageReference
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext

@@ -19,7 +19,7 @@ def environment_rulesets(app: AppContext) -> tuple[RulesetNames, ...]:
     module = folder / "stacks" / app.settings.stack
     defaults = variable_defaults(module) if module.is_dir() else {}
     values = load_values(folder / "environments" / app.settings.env / f"{app.settings.stack}.tfvars", missing_ok=True)
-    return ruleset_names(values, defaults, app.pipeline)
+    return ruleset_names(values, defaults, app.old_pipeline)
 
 
 def chosen_rulesets(app: AppContext, names: tuple[str, ...]) -> tuple[RulesetNames, ...]:

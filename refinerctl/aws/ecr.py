@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from refinerctl.aws.inventory import DeleteFailure, EcrImage, RepositorySettings
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import ImageReference
 from refinerctl.registry.credentials import Login
-from refinerctl.registry.images import ImageReference
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.inventory import ImageUse, UseKind
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import UsageError
+from refinerctl.images import ImageReference, is_digest
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import ImageReference, is_digest
 
 if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient

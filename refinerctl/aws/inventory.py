@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.registry.images import INDEX_TYPES, ImageReference
+from refinerctl.images import INDEX_TYPES, ImageReference
 
 # How tools that know no referrers API attach a signature or an attestation to an image:
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema

@@ -9,8 +9,8 @@ from refinerctl.aws.inventory import ImageUse, UseKind
 from refinerctl.aws.resources import Concurrency, DeployedCode, Function, RunningFunction, SourceMapping
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import ImageReference
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import ImageReference
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.objects import ObjectInfo
-from refinerctl.stacks.completion import Completion, CompletionDocument, CompletionStatus, parse_completion
+from refinerctl.stacks.base import CompletionDocument, CompletionStatus
+from refinerctl.stacks.completion import Completion
+from refinerctl.stacks.refiner import read_completion as parse_completion
 from refinerctl.stacks.settings import Pipeline
 
 if TYPE_CHECKING:

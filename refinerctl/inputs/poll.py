@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.objects import ObjectInfo
 from refinerctl.errors import RefinerctlError
 from refinerctl.inputs.types import Output, PolledCompletion
-from refinerctl.stacks.completion import Completion, CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
+from refinerctl.stacks.completion import Completion
 from refinerctl.stacks.settings import Pipeline
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from refinerctl.errors import NotInTimeError, RefinerctlError, Terminated
 from refinerctl.inputs import poll as operation
 from refinerctl.inputs.types import Output, PolledCompletion
 from refinerctl.options import Duration, Moment, Prefix, global_options
-from refinerctl.stacks.completion import CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
 
 EXPECT_SECONDS = 300.0
 
@@ -89,7 +89,7 @@ def poll(
         read = operation.print_outputs(app.bucket, max_content)
     found: Iterable[PolledCompletion | operation.Expectation]
     if expected:
-        wanted = [operation.expectation(app.pipeline, key, prefix) for key in expected]
+        wanted = [operation.expectation(app.old_pipeline, key, prefix) for key in expected]
         patience = EXPECT_SECONDS if timeout is None else timeout
         found = operation.expect(
             app.completions, wanted, since, read, interval_s=interval, timeout_s=patience, cancelled=cancelled

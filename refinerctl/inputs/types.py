@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from refinerctl.stacks.completion import CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
 
 
 class UploadStatus(StrEnum):

@@ -22,7 +22,8 @@ from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
 from refinerctl.inputs.types import Upload, UploadSource, UploadStatus
 from refinerctl.keys import check_key, normalize_prefix
-from refinerctl.stacks.completion import Completion, CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
+from refinerctl.stacks.completion import Completion
 
 if TYPE_CHECKING:
     from refinerctl.aws.s3 import S3Bucket

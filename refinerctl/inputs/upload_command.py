@@ -40,7 +40,7 @@ def upload(
     processing failed, 3 if a completion did not come in time.
     """
     app = app_context(ctx)
-    below = prefix or app.pipeline.input_prefix
+    below = prefix or app.old_pipeline.input_prefix
     _refuse_results(app, below)
     sources = operation.collect(paths, below, recursive=recursive, name=name)
     if dry_run:
@@ -61,7 +61,7 @@ def upload(
 
 def _refuse_results(app: AppContext, prefix: str) -> None:
     """An input among the results would pass for one, for `poll` and for whoever comes downstream."""
-    for results in (app.pipeline.output_prefix, app.pipeline.complete_prefix):
+    for results in (app.old_pipeline.output_prefix, app.old_pipeline.complete_prefix):
         if prefix.startswith(results):
             raise RefusedError(f"{results} is where the pipeline puts its results, not its inputs")
 
@@ -91,7 +91,7 @@ def _follow(
 
 
 def _show_plan(app: AppContext, sources: list[UploadSource]) -> None:
-    bucket = app.pipeline.bucket
+    bucket = app.old_pipeline.bucket
     if app.render.is_json:
         app.render.json(
             {

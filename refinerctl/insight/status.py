@@ -16,6 +16,7 @@ from refinerctl.aws.objects import ObjectInfo
 from refinerctl.aws.resources import RunningFunction
 from refinerctl.dlq.queue_types import expires_in_s, hidden_before_s
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import ImageReference
 from refinerctl.insight.status_types import (
     DeadLetterStatus,
     FunctionStatus,
@@ -25,7 +26,6 @@ from refinerctl.insight.status_types import (
     RulesetStatus,
 )
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import ImageReference
 from refinerctl.releases.model import Release, deployed
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline

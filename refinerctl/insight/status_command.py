@@ -62,7 +62,7 @@ def _look(app: AppContext, names: tuple[str, ...]) -> Callable[[], PipelineStatu
     rulesets = chosen_rulesets(app, names)
     # The ledger is found by the backend's files: without them nothing was released from here.
     stations = Stations(app.queues, app.functions, app.metrics, app.bucket, lambda: app.ledger.read())
-    return lambda: operation(rulesets, app.pipeline, stations, datetime.now(UTC))
+    return lambda: operation(rulesets, app.old_pipeline, stations, datetime.now(UTC))
 
 
 def _show(app: AppContext, seen: PipelineStatus) -> None:

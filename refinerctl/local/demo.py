@@ -48,7 +48,7 @@ def demo(ctx: click.Context, engine: str) -> None:
     """
     # Its own folder; the input is made there, too, so that nothing is written elsewhere.
     app = app_context(ctx, instance_name="demo", env="local")
-    if app.settings.endpoint_url or app.pipeline.bucket != Pipeline().bucket:
+    if app.settings.endpoint_url or app.old_pipeline.bucket != Pipeline().bucket:
         raise UsageError(
             "the demo has an endpoint and a bucket of its own", hint="Leave out --endpoint-url and --bucket."
         )
@@ -67,7 +67,7 @@ def demo(ctx: click.Context, engine: str) -> None:
 
 
 def _upload(app: AppContext) -> Upload:
-    prefix = app.pipeline.input_prefix
+    prefix = app.old_pipeline.input_prefix
     with TemporaryDirectory(dir=app.instance.temporary) as folder:
         file = Path(folder) / INPUT_NAME
         file.write_bytes(INPUT)
@@ -93,7 +93,7 @@ def _upload(app: AppContext) -> Upload:
 
 
 def _poll(app: AppContext, item: Upload) -> PolledCompletion:
-    wanted = [polling.expectation(app.pipeline, item.completion_key or item.key)]
+    wanted = [polling.expectation(app.old_pipeline, item.completion_key or item.key)]
     read = polling.print_outputs(app.bucket, 1024 * 1024)
     (completion,) = polling.expect(app.completions, wanted, None, read, interval_s=1, timeout_s=COMPLETION_SECONDS)
     if isinstance(completion, polling.Expectation):
@@ -102,7 +102,7 @@ def _poll(app: AppContext, item: Upload) -> PolledCompletion:
 
 
 def _path(app: AppContext, item: Upload) -> list[Hop]:
-    pipeline = app.pipeline
+    pipeline = app.old_pipeline
     queue = pipeline.queue_name(pipeline.input_prefix)
     hops = object_path(app.bucket, app.log_groups, item, queue, pipeline.bus_name)
     return [*hops, *_complete_queue_hop(app, item)]
@@ -110,7 +110,7 @@ def _path(app: AppContext, item: Upload) -> list[Hop]:
 
 def _complete_queue_hop(app: AppContext, item: Upload) -> Iterator[Hop]:
     """The message that tells downstream. Looking is fine here: nobody else reads the demo's queue."""
-    name = app.pipeline.queue_name(app.pipeline.complete_prefix)
+    name = app.old_pipeline.queue_name(app.old_pipeline.complete_prefix)
     deadline = time.monotonic() + COMPLETION_SECONDS
     while time.monotonic() < deadline:
         for message in app.queues.peek(name):

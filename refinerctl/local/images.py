@@ -10,7 +10,7 @@ from pathlib import Path
 from refinerctl.aws.resources import Function
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.registry.images import ImageReference
+from refinerctl.images import ImageReference
 
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 

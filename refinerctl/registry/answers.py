@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.registry.images import is_tag
+from refinerctl.images import is_tag
 from refinerctl.transport import Answer
 
 

@@ -10,11 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.http import Response, is_loopback
-from refinerctl.registry.answers import joined, next_page, origin, reason, tags_of
-from refinerctl.registry.auth import Authorizer, Scopes, denied
-from refinerctl.registry.credentials import DOCKER_HUB_HOSTS, Credentials
-from refinerctl.registry.download import verified
-from refinerctl.registry.images import (
+from refinerctl.images import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     Descriptor,
@@ -23,6 +19,10 @@ from refinerctl.registry.images import (
     is_digest,
     parse_manifest,
 )
+from refinerctl.registry.answers import joined, next_page, origin, reason, tags_of
+from refinerctl.registry.auth import Authorizer, Scopes, denied
+from refinerctl.registry.credentials import DOCKER_HUB_HOSTS, Credentials
+from refinerctl.registry.download import verified
 from refinerctl.transport import (
     SMALL_ANSWER_BYTES,
     Answer,

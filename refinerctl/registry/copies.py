@@ -9,7 +9,7 @@ from typing import Protocol
 
 from refinerctl.console import BlobProgress
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.registry.images import (
+from refinerctl.images import (
     CopyStatus,
     Descriptor,
     ImageCopy,

@@ -13,11 +13,7 @@ from typing import TypeVar
 
 from refinerctl.console import BlobProgress, Silent
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
-from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
-from refinerctl.registry.copies import CheckedCopy, CopyRequest, choose_platform, pass_gate, refuse_moved_tag
-from refinerctl.registry.docker_images import Distribution, DockerImages, EngineImage, Pushed
-from refinerctl.registry.engine import no_repository, unknown_tag
-from refinerctl.registry.images import (
+from refinerctl.images import (
     INDEX_TYPES,
     LAMBDA_MAX_BYTES,
     CopyStatus,
@@ -26,6 +22,10 @@ from refinerctl.registry.images import (
     Manifest,
     RunsOn,
 )
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
+from refinerctl.registry.copies import CheckedCopy, CopyRequest, choose_platform, pass_gate, refuse_moved_tag
+from refinerctl.registry.docker_images import Distribution, DockerImages, EngineImage, Pushed
+from refinerctl.registry.engine import no_repository, unknown_tag
 
 Answer = TypeVar("Answer")
 

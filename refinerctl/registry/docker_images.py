@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import ImageReference, Platform
 from refinerctl.registry.auth import denied, user_of
 from refinerctl.registry.client import PULL, PULL_AND_PUSH
-from refinerctl.registry.images import ImageReference, Platform
 
 if TYPE_CHECKING:
     from refinerctl.console import BlobProgress

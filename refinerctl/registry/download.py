@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from refinerctl.registry.images import Descriptor
+from refinerctl.images import Descriptor
 from refinerctl.transport import TransportError
 
 if TYPE_CHECKING:

@@ -10,10 +10,7 @@ from functools import partial
 
 from refinerctl.console import BlobProgress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
-from refinerctl.parallel import both, concurrently
-from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
-from refinerctl.registry.copies import CheckedCopy, CopyRequest, choose_platform, pass_gate, refuse_moved_tag
-from refinerctl.registry.images import (
+from refinerctl.images import (
     CopyStatus,
     Descriptor,
     ImageCopy,
@@ -23,6 +20,9 @@ from refinerctl.registry.images import (
     config_platform,
     newest_first,
 )
+from refinerctl.parallel import both, concurrently
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
+from refinerctl.registry.copies import CheckedCopy, CopyRequest, choose_platform, pass_gate, refuse_moved_tag
 from refinerctl.registry.transfer import Moved, copy_blob
 
 LARGE_BLOBS_AT_ONCE = 4

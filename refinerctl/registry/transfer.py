@@ -8,9 +8,9 @@ from enum import Enum
 
 from refinerctl.console import BlobProgress
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import Descriptor
 from refinerctl.registry.client import Repository
 from refinerctl.registry.download import verified
-from refinerctl.registry.images import Descriptor
 
 
 class Moved(Enum):

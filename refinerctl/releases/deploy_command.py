@@ -88,7 +88,7 @@ def deploy(
     options.check_consent()
     if plan_file is not None:  # before anything is asked of an environment that may be the wrong one
         check_target(plan_file, app.settings.env, app.settings.stack, tag)
-    stack = app.stack(lock_timeout)
+    stack = app.root_module(lock_timeout)
     with stack.folder() as folder:
         with app.render.progress() as progress:
             if plan_file is not None:

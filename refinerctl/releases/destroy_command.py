@@ -42,7 +42,7 @@ def destroy(
         check_consent(confirm is not None, "--confirm NAME")
     if confirm is not None:
         _check_name(app, confirm)
-    stack = app.stack(lock_timeout)
+    stack = app.root_module(lock_timeout)
     with stack.folder() as folder:
         with app.render.progress() as progress:
             planned = make_plan(stack, Pins(), folder, progress, destroy=True)

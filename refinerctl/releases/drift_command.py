@@ -23,7 +23,7 @@ from refinerctl.releases.planning import lock_timeout_option, pins_for
 def drift(ctx: click.Context, lock_timeout: float) -> None:
     """Compare reality with the release in place: exit code 5, and a report by resource, if they differ."""
     app = app_context(ctx)
-    stack = app.stack(lock_timeout)
+    stack = app.root_module(lock_timeout)
     with stack.folder() as folder, app.render.progress() as progress:
         plan = make_plan(stack, pins_for(app, stack, None), folder, progress).plan
     found = find_drift(plan)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from refinerctl.errors import NotFoundError
+from refinerctl.images import Descriptor, ImageReference, Manifest
 from refinerctl.registry.client import Repository
-from refinerctl.registry.images import Descriptor, ImageReference, Manifest
 
 
 class EcrImages:

@@ -7,8 +7,8 @@ from functools import partial
 
 from refinerctl.aws.inventory import ImageUsage, ImageUse, UseKind
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import ImageReference
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import ImageReference
 from refinerctl.releases.model import Release
 
 Source = Callable[[], Sequence[ImageUse]]

@@ -19,7 +19,7 @@ from refinerctl.tables import size, table
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings
-    from refinerctl.registry.images import ImageReference
+    from refinerctl.images import ImageReference
 
 SHORT_DIGEST = 19  # sha256: and twelve digits
 SHOWN_RELEASES = 20

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from refinerctl.aws.inventory import DeleteFailure, EcrImage, ImageUsage, KeptImage, PrunePlan, PruneResult
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
+from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, newest_first, parse_manifest, release_order
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import INDEX_TYPES, MANIFEST_TYPES, newest_first, parse_manifest, release_order
 
 THREADS = 8
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.registry.images import ImageReference, Platform
+from refinerctl.images import ImageReference, Platform
 
 # Types whose destruction loses what cannot be made again.
 HOLDS_DATA = frozenset(

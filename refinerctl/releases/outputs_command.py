@@ -27,7 +27,7 @@ def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
     if show_sensitive and name is None:
         raise UsageError("--show-sensitive shows one output at a time", hint="Say which: NAME.")
     app = app_context(ctx)
-    found = read_outputs(app.stack(0), name)
+    found = read_outputs(app.root_module(0), name)
     if app.render.is_json:
         app.render.json({item.name: _value(item, show_sensitive) for item in found})
     elif name is not None:

@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.parallel import concurrently
-from refinerctl.registry.images import (
+from refinerctl.images import (
     Descriptor,
     ImageReference,
     Manifest,
@@ -18,6 +17,7 @@ from refinerctl.registry.images import (
     newest_first,
     unacceptable,
 )
+from refinerctl.parallel import concurrently
 from refinerctl.releases.model import Pins, Release, RulesetImage
 
 _PLATFORMS = {"x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "arm64")}

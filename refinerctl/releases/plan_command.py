@@ -47,7 +47,7 @@ def plan(
     app = app_context(ctx)
     for path in filter(None, (out, report, note)):
         check_writable(path)
-    stack = app.stack(lock_timeout)
+    stack = app.root_module(lock_timeout)
     with stack.folder() as folder:
         with app.render.progress() as progress:
             planned = make_plan(stack, pins_for(app, stack, tag), folder, progress, allow=allow)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from refinerctl.aws.inventory import EcrImage, EnvironmentRelease, ReleaseOverview, TagImage, TagStatus
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import ImageReference, newest_first, release_order
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import ImageReference, newest_first, release_order
 from refinerctl.releases.model import Release, deployed
 
 THREADS = 16

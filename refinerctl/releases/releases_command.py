@@ -11,8 +11,8 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.inventory import ReleaseOverview, TagStatus
 from refinerctl.config import ImageSettings
 from refinerctl.errors import UsageError
+from refinerctl.images import ImageReference
 from refinerctl.options import global_options
-from refinerctl.registry.images import ImageReference
 from refinerctl.releases.model import Release
 from refinerctl.tables import table
 

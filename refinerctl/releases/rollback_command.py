@@ -39,7 +39,7 @@ def rollback(
     app = app_context(ctx)
     options = ApplyOptions(yes, dry_run, timeout, min_credential_lifetime, ReleaseAction.ROLLBACK)
     options.check_consent()
-    stack = app.stack(lock_timeout)
+    stack = app.root_module(lock_timeout)
     chosen = choose(app.ledger.read(), to)
     target = chosen.target
     app.render.note(f"rolling back to {target.tag or 'the release'} of {target.at:%Y-%m-%d %H:%MZ}, by {target.who}")

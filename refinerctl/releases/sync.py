@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.console import BlobProgress
+from refinerctl.images import ImageCopy, Platform, config_created, newest_first, release_order
 from refinerctl.parallel import concurrently
 from refinerctl.registry.copies import CheckedCopy, CopyEngine, CopyRequest, tags_from
-from refinerctl.registry.images import ImageCopy, Platform, config_created, newest_first, release_order
 
 if TYPE_CHECKING:
     from refinerctl.registry.client import Repository

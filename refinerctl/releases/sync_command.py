@@ -14,9 +14,7 @@ from refinerctl.config import ImageSettings
 from refinerctl.console import Renderer
 from refinerctl.errors import UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.options import Moment, global_options
-from refinerctl.registry.copies import CopyEngine, CopyRequest, dotenv
-from refinerctl.registry.images import (
+from refinerctl.images import (
     DEFAULT_PLATFORM,
     CopyStatus,
     ImageCopy,
@@ -26,6 +24,8 @@ from refinerctl.registry.images import (
     check_tag,
     release_order,
 )
+from refinerctl.options import Moment, global_options
+from refinerctl.registry.copies import CopyEngine, CopyRequest, dotenv
 from refinerctl.releases import sync as operation
 
 ENGINES = ("registry", "docker")

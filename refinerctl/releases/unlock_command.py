@@ -24,7 +24,7 @@ def unlock(ctx: click.Context, lock_id: str | None, yes: bool) -> None:
     Shows who holds it since when, and asks: a run that lives and loses its lock can ruin the state.
     """
     app = app_context(ctx)
-    stack = app.stack(0)
+    stack = app.root_module(0)
     state = operation.look(stack)
     document: dict[str, Any] = {"locked": state.is_held, "lock": vars(state.lock) if state.lock else None}
     if not state.is_held:

@@ -9,8 +9,8 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.images import ImageReference
 from refinerctl.options import Prefix, global_options
-from refinerctl.registry.images import ImageReference
 from refinerctl.releases.model import RulesetImage, deployed
 from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
 from refinerctl.rulesets import add_prefix as operation

@@ -14,8 +14,8 @@ from typing import Any
 
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.images import ImageReference
 from refinerctl.keys import check_key
-from refinerctl.registry.images import ImageReference
 from refinerctl.stacks.names import RulesetNames
 
 # What rules, queues, functions and roles all accept; `-delivery-dlq` still fits into the 80 of a queue.

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.aws.resources import EventRule, Function
 from refinerctl.errors import NotFoundError, UsageError
+from refinerctl.images import ImageReference
 from refinerctl.parallel import concurrently
-from refinerctl.registry.images import ImageReference
 from refinerctl.releases.model import Release
 from refinerctl.rulesets.model import Ruleset, RulesetStatus, StackValues
 from refinerctl.stacks.names import RulesetNames

@@ -85,7 +85,7 @@ def _relative(app: AppContext, path: Path) -> str:
 def _deployed(
     app: AppContext, edit: FileEdit | None, options: ApplyOptions, lock_timeout_s: float, gives_up: str | None
 ) -> dict[str, Any]:
-    stack = app.stack(lock_timeout_s)
+    stack = app.root_module(lock_timeout_s)
     with stack.folder() as folder:
         with _written(app, edit):
             with app.render.progress() as progress:

@@ -14,12 +14,12 @@ import pytest
 from refinerctl.console import Silent
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import RefusedError
+from refinerctl.images import CopyStatus, ImageReference, Platform, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest
 from refinerctl.registry.credentials import CredentialChain
 from refinerctl.registry.docker_copies import DockerCopies
 from refinerctl.registry.docker_images import DockerImages
-from refinerctl.registry.images import CopyStatus, ImageReference, Platform, RunsOn
 from refinerctl.transport import Limits
 from tests.command import Command, Finished
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry

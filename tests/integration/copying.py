@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refinerctl.console import BlobProgress, Silent
+from refinerctl.images import DEFAULT_PLATFORM, ImageCopy, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest
 from refinerctl.registry.credentials import Login
 from refinerctl.registry.engine import RegistryEngine
-from refinerctl.registry.images import DEFAULT_PLATFORM, ImageCopy, ImageReference, RunsOn
 from refinerctl.releases import sync
 from refinerctl.transport import Limits
 from tests.registries.docker_registry import DockerRegistry

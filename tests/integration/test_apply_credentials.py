@@ -40,7 +40,7 @@ def expire_in(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
 
 def test_terraform_gets_the_role_anew_after_the_answer(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFINERCTL_ASSUME_ROLE", ROLE)
-    stack = app.stack(0)
+    stack = app.root_module(0)
     asked: list[str] = []
     fresh = ready_to_apply(app, stack, LEAST_SECONDS, lambda: asked.append("once"))
     assert asked == ["once"]
@@ -54,12 +54,12 @@ def test_credentials_that_ran_down_while_somebody_thought_are_refused(
 ) -> None:
     expire_in(monkeypatch, 16)
     with pytest.raises(RefusedError, match="expire in 9 min"):
-        ready_to_apply(app, app.stack(0), LEAST_SECONDS, lambda: expire_in(monkeypatch, 10))
+        ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: expire_in(monkeypatch, 10))
 
 
 def test_nobody_is_asked_with_credentials_that_will_not_do(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     expire_in(monkeypatch, 10)
     asked: list[str] = []
     with pytest.raises(RefusedError, match="expire in 9 min"):
-        ready_to_apply(app, app.stack(0), LEAST_SECONDS, lambda: asked.append("once"))
+        ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: asked.append("once"))
     assert asked == []

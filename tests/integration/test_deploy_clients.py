@@ -14,9 +14,9 @@ from refinerctl.aws.function_updates import FunctionUpdates
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import Descriptor, ImageReference, config_platform, digest_of
 from refinerctl.registry.client import Registry
 from refinerctl.registry.credentials import CredentialChain
-from refinerctl.registry.images import Descriptor, ImageReference, config_platform, digest_of
 from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
 from tests.registries.docker_registry import DockerRegistry

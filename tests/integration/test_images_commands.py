@@ -16,7 +16,7 @@ import pytest
 from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.ecs import TaskDefinitions
 from refinerctl.aws.session import AwsSession
-from refinerctl.registry.images import OCI_INDEX, OCI_MANIFEST, digest_of
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST, digest_of
 from refinerctl.releases.model import Release, ReleaseAction, dump_releases
 from tests.command import Command
 from tests.registries.docker_registry import DockerRegistry

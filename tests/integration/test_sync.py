@@ -8,7 +8,7 @@ import pytest
 
 from refinerctl.console import Silent
 from refinerctl.errors import NotFoundError, RefusedError
-from refinerctl.registry.images import OCI_INDEX, CopyStatus, Platform, RunsOn
+from refinerctl.images import OCI_INDEX, CopyStatus, Platform, RunsOn
 from tests.integration.copying import Copier, whole
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind

@@ -153,7 +153,7 @@ platform = "linux/arm64"
 repository = "x"
 context = "."
 source = "{host}/x"
-stack = "rnr"
+stack = "registry"
 
 [environments.local]
 embedded = true

@@ -27,10 +27,10 @@ from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError
+from refinerctl.images import ImageReference
 from refinerctl.insight.verify import verify
 from refinerctl.insight.verify.snapshot import ROLES_AT_ONCE, Sources, answer, take_snapshot
 from refinerctl.insight.verify.types import Status, names_from_values
-from refinerctl.registry.images import ImageReference
 from refinerctl.stacks.settings import Pipeline
 
 QUEUE = "arn:aws:sqs:us-east-1:000000000000:q"

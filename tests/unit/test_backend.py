@@ -86,7 +86,7 @@ def test_s3_without_a_bucket(project: Path) -> None:
 
 def test_no_such_stack(project: Path) -> None:
     with pytest.raises(NotFoundError, match="no Terraform root module") as said:
-        read_backend(_settings(project, "production"), "rnr")
+        read_backend(_settings(project, "production"), "registry")
     assert said.value.hint is None
 
 

@@ -47,7 +47,7 @@ class TestGlobalOptions:
         ("options", "expected"),
         [
             (["--env", "far"], GlobalFlags(env="far")),
-            (["--stack", "rnr"], GlobalFlags(stack="rnr")),
+            (["--stack", "registry"], GlobalFlags(stack="registry")),
             (["--output", "json"], GlobalFlags(output="json")),
             (["--region", "r"], GlobalFlags(region="r")),
             (["--profile", "p"], GlobalFlags(profile="p")),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refinerctl.config import GlobalFlags, Settings, ToolSettings, find_config, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.registry.images import ImageReference, Platform, RunsOn
+from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.stacks.settings import Pipeline
 
 FULL = """
@@ -55,7 +55,7 @@ def load(
 # Name of the setting, its value by flag, by variable, by FULL, and by default.
 PRECEDENCE = [
     ("env", "local", "local", "staging", "local"),
-    ("stack", "rnr", "rnr", "refiner", "refiner"),
+    ("stack", "registry", "registry", "refiner", "refiner"),
     ("output", "json", "json", "text", "text"),
     ("region", "us-west-1", "us-west-2", "eu-west-1", "us-east-1"),
     ("profile", "flag-profile", "variable-profile", "toml-profile", None),
@@ -84,11 +84,11 @@ class TestPrecedence:
 
     def test_the_bucket_has_one_more_place(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket"}
-        assert load(tmp_path).pipeline.bucket == "stack-bucket"
-        assert load(tmp_path, environ=environ).pipeline.bucket == "variable-bucket"
+        assert load(tmp_path).old_pipeline.bucket == "stack-bucket"
+        assert load(tmp_path, environ=environ).old_pipeline.bucket == "variable-bucket"
         flags = GlobalFlags(bucket="flag-bucket")
-        assert load(tmp_path, flags=flags, environ=environ).pipeline.bucket == "flag-bucket"
-        assert load(tmp_path, flags=GlobalFlags(env="local")).pipeline.bucket == "environment-bucket"
+        assert load(tmp_path, flags=flags, environ=environ).old_pipeline.bucket == "flag-bucket"
+        assert load(tmp_path, flags=GlobalFlags(env="local")).old_pipeline.bucket == "environment-bucket"
 
     def test_an_environment_on_this_machine_has_no_roles(self, tmp_path: Path) -> None:
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ={"REFINERCTL_ASSUME_ROLE": "arn:variable"})
@@ -97,10 +97,10 @@ class TestPrecedence:
     def test_variables_meant_for_an_account_do_not_redirect_what_lives_here(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ=environ)
-        assert (here.pipeline.bucket, here.endpoint_url) == ("environment-bucket", None)
+        assert (here.old_pipeline.bucket, here.endpoint_url) == ("environment-bucket", None)
         asked = GlobalFlags(env="local", bucket="flag-bucket", endpoint_url="http://flag:1")
         here = load(tmp_path, flags=asked, environ=environ)
-        assert (here.pipeline.bucket, here.endpoint_url) == ("flag-bucket", "http://flag:1")
+        assert (here.old_pipeline.bucket, here.endpoint_url) == ("flag-bucket", "http://flag:1")
 
     def test_without_a_region_aws_region_then_boto3_decides_and_an_embedded_environment_has_its_own(
         self, tmp_path: Path
@@ -151,8 +151,8 @@ class TestFile:
     def test_the_nearest_one_above_counts(self, tmp_path: Path) -> None:
         inner = tmp_path / "a" / "b"
         inner.mkdir(parents=True)
-        (tmp_path / "refinerctl.toml").write_text('stack = "rnr"')
-        assert load_settings(GlobalFlags(), {}, inner).stack == "rnr"
+        (tmp_path / "refinerctl.toml").write_text('stack = "registry"')
+        assert load_settings(GlobalFlags(), {}, inner).stack == "registry"
         assert load_settings(GlobalFlags(), {}, inner).project == tmp_path
         (tmp_path / "a" / "refinerctl.toml").write_text('stack = "refiner"')
         assert find_config(inner) == tmp_path / "a" / "refinerctl.toml"
@@ -161,9 +161,9 @@ class TestFile:
     def test_a_variable_may_name_another(self, tmp_path: Path) -> None:
         other = tmp_path / "elsewhere" / "settings.toml"
         other.parent.mkdir()
-        other.write_text('stack = "rnr"\n[images.x]\nrepository = "x"\ncontext = "c"')
+        other.write_text('stack = "registry"\n[images.x]\nrepository = "x"\ncontext = "c"')
         settings = load(tmp_path, environ={"REFINERCTL_CONFIG": str(other)})
-        assert settings.stack == "rnr"
+        assert settings.stack == "registry"
         assert settings.project == other.parent
         assert settings.images[0].context == other.parent / "c"
         assert settings.work_folder == other.parent / ".refinerctl"
@@ -171,12 +171,12 @@ class TestFile:
     def test_without_any_there_is_the_embedded_environment(self, tmp_path: Path) -> None:
         settings = load(tmp_path, None)
         assert settings.embedded
-        assert settings.pipeline == Pipeline()
+        assert settings.old_pipeline == Pipeline()
         assert settings.project == tmp_path
 
     def test_prefixes_are_normalized_and_the_rest_is_taken_over(self, tmp_path: Path) -> None:
         settings = load(tmp_path)
-        assert settings.pipeline == Pipeline("stack-bucket", "In/", "Out/", "Done/", "team")
+        assert settings.old_pipeline == Pipeline("stack-bucket", "In/", "Out/", "Done/", "team")
         assert not settings.embedded
         assert load(tmp_path, flags=GlobalFlags(env="local")).embedded
         (image,) = settings.images
@@ -194,13 +194,13 @@ class TestImages:
         repository = "team/worker"
         context = "images/worker"
         source = "ghcr.io/team/worker"
-        stack = "rnr"
+        stack = "registry"
         platform = "linux/arm64"
         runs_on = "ecs"
         """
         (image,) = load(tmp_path, text).images
         assert image.source == ImageReference("team/worker", "ghcr.io")
-        assert (image.stack, image.platform, image.runs_on) == ("rnr", Platform("linux", "arm64"), RunsOn.ECS)
+        assert (image.stack, image.platform, image.runs_on) == ("registry", Platform("linux", "arm64"), RunsOn.ECS)
 
     def test_what_is_meant_where_nothing_is_said(self, tmp_path: Path) -> None:
         (image,) = load(tmp_path).images
@@ -349,7 +349,7 @@ class TestThisRepository:
         text = (root / "terraform/stacks/refiner/variables.tf").read_text()
         block = text.partition(f'variable "{terraforms}"')[2].partition("\n}")[0]
         default = _assigned(block, r"\s*default")
-        pipeline = load_settings(GlobalFlags(), {}, root).pipeline
+        pipeline = load_settings(GlobalFlags(), {}, root).old_pipeline
         assert default is not None
         assert default.removeprefix("/") == getattr(pipeline, ours)
 
@@ -357,7 +357,7 @@ class TestThisRepository:
         self, root: Path, document: dict[str, Any]
     ) -> None:
         for env in document["environments"]:
-            pipeline = load_settings(GlobalFlags(env=env), {}, root).pipeline
+            pipeline = load_settings(GlobalFlags(env=env), {}, root).old_pipeline
             text = (root / f"terraform/environments/{env}/refiner.tfvars").read_text()
             rulesets = dict(re.findall(r'^  (\w+) = \{\n\s*prefix\s*=\s*"([^"]+)"', text, re.MULTILINE))
             by_prefix = {prefix.removeprefix("/"): name for name, prefix in rulesets.items()}
@@ -370,7 +370,7 @@ class TestThisRepository:
         for env in document["environments"]:
             text = (root / f"terraform/environments/{env}/refiner.tfvars").read_text()
             if (name := _assigned(text, "bucket_name")) is not None:
-                assert load_settings(GlobalFlags(env=env), {}, root).pipeline.bucket == name
+                assert load_settings(GlobalFlags(env=env), {}, root).old_pipeline.bucket == name
 
     def test_the_image_is_the_one_that_terraform_runs(self, root: Path) -> None:
         (image,) = load_settings(GlobalFlags(), {}, root).images

@@ -10,11 +10,11 @@ import pytest
 
 from refinerctl.console import Silent
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
+from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest
 from refinerctl.registry.docker_copies import DockerCopies
 from refinerctl.registry.docker_images import DockerImages
-from refinerctl.registry.images import ImageReference, Platform, RunsOn
 
 ONE, TWO = f"sha256:{1:064x}", f"sha256:{2:064x}"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"

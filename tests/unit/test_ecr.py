@@ -17,7 +17,7 @@ from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.inventory import RepositorySettings
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.registry.images import OCI_INDEX, OCI_MANIFEST
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 PUSHED = datetime(2026, 3, 1, tzinfo=UTC)

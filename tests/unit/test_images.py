@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.registry.copies import CopyRequest, choose_platform, dotenv, pass_gate, tags_from
-from refinerctl.registry.images import (
+from refinerctl.images import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -33,6 +32,7 @@ from refinerctl.registry.images import (
     release_order,
     unacceptable,
 )
+from refinerctl.registry.copies import CopyRequest, choose_platform, dotenv, pass_gate, tags_from
 
 AMD, ARM = Platform("linux", "amd64"), Platform("linux", "arm64")
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.inventory import DeleteFailure, EcrImage, ImageUsage, ImageUse, PrunePlan, UseKind
 from refinerctl.errors import NotFoundError, RefusedError
-from refinerctl.registry.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageReference
+from refinerctl.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageReference
 from refinerctl.releases.images_prune import PruneRequest, plan, remove, still_unused
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -15,7 +15,7 @@ from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.registry.images import ImageReference
+from refinerctl.images import ImageReference
 from refinerctl.releases.images_command import may_be_held, may_share_registry
 
 URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/app"

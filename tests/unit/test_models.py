@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.objects import ObjectEvent, object_event
 from refinerctl.errors import UsageError
+from refinerctl.images import ImageReference
 from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
-from refinerctl.registry.images import ImageReference
-from refinerctl.stacks.completion import CompletionStatus, parse_completion
+from refinerctl.stacks.base import CompletionStatus
+from refinerctl.stacks.refiner import read_completion as parse_completion
 from refinerctl.stacks.settings import Pipeline
 
 JSON = st.recursive(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.registry.images import (
+from refinerctl.images import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,

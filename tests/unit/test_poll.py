@@ -28,7 +28,7 @@ from refinerctl.inputs.poll import (
     target_path,
 )
 from refinerctl.inputs.types import Output, PolledCompletion
-from refinerctl.stacks.completion import CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
 from refinerctl.stacks.settings import Pipeline
 from tests.unit.fakes import START, Clock, FakeBucket, completions_of
 

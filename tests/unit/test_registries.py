@@ -10,7 +10,7 @@ from moto import mock_aws
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import UsageError
-from refinerctl.registry.images import ImageReference
+from refinerctl.images import ImageReference
 
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 

@@ -12,7 +12,7 @@ import pytest
 from refinerctl.aws.inventory import EcrImage, ReleaseOverview, UseKind
 from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.registry.images import ImageReference
+from refinerctl.images import ImageReference
 from refinerctl.releases.image_usage import collect, release_uses
 from refinerctl.releases.model import Release, ReleaseAction
 from refinerctl.releases.published import ReleasesRequest, releases

@@ -21,7 +21,7 @@ from refinerctl.inputs.types import Output, PolledCompletion, Upload, UploadStat
 from refinerctl.inputs.upload_command import upload_json
 from refinerctl.local.command import status_json
 from refinerctl.local.status import LocalStatus
-from refinerctl.stacks.completion import CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
 
 AT = datetime(2026, 3, 1, 14, 2, tzinfo=UTC)
 STEERING = "\x1b[31m\x07\r\x9b31m\u202e"

@@ -30,7 +30,7 @@ def test_a_report_that_could_not_be_written_is_said_before_anything_is_looked_at
     assert done.err.startswith("refinerctl: error: cannot write missing/report.xml")
 
 
-@pytest.mark.parametrize("stack", ["rnr", "registry"])
+@pytest.mark.parametrize("stack", ["registry"])
 def test_a_stack_without_checks(refinerctl: Command, tmp_path: Path, stack: str) -> None:
     done = refinerctl("verify", "--stack", stack, cwd=tmp_path)
     assert (done.code, f"there are no checks of stack {stack}" in done.err) == (2, True)

@@ -85,8 +85,8 @@ def _looked_at(
         looks["verify"] = _Look(partial(_checks, app, names))
     elif with_checks:
         problems.append(f"verify: there are no checks of stack {app.settings.stack}")
-    if names.bucket != app.pipeline.bucket:
-        problems.append(f"the stack's bucket is {names.bucket}; the status is of {app.pipeline.bucket}")
+    if names.bucket != app.old_pipeline.bucket:
+        problems.append(f"the stack's bucket is {names.bucket}; the status is of {app.old_pipeline.bucket}")
     with app.render.progress() as progress:
         progress.step(f"reading {', '.join(looks)} since {since:%Y-%m-%dT%H:%M:%SZ}")
         concurrently(looks.values(), len(looks))
@@ -125,7 +125,7 @@ def _looks(
     request = ActivityRequest(rulesets, bus, since, now, pattern)
     sources = Sources(app.log_groups, LogSettings(app.session), app.metrics)
     return {
-        "status": _Look(partial(status, rulesets, app.pipeline, stations, now)),
+        "status": _Look(partial(status, rulesets, app.old_pipeline, stations, now)),
         ACTIVITY: _Look(partial(activity, sources, request)),
         "releases": _Look(lambda: app.ledger.read()),
     }

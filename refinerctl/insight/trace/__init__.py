@@ -17,7 +17,8 @@ from refinerctl.insight.trace.facts import Attempt, DeadLetter, Facts, verdict
 from refinerctl.insight.trace.function_log import LogWindow, attempts, function_errors, with_platform
 from refinerctl.insight.trace.hops import Trace, hops_of
 from refinerctl.parallel import concurrently
-from refinerctl.stacks.completion import Completion, CompletionStatus
+from refinerctl.stacks.base import CompletionStatus
+from refinerctl.stacks.completion import Completion
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline
 

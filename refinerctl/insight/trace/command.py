@@ -62,7 +62,7 @@ def trace(
     stations = Stations(app.bucket, app.completions, app.queues, app.functions, app.log_groups)
     with app.render.progress() as progress:
         progress.update(f"looking for {request.key}")
-        found = operation(request, rulesets, app.pipeline, stations)
+        found = operation(request, rulesets, app.old_pipeline, stations)
     _show(app, found)
     ctx.exit(EXIT_CODES[found.verdict.outcome])
 

@@ -75,7 +75,7 @@ class _Flight:
     def _send(self, ruleset: RulesetParts) -> CheckResult:
         app, names = self.app, self.names
         bucket = S3Bucket(app.session, names.bucket)
-        completions = Completions(bucket, replace(app.pipeline, complete_prefix=names.complete_prefix))
+        completions = Completions(bucket, replace(app.old_pipeline, complete_prefix=names.complete_prefix))
         began = time.monotonic()
         with TemporaryDirectory(prefix="refinerctl-canary-") as folder:
             file = Path(folder) / "canary"

@@ -60,8 +60,8 @@ def verify(
         raise UsageError(f"there are no checks of stack {app.settings.stack}", hint="Use --stack refiner.")
     app.tell_settings()
     names = names_of(app, app.render.warning)
-    if names.bucket != app.pipeline.bucket:
-        app.render.warning(f"the stack's bucket is {names.bucket}; other commands would use {app.pipeline.bucket}")
+    if names.bucket != app.old_pipeline.bucket:
+        app.render.warning(f"the stack's bucket is {names.bucket}; other commands would use {app.old_pipeline.bucket}")
     results = list(_results(app, names, only, skip))
     if canary:
         from refinerctl.insight.verify.canary_command import send_canaries
@@ -85,7 +85,7 @@ def _results(
 def names_of(app: AppContext, tell: Callable[[str], None]) -> PipelineParts:
     """From Terraform's outputs; from the environment's values, and told why, where those are out of reach."""
     try:
-        outputs = {item.name: item.value for item in read_outputs(app.stack(0))}
+        outputs = {item.name: item.value for item in read_outputs(app.root_module(0))}
         if outputs:
             return names_from_outputs(outputs)
         reason = "nothing is deployed, by Terraform's state"
@@ -104,7 +104,7 @@ def names_in_values(app: AppContext) -> PipelineParts:
     values = folder / "environments" / app.settings.env / f"{app.settings.stack}.tfvars"
     module = folder / "stacks" / app.settings.stack
     defaults = variable_defaults(module) if module.is_dir() else {}
-    return names_from_values(load_values(values, missing_ok=True), defaults, app.pipeline, values.name)
+    return names_from_values(load_values(values, missing_ok=True), defaults, app.old_pipeline, values.name)
 
 
 def sources_of(app: AppContext) -> Sources:

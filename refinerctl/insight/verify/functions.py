@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from refinerctl.aws.resources import Absent, SourceMapping
 from refinerctl.errors import UsageError
+from refinerctl.images import ImageReference
 from refinerctl.insight.verify.framework import CannotTellError, Check, failed, known, passed, warned
 from refinerctl.insight.verify.types import Finding, RulesetSnapshot, Snapshot, Status
-from refinerctl.registry.images import ImageReference
 
 _DIGEST_SHOWN = 19
 _NO_FILTER = "`aws lambda update-event-source-mapping --uuid UUID --filter-criteria '{}'` takes it away."

@@ -22,9 +22,9 @@ from refinerctl.aws.resources import (
     Unread,
 )
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import ImageReference
 from refinerctl.insight.verify.framework import DEFAULT_BUS, name_of
 from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
-from refinerctl.registry.images import ImageReference
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_settings import BucketSettings

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import OCI_MANIFEST, digest_of, parse_manifest
 from refinerctl.registry.client import MAX_PAGES, Registry
 from refinerctl.registry.credentials import Login
-from refinerctl.registry.images import OCI_MANIFEST, digest_of, parse_manifest
 from refinerctl.transport import Answer, Limits, Transport
 from tests.integration.copying import Logins
 

@@ -1,0 +1,40 @@
+"""Where things are in a project: the only module that knows its folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG_NAME = "refinerctl.toml"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders and files of the project at `root`."""
+
+    root: Path
+
+    @property
+    def work_folder(self) -> Path:
+        """The ignored folder for everything that refinerctl writes unasked."""
+        return self.root / ".refinerctl"
+
+    @property
+    def terraform(self) -> Path:
+        return self.root / "terraform"
+
+    def root_module(self, stack: str) -> Path:
+        """The folder of a stack's Terraform root module."""
+        return self.terraform / "stacks" / stack
+
+    def environment(self, env: str) -> Path:
+        """The folder of what differs between environments."""
+        return self.terraform / "environments" / env
+
+    def values_file(self, env: str, stack: str) -> Path:
+        """The tfvars file of a stack in an environment; need not exist."""
+        return self.environment(env) / f"{stack}.tfvars"
+
+    def backend_file(self, env: str) -> Path:
+        """The settings of an environment's Terraform backend; need not exist."""
+        return self.environment(env) / "backend.hcl"

@@ -1,0 +1,260 @@
+"""What a stack is, as data: components by kind, the stages that they form, and how the stack's data reads.
+
+Everything here is pure. A third stack is one module like `stacks/refiner.py`, one root module and its images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any, TypeAlias, TypeVar
+
+from refinerctl.errors import UsageError
+from refinerctl.images import ImageReference, Platform
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """An S3 bucket."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class EventBus:
+    """An EventBridge event bus."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Queue:
+    """An SQS queue; `dlq` takes the messages that its consumer could not process."""
+
+    name: str
+    dlq: Queue | None = None
+
+
+@dataclass(frozen=True)
+class EventRule:
+    """An EventBridge rule: objects with key prefix `prefix` on `bus`; `dlq` takes events that it could not deliver."""
+
+    name: str
+    bus: str
+    prefix: str = ""
+    dlq: Queue | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """An EventBridge Scheduler schedule; `dlq` takes invocations that it could not deliver."""
+
+    name: str
+    group: str = "default"
+    dlq: Queue | None = None
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Lambda function that runs an image."""
+
+    name: str
+
+    @property
+    def log_group(self) -> str:
+        return f"/aws/lambda/{self.name}"
+
+
+Component: TypeAlias = Bucket | EventBus | Queue | EventRule | Schedule | Function
+Kind = TypeVar("Kind", Bucket, EventBus, Queue, EventRule, Schedule, Function)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a pipeline that works on its own: what starts it, the queue in between, what consumes that.
+
+    What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
+    `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
+    """
+
+    name: str
+    source: EventRule | Schedule | None = None
+    queue: Queue | None = None
+    consumer: Function | None = None
+    recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def prefix(self) -> str | None:
+        """The key prefix of its inputs; None if no object starts it."""
+        return self.source.prefix if isinstance(self.source, EventRule) else None
+
+    @property
+    def delivery_dlq(self) -> Queue | None:
+        """Takes what its source could not deliver."""
+        return self.source.dlq if self.source else None
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """Its queue, that one's DLQ, and its source's DLQ."""
+        dlq = self.queue.dlq if self.queue else None
+        return tuple(queue for queue in (self.queue, dlq, self.delivery_dlq) if queue is not None)
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """In the direction of the data, DLQs last."""
+        found = (self.source, self.queue, self.consumer, *(queue for queue in self.queues if queue != self.queue))
+        return tuple(item for item in found if item is not None)
+
+    @property
+    def edges(self) -> tuple[tuple[Component, Component], ...]:
+        """Which component hands over to which, DLQs included."""
+        way = [item for item in (self.source, self.queue, self.consumer) if item is not None]
+        edges: list[tuple[Component, Component]] = list(pairwise(way))
+        if self.source and self.source.dlq:
+            edges.append((self.source, self.source.dlq))
+        if self.queue and self.queue.dlq:
+            edges.append((self.queue, self.queue.dlq))
+        return tuple(edges)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A stack's components: those that all stages share, and the stages. `told_by` says where the names come from.
+
+    `edges` are between shared components, and from them to stages' sources.
+    """
+
+    name_prefix: str
+    stages: tuple[Stage, ...]
+    shared: tuple[Component, ...] = ()
+    shared_edges: tuple[tuple[Component, Component], ...] = ()
+    told_by: str = ""
+    recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """Each once."""
+        found = [*self.shared, *(item for stage in self.stages for item in stage.components)]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def edges(self) -> tuple[tuple[Component, Component], ...]:
+        return (*self.shared_edges, *(edge for stage in self.stages for edge in stage.edges))
+
+    def by_kind(self, kind: type[Kind]) -> Iterator[Kind]:
+        return (item for item in self.components if isinstance(item, kind))
+
+    def upstream_of(self, component: Component) -> tuple[Component, ...]:
+        return tuple(source for source, target in self.edges if target == component)
+
+    def downstream_of(self, component: Component) -> tuple[Component, ...]:
+        return tuple(target for source, target in self.edges if source == component)
+
+    def stage_for(self, key: str) -> Stage | None:
+        """The stage that gets object `key`: of several the one with the longest prefix."""
+        matching = [stage for stage in self.stages if stage.prefix is not None and key.startswith(stage.prefix)]
+        return max(matching, key=lambda stage: len(stage.prefix or ""), default=None)
+
+    def choose(self, names: tuple[str, ...]) -> tuple[Stage, ...]:
+        """The stages of these names, or all. Raises UsageError for an unknown name."""
+        known = {stage.name: stage for stage in self.stages}
+        if unknown := [name for name in names if name not in known]:
+            raise UsageError(
+                f"unknown {', '.join(unknown)}", hint=f"The stack has: {', '.join(known) or 'nothing of this kind'}."
+            )
+        return tuple(known[name] for name in names) or self.stages
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a stack keeps its data in S3. Prefixes have no leading slash and end in one."""
+
+    bucket: str
+    input_prefix: str
+    output_prefix: str
+    complete_prefix: str
+
+
+class CompletionStatus(StrEnum):
+    COMPLETED = "completed"
+    FAILED = "failed"
+    MALFORMED = "malformed"
+
+
+@dataclass(frozen=True)
+class CompletionDocument:
+    """The content of a completion object."""
+
+    status: CompletionStatus
+    output_keys: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class RecordEvent(StrEnum):
+    """What a line of an image's log says about an input."""
+
+    RECEIVED = "received"
+    OUTPUT = "output"
+    COMPLETION = "completion"
+    DONE = "done"
+    FAILED = "failed"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True)
+class RecordLine:
+    """A line of an image's log about one input. Times in UTC, durations in milliseconds; None where it says nothing."""
+
+    event: RecordEvent
+    request_id: str
+    message_id: str
+    key: str | None = None
+    version_id: str | None = None
+    at: datetime | None = None
+    event_at: datetime | None = None
+    sent_at: datetime | None = None
+    receive_count: int | None = None
+    duration_ms: float | None = None
+    error: str | None = None
+    reason: str | None = None
+    output_key: str | None = None
+    completion_key: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class StageImage:
+    """The image that a stage's consumer runs, as the environment's values name it."""
+
+    stage: str
+    reference: ImageReference
+    platform: Platform
+
+
+Values: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What refinerctl knows about a stack. Nothing outside of `refinerctl/stacks/` knows it by name.
+
+    `settings` are the keys of [stacks.<name>] in refinerctl.toml with their defaults. `values` are an environment's
+    tfvars over the defaults of the root module's variables; `outputs` are Terraform's, by name.
+    `checks` name the modules of the checks that only this stack has. `needs` are stacks to apply before this one.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    storage: Callable[[Mapping[str, str]], Storage] | None = None
+    pipeline: Callable[[Mapping[str, str], Values], Pipeline] | None = None
+    pipeline_of_outputs: Callable[[Values], Pipeline] | None = None
+    images: Callable[[Values], tuple[StageImage, ...]] = lambda _values: ()
+    completion_keys: Callable[[Storage, str, str | None], tuple[str, ...]] | None = None
+    read_completion: Callable[[bytes], CompletionDocument] | None = None
+    read_log_line: Callable[[Mapping[str, Any]], RecordLine | None] = lambda _line: None
+    checks: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    apply_hint: str = ""

@@ -1,0 +1,318 @@
+"""Stack `refiner`: objects below a prefix start a function, one ruleset for each prefix.
+
+Names are those of terraform/stacks/refiner; a test holds them to Terraform's outputs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.images import ImageReference, Platform
+from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
+from refinerctl.stacks.base import (
+    Bucket,
+    CompletionDocument,
+    CompletionStatus,
+    Component,
+    EventBus,
+    EventRule,
+    Function,
+    Pipeline,
+    Queue,
+    RecordEvent,
+    RecordLine,
+    Stack,
+    Stage,
+    StageImage,
+    Storage,
+    Values,
+)
+
+DEFAULT_BUS = "default"
+PLATFORMS = {"x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "arm64")}
+
+_SETTINGS = {
+    "bucket": "data-repository",
+    "input_prefix": "RefinerInput/",
+    "output_prefix": "RefinerOutput/",
+    "complete_prefix": "RefinerComplete/",
+    "name_prefix": "dibbs-ecr",
+    "bus_name": "data-repository-bus",
+}
+_SHARED_IDS = ("bus_arn", "forward_rule_arn", "forward_dlq_arn")
+_STAGE_IDS = (
+    "rule_arn",
+    "queue_arn",
+    "dlq_arn",
+    "delivery_dlq_arn",
+    "function_arn",
+    "role_arn",
+    "event_source_mapping_id",
+)
+
+
+def _storage(settings: Mapping[str, str]) -> Storage:
+    return Storage(
+        settings["bucket"],
+        normalize_prefix(settings["input_prefix"]),
+        normalize_prefix(settings["output_prefix"]),
+        normalize_prefix(settings["complete_prefix"]),
+    )
+
+
+def _pipeline(settings: Mapping[str, str], values: Values) -> Pipeline:
+    """From an environment's values. Without rulesets there, those that the settings have prefixes for."""
+    name_prefix = values.get("name_prefix") or settings["name_prefix"]
+    bus = values.get("bus_name") or settings["bus_name"]
+    if values.get("rulesets") is None:
+        named = {
+            prefix.rstrip("/").replace("/", "-"): (prefix, has_function)
+            for prefix, has_function in (
+                (normalize_prefix(settings["input_prefix"]), True),
+                (normalize_prefix(settings["complete_prefix"]), False),
+            )
+        }
+    else:
+        named = {
+            name: (_ruleset_prefix(ruleset), ruleset.get("image_uri") is not None)
+            for name, ruleset in _rulesets(values)
+        }
+    stages = tuple(
+        _stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
+        for name, (prefix, has_function) in named.items()
+    )
+    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages)
+
+
+def _stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool) -> Stage:
+    return Stage(
+        name,
+        source=EventRule(base, bus, prefix, dlq=Queue(f"{base}-delivery-dlq")),
+        queue=Queue(base, dlq=Queue(f"{base}-dlq")),
+        consumer=Function(base) if has_function else None,
+    )
+
+
+def _of_stages(
+    name_prefix: str,
+    bucket: str,
+    bus: str,
+    stages: tuple[Stage, ...],
+    *,
+    forward: EventRule | None = None,
+    told_by: str = "",
+    recorded: Mapping[str, str] | None = None,
+) -> Pipeline:
+    rule = f"{name_prefix}-forward"
+    forward = forward or EventRule(rule, DEFAULT_BUS, dlq=Queue(f"{rule}-delivery-dlq"))
+    shared: tuple[Component, ...] = (Bucket(bucket), EventBus(DEFAULT_BUS), forward, EventBus(bus))
+    assert forward.dlq is not None  # noqa: S101 - set above and in _pipeline_of_outputs
+    return Pipeline(
+        name_prefix,
+        stages,
+        shared=(*shared, forward.dlq),
+        shared_edges=(
+            *pairwise(shared),
+            (forward, forward.dlq),
+            *((shared[-1], stage.source) for stage in stages if stage.source is not None),
+            *((stage.consumer, shared[0]) for stage in stages if stage.consumer is not None),
+        ),
+        told_by=told_by,
+        recorded=recorded or {},
+    )
+
+
+def _rulesets(values: Values) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        rulesets = sorted((values.get("rulesets") or {}).items())
+        for _, ruleset in rulesets:
+            _ = ruleset["prefix"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RefinerctlError(f"the stack's rulesets cannot be read: {error!r}") from error
+    return rulesets
+
+
+def _ruleset_prefix(ruleset: Mapping[str, Any]) -> str:
+    try:
+        return normalize_prefix(ruleset["prefix"])
+    except UsageError as error:
+        raise RefinerctlError(f"a ruleset's prefix: {error.message}", hint=error.hint) from error
+    except (TypeError, AttributeError) as error:
+        raise RefinerctlError(f"the stack's rulesets cannot be read: {error!r}") from error
+
+
+def _pipeline_of_outputs(outputs: Values) -> Pipeline:
+    """From Terraform's outputs. Raises RefinerctlError if they are not this stack's."""
+    try:
+        bus = outputs["bus_name"]
+        stages = tuple(
+            Stage(
+                name,
+                source=EventRule(item["rule_name"], bus, item["prefix"], dlq=Queue(item["delivery_dlq_name"])),
+                queue=Queue(item["queue_name"], dlq=Queue(item["dlq_name"])),
+                consumer=Function(item["function_name"]) if item["function_name"] else None,
+                recorded={key: item[key] for key in _STAGE_IDS if item[key]},
+            )
+            for name, item in sorted(outputs["rulesets"].items())
+        )
+        return _of_stages(
+            outputs["forward_rule_name"].removesuffix("-forward"),
+            outputs["bucket"],
+            bus,
+            stages,
+            forward=EventRule(outputs["forward_rule_name"], DEFAULT_BUS, dlq=Queue(outputs["forward_dlq_name"])),
+            told_by="Terraform's outputs",
+            recorded={key: outputs[key] for key in _SHARED_IDS},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RefinerctlError(f"Terraform's outputs are not those of stack refiner: {error!r}") from error
+
+
+def _images(values: Values) -> tuple[StageImage, ...]:
+    """The images of the rulesets with a function."""
+    try:
+        return tuple(
+            StageImage(
+                name,
+                ImageReference.parse(ruleset["image_uri"]),
+                PLATFORMS[ruleset.get("architecture") or "x86_64"],
+            )
+            for name, ruleset in _rulesets(values)
+            if ruleset.get("image_uri") is not None
+        )
+    except UsageError as error:
+        raise RefinerctlError(f"a ruleset's image_uri: {error.message}", hint=error.hint) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RefinerctlError(f"the stack's rulesets cannot be read: {error!r}") from error
+
+
+def _completion_keys(storage: Storage, input_key: str, input_prefix: str | None) -> tuple[str, ...]:
+    """The keys under which the completion of `input_key` may appear, the likelier first.
+
+    This repository's image appends `.json`; the production refiner does not. Keys that S3 cannot take are left out.
+    """
+    prefix = input_prefix or storage.input_prefix
+    # Another ruleset's input: its prefix is the first part, as the image has it by default.
+    elsewhere = input_key.partition("/")[2] or input_key
+    below = input_key.removeprefix(prefix) if input_key.startswith(prefix) else elsewhere
+    candidates = (f"{storage.complete_prefix}{below}.json", f"{storage.complete_prefix}{below}")
+    return tuple(key for key in candidates if len(key.encode()) <= MAX_KEY_BYTES)
+
+
+def read_completion(body: bytes) -> CompletionDocument:
+    """Read the plain array `["/RefinerOutput/…", …]` or the production refiner's object form.
+
+    The object form is `{"RefinerSkip": false, "RefinerOutputFiles": [...]}` or `{"RefinerSkip": true, "Error": "…"}`.
+    Never raises: what cannot be read is `malformed`, with the reason in `error`.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:  # ValueError: not JSON, not UTF-8, or a number of 5,000 digits
+        return _malformed(f"not JSON: {error}")
+    if isinstance(document, list):
+        return _completed(document)
+    if not isinstance(document, dict):
+        return _malformed(f"expected an array or an object, found {type(document).__name__}")
+    if document.get("RefinerSkip") is True or document.get("Error"):
+        reason = document.get("Error") or "the refiner skipped this input without a reason"
+        return CompletionDocument(CompletionStatus.FAILED, error=str(reason))
+    if "RefinerOutputFiles" not in document:
+        return _malformed("the object has neither RefinerOutputFiles nor Error")
+    return _completed(document["RefinerOutputFiles"])
+
+
+def _completed(outputs: object) -> CompletionDocument:
+    if not isinstance(outputs, list) or not all(isinstance(item, str) for item in outputs):
+        return _malformed("the list of outputs has an item that is not a key")
+    try:
+        keys = tuple(check_key(item.removeprefix("/")) for item in outputs)
+    except UsageError as error:
+        return _malformed(f"the list of outputs has an item that is not a key: {error.message}")
+    return CompletionDocument(CompletionStatus.COMPLETED, keys)
+
+
+def _malformed(reason: str) -> CompletionDocument:
+    return CompletionDocument(CompletionStatus.MALFORMED, error=reason)
+
+
+# What this repository's image logs, see images/refiner/README.md.
+_EVENTS = {
+    "record received": RecordEvent.RECEIVED,
+    "output written": RecordEvent.OUTPUT,
+    "completion written": RecordEvent.COMPLETION,
+    "record done": RecordEvent.DONE,
+    "record failed": RecordEvent.FAILED,
+    "record ignored": RecordEvent.IGNORED,
+}
+
+
+def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
+    """A JSON line of this repository's image; None for any other."""
+    event = _EVENTS.get(str(line.get("message")))
+    if event is None:
+        return None
+    count, duration, size = line.get("receiveCount"), line.get("durationMs"), line.get("bytes")
+    return RecordLine(
+        event,
+        request_id=str(line.get("requestId")),
+        message_id=str(line.get("messageId")),
+        key=_text(line.get("key")),
+        version_id=_text(line.get("versionId")),
+        at=_time(line.get("timestamp")),
+        event_at=_time(line.get("eventTime")),
+        sent_at=_time_ms(line.get("sentTimestamp")),
+        receive_count=count if isinstance(count, int) else None,
+        duration_ms=float(duration) if isinstance(duration, int | float) else None,
+        error=_error_text(line.get("error")) if event is RecordEvent.FAILED else None,
+        reason=_text(line.get("reason")),
+        output_key=_text(line.get("outputKey")),
+        completion_key=_text(line.get("completionKey")),
+        size_bytes=size if isinstance(size, int) else None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _error_text(error: object) -> str:
+    if not isinstance(error, dict):
+        return str(error or "no reason given").strip()
+    name = error.get("code") or error.get("name") or error.get("errorType")
+    message = error.get("message") or error.get("errorMessage")
+    return ": ".join(str(part) for part in (name, message) if part) or "no reason given"
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(str(text))
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # a time before the year 1, once it is in UTC
+        return None
+
+
+def _time_ms(value: object) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else None
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+STACK = Stack(
+    "refiner",
+    settings=_SETTINGS,
+    storage=_storage,
+    pipeline=_pipeline,
+    pipeline_of_outputs=_pipeline_of_outputs,
+    images=_images,
+    completion_keys=_completion_keys,
+    read_completion=read_completion,
+    read_log_line=_read_log_line,
+    needs=("registry",),
+    apply_hint=" (about a minute: the AWS provider waits 25 s for each level of queues)",
+)
