@@ -32,11 +32,11 @@ class AccessDeniedError(RefinerctlError):
     """The credentials in use may not do this."""
 
 
-class PassingError(RefinerctlError):
+class TransientError(RefinerctlError):
     """Trouble that may be over when the same is tried again."""
 
 
-class NotInTimeError(RefinerctlError):
+class TimedOutError(RefinerctlError):
     """What was waited for did not come in time. Exit code 3."""
 
     exit_code = 3

@@ -72,7 +72,7 @@ class MessageQueue:
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
         """Up to `count` (1 to 10) messages, waiting up to `wait_s` for the first.
 
-        Raises PassingError for trouble that may pass, other RefinerctlErrors for what stays.
+        Raises TransientError for trouble that may pass, other RefinerctlErrors for what stays.
         """
         request = {
             "MaxNumberOfMessages": count,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from refinerctl import __version__
 from refinerctl.aws.session import AwsSession, explain
 from refinerctl.aws.sqs import explained
-from refinerctl.errors import PassingError, RefinerctlError
+from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.http import Pool, Response
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class SqsWire:
             raise CallFailedError("Certificate", self._no_answer(error)) from error
         except (OSError, HTTPException) as error:
             said = self._no_answer(error)
-            cause = PassingError(said.message, hint=said.hint)
+            cause = TransientError(said.message, hint=said.hint)
             raise CallFailedError("NoAnswer", cause, is_unheard=bool(sent)) from error
         return self._read(operation, queue, response, content), _date(response)
 
@@ -162,7 +162,7 @@ class SqsWire:
         bare = code.removeprefix(_PREFIX)
         is_busy = bare in BUSY or response.status == TOO_MANY_REQUESTS
         if is_busy or response.status >= SERVER_ERROR or response.status == 200:
-            raise CallFailedError(code, PassingError(cause.message, hint=cause.hint), is_unheard=not is_busy)
+            raise CallFailedError(code, TransientError(cause.message, hint=cause.hint), is_unheard=not is_busy)
         # What SQS has not said itself says nothing of what it did: who is in between may have refused its answer.
         is_unheard = code == str(response.status)
         raise CallFailedError(code, cause, is_unheard=is_unheard, is_content=bare.removesuffix(_SUFFIX) in _CONTENT)

@@ -13,7 +13,7 @@ from refinerctl.dlq.letter_filter import LetterFilter
 from refinerctl.dlq.types import MAX_BATCH, DeadLetter, EntryResult
 from refinerctl.dlq.views import Purged
 from refinerctl.dlq.walk import ATTEMPTS, PAUSE_S, Queue, Walk, WalkRules, counted, meant
-from refinerctl.errors import PassingError
+from refinerctl.errors import TransientError
 from refinerctl.parallel import concurrently, through_interrupt
 
 # Written down and made durable together.
@@ -98,7 +98,7 @@ def _delete(source: Queue, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
 def _may_pass(result: EntryResult) -> bool:
     if result.is_done or result.is_senders_fault:
         return False
-    if result.cause is not None and not isinstance(result.cause, PassingError):
+    if result.cause is not None and not isinstance(result.cause, TransientError):
         raise result.cause
     return True
 

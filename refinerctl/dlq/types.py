@@ -94,7 +94,7 @@ class EntryResult:
     """What came of one entry of a batch: the id of the message that was sent, or why it was not done.
 
     `is_senders_fault`: to try again as it is would be of no use. `is_unheard`: nobody knows whether it was done.
-    `cause`: the whole call failed, and this is why: a PassingError, or one that the next call would meet, too, unless
+    `cause`: the whole call failed, and this is why: a TransientError, or one that the next call would meet, too, unless
     it is the sender's fault, which may be that of another entry.
     """
 

@@ -18,7 +18,7 @@ from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.letter_filter import LetterFilter
 from refinerctl.dlq.types import MAX_BATCH, DeadLetter, EntryResult, QueueAddress, QueueFacts
 from refinerctl.dlq.views import LetterError, standing
-from refinerctl.errors import PassingError, RefinerctlError
+from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import LOOK_SECONDS, concurrently, through_interrupt
 
 LANES = 16
@@ -248,7 +248,7 @@ class Walk:
         for attempt in range(ATTEMPTS):
             try:
                 return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
-            except PassingError:
+            except TransientError:
                 if attempt == ATTEMPTS - 1:
                     raise
                 if self._stop.wait(PAUSE_S * 2**attempt):  # the others have all that there is

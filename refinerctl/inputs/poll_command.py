@@ -16,7 +16,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import Renderer
-from refinerctl.errors import NotInTimeError, RefinerctlError, Terminated
+from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs import poll as operation
 from refinerctl.inputs.types import Output, PolledCompletion
 from refinerctl.options import Duration, Moment, Prefix, global_options
@@ -118,9 +118,9 @@ def _report(app: AppContext, found: Iterable[PolledCompletion | operation.Expect
         raise
     tally.raise_for_failures()
     if tally.missing:
-        raise NotInTimeError(f"no completion in time for {', '.join(tally.missing)}")
+        raise TimedOutError(f"no completion in time for {', '.join(tally.missing)}")
     if count and tally.seen < count:
-        raise NotInTimeError(f"{tally.seen} of {count} completions came in time")
+        raise TimedOutError(f"{tally.seen} of {count} completions came in time")
 
 
 @dataclass

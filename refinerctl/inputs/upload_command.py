@@ -8,7 +8,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import Renderer
-from refinerctl.errors import NotFoundError, NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.inputs import upload as operation
 from refinerctl.inputs.types import Upload, UploadSource, UploadStatus
 from refinerctl.options import Duration, Prefix, global_options
@@ -138,7 +138,7 @@ def _raise_for(app: AppContext, uploads: list[Upload], prefix: str) -> None:
     if failed:
         raise RefinerctlError(f"{len(failed)} of {_count(uploads)} failed")
     if pending:
-        raise NotInTimeError(
+        raise TimedOutError(
             f"{len(pending)} of {_count(uploads)} not completed in time", hint=_dead_letters(app, prefix)
         )
 

@@ -13,7 +13,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.objects import object_event
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError, UsageError
+from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
 from refinerctl.inputs import poll as polling
 from refinerctl.inputs import upload as uploading
 from refinerctl.inputs.hop import Hop
@@ -87,7 +87,7 @@ def _upload(app: AppContext) -> Upload:
                 progress=progress,
             )
     if item.status is not UploadStatus.COMPLETED:
-        kind = NotInTimeError if item.status is UploadStatus.PENDING else RefinerctlError
+        kind = TimedOutError if item.status is UploadStatus.PENDING else RefinerctlError
         raise kind(f"{item.key}: {item.error}", hint=f"See {app.instance.log('functions')}.")
     return item
 
@@ -97,7 +97,7 @@ def _poll(app: AppContext, item: Upload) -> PolledCompletion:
     read = polling.print_outputs(app.bucket, 1024 * 1024)
     (completion,) = polling.expect(app.completions, wanted, None, read, interval_s=1, timeout_s=COMPLETION_SECONDS)
     if isinstance(completion, polling.Expectation):
-        raise NotInTimeError(f"no completion in time for {completion.asked}")
+        raise TimedOutError(f"no completion in time for {completion.asked}")
     return completion
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refinerctl.config import Settings
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.local.status import LocalStatus
 
@@ -112,7 +112,7 @@ def stop(instance: Instance) -> bool:
     """End the environment and everything in it; False if there was nothing to end."""
     was_there = instance.is_supervised()
     if not _end_supervisor(instance):
-        raise NotInTimeError(
+        raise TimedOutError(
             f"the supervisor (pid {instance.supervisor_pid()}) has not ended within {STOP_SECONDS:.0f} s",
             hint=f"See {instance.log('supervisor')}.",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from refinerctl.console import Progress
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
 from refinerctl.parallel import concurrently
 from refinerctl.releases.ledger import Ledger
 from refinerctl.releases.model import DeployedFunction, PlanRecord, Release, ReleaseAction, deployed
@@ -120,7 +120,7 @@ def wait_until_ready(
 ) -> None:
     """Until every function has taken its update and its mapping is enabled.
 
-    Raises NotInTimeError that names those that are not, RefinerctlError with Lambda's reason for one that failed.
+    Raises TimedOutError that names those that are not, RefinerctlError with Lambda's reason for one that failed.
     """
     deadline = time.monotonic() + timeout_s
     pause = _FIRST_PAUSE_SECONDS
@@ -131,7 +131,7 @@ def wait_until_ready(
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         pending = _pending(functions, updates)
     if pending:
-        raise NotInTimeError(
+        raise TimedOutError(
             f"applied, but not in effect after {timeout_s:g} s: {', '.join(pending)}",
             hint="Lambda goes on by itself; see the function's LastUpdateStatus, the mapping's State.",
         )

@@ -10,7 +10,7 @@ from typing import Protocol
 from refinerctl.aws.inventory import DeleteFailure, EcrImage
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Progress
-from refinerctl.errors import NotFoundError, NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.releases.ledger import Ledger
 from refinerctl.releases.model import PlanRecord, Release, ReleaseAction, deployed
 from refinerctl.terraform import ApplyProgress
@@ -85,7 +85,7 @@ def check_still(stack: Stack, record: PlanRecord) -> None:
     """Before anything is deleted. Raises what would keep Terraform from applying the plan, as far as can be told."""
     stack.check_state(record.state)
     if stack.terraform.find_lock()[0]:
-        raise NotInTimeError("another run holds the state's lock; nothing was deleted")
+        raise TimedOutError("another run holds the state's lock; nothing was deleted")
 
 
 def empty_buckets(buckets: Sequence[str], versions: Versions, progress: Progress) -> int:

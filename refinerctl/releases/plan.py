@@ -39,7 +39,7 @@ def make_plan(
 ) -> Planned:
     """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
 
-    Raises RefinerctlError if Terraform fails or would not deploy the pinned images; NotInTimeError while another run
+    Raises RefinerctlError if Terraform fails or would not deploy the pinned images; TimedOutError while another run
     holds the state's lock.
     """
     stack.prepare()

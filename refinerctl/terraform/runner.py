@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from refinerctl.config import check_root_module
-from refinerctl.errors import AccessDeniedError, NotInTimeError, RefinerctlError, RefusedError
+from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.releases.model import HEAD_BYTES, StateLock, StateVersion
 from refinerctl.terraform.events import EventReader, OnApply, last_error, parse_lock
 from refinerctl.terraform.mirror import MIRROR_ROOTS, find_provider_mirror, mirror_configuration
@@ -106,7 +106,7 @@ class Terraform:
             yield
 
     def plan(self, out: Path, var_files: Sequence[Path] = (), *, destroy: bool = False) -> None:
-        """Plan into the file `out`. Raises NotInTimeError while another run keeps the lock."""
+        """Plan into the file `out`. Raises TimedOutError while another run keeps the lock."""
         files = [f"-var-file={path}" for path in var_files]
         self._change("plan", [f"-out={out}", *(["-destroy"] if destroy else []), *files])
 
@@ -132,7 +132,7 @@ class Terraform:
             return
         if reader.is_locked:
             waited = f", and did not let go of it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
-            raise NotInTimeError(
+            raise TimedOutError(
                 f"{lock_text(reader.lock)}{waited}",
                 hint="If that run is dead, `refinerctl unlock` frees it.",
             )

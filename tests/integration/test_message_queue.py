@@ -11,7 +11,7 @@ from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.dlq.types import MessageAttribute, Outgoing, QueueAddress
-from refinerctl.errors import AccessDeniedError, NotFoundError, PassingError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
 from tests.sqs.faults import Fault, Kind, denied, expired, sqs_faults, throttled, unavailable
 from tests.sqs.server import SqsServer, sqs_server
 
@@ -111,9 +111,9 @@ class TestFailures:
             queue = queue_at(server, "faulty", proxy.url, 0.5 if fault.kind is Kind.STALL else 30)
             results = queue.send([Outgoing("one"), Outgoing("two")])
             assert [result.is_unheard for result in results] == [is_unheard] * 2
-            assert isinstance(results[0].cause, PassingError)
+            assert isinstance(results[0].cause, TransientError)
             fault.times, fault.seen = 1, 0
-            with pytest.raises(PassingError):
+            with pytest.raises(TransientError):
                 queue.receive(1, visibility_s=1, wait_s=0)
 
     @pytest.mark.parametrize("fault", [denied(""), expired("")], ids=["denied", "expired"])
@@ -136,7 +136,7 @@ class TestFailures:
             [result] = queue_at(server, "between", proxy.url).send([Outgoing("one")])
         assert result.is_unheard
         assert not result.is_senders_fault
-        assert not isinstance(result.cause, PassingError | None)
+        assert not isinstance(result.cause, TransientError | None)
 
     def test_an_entry_without_a_result_is_not_heard_of(self, server: SqsServer) -> None:
         server.create("omitted")
@@ -150,7 +150,7 @@ class TestFailures:
         left: list[str] = []
         [result] = queue.send([Outgoing("one")], lambda: left.append("left"))
         assert (result.error, result.is_unheard, left) == ("NoAnswer", False, [])
-        assert isinstance(result.cause, PassingError)
+        assert isinstance(result.cause, TransientError)
         assert "no answer from AWS" in result.message
 
     def test_it_says_when_a_request_is_about_to_leave(self, server: SqsServer) -> None:

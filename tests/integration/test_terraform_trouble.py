@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from refinerctl.errors import NotInTimeError, RefinerctlError, RefusedError, Terminated
+from refinerctl.errors import RefinerctlError, RefusedError, Terminated, TimedOutError
 from refinerctl.releases.unlock import look
 from refinerctl.terraform import Terraform
 from refinerctl.terraform.configuration import git_commit
@@ -46,7 +46,7 @@ def slow_apply(project: Project) -> Iterator[psutil.Popen]:
 
 class TestLock:
     def test_who_holds_it_is_told_and_how_to_free_it(self, project: Project, slow_apply: psutil.Popen) -> None:
-        with pytest.raises(NotInTimeError, match=r"@.* holds the state's lock since 20.*apply") as caught:
+        with pytest.raises(TimedOutError, match=r"@.* holds the state's lock since 20.*apply") as caught:
             project.plan()
         assert "refinerctl unlock" in str(caught.value.hint)
         state = look(project.stack)

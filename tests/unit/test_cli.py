@@ -19,9 +19,9 @@ from refinerctl.config import GlobalFlags
 from refinerctl.errors import (
     AccessDeniedError,
     NotFoundError,
-    NotInTimeError,
     RefinerctlError,
     RefusedError,
+    TimedOutError,
     UsageError,
 )
 from refinerctl.local.instance import MARKER, Instance
@@ -271,7 +271,7 @@ class TestErrors:
             (NotFoundError("what"), 1),
             (AccessDeniedError("what"), 1),
             (UsageError("what"), 2),
-            (NotInTimeError("what"), 3),
+            (TimedOutError("what"), 3),
             (RefusedError("what"), 4),
             (KeyboardInterrupt(), 130),
             (click.Abort(), 130),

@@ -14,9 +14,9 @@ from refinerctl.console import Silent
 from refinerctl.errors import (
     AccessDeniedError,
     NotFoundError,
-    NotInTimeError,
     RefinerctlError,
     RefusedError,
+    TimedOutError,
     UsageError,
 )
 from refinerctl.releases.deploy import check_credentials, wait_until_ready
@@ -90,7 +90,7 @@ class TestReadiness:
 
     def test_what_is_not_ready_in_time_is_named(self) -> None:
         updates = Lambda({"f-a": ["ready"], "m-a": ["pending"], "f-b": ["ready"]})
-        with pytest.raises(NotInTimeError, match=r"applied, but not in effect after 0\.1 s: the mapping of f-a$"):
+        with pytest.raises(TimedOutError, match=r"applied, but not in effect after 0\.1 s: the mapping of f-a$"):
             wait_until_ready(FUNCTIONS, updates, 0.1, Silent())
 
     def test_without_time_it_still_looks_once(self) -> None:

@@ -18,7 +18,7 @@ from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.ports import Queue
 from refinerctl.dlq.types import MAX_BATCH
-from refinerctl.errors import PassingError, RefinerctlError
+from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import concurrently
 
 # SQS hides a message for at most 12 hours. Killed without being resumed, this is how long they stay away.
@@ -155,7 +155,7 @@ def give_back(source: Queue, journal: RedriveJournal, items: Sequence[tuple[str,
         batch = items[start : start + MAX_BATCH]
         for pause_s in _PAUSES_S:
             results = source.hide([receipt for _, receipt in batch], 0)
-            if not isinstance(results[0].cause, PassingError):
+            if not isinstance(results[0].cause, TransientError):
                 break
             time.sleep(pause_s)
         is_heard &= results[0].cause is None

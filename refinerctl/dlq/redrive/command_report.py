@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.dlq.redrive.command_errors import SameErrors, sentence
 from refinerctl.dlq.redrive.command_view import messages, moved_json, summary
-from refinerctl.errors import NotInTimeError, RefinerctlError
+from refinerctl.errors import RefinerctlError, TimedOutError
 
 if TYPE_CHECKING:
     from refinerctl.console import Renderer
@@ -69,9 +69,7 @@ class Report:
         if again is not None:
             raise RefinerctlError(again)
         if not self.is_settled:
-            raise NotInTimeError(
-                "not all that was sent was processed in time", hint="`dlq list` shows what comes back."
-            )
+            raise TimedOutError("not all that was sent was processed in time", hint="`dlq list` shows what comes back.")
 
     def show(self) -> None:
         moved = self.moved

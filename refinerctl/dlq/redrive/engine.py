@@ -18,7 +18,7 @@ from refinerctl.dlq.redrive.lane import Lane
 from refinerctl.dlq.redrive.ports import Queue
 from refinerctl.dlq.redrive.run import Run, Targets
 from refinerctl.dlq.types import MAX_BATCH, CopyRules, DeadLetter, Moved, QueueFacts, Route
-from refinerctl.errors import PassingError, RefinerctlError, Terminated, UsageError
+from refinerctl.errors import RefinerctlError, Terminated, TransientError, UsageError
 from refinerctl.parallel import LOOK_SECONDS, concurrently
 
 METHOD = "copy"
@@ -202,7 +202,7 @@ def _facts(source: Queue, longest_pause_s: float) -> QueueFacts:
     for attempt in range(_FACTS_ATTEMPTS):
         try:
             return source.facts()
-        except PassingError:
+        except TransientError:
             time.sleep(min(longest_pause_s, 0.1 * 2**attempt))
     return source.facts()
 

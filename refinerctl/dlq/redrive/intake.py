@@ -17,7 +17,7 @@ from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.pace import Limit, Pace
 from refinerctl.dlq.redrive.ports import Queue
 from refinerctl.dlq.types import MAX_BATCH, CopyRules, DeadLetter
-from refinerctl.errors import PassingError
+from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS
 
 WAIT_S = 1  # the shortest poll that asks all of SQS's servers
@@ -190,7 +190,7 @@ class Intake:
     def _count(self) -> None:
         visible: int | None = None
         try:
-            with contextlib.suppress(PassingError):
+            with contextlib.suppress(TransientError):
                 visible = self._source.facts().visible
         finally:
             self._is_counting = False
@@ -213,7 +213,7 @@ class Intake:
         while True:
             try:
                 return self._source.receive(count, visibility_s=visibility_s, wait_s=WAIT_S)
-            except PassingError:
+            except TransientError:
                 attempt += 1
                 if attempt == RECEIVE_ATTEMPTS or self._stopping.wait(self.pause_s(attempt)):
                     raise

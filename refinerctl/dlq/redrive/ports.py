@@ -21,7 +21,7 @@ class Queue(Protocol):
         """Raises RefinerctlError; NotFoundError without the queue."""
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
-        """Up to `count` (1 to 10) messages. Raises PassingError, and other RefinerctlErrors for what stays so."""
+        """Up to `count` (1 to 10) messages. Raises TransientError, and other RefinerctlErrors for what stays so."""
 
     def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
         """Up to ten. `leaving` is called when the request is about to go out: from then on it may be heard."""

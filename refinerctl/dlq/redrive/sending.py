@@ -9,7 +9,7 @@ from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.aside import give_back
 from refinerctl.dlq.redrive.run import InHand, Run, Target
 from refinerctl.dlq.types import EntryResult
-from refinerctl.errors import PassingError, RefinerctlError
+from refinerctl.errors import RefinerctlError, TransientError
 
 SEND_ATTEMPTS = 8
 # Once the run is to end, only what was sent already is still worth a few.
@@ -56,7 +56,7 @@ class Sender:
             if cause is not None and results[0].is_senders_fault and len(waiting) > 1:
                 middle = len(waiting) // 2
                 return confirmed + self.send(target, waiting[:middle]) + self.send(target, waiting[middle:])
-            if cause is not None and not isinstance(cause, PassingError) and not results[0].is_senders_fault:
+            if cause is not None and not isinstance(cause, TransientError) and not results[0].is_senders_fault:
                 self._run.fail(cause)
                 self.give_back(waiting)
                 break
@@ -83,7 +83,7 @@ class Sender:
             now = awake.now()
             self._journal.deleted([item.id for item in done if item.hidden_until > now])
             self._run.presumed_deleted += [item.id for item in done if item.hidden_until <= now]
-            if (cause := results[0].cause) is not None and not isinstance(cause, PassingError):
+            if (cause := results[0].cause) is not None and not isinstance(cause, TransientError):
                 self._run.fail(cause)
                 break
             pairs = zip(waiting, results, strict=True)

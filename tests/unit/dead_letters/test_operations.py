@@ -20,7 +20,7 @@ from refinerctl.dlq.letter_filter import Expression, LetterFilter
 from refinerctl.dlq.purge import PurgeRequest, purge
 from refinerctl.dlq.types import DeadLetter, EntryResult
 from refinerctl.dlq.views import ObjectState
-from refinerctl.errors import AccessDeniedError, NotFoundError, PassingError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
 from tests.unit.dead_letters.fake_queue import FakeQueue, failing
 from tests.unit.dead_letters.letters import event, letter, undelivered
 from tests.unit.dead_letters.test_errors import Logs, failed, finder
@@ -244,7 +244,7 @@ class TestPurge:
 
     def test_a_call_that_fails_for_a_while_is_tried_again(self) -> None:
         source = filled(10)
-        cause = PassingError("throttled")
+        cause = TransientError("throttled")
         answers = [[EntryResult(error="Throttled", cause=cause)] * 10] * 3
         delete = source.delete
         source.delete = lambda receipts: answers.pop() if answers else delete(receipts)  # type: ignore[method-assign]

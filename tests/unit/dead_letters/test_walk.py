@@ -8,7 +8,7 @@ import pytest
 
 from refinerctl.dlq import walk as walking
 from refinerctl.dlq.walk import Walk, WalkRules
-from refinerctl.errors import AccessDeniedError, PassingError
+from refinerctl.errors import AccessDeniedError, TransientError
 from tests.unit.dead_letters.fake_queue import FakeQueue, failing
 from tests.unit.dead_letters.letters import letter
 
@@ -107,7 +107,7 @@ def test_a_queue_that_is_being_filled_comes_to_an_end() -> None:
 
 def test_what_passes_is_tried_again() -> None:
     source = filled(30)
-    source.fail = failing("receive", [PassingError("throttled")] * 4)
+    source.fail = failing("receive", [TransientError("throttled")] * 4)
     assert len(walked(source)[1]) == 30
 
 
@@ -177,7 +177,7 @@ def test_the_others_end_does_not_make_an_error_of_what_passes() -> None:
         if name == "receive" and not source.visible:
             calls.append(None)
             if len(calls) % 2:
-                raise PassingError("throttled")
+                raise TransientError("throttled")
 
     source.fail = fail
     assert len(walked(source, WalkRules(lanes=3))[1]) == 30

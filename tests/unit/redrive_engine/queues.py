@@ -21,7 +21,7 @@ from refinerctl.dlq.types import (
     Route,
     SendTo,
 )
-from refinerctl.errors import NotFoundError, PassingError, RefinerctlError
+from refinerctl.errors import NotFoundError, RefinerctlError, TransientError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -69,8 +69,8 @@ class Kept:
 
 OK = EntryResult()
 # What may come of an entry, in the order in which faults are drawn.
-LOST = EntryResult(error="NoAnswer", is_unheard=True, cause=PassingError("no answer"))
-BUSY = EntryResult(error="RequestThrottled", cause=PassingError("too many requests"))
+LOST = EntryResult(error="NoAnswer", is_unheard=True, cause=TransientError("no answer"))
+BUSY = EntryResult(error="RequestThrottled", cause=TransientError("too many requests"))
 ENTRY = EntryResult(error="InternalError", message="try again")
 DENIED = EntryResult(error="AccessDenied", cause=RefinerctlError("access denied"))
 TOO_LONG = EntryResult(error="BatchRequestTooLong", is_senders_fault=True, cause=RefinerctlError("too long"))

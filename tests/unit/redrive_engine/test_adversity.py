@@ -16,7 +16,7 @@ from refinerctl.dlq.redrive.id_filter import IdFilter
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal
 from refinerctl.dlq.redrive.state import Record
 from refinerctl.dlq.types import DeadLetter, EntryResult, Leave, Moved, Outgoing, QueueFacts, Route
-from refinerctl.errors import PassingError, RefinerctlError
+from refinerctl.errors import RefinerctlError, TransientError
 from tests.unit.redrive_engine.conftest import Redrive
 from tests.unit.redrive_engine.queues import DENIED, LOST, NOW, forward
 
@@ -137,7 +137,7 @@ class TestCountsThatFail:
 
         def count() -> QueueFacts:
             if next(asked) in range(1, 4):
-                raise PassingError("too many requests")
+                raise TransientError("too many requests")
             return facts()
 
         redrive.source.facts = count  # type: ignore[method-assign]
