@@ -91,6 +91,11 @@ class ReleaseTag(click.ParamType[str]):
             self.fail(f"{error.message}. {error.hint}", param, ctx)
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: one to three command lines."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     """Keep a global option, wherever it stood; the one nearest to the command's end counts."""
 

@@ -6,15 +6,36 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from refinerctl.errors import Terminated
+from refinerctl.errors import NotFoundError, RefinerctlError, Terminated
 
 # A signal that another thread got, or that came just before the wait, is seen by the main thread only when it wakes.
 LOOK_SECONDS = 0.1
 
 Result = TypeVar("Result")
 Other = TypeVar("Other")
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Result]):
+    """What a call returned, or the error that it raised. Without an error `value` is what the call returned."""
+
+    value: Result | None = None
+    error: RefinerctlError | None = None
+
+    @property
+    def not_found(self) -> bool:
+        return isinstance(self.error, NotFoundError)
+
+
+def attempt(call: Callable[[], Result]) -> Answer[Result]:
+    """Call, and keep a RefinerctlError instead of raising it: for reads of which some may fail."""
+    try:
+        return Answer(call())
+    except RefinerctlError as error:
+        return Answer(error=error)
 
 
 def concurrently(tasks: Iterable[Callable[[], Result]], threads: int) -> list[Result]:
