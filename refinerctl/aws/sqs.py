@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-from refinerctl.aws.messages import Message, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueDepth, QueueState
 from refinerctl.aws.policies import parse_policy
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.resources import Queue
 from refinerctl.aws.session import AwsSession, error_code, explain
-from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -172,7 +171,10 @@ def _message(item: MessageTypeDef) -> Message:
         body=item.get("Body", ""),
         sent_at=datetime.fromtimestamp(int(attributes.get("SentTimestamp", 0)) / 1000, UTC),
         receive_count=int(attributes.get("ApproximateReceiveCount", 0)),
-        attributes={name: value.get("StringValue", "") for name, value in item.get("MessageAttributes", {}).items()},
+        attributes={
+            name: MessageAttribute(value.get("DataType", "String"), value.get("StringValue", ""))
+            for name, value in item.get("MessageAttributes", {}).items()
+        },
     )
 
 

@@ -14,7 +14,7 @@ from refinerctl.aws.messages import QueueState
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.objects import ObjectInfo
 from refinerctl.aws.resources import RunningFunction
-from refinerctl.dlq.queue_types import expires_in_s, hidden_before_s
+from refinerctl.dlq.queues import expires_in_s, hidden_before_s
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.insight.status_types import (

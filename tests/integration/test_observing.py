@@ -111,7 +111,7 @@ class TestQueues:
         state, dead = queues.state(unique), queues.state(f"{unique}-dlq")
         assert (state.depth.visible, state.visibility_timeout_s, state.max_receive_count) == (1, 77, 4)
         assert (dead.depth.visible, dead.retention_s, dead.max_receive_count) == (0, 1209600, None)
-        assert [message.attributes for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
+        assert [message.texts for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
         with pytest.raises(NotFoundError, match=f"no queue '{unique}-nix'"):
             queues.state(f"{unique}-nix")
 

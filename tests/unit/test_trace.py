@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.log_events import LogEvent
-from refinerctl.aws.messages import Message, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectVersion
 from refinerctl.aws.resources import Function
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
@@ -266,7 +266,8 @@ class TestFailing:
 
     @pytest.mark.parametrize("name", [DELIVERY, FORWARD])
     def test_undelivered(self, world: World, name: str) -> None:
-        given = {"ERROR_CODE": "NO_PERMISSIONS", "TARGET_ARN": f"arn:aws:sqs:us-east-1:0:{QUEUE}", "RULE_ARN": "r"}
+        texts = {"ERROR_CODE": "NO_PERMISSIONS", "TARGET_ARN": f"arn:aws:sqs:us-east-1:0:{QUEUE}", "RULE_ARN": "r"}
+        given = {key: MessageAttribute("String", text) for key, text in texts.items()}
         world.queues.messages[name] = [Message(event_of(), at(0.2), 1, given)]
         found = world.trace()
         assert seen(found) == (Place.UNDELIVERED, Outcome.FAILED)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.resources import DeployedCode, Queue
 from refinerctl.dlq.redrive.types import Consumer, Health
-from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import NotFoundError, RefinerctlError
 
 if TYPE_CHECKING:

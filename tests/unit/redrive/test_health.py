@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.metrics import Metrics, Name
 from refinerctl.aws.resources import DeployedCode, Queue
 from refinerctl.dlq.redrive.health import HealthSources, look
 from refinerctl.dlq.redrive.plan import check_healthy
 from refinerctl.dlq.redrive.types import Choice, Consumer, Health, Method, RedrivePlan
-from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError
 from tests.unit.redrive.letters import DLQ, IN, ORIGIN, SENT
 
