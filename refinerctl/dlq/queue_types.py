@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.aws.policies import Policy
-from refinerctl.aws.resources import Queue
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.types import DeadLetterKind, QueueAddress
 
 # A message that expires within this wants somebody's attention today.
@@ -35,7 +35,7 @@ def expires_in_s(retention_s: float, oldest_age_s: float, before_s: float = 0.0)
 class QueueSnapshot:
     """A queue's settings and approximate counts, from one answer."""
 
-    queue: Queue
+    queue: QueueSettings
     depth: QueueDepth
 
 

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
 
+from refinerctl.aws.events import RuleTarget
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.aws.resources import RuleTarget
 from refinerctl.dlq.queue_types import (
     DeadLetterList,
     DeadLetterQueue,
