@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectVersion
-from refinerctl.aws.resources import Function
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
 from refinerctl.insight.trace import Stations, TraceRequest, trace
@@ -50,7 +50,7 @@ class World:
     queues: FakeQueues = field(default_factory=FakeQueues)
     logs: FakeLogGroups = field(default_factory=FakeLogGroups)
     functions: FakeFunctions = field(
-        default_factory=lambda: FakeFunctions(Function(RULESET.base, "arn", "1", "i", 128, 60, {}))
+        default_factory=lambda: FakeFunctions(FunctionConfiguration(RULESET.base, "arn", "1", "i", 128, 60, {}))
     )
 
     def __post_init__(self) -> None:
