@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.rulesets.hcl_edit import MARKER, add_entry, remove_entry
-from refinerctl.rulesets.hcl_text import quoted
+from refinerctl.rulesets.hcl_edit import MARKER, add_entry, quoted, remove_entry
 from refinerctl.terraform.hcl import load_values
 from tests.conftest import ROOT
 
