@@ -39,7 +39,7 @@ COMMANDS = {
     "logs": "refinerctl.insight.logs_command:logs",
     "outputs": "refinerctl.releases.outputs_command:outputs",
     "plan": "refinerctl.releases.plan_command:plan",
-    "poll": "refinerctl.inputs.poll_command:poll",
+    "poll": "refinerctl.inputs.poll:poll",
     "prefixes": "refinerctl.rulesets.prefixes_command:prefixes",
     "releases": "refinerctl.releases.releases_command:releases",
     "remove-prefix": "refinerctl.rulesets.remove_prefix_command:remove_prefix",
@@ -50,7 +50,7 @@ COMMANDS = {
     "tools": "refinerctl.terraform.tools_command:tools",
     "trace": "refinerctl.insight.trace.command:trace",
     "unlock": "refinerctl.releases.unlock_command:unlock",
-    "upload": "refinerctl.inputs.upload_command:upload",
+    "upload": "refinerctl.inputs.upload:upload",
     "verify": "refinerctl.insight.verify.command:verify",
 }
 
