@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
+from refinerctl.aws.events import RuleSettings
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueDepth
-from refinerctl.aws.resources import EventRule, Function
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import concurrently
@@ -21,7 +22,7 @@ _THREADS = 32
 
 
 class Rules(Protocol):
-    def rules(self, bus: str) -> tuple[EventRule, ...]:
+    def rules(self, bus: str) -> tuple[RuleSettings, ...]:
         """Raises NotFoundError without the bus."""
 
 
@@ -31,7 +32,7 @@ class Depths(Protocol):
 
 
 class Functions(Protocol):
-    def get(self, name: str) -> Function:
+    def get(self, name: str) -> FunctionConfiguration:
         """Raises NotFoundError without the function."""
 
 
@@ -50,7 +51,7 @@ class _Parts:
     """What AWS has of a ruleset; None for what is not there."""
 
     queues: tuple[QueueDepth | None, QueueDepth | None, QueueDepth | None]
-    function: Function | None
+    function: FunctionConfiguration | None
 
 
 def configured(values: StackValues) -> tuple[RulesetStatus, ...]:
@@ -70,7 +71,7 @@ def prefixes(values: StackValues, deployment: Deployment) -> tuple[RulesetStatus
     looks: list[Callable[[], Any]] = [partial(_rules, deployment.rules, values.bus_name), deployment.release]
     looks += _looks(known.values(), deployment)
     found = concurrently(looks, _THREADS)
-    rules: dict[str, EventRule] = found[0]
+    rules: dict[str, RuleSettings] = found[0]
     release: Release | None = found[1]
     parts = dict(zip(known, _grouped(found[2:]), strict=True))
     strangers = dict(_strangers(rules, known, values))
@@ -81,7 +82,7 @@ def prefixes(values: StackValues, deployment: Deployment) -> tuple[RulesetStatus
     )
 
 
-def _rules(client: Rules, bus: str) -> dict[str, EventRule]:
+def _rules(client: Rules, bus: str) -> dict[str, RuleSettings]:
     try:
         return {rule.name: rule for rule in client.rules(bus)}
     except NotFoundError:
@@ -112,7 +113,7 @@ def _if_there(look: Callable[[], Any]) -> Any:
 
 
 def _strangers(
-    rules: dict[str, EventRule], known: dict[str, RulesetNames], values: StackValues
+    rules: dict[str, RuleSettings], known: dict[str, RulesetNames], values: StackValues
 ) -> Iterator[tuple[str, RulesetNames]]:
     """Rulesets that are deployed and not configured."""
     start = f"{values.name_prefix}-"
@@ -125,7 +126,7 @@ def _strangers(
 def _status(
     names: RulesetNames,
     ruleset: Ruleset | None,
-    rule: EventRule | None,
+    rule: RuleSettings | None,
     parts: _Parts,
     values: StackValues,
     release: Release | None,
@@ -162,7 +163,11 @@ def _missing(names: RulesetNames, parts: _Parts) -> Iterator[str]:
 
 
 def _differences(
-    ruleset: Ruleset, rule: EventRule, function: Function | None, values: StackValues, release: Release | None
+    ruleset: Ruleset,
+    rule: RuleSettings,
+    function: FunctionConfiguration | None,
+    values: StackValues,
+    release: Release | None,
 ) -> Iterator[str]:
     if (prefixes := _prefixes(rule)) != (ruleset.prefix,):
         yield f"prefix: {ruleset.prefix} configured, {' '.join(prefixes) or 'another pattern'} deployed"
@@ -191,7 +196,7 @@ def _differences(
         yield f"environment: {', '.join(sorted(others))}"
 
 
-def _prefixes(rule: EventRule) -> tuple[str, ...]:
+def _prefixes(rule: RuleSettings) -> tuple[str, ...]:
     """The key prefixes of a ruleset's rule; none if its pattern is not like the stack's."""
     try:
         keys = json.loads(rule.pattern)["detail"]["object"]["key"]

@@ -104,7 +104,8 @@ class TestUpload:
     def test_a_timeout_reports_the_depths_of_the_queues(
         self, run: Command, session: AwsSession, tmp_path: Path
     ) -> None:
-        for name in ("dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerInput-dlq"):
+        names = ("dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerInput-dlq")
+        for name in names:
             session.client("sqs").create_queue(QueueName=name)
         (tmp_path / "x").write_text("hello")
         done = run("upload", "x", "--wait", "--timeout", "0")

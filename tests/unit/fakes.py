@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.messages import Message, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion
-from refinerctl.aws.resources import Function, RunningFunction
 from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
@@ -227,18 +226,14 @@ class FakeLogGroups(LogGroups):
 class FakeFunctions(Functions):
     """Functions by name."""
 
-    def __init__(self, *functions: Function) -> None:
+    def __init__(self, *functions: FunctionConfiguration) -> None:
         self.known = {function.name: function for function in functions}
         self.mapping_states: dict[str, str | None] = {}
 
-    def get(self, name: str) -> Function:
+    def get(self, name: str) -> FunctionConfiguration:
         if name not in self.known:
             raise NotFoundError(f"there is no function {name!r}")
         return self.known[name]
-
-    def running(self, name: str) -> RunningFunction:
-        function = self.get(name)
-        return RunningFunction(name, function.image_uri.partition("@")[2] or None, function.timeout_s)
 
     def mapping_state(self, name: str) -> str | None:
         return self.mapping_states.get(name, "Enabled")

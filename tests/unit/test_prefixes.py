@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.events import RuleSettings
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import Message, QueueDepth
-from refinerctl.aws.resources import EventRule, Function
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.releases.model import Release, ReleaseAction
 from refinerctl.rulesets.model import RulesetStatus, StackValues
@@ -22,20 +23,22 @@ from tests.unit.test_rulesets import DEFAULTS
 
 DIGEST = "sha256:" + "1" * 64
 IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/repo@{DIGEST}"
-FUNCTION = Function("np-In", "arn", "$LATEST", IMAGE, memory_mb=1024, timeout_s=900, environment={"LEVEL": "info"})
+FUNCTION = FunctionConfiguration(
+    "np-In", "arn", "$LATEST", IMAGE, memory_mb=1024, timeout_s=900, environment={"LEVEL": "info"}
+)
 RELEASE = Release(ReleaseAction.DEPLOY, "v1", {"In": IMAGE}, at=datetime(2026, 3, 1, tzinfo=UTC))
 
 
-def rule(name: str, *prefixes: str, is_enabled: bool = True) -> EventRule:
+def rule(name: str, *prefixes: str, is_enabled: bool = True) -> RuleSettings:
     keys = [{"prefix": prefix} for prefix in prefixes]
-    return EventRule(name, f"arn:{name}", json.dumps({"detail": {"object": {"key": keys}}}), is_enabled)
+    return RuleSettings(name, f"arn:{name}", json.dumps({"detail": {"object": {"key": keys}}}), is_enabled)
 
 
 @dataclass
 class Aws:
     """What a stack has deployed: as the values want it, to begin with."""
 
-    rules: list[EventRule] = field(default_factory=lambda: [rule("np-In", "In/"), rule("np-Done", "Done/")])
+    rules: list[RuleSettings] = field(default_factory=lambda: [rule("np-In", "In/"), rule("np-Done", "Done/")])
     queues: FakeQueues = field(default_factory=FakeQueues)
     functions: FakeFunctions = field(default_factory=lambda: FakeFunctions(FUNCTION))
     release: Release | None = RELEASE
@@ -56,9 +59,9 @@ class Aws:
 
 @dataclass
 class _Rules:
-    found: list[EventRule]
+    found: list[RuleSettings]
 
-    def rules(self, bus: str) -> tuple[EventRule, ...]:
+    def rules(self, bus: str) -> tuple[RuleSettings, ...]:
         if not self.found:
             raise NotFoundError(f"there is no event bus {bus}")
         return tuple(self.found)
