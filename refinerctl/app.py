@@ -132,13 +132,13 @@ class AppContext:
     def bucket(self) -> S3Bucket:
         from refinerctl.aws.s3 import S3Bucket
 
-        return S3Bucket(self.session, self.old_pipeline.bucket)
+        return S3Bucket(self.session, self.storage.bucket)
 
     @cached_property
     def completions(self) -> Completions:
         from refinerctl.inputs.completions import Completions
 
-        return Completions(self.bucket, self.old_pipeline)
+        return Completions(self.bucket, self.storage, self.stack)
 
     @cached_property
     def queues(self) -> Queues:

@@ -44,8 +44,8 @@ DLQ = {
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Inputs": {
-        "upload": ("refinerctl.inputs.upload_command:upload", "Upload files and follow them to their completions."),
-        "poll": ("refinerctl.inputs.poll_command:poll", "Print completions and the outputs that they list."),
+        "upload": ("refinerctl.inputs.upload:upload", "Upload files and follow them to their completions."),
+        "poll": ("refinerctl.inputs.poll:poll", "Print completions and the outputs that they list."),
     },
     "Releases": {
         "sync": ("refinerctl.releases.sync_command:sync", "Copy the images of a release to ECR."),

@@ -20,8 +20,8 @@ from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.logs import LogGroups
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.inputs.object_path import object_path
-from refinerctl.inputs.types import Upload, UploadStatus
 from refinerctl.local import local_logs
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.images import handler_of, image_of
