@@ -35,7 +35,7 @@ IMAGES = {
     "prune": ("refinerctl.releases.images_command:prune", "Delete images that nothing deployed uses."),
 }
 DLQ = {
-    "list": ("refinerctl.dlq.list_command:command", "List the dead-letter queues and how many messages they hold."),
+    "list": ("refinerctl.dlq.list:command", "List the dead-letter queues and how many messages they hold."),
     "inspect": ("refinerctl.dlq.inspect_command:command", "Show the messages of a DLQ and why they failed."),
     "export": ("refinerctl.dlq.export_command:command", "Write the messages of a DLQ to a file."),
     "redrive": ("refinerctl.dlq.redrive.command:command", "Send the messages of a DLQ back to their queue."),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.stations import at_queue, error_finder, open_queue
+from refinerctl.dlq.queues import at_queue, open_queue
 from refinerctl.errors import RefinerctlError
 from refinerctl.options import global_options
 
@@ -79,7 +80,7 @@ def _export(
     def take(letter: Message) -> None:
         write(to_line(letter, source.address))
 
-    errors = error_finder(app, found, is_needed=which.needs_error)
+    errors = error_finder(app, found.sources if which.needs_error else ())
     with app.render.progress() as progress:
         return export(source, ExportRequest(which, limit), errors, take, progress)
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import app_context
+from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.inspect_view import group_lines, looked_json, message_json, message_parts
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.stations import at_queue, error_finder, open_queue
+from refinerctl.dlq.queues import at_queue, open_queue
 from refinerctl.options import global_options
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def command(
     found, source = open_queue(app, queue, force=force)
     request = LookRequest(message_filter, limit or (COUNTED if group else SHOWN), group)
     with app.render.progress() as progress:
-        looked = inspect(source, request, error_finder(app, found), ObjectStates(app.session), progress)
+        looked = inspect(source, request, error_finder(app, found.sources), ObjectStates(app.session), progress)
     if jsonl:
         for item in looked.groups if group else map(message_json, looked.letters):
             app.render.json(item, indent=None)

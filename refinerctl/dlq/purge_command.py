@@ -12,9 +12,9 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.dlq.bodies import source_key
+from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.queues import DeadLetterQueue
-from refinerctl.dlq.stations import at_queue, error_finder, open_queue
+from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
 from refinerctl.dlq.views import Purged
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.options import global_options
@@ -86,7 +86,7 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
 
 
 def _check(found: DeadLetterQueue) -> None:
-    if not found.is_dead_letter_queue:
+    if not found.is_dlq:
         raise RefusedError(
             f"{found.name} is not a dead-letter queue: no queue and no EventBridge rule uses it as such",
             hint="--force purges it nevertheless.",
@@ -117,7 +117,7 @@ def _show_plan(app: AppContext, options: Options, found: DeadLetterQueue, source
     def take(letter: Message) -> None:
         seen.append((letter.id, f"{letter.sent_at:%Y-%m-%dT%H:%M:%SZ}", source_key(letter.body) or ""))
 
-    errors = error_finder(app, found, is_needed=options.message_filter.needs_error)
+    errors = error_finder(app, found.sources if options.message_filter.needs_error else ())
     with app.render.progress() as progress:
         request = ExportRequest(options.message_filter)
         looked = export(source, request, errors, take, progress)
@@ -143,10 +143,8 @@ def _show_plan(app: AppContext, options: Options, found: DeadLetterQueue, source
 
 
 def _purge_whole(app: AppContext, source: MessageQueue) -> tuple[Purged, Path | None]:
-    from refinerctl.aws.dead_letter_queues import DeadLetterQueues
-
     there = source.attributes().total
-    DeadLetterQueues(app.session).purge(source.address)
+    app.queues.purge(source.address)
     note = "SQS deletes within a minute; what is sent meanwhile may be deleted, too"
     return Purged(source.address, "purge", deleted=there, left=0, notes=(note,)), None
 
@@ -158,7 +156,7 @@ def _purge(
     from refinerctl.dlq.purge import PurgeRequest, purge
     from refinerctl.dlq.records import to_line
 
-    errors = error_finder(app, found, is_needed=options.message_filter.needs_error)
+    errors = error_finder(app, found.sources if options.message_filter.needs_error else ())
     if options.no_export:
         with app.render.progress() as progress:
             return purge(source, PurgeRequest(options.message_filter), errors, progress), None

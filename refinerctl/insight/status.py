@@ -11,10 +11,9 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.messages import QueueState
+from refinerctl.aws.messages import QueueState, expires_in_s, waited_s
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.objects import ObjectInfo
-from refinerctl.dlq.queues import expires_in_s, hidden_before_s
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.insight.status_types import (
@@ -257,7 +256,7 @@ def _ruleset(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNam
     queues = [facts.look(f"queue {name}") for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)]
     source, dlq, delivery_dlq = (cast("QueueState | None", look.found) for look in queues)
     function = facts.look(f"function {ruleset.base}")
-    before = hidden_before_s(source.max_receive_count, source.visibility_timeout_s) if source else 0
+    before = waited_s(source.max_receive_count, source.visibility_timeout_s) if source else 0
     return RulesetStatus(
         ruleset.name,
         ruleset.prefix,

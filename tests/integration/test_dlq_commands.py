@@ -121,13 +121,13 @@ class TestList:
         assert header.split() == ["QUEUE", "KIND", "FROM", "DEPTH", "IN", "FLIGHT", "OLDEST", "EXPIRES"]
         assert there.split() == [pair.dlq, "processing", pair.name, "0", "0", "-", "-"]
         assert missing.split() == ["nix-dlq", "unknown", "-", "-", "-", "-", "-"]
-        assert "there is no queue 'nix-dlq'" in done.err
+        assert "queue nix-dlq does not exist" in done.err
 
     def test_a_source_that_is_gone(self, run: Command, pair: Pair) -> None:
         allow = json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [pair.arn_of(pair.source_url)]})
         pair.sqs.set_queue_attributes(QueueUrl=pair.url, Attributes={"RedriveAllowPolicy": allow})
         pair.sqs.delete_queue(QueueUrl=pair.source_url)
-        assert f"{pair.name} (gone)" in run("dlq", "list", pair.dlq).out
+        assert f"{pair.name} (deleted)" in run("dlq", "list", pair.dlq).out
 
 
 class TestInspect:
@@ -200,7 +200,7 @@ class TestInspect:
         pair.sqs.send_message(QueueUrl=pair.source_url, MessageBody="x")
         done = run("dlq", "inspect", pair.name)
         assert done.code == 4
-        assert "has a dead-letter queue itself: a message that is looked at 5 times moves there" in done.err
+        assert "has a DLQ itself: a message that is received 5 times moves there" in done.err
         assert run("dlq", "inspect", pair.name, "--force", "--jsonl").lines()[0]["body"] == "x"
 
     @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ class TestInspect:
     def test_a_queue_that_is_missing(self, run: Command) -> None:
         done = run("dlq", "inspect", "nix-dlq")
         assert done.code == 1
-        assert "there is no queue 'nix-dlq'" in done.err
+        assert "queue nix-dlq does not exist" in done.err
 
 
 class TestExport:

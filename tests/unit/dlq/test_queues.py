@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,22 +13,20 @@ from refinerctl.aws.events import RuleTarget
 from refinerctl.aws.messages import QueueAddress, QueueDepth
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.sqs import QueueSettings, QueueSnapshot
 from refinerctl.dlq.queues import (
     DeadLetterQueue,
     DlqKind,
     MessageSource,
-    QueueSnapshot,
-    Stations,
-    Wanted,
+    QueueReader,
+    RequestedQueue,
+    dlqs_of,
     list_queues,
-    look_at,
-    of_stack,
-    rule_name,
 )
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.stacks.names import RulesetNames
-from tests.unit.dead_letters.letters import queue
+from refinerctl.stacks import base
+from refinerctl.stacks.refiner import STACK
+from tests.unit.dlq.messages import queue
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 RULE = "arn:aws:events:us-east-1:0:rule/bus/a"
@@ -37,7 +34,7 @@ DAYS_14 = 14 * 86_400
 
 
 class FakeAws:
-    """Queues, rules and metrics by name; plays all stations."""
+    """Queues, rules and metrics by name; stands for all clients of a reader."""
 
     def __init__(self) -> None:
         self.queues: dict[str, QueueSettings] = {}
@@ -60,7 +57,7 @@ class FakeAws:
         if name in self.broken:
             raise self.broken[name]
         if name not in self.queues:
-            raise NotFoundError(f"there is no queue {name!r}")
+            raise NotFoundError(f"queue {name} does not exist")
         return queue(name)
 
     def snapshot(self, address: QueueAddress) -> QueueSnapshot:
@@ -73,7 +70,7 @@ class FakeAws:
     def targets(self, bus: str, rule: str) -> tuple[RuleTarget, ...]:
         self._check("rules")
         if (bus, rule) not in self.targets_of:
-            raise NotFoundError(f"there is no rule {rule}")
+            raise NotFoundError(f"rule {rule} does not exist")
         return self.targets_of[bus, rule]
 
     def read(self, wanted: Mapping[str, Metric], since: datetime, until: datetime) -> dict[str, tuple[DataPoint, ...]]:
@@ -84,11 +81,13 @@ class FakeAws:
         if what in self.broken:
             raise self.broken[what]
 
-    def at(self, _region: str | None) -> Stations:
-        return Stations(self, self, self, self, self)
+    def reader(self, _region: str | None = None) -> QueueReader:
+        client: Any = self
+        return QueueReader(client, client, client, client)
 
-    def one(self, name: str, **given: Any) -> DeadLetterQueue:
-        return list_queues([Wanted(name, **given)], self.at, NOW).queues[0]
+    def one(self, name: str) -> DeadLetterQueue:
+        queues, _ = list_queues([RequestedQueue(name)], self.reader, NOW)
+        return queues[0]
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ def lets_in(*rules: str) -> Any:
     return parse_policy(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
 
 
-def test_a_queues_dead_letter_queue(aws: FakeAws) -> None:
+def test_dlq_of_a_queue_names_its_source_and_expiry(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.ages["a-dlq"] = 3600.0
 
@@ -116,11 +115,11 @@ def test_a_queues_dead_letter_queue(aws: FakeAws) -> None:
     assert (found.kind, found.sources) == (DlqKind.PROCESSING, (MessageSource("a", queue("a").arn),))
     assert (found.depth, found.visible, found.in_flight) == (4, 3, 1)
     assert found.oldest_age_s == 3600
-    assert found.expires_in_s == DAYS_14 - 3600 - 5 * 60  # it was hidden five times before it moved
+    assert found.expires_in_s == DAYS_14 - 3600 - 5 * 60  # five receives, each with a visibility timeout of a minute
     assert not found.expires_soon
 
 
-def test_soon_means_within_a_day(aws: FakeAws) -> None:
+def test_expires_soon_within_a_day(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.ages["a-dlq"] = DAYS_14 - 86_400
     assert aws.one("a-dlq").expires_soon
@@ -128,14 +127,14 @@ def test_soon_means_within_a_day(aws: FakeAws) -> None:
     assert aws.one("a-dlq").expires_in_s == 0
 
 
-def test_a_fifo_queues_clock_begins_anew_with_the_move(aws: FakeAws) -> None:
+def test_expiry_in_a_fifo_queue_counts_from_the_move(aws: FakeAws) -> None:
     aws.add("a.fifo", dlq_arn=queue("dead.fifo").arn, max_receive_count=5)
     aws.add("dead.fifo", depth=(1, 0, 0))
     aws.ages["dead.fifo"] = 100
     assert aws.one("dead.fifo").expires_in_s == DAYS_14 - 100
 
 
-def test_unknown_ages_stay_unknown(aws: FakeAws) -> None:
+def test_unknown_age_and_stale_age_of_an_empty_queue_are_not_shown(aws: FakeAws) -> None:
     aws.add_pair("a")
     assert (aws.one("a-dlq").oldest_age_s, aws.one("a-dlq").expires_in_s) == (None, None)
     aws.ages["a-dlq"] = 60
@@ -143,7 +142,7 @@ def test_unknown_ages_stay_unknown(aws: FakeAws) -> None:
     assert aws.one("a-dlq").oldest_age_s is None
 
 
-def test_a_rules_dead_letter_queue_is_told_from_its_target(aws: FakeAws) -> None:
+def test_dlq_of_a_rule_differs_from_the_target_of_the_rule(aws: FakeAws) -> None:
     aws.add("target", policy=lets_in(RULE))
     aws.add("dead", policy=lets_in(RULE))
     aws.targets_of["bus", "a"] = (RuleTarget("t", queue("target").arn, dlq_arn=queue("dead").arn),)
@@ -152,83 +151,111 @@ def test_a_rules_dead_letter_queue_is_told_from_its_target(aws: FakeAws) -> None
 
     assert (found.kind, found.sources) == (DlqKind.DELIVERY, (MessageSource("a", RULE),))
     assert aws.one("target").kind is DlqKind.UNKNOWN
-    assert not aws.one("target").is_dead_letter_queue
+    assert not aws.one("target").is_dlq
 
 
-def test_a_rule_that_is_gone_or_a_pattern_says_nothing(aws: FakeAws) -> None:
+def test_dlq_of_a_rule_on_the_default_bus(aws: FakeAws) -> None:
+    plain = "arn:aws:events:us-east-1:0:rule/plain"
+    aws.add("dead", policy=lets_in(plain))
+    aws.targets_of["default", "plain"] = (RuleTarget("t", queue("target").arn, dlq_arn=queue("dead").arn),)
+    assert aws.one("dead").sources == (MessageSource("plain", plain),)
+
+
+def test_deleted_rules_and_patterns_in_a_policy_are_ignored(aws: FakeAws) -> None:
     aws.add("x", policy=lets_in(RULE, "arn:aws:events:us-east-1:0:rule/*", queue("a").arn))
     assert aws.one("x").kind is DlqKind.UNKNOWN
-    assert rule_name("arn:aws:events:us-east-1:0:rule/plain") == ("default", "plain")
 
 
-def test_a_source_that_is_gone_is_named(aws: FakeAws) -> None:
+def test_deleted_source_queue_is_named(aws: FakeAws) -> None:
     aws.add_pair("a")
     del aws.queues["a"]
     found = aws.one("a-dlq")
     assert found.kind is DlqKind.PROCESSING
-    assert found.sources == (MessageSource("a", queue("a").arn, is_there=False),)
+    assert found.sources == (MessageSource("a", queue("a").arn, exists=False),)
 
 
-def test_a_queue_with_its_own_dead_letter_queue_says_when_messages_move(aws: FakeAws) -> None:
+def test_queue_with_a_dlq_of_its_own_has_its_max_receive_count(aws: FakeAws) -> None:
     aws.add_pair("a")
-    assert look_at(Wanted("a"), aws.at(None)).max_receive_count == 5
-    assert look_at(Wanted("a"), aws.at(None)).kind is DlqKind.UNKNOWN
+    found = aws.reader().read(RequestedQueue("a")).queue
+    assert (found.max_receive_count, found.kind) == (5, DlqKind.UNKNOWN)
 
 
-def test_what_cannot_be_looked_at_is_told_beside_the_others(aws: FakeAws) -> None:
+def test_unreadable_queues_are_listed_with_their_errors(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.broken["c-dlq"] = AccessDeniedError("access denied: GetQueueUrl on queue c-dlq")
-    wanted = [Wanted("a-dlq"), Wanted("b-dlq", DlqKind.PROCESSING, "b"), Wanted("c-dlq")]
+    wanted = [RequestedQueue("a-dlq"), RequestedQueue("b-dlq", DlqKind.PROCESSING, "b"), RequestedQueue("c-dlq")]
 
-    found = list_queues(wanted, aws.at, NOW)
+    queues, _ = list_queues(wanted, aws.reader, NOW)
 
-    assert [item.error for item in found.queues] == [
+    assert [item.error for item in queues] == [
         None,
-        "there is no queue 'b-dlq'",
+        "queue b-dlq does not exist",
         "access denied: GetQueueUrl on queue c-dlq",
     ]
-    assert found.queues[1].sources == (MessageSource("b", "", None),)
-    with pytest.raises(NotFoundError, match="no queue 'b-dlq'"):
-        list_queues(wanted[1:], aws.at, NOW)
+    assert queues[1].sources == (MessageSource("b", exists=None),)
+    with pytest.raises(NotFoundError, match="queue b-dlq does not exist"):
+        list_queues(wanted[1:], aws.reader, NOW)
     with pytest.raises(AccessDeniedError):
-        look_at(wanted[2], aws.at(None))
+        aws.reader().read(wanted[2])
 
 
-def test_the_age_of_a_queue_is_asked_for_in_its_region() -> None:
+def test_age_is_read_in_the_region_of_the_queue() -> None:
     here, there = FakeAws(), FakeAws()
     for world, age in ((here, 100.0), (there, 200.0)):
         world.add_pair("a")
         world.ages["a-dlq"] = age
-    wanted = [Wanted("a-dlq"), Wanted("arn:aws:sqs:eu-west-1:0:a-dlq"), Wanted("a-dlq")]
+    wanted = [RequestedQueue(text) for text in ("a-dlq", "arn:aws:sqs:eu-west-1:0:a-dlq", "a-dlq")]
 
-    found = list_queues(wanted, lambda region: {None: here, "eu-west-1": there}[region].at(region), NOW)
+    queues, _ = list_queues(wanted, lambda region: {None: here, "eu-west-1": there}[region].reader(), NOW)
 
-    assert [item.oldest_age_s for item in found.queues] == [100, 200, 100]
+    assert [item.oldest_age_s for item in queues] == [100, 200, 100]
 
 
-def test_what_is_denied_beside_does_not_keep_the_rest_from_being_told(aws: FakeAws) -> None:
+def test_denied_reads_are_problems_beside_the_counts(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.add("dead", policy=lets_in(RULE))
     for what in ("sources", "rules", "metrics"):
         aws.broken[what] = AccessDeniedError(f"access denied: {what}")
+    wanted = [RequestedQueue("a-dlq", DlqKind.PROCESSING, "a"), RequestedQueue("dead")]
 
-    found = list_queues([Wanted("a-dlq", DlqKind.PROCESSING, "a"), Wanted("dead")], aws.at, NOW)
+    queues, problems = list_queues(wanted, aws.reader, NOW)
 
-    assert (found.queues[0].depth, found.queues[0].kind) == (4, DlqKind.PROCESSING)  # as the stack's values say
-    assert found.queues[0].sources == (MessageSource("a", "", None),)
-    assert found.queues[1].kind is DlqKind.UNKNOWN
-    assert [problem.rpartition(": ")[2] for problem in found.problems] == ["sources", "sources", "rules", "metrics"]
+    assert (queues[0].depth, queues[0].kind) == (4, DlqKind.PROCESSING)  # as the stack says
+    assert queues[0].sources == (MessageSource("a", exists=None),)
+    assert queues[1].kind is DlqKind.UNKNOWN
+    assert [problem.rpartition(": ")[2] for problem in problems] == ["sources", "sources", "rules", "metrics"]
 
 
-def test_all_of_a_stack() -> None:
-    rulesets = [RulesetNames("A", "A/", "dibbs-ecr-A"), RulesetNames("B", "B/", "dibbs-ecr-B", has_function=False)]
-    found = {item.text: (item.kind, item.source) for item in of_stack(rulesets)}
-    assert found == {
-        "dibbs-ecr-A-dlq": (DlqKind.PROCESSING, "dibbs-ecr-A"),
-        "dibbs-ecr-B-dlq": (DlqKind.PROCESSING, "dibbs-ecr-B"),
-        "dibbs-ecr-A-delivery-dlq": (DlqKind.DELIVERY, "dibbs-ecr-A"),
-        "dibbs-ecr-B-delivery-dlq": (DlqKind.DELIVERY, "dibbs-ecr-B"),
-        "dibbs-ecr-forward-delivery-dlq": (DlqKind.DELIVERY, "dibbs-ecr-forward"),
-    }
-    assert of_stack(()) == ()
-    assert replace(Wanted("x"), text=queue("x-dlq").arn).name == "x-dlq"
+class TestDlqsOfAStack:
+    def test_refiner_has_two_for_each_ruleset_and_that_of_the_forwarding_rule(self) -> None:
+        assert STACK.pipeline
+        values = {"rulesets": {"A": {"prefix": "A/", "image_uri": "i"}, "B": {"prefix": "B/", "image_uri": None}}}
+        pipeline = STACK.pipeline(STACK.settings, values)
+        assert [(item.text, item.kind, item.source) for item in dlqs_of(pipeline)] == [
+            ("dibbs-ecr-A-dlq", DlqKind.PROCESSING, "dibbs-ecr-A"),
+            ("dibbs-ecr-B-dlq", DlqKind.PROCESSING, "dibbs-ecr-B"),
+            ("dibbs-ecr-A-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-A"),
+            ("dibbs-ecr-B-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-B"),
+            ("dibbs-ecr-forward-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-forward"),
+        ]
+
+    def test_of_schedules_queues_without_consumer_and_a_shared_dlq(self) -> None:
+        shared = base.Queue("shared-dlq")
+        pipeline = base.Pipeline(
+            "p",
+            (
+                base.Stage("nightly", base.Schedule("nightly", dlq=shared), consumer=base.Function("nightly")),
+                base.Stage("hourly", base.Schedule("hourly", dlq=shared)),
+                base.Stage("waiting", queue=base.Queue("waiting", dlq=base.Queue("waiting-dlq"))),
+                base.Stage("bare", queue=base.Queue("bare")),
+            ),
+        )
+        assert dlqs_of(pipeline) == (
+            RequestedQueue("waiting-dlq", DlqKind.PROCESSING, "waiting"),
+            RequestedQueue("shared-dlq", DlqKind.DELIVERY, "nightly"),
+        )
+
+
+def test_requested_queue_has_the_name_and_region_of_its_arn() -> None:
+    requested = RequestedQueue("arn:aws:sqs:eu-west-1:0:x-dlq")
+    assert (requested.name, requested.region) == ("x-dlq", "eu-west-1")

@@ -13,7 +13,7 @@ from refinerctl.aws.messages import Message
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.views import Brief, MessageError, grouped
 from refinerctl.errors import AccessDeniedError
-from tests.unit.dead_letters.letters import SENT, letter, undelivered
+from tests.unit.dlq.messages import SENT, letter, undelivered
 from tests.unit.fakes import FakeLogGroups
 
 GROUP = "/aws/lambda/a"

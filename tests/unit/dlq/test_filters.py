@@ -14,7 +14,7 @@ from refinerctl.aws.messages import MessageAttribute
 from refinerctl.dlq.bodies import delivery_error, source_object
 from refinerctl.dlq.filters import Expression, MessageFilter
 from refinerctl.errors import UsageError
-from tests.unit.dead_letters.letters import SENT, event, letter, undelivered
+from tests.unit.dlq.messages import SENT, event, letter, undelivered
 
 
 def by(text: str, **given: Any) -> MessageFilter:

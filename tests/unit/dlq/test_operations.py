@@ -21,9 +21,9 @@ from refinerctl.dlq.inspect import LookRequest, inspect
 from refinerctl.dlq.purge import PurgeRequest, purge
 from refinerctl.dlq.views import ObjectState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
-from tests.unit.dead_letters.fake_queue import FakeQueue, failing
-from tests.unit.dead_letters.letters import event, letter, undelivered
-from tests.unit.dead_letters.test_errors import Logs, failed, finder
+from tests.unit.dlq.fake_queue import FakeQueue, failing
+from tests.unit.dlq.messages import event, letter, undelivered
+from tests.unit.dlq.test_errors import Logs, failed, finder
 
 ALL = MessageFilter()
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from refinerctl.aws.messages import EntryResult, Message, QueueAddress, QueueAttributes
 from refinerctl.errors import RefinerctlError
-from tests.unit.dead_letters.letters import queue
+from tests.unit.dlq.messages import queue
 
 
 class FakeQueue:

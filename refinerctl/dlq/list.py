@@ -2,59 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import click
 
 from refinerctl.app import app_context
-from refinerctl.dlq.queues import DeadLetterQueue, MessageSource
-from refinerctl.dlq.stations import queue_stations, stack_rulesets, wanted_queue
+from refinerctl.dlq.queues import DeadLetterQueue, MessageSource, list_queues, queue_reader, requested, stack_dlqs
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.insight.status_view import seconds
-from refinerctl.options import global_options
+from refinerctl.options import examples, global_options
 from refinerctl.tables import table
 
 HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
 
 
-@click.command("list")
+@click.command(
+    "list", epilog=examples("refinerctl dlq list", "refinerctl dlq list dibbs-ecr-RefinerInput-dlq --output json")
+)
 @click.argument("queues", nargs=-1, metavar="[QUEUE]...")
 @global_options
 @click.pass_context
 def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
     """List dead-letter queues: all of the stack, or those given by name, URL or ARN.
 
-    Receives no message. A dash stands for what is not known. Exit code 1 if a queue could not be looked at.
+    Receives no message. A dash stands for unknown. Exit code 1 if a queue could not be read.
     """
-    from refinerctl.dlq.queues import list_queues, of_stack
-
     app = app_context(ctx)
     app.tell_settings()
-    wanted = tuple(wanted_queue(app, text) for text in queues) if queues else of_stack(stack_rulesets(app))
+    wanted = tuple(requested(app, text) for text in queues) if queues else stack_dlqs(app)
     if not wanted:
-        raise UsageError(f"stack {app.settings.stack} has no queues here", hint="Name some: refinerctl dlq list QUEUE…")
+        raise UsageError(
+            f"stack {app.settings.stack} has no dead-letter queue", hint="Name queues: refinerctl dlq list QUEUE…"
+        )
     try:
-        found = list_queues(wanted, lambda region: queue_stations(app.in_region(region)), datetime.now(UTC))
+        found, problems = list_queues(wanted, lambda region: queue_reader(app.in_region(region)), datetime.now(UTC))
     except NotFoundError as error:
         if queues:
             raise
         raise NotFoundError(
-            f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} is there: {error.message}",
+            f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} exists: {error.message}",
             hint="Check --env and --region, deploy the stack, or name other queues: refinerctl dlq list QUEUE…",
         ) from error
     if app.render.is_json:
-        app.render.json({"queues": found.queues})
+        app.render.json({"queues": found})
     else:
-        for line in table(HEADER, [_row(queue) for queue in found.queues]):
+        for line in table(HEADER, [row(queue) for queue in found]):
             app.render.line(line)
-    for text in (*_warnings(found.queues), *found.problems):
+    for text in (*warnings(found), *problems):
         app.render.warning(text)
-    if any(queue.error for queue in found.queues):
+    if any(queue.error for queue in found):
         ctx.exit(1)
 
 
-def _row(queue: DeadLetterQueue) -> tuple[str, ...]:
+def row(queue: DeadLetterQueue) -> tuple[str, ...]:
     return (
         queue.name,
         queue.kind,
@@ -67,15 +68,15 @@ def _row(queue: DeadLetterQueue) -> tuple[str, ...]:
 
 
 def _source(source: MessageSource) -> str:
-    return f"{source.name} (gone)" if source.is_there is False else source.name
+    return f"{source.name} (deleted)" if source.exists is False else source.name
 
 
-def _warnings(queues: tuple[DeadLetterQueue, ...]) -> Iterator[str]:
+def warnings(queues: Iterable[DeadLetterQueue]) -> Iterator[str]:
     for queue in queues:
         if queue.error:
             yield f"{queue.name}: {queue.error}"
         elif queue.expires_soon:
-            yield f"{queue.name}: its oldest message expires in {seconds(queue.expires_in_s)}, at the latest"
+            yield f"{queue.name}: the oldest message expires in {seconds(queue.expires_in_s)} at the latest"
 
 
 def _number(value: int | None) -> str:

@@ -9,8 +9,8 @@ import pytest
 from refinerctl.dlq import walk as walking
 from refinerctl.dlq.walk import Walk, WalkRules
 from refinerctl.errors import AccessDeniedError, TransientError
-from tests.unit.dead_letters.fake_queue import FakeQueue, failing
-from tests.unit.dead_letters.letters import letter
+from tests.unit.dlq.fake_queue import FakeQueue, failing
+from tests.unit.dlq.messages import letter
 
 
 @pytest.fixture(autouse=True)

@@ -1,57 +1,16 @@
-"""How lists and messages look."""
+"""Messages and error groups as text and JSON."""
 
 from __future__ import annotations
 
 from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.dlq.inspect_view import TIMES, group_lines, looked_json, message_json, message_parts
-from refinerctl.dlq.list_command import HEADER, _row, _warnings
-from refinerctl.dlq.queues import DeadLetterQueue, DlqKind, MessageSource
 from refinerctl.dlq.views import ErrorGroup, InspectedMessage, Looked, MessageError, ObjectState, standing
-from tests.unit.dead_letters.letters import letter, queue
-
-
-def found(name: str, **given: object) -> DeadLetterQueue:
-    return DeadLetterQueue(name, **given)  # type: ignore[arg-type]
+from tests.unit.dlq.messages import letter, queue
 
 
 def text(seen: InspectedMessage) -> str:
     return "\n".join("".join(part for part, _ in parts) for parts in message_parts(seen))
-
-
-class TestList:
-    def test_a_row_says_what_is_known(self) -> None:
-        sources = (MessageSource("a", ""), MessageSource("b", "", is_there=False))
-        full = found(
-            "a-dlq",
-            kind=DlqKind.PROCESSING,
-            sources=sources,
-            depth=415,
-            in_flight=2,
-            oldest_age_s=7500.0,
-            expires_in_s=1_200_000.0,
-        )
-        assert dict(zip(HEADER, _row(full), strict=True)) == {
-            "QUEUE": "a-dlq",
-            "KIND": "processing",
-            "FROM": "a, b (gone)",
-            "DEPTH": "415",
-            "IN FLIGHT": "2",
-            "OLDEST": "2h5m",
-            "EXPIRES": "13d21h",
-        }
-        assert _row(found("x", error="denied")) == ("x", "unknown", "", "", "", "-", "-")
-
-    def test_warned_of_what_expires_within_a_day_and_of_what_could_not_be_seen(self) -> None:
-        queues = (
-            found("late", expires_in_s=86_399.0),
-            found("soon", expires_in_s=86_400.0),
-            found("gone", error="there is no queue 'gone'"),
-        )
-        assert list(_warnings(queues)) == [
-            "late: its oldest message expires in 23h59m, at the latest",
-            "gone: there is no queue 'gone'",
-        ]
 
 
 class TestInspect:
