@@ -62,9 +62,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "tools": ("refinerctl.terraform.tools_command:tools", "Install Terraform."),
     },
     "Rulesets": {
-        "add-prefix": ("refinerctl.rulesets.add_prefix_command:add_prefix", "Add a ruleset for a prefix."),
-        "remove-prefix": ("refinerctl.rulesets.remove_prefix_command:remove_prefix", "Remove a ruleset."),
-        "prefixes": ("refinerctl.rulesets.prefixes_command:prefixes", "List the rulesets."),
+        "add-prefix": ("refinerctl.rulesets.add_prefix:add_prefix", "Add a ruleset for a prefix."),
+        "remove-prefix": ("refinerctl.rulesets.remove_prefix:remove_prefix", "Remove a ruleset."),
+        "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
     },
     "Insight": {
         "status": ("refinerctl.insight.status_command:status", "Show how each stage is doing."),
