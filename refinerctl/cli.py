@@ -24,11 +24,11 @@ atexit.register(gc.freeze)
 
 # Group of commands → what a command is called → where it is and its help, so that --help imports none of them.
 LOCAL = {
-    "up": ("refinerctl.local.command:up", "Start the local environment and apply the stacks to it."),
-    "status": ("refinerctl.local.command:status", "Show whether the local environment is up, and its endpoint."),
-    "logs": ("refinerctl.local.command:logs", "Print the log of the functions or of another part."),
-    "env": ("refinerctl.local.command:env", "Print variables that point other tools at the local environment."),
-    "down": ("refinerctl.local.command:down", "Stop the local environment and delete its data."),
+    "up": ("refinerctl.local.up:up", "Start the local environment and apply the stacks to it."),
+    "status": ("refinerctl.local.status:status", "Show whether the local environment is up, and its endpoint."),
+    "logs": ("refinerctl.local.logs:logs", "Print the log of the functions or of another part."),
+    "env": ("refinerctl.local.status:env", "Print variables that point other tools at the local environment."),
+    "down": ("refinerctl.local.status:down", "Stop the local environment and delete its data."),
 }
 IMAGES = {
     "list": ("refinerctl.releases.images_command:list_command", "List the images in ECR and what uses them."),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socketserver
 import threading
 import urllib.error
 import urllib.request
@@ -16,9 +15,10 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.embedded import PROXY_VARIABLE
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import ExecutionEnvironment, OnLine
-from refinerctl.local.function_host import PROXY_VARIABLE, FunctionHost
+from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import BASE, Invocation, Outcome, RuntimeApi, failure
 from tests.unit.fakes import FakeFunctions, FakeLogGroups
@@ -35,12 +35,6 @@ def function(**given: Any) -> FunctionConfiguration:
         "environment": {"GIVEN": "yes", PROXY_VARIABLE: "http://host/"},
     }
     return FunctionConfiguration(**(values | given))
-
-
-@pytest.fixture(autouse=True)
-def _quick_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server's shutdown waits for its next poll, which is every half second."""
-    monkeypatch.setattr(socketserver.BaseServer.serve_forever, "__defaults__", (0.01,))
 
 
 Handler = Callable[[dict[str, str], bytes], bytes]
@@ -143,7 +137,7 @@ class TestRuntimeApi:
         yield api
         api.close()
 
-    def test_the_next_invocation_carries_what_a_runtime_needs(self, api: RuntimeApi) -> None:
+    def test_the_next_invocation_has_the_headers_of_the_runtime_api(self, api: RuntimeApi) -> None:
         api.submit(Invocation("r1", b'{"a": 1}', 1234, "arn:f"))
         status, headers, body = ask(api.address, "GET", f"{BASE}/invocation/next")
         assert (status, body) == (200, b'{"a": 1}')
@@ -152,7 +146,7 @@ class TestRuntimeApi:
         assert headers["lambda-runtime-invoked-function-arn"] == "arn:f"
         assert api.initialized.is_set()
 
-    def test_a_runtime_that_asks_early_waits(self, api: RuntimeApi) -> None:
+    def test_a_runtime_waits_for_the_next_invocation(self, api: RuntimeApi) -> None:
         answers: list[Any] = []
         asking = threading.Thread(target=lambda: answers.append(ask(api.address, "GET", f"{BASE}/invocation/next")))
         asking.start()
@@ -172,7 +166,9 @@ class TestRuntimeApi:
             ("error", b"[]", Outcome(b"[]", "Error")),
         ],
     )
-    def test_an_answer_settles_the_invocation(self, api: RuntimeApi, kind: str, body: bytes, expected: Outcome) -> None:
+    def test_an_answer_sets_the_outcome_of_the_invocation(
+        self, api: RuntimeApi, kind: str, body: bytes, expected: Outcome
+    ) -> None:
         invocation = Invocation("r1", b"{}", 0, "arn")
         api.submit(invocation)
         ask(api.address, "GET", f"{BASE}/invocation/next")
@@ -187,7 +183,7 @@ class TestRuntimeApi:
         assert ask(api.address, "POST", f"{BASE}/invocation/r0/response", b"{}")[0] == 400
         assert not invocation.outcome.done()
 
-    def test_the_first_word_counts(self, api: RuntimeApi) -> None:
+    def test_the_first_outcome_counts(self, api: RuntimeApi) -> None:
         invocation = Invocation("r1", b"{}", 0, "arn")
         api.submit(invocation)
         ask(api.address, "GET", f"{BASE}/invocation/next")
@@ -204,13 +200,13 @@ class TestRuntimeApi:
         ("method", "path"),
         [("GET", "/"), ("GET", f"{BASE}/invocation/r1"), ("POST", "/"), ("POST", f"{BASE}/invocation/r1/other")],
     )
-    def test_there_is_nothing_else(self, api: RuntimeApi, method: str, path: str) -> None:
+    def test_other_paths_are_404(self, api: RuntimeApi, method: str, path: str) -> None:
         assert ask(api.address, method, path, b"" if method == "POST" else None)[0] == 404
 
-    def test_it_listens_on_this_machine_only(self, api: RuntimeApi) -> None:
+    def test_it_listens_on_loopback_only(self, api: RuntimeApi) -> None:
         assert api.address.startswith("127.0.0.1:")
 
-    def test_closing_lets_a_waiting_runtime_go(self) -> None:
+    def test_close_ends_the_request_of_a_waiting_runtime(self) -> None:
         api = RuntimeApi()
         ended: list[object] = []
 
@@ -237,7 +233,7 @@ class TestExecutionEnvironment:
             engine, function(**given), {"BASE": "1"}, lambda _s, request, line: collected.append((request, line))
         )
 
-    def test_the_handlers_answer_comes_back_and_its_lines_belong_to_the_request(self) -> None:
+    def test_the_answer_is_returned_and_output_belongs_to_its_request(self) -> None:
         lines: list[tuple[str, str]] = []
         environment = self.environment(FakeEngine(lambda _, event: event.upper()), lines)
         assert environment.invoke("r1", b'"a"') == Outcome(b'"A"')
@@ -247,7 +243,7 @@ class TestExecutionEnvironment:
         environment.close()
         assert not environment.alive()
 
-    def test_why_it_did_not_start_counts_more_than_that_it_ended(self) -> None:
+    def test_an_init_error_has_precedence_over_the_exit_status(self) -> None:
         class Engine:
             def start(
                 self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine
@@ -258,7 +254,7 @@ class TestExecutionEnvironment:
         assert environment.invoke("r1", b"{}").error_type == "SyntaxError"
         environment.close()
 
-    def test_the_code_sees_lambdas_own_variables(self) -> None:
+    def test_the_code_has_the_variables_that_lambda_sets(self) -> None:
         engine = FakeEngine()
         environment = self.environment(engine, memory_mb=512)
         seen = engine.children[0].environment
@@ -269,7 +265,7 @@ class TestExecutionEnvironment:
         assert seen["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/f"
         environment.close()
 
-    def test_code_that_dies_has_failed_with_its_reason(self) -> None:
+    def test_code_that_exits_fails_the_invocation_with_the_reason(self) -> None:
         def die(_headers: dict[str, str], _event: bytes) -> bytes:
             raise DiedError("exit status 3")
 
@@ -280,7 +276,7 @@ class TestExecutionEnvironment:
         assert not environment.alive()
         environment.close()
 
-    def test_code_that_is_dead_before_it_asks_for_work_has_failed(self) -> None:
+    def test_code_that_exits_before_init_fails_the_invocation(self) -> None:
         class Stillborn(FakeEngine):
             def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> FakeChild:
                 child = super().start(function, {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"}, on_line)
@@ -291,7 +287,7 @@ class TestExecutionEnvironment:
         assert environment.invoke("r1", b"{}").error_type == "Runtime.ExitError"
         environment.close()
 
-    def test_too_much_memory_ends_it(self) -> None:
+    def test_too_much_memory_kills_the_code(self) -> None:
         engine = FakeEngine()
 
         def grow(_headers: dict[str, str], _event: bytes) -> bytes:
@@ -307,7 +303,7 @@ class TestExecutionEnvironment:
         assert engine.children[0].killed
         environment.close()
 
-    def test_the_deadline_is_told_and_held(self) -> None:
+    def test_the_deadline_is_sent_and_enforced(self) -> None:
         deadlines: list[str] = []
 
         def hang(headers: dict[str, str], _event: bytes) -> bytes:
@@ -324,7 +320,7 @@ class TestExecutionEnvironment:
         assert engine.children[0].killed
         environment.close()
 
-    def test_code_that_cannot_be_started_leaves_no_server_behind(self) -> None:
+    def test_code_that_cannot_start_leaves_no_server(self) -> None:
         engine = FakeEngine()
         engine.error = RefinerctlError("no such image")
         before = _runtime_apis()
@@ -368,12 +364,12 @@ class TestFunctionHost:
             assert host.invoke("f", f"r{number}", b"{}").ok
         assert len(engine.children) == 1
 
-    def test_each_function_has_its_own(self, host: FunctionHost, engine: FakeEngine) -> None:
+    def test_each_function_has_its_own_environment(self, host: FunctionHost, engine: FakeEngine) -> None:
         host.invoke("f", "r1", b"{}")
         host.invoke("g", "r2", b"{}")
         assert len(engine.children) == 2
 
-    def test_the_functions_variables_win_and_the_proxys_address_is_left_out(
+    def test_variables_of_the_function_have_precedence_and_the_proxy_url_is_removed(
         self, host: FunctionHost, engine: FakeEngine
     ) -> None:
         host.invoke("f", "r1", b"{}")
@@ -403,7 +399,7 @@ class TestFunctionHost:
         barrier.abort()
         engine.handler = lambda _, event: event
 
-    def test_another_configuration_gets_a_new_environment_and_ends_the_old(
+    def test_a_changed_configuration_replaces_the_environment(
         self, host: FunctionHost, engine: FakeEngine, functions: FakeFunctions
     ) -> None:
         host.invoke("f", "r1", b"{}")
@@ -412,13 +408,13 @@ class TestFunctionHost:
         assert [child.killed for child in engine.children] == [True, False]
         assert engine.children[1].environment["GIVEN"] == "new"
 
-    def test_one_that_has_died_is_not_used_again(self, host: FunctionHost, engine: FakeEngine) -> None:
+    def test_an_environment_that_ended_is_not_used_again(self, host: FunctionHost, engine: FakeEngine) -> None:
         host.invoke("f", "r1", b"{}")
         engine.children[0].reason = "exit status 1"
         assert host.invoke("f", "r2", b"{}").ok
         assert len(engine.children) == 2
 
-    def test_a_handlers_error_keeps_its_environment_and_is_logged(
+    def test_an_error_of_the_handler_is_logged_and_keeps_the_environment(
         self, host: FunctionHost, engine: FakeEngine, tmp_path: Path
     ) -> None:
         def fail(_headers: dict[str, str], _event: bytes) -> bytes:
@@ -431,14 +427,14 @@ class TestFunctionHost:
         host.invoke("f", "r2", b"{}")
         assert len(engine.children) == 1
 
-    def test_a_function_that_does_not_exist_fails_its_invocation_only(self, host: FunctionHost, tmp_path: Path) -> None:
+    def test_a_function_that_does_not_exist_fails_only_its_invocation(self, host: FunctionHost, tmp_path: Path) -> None:
         outcome = host.invoke("nothing", "r1", b"{}")
         assert outcome.error_type == "Runtime.HostError"
         assert "there is no function" in json.loads(outcome.payload)["errorMessage"]
         assert said(tmp_path)[0][0] == "nothing"
         assert host.invoke("f", "r2", b"{}").ok
 
-    def test_code_that_cannot_be_started_fails_with_the_hint(
+    def test_code_that_cannot_start_fails_the_invocation_with_the_hint(
         self, host: FunctionHost, engine: FakeEngine, tmp_path: Path
     ) -> None:
         engine.error = RefinerctlError("node is not installed", hint="Install Node.js.")
@@ -446,7 +442,7 @@ class TestFunctionHost:
         assert json.loads(outcome.payload)["errorMessage"] == "node is not installed Install Node.js."
         assert "Install Node.js." in said(tmp_path)[0][1]
 
-    def test_closing_ends_every_environment(self, host: FunctionHost, engine: FakeEngine) -> None:
+    def test_close_kills_every_environment(self, host: FunctionHost, engine: FakeEngine) -> None:
         host.invoke("f", "r1", b"{}")
         host.invoke("g", "r2", b"{}")
         host.close()
@@ -455,12 +451,12 @@ class TestFunctionHost:
     def test_over_http_a_result_is_200(self, host: FunctionHost) -> None:
         assert _post(host.url, "f", b'{"a": 1}') == (200, b'{"a": 1}')
 
-    def test_over_http_a_failure_is_500_with_lambdas_words(self, host: FunctionHost) -> None:
+    def test_over_http_a_failure_is_500_with_lambdas_error_document(self, host: FunctionHost) -> None:
         status, body = _post(host.url, "nothing", b"{}")
         assert status == 500
         assert set(json.loads(body)) == {"errorType", "errorMessage"}
 
-    def test_over_http_it_says_that_it_is_there(self, host: FunctionHost) -> None:
+    def test_over_http_a_get_is_a_health_check(self, host: FunctionHost) -> None:
         with urllib.request.urlopen(host.url, timeout=10) as answer:
             assert json.load(answer) == {"status": "ok"}
 

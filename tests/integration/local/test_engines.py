@@ -1,8 +1,9 @@
-"""Functions run from their images' sources by node: what they answer, how they fail, what is left of them."""
+"""Functions run from their images' folders: what they answer, how they fail, which processes remain."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,17 +23,16 @@ import pytest
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import AwsSession
-from refinerctl.config import ImageSettings
+from refinerctl.embedded import MARKER, PROXY_VARIABLE, Instance
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.local.engines import ProcessEngine
 from refinerctl.local.execution import ExecutionEnvironment
-from refinerctl.local.function_host import PROXY_VARIABLE, FunctionHost
+from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.instance import MARKER, Instance
-from refinerctl.local.process_engine import ProcessEngine
 from refinerctl.local.runtime_api import Outcome
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "images"
-IMAGES = [ImageSettings(folder.name, f"tests/{folder.name}", folder) for folder in sorted(FIXTURES.iterdir())]
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "images"
+CONTEXTS = {f"tests/{folder.name}": folder for folder in sorted(FIXTURES.iterdir())}
 
 
 def function(image: str, **given: Any) -> FunctionConfiguration:
@@ -73,7 +73,7 @@ class Runner:
 
     def start(self, image: str, environment: dict[str, str] | None = None, **given: Any) -> ExecutionEnvironment:
         made = ExecutionEnvironment(
-            ProcessEngine(IMAGES),
+            ProcessEngine(CONTEXTS),
             function(image, **given),
             environment or {},
             lambda _stream, request, line: self.lines.append((request, line)),
@@ -106,9 +106,10 @@ def ask(environment: ExecutionEnvironment, event: Any, request_id: str = "r1") -
     return json.loads(outcome.payload)
 
 
+@pytest.mark.parametrize("image", ["echo", "python-echo"])
 class TestResult:
-    def test_the_handlers_result_comes_back(self, runner: Runner) -> None:
-        environment = runner.start("echo", {"VARIABLE": "yes"}, name="some-function")
+    def test_the_handlers_result_is_returned(self, runner: Runner, image: str) -> None:
+        environment = runner.start(image, {"VARIABLE": "yes"}, name="some-function")
         event = {"text": "Übergröße 報告 🧪", "number": 1.5, "nothing": None}
         answer = ask(environment, event, "request-1")
         assert answer["event"] == event
@@ -117,25 +118,28 @@ class TestResult:
         assert answer["variable"] == "yes"
         assert 0 < answer["remaining"] <= 20_000
 
-    def test_it_stays_warm(self, runner: Runner) -> None:
-        environment = runner.start("echo")
+    def test_it_stays_warm(self, runner: Runner, image: str) -> None:
+        environment = runner.start(image)
         answers = [ask(environment, {}, f"r{number}") for number in range(3)]
         assert [answer["invocations"] for answer in answers] == [1, 2, 3]
         assert len({answer["pid"] for answer in answers}) == 1
 
-    def test_nothing_is_null(self, runner: Runner) -> None:
-        assert ask(runner.start("echo", command=("index.nothing",)), {}) is None
+    def test_a_handler_without_a_result_returns_null(self, runner: Runner, image: str) -> None:
+        command = ("app.nothing" if image.startswith("python") else "index.nothing",)
+        assert ask(runner.start(image, command=command), {}) is None
 
-    def test_the_callers_variables_do_not_reach_it(self, runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_callers_variables_are_not_passed_on(
+        self, runner: Runner, monkeypatch: pytest.MonkeyPatch, image: str
+    ) -> None:
         monkeypatch.setenv("AWS_SECRET_OF_THE_CALLER", "hush")
-        assert "secret" not in ask(runner.start("echo"), {})
+        assert "secret" not in ask(runner.start(image), {})
 
-    def test_a_large_event_and_a_large_answer(self, runner: Runner) -> None:
+    def test_a_large_event_and_a_large_answer(self, runner: Runner, image: str) -> None:
         event = {"text": "ü" * 3_000_000}
-        assert ask(runner.start("echo"), event)["event"] == event
+        assert ask(runner.start(image), event)["event"] == event
 
-    def test_what_it_prints_belongs_to_its_request(self, runner: Runner) -> None:
-        environment = runner.start("echo")
+    def test_output_belongs_to_its_request(self, runner: Runner, image: str) -> None:
+        environment = runner.start(image)
         for number in (1, 2):
             ask(environment, number, f"r{number}")
             assert eventually(lambda number=number: (f"r{number}", f"handling {number}") in runner.lines)  # type: ignore[misc]
@@ -143,48 +147,53 @@ class TestResult:
 
 class TestFailure:
     @pytest.mark.parametrize(
-        ("way", "kind", "message"),
+        ("image", "way", "kind", "message"),
         [
-            ("throw", "RefusedError", "thrown ü"),
-            ("reject", "TypeError", "rejected"),
-            ("text", "Error", "no Error at all"),
-            ("circular", "TypeError", "circular"),
-            ("unknown", "TypeError", "not a function"),
+            ("faulty", "throw", "RefusedError", "thrown ü"),
+            ("faulty", "reject", "TypeError", "rejected"),
+            ("faulty", "text", "Error", "no Error at all"),
+            ("faulty", "circular", "TypeError", "circular"),
+            ("faulty", "unknown", "TypeError", "not a function"),
+            ("python-faulty", "throw", "RefusedError", "thrown ü"),
+            ("python-faulty", "unserializable", "Runtime.MarshalError", "not JSON serializable"),
+            ("python-faulty", "unknown", "KeyError", "unknown"),
         ],
     )
-    def test_an_error_of_the_handler_is_its_own_and_the_code_goes_on(
-        self, runner: Runner, way: str, kind: str, message: str
+    def test_an_error_of_the_handler_fails_its_invocation_and_the_code_stays_warm(
+        self, runner: Runner, image: str, way: str, kind: str, message: str
     ) -> None:
-        error_type, text, environment = runner.fail("faulty", way)
+        error_type, text, environment = runner.fail(image, way)
         assert error_type == kind
         assert message in text
         assert environment.alive()
         assert isinstance(ask(environment, {"way": "slow", "ms": 0}), int)
 
-    def test_an_exit_in_the_handler_is_seen_though_nothing_is_posted(self, runner: Runner) -> None:
-        error_type, text, environment = runner.fail("faulty", "exit")
+    @pytest.mark.parametrize("image", ["faulty", "python-faulty"])
+    def test_an_exit_in_the_handler_fails_the_invocation(self, runner: Runner, image: str) -> None:
+        error_type, text, environment = runner.fail(image, "exit")
         assert (error_type, text) == ("Runtime.ExitError", "Runtime exited with error: exit status 3")
         assert not environment.alive()
 
-    def test_what_nobody_caught_fails_the_invocation_that_runs(self, runner: Runner) -> None:
+    def test_an_unhandled_rejection_fails_the_running_invocation(self, runner: Runner) -> None:
         error_type, text, environment = runner.fail("faulty", "unhandled")
         assert (error_type, text) == ("Error", "nobody waits for this")
         assert eventually(lambda: not environment.alive())
 
-    def test_an_exception_after_the_response_leaves_the_response_and_ends_the_code(self, runner: Runner) -> None:
+    def test_an_exception_after_the_response_keeps_the_response_and_ends_the_code(self, runner: Runner) -> None:
         environment = runner.start("faulty")
         assert ask(environment, {"way": "later"}) == "fine"
         assert eventually(lambda: not environment.alive())
         assert eventually(lambda: "after the response" in runner.said())
 
-    @pytest.mark.parametrize("way", ["loop", "hang"])
-    def test_what_takes_too_long_is_ended(self, runner: Runner, way: str) -> None:
-        error_type, text, environment = runner.fail("faulty", way, timeout_s=1)
+    @pytest.mark.parametrize(("image", "way"), [("faulty", "loop"), ("faulty", "hang"), ("python-faulty", "hang")])
+    def test_a_handler_that_exceeds_its_timeout_is_killed(self, runner: Runner, image: str, way: str) -> None:
+        error_type, text, environment = runner.fail(image, way, timeout_s=1)
         assert (error_type, text) == ("Sandbox.Timedout", "Task timed out after 1.00 seconds")
         assert not environment.alive()
 
-    def test_what_takes_too_much_memory_is_ended(self, runner: Runner) -> None:
-        error_type, text, environment = runner.fail("faulty", "hog", memory_mb=256)
+    @pytest.mark.parametrize("image", ["faulty", "python-faulty"])
+    def test_a_handler_that_exceeds_its_memory_is_killed(self, runner: Runner, image: str) -> None:
+        error_type, text, environment = runner.fail(image, "hog", memory_mb=256)
         assert error_type == "Runtime.OutOfMemory"
         assert "of 256 MB" in text
         assert not environment.alive()
@@ -200,9 +209,12 @@ class TestInit:
             ("echo", ("other.handler",), "Error", "there is no other.mjs"),
             ("echo", ("index.missing",), "Error", "exports no function missing"),
             ("echo", ("index.notAFunction",), "Error", "exports no function notAFunction"),
+            ("python-init", (), "ValueError", "cannot even start"),
+            ("python-echo", ("other.handler",), "Runtime.ImportModuleError", "No module named 'other'"),
+            ("python-echo", ("app.missing",), "Runtime.HandlerNotFound", "Handler 'missing' missing"),
         ],
     )
-    def test_code_that_does_not_start_fails_each_invocation_with_the_reason(
+    def test_an_init_error_fails_the_invocation_with_the_reason(
         self, runner: Runner, image: str, command: tuple[str, ...], kind: str, message: str
     ) -> None:
         error_type, text, environment = runner.fail(image, command=command)
@@ -210,36 +222,63 @@ class TestInit:
         assert message in text
         assert not environment.alive()
 
-    def test_an_image_of_somebody_else_is_not_found(self, runner: Runner) -> None:
+    def test_an_image_of_another_project_is_not_found(self, runner: Runner) -> None:
         with pytest.raises(NotFoundError):
             runner.start("echo", image_uri="ghcr.io/their/image:v1")
 
-    def test_an_image_that_is_not_for_node_points_to_docker(self, runner: Runner) -> None:
-        with pytest.raises(RefinerctlError, match="--engine docker"):
-            runner.start("not-node")
+    def test_an_unknown_runtime_is_refused(self, runner: Runner) -> None:
+        with pytest.raises(RefinerctlError, match="its runtime is unknown"):
+            runner.start("unknown-runtime")
 
-    def test_without_node_it_says_so(self, runner: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_a_virtual_environment_without_the_runtime_client_has_a_hint(self, tmp_path: Path, runner: Runner) -> None:
+        folder = tmp_path / "image"
+        shutil.copytree(FIXTURES / "python-echo", folder)
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        with pytest.raises(RefinerctlError, match="has no awslambdaric") as caught:
+            ProcessEngine({"tests/python-echo": folder}).start(function("python-echo"), {}, print)
+        assert f"{folder}/.venv/bin/python -m pip install awslambdaric" in str(caught.value.hint)
+
+    def test_the_folders_virtual_environment_runs_the_function(self, tmp_path: Path) -> None:
+        folder = tmp_path / "image"
+        shutil.copytree(FIXTURES / "python-echo", folder)
+        (folder / ".venv" / "bin").mkdir(parents=True)
+        (folder / ".venv" / "lib" / "python3.12" / "site-packages" / "awslambdaric").mkdir(parents=True)
+        python = folder / ".venv" / "bin" / "python"
+        python.write_text('#!/bin/sh\necho "started with $*"\n')
+        python.chmod(0o755)
+        lines: list[str] = []
+        child = ProcessEngine({"tests/python-echo": folder}).start(function("python-echo"), {}, lines.append)
+        assert eventually(lambda: lines == ["started with -m awslambdaric app.handler"])
+        child.kill()
+
+    def test_running_a_python_image_leaves_no_files_in_its_folder(self, runner: Runner) -> None:
+        before = sorted(FIXTURES.rglob("*"))
+        ask(runner.start("python-echo"), {})
+        assert sorted(FIXTURES.rglob("*")) == before
+
+    def test_a_missing_node_is_reported(self, runner: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(RefinerctlError, match="node is not installed"):
             runner.start("echo")
 
 
 class TestGrandchildren:
-    def test_what_the_handler_started_ends_with_it(self, runner: Runner) -> None:
-        environment = runner.start("faulty")
+    @pytest.mark.parametrize("image", ["faulty", "python-faulty"])
+    def test_processes_that_the_handler_started_are_killed_with_it(self, runner: Runner, image: str) -> None:
+        environment = runner.start(image)
         pid = ask(environment, {"way": "grandchild"})
         assert not gone(pid)
         environment.close()
         assert eventually(lambda: gone(pid))
 
-    def test_even_when_the_handler_itself_is_gone_already(self, runner: Runner) -> None:
+    def test_they_are_killed_even_if_the_handler_has_exited(self, runner: Runner) -> None:
         _, _, environment = runner.fail("faulty", "orphan")
         assert eventually(lambda: "grandchild" in runner.said())
         pid = int(runner.said().partition("grandchild ")[2].split()[0])
         environment.close()
         assert eventually(lambda: gone(pid))
 
-    def test_what_left_the_process_group_still_carries_the_instances_marker(
+    def test_a_process_outside_the_group_is_killed_by_the_instances_marker(
         self, runner: Runner, tmp_path: Path
     ) -> None:
         instance = Instance(tmp_path / "instance")
@@ -282,7 +321,7 @@ class Hosted:
 @pytest.fixture
 def hosted(session: AwsSession, tmp_path: Path) -> Iterator[Hosted]:
     logs = FunctionLogs(tmp_path / "functions.log", LogGroups(session))
-    host = FunctionHost(Functions(session), ProcessEngine(IMAGES), logs, {"BASE": "1"})
+    host = FunctionHost(Functions(session), ProcessEngine(CONTEXTS), logs, {"BASE": "1"})
     yield Hosted(host, session, tmp_path / "functions.log")
     host.close()
     logs.close()
@@ -300,7 +339,7 @@ class TestFunctionHost:
         answer = hosted.session.client("lambda").invoke(FunctionName=unique, Payload=b'{"b": 2}')
         assert json.load(answer["Payload"])["event"] == {"b": 2}
 
-    def test_a_change_of_configuration_makes_a_new_environment(self, hosted: Hosted, unique: str) -> None:
+    def test_a_changed_configuration_starts_a_new_environment(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "echo", VARIABLE="old")
         _, before = hosted.post(unique, {})
         hosted.session.client("lambda").update_function_configuration(
@@ -321,18 +360,18 @@ class TestFunctionHost:
         hosted.host.close()
         assert eventually(lambda: all(gone(pid) for pid in pids))
 
-    def test_after_an_exit_the_next_invocation_gets_a_fresh_environment(self, hosted: Hosted, unique: str) -> None:
+    def test_after_an_exit_the_next_invocation_has_a_new_environment(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "faulty")
         assert hosted.post(unique, {"way": "exit"})[0] == 500
         assert hosted.post(unique, {"way": "slow", "ms": 0})[0] == 200
 
-    def test_after_a_timeout_too(self, hosted: Hosted, unique: str) -> None:
+    def test_after_a_timeout_the_next_invocation_has_a_new_environment(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "faulty", timeout=1)
         status, answer = hosted.post(unique, {"way": "loop"})
         assert (status, answer["errorType"]) == (500, "Sandbox.Timedout")
         assert hosted.post(unique, {"way": "slow", "ms": 0})[0] == 200
 
-    def test_what_functions_print_is_in_the_file_and_in_the_log_group(self, hosted: Hosted, unique: str) -> None:
+    def test_output_is_in_the_file_and_in_the_log_group(self, hosted: Hosted, unique: str) -> None:
         began = datetime.now(UTC) - timedelta(minutes=1)
         hosted.create(unique, "echo")
         hosted.post(unique, "報告")
@@ -350,7 +389,7 @@ class TestFunctionHost:
             assert any(text in message for message in messages)
 
 
-def test_a_host_that_is_closed_while_it_works_leaves_nothing(hosted: Hosted, unique: str) -> None:
+def test_closing_a_busy_host_leaves_no_process(hosted: Hosted, unique: str) -> None:
     hosted.create(unique, "faulty")
     answers: list[Outcome] = []
     event = json.dumps({"way": "hang"}).encode()
@@ -368,7 +407,7 @@ def test_a_host_that_is_closed_while_it_works_leaves_nothing(hosted: Hosted, uni
     assert children() == []
 
 
-def test_two_looks_at_one_function_are_equal(session: AwsSession) -> None:
+def test_an_unchanged_configuration_is_equal(session: AwsSession) -> None:
     """Otherwise no environment would ever be warm."""
     assert replace(function("echo")) == function("echo")
 

@@ -1,4 +1,4 @@
-"""The embedded environment's processes: whatever happens to any of them, nothing is left running."""
+"""The embedded environment's processes: whatever happens to one of them, none is left running."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ import pytest
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
+from refinerctl.embedded import MARKER, Instance, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.emulator import free_port
-from refinerctl.local.instance import MARKER, Instance
-from refinerctl.local.launcher import Launch, ended_afterwards, launch, stop
-from refinerctl.local.status import LocalStatus
+from refinerctl.local.launcher import Launch, launch, stop, stopped_afterwards
 from tests.command import Command, spawn
 
 
@@ -53,10 +52,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def instance(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
-    # Long enough on a busy machine; whoever waits in vain does not wait for long.
-    monkeypatch.setattr("refinerctl.local.launcher.START_SECONDS", 15.0)
-    monkeypatch.setattr("refinerctl.local.launcher.STOP_SECONDS", 8.0)
+def instance(settings: Settings) -> Iterator[Instance]:
     instance = Instance(settings.work_folder.resolve() / "local")
     yield instance
     try:
@@ -81,7 +77,9 @@ def answers(status: LocalStatus) -> bool:
 
 
 class TestStartAndStop:
-    def test_it_answers_on_this_machine_only_and_says_where(self, instance: Instance, running: LocalStatus) -> None:
+    def test_it_listens_on_loopback_only_and_reports_its_endpoint(
+        self, instance: Instance, running: LocalStatus
+    ) -> None:
         assert running.state == "starting"  # until the stacks are applied
         assert answers(running)
         assert {running.supervisor_pid, running.emulator_pid} == {process.pid for process in processes(instance)}
@@ -93,7 +91,7 @@ class TestStartAndStop:
         }
         assert addresses == {"127.0.0.1"}
 
-    def test_stopping_ends_it_whole_and_leaves_its_logs(self, instance: Instance, running: LocalStatus) -> None:
+    def test_stop_ends_all_processes_and_keeps_the_logs(self, instance: Instance, running: LocalStatus) -> None:
         assert stop(instance)
         assert processes(instance) == []
         assert not answers(running)
@@ -111,13 +109,13 @@ class TestStartAndStop:
         with pytest.raises(RefinerctlError, match="there is no bucket"):
             S3Bucket(fresh, "first-run").check()
 
-    def test_the_port_asked_for_is_the_port_taken(self, instance: Instance, settings: Settings) -> None:
+    def test_the_requested_port_is_used(self, instance: Instance, settings: Settings) -> None:
         port = free_port()
         assert launch(instance, settings, Launch(port=port)).endpoint_url == f"http://127.0.0.1:{port}"
 
-    def test_a_port_that_is_taken_is_said_to_be(self, instance: Instance, settings: Settings, emulator: object) -> None:
+    def test_a_port_in_use_is_reported(self, instance: Instance, settings: Settings, emulator: object) -> None:
         taken = int(str(getattr(emulator, "port", 0)))
-        with pytest.raises(RefinerctlError, match=f"port {taken} on 127.0.0.1 is taken") as caught:
+        with pytest.raises(RefinerctlError, match=f"port {taken} on 127.0.0.1 is in use") as caught:
             launch(instance, settings, Launch(port=taken))
         assert str(instance.log("supervisor")) in str(caught.value.hint)
         assert instance.status().state == "down"
@@ -125,34 +123,30 @@ class TestStartAndStop:
         assert processes(instance) == []
 
     @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
-    def test_the_callers_proxy_does_not_come_between(self, instance: Instance, tmp_path: Path, name: str) -> None:
-        """Behind a company's proxy 127.0.0.1 is still this machine."""
+    def test_the_users_proxy_is_not_used(self, instance: Instance, tmp_path: Path, name: str) -> None:
+        """A company's proxy cannot reach 127.0.0.1 of this machine."""
         instance.prepare()
         code = (
             "import sys; from pathlib import Path\n"
-            "from refinerctl.local import emulator; from refinerctl.local.instance import Instance\n"
-            "emulator.START_SECONDS = 4.0\n"
-            "started = emulator.start_emulator(Instance(Path(sys.argv[1])), emulator.free_port(), 'us-east-1')\n"
-            "started.stop()\n"
+            "from refinerctl.embedded import Instance; from refinerctl.local.emulator import start_emulator\n"
+            "start_emulator(Instance(Path(sys.argv[1])), None, 'us-east-1', timeout_s=4.0).stop()\n"
         )
         environ = {name: "http://127.0.0.1:9"}
         done = spawn(str(instance.directory), cwd=tmp_path, python=("-c", code), environ=environ)
         assert done.returncode == 0, done.stderr
 
-    def test_a_second_supervisor_ends_at_once_and_harms_nothing(
+    def test_a_second_supervisor_exits_at_once_and_changes_nothing(
         self, instance: Instance, settings: Settings, running: LocalStatus
     ) -> None:
         command = [sys.executable, "-m", "refinerctl.local.supervisor", str(instance.directory)]
-        command += ["--region", "us-east-1", "--images", "[]", "--engine", "process"]
+        command += ["--region", "us-east-1", "--contexts", "{}", "--engine", "process"]
         assert subprocess.run(command, check=False, timeout=30).returncode == 75
         assert answers(running)
         assert instance.status() == running
 
 
 class TestKilled:
-    def test_a_killed_supervisor_is_down_and_stop_ends_what_it_left(
-        self, instance: Instance, running: LocalStatus
-    ) -> None:
+    def test_stop_ends_what_a_killed_supervisor_left(self, instance: Instance, running: LocalStatus) -> None:
         assert running.supervisor_pid is not None
         os.kill(running.supervisor_pid, signal.SIGKILL)
         assert eventually(lambda: not instance.is_supervised())
@@ -164,7 +158,7 @@ class TestKilled:
         assert processes(instance) == []
         assert instance.status().detail is None
 
-    def test_the_next_start_ends_what_a_killed_one_left(
+    def test_the_next_start_ends_what_a_killed_supervisor_left(
         self, instance: Instance, settings: Settings, running: LocalStatus
     ) -> None:
         assert running.supervisor_pid is not None
@@ -174,7 +168,7 @@ class TestKilled:
         assert {process.pid for process in processes(instance)} == {again.supervisor_pid, again.emulator_pid}
         assert not answers(running)
 
-    def test_with_the_emulator_killed_the_supervisor_ends_and_says_why(
+    def test_the_supervisor_ends_with_a_reason_if_the_emulator_is_killed(
         self, instance: Instance, running: LocalStatus, settings: Settings, refinerctl: Command
     ) -> None:
         assert running.emulator_pid is not None
@@ -183,10 +177,12 @@ class TestKilled:
         assert eventually(lambda: not instance.is_supervised())
         done = refinerctl("local", "status", "--output", "json", cwd=settings.project).json()
         assert done["state"] == "down"
-        assert done["detail"] == "the AWS emulator ended by itself with exit code -9"
+        assert done["detail"] == "the AWS emulator ended unexpectedly with exit code -9"
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-    def test_a_signal_ends_it_whole(self, instance: Instance, running: LocalStatus, number: signal.Signals) -> None:
+    def test_a_signal_ends_all_processes(
+        self, instance: Instance, running: LocalStatus, number: signal.Signals
+    ) -> None:
         assert running.supervisor_pid is not None
         os.kill(running.supervisor_pid, number)
         assert eventually(lambda: processes(instance) == [])
@@ -198,7 +194,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from refinerctl.config import GlobalFlags, load_settings
-from refinerctl.local.instance import Instance
+from refinerctl.embedded import Instance
 from refinerctl.local.launcher import Launch, launch
 settings = load_settings(GlobalFlags(), {}, Path(sys.argv[1]))
 launch(Instance(Path(sys.argv[2])), settings, Launch(attached=sys.argv[3] == "attached"))
@@ -229,7 +225,7 @@ class TestLifeline:
         assert eventually(lambda: not instance.is_supervised())
         assert instance.status().state == "down"
 
-    def test_a_detached_one_does_not(self, instance: Instance, settings: Settings) -> None:
+    def test_a_detached_environment_survives_its_command(self, instance: Instance, settings: Settings) -> None:
         with self.start(instance, settings, "detached") as parent:
             status = instance.status()
             parent.kill()
@@ -238,12 +234,12 @@ class TestLifeline:
 
 
 class TestStop:
-    def test_a_supervisor_that_has_only_just_begun_is_ended_too(self, instance: Instance) -> None:
-        """It has the lock, and has not yet said who it is."""
+    def test_a_supervisor_without_a_pid_in_the_lock_yet_is_stopped(self, instance: Instance) -> None:
+        """It holds the lock, and has not written its pid yet."""
         code = (
             "import signal, sys, time\n"
             "from pathlib import Path\n"
-            "from refinerctl.local.instance import Instance\n"
+            "from refinerctl.embedded import Instance\n"
             "import os\n"
             "instance = Instance(Path(sys.argv[1]))\n"
             "with instance.supervised():\n"
@@ -263,11 +259,11 @@ class TestStop:
             finally:
                 beginner.kill()
 
-    def test_afterwards_it_is_down_whatever_happened_inside(self, instance: Instance, settings: Settings) -> None:
+    def test_an_interrupted_block_stops_the_environment(self, instance: Instance, settings: Settings) -> None:
         handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
         def interrupted() -> None:
-            with ended_afterwards(instance):
+            with stopped_afterwards(instance):
                 launch(instance, settings, Launch())
                 raise KeyboardInterrupt
 
@@ -276,7 +272,7 @@ class TestStop:
         assert processes(instance) == []
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
-    def test_a_launch_does_not_wipe_an_environment_that_somebody_else_has_started_meanwhile(
+    def test_a_launch_keeps_an_environment_that_another_command_started_meanwhile(
         self, instance: Instance, settings: Settings, running: LocalStatus
     ) -> None:
         """Building images takes minutes between the look and the launch."""
