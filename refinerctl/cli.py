@@ -67,7 +67,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
     },
     "Insight": {
-        "status": ("refinerctl.insight.status_command:status", "Show how each stage is doing."),
+        "status": ("refinerctl.insight.status:status", "Show how each stage is doing."),
         "trace": ("refinerctl.insight.trace.command:trace", "Show where an input is, and why."),
         "logs": ("refinerctl.insight.logs_command:logs", "Print the logs of the functions."),
         "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),

@@ -1,4 +1,4 @@
-"""The live screen on a real terminal, in a real shell: its size, its keys, Ctrl-Z, and what it leaves behind."""
+"""The live screen on a real terminal, in a real shell: its size, its keys, Ctrl-Z, and how it leaves the terminal."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from refinerctl.errors import RefinerctlError
 
 numbers = itertools.count()
 
-def look():
+def read():
     number = next(numbers)
     if number == 3:
         raise RefinerctlError("no answer")
     return number
 
 def draw(frame, width, height):
-    return Text(f"look {frame.seen} of {width}x{height} {frame.error.message if frame.error else 'fine'}")
+    return Text(f"read {frame.value} of {width}x{height} {frame.error.message if frame.error else 'fine'}")
 
-watch(look, draw, 0.2)
+watch(read, draw, 0.2)
 """
 SCREEN, END = "\x1b[?1049h", "\x1b[?1049l"
 
@@ -64,25 +64,25 @@ def modes(shell: pexpect.spawn[str]) -> str:
     return said
 
 
-def test_what_is_seen_goes_on_also_after_an_error_and_in_another_size(shell: pexpect.spawn[str]) -> None:
+def test_it_continues_after_an_error_and_in_another_size(shell: pexpect.spawn[str]) -> None:
     start(shell)
-    shell.expect_exact("look 0 of 90x24 fine")
-    shell.expect_exact("look 2 of 90x24 no answer")
-    shell.expect_exact("look 4 of 90x24 fine")
+    shell.expect_exact("read 0 of 90x24 fine")
+    shell.expect_exact("read 2 of 90x24 no answer")
+    shell.expect_exact("read 4 of 90x24 fine")
     shell.setwinsize(1, 3)
-    shell.expect_exact("loo")
+    shell.expect_exact("rea")
     shell.setwinsize(40, 120)
-    shell.expect("look \\d+ of 120x40 fine")
-    assert "\x1b[2J" not in (shell.before or "")  # it is overwritten, and never cleared: that would flicker
+    shell.expect("read \\d+ of 120x40 fine")
+    assert "\x1b[2J" not in (shell.before or "")  # overwritten, and never cleared: that would flicker
     shell.send("q")
     shell.expect_exact(END)
     shell.expect_exact("READY> ")
     assert " icanon" in modes(shell)
 
 
-def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on(shell: pexpect.spawn[str]) -> None:
+def test_ctrl_z_restores_the_terminal_and_fg_continues(shell: pexpect.spawn[str]) -> None:
     start(shell)
-    shell.expect("look \\d+ of")
+    shell.expect("read \\d+ of")
     for _ in range(2):
         shell.send("\x1a")
         shell.expect_exact(END)
@@ -94,7 +94,7 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on(shell: pexpect.spawn[str]
         assert " echo " in said
         shell.sendline("fg")
         shell.expect_exact(SCREEN)
-        shell.expect("look \\d+ of 90x24")
+        shell.expect("read \\d+ of 90x24")
     shell.sendintr()
     shell.expect_exact(END)
     shell.expect_exact("KeyboardInterrupt")
@@ -102,18 +102,18 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on(shell: pexpect.spawn[str]
     assert " icanon" in modes(shell)
 
 
-def test_keys_that_have_come_to_their_end_keep_no_processor_busy(tmp_path: Path) -> None:
-    """A terminal that was hung up is at its end, and always ready to be read."""
+def test_a_terminal_at_its_end_does_not_keep_a_processor_busy(tmp_path: Path) -> None:
+    """A terminal that was hung up is always ready to be read."""
     began = time.monotonic()
     with (tmp_path / "empty").open("w+") as empty:
         for _ in range(2):
-            assert watch._pressed(empty.fileno()) == set()
-    assert time.monotonic() - began >= 1.9 * watch.LOOK_SECONDS
+            assert watch.pressed_keys(empty.fileno()) == set()
+    assert time.monotonic() - began >= 1.9 * watch.POLL_SECONDS
 
 
-def test_without_keys_ctrl_c_ends_it(shell: pexpect.spawn[str]) -> None:
+def test_without_a_keyboard_ctrl_c_ends_it(shell: pexpect.spawn[str]) -> None:
     start(shell, "< /dev/null")
-    shell.expect("look \\d+ of 90x24")
+    shell.expect("read \\d+ of 90x24")
     shell.sendintr()
     shell.expect_exact(END)
     shell.expect_exact("READY> ")
