@@ -12,13 +12,12 @@ import pytest
 from moto import mock_aws
 
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.object_states import ObjectStates
+from refinerctl.aws.object_states import ObjectState, ObjectStates
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
-from refinerctl.dlq.message_file import MessageFile
-from refinerctl.dlq.views import ObjectState
+from refinerctl.dlq.records import MessageFile
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
 from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
@@ -103,7 +102,7 @@ class TestObjectStates:
             assert ObjectStates(server.session()).of(ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
 
 
-class TestLetterFile:
+class TestMessageFile:
     def test_grows_and_is_private(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "out.jsonl"
         with MessageFile(path) as file:
@@ -116,10 +115,10 @@ class TestLetterFile:
     def test_what_is_there_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_text("mine")
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             MessageFile(path)
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             MessageFile(tmp_path / "link")
         assert path.read_text() == "mine"
 
