@@ -54,9 +54,9 @@ class TestQueues:
         seen = Queues(session).snapshot(address)
 
         assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
-        assert (seen.queue.arn, seen.queue.retention_s) == (address.arn, 1209600)
-        assert seen.queue.max_receive_count is None
-        assert RULE in repr(seen.queue.policy)
+        assert (seen.settings.arn, seen.settings.retention_s) == (address.arn, 1209600)
+        assert seen.settings.max_receive_count is None
+        assert RULE in repr(seen.settings.policy)
         with pytest.raises(NotFoundError, match="queue nix does not exist"):
             Queues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
 
