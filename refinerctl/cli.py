@@ -36,10 +36,10 @@ IMAGES = {
 }
 DLQ = {
     "list": ("refinerctl.dlq.list:command", "List the dead-letter queues and how many messages they hold."),
-    "inspect": ("refinerctl.dlq.inspect_command:command", "Show the messages of a DLQ and why they failed."),
-    "export": ("refinerctl.dlq.export_command:command", "Write the messages of a DLQ to a file."),
+    "inspect": ("refinerctl.dlq.inspect:command", "Show the messages of a DLQ and why they failed."),
+    "export": ("refinerctl.dlq.export:command", "Write the messages of a DLQ to a file."),
     "redrive": ("refinerctl.dlq.redrive.command:command", "Send the messages of a DLQ back to their queue."),
-    "purge": ("refinerctl.dlq.purge_command:command", "Delete messages from a DLQ after saving them."),
+    "purge": ("refinerctl.dlq.purge:command", "Delete messages from a DLQ after saving them."),
 }
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {

@@ -50,7 +50,7 @@ class QueueSettings:
 class QueueSnapshot:
     """A queue's settings and approximate counts, from one answer."""
 
-    queue: QueueSettings
+    settings: QueueSettings
     depth: QueueDepth
 
 

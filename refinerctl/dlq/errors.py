@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from refinerctl.aws.log_events import LogEvent, LogSource
 from refinerctl.aws.messages import Message
 from refinerctl.dlq.bodies import delivery_error, source_key
-from refinerctl.dlq.views import MessageError
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.function_lines import (
     FAILED,
@@ -44,6 +43,15 @@ SKEW = timedelta(minutes=1)
 
 # Messages come in any order: who has to read further back reads so much more.
 READ_MORE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class MessageError:
+    """Why a message failed, and the invocation that said so, if there was one."""
+
+    text: str
+    request_id: str | None = None
+
 
 _Dated: TypeAlias = tuple[datetime, MessageError]
 

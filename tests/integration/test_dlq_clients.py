@@ -12,13 +12,12 @@ import pytest
 from moto import mock_aws
 
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.object_states import ObjectStates
+from refinerctl.aws.object_states import ObjectState, ObjectStates
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
-from refinerctl.dlq.message_file import MessageFile
-from refinerctl.dlq.views import ObjectState
+from refinerctl.dlq.records import MessageFile
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
 from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
@@ -55,9 +54,9 @@ class TestQueues:
         seen = Queues(session).snapshot(address)
 
         assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
-        assert (seen.queue.arn, seen.queue.retention_s) == (address.arn, 1209600)
-        assert seen.queue.max_receive_count is None
-        assert RULE in repr(seen.queue.policy)
+        assert (seen.settings.arn, seen.settings.retention_s) == (address.arn, 1209600)
+        assert seen.settings.max_receive_count is None
+        assert RULE in repr(seen.settings.policy)
         with pytest.raises(NotFoundError, match="queue nix does not exist"):
             Queues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
 
@@ -103,7 +102,7 @@ class TestObjectStates:
             assert ObjectStates(server.session()).of(ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
 
 
-class TestLetterFile:
+class TestMessageFile:
     def test_grows_and_is_private(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "out.jsonl"
         with MessageFile(path) as file:
@@ -116,10 +115,10 @@ class TestLetterFile:
     def test_what_is_there_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_text("mine")
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             MessageFile(path)
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             MessageFile(tmp_path / "link")
         assert path.read_text() == "mine"
 

@@ -21,7 +21,7 @@ from refinerctl.dlq.redrive.health import look
 from refinerctl.dlq.redrive.returns import SentMessages, Watch
 from refinerctl.dlq.redrive.routes import Routes
 from refinerctl.dlq.redrive.types import CopyRules, Moved
-from refinerctl.dlq.walk import meant
+from refinerctl.dlq.walk import matching
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -130,7 +130,7 @@ class Copying:
             if not chosen.may_match(letter):
                 return "not asked for"
             with lock:
-                return None if meant([letter], chosen, self._errors) else "not asked for"
+                return None if matching([letter], chosen, self._errors) else "not asked for"
 
         return unwanted
 

@@ -1,4 +1,4 @@
-"""Dead letters for tests."""
+"""Messages, queues and filters for tests of room `dlq`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
+from refinerctl.dlq.filters import Expression, MessageFilter
 
 SENT = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 
@@ -21,7 +22,7 @@ def event(key: str, bucket: str = "data-repository", version: str | None = "v1")
     return json.dumps({"source": "aws.s3", "detail": {"bucket": {"name": bucket}, "object": entity}})
 
 
-def letter(number: int = 1, body: str | None = None, **given: Any) -> Message:
+def message(number: int = 1, body: str | None = None, **given: Any) -> Message:
     fields: dict[str, Any] = {"receive_count": 6, "receipt": f"r{number}"} | given
     if body is None:
         body = event(f"RefinerInput/{number}.txt")
@@ -29,8 +30,14 @@ def letter(number: int = 1, body: str | None = None, **given: Any) -> Message:
     return Message(body, id=f"m{number}", **fields)
 
 
-def undelivered(number: int = 1, code: str = "NO_PERMISSIONS", message: str | None = None) -> Message:
-    given = {"RULE_ARN": "arn:aws:events:us-east-1:0:rule/bus/a", "TARGET_ARN": queue("a").arn, "ERROR_CODE": code}
-    if message is not None:
-        given["ERROR_MESSAGE"] = message
-    return letter(number, attributes={name: MessageAttribute("String", value) for name, value in given.items()})
+def undelivered(number: int = 1, text: str | None = None, source: str = "RULE_ARN") -> Message:
+    """A message as EventBridge moves it to the DLQ of a rule, or of a schedule."""
+    given = {source: "arn:aws:events:us-east-1:0:rule/bus/a", "ERROR_CODE": "NO_PERMISSIONS"}
+    if text is not None:
+        given["ERROR_MESSAGE"] = text
+    return message(number, attributes={name: MessageAttribute("String", value) for name, value in given.items()})
+
+
+def matching(text: str, **given: Any) -> MessageFilter:
+    """A filter by a JMESPath expression."""
+    return MessageFilter(expression=Expression.parse(text), **given)

@@ -1,4 +1,4 @@
-"""Filters of dead letters: what is meant, what is asked for, what makes no sense."""
+"""Filters of dead messages: what is meant, what is asked for, what makes no sense."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refinerctl.aws.messages import MessageAttribute
 from refinerctl.dlq.bodies import delivery_error, source_object
 from refinerctl.dlq.filters import Expression, MessageFilter
 from refinerctl.errors import UsageError
-from tests.unit.dlq.messages import SENT, event, letter, undelivered
+from tests.unit.dlq.messages import SENT, event, message, undelivered
 
 
 def by(text: str, **given: Any) -> MessageFilter:
@@ -39,21 +39,21 @@ class TestExpressions:
     )
     def test_what_holds(self, text: str) -> None:
         attributes = {"who": MessageAttribute("String", "me"), "raw": MessageAttribute("Binary", b"\x00\xff")}
-        assert by(text).matches(letter(1, attributes=attributes), "NoSuchKey: gone")
+        assert by(text).matches(message(1, attributes=attributes), "NoSuchKey: gone")
 
     @pytest.mark.parametrize(
         "text", ["error", "contains(error, 'x')", "body.nothing", "attributes", "body.detail[0]", "key > `1`"]
     )
     def test_what_does_not_hold_or_cannot_be_said(self, text: str) -> None:
-        assert not by(text).matches(letter(1), None)
+        assert not by(text).matches(message(1), None)
 
     @pytest.mark.parametrize("body", ["no json", "", "[1, 2]", "null", "[" * 100_000, "1" * 10_000, '"\ud800"'])
     def test_a_body_that_is_anything(self, body: str) -> None:
-        assert not by("body.detail").matches(letter(1, body))
-        assert not MessageFilter(key_prefix="a").matches(letter(1, body))
+        assert not by("body.detail").matches(message(1, body))
+        assert not MessageFilter(key_prefix="a").matches(message(1, body))
 
     def test_a_body_that_is_text_can_be_searched(self) -> None:
-        assert by("contains(body, 'words')").matches(letter(1, "some words"))
+        assert by("contains(body, 'words')").matches(message(1, "some words"))
 
     @pytest.mark.parametrize(
         ("text", "needs"),
@@ -104,38 +104,38 @@ class TestExpressions:
     @settings(max_examples=200, deadline=None)
     def test_any_text_is_an_expression_or_a_usage_error(self, text: str) -> None:
         try:
-            by(text).matches(letter(1), "e")
+            by(text).matches(message(1), "e")
         except UsageError as error:
             assert error.message.startswith("--filter: ")  # noqa: PT017 - both ways are right
 
 
 class TestTheRest:
     def test_times_are_from_and_before(self) -> None:
-        at = letter(1).sent_at
-        assert MessageFilter(since=at).matches(letter(1))
-        assert not MessageFilter(since=at + timedelta(seconds=1)).matches(letter(1))
-        assert not MessageFilter(until=at).matches(letter(1))
-        assert MessageFilter(since=SENT, until=at + timedelta(seconds=1)).matches(letter(1))
+        at = message(1).sent_at
+        assert MessageFilter(since=at).matches(message(1))
+        assert not MessageFilter(since=at + timedelta(seconds=1)).matches(message(1))
+        assert not MessageFilter(until=at).matches(message(1))
+        assert MessageFilter(since=SENT, until=at + timedelta(seconds=1)).matches(message(1))
 
     def test_a_key_prefix(self) -> None:
-        assert MessageFilter(key_prefix="RefinerInput/1").matches(letter(1))
-        assert not MessageFilter(key_prefix="RefinerInput/1").matches(letter(2))
-        assert not MessageFilter(key_prefix="R").matches(letter(1, "no event"))
+        assert MessageFilter(key_prefix="RefinerInput/1").matches(message(1))
+        assert not MessageFilter(key_prefix="RefinerInput/1").matches(message(2))
+        assert not MessageFilter(key_prefix="R").matches(message(1, "no event"))
 
     def test_all_that_is_given_has_to_hold(self) -> None:
         both = by("error", since=SENT + timedelta(minutes=2))
-        assert [both.matches(letter(n), e) for n, e in ((1, "e"), (2, None), (2, "e"))] == [False, False, True]
+        assert [both.matches(message(n), e) for n, e in ((1, "e"), (2, None), (2, "e"))] == [False, False, True]
 
     def test_nothing_given_means_all(self) -> None:
         assert MessageFilter().is_empty
-        assert MessageFilter().matches(letter(1))
+        assert MessageFilter().matches(message(1))
         assert not by("key").is_empty
 
     def test_errors_are_asked_for_only_where_the_rest_holds(self) -> None:
         late = by("error", since=SENT + timedelta(days=1))
-        assert not late.may_match(letter(1))
-        assert by("error").may_match(letter(1))
-        assert not by("key == 'x'").may_match(letter(1))
+        assert not late.may_match(message(1))
+        assert by("error").may_match(message(1))
+        assert not by("key == 'x'").may_match(message(1))
 
 
 class TestBodies:
@@ -156,5 +156,5 @@ class TestBodies:
 
     def test_what_eventbridge_wrote(self) -> None:
         assert delivery_error(undelivered(1)) == "NO_PERMISSIONS"
-        assert delivery_error(undelivered(1, message="not allowed")) == "NO_PERMISSIONS: not allowed"
-        assert delivery_error(letter(1)) is None
+        assert delivery_error(undelivered(1, text="not allowed")) == "NO_PERMISSIONS: not allowed"
+        assert delivery_error(message(1)) is None

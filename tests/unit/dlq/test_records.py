@@ -1,4 +1,4 @@
-"""The JSON Lines form of a dead letter: exactly what it was, or a sentence that says what is wrong where."""
+"""Records of messages in files: read as they were written, or an error with line and field."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ attributes = st.one_of(
     st.builds(MessageAttribute, st.sampled_from(["String", "Number", "String.custom", "Number.int"]), st.text()),
     st.builds(MessageAttribute, st.sampled_from(["Binary", "Binary.png"]), st.binary()),
 )
-letters = st.builds(
+messages = st.builds(
     Message,
     id=st.text(),
     body=st.text(),
@@ -32,19 +32,19 @@ letters = st.builds(
 )
 
 
-@given(letter=letters, queue=st.builds(QueueAddress, st.text(), st.text(), st.text()))
+@given(message=messages, queue=st.builds(QueueAddress, st.text(), st.text(), st.text()))
 @settings(max_examples=150, deadline=None)
-def test_a_message_comes_back_exactly(letter: Message, queue: QueueAddress) -> None:
-    line = to_line(letter, queue)
+def test_message_is_read_as_it_was_written(message: Message, queue: QueueAddress) -> None:
+    line = to_line(message, queue)
 
     assert line.isprintable()  # whatever is in it: one line, and nothing that steers a terminal
-    assert list(read_records([line.encode() + b"\n"])) == [MessageRecord(letter, queue)]
-    assert json.loads(line) == to_record(letter, queue)
+    assert list(read_records([line.encode() + b"\n"])) == [MessageRecord(message, queue)]
+    assert json.loads(line) == to_record(message, queue)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5), st.data())
 @settings(max_examples=150, deadline=None)
-def test_whatever_stands_in_a_field_is_taken_or_told(value: object, data: st.DataObject) -> None:
+def test_any_value_of_a_field_is_read_or_a_usage_error(value: object, data: st.DataObject) -> None:
     field = data.draw(st.sampled_from(sorted(record())))
     try:
         from_record(record(**{field: value}), 7)
@@ -57,7 +57,7 @@ def record(**changes: Any) -> dict[str, Any]:
     return to_record(Message("{}", SENT, 3, attributes, "m1"), QUEUE) | changes
 
 
-def test_the_form_of_a_record() -> None:
+def test_record_has_every_field() -> None:
     assert record() == {
         "id": "m1",
         "queue": "a-dlq",
@@ -75,41 +75,41 @@ def test_the_form_of_a_record() -> None:
     ("changes", "message"),
     [
         ({"bdy": "x"}, "line 7: unknown field 'bdy'"),
-        ({"body": None}, "line 7: field 'body': expected a text, found null"),
-        ({"id": 1}, "line 7: field 'id': expected a text, found a number"),
+        ({"body": None}, "line 7: field 'body': expected a string, found null"),
+        ({"id": 1}, "line 7: field 'id': expected a string, found a number"),
         ({"sent": "yesterday"}, "line 7: field 'sent': 'yesterday' is not a time like 2026-03-01T14:02:00Z"),
-        ({"receive_count": True}, "line 7: field 'receive_count': expected a whole number that is not negative"),
+        ({"receive_count": True}, "line 7: field 'receive_count': expected an integer of 0 or more"),
         ({"attributes": []}, "line 7: field 'attributes': expected an object, found an array"),
         (
             {"attributes": {"a": {"type": "Binary", "value": "x"}}},
-            "line 7: field 'attributes.a': a Binary is given as base64",
+            "line 7: field 'attributes.a': type Binary needs base64",
         ),
         ({"attributes": {"a": {"type": "Binary", "base64": "!"}}}, "line 7: field 'attributes.a': not base64"),
         (
             {"attributes": {"a": {"type": "Text", "value": "x"}}},
-            "line 7: field 'attributes.a': type 'Text' is not String, Number or Binary, nor one like String.custom",
+            "line 7: field 'attributes.a': type 'Text' is not String, Number or Binary, or like String.custom",
         ),
         (
             {"attributes": {str(n): {"type": "String", "value": "x"} for n in range(11)}},
             "line 7: field 'attributes': a message has at most 10, found 11",
         ),
-        ({"system": {"MessageGroupId": 1}}, "line 7: field 'system.MessageGroupId': expected a text, found a number"),
+        ({"system": {"MessageGroupId": 1}}, "line 7: field 'system.MessageGroupId': expected a string, found a number"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(changes: dict[str, Any], message: str) -> None:
+def test_invalid_field_is_named_with_its_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         from_record(record(**changes), 7)
     assert raised.value.message == message
 
 
-def test_a_field_that_is_missing_is_named() -> None:
+def test_missing_field_is_named() -> None:
     given = record()
     del given["body"]
     with pytest.raises(UsageError, match="line 1: field 'body' is missing"):
         from_record(given)
 
 
-def test_a_file_with_empty_lines_and_a_broken_one() -> None:
+def test_empty_lines_are_skipped_and_broken_ones_named() -> None:
     good = json.dumps(record()).encode()
     read = read_records([good, b"\n", b'{"id": '])
     assert next(read).message.id == "m1"
