@@ -17,8 +17,7 @@ from refinerctl.dlq.queues import DeadLetterQueue
 from refinerctl.dlq.stations import at_queue, error_finder, open_queue
 from refinerctl.dlq.views import Purged
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.options import global_options
-from refinerctl.releases.planning import check_consent
+from refinerctl.options import check_consent, global_options
 from refinerctl.tables import table
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from refinerctl.insight.status_types import (
     RulesetStatus,
 )
 from refinerctl.parallel import concurrently
-from refinerctl.releases.model import Release, deployed
+from refinerctl.releases.release import Release, deployed
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.session import embedded_environment
-from refinerctl.errors import NotFoundError
 from refinerctl.local.function_host import PROXY_VARIABLE
 from refinerctl.local.instance import MARKER, Instance
 from refinerctl.local.status import LocalStatus
-from refinerctl.terraform import Terraform
-from refinerctl.terraform.tools import find_terraform
+from refinerctl.terraform.runner import Terraform
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings
@@ -44,14 +40,7 @@ def stack_terraform(
             "TF_VAR_function_environment": json.dumps({PROXY_VARIABLE: status.functions_url}),
             MARKER: str(instance.directory),
         },
-        binary=_binary(settings),
+        binary=settings.terraform_binary,
         embedded=True,
         disposable=disposable,
     )
-
-
-def _binary(settings: Settings) -> Path | str:
-    """What is not there is missed when it is run: who asks for its variables only does not need it."""
-    with contextlib.suppress(NotFoundError):
-        return find_terraform(settings.tools)
-    return settings.tools.terraform_binary

@@ -15,13 +15,14 @@ from refinerctl.local.launcher import Launch, ended_on_failure, launch
 from refinerctl.local.stacks import STACKS, STATE_BUCKET, stack_terraform
 from refinerctl.local.status import LocalStatus
 from refinerctl.releases.ledger import ledger_of
-from refinerctl.releases.model import deployed
+from refinerctl.releases.release import deployed
 from refinerctl.terraform.backend import Backend, read_backend
-from refinerctl.terraform.stack import Stack
+from refinerctl.terraform.root_module import RootModule
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings
-    from refinerctl.terraform import ApplyProgress, Terraform
+    from refinerctl.terraform.events import ApplyProgress
+    from refinerctl.terraform.runner import Terraform
 
 
 _WAITS = {"refiner": " (about a minute: the AWS provider waits 25 s for each level of queues)"}
@@ -120,10 +121,10 @@ def _apply(
             progress.update(f"stack {stack}: {at.done} of {at.total} resources  {at.address}")
 
     backend = read_backend(settings, stack, {"bucket": STATE_BUCKET, "region": settings.embedded_region})
-    place = Stack(settings.env, stack, terraform, settings.project, backend.init_arguments)
-    place.init()
-    with place.folder() as folder:
-        terraform.apply(place.var_files(folder, _release_in_place(backend, session, progress)), report)
+    root = RootModule(settings.env, stack, terraform, settings.layout, backend.init_arguments)
+    root.init()
+    with root.folder() as folder:
+        terraform.apply(root.var_files(folder, _release_in_place(backend, session, progress)), report)
 
 
 def _release_in_place(backend: Backend, session: AwsSession, progress: Progress) -> dict[str, Any]:

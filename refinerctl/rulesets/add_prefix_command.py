@@ -11,11 +11,12 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.options import Prefix, global_options
-from refinerctl.releases.model import RulesetImage, deployed
-from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
+from refinerctl.releases.pins import PinRequest, pin_images
+from refinerctl.releases.release import deployed
 from refinerctl.rulesets import add_prefix as operation
 from refinerctl.rulesets.model import RULES_PER_BUS
 from refinerctl.rulesets.ruleset_edits import carry_out_edit, edit_options, read_options
+from refinerctl.stacks.base import StageImage
 
 _ANOTHER_IMAGE = "Copy it to ECR first (refinerctl sync), or give another; --no-check-image goes ahead all the same."
 
@@ -152,21 +153,20 @@ def _check_image(app: AppContext, addition: operation.Addition) -> list[str]:
     if app.is_down:
         return [f"environment {app.settings.env} is down: the image is not checked"]
     ruleset = addition.ruleset
-    (image,) = ruleset_images({"rulesets": {ruleset.name: vars(ruleset)}}, {})
+    (image,) = app.stack.images({"rulesets": {ruleset.name: vars(ruleset)}})
     request = PinRequest(
         default_tag=_release_tag(app, addition, image),
         local_repositories=app.settings.local_repositories,
-        refusal="the image cannot be used",
     )
     if not (image.reference.tag or image.reference.digest or request.default_tag):
         return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
-    pins = pin_images([image], app.deployable_images, request)
+    pins = pin_images([image], app.deployable_images, request, refusal="the image cannot be used")
     if app.settings.embedded and not pins.images:
         return []  # it runs from the image's folder, as on this machine they do
     return [*_other_account(app, image.reference), *pins.notes]
 
 
-def _release_tag(app: AppContext, addition: operation.Addition, image: RulesetImage) -> str | None:
+def _release_tag(app: AppContext, addition: operation.Addition, image: StageImage) -> str | None:
     """The tag that an image without one would get."""
     if image.reference.tag or image.reference.digest:
         return None

@@ -13,7 +13,7 @@ from refinerctl.aws.resources import EventRule, Function
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import concurrently
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 from refinerctl.rulesets.model import Ruleset, RulesetStatus, StackValues
 from refinerctl.stacks.names import RulesetNames
 

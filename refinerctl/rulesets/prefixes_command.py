@@ -10,7 +10,7 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.errors import RefinerctlError
 from refinerctl.options import global_options
-from refinerctl.releases.model import Release, deployed
+from refinerctl.releases.release import Release, deployed
 from refinerctl.rulesets import prefixes as operation
 from refinerctl.rulesets.model import RulesetStatus
 from refinerctl.tables import table

@@ -19,7 +19,7 @@ from refinerctl.aws.resources import (
     SourceMapping,
 )
 from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 
 ACCOUNT = "123456789012"
 REGION = f"us-east-1:{ACCOUNT}"

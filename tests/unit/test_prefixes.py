@@ -14,7 +14,7 @@ import pytest
 from refinerctl.aws.messages import Message, QueueDepth
 from refinerctl.aws.resources import EventRule, Function
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 from refinerctl.rulesets.model import RulesetStatus, StackValues
 from refinerctl.rulesets.prefixes import Deployment, prefixes
 from tests.unit.fakes import START, FakeFunctions, FakeQueues

@@ -27,7 +27,7 @@ from refinerctl.insight.status_command import _follow, _problems, _screen
 from refinerctl.insight.status_types import PipelineStatus, RulesetStatus
 from refinerctl.insight.status_view import COLUMNS, Cell, cells, fitted, log_lines, seconds
 from refinerctl.insight.watch import Frame
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 from refinerctl.stacks.names import RulesetNames, ruleset_names
 from refinerctl.stacks.settings import Pipeline
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeQueues

@@ -22,7 +22,7 @@ from refinerctl.aws.resources import (
     SourceMapping,
 )
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 from refinerctl.stacks.names import RulesetNames, ruleset_names
 from refinerctl.stacks.settings import Pipeline
 
