@@ -44,8 +44,8 @@ DLQ = {
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Inputs": {
-        "upload": ("refinerctl.inputs.upload_command:upload", "Upload files and follow them to their completions."),
-        "poll": ("refinerctl.inputs.poll_command:poll", "Print completions and the outputs that they list."),
+        "upload": ("refinerctl.inputs.upload:upload", "Upload files and follow them to their completions."),
+        "poll": ("refinerctl.inputs.poll:poll", "Print completions and the outputs that they list."),
     },
     "Releases": {
         "sync": ("refinerctl.releases.sync_command:sync", "Copy the images of a release to ECR."),
@@ -61,9 +61,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "unlock": ("refinerctl.releases.unlock:unlock", "Release a state lock left by a crashed run."),
     },
     "Rulesets": {
-        "add-prefix": ("refinerctl.rulesets.add_prefix_command:add_prefix", "Add a ruleset for a prefix."),
-        "remove-prefix": ("refinerctl.rulesets.remove_prefix_command:remove_prefix", "Remove a ruleset."),
-        "prefixes": ("refinerctl.rulesets.prefixes_command:prefixes", "List the rulesets."),
+        "add-prefix": ("refinerctl.rulesets.add_prefix:add_prefix", "Add a ruleset for a prefix."),
+        "remove-prefix": ("refinerctl.rulesets.remove_prefix:remove_prefix", "Remove a ruleset."),
+        "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
     },
     "Insight": {
         "status": ("refinerctl.insight.status_command:status", "Show how each stage is doing."),

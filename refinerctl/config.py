@@ -30,7 +30,7 @@ OUTPUTS = ("text", "json")
 DEFAULT_REGION = "us-east-1"
 _SWITCH = {"": 0, "false": 0, "no": 0, "off": 0, "true": 1, "yes": 1, "on": 1}
 
-_NO_DOWNLOADS = ("terraform_version", "terraform_base_url")  # of `refinerctl tools install`, which existed up to 1.0
+_NO_DOWNLOADS = ("terraform_version", "terraform_base_url")  # of the former `refinerctl tools install`
 
 
 @dataclass(frozen=True)

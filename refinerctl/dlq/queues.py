@@ -9,11 +9,12 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
+from refinerctl.aws.events import RuleTarget
 from refinerctl.aws.messages import QueueAddress, QueueDepth
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.aws.resources import Queue, RuleTarget
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.parallel import both, concurrently
 from refinerctl.stacks.names import RulesetNames
@@ -59,7 +60,7 @@ def expires_in_s(retention_s: float, oldest_age_s: float, before_s: float = 0.0)
 class QueueSnapshot:
     """A queue's settings and approximate counts, from one answer."""
 
-    queue: Queue
+    queue: QueueSettings
     depth: QueueDepth
 
 

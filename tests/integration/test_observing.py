@@ -157,10 +157,10 @@ def test_what_a_function_runs_and_what_feeds_it(session: AwsSession, unique: str
         FunctionName=unique, Role="arn:aws:iam::000000000000:role/r", PackageType="Image", Code=code, Timeout=7
     )
     functions = Functions(session)
-    assert (functions.running(unique).name, functions.running(unique).timeout_s) == (unique, 7)
+    assert (functions.get(unique).name, functions.get(unique).timeout_s) == (unique, 7)
     assert functions.mapping_state(unique) is None
     with pytest.raises(NotFoundError, match="no function 'nix'"):
-        functions.running("nix")
+        functions.get("nix")
 
 
 @mock_aws

@@ -248,7 +248,7 @@ class TestDryRun:
         (project / "a.txt").touch()
         done = refinerctl("upload", "a.txt", "--prefix", prefix, "--dry-run", cwd=project)
         assert (done.code, done.out) == (4, "")
-        assert "puts its results" in done.err
+        assert "is for results of the pipeline" in done.err
 
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)

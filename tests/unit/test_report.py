@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.resources import LogGroupSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.report import Activity, ActivityRequest, Sources, activity
 from refinerctl.insight.report.flow import MetricKey

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.aws.message_queue import MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.aws.resources import Queue as QueueSettings
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.redrive import Queue, copy
 from refinerctl.dlq.redrive.command_edit import read_edited
 from refinerctl.dlq.redrive.command_errors import compare

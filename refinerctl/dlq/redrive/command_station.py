@@ -114,7 +114,7 @@ def health_sources(app: AppContext) -> HealthSources:
     return HealthSources(
         Consumers(app.session),
         lambda address: settings.snapshot(address).queue,
-        app.functions.deployed,
+        app.functions.get,
         app.metrics,
     )
 

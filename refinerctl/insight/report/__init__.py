@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from refinerctl.aws.log_events import LogSource
-from refinerctl.aws.resources import LogGroupSettings
+from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.report.flow import MetricKey, Metrics, counts, flow_of
 from refinerctl.insight.report.function_log import FunctionLog

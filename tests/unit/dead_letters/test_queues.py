@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.events import RuleTarget
 from refinerctl.aws.messages import QueueAddress, QueueDepth
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.resources import Queue, RuleTarget
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.queues import (
     DeadLetterQueue,
     DlqKind,
@@ -39,14 +40,14 @@ class FakeAws:
     """Queues, rules and metrics by name; plays all stations."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, Queue] = {}
+        self.queues: dict[str, QueueSettings] = {}
         self.depths: dict[str, tuple[int, int, int]] = {}
         self.targets_of: dict[tuple[str, str], tuple[RuleTarget, ...]] = {}
         self.ages: dict[str, float] = {}
         self.broken: dict[str, RefinerctlError] = {}
 
-    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> Queue:
-        found = Queue(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
+    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> QueueSettings:
+        found = QueueSettings(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
         self.queues[name], self.depths[name] = found, depth
         return found
 

@@ -12,6 +12,7 @@ import click
 
 from refinerctl.app import AppContext
 from refinerctl.errors import RefinerctlError
+from refinerctl.files import FileEdit
 from refinerctl.options import Duration, yes_option
 from refinerctl.releases.deployment import (
     ApplyOptions,
@@ -23,7 +24,6 @@ from refinerctl.releases.deployment import (
 )
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import Plan, make_plan
-from refinerctl.rulesets.file_edit import FileEdit
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
