@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from refinerctl.insight.verify.types import PipelineParts
-from refinerctl.releases.model import Release, ReleaseAction, dump_releases
+from refinerctl.releases.release import Release, ReleaseAction, dump_releases
 
 BUCKET = "data-repository"
 BUS = "data-repository-bus"

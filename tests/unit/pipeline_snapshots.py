@@ -12,7 +12,7 @@ from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.sqs import QueueSettings
 from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 
 ACCOUNT = "123456789012"
 REGION = f"us-east-1:{ACCOUNT}"

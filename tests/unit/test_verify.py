@@ -17,7 +17,7 @@ from refinerctl.insight.verify import CHECKS, check_ids, verify
 from refinerctl.insight.verify.answers import Absent, Unread
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.types import CheckResult, RulesetSnapshot, Snapshot, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 from tests.unit.pipeline_snapshots import (
     ACCOUNT,
     BUCKET,

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.insight import verify as operation
 from refinerctl.insight.verify.types import CheckResult, PipelineParts, Status, names_from_outputs, names_from_values
 from refinerctl.insight.verify.view import junit, result_lines
 from refinerctl.options import Duration, global_options
-from refinerctl.releases.model import deployed
-from refinerctl.releases.outputs import read_outputs
-from refinerctl.releases.plan_command import DIFFERENCES
+from refinerctl.releases.release import deployed
 
 if TYPE_CHECKING:
     from refinerctl.insight.verify.snapshot import Sources
@@ -85,7 +83,7 @@ def _results(
 def names_of(app: AppContext, tell: Callable[[str], None]) -> PipelineParts:
     """From Terraform's outputs; from the environment's values, and told why, where those are out of reach."""
     try:
-        outputs = {item.name: item.value for item in read_outputs(app.root_module(0))}
+        outputs = {name: output.value for name, output in app.root_module(0).outputs().items()}
         if outputs:
             return names_from_outputs(outputs)
         reason = "nothing is deployed, by Terraform's state"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.sqs import Queues
-    from refinerctl.releases.model import Release
+    from refinerctl.releases.release import Release
 
 THREADS = 32
 # IAM throttles early, and who is throttled too often gives up: at 20 calls/s 32 at once lose 19 roles of 50, 8 none.

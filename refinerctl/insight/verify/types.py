@@ -16,7 +16,7 @@ from refinerctl.aws.policies import Policy
 from refinerctl.aws.sqs import QueueSettings
 from refinerctl.errors import RefinerctlError
 from refinerctl.insight.verify.answers import Answer
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 from refinerctl.stacks.names import RulesetNames, ruleset_names
 from refinerctl.stacks.settings import Pipeline
 
