@@ -147,7 +147,7 @@ def test_invalid_file_is_not_changed(run: Command, values: Path) -> None:
     for command in (["add-prefix", "New/", "--completion"], ["remove-prefix", "A"], ["prefixes"]):
         done = run(*command)
         assert done.code == 1
-        assert f"{values}:2:18: this is not valid HCL" in done.err
+        assert f"{values}:2:18: invalid HCL" in done.err
     assert values.read_text() == "rulesets = {\n  A = { prefix = }\n}\n"
 
 
