@@ -14,7 +14,7 @@ from refinerctl.insight.status_types import (
     QueueStatus,
     RulesetStatus,
 )
-from refinerctl.insight.verify.types import CheckResult, Status
+from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.releases.release import Release, ReleaseAction
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)

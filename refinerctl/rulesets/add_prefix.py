@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.options import Prefix, examples, global_options
@@ -16,7 +17,6 @@ from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.releases.release import deployed
 from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
 from refinerctl.rulesets.model import (
-    RULES_PER_BUS,
     Ruleset,
     RulesetFile,
     RulesetValues,

@@ -23,15 +23,15 @@ from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.log_settings import LogSettings
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.schedules import Schedules
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.images import ImageReference
-from refinerctl.insight.verify import verify
-from refinerctl.insight.verify.answers import Absent, Unread
-from refinerctl.insight.verify.snapshot import ROLES_AT_ONCE, Sources, answer, take_snapshot
-from refinerctl.insight.verify.types import Status, names_from_values
-from refinerctl.stacks.settings import Pipeline
+from refinerctl.insight.verify.checks import Status, checks_of, run_checks
+from refinerctl.insight.verify.snapshot import ROLE, ROLES_AT_ONCE, Clients, take_snapshot
+from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
+from refinerctl.stacks.refiner import STACK
 
 QUEUE = "arn:aws:sqs:us-east-1:000000000000:q"
 ALLOW = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
@@ -197,11 +197,12 @@ def test_a_key_of_awss_own(session: AwsSession) -> None:
         assert Keys(session).get("alias/aws/sqs").is_aws_managed
 
 
-def sources(session: AwsSession) -> Sources:
-    return Sources(
+def clients(session: AwsSession) -> Clients:
+    return Clients(
         caller=session.caller,
         bucket=lambda name: BucketSettings(session, name),
         buses=EventBuses(session),
+        schedules=Schedules(session),
         queues=Queues(session),
         functions=Functions(session),
         roles=Roles(session),
@@ -212,33 +213,79 @@ def sources(session: AwsSession) -> Sources:
     )
 
 
-NOTHING = names_from_values(
-    {"bucket_name": "never-made", "bus_name": "never-made", "name_prefix": "never-made"}, {}, Pipeline(), "a test"
-)
+def pipeline(**values: Any) -> Pipeline:
+    assert STACK.pipeline is not None
+    return STACK.pipeline(STACK.settings, {"bucket_name": "never-made", "name_prefix": "never-made"} | values)
 
 
-def test_where_nothing_is_deployed_each_absence_is_said_once(session: AwsSession) -> None:
-    results = verify(take_snapshot(sources(session), NOTHING))
-    failed = [(item.id, item.ruleset) for item in results if item.status is Status.FAIL]
-    assert failed == [
+NOTHING = pipeline(bus_name="never-made")
+
+
+def failures(session: AwsSession, of: Pipeline, stack: Stack) -> list[tuple[str, str | None]]:
+    results = run_checks(take_snapshot(clients(session), of), checks_of(stack))
+    return [(item.id, item.stage) for item in results if item.status is Status.FAIL]
+
+
+def test_each_absence_is_reported_once_if_nothing_is_deployed(session: AwsSession) -> None:
+    assert sorted(failures(session, NOTHING, STACK), key=str) == [
         ("bucket-exists", None),
         ("bus-exists", None),
         ("forward-rule", None),
-        ("queue-exists", "RefinerInput"),
-        ("queue-exists", "RefinerComplete"),
         ("function-active", "RefinerInput"),
+        ("queue-exists", "RefinerComplete"),
+        ("queue-exists", "RefinerInput"),
+    ]
+
+
+def test_a_stack_of_a_schedule_a_function_and_a_queue(session: AwsSession, unique: str) -> None:
+    queue, dlq = f"{unique}-jobs", f"{unique}-jobs-dlq"
+    sqs, scheduler = session.client("sqs"), session.client("scheduler")
+    dlq_arn = f"arn:aws:sqs:us-east-1:000000000000:{dlq}"
+    sqs.create_queue(QueueName=dlq, Attributes={"MessageRetentionPeriod": "1209600"})
+    redrive = json.dumps({"deadLetterTargetArn": dlq_arn, "maxReceiveCount": "4"})
+    sqs.create_queue(QueueName=queue, Attributes={"RedrivePolicy": redrive})
+    arn = Queues(session).settings(queue).arn
+    target = {"Arn": arn, "RoleArn": "arn:aws:iam::000000000000:role/nobody", "DeadLetterConfig": {"Arn": dlq_arn}}
+    scheduler.create_schedule(
+        Name=unique,
+        ScheduleExpression="rate(1 day)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target=target,
+        State="DISABLED",
+    )
+    schedules = Schedules(session)
+    found = schedules.get("default", unique)
+    assert (found.expression, found.is_enabled, found.target_arn, found.dlq_arn) == ("rate(1 day)", False, arn, dlq_arn)
+    with pytest.raises(NotFoundError, match="schedule default/never-made does not exist"):
+        schedules.get("default", "never-made")
+    small = Pipeline(
+        unique,
+        (
+            Stage("jobs", source=Schedule(unique, dlq=Queue(dlq)), queue=Queue(queue, dlq=Queue(dlq))),
+            Stage("nightly", source=Schedule("never-made"), consumer=Function("never-made")),
+        ),
+    )
+    assert sorted(failures(session, small, Stack("small"))) == [
+        ("function-active", "nightly"),
+        ("schedule", "jobs"),
+        ("schedule", "nightly"),
+        ("schedule-role", "jobs"),
     ]
 
 
 class ManyFunctions(Functions):
-    """Every function is there."""
+    """Every function exists."""
 
     def get(self, name: str) -> FunctionConfiguration:
-        return FunctionConfiguration(name, f"arn:{name}", image_uri="team/x:v1", role_arn=f"arn:aws:iam::0:role/{name}")
+        return FunctionConfiguration(name, f"arn:{name}", image_uri="team/x:v1", role_arn=role_arn(name))
+
+
+def role_arn(name: str) -> str:
+    return f"arn:aws:iam::000000000000:role/{name}"
 
 
 class BusyRoles(Roles):
-    """Takes a moment for each, and counts how many it is asked for at once."""
+    """Takes a moment for each role, and counts how many are read at once."""
 
     def __init__(self, session: AwsSession) -> None:
         super().__init__(session)
@@ -253,36 +300,21 @@ class BusyRoles(Roles):
         time.sleep(0.02)
         with self._lock:
             self._now -= 1
-        return Role(name, f"arn:aws:iam::000000000000:role/{name}", ())
+        return Role(name, role_arn(name), ())
 
 
-def test_iam_is_asked_for_a_few_roles_at_a_time(session: AwsSession) -> None:
-    values = {"rulesets": {f"R{n}": {"prefix": f"R{n}/", "image_uri": "team/x"} for n in range(3 * ROLES_AT_ONCE)}}
-    names = names_from_values(values, {}, Pipeline(bucket="never-made", name_prefix="never-made"), "a test")
-    roles = BusyRoles(session)
-    found = take_snapshot(replace(sources(session), roles=roles, functions=ManyFunctions(session)), names)
-    assert [item.role.name for item in found.rulesets if isinstance(item.role, Role)] == [
-        item.function for item in names.rulesets
-    ]
+def test_a_few_roles_are_read_at_a_time(session: AwsSession) -> None:
+    rulesets = {f"R{n}": {"prefix": f"R{n}/", "image_uri": "team/x"} for n in range(3 * ROLES_AT_ONCE)}
+    many, roles = pipeline(rulesets=rulesets), BusyRoles(session)
+    found = take_snapshot(replace(clients(session), roles=roles, functions=ManyFunctions(session)), many)
+    assert {role.name for role in found.known(ROLE).values()} == {f"never-made-{name}" for name in rulesets}
     assert len(roles.counts) == 3 * ROLES_AT_ONCE
     assert 1 < max(roles.counts) <= ROLES_AT_ONCE
 
 
-def test_what_is_denied_is_unread_and_what_is_missing_absent() -> None:
-    def denied() -> None:
-        raise AccessDeniedError("access denied: GetIt")
-
-    def missing() -> None:
-        raise NotFoundError("there is none")
-
-    assert answer(denied) == Unread("access denied: GetIt")
-    assert answer(missing) == Absent("there is none")
-    assert answer(lambda: 5) == 5
-
-
-def test_without_credentials_it_is_an_error_not_a_lot_of_skips(session: AwsSession) -> None:
+def test_credentials_that_do_not_work_are_an_error(session: AwsSession) -> None:
     def expired() -> str:
         raise AccessDeniedError("the AWS credentials are expired")
 
     with pytest.raises(AccessDeniedError):
-        take_snapshot(replace(sources(session), caller=expired), NOTHING)
+        take_snapshot(replace(clients(session), caller=expired), NOTHING)
