@@ -41,10 +41,10 @@ def make_stack(app: AppContext, lock_timeout_s: float) -> Stack:
 def _terraform(app: AppContext) -> Terraform:
     settings, backend = app.settings, app.backend
     if settings.embedded:
-        from refinerctl.local.stacks import stack_terraform
+        from refinerctl.embedded import embedded_terraform
 
         _ = app.session  # says so if the environment is down
-        return stack_terraform(app.instance, settings, app.instance.status(), settings.stack)
+        return embedded_terraform(app.instance, settings, settings.stack)
     folder = settings.work_folder.resolve() / "terraform" / settings.env
     return Terraform(
         module=backend.module,

@@ -36,6 +36,10 @@ class QueueDepth:
     in_flight: int
     delayed: int
 
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
 
 @dataclass(frozen=True)
 class QueueState:

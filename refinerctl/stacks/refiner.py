@@ -85,13 +85,14 @@ def _pipeline(settings: Mapping[str, str], values: Values) -> Pipeline:
             for name, ruleset in _rulesets(values)
         }
     stages = tuple(
-        _stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
+        ruleset_stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
         for name, (prefix, has_function) in named.items()
     )
     return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages)
 
 
-def _stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool) -> Stage:
+def ruleset_stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool = False) -> Stage:
+    """A ruleset whose parts are called as module prefix-ruleset names them, after `base`."""
     return Stage(
         name,
         source=EventRule(base, bus, prefix, dlq=Queue(f"{base}-delivery-dlq")),

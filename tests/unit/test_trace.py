@@ -15,14 +15,13 @@ from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectVersion
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.inputs.completions import Completions
 from refinerctl.insight.trace import Stations, TraceRequest, trace
 from refinerctl.insight.trace.facts import Outcome, Place
 from refinerctl.insight.trace.function_log import MAX_INVOCATION_LINES, MAX_LINES
 from refinerctl.insight.trace.hops import Trace
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline
-from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues
+from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
 
 KEY = "RefinerInput/a b.txt"
 RULESET = RulesetNames("RefinerInput", "RefinerInput/", "dibbs-ecr-RefinerInput")
@@ -90,7 +89,7 @@ class World:
         look: bool = False,
         rulesets: tuple[RulesetNames, ...] = (RULESET, DONE),
     ) -> Trace:
-        stations = Stations(self.bucket, Completions(self.bucket, Pipeline()), self.queues, self.functions, self.logs)
+        stations = Stations(self.bucket, completions_of(self.bucket), self.queues, self.functions, self.logs)
         request = TraceRequest(key, at(-86400), at(seconds), version, (FORWARD,), look=look)
         return trace(request, rulesets, Pipeline(), stations)
 

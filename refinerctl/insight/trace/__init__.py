@@ -13,12 +13,12 @@ from refinerctl.aws.log_events import LogSource
 from refinerctl.aws.messages import Message, QueueState
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion, object_event
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.inputs.completions import Completion
 from refinerctl.insight.trace.facts import Attempt, DeadLetter, Facts, verdict
 from refinerctl.insight.trace.function_log import LogWindow, attempts, function_errors, with_platform
 from refinerctl.insight.trace.hops import Trace, hops_of
 from refinerctl.parallel import concurrently
 from refinerctl.stacks.base import CompletionStatus
-from refinerctl.stacks.completion import Completion
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline
 
@@ -189,7 +189,7 @@ class _Search:
     def _is_about(self, completion: Completion) -> bool:
         """The image records the version that it was told of and the one it read; of others only the time tells."""
         version = self.facts.version
-        versions = {completion.source_version, completion.info.metadata.get("source-event-version")} - {None}
+        versions = completion.source_versions
         if version is None or not versions or version.version_id is None:
             return version is None or completion.info.last_modified >= version.last_modified
         return version.version_id in versions

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from refinerctl.aws.messages import Message, QueueState
 from refinerctl.aws.objects import ObjectVersion
+from refinerctl.inputs.completions import Completion
 from refinerctl.stacks.base import CompletionStatus
-from refinerctl.stacks.completion import Completion
 from refinerctl.stacks.names import RulesetNames
 
 # An event is at its queue well within this; before, nothing follows from its absence.
