@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from refinerctl.aws.session import AwsSession
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
+    from refinerctl.embedded import Instance
     from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
-    from refinerctl.local.instance import Instance
     from refinerctl.registries import Registries
     from refinerctl.registry.client import Repository
     from refinerctl.releases.ecr_images import EcrImages
@@ -67,7 +67,7 @@ class AppContext:
 
     @cached_property
     def instance(self) -> Instance:
-        from refinerctl.local.instance import Instance
+        from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
             raise UsageError(
@@ -242,7 +242,7 @@ class AppContext:
 
         overrides = None
         if self.settings.embedded:
-            from refinerctl.local.stacks import STATE_BUCKET
+            from refinerctl.embedded import STATE_BUCKET
 
             overrides = {"bucket": STATE_BUCKET, "region": self.settings.embedded_region}
         return read_backend(self.settings, self.settings.stack, overrides)
@@ -271,7 +271,7 @@ class AppContext:
         given = (env, stack or self.settings.stack)
         if given == (self.settings.env, self.settings.stack):
             return self
-        return AppContext(replace(self._flags, env=given[0], stack=given[1]))
+        return AppContext(replace(self._flags, env=given[0], stack=given[1]), self._instance_name)
 
     def in_region(self, region: str | None) -> AppContext:
         """The same run, with the same credentials, in another region; None is this one."""

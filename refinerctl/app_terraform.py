@@ -35,10 +35,10 @@ def make_root_module(app: AppContext, lock_timeout_s: float) -> RootModule:
 def _terraform(app: AppContext) -> Terraform:
     settings = app.settings
     if settings.embedded:
-        from refinerctl.local.stacks import stack_terraform
+        from refinerctl.embedded import embedded_terraform
 
         _ = app.session  # raises if the environment is down
-        return stack_terraform(app.instance, settings, app.instance.status(), settings.stack)
+        return embedded_terraform(app.instance, settings, settings.stack)
     folder = settings.work_folder.resolve() / "terraform" / settings.env
     return Terraform(
         module=settings.layout.root_module(settings.stack),

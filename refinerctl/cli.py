@@ -24,22 +24,22 @@ atexit.register(gc.freeze)
 
 # Group of commands → what a command is called → where it is and its help, so that --help imports none of them.
 LOCAL = {
-    "up": ("refinerctl.local.command:up", "Start the local environment and apply the stacks to it."),
-    "status": ("refinerctl.local.command:status", "Show whether the local environment is up, and its endpoint."),
-    "logs": ("refinerctl.local.command:logs", "Print the log of the functions or of another part."),
-    "env": ("refinerctl.local.command:env", "Print variables that point other tools at the local environment."),
-    "down": ("refinerctl.local.command:down", "Stop the local environment and delete its data."),
+    "up": ("refinerctl.local.up:up", "Start the local environment and apply the stacks to it."),
+    "status": ("refinerctl.local.status:status", "Show whether the local environment is up, and its endpoint."),
+    "logs": ("refinerctl.local.logs:logs", "Print the log of the functions or of another part."),
+    "env": ("refinerctl.local.status:env", "Print variables that point other tools at the local environment."),
+    "down": ("refinerctl.local.status:down", "Stop the local environment and delete its data."),
 }
 IMAGES = {
     "list": ("refinerctl.releases.images_command:list_command", "List the images in ECR and what uses them."),
     "prune": ("refinerctl.releases.images_command:prune", "Delete images that nothing deployed uses."),
 }
 DLQ = {
-    "list": ("refinerctl.dlq.list_command:command", "List the dead-letter queues and how many messages they hold."),
-    "inspect": ("refinerctl.dlq.inspect_command:command", "Show the messages of a DLQ and why they failed."),
-    "export": ("refinerctl.dlq.export_command:command", "Write the messages of a DLQ to a file."),
+    "list": ("refinerctl.dlq.list:command", "List the dead-letter queues and how many messages they hold."),
+    "inspect": ("refinerctl.dlq.inspect:command", "Show the messages of a DLQ and why they failed."),
+    "export": ("refinerctl.dlq.export:command", "Write the messages of a DLQ to a file."),
     "redrive": ("refinerctl.dlq.redrive.command:command", "Send the messages of a DLQ back to their queue."),
-    "purge": ("refinerctl.dlq.purge_command:command", "Delete messages from a DLQ after saving them."),
+    "purge": ("refinerctl.dlq.purge:command", "Delete messages from a DLQ after saving them."),
 }
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
@@ -66,7 +66,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
     },
     "Insight": {
-        "status": ("refinerctl.insight.status_command:status", "Show how each stage is doing."),
+        "status": ("refinerctl.insight.status:status", "Show how each stage is doing."),
         "trace": ("refinerctl.insight.trace.command:trace", "Show where an input is, and why."),
         "logs": ("refinerctl.insight.logs_command:logs", "Print the logs of the functions."),
         "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),

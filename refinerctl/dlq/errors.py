@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from refinerctl.aws.log_events import LogEvent, LogSource
 from refinerctl.aws.messages import Message
 from refinerctl.dlq.bodies import delivery_error, source_key
-from refinerctl.dlq.views import MessageError
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.function_lines import (
     FAILED,
@@ -23,7 +22,12 @@ from refinerctl.insight.function_lines import (
     pattern_of,
     platform_line,
 )
-from refinerctl.parallel import concurrently
+from refinerctl.parallel import attempt, concurrently
+
+if TYPE_CHECKING:
+    from refinerctl.app import AppContext
+    from refinerctl.aws.messages import QueueAddress
+    from refinerctl.dlq.queues import MessageSource
 
 # FilterLogEvents is allowed a handful of times per second in a whole account: of more messages than this all failures
 # are read at once, and those that they do not name are looked up one by one, at most so many.
@@ -39,6 +43,15 @@ SKEW = timedelta(minutes=1)
 
 # Messages come in any order: who has to read further back reads so much more.
 READ_MORE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class MessageError:
+    """Why a message failed, and the invocation that said so, if there was one."""
+
+    text: str
+    request_id: str | None = None
+
 
 _Dated: TypeAlias = tuple[datetime, MessageError]
 
@@ -218,3 +231,30 @@ def _request_of(event: LogEvent, record: Mapping[str, Any] | None) -> str | None
         return str(request) if request else None
     match = _REQUEST_ID.match(event.message)
     return match[1] if match else None
+
+
+def error_finder(
+    app: AppContext, sources: Iterable[MessageSource | QueueAddress], until: datetime | None = None
+) -> ErrorFinder:
+    """Finds errors in the logs of the functions that consume these queues, up to `until` or now.
+
+    Which functions: by the stack's pipeline, for other queues by Lambda's event source mappings.
+    """
+    from refinerctl.aws.consumers import Consumers
+
+    stages = app.pipeline.stages if app.stack.pipeline else ()
+    of_stack = {stage.queue.name: stage.consumer for stage in stages if stage.queue}
+    finder = ErrorFinder(app.log_groups, (), until or datetime.now(UTC) + SKEW)
+    groups: dict[str, None] = {}
+    for source in sources:
+        if source.name in of_stack:
+            consumer = of_stack[source.name]
+            groups |= {consumer.log_group: None} if consumer else {}
+            continue
+        answer = attempt(partial(Consumers(app.session).of_queue, source.arn))
+        if answer.error:
+            finder.failure = answer.error
+            finder.problems.append(answer.error.message)
+        groups |= {f"/aws/lambda/{consumer.function}": None for consumer in answer.value or ()}
+    finder.groups = tuple(groups)
+    return finder

@@ -117,15 +117,15 @@ def _looks(
     from refinerctl.aws.log_settings import LogSettings
     from refinerctl.insight.report import ActivityRequest, Sources, activity
     from refinerctl.insight.report.function_log import PATTERN
-    from refinerctl.insight.status import Stations, status
+    from refinerctl.insight.stage_status import read_status
 
-    stations = Stations(app.queues, app.functions, app.metrics, app.bucket, lambda: app.ledger.read())
+    stages = app.pipeline.choose(tuple(ruleset.name for ruleset in rulesets))
     # Other endpoints than AWS's know less of its filter patterns, or nothing.
     pattern = None if app.session.endpoint_url else PATTERN
     request = ActivityRequest(rulesets, bus, since, now, pattern)
     sources = Sources(app.log_groups, LogSettings(app.session), app.metrics)
     return {
-        "status": _Look(partial(status, rulesets, app.old_pipeline, stations, now)),
+        "status": _Look(partial(read_status, app, stages, now)),
         ACTIVITY: _Look(partial(activity, sources, request)),
         "releases": _Look(lambda: app.ledger.read()),
     }
