@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
-    from refinerctl.terraform.stack import Stack as RootModule
+    from refinerctl.terraform.root_module import RootModule
 
 
 class AppContext:
@@ -254,15 +254,15 @@ class AppContext:
         return ledger_of(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
-        """The stack of this run, with its Terraform and its state."""
-        from refinerctl.app_stacks import make_stack
+        """The root module of this run's stack, with its Terraform and its state."""
+        from refinerctl.app_terraform import make_root_module
 
-        return make_stack(self, lock_timeout_s)
+        return make_root_module(self, lock_timeout_s)
 
     @property
     def operator(self) -> str:
-        """Who does this, for the ledger."""
-        from refinerctl.releases.operator import operator
+        """Who runs this, for the ledger."""
+        from refinerctl.releases.release import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 

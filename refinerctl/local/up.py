@@ -19,11 +19,11 @@ from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stoppe
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import examples, global_options
-from refinerctl.releases.model import deployed
+from refinerctl.releases.release import deployed
 
 if TYPE_CHECKING:
     from refinerctl.releases.ledger import Ledger
-    from refinerctl.terraform import ApplyProgress
+    from refinerctl.terraform.events import ApplyProgress
 
 
 def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
