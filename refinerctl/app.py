@@ -52,11 +52,11 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: where this command is about to work."""
+        """With -v: which environment, stack and endpoint this command works on."""
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
-        bucket = settings.stack_settings.get("bucket", "-")
-        self.render.detail(f"environment {settings.env}, stack {settings.stack}, bucket {bucket}, {where}")
+        bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
+        self.render.detail(f"environment {settings.env}, stack {settings.stack}{bucket}, {where}")
 
     @cached_property
     def render(self) -> Renderer:
