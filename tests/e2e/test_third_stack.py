@@ -106,8 +106,14 @@ provider "aws" {}
 variable "image_uri" { type = string }
 variable "timeout_s" { default = 3 }
 variable "release_tag" { default = "local" }
-variable "pinned_images" { default = {} }
-variable "function_environment" { default = {} }
+variable "pinned_images" {
+  type    = map(string)
+  default = {}
+}
+variable "function_environment" {
+  type    = map(string)
+  default = {}
+}
 
 data "aws_caller_identity" "current" {}
 data "aws_region" "current" {}
