@@ -55,7 +55,7 @@ def verify(
     fails. docs/verify.md describes the checks. --canary sends an input through each stage that has a function;
     downstream consumers get the event of its completion.
     """
-    from refinerctl.insight.verify.checks import Status, checks_of, choose
+    from refinerctl.insight.verify.checks import Status
     from refinerctl.insight.verify.run import checks_of, choose
 
     app = app_context(ctx)
