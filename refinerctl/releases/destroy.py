@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from refinerctl.aws.inventory import DeleteFailure, EcrImage
+from refinerctl.aws.ecr import DeleteFailure, EcrImage
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError

@@ -8,16 +8,9 @@ from functools import partial
 from typing import Any, Protocol
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.images import (
-    Descriptor,
-    ImageReference,
-    Manifest,
-    Platform,
-    RunsOn,
-    newest_first,
-    unacceptable,
-)
+from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
 from refinerctl.parallel import concurrently
+from refinerctl.registry.manifests import Descriptor, Manifest, unacceptable
 from refinerctl.releases.model import Pins, Release, RulesetImage
 
 _PLATFORMS = {"x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "arm64")}

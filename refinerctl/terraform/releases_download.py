@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import stat
 import zipfile
 from collections.abc import Callable
-from http.client import HTTPException
-from typing import IO
+from typing import IO, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.http import Response
-from refinerctl.transport import Limits, Transport, lost, read
+from refinerctl.transport import Limits, Response, Transport, TransportError
 
 MEMBER = "terraform"
 # Ten times what it has. A zip may claim a little and hold a lot.
@@ -22,6 +21,7 @@ MAX_ARCHIVE_BYTES = 500_000_000
 CHUNK_BYTES = 256 * 1024
 MAX_REDIRECTS = 5
 
+Result = TypeVar("Result")
 OnBytes = Callable[[int, int | None], None]
 
 
@@ -41,7 +41,7 @@ class TerraformReleases:
         """The published SHA-256 of the zip, in hexadecimal. Raises NotFoundError if there is none."""
         name = f"{MEMBER}_{version}_{platform}.zip"
         url = f"{self._base_url}/{version}/{MEMBER}_{version}_SHA256SUMS"
-        sums = read(self._open(url)).body.decode("utf-8", errors="replace")
+        sums = self._open(url).body.decode("utf-8", errors="replace")
         match = re.search(rf"^([0-9a-fA-F]{{64}})[ \t]+\*?{re.escape(name)}\r?$", sums, re.MULTILINE)
         if match is None:
             raise NotFoundError(f"{url} has no checksum of {name}", hint="Is there a Terraform for this machine?")
@@ -53,7 +53,7 @@ class TerraformReleases:
         Raises RefinerctlError if it is not the file that the checksum is of.
         """
         url = f"{self._base_url}/{version}/{MEMBER}_{version}_{platform}.zip"
-        found = self._transport.retried(urlsplit(url).netloc, lambda: self._once(url, to, on_bytes))
+        found = self._retried(url, lambda: self._once(url, to, on_bytes))
         if found != checksum:
             raise RefinerctlError(
                 f"{url} is not what was published: its SHA-256 is {found}, not {checksum}",
@@ -67,16 +67,14 @@ class TerraformReleases:
         to.seek(0)
         to.truncate()
         digest, done = hashlib.sha256(), 0
-        try:
-            while chunk := _next(response):
+        with contextlib.closing(response.chunks(CHUNK_BYTES)) as chunks:
+            for chunk in chunks:
                 done += len(chunk)
                 if done > MAX_ARCHIVE_BYTES:
                     raise RefinerctlError(f"{url} has no end: it is far larger than any release")
                 to.write(chunk)
                 digest.update(chunk)
                 on_bytes(done, total)
-        finally:
-            response.close()
         return digest.hexdigest()
 
     def _open(self, url: str) -> Response:
@@ -87,7 +85,7 @@ class TerraformReleases:
             if response.status == 200:
                 return response
             location = response.headers.get("Location")
-            response.close()
+            response.whole()
             if response.status not in (301, 302, 303, 307, 308) or not location:
                 break
             asked = urljoin(asked, location)
@@ -96,14 +94,15 @@ class TerraformReleases:
         raise RefinerctlError(f"{url} cannot be had: the server answers {response.status}")
 
     def _get(self, url: str) -> Response:
-        return self._transport.retried(urlsplit(url).netloc, lambda: self._transport.send("GET", url, {}))
+        return self._retried(url, lambda: self._transport.send("GET", url, {}))
 
-
-def _next(response: Response) -> bytes:
-    try:
-        return response.read(CHUNK_BYTES)
-    except (OSError, HTTPException) as error:
-        raise lost(response.host, error) from error
+    def _retried(self, url: str, once: Callable[[], Result]) -> Result:
+        retry = self._transport.retry(urlsplit(url).netloc)
+        while True:
+            try:
+                return once()
+            except TransportError as error:
+                retry.wait(error)
 
 
 def unpack(archive: IO[bytes], to: IO[bytes]) -> None:

@@ -14,11 +14,13 @@ from refinerctl.aws.function_updates import FunctionUpdates
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import Descriptor, ImageReference, config_platform, digest_of
+from refinerctl.images import ImageReference
 from refinerctl.registry.client import Registry
 from refinerctl.registry.credentials import CredentialChain
+from refinerctl.registry.manifests import Descriptor, config_platform, digest_of
 from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
+from refinerctl.transport import Transport
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
 
@@ -63,7 +65,7 @@ class TestEcrImages:
 
     @pytest.fixture
     def images(self, registry: DockerRegistry) -> EcrImages:
-        client = Registry(registry.host, CredentialChain({}))
+        client = Registry(registry.host, CredentialChain({}).login, Transport())
         return EcrImages(lambda reference: client.repository(reference.repository))
 
     @pytest.fixture

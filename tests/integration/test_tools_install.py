@@ -156,12 +156,12 @@ class TestRefused:
         assert not cache.exists()
 
     def test_without_tls(self) -> None:
-        with pytest.raises(RefinerctlError, match="without TLS"):
+        with pytest.raises(RefinerctlError, match="refusing plain HTTP"):
             install(ToolSettings(terraform_base_url="http://mirror.example"), VERSION, Silent())
 
     def test_a_redirect_away_from_tls(self, cache: Path) -> None:
         said = refused(release(zip=Answer(302, b"", {"Location": "http://mirror.example/x"})), cache)
-        assert "without TLS" in said.message
+        assert "refusing plain HTTP" in said.message
 
     def test_an_archive_without_an_end(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("refinerctl.terraform.releases_download.MAX_ARCHIVE_BYTES", 10)

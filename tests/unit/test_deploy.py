@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from refinerctl.aws.inventory import DeleteFailure, EcrImage
+from refinerctl.aws.ecr import DeleteFailure, EcrImage
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Silent
 from refinerctl.errors import (

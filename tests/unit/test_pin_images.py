@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.images import (
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    ImageReference,
-    Manifest,
-    Platform,
-    digest_of,
-)
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform
+from refinerctl.registry.manifests import Descriptor, Manifest, digest_of
 from refinerctl.releases.model import Pins, Release, ReleaseAction, RulesetImage
 from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
 
