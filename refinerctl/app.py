@@ -15,11 +15,10 @@ from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.function_updates import FunctionUpdates
-    from refinerctl.aws.inventory import RepositorySettings
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
     from refinerctl.registries import Registries
-    from refinerctl.registry.client import Repository
+    from refinerctl.registry.repository import Repository
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
@@ -168,7 +167,7 @@ class AppContext:
 
     def repository_settings(self) -> RepositorySettings:
         """As stack `registry` has them in this environment."""
-        from refinerctl.aws.inventory import RepositorySettings
+        from refinerctl.aws.ecr import RepositorySettings
         from refinerctl.terraform.hcl import load_values
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env

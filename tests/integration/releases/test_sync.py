@@ -10,7 +10,7 @@ import pytest
 from refinerctl.aws.session import AwsSession
 from refinerctl.local.emulator import Emulator
 from tests.command import Command
-from tests.integration.copying import whole
+from tests.integration.registry.copying import whole
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.images import Layer, digest_at, push_image, push_index
 
@@ -87,7 +87,7 @@ def test_refusals(
 
     forced = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
     assert forced.code == 0
-    assert "platform not looked at" in forced.out
+    assert "platform not checked" in forced.out
 
     for_ecs = ("--runs-on", "ecs", "--platform", "linux/arm64")
     assert refinerctl("sync", "--source", image.reference, "--target", f"{target}:ecs", *for_ecs).code == 0
@@ -117,18 +117,18 @@ def test_an_index_without_the_gate_still_gives_one_platform(
     ("arguments", "code", "words"),
     [
         (("--source", "127.0.0.1:1/a"), 2, "go together"),
-        (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "which tag?"),
+        (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "no tag was given"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--image", "x"), 2, "without --image"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
         (("--source", "UPPER", "--target", "127.0.0.1:1/b"), 2, "not an image reference"),
         (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 2, "no image 'x'"),
-        (("--all-tags-since", "1h", "--dotenv", "x"), 2, "--dotenv is about one tag"),
+        (("--all-tags-since", "1h", "--dotenv", "x"), 2, "mutually exclusive"),
         (("--tag", "v1"), 2, "no image with a source"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--platform", "amd64"), 2, "not a platform"),
     ],
 )
-def test_what_makes_no_sense(refinerctl: Command, arguments: tuple[str, ...], code: int, words: str) -> None:
+def test_wrong_use(refinerctl: Command, arguments: tuple[str, ...], code: int, words: str) -> None:
     done = refinerctl("sync", *arguments)
 
     assert done.code == code, done.err
@@ -242,7 +242,7 @@ def test_all_tags_since(
     push_image(source_registry, unique, "v1.11.0", layers=[base], created=None)
     undated = refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z")
     assert undated.json() == {"images": []}
-    assert "left out, as they do not say when they were built: v1.11.0" in undated.err
+    assert "skipped, because their configs have no build time: v1.11.0" in undated.err
     wrong = refinerctl(*copy, "--all-tags-since", "someday")
     assert wrong.code == 2
     assert "someday" in wrong.err

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.transport import Transport, TransportError, read
-from tests.integration.copying import QUICK
+from refinerctl.transport import SMALL_BODY_BYTES, Transport, TransportError
+from tests.integration.registry.copying import QUICK
 
-# .test is never a real one (RFC 2606): only a proxy can know where it is.
+# .test is never a real domain (RFC 2606): only a proxy can resolve it.
 NAME = "registry.test"
 
 
@@ -32,17 +32,18 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        body = bytes(SMALL_BODY_BYTES + 1) if self.path == "/large" else b"hello"
         self.send_response(200)
-        self.send_header("Content-Length", "5")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"hello")
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         return
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
-    """Knows CONNECT alone, and leads wherever it is asked for to the one server."""
+    """Accepts only CONNECT, and always connects to the same server."""
 
     upstream: int
     seen: list[tuple[str, str]]
@@ -67,7 +68,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that do not trust us hang up."""
+        """Clients that do not trust the certificate hang up."""
 
 
 @dataclass
@@ -130,7 +131,7 @@ def fetch(url: str, told: list[str] | None = None) -> bytes:
     return Transport(QUICK, (told if told is not None else []).append).fetch("GET", url, {}).body
 
 
-def test_a_certificate_that_nobody_vouches_for(secure: Secure) -> None:
+def test_untrusted_certificate_is_refused_without_retry(secure: Secure) -> None:
     told: list[str] = []
 
     with pytest.raises(RefinerctlError, match="not trusted: self-signed certificate") as refused:
@@ -141,21 +142,21 @@ def test_a_certificate_that_nobody_vouches_for(secure: Secure) -> None:
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
-def test_a_certificate_that_is_named(secure: Secure, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_certificate_trusted_by_a_variable(secure: Secure, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv(variable, str(secure.certificate))
 
     assert fetch(f"https://localhost:{secure.port}/") == b"hello"
 
 
-def test_the_name_counts(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificate_of_another_name_is_refused(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
 
     with pytest.raises(RefinerctlError, match="not trusted"):
         fetch(f"https://127.0.0.1:{secure.port}/")
 
 
-def test_through_a_proxy(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_and_no_proxy(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{secure.proxy_port}")
 
@@ -163,15 +164,15 @@ def test_through_a_proxy(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> Non
     assert secure.connects.pop() == (f"{NAME}:443", "Basic bWU6cEBzcw==")
 
     assert fetch(f"https://localhost:{secure.port}/") == b"hello"
-    assert secure.connects == []  # this machine needs no proxy
+    assert secure.connects == []  # no proxy for this machine
 
     monkeypatch.setenv("NO_PROXY", ".test")
-    with pytest.raises(RefinerctlError, match=f"no host {NAME}"):
+    with pytest.raises(RefinerctlError, match=f"host {NAME} does not exist"):
         fetch(f"https://{NAME}/v2/")
     assert secure.connects == []
 
 
-def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_proxy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://me:secret@127.0.0.1:1")
 
     with pytest.raises(RefinerctlError, match="not an http:// URL") as refused:
@@ -180,21 +181,21 @@ def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_a_proxy_that_does_not_exist_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@proxy.invalid:3128")
 
-    with pytest.raises(RefinerctlError, match=rf"HTTPS_PROXY .* to {NAME}: .* no host proxy\.invalid") as refused:
+    with pytest.raises(RefinerctlError, match=rf"HTTPS_PROXY .* to {NAME}: .*proxy\.invalid") as refused:
         fetch(f"https://{NAME}/v2/")
 
     assert "secret" not in str(refused.value)
 
 
-def test_without_tls_this_machine_only() -> None:
-    with pytest.raises(RefinerctlError, match=f"{NAME} is to be reached without TLS"):
+def test_plain_http_to_another_machine_is_refused() -> None:
+    with pytest.raises(RefinerctlError, match=f"refusing plain HTTP to {NAME}"):
         fetch(f"http://{NAME}/v2/")
 
 
-def test_a_connection_that_the_server_closed_is_not_used_again(secure: Secure) -> None:
+def test_closed_connection_is_not_reused(secure: Secure) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted: list[int] = []
 
@@ -219,21 +220,47 @@ def test_a_connection_that_the_server_closed_is_not_used_again(secure: Secure) -
     assert told == []
 
 
-def test_a_document_that_is_too_large(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_response_is_refused(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(secure.certificate))
-    response = Transport(QUICK, lambda _: None).send("GET", f"https://localhost:{secure.port}/", {})
 
-    with pytest.raises(RefinerctlError, match="where little was asked for"):
-        read(response, 4)
+    with pytest.raises(RefinerctlError, match="more than 8 MiB"):
+        fetch(f"https://localhost:{secure.port}/large")
 
 
-def test_only_the_answer_may_take_longer_not_each_piece_that_is_sent() -> None:
-    """A registry that takes nothing any more is not waited for as long as one that stores what it has got."""
+def test_patience_is_for_the_response_not_for_sending() -> None:
+    """A registry that reads no more is given up sooner than one that stores what it has read."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         began = time.monotonic()
-        pieces = (memoryview(bytes(1024**2)) for _ in range(100))
+        pieces = (bytes(1024**2) for _ in range(100))
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
-        with pytest.raises(TransportError, match="wait for too long"):
-            Transport(QUICK, lambda _: None).send("PUT", url, {"Content-Length": str(100 * 1024**2)}, pieces, 20)
+        with pytest.raises(TransportError, match="did not answer in time"):
+            Transport(QUICK).send("PUT", url, {"Content-Length": str(100 * 1024**2)}, pieces, 20)
 
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "words"),
+    [
+        ("http://127.0.0.1:{closed}/", TransportError, "failed: Connection refused"),
+        ("https://h.invalid/?X-Amz-Signature=secret", RefinerctlError, "host h.invalid does not exist"),
+    ],
+)
+def test_lost_connection_is_explained_without_the_url(url: str, kind: type[RefinerctlError], words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = listener.getsockname()[1]
+
+    with pytest.raises(kind, match=words) as lost:
+        Transport(QUICK).send("GET", url.format(closed=closed), {})
+
+    assert isinstance(lost.value, TransportError) == (kind is TransportError)
+    assert "secret" not in str(lost.value)
+
+
+def test_permanent_errors_are_not_retried() -> None:
+    told: list[str] = []
+
+    with pytest.raises(RefinerctlError, match="does not exist"):
+        fetch("https://h.invalid/", told)
+
+    assert told == []

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from refinerctl.console import BlobProgress, Silent
-from refinerctl.images import DEFAULT_PLATFORM, ImageCopy, ImageReference, RunsOn
+from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
-from refinerctl.registry.copies import CopyRequest
-from refinerctl.registry.credentials import Login
+from refinerctl.registry.copies import CopyRequest, ImageCopy
 from refinerctl.registry.engine import RegistryEngine
-from refinerctl.releases import sync
-from refinerctl.transport import Limits
+from refinerctl.transport import Limits, Login, Transport
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import problems
 from tests.registries.skopeo import skopeo_inspect
@@ -28,38 +27,34 @@ QUICK = Limits(
 )
 
 
-class Logins:
-    """Credentials by host."""
-
-    def __init__(self, known: Mapping[str, Login] | None = None) -> None:
-        self.known = dict(known or {})
-
-    def login(self, host: str) -> Login | None:
-        return self.known.get(host)
-
-
 @dataclass
 class Copier:
-    """One client per host, as the command has it. `told` is what was said about retries."""
+    """One client per host, as the command has it. `logins` are by host; `told` are the lines about retries."""
 
-    logins: Logins = field(default_factory=Logins)
-    limits: Limits = QUICK
+    logins: dict[str, Login] = field(default_factory=dict)
     progress: BlobProgress = field(default_factory=Silent)
-    created: Callable[[str, str], None] | None = None
+    create_repository: Callable[[str, str], None] | None = None
     told: list[str] = field(default_factory=list)
     _registries: dict[str, Registry] = field(default_factory=dict)
 
+    @cached_property
+    def _transport(self) -> Transport:
+        return Transport(QUICK, self.told.append)
+
     def registry(self, host: str) -> Registry:
         if host not in self._registries:
-            self._registries[host] = Registry(host, self.logins, self.limits, self.told.append)
+            self._registries[host] = Registry(host, self.logins.get, self._transport)
         return self._registries[host]
 
     def __call__(self, source: str, target: str, **changes: Any) -> ImageCopy:
         """Check and copy; `target` without tag takes the source's."""
-        engine = RegistryEngine(self.registry, self.created)
-        checked = sync.check(engine, [request(source, target, **changes)])
-        (done,) = sync.copy(engine, checked, self.progress)
-        return done
+        engine = RegistryEngine(self.registry, self.create_repository)
+        return engine.copy(engine.check(request(source, target, **changes)), self.progress)
+
+
+def registry(host: str, login: Login | None = None) -> Registry:
+    """A client of its own for the registry at `host`."""
+    return Copier({host: login} if login else {}).registry(host)
 
 
 def request(source: str, target: str, **changes: Any) -> CopyRequest:
@@ -70,7 +65,7 @@ def request(source: str, target: str, **changes: Any) -> CopyRequest:
 
 
 def whole(registry: DockerRegistry, repository: str, tag: str = "v1") -> str:
-    """The digest of an image by skopeo's word, once every blob of it has been read."""
+    """The digest of an image by skopeo, after every blob of it has been read."""
     assert problems(registry, repository, tag) == []
     credentials = f"{registry.user}:{registry.password}" if registry.user else None
     return skopeo_inspect(f"{registry.host}/{repository}:{tag}", credentials)

@@ -8,8 +8,9 @@ import pytest
 
 from refinerctl.console import Silent
 from refinerctl.errors import NotFoundError, RefusedError
-from refinerctl.images import OCI_INDEX, CopyStatus, Platform, RunsOn
-from tests.integration.copying import Copier, whole
+from refinerctl.images import OCI_INDEX, Platform, RunsOn
+from refinerctl.registry.copies import CopyStatus
+from tests.integration.registry.copying import Copier, whole
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import MakeProxy
@@ -17,7 +18,7 @@ from tests.registries.images import Layer, delete_manifest, digest_at, problems,
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])
-def test_bytes_are_preserved(
+def test_copy_preserves_bytes(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, kind: str
 ) -> None:
     image = push_image(source_registry, unique, kind=kind, layers=[Layer(3_000_000, seed=1), Layer(10, "plain")])
@@ -30,7 +31,7 @@ def test_bytes_are_preserved(
     assert done.bytes_copied == sum(blob.size for blob in image.blobs)
 
 
-def test_a_second_run_writes_nothing_in_two_round_trips(
+def test_second_copy_takes_two_requests_and_writes_nothing(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     image = push_image(source_registry, unique)
@@ -44,7 +45,7 @@ def test_a_second_run_writes_nothing_in_two_round_trips(
     assert target.matching("^(POST|PUT|PATCH)") == []
 
 
-def test_from_an_index_the_platform_alone(
+def test_copy_of_index_takes_one_platform(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     index = push_index(source_registry, unique)
@@ -62,7 +63,7 @@ def test_from_an_index_the_platform_alone(
     assert again.status is CopyStatus.UP_TO_DATE
 
 
-def test_a_platform_that_is_not_there(
+def test_missing_platform_is_refused(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     index = push_index(source_registry, unique)
@@ -81,7 +82,7 @@ def test_a_platform_that_is_not_there(
         (Layer(), "arm64", "built for linux/arm64, not for linux/amd64"),
     ],
 )
-def test_the_gate_refuses_before_a_byte_is_copied(
+def test_gate_refuses_before_a_byte_is_copied(
     source_registry: DockerRegistry,
     target_registry: DockerRegistry,
     faulty: MakeProxy,
@@ -101,7 +102,9 @@ def test_the_gate_refuses_before_a_byte_is_copied(
     assert whole(target_registry, unique) == image.digest == done.target_digest
 
 
-def test_ecs_takes_zstd(source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str) -> None:
+def test_gate_for_ecs_accepts_zstd(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
     image = push_image(source_registry, unique, layers=[Layer(400_000, "zstd")])
 
     Copier()(image.reference, f"{target_registry.host}/{unique}", runs_on=RunsOn.ECS)
@@ -109,7 +112,7 @@ def test_ecs_takes_zstd(source_registry: DockerRegistry, target_registry: Docker
     assert whole(target_registry, unique) == image.digest
 
 
-def test_a_tag_that_is_another_image_is_left_alone(
+def test_tag_of_another_image_is_refused(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     wanted = push_image(source_registry, unique, layers=[Layer(seed=7)])
@@ -123,7 +126,7 @@ def test_a_tag_that_is_another_image_is_left_alone(
     assert digest_at(target_registry, unique) == there.digest
 
 
-def test_a_tag_that_moves_meanwhile_is_left_alone(
+def test_tag_pushed_by_another_process_is_not_overwritten(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     """An immutable tag refuses the push: who was quicker decides what that means."""
@@ -141,16 +144,16 @@ def test_a_tag_that_moves_meanwhile_is_left_alone(
     assert digest_at(target_registry, unique) == other.digest
 
 
-def test_a_tag_that_somebody_pushes_while_layers_are_copied_is_left_alone(
+def test_tag_pushed_during_the_copy_is_not_overwritten(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     wanted = push_image(source_registry, unique, layers=[Layer(seed=7)])
 
     class Rival(Silent):
-        def end(self, blob: str) -> None:
+        def part(self, name: str, done: int, size: int) -> None:
             push_image(target_registry, unique, layers=[Layer(seed=8)])
 
-    with pytest.raises(RefusedError, match="is another image already"):
+    with pytest.raises(RefusedError, match="is already another image"):
         Copier(progress=Rival())(wanted.reference, f"{target_registry.host}/{unique}")
 
     assert (
@@ -159,7 +162,7 @@ def test_a_tag_that_somebody_pushes_while_layers_are_copied_is_left_alone(
     )
 
 
-def test_an_index_in_an_index_is_refused(
+def test_index_in_an_index_is_refused(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     inner = push_index(source_registry, unique, "inner")
@@ -168,11 +171,11 @@ def test_an_index_in_an_index_is_refused(
     outer = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
     push_manifest(source_registry, unique, "outer", outer, OCI_INDEX)
 
-    with pytest.raises(RefusedError, match="holds an index for linux/amd64"):
+    with pytest.raises(RefusedError, match="has an index for linux/amd64"):
         Copier()(f"{source_registry.host}/{unique}:outer", f"{target_registry.host}/{unique}", runs_on=None)
 
 
-def test_an_image_that_is_there_without_the_tag(
+def test_image_without_the_tag_gets_the_tag(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     image = push_image(source_registry, unique)
@@ -201,7 +204,7 @@ def test_shared_layers_are_copied_once(
     assert whole(target_registry, unique, "v2") == second.digest
 
 
-def test_within_one_registry_blobs_are_mounted(source_registry: DockerRegistry, unique: str) -> None:
+def test_blobs_are_mounted_within_one_registry(source_registry: DockerRegistry, unique: str) -> None:
     image = push_image(source_registry, f"{unique}/from", layers=[Layer(100_000, seed=1), Layer(seed=2)])
 
     done = Copier()(image.reference, f"{source_registry.host}/{unique}/to")
@@ -210,7 +213,7 @@ def test_within_one_registry_blobs_are_mounted(source_registry: DockerRegistry, 
     assert whole(source_registry, f"{unique}/to") == image.digest
 
 
-def test_an_unknown_tag_names_the_newest(
+def test_unknown_tag_lists_the_newest_tags(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     for tag in ("v1.2.0", "v1.10.0", "latest"):
@@ -220,38 +223,37 @@ def test_an_unknown_tag_names_the_newest(
         Copier()(f"{image.name}:v9", f"{target_registry.host}/{unique}")
     assert unknown.value.hint == "Newest tags: v1.10.0, v1.2.0, latest."
 
-    with pytest.raises(NotFoundError, match="there is no repository"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         Copier()(f"{image.name}/other:v9", f"{target_registry.host}/{unique}")
 
 
-def test_an_unknown_tag_where_tags_may_not_be_listed(
+def test_unknown_tag_without_permission_to_list_tags(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     push_image(source_registry, unique)
     source = faulty(source_registry, Fault(Kind.STATUS, match="/tags/list", status=403))
 
-    with pytest.raises(NotFoundError, match=f"there is no {source.host}/{unique}:v9"):
+    with pytest.raises(NotFoundError, match=f"{source.host}/{unique}:v9 does not exist"):
         Copier()(f"{source.host}/{unique}:v9", f"{target_registry.host}/{unique}")
 
 
-def test_a_registry_that_makes_no_repositories(
+def test_missing_ecr_repository_is_an_error_unless_it_may_be_created(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     image, target = push_image(source_registry, unique), f"{target_registry.host}/{unique}"
     created: list[tuple[str, str]] = []
-    copier = Copier(created=lambda host, name: created.append((host, name)))
 
-    with pytest.raises(NotFoundError, match="there is no repository") as missing:
-        copier(image.reference, target, needs_repository=True)
+    with pytest.raises(NotFoundError, match="does not exist") as missing:
+        Copier()(image.reference, target, in_ecr=True)
     assert "refinerctl deploy --stack registry" in (missing.value.hint or "")
-    assert created == []
 
-    copier(image.reference, target, needs_repository=True, create_repository=True)
+    copier = Copier(create_repository=lambda host, name: created.append((host, name)))
+    copier(image.reference, target, in_ecr=True)
     assert created == [(target_registry.host, unique)]
     assert whole(target_registry, unique) == image.digest
 
 
-def test_a_source_by_digest(source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str) -> None:
+def test_source_by_digest(source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str) -> None:
     first = push_image(source_registry, unique, layers=[Layer(seed=1)])
     push_image(source_registry, unique, layers=[Layer(seed=2)])  # the tag has moved on
 
@@ -260,7 +262,7 @@ def test_a_source_by_digest(source_registry: DockerRegistry, target_registry: Do
     assert digest_at(target_registry, unique) == first.digest
 
 
-def test_blobs_that_survived_a_deleted_image(
+def test_blobs_left_by_a_killed_run_are_used(
     source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     """What a killed run leaves: blobs without a manifest."""
@@ -274,7 +276,7 @@ def test_blobs_that_survived_a_deleted_image(
     assert problems(target_registry, unique) == []
 
 
-def test_a_registry_that_takes_no_body_in_the_last_put(
+def test_registry_that_refuses_a_body_in_the_last_put_gets_patch(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     image = push_image(source_registry, unique)
@@ -288,7 +290,7 @@ def test_a_registry_that_takes_no_body_in_the_last_put(
     assert target.matching("^PATCH")
 
 
-def test_a_damaged_manifest_is_asked_for_again(
+def test_corrupted_manifest_is_read_again(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     image = push_image(source_registry, unique)

@@ -1,4 +1,4 @@
-"""releases and images as commands: the emulator's ECR, Lambda, ECS and ledgers; a real registry as the source."""
+"""`releases`, `images list` and `images prune`: the emulator's ECR, Lambda, ECS and ledgers, a real source registry."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import pytest
 from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.ecs import TaskDefinitions
 from refinerctl.aws.session import AwsSession
-from refinerctl.images import OCI_INDEX, OCI_MANIFEST, digest_of
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST
+from refinerctl.registry.manifests import digest_of
 from refinerctl.releases.release import Release, ReleaseAction, dump_releases
 from tests.command import Command
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind, faulty_proxy
 from tests.registries.images import MadeImage, push_image, push_manifest
 
-# Staging has credentials of its own, and nobody has them here.
+# Staging needs other credentials, which these tests do not have.
 PRUNE = ("images", "prune", "--ignore-environment", "staging")
 
 HOST = "000000000000.dkr.ecr.us-east-1.amazonaws.com"
@@ -156,7 +157,7 @@ class TestReleases:
                 "deployed": ["account"],
             },
         ]
-        assert "what is deployed in staging is not known" in done.err
+        assert "the release deployed in staging is unknown" in done.err
 
     def test_as_text(self, stage: Stage) -> None:
         stage.publish("v1.0.0", "v1.1.0", "v1.2.0")
@@ -171,9 +172,9 @@ class TestReleases:
         ]
         assert "1 older tags are not shown" in done.err
         assert "local" not in done.err
-        assert "environment local is down: left out" in stage.run("releases", "-v").err
+        assert "environment local is down: skipped" in stage.run("releases", "-v").err
 
-    def test_new_ones_are_for_a_loop_of_the_shell(self, stage: Stage) -> None:
+    def test_new_prints_one_tag_per_line(self, stage: Stage) -> None:
         stage.publish("v1.0.0", "v1.10.0", "v1.9.0", "latest")
         stage.put("v1.0.0", "one")
         done = stage.run("releases", "--new")
@@ -184,14 +185,14 @@ class TestReleases:
         stage.put("v1.10.0", "ten")
         assert stage.run("releases", "--new", "--limit", "1").code == 0
 
-    def test_nothing_new_prints_nothing(self, stage: Stage) -> None:
+    def test_new_without_new_releases_prints_nothing(self, stage: Stage) -> None:
         stage.publish("v1.0.0")
         stage.put("v1.0.0", "one")
         done = stage.run("releases", "--new")
         assert (done.code, done.out) == (0, "")
         assert stage.run("releases", "--new", "--output", "json").json() == {"releases": []}
 
-    def test_more_tags_than_a_page_has(self, stage: Stage) -> None:
+    def test_tags_of_several_pages(self, stage: Stage) -> None:
         made = stage.publish("v0.0.0")
         folder = _tags_folder(stage)
         for number in range(1, 1005):  # a request for each would take a minute
@@ -202,17 +203,19 @@ class TestReleases:
         assert len(done.out.splitlines()) == 1005
         assert done.out.startswith("v0.0.1004\nv0.0.1003\n")
 
-    def test_without_the_repository_all_are_new(self, stage: Stage) -> None:
+    def test_every_release_is_new_without_the_ecr_repository(self, stage: Stage) -> None:
         stage.publish("v1.0.0")
         stage.session.client("ecr").delete_repository(repositoryName=stage.repository)
         done = stage.run("releases", "--new")
         assert (done.code, done.out) == (5, "v1.0.0\n")
-        assert "`refinerctl deploy --stack registry` makes it, or `refinerctl sync --create-repository`" in done.err
+        assert (
+            "create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`" in done.err
+        )
 
-    def test_an_unknown_source_is_an_error(self, stage: Stage) -> None:
+    def test_missing_source_repository_is_an_error(self, stage: Stage) -> None:
         done = stage.run("releases")
         assert (done.code, done.out) == (1, "")
-        assert f"there is no repository {stage.source.host}/{stage.repository}" in done.err
+        assert f"repository {stage.source.host}/{stage.repository} does not exist" in done.err
 
 
 def _tags_folder(stage: Stage) -> Path:
@@ -253,21 +256,21 @@ class TestList:
         assert header.split() == ["REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "USED", "BY"]
         assert line.endswith(f"task-definition {unique}-worker:1")
 
-    def test_without_the_repository(self, stage: Stage) -> None:
+    def test_missing_repository_is_an_error(self, stage: Stage) -> None:
         stage.session.client("ecr").delete_repository(repositoryName=stage.repository)
         done = stage.run("images", "list")
         assert (done.code, done.out) == (1, "")
-        assert f"there is no ECR repository '{stage.repository}'" in done.err
+        assert f"ECR repository '{stage.repository}' does not exist" in done.err
         assert "refinerctl deploy --stack registry" in done.err
 
-    def test_a_stack_without_images(self, stage: Stage) -> None:
+    def test_stack_without_images_is_an_error(self, stage: Stage) -> None:
         done = stage.run("images", "list", "--stack", "registry")
         assert done.code == 1
         assert "has no image of stack 'registry'" in done.err
 
 
 class TestPrune:
-    def test_keeps_what_is_used_and_removes_the_rest(self, stage: Stage, unique: str) -> None:
+    def test_unused_images_are_removed(self, stage: Stage, unique: str) -> None:
         names = [f"v1.{number}.0" for number in range(6)]
         held = {tag: stage.put(tag, tag) for tag in names}
         child, orphan = stage.put(None, "child"), stage.put(None, "orphan")
@@ -278,7 +281,7 @@ class TestPrune:
 
         done = stage.run(*PRUNE, "--keep", "1", "--min-age", "0")
         assert done.code == 0, done.err
-        assert "this was a dry run: --yes removes them" in done.err
+        assert "this was a dry run; pass --yes to remove them" in done.err
         assert stage.digests() == everything
         gone = {held["v1.3.0"], held["v1.5.0"], orphan}
         assert {line.split()[1].partition("@")[2] for line in done.out.splitlines()} == gone
@@ -308,13 +311,13 @@ class TestPrune:
             family=f"{unique}-w", containerDefinitions=[{"name": "w", "image": f"{HOST}/{stage.repository}:v1.2.0"}]
         )
 
-    def test_keeps_what_was_pushed_just_now(self, stage: Stage) -> None:
+    def test_recently_pushed_image_is_kept(self, stage: Stage) -> None:
         stage.put(None, "one")
         done = stage.run(*PRUNE, "--yes", "--output", "json")
         (image,) = done.json()["images"]
-        assert (image["status"], image["reasons"]) == ("kept", ["pushed just now"])
+        assert (image["status"], image["reasons"]) == ("kept", ["pushed recently"])
 
-    def test_a_dry_run_is_one_whatever_else_is_said(self, stage: Stage) -> None:
+    def test_dry_run_takes_precedence_over_yes(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
         done = stage.run(*PRUNE, "--min-age", "0", "--yes", "--dry-run", "--output", "json")
         assert (done.code, done.json()["bytes_freed"]) == (0, 0)
@@ -322,7 +325,7 @@ class TestPrune:
         assert stage.digests() == {digest}
 
     @pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
-    def test_asks_at_a_terminal(self, stage: Stage, answer: str, left: int) -> None:
+    def test_prompt_at_a_terminal(self, stage: Stage, answer: str, left: int) -> None:
         stage.put(None, "one")
         terminal = pexpect.spawn(
             sys.executable, ["-m", "refinerctl", *PRUNE, "--min-age", "0"], encoding="utf-8", timeout=60
@@ -334,7 +337,7 @@ class TestPrune:
         assert terminal.exitstatus == 0
         assert len(stage.digests()) == left
 
-    def test_refuses_if_its_ledger_cannot_be_read(self, stage: Stage) -> None:
+    def test_refused_if_the_ledger_cannot_be_read(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
         key = "account/refiner.releases.json"
         stage.session.client("s3").put_object(Bucket=stage.state, Key=key, Body=b"{")
@@ -343,7 +346,7 @@ class TestPrune:
         assert f"releases of account, stack refiner: s3://{stage.state}/{key}" in done.err
         assert stage.digests() == {digest}
 
-    def test_refuses_if_the_ledger_of_another_account_cannot_be_read(self, stage: Stage) -> None:
+    def test_refused_if_the_ledger_of_another_environment_cannot_be_read(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
         done = stage.run("images", "prune", "--min-age", "0", "--yes")
         assert done.code == 4
@@ -351,12 +354,12 @@ class TestPrune:
         assert stage.digests() == {digest}
 
     @pytest.mark.parametrize("name", ["stagging", "account"])
-    def test_only_another_environment_can_be_left_out(self, stage: Stage, name: str) -> None:
+    def test_only_another_environment_can_be_ignored(self, stage: Stage, name: str) -> None:
         done = stage.run("images", "prune", "--ignore-environment", name)
         assert (done.code, done.out) == (2, "")
         assert f"there is no other environment '{name}'" in done.err
 
-    def test_what_is_used_while_the_question_waits_stays(self, stage: Stage, unique: str) -> None:
+    def test_image_used_during_the_prompt_is_kept(self, stage: Stage, unique: str) -> None:
         digest = stage.put(None, "one")
         terminal = pexpect.spawn(
             sys.executable, ["-m", "refinerctl", *PRUNE, "--min-age", "0"], encoding="utf-8", timeout=60
@@ -364,13 +367,13 @@ class TestPrune:
         terminal.expect(r"Remove 1 image")
         stage.function(f"{unique}-late", digest)
         terminal.sendline("y")
-        terminal.expect("stays: it is in use since")
+        terminal.expect("is now used, deleted or retagged; kept")
         terminal.expect(pexpect.EOF)
         terminal.close()
         assert stage.digests() == {digest}
 
 
-def test_task_definitions_of_more_than_a_page(session: AwsSession, unique: str) -> None:
+def test_task_definitions_of_several_pages(session: AwsSession, unique: str) -> None:
     ecs = session.client("ecs")
     for number in range(103):
         ecs.register_task_definition(
@@ -390,9 +393,7 @@ DENIED = {
 
 
 @pytest.mark.parametrize("lacking", DENIED)
-def test_one_permission_less_and_nothing_is_removed(
-    stage: Stage, lacking: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_permission_removes_nothing(stage: Stage, lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = stage.put("old", "one")
     headers, body = {"x-amzn-ErrorType": "AccessDeniedException"}, b'{"__type": "AccessDeniedException"}'
     if "GetObject" in lacking:

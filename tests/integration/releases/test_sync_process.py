@@ -17,7 +17,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.integration.copying import Copier, whole
+from tests.integration.registry.copying import Copier, whole
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, FaultyProxy, Kind
 from tests.registries.fixtures import MakeProxy
@@ -167,7 +167,7 @@ def test_bars_on_a_terminal(
     )
     try:
         terminal.expect(layer[:19])
-        terminal.expect(r"0\.5/2\.0 MB")
+        terminal.expect(r"0\.9/2\.0 MB")
         terminal.expect("copied ")
         terminal.expect(pexpect.EOF)
     finally:

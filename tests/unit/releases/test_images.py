@@ -1,4 +1,4 @@
-"""Who runs which image, as Lambda and ECS tell it; and whose ledgers count for a registry."""
+"""Which images Lambda and ECS use; and which ledgers count for a registry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.images import ImageReference
-from refinerctl.releases.images_command import may_be_held, may_share_registry
+from refinerctl.releases.images import may_contain, may_share_registry
 
 URI = "123456789012.dkr.ecr.us-east-1.amazonaws.com/app"
 DIGEST = f"sha256:{'a' * 64}"
@@ -48,13 +48,13 @@ def code(stubber: Stubber, version: str, update: str = "Successful", **given: st
 
 
 class TestFunctions:
-    def test_by_the_digest_that_lambda_resolved(self, session: AwsSession, functions: Stubber) -> None:
+    def test_digest_is_the_one_that_lambda_resolved(self, session: AwsSession, functions: Stubber) -> None:
         versions(functions, "1")
         code(functions, "1", ImageUri=f"{URI}:v1.0.0", ResolvedImageUri=f"{URI}@{DIGEST}")
         (use,) = Functions(session).images()
         assert (use.name, use.image.repository, use.image.digest, use.aliases) == ("f:1", "app", DIGEST, ())
 
-    def test_an_alias_that_shifts_traffic_names_both_versions(self, session: AwsSession, functions: Stubber) -> None:
+    def test_alias_with_weights_counts_for_both_versions(self, session: AwsSession, functions: Stubber) -> None:
         versions(functions, "1")
         code(functions, "1", ResolvedImageUri=f"{URI}@{DIGEST}")
         shifting: dict[str, Any] = {"FunctionVersion": "2", "Name": "live"}
@@ -63,25 +63,23 @@ class TestFunctions:
         (use,) = Functions(session).images(aliases=True)
         assert use.aliases == ("old", "live")
 
-    def test_one_that_is_gone_since_it_was_listed_runs_nothing(self, session: AwsSession, functions: Stubber) -> None:
+    def test_deleted_function_is_skipped(self, session: AwsSession, functions: Stubber) -> None:
         functions.add_client_error("list_versions_by_function", "ResourceNotFoundException")
         assert Functions(session).images() == ()
 
-    def test_a_version_that_is_gone_since_it_was_listed_runs_nothing(
-        self, session: AwsSession, functions: Stubber
-    ) -> None:
+    def test_deleted_version_is_skipped(self, session: AwsSession, functions: Stubber) -> None:
         versions(functions, "1")
         functions.add_client_error("get_function", "ResourceNotFoundException")
         assert Functions(session).images() == ()
 
-    def test_an_image_that_is_not_told_is_an_error(self, session: AwsSession, functions: Stubber) -> None:
+    def test_function_without_an_image_uri_is_an_error(self, session: AwsSession, functions: Stubber) -> None:
         versions(functions, "1")
         code(functions, "1", RepositoryType="ECR")
         with pytest.raises(RefinerctlError, match="the image of function f:1"):
             Functions(session).images()
 
     @pytest.mark.parametrize(("update", "said"), [("InProgress", "is being updated"), ("Failed", "could not be")])
-    def test_one_in_mid_update_may_run_another_image_than_is_told(
+    def test_function_that_is_being_updated_is_an_error(
         self, session: AwsSession, functions: Stubber, update: str, said: str
     ) -> None:
         versions(functions, "$LATEST")
@@ -89,14 +87,14 @@ class TestFunctions:
         with pytest.raises(RefinerctlError, match=said):
             Functions(session).images(settled=True)
 
-    def test_a_version_that_may_not_be_read_is_an_error(self, session: AwsSession, functions: Stubber) -> None:
+    def test_version_without_permission_is_an_error(self, session: AwsSession, functions: Stubber) -> None:
         versions(functions, "1")
         functions.add_client_error("get_function", "AccessDeniedException")
         with pytest.raises(AccessDeniedError, match="GetFunction on function f:1"):
             Functions(session).images()
 
 
-def test_containers_of_active_task_definitions(session: AwsSession) -> None:
+def test_images_of_active_task_definitions(session: AwsSession) -> None:
     ecs = session.client("ecs")
     for image in (f"{URI}:v1", f"{URI}@{DIGEST}"):
         containers: Any = [
@@ -110,7 +108,7 @@ def test_containers_of_active_task_definitions(session: AwsSession) -> None:
     assert found == {"worker:1": f"{URI}:v1", "worker:2": f"{URI}@{DIGEST}"}
 
 
-def test_what_services_start_and_tasks_run_counts_though_it_is_deregistered(session: AwsSession) -> None:
+def test_images_of_services_and_tasks_with_deregistered_definitions(session: AwsSession) -> None:
     cluster, base = "arn:aws:ecs:us-east-1:1:cluster/c", "arn:aws:ecs:us-east-1:1:task-definition/worker"
     with Stubber(session.client("ecs")) as stubber:
         stubber.add_response("list_task_definitions", {"taskDefinitionArns": []}, {"status": "ACTIVE"})
@@ -156,7 +154,7 @@ local = { embedded = true }
         ("local", False, URI, True),
     ],
 )
-def test_whose_ledgers_count(name: str, may_share: bool, image: str, held: bool, tmp_path: Path) -> None:
+def test_ledgers_that_count_for_a_registry(name: str, may_share: bool, image: str, held: bool, tmp_path: Path) -> None:
     (tmp_path / "refinerctl.toml").write_text(CONFIG)
 
     def settings(env: str) -> Settings:
@@ -164,4 +162,4 @@ def test_whose_ledgers_count(name: str, may_share: bool, image: str, held: bool,
 
     one, other = settings("production"), settings(name)
     assert may_share_registry(one, other) is may_share
-    assert may_be_held(ImageReference.parse(image), one, other) is held
+    assert may_contain(ImageReference.parse(image), one, other) is held

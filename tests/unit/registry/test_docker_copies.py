@@ -1,20 +1,20 @@
-"""What the Docker engine may answer that a real one cannot be brought to at will."""
+"""Answers of a Docker engine that a real one does not give on demand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from refinerctl.console import Silent
+from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest
 from refinerctl.registry.docker_copies import DockerCopies
-from refinerctl.registry.docker_images import DockerImages
 
 ONE, TWO = f"sha256:{1:064x}", f"sha256:{2:064x}"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -26,11 +26,6 @@ REQUEST = CopyRequest(
     Platform("linux", "amd64"),
     RunsOn.LAMBDA,
 )
-
-
-class Nobody:
-    def login(self, host: str) -> None:
-        return None
 
 
 @dataclass
@@ -81,23 +76,23 @@ class FakeEngine:
 
 
 def copy(engine: FakeEngine, request: CopyRequest = REQUEST) -> tuple[str, ...]:
-    """Where only the engine has a way to the registries."""
+    """If only the engine reaches the registries."""
 
     def no_way(host: str) -> Registry:
         raise RefinerctlError(f"no way to {host}")
 
-    copies = DockerCopies(DockerImages(engine, Nobody()), no_way)  # type: ignore[arg-type]
+    copies = DockerCopies(cast("DockerEngine", engine), lambda _: None, no_way)
     return copies.copy(copies.check(request), Silent()).notes
 
 
-def test_it_says_what_became_of_the_digest() -> None:
+def test_changed_digest_is_noted() -> None:
     engine = FakeEngine()
 
     assert f"{ONE} became {TWO}" in copy(engine)[-1]
-    assert list(engine.tags) == [f"{SOURCE}@{ONE}"], "the target's tag was for the push only"
+    assert list(engine.tags) == [f"{SOURCE}@{ONE}"], "the engine keeps no tag of the target"
 
 
-def test_more_than_lambda_takes_is_not_pushed() -> None:
+def test_image_that_is_too_large_for_lambda_is_refused() -> None:
     engine = FakeEngine(size=11 * 1024**3)
 
     with pytest.raises(RefusedError, match=r"11\.8 GB uncompressed; Lambda takes 10\.7"):
@@ -107,12 +102,12 @@ def test_more_than_lambda_takes_is_not_pushed() -> None:
     assert copy(engine, replace(REQUEST, runs_on=RunsOn.ECS))
 
 
-def test_another_image_arrives() -> None:
+def test_other_digest_after_the_push_is_an_error() -> None:
     with pytest.raises(RefinerctlError, match=f"reads back as {ONE}, not as {TWO}"):
         copy(FakeEngine(arrives_as=(ONE, MANIFEST)))
 
 
-def test_an_index_arrives() -> None:
+def test_push_of_an_index_is_an_error() -> None:
     index = "application/vnd.oci.image.index.v1+json"
 
     with pytest.raises(RefinerctlError, match="as an index"):
@@ -127,7 +122,7 @@ def test_an_index_arrives() -> None:
         ({"error": 'Put "https://s3.example/x?X-Amz-Signature=secret": EOF'}, r'Put "https://s3\.example/x\?…": EOF'),
     ],
 )
-def test_a_push_that_fails(event: dict[str, Any], said: str) -> None:
+def test_error_in_the_stream_is_an_error(event: dict[str, Any], said: str) -> None:
     engine = FakeEngine(pushed=[event])
 
     with pytest.raises(RefinerctlError, match=f"pushing {TARGET}:v1 through the Docker engine failed: {said}"):
@@ -136,6 +131,6 @@ def test_a_push_that_fails(event: dict[str, Any], said: str) -> None:
     assert f"{TARGET}:v1" not in engine.tags
 
 
-def test_a_push_that_is_denied() -> None:
+def test_denied_push() -> None:
     with pytest.raises(AccessDeniedError, match=r"does not let anonymous users pull and push image"):
         copy(FakeEngine(pushed=[{"error": "denied: requested access to the resource is denied"}]))

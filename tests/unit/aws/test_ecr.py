@@ -13,8 +13,7 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.inventory import RepositorySettings
+from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST
@@ -190,7 +189,7 @@ class TestImages:
         assert image.subjects == {digest(9)}
 
     def test_without_the_repository(self, ecr: EcrRegistry) -> None:
-        with pytest.raises(NotFoundError, match="no ECR repository 'app'") as caught:
+        with pytest.raises(NotFoundError, match="ECR repository 'app' does not exist") as caught:
             list(ecr.images("app"))
         assert caught.value.hint is not None
         assert "refinerctl deploy --stack registry" in caught.value.hint
