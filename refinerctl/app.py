@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.config import CONFIG_NAME, NO_PROJECT, GlobalFlags, Settings, load_settings
+from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
@@ -86,14 +86,11 @@ class AppContext:
             assume_role=self.settings.assume_role,
         )
 
-    @cached_property
+    @property
     def old_pipeline(self) -> OldPipeline:
-        if not self.settings.has_pipeline:
-            stack = self.settings.stack
-            raise UsageError(
-                f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
-            )
-        return self.settings.old_pipeline
+        self.storage  # noqa: B018
+        found: OldPipeline = self.settings.old_pipeline
+        return found
 
     @cached_property
     def stack(self) -> Stack:
@@ -287,10 +284,9 @@ class AppContext:
         status = self.instance.status()
         if status.endpoint_url is None:
             project = self.settings.project
-            is_project = any((project / name).exists() for name in (CONFIG_NAME, "terraform"))
             raise RefinerctlError(
                 f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if is_project else NO_PROJECT,
+                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(

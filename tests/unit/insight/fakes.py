@@ -93,8 +93,7 @@ class Account:
 
     def __post_init__(self) -> None:
         pipeline = Pipeline("x", self.stages, self.shared)
-        for queue in pipeline.by_kind(Queue):
-            self.set_counts(queue.name)
+        self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue)}
         for function in pipeline.by_kind(Function):
             image = f"r@{DIGEST}"
             self.functions.known[function.name] = FunctionConfiguration(
