@@ -174,13 +174,13 @@ def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> 
     assert all(attempt["request_id"] in line["message"] for line in lines)
 
     assert running.run("logs", "--since", "1h", "--until", "2026-01-01").code == 2
-    assert "no patterns in braces" in running.run("logs", "--since", "1s", "--filter", "{ $.x = 1 }").err
+    assert "does not support patterns in braces" in running.run("logs", "--since", "1s", "--filter", "{ $.x = 1 }").err
     everything = running.run("logs", "--output", "json").lines()
     assert [line["timestamp"] for line in everything] == sorted(line["timestamp"] for line in everything)
     ids = [line["event_id"] for line in everything if line["event_id"]]  # the emulator's own lines have none
     assert len(set(ids)) == len(ids)
     assert {"RefinerInput"} == {
-        line["ruleset"] for line in running.run("logs", "--ruleset", "RefinerInput", "--output", "json").lines()
+        line["stage"] for line in running.run("logs", "--stage", "RefinerInput", "--output", "json").lines()
     }
 
 
