@@ -125,7 +125,7 @@ def test_what_cannot_be_looked_at_is_said_and_the_rest_is_there(
     done = running.run("report", "--html", str(page), "--no-verify", "--output", "json")
     assert done.code == 0, done.err
     document = done.json()
-    problem = f"{not_deployed}: there is no log group /aws/lambda/dibbs-ecr-{not_deployed}"
+    problem = f"{not_deployed}: log group /aws/lambda/dibbs-ecr-{not_deployed} does not exist"
     assert document["problems"] == [problem]
     assert problem in done.err
     assert of_ruleset(document, not_deployed)["flow"]["completed"] is None

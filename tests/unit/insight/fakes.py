@@ -15,7 +15,7 @@ from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.metrics import Metrics, Name
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
