@@ -24,11 +24,10 @@ from refinerctl.insight.report.tally import (
     MAX_SHOWN,
     OTHER_CAUSES,
     Bins,
-    Causes,
+    FailureGroup,
     Tally,
     Timeline,
 )
-from refinerctl.insight.report.types import FailureGroup
 from tests.unit.fakes import START
 from tests.unit.function_logs import Lines, request_id
 
@@ -52,7 +51,7 @@ def counts(tally: Tally) -> tuple[int, int, int]:
 
 
 def only_failure(tally: Tally) -> FailureGroup:
-    (group,) = tally.causes.groups("R")
+    (group,) = tally.failures("R")
     return group
 
 
@@ -148,7 +147,7 @@ class TestOtherFunctions:
             LINES.report(8, 3, 3000, "Status: timeout"),
         )
         assert counts(tally) == (3, 1, 2)
-        groups = {group.signature: group.request_ids for group in tally.causes.groups("R")}
+        groups = {group.signature: group.request_ids for group in tally.failures("R")}
         assert groups == {
             "ValueError: no such thing: …": (request_id(2),),
             "Task timed out after … seconds": (request_id(3),),
@@ -216,7 +215,7 @@ MESSAGES = st.one_of(
 def test_no_line_is_too_strange(lines: list[tuple[str, str]]) -> None:
     tally = read_all(Lines(stream).text(number, message) for number, (stream, message) in enumerate(lines))
     intervals = tally.intervals(START + HOUR)
-    groups = tally.causes.groups("R")
+    groups = tally.failures("R")
     assert sum(item.completed for item in intervals) == tally.completed
     assert sum(item.failed for item in intervals) == tally.failed == sum(group.count for group in groups)
     assert 0 <= tally.completed <= tally.attempts <= len(lines)
@@ -246,13 +245,13 @@ class TestMemory:
         assert tally.failed >= 1600
 
     def test_causes_are_bounded_and_none_is_lost(self) -> None:
-        causes = Causes()
+        tally = Tally(Timeline.over(START, START + HOUR))
         names = [f"{one}{two}" for one in "abcdefghijklmnopq" for two in "abcdefghijklmnopq"]
         assert len(names) > MAX_CAUSES
         for number, name in enumerate(names):
             for again in range(3 if name == "qq" else 2 if number < 5 else 1):
-                causes.add(START + timedelta(seconds=number), f"{name}: broke", f"In/{number}-{again}", "")
-        groups = causes.groups("R")
+                tally.fail(START + timedelta(seconds=number), f"{name}: broke", f"In/{number}-{again}")
+        groups = tally.failures("R")
         assert len(groups) == MAX_SHOWN + 1
         assert sum(group.count for group in groups) == len(names) + 5 + 2
         assert [group.count for group in groups[:6]] == [2] * 5 + [1]
