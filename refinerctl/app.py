@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from refinerctl.registry.client import Repository
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
-    from refinerctl.rulesets.values_file import ValuesFile
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
@@ -133,13 +132,13 @@ class AppContext:
     def bucket(self) -> S3Bucket:
         from refinerctl.aws.s3 import S3Bucket
 
-        return S3Bucket(self.session, self.old_pipeline.bucket)
+        return S3Bucket(self.session, self.storage.bucket)
 
     @cached_property
     def completions(self) -> Completions:
         from refinerctl.inputs.completions import Completions
 
-        return Completions(self.bucket, self.old_pipeline)
+        return Completions(self.bucket, self.storage, self.stack)
 
     @cached_property
     def queues(self) -> Queues:
@@ -179,18 +178,16 @@ class AppContext:
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
 
-    @cached_property
-    def values_file(self) -> ValuesFile:
-        from refinerctl.rulesets.values_file import ValuesFile
-
-        return ValuesFile.of(self.settings.project, self.settings.env, self.settings.stack)
-
     def queue_for(self, prefix: str) -> str:
         """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
 
         To read the environment's values takes some tenths of a second: ask only when it is needed.
         """
-        return self.values_file.queue_for(prefix, self.old_pipeline.name_prefix) or self.old_pipeline.queue_name(prefix)
+        try:
+            stage = self.pipeline.stage_for(prefix)
+        except RefinerctlError:
+            stage = None
+        return stage.queue.name if stage and stage.queue else self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:

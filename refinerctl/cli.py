@@ -1,57 +1,88 @@
-"""The command line: `main` is the one place where errors become a message and an exit code."""
+"""The command line: the table of commands, and the one place where errors become a message and an exit code."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
 
 from refinerctl import __version__
-from refinerctl.config import GlobalFlags, verbosity
-from refinerctl.console import printable
 from refinerctl.errors import RefinerctlError, Terminated, UsageError
-from refinerctl.lazy import LazyGroup
 from refinerctl.options import global_options
 
-# At its end the interpreter would look through all that was imported for garbage: a tenth of a short command's time.
+# At exit the interpreter would search everything that was imported for garbage: a tenth of a short command's time.
 atexit.register(gc.freeze)
 
-# Loaded on use: a command imports what it needs, `--version` and completion need nothing.
-COMMANDS = {
-    "add-prefix": "refinerctl.rulesets.add_prefix_command:add_prefix",
-    "apply": "refinerctl.releases.deploy_command:deploy",
-    "completion": "refinerctl.completion:completion",
-    "demo": "refinerctl.local.demo:demo",
-    "deploy": "refinerctl.releases.deploy_command:deploy",
-    "destroy": "refinerctl.releases.destroy_command:destroy",
-    "dlq": "refinerctl.dlq:dlq",
-    "drift": "refinerctl.releases.drift_command:drift",
-    "images": "refinerctl.releases.images_command:images",
-    "local": "refinerctl.local.command:local",
-    "logs": "refinerctl.insight.logs_command:logs",
-    "outputs": "refinerctl.releases.outputs_command:outputs",
-    "plan": "refinerctl.releases.plan_command:plan",
-    "poll": "refinerctl.inputs.poll_command:poll",
-    "prefixes": "refinerctl.rulesets.prefixes_command:prefixes",
-    "releases": "refinerctl.releases.releases_command:releases",
-    "remove-prefix": "refinerctl.rulesets.remove_prefix_command:remove_prefix",
-    "report": "refinerctl.insight.report.command:report",
-    "rollback": "refinerctl.releases.rollback_command:rollback",
-    "status": "refinerctl.insight.status_command:status",
-    "sync": "refinerctl.releases.sync_command:sync",
-    "tools": "refinerctl.terraform.tools_command:tools",
-    "trace": "refinerctl.insight.trace.command:trace",
-    "unlock": "refinerctl.releases.unlock_command:unlock",
-    "upload": "refinerctl.inputs.upload_command:upload",
-    "verify": "refinerctl.insight.verify.command:verify",
+# Group of commands → what a command is called → where it is and its help, so that --help imports none of them.
+LOCAL = {
+    "up": ("refinerctl.local.command:up", "Start the local environment and apply the stacks to it."),
+    "status": ("refinerctl.local.command:status", "Show whether the local environment is up, and its endpoint."),
+    "logs": ("refinerctl.local.command:logs", "Print the log of the functions or of another part."),
+    "env": ("refinerctl.local.command:env", "Print variables that point other tools at the local environment."),
+    "down": ("refinerctl.local.command:down", "Stop the local environment and delete its data."),
+}
+IMAGES = {
+    "list": ("refinerctl.releases.images_command:list_command", "List the images in ECR and what uses them."),
+    "prune": ("refinerctl.releases.images_command:prune", "Delete images that nothing deployed uses."),
+}
+DLQ = {
+    "list": ("refinerctl.dlq.list_command:command", "List the dead-letter queues and how many messages they hold."),
+    "inspect": ("refinerctl.dlq.inspect_command:command", "Show the messages of a DLQ and why they failed."),
+    "export": ("refinerctl.dlq.export_command:command", "Write the messages of a DLQ to a file."),
+    "redrive": ("refinerctl.dlq.redrive.command:command", "Send the messages of a DLQ back to their queue."),
+    "purge": ("refinerctl.dlq.purge_command:command", "Delete messages from a DLQ after saving them."),
+}
+Entry = tuple[str | Mapping[str, tuple[str, str]], str]
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Inputs": {
+        "upload": ("refinerctl.inputs.upload:upload", "Upload files and follow them to their completions."),
+        "poll": ("refinerctl.inputs.poll:poll", "Print completions and the outputs that they list."),
+    },
+    "Releases": {
+        "sync": ("refinerctl.releases.sync_command:sync", "Copy the images of a release to ECR."),
+        "releases": ("refinerctl.releases.releases_command:releases", "List releases: published, in ECR, deployed."),
+        "images": (IMAGES, "List or prune the images in ECR."),
+        "plan": ("refinerctl.releases.plan_command:plan", "Show what a deployment would change."),
+        "deploy": ("refinerctl.releases.deploy_command:deploy", "Apply a release with Terraform."),
+        "apply": ("refinerctl.releases.deploy_command:deploy", "Alias of deploy."),
+        "rollback": ("refinerctl.releases.rollback_command:rollback", "Deploy the previous release again."),
+        "drift": ("refinerctl.releases.drift_command:drift", "Show what differs from the deployed release."),
+        "destroy": ("refinerctl.releases.destroy_command:destroy", "Destroy a stack."),
+        "outputs": ("refinerctl.releases.outputs_command:outputs", "Print Terraform's outputs."),
+        "unlock": ("refinerctl.releases.unlock_command:unlock", "Release a state lock left by a crashed run."),
+        "tools": ("refinerctl.terraform.tools_command:tools", "Install Terraform."),
+    },
+    "Rulesets": {
+        "add-prefix": ("refinerctl.rulesets.add_prefix:add_prefix", "Add a ruleset for a prefix."),
+        "remove-prefix": ("refinerctl.rulesets.remove_prefix:remove_prefix", "Remove a ruleset."),
+        "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
+    },
+    "Insight": {
+        "status": ("refinerctl.insight.status_command:status", "Show how each stage is doing."),
+        "trace": ("refinerctl.insight.trace.command:trace", "Show where an input is, and why."),
+        "logs": ("refinerctl.insight.logs_command:logs", "Print the logs of the functions."),
+        "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),
+        "report": ("refinerctl.insight.report.command:report", "Write an HTML report."),
+    },
+    "Dead-letter queues": {
+        "dlq": (DLQ, "List, inspect, export, redrive or purge messages."),
+    },
+    "Local environment": {
+        "local": (LOCAL, "Run the pipelines on this machine, without an account."),
+        "demo": ("refinerctl.local.demo:demo", "Run the pipeline end to end once."),
+    },
+    "Shell": {
+        "completion": ("refinerctl.completion:completion", "Print a completion script for a shell."),
+    },
 }
 
 INTERRUPTED = 130
@@ -61,19 +92,55 @@ PIPE_CLOSED = 141
 TRACEBACK_VERBOSITY = 2
 
 
-class Commands(LazyGroup):
-    commands_at = COMMANDS
+class CommandGroup(click.Group):
+    """Commands by section, from a table like SECTIONS: each is imported when it runs."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, Entry]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections = sections
+        self.entries = {name: entry for section in sections.values() for name, entry in section.items()}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.entries:
+            return super().get_command(ctx, cmd_name)
+        target, text = self.entries[cmd_name]
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        return global_options(
+            CommandGroup(cmd_name, sections={"Commands": target}, help=text, no_args_is_help=True), hidden=True
+        )
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click itself would suggest only commands that are imported
+            raise click.NoSuchCommand(error.command_name, possibilities=self.entries, ctx=ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in section.items()])
 
 
 @click.group(
-    cls=Commands,
+    cls=CommandGroup,
+    sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     no_args_is_help=True,
 )
 @click.version_option(__version__, prog_name="refinerctl")
-@global_options
 def cli() -> None:
     """Operate event-driven data pipelines on AWS, or on this machine."""
+
+
+global_options(cli, hidden=False)
 
 
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
@@ -81,7 +148,7 @@ def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
 
 
 def _on_sighup(_number: int, _frame: FrameType | None) -> None:
-    """The terminal is gone: clean up, whatever further signals of its end come meanwhile."""
+    """The terminal is closed: clean up, and ignore further signals of that kind meanwhile."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise Terminated
 
@@ -102,6 +169,8 @@ def main() -> None:
                 raise
             except Exception:
                 if _wants_tracebacks(ctx):
+                    import traceback
+
                     traceback.print_exc()
                 raise
         sys.stdout.flush()
@@ -109,10 +178,11 @@ def main() -> None:
 
 
 def _wants_tracebacks(ctx: click.Context) -> bool:
-    """Before the settings are known, if need be: they may be what fails."""
-    flags = ctx.obj.verbosity if isinstance(ctx.obj, GlobalFlags) else 0
+    """Does not need the settings: reading them may be what fails."""
+    from refinerctl.config import verbosity
+
     try:
-        return (flags or verbosity(os.environ)) >= TRACEBACK_VERBOSITY
+        return (getattr(ctx.obj, "verbosity", 0) or verbosity(os.environ)) >= TRACEBACK_VERBOSITY
     except UsageError:
         return False
 
@@ -133,7 +203,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
         _say("terminated")
         sys.exit(TERMINATED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more while it flushes at exit.
+        # The reader of our output has closed it. Python would complain once more while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
     except Exception as error:
@@ -153,10 +223,13 @@ def _explained(error: Exception) -> RefinerctlError:
         return RefinerctlError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     return RefinerctlError(
         f"unexpected {type(error).__name__}: {error}",
-        hint="This is a bug in refinerctl; -vv shows where it happened.",
+        hint="This is a bug in refinerctl. Run again with -vv to see where it happened.",
     )
 
 
-def _say(*lines: str | None) -> None:
-    for line in filter(None, lines):
-        click.echo(printable(f"refinerctl: {line}" if line == lines[0] else f"  {line}"), err=True)
+def _say(message: str, hint: str | None = None) -> None:
+    from refinerctl.console import printable
+
+    click.echo(printable(f"refinerctl: {message}"), err=True)
+    if hint:
+        click.echo(printable(f"  {hint}"), err=True)

@@ -12,9 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from refinerctl.config import OUTPUTS, STACKS, GlobalFlags, environment_names
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.images import check_tag
 from refinerctl.keys import normalize_prefix
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -85,6 +83,8 @@ class ReleaseTag(click.ParamType[str]):
     name = "tag"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from refinerctl.images import check_tag
+
         try:
             return check_tag(str(value))
         except UsageError as error:
@@ -97,25 +97,26 @@ def examples(*lines: str) -> str:
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Keep a global option, wherever it stood; the one nearest to the command's end counts."""
+    """Keep a global option; if it was given several times, the one nearest to the end of the command line counts."""
 
     def callback(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
-        root = ctx.find_root()
-        flags = root.obj if isinstance(root.obj, GlobalFlags) else GlobalFlags()
         if value:
-            flags = replace(flags, **{name: value})
-        root.obj = flags
+            from refinerctl.config import GlobalFlags
+
+            root = ctx.find_root()
+            root.obj = replace(root.obj or GlobalFlags(), **{name: value})
 
     return callback
 
 
 def _verbosity(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    sign = -1 if param.name == "quiet" else 1
-    _remember("verbosity")(ctx, param, sign * int(value))
+    _remember("verbosity")(ctx, param, -int(value) if param.name == "quiet" else int(value))
 
 
 def _environments(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """What the shell offers for --env: a broken file is for the command itself to complain about."""
+    """Completions for --env. An invalid file is reported by the command itself."""
+    from refinerctl.config import environment_names
+
     try:
         names = environment_names(os.environ, Path.cwd())
     except (RefinerctlError, OSError):
@@ -123,69 +124,43 @@ def _environments(_ctx: click.Context, _param: click.Parameter, incomplete: str)
     return [name for name in names if name.startswith(incomplete)]
 
 
-def global_options(command: Decorated) -> Decorated:
-    """Accept the global options here, too: they may stand before and after the command."""
+def _stacks(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from refinerctl.stacks import stack_names
+
+    return [name for name in stack_names() if name.startswith(incomplete)]
+
+
+def global_options(command: Decorated, *, hidden: bool = True) -> Decorated:
+    """Accept the global options. They may stand before and after a command; only the root's help lists them."""
+    named = [
+        ("--env", "NAME", "Environment, as in refinerctl.toml.", _environments),
+        ("--stack", "NAME", "Stack, such as refiner or registry.", _stacks),
+        ("--output", "text|json", "Output format.", None),
+        ("--region", "NAME", "AWS region.", None),
+        ("--profile", "NAME", "AWS profile.", None),
+        ("--endpoint-url", "URL", "Use this endpoint instead of AWS.", None),
+        ("--bucket", "NAME", "Use this bucket instead of the stack's.", None),
+        ("--assume-role", "ARN", "Work as this IAM role.", None),
+    ]
     options = [
         click.option(
-            "--env",
-            metavar="NAME",
+            name,
+            metavar=metavar,
+            type=click.Choice(["text", "json"]) if name == "--output" else str,
             expose_value=False,
-            callback=_remember("env"),
-            shell_complete=_environments,
-            help="Environment (refinerctl.toml says which there are).",
-        ),
-        click.option(
-            "--stack", type=click.Choice(STACKS), expose_value=False, callback=_remember("stack"), help="Stack."
-        ),
-        click.option(
-            "--output",
-            type=click.Choice(OUTPUTS),
-            expose_value=False,
-            callback=_remember("output"),
-            help="What standard output is to be.",
-        ),
-        click.option("--region", metavar="NAME", expose_value=False, callback=_remember("region"), help="AWS region."),
-        click.option(
-            "--profile", metavar="NAME", expose_value=False, callback=_remember("profile"), help="AWS profile."
-        ),
-        click.option(
-            "--endpoint-url",
-            metavar="URL",
-            expose_value=False,
-            callback=_remember("endpoint_url"),
-            help="Another endpoint than AWS's.",
-        ),
-        click.option(
-            "--bucket",
-            metavar="NAME",
-            expose_value=False,
-            callback=_remember("bucket"),
-            help="Another bucket than the stack's.",
-        ),
-        click.option(
-            "--assume-role",
-            metavar="ARN",
-            expose_value=False,
-            callback=_remember("assume_role"),
-            help="Do everything as this IAM role.",
-        ),
-        click.option(
-            "-v",
-            "--verbose",
-            count=True,
-            expose_value=False,
-            callback=_verbosity,
-            help="Say more; -vv with tracebacks.",
-        ),
-        click.option(
-            "-q",
-            "--quiet",
-            is_flag=True,
-            expose_value=False,
-            callback=_verbosity,
-            help="No progress, only results, warnings and errors.",
-        ),
+            hidden=hidden,
+            callback=_remember(name[2:].replace("-", "_")),
+            shell_complete=complete,
+            help=text,
+        )
+        for name, metavar, text, complete in named
     ]
-    for option in reversed(options):
+    shared: dict[str, Any] = {"expose_value": False, "callback": _verbosity, "hidden": hidden}
+    options += [
+        click.option("-v", "--verbose", count=True, help="More messages; -vv adds tracebacks.", **shared),
+        click.option("-q", "--quiet", is_flag=True, help="Only results, warnings and errors.", **shared),
+    ]
+    # A function collects its options from the last to the first, a command from the first to the last.
+    for option in options if isinstance(command, click.Command) else reversed(options):
         command = option(command)
     return command

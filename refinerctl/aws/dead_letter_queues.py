@@ -6,12 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.messages import QueueAddress, QueueDepth
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.resources import Queue
 from refinerctl.aws.session import AwsSession, error_code, explain
-from refinerctl.dlq.queue_types import QueueSnapshot
-from refinerctl.dlq.types import QueueAddress
+from refinerctl.aws.sqs import QueueSettings
+from refinerctl.dlq.queues import QueueSnapshot
 from refinerctl.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class DeadLetterQueues:
 def _snapshot(address: QueueAddress, given: Mapping[str, str]) -> QueueSnapshot:
     redrive, permission = (json.loads(given.get(name) or "{}") for name in ("RedrivePolicy", "RedriveAllowPolicy"))
     allowed = {"denyAll": (), "byQueue": tuple(permission.get("sourceQueueArns", ()))}
-    queue = Queue(
+    queue = QueueSettings(
         address.name,
         given.get("QueueArn", address.arn),
         visibility_timeout_s=int(given.get("VisibilityTimeout", 30)),

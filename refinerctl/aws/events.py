@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.resources import EventBus, EventRule, RuleTarget
+from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
 
@@ -16,27 +16,58 @@ if TYPE_CHECKING:
 DEFAULT_BUS = "default"
 
 
+@dataclass(frozen=True)
+class BusSettings:
+    """An event bus."""
+
+    name: str
+    arn: str
+    kms_key: str | None = None
+    policy: Policy = ()
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """A rule; `pattern` is JSON, as AWS has it."""
+
+    name: str
+    arn: str
+    pattern: str
+    is_enabled: bool = True
+
+
+@dataclass(frozen=True)
+class RuleTarget:
+    """Where a rule sends to. `changes_event`: the target gets something else than the event."""
+
+    id: str
+    arn: str
+    role_arn: str | None = None
+    dlq_arn: str | None = None
+    changes_event: bool = False
+
+
 class EventBuses:
     """The event buses of one account and region. Safe to share between threads."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
-    def bus(self, name: str) -> EventBus:
+    def bus(self, name: str) -> BusSettings:
         """Raises NotFoundError without such a bus."""
         try:
             found = self._client().describe_event_bus(Name=name)
         except Exception as error:
             raise _explained(error, f"event bus {name}") from error
         policy = parse_policy(found.get("Policy"))
-        return EventBus(found["Name"], found["Arn"], found.get("KmsKeyIdentifier") or None, policy)
+        return BusSettings(found["Name"], found["Arn"], found.get("KmsKeyIdentifier") or None, policy)
 
-    def rules(self, bus: str) -> tuple[EventRule, ...]:
+    def rules(self, bus: str) -> tuple[RuleSettings, ...]:
         """All rules of a bus. Raises NotFoundError without the bus."""
         try:
             pages = self._client().get_paginator("list_rules").paginate(EventBusName=bus)
             return tuple(
-                EventRule(item["Name"], item["Arn"], item.get("EventPattern", ""), item["State"] != "DISABLED")
+                RuleSettings(item["Name"], item["Arn"], item.get("EventPattern", ""), item["State"] != "DISABLED")
                 for page in pages
                 for item in page["Rules"]
             )

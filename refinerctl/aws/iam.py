@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.resources import Role, RolePolicy
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
 from refinerctl.parallel import concurrently
@@ -15,6 +15,26 @@ if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 THREADS = 4
+
+
+@dataclass(frozen=True)
+class RolePolicy:
+    """A policy of a role: inline, or attached by its ARN."""
+
+    name: str
+    statements: Policy
+    arn: str | None = None
+
+
+@dataclass(frozen=True)
+class Role:
+    """`boundary` is the policy that bounds whatever others allow; None without one."""
+
+    name: str
+    arn: str
+    trust: Policy
+    policies: tuple[RolePolicy, ...] = ()
+    boundary: Policy | None = None
 
 
 class Roles:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.resources import KmsKey
+from dataclasses import dataclass
+
+from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class KmsKey:
+    """`state` is KMS's word; an AWS-managed key has a policy that nobody can change."""
+
+    arn: str
+    state: str = "Enabled"
+    is_aws_managed: bool = False
+    policy: Policy = ()
 
 
 class Keys:

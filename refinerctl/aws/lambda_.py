@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.inventory import ImageUse, UseKind
-from refinerctl.aws.resources import Concurrency, DeployedCode, Function, RunningFunction, SourceMapping
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
@@ -20,45 +20,95 @@ THREADS = 16
 _MISSING = "ResourceNotFoundException"
 
 
+@dataclass(frozen=True)
+class FunctionConfiguration:
+    """A function as Lambda has it; `state`, `update` and `reason` are Lambda's own words. Memory in MB, timeout in s.
+
+    `image_uri` is as it was given, `resolved_image_uri` by the digest that runs; empty if Lambda does not say.
+    """
+
+    name: str
+    arn: str
+    version: str = "$LATEST"
+    image_uri: str = ""
+    memory_mb: int = 128
+    timeout_s: int = 3
+    environment: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    revision: str = ""
+    role_arn: str = ""
+    resolved_image_uri: str = ""
+    state: str = "Active"
+    update: str = "Successful"
+    reason: str = ""
+    kms_key: str | None = None
+    reserved_concurrency: int | None = None
+
+    @property
+    def running_image(self) -> str:
+        """The image that it runs, by digest if Lambda says."""
+        return self.resolved_image_uri or self.image_uri
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the image that it runs; None if Lambda does not say."""
+        return self.running_image.partition("@")[2] or None
+
+    @property
+    def role_name(self) -> str:
+        return self.role_arn.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class SourceMapping:
+    """What feeds a function from a queue; `state` is Lambda's word. `filters`: patterns of what the function gets."""
+
+    uuid: str
+    queue_arn: str
+    state: str = "Enabled"
+    reports_failures: bool = True
+    max_concurrency: int | None = None
+    filters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """How many functions of the account may run at once, all together and those without a share of their own."""
+
+    limit: int
+    unreserved: int
+
+
 class Functions:
     """The functions of one account and region."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
-    def get(self, name: str) -> Function:
-        """The configuration of `name`. Raises NotFoundError without such a function."""
+    def get(self, name: str) -> FunctionConfiguration:
+        """How `name` is configured and what it runs. Raises NotFoundError without such a function."""
         try:
-            answer = self._client().get_function(FunctionName=name)
+            answer: Any = self._client().get_function(FunctionName=name)
         except Exception as error:
             raise _explained(error, name) from error
-        config = answer["Configuration"]
-        image_config = config.get("ImageConfigResponse", {}).get("ImageConfig", {})
-        return Function(
+        config, code = answer["Configuration"], answer.get("Code", {})
+        return FunctionConfiguration(
             name=config["FunctionName"],
             arn=config["FunctionArn"],
             version=config.get("Version", "$LATEST"),
-            image_uri=answer.get("Code", {}).get("ImageUri", ""),
+            image_uri=code.get("ImageUri", ""),
             memory_mb=config.get("MemorySize", 128),
             timeout_s=config.get("Timeout", 3),
             environment=dict(config.get("Environment", {}).get("Variables", {})),
-            command=tuple(image_config.get("Command", [])),
+            command=tuple(config.get("ImageConfigResponse", {}).get("ImageConfig", {}).get("Command", [])),
             revision=config.get("RevisionId", config.get("LastModified", "")),
-        )
-
-    def running(self, name: str) -> RunningFunction:
-        """What `name` runs now, by digest. Raises NotFoundError without such a function."""
-        try:
-            answer = self._client().get_function(FunctionName=name)
-        except Exception as error:
-            raise _explained(error, name) from error
-        config = answer["Configuration"]
-        uri = answer.get("Code", {}).get("ResolvedImageUri", "")
-        return RunningFunction(
-            config["FunctionName"],
-            digest=uri.partition("@")[2] or None,
-            timeout_s=config.get("Timeout", 3),
+            role_arn=config.get("Role", ""),
+            resolved_image_uri=code.get("ResolvedImageUri", ""),
             state=config.get("State", "Active"),
+            update=config.get("LastUpdateStatus", "Successful"),
+            reason=config.get("LastUpdateStatusReason") or config.get("StateReason") or "",
+            kms_key=config.get("KMSKeyArn") or None,
+            reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
         )
 
     def mapping_state(self, name: str) -> str | None:
@@ -68,14 +118,6 @@ class Functions:
         except Exception as error:
             raise _explained(error, name) from error
         return found[0].get("State") if found else None
-
-    def deployed(self, name: str) -> DeployedCode:
-        """How `name` is set up and whether it works. Raises NotFoundError without such a function."""
-        try:
-            answer: Any = self._client().get_function(FunctionName=name)
-        except Exception as error:
-            raise _explained(error, name) from error
-        return _deployed(name, answer)
 
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
         """What feeds the function. Raises NotFoundError without it."""
@@ -178,23 +220,6 @@ def _explained(error: Exception, name: str) -> Exception:
     if error_code(error) == _MISSING:
         return NotFoundError(f"there is no function {name!r}")
     return explain(error, f"function {name}") or error
-
-
-def _deployed(name: str, answer: Any) -> DeployedCode:
-    config, code = answer["Configuration"], answer.get("Code", {})
-    return DeployedCode(
-        name,
-        config["FunctionArn"],
-        role_arn=config["Role"],
-        timeout_s=config.get("Timeout", 3),
-        image_uri=code.get("ResolvedImageUri") or code.get("ImageUri", ""),
-        state=config.get("State", "Active"),
-        update=config.get("LastUpdateStatus", "Successful"),
-        reason=config.get("LastUpdateStatusReason") or config.get("StateReason") or "",
-        environment=dict(config.get("Environment", {}).get("Variables", {})),
-        kms_key=config.get("KMSKeyArn") or None,
-        reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
-    )
 
 
 def _check_settled(name: str, configuration: Any) -> None:

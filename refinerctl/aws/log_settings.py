@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from refinerctl.aws.resources import LogGroupSettings
+from dataclasses import dataclass
+
 from refinerctl.aws.session import AwsSession, explain
 from refinerctl.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class LogGroupSettings:
+    """`retention_days` None keeps lines for ever."""
+
+    name: str
+    retention_days: int | None = None
+    kms_key: str | None = None
 
 
 class LogSettings:

@@ -8,17 +8,17 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from refinerctl.aws.messages import (
+    EntryResult,
+    Message,
+    MessageAttribute,
+    OutgoingMessage,
+    QueueAddress,
+    QueueAttributes,
+)
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, BUSY, CallFailedError, SqsWire
-from refinerctl.dlq.types import (
-    DeadLetter,
-    EntryResult,
-    MessageAttribute,
-    Outgoing,
-    QueueAddress,
-    QueueFacts,
-)
 
 _TRACE_HEADER = "AWSTraceHeader"
 # Of this receiving, not of the message.
@@ -29,7 +29,7 @@ _BINARY = "Binary"
 OVER_LIMIT = "OverLimit"
 DEFAULT_MAX_MESSAGE_BYTES = 262_144
 
-NO_ANSWER = EntryResult(error="NoResult", message="SQS said nothing about this entry", is_unheard=True)
+NO_ANSWER = EntryResult(error="NoResult", message="SQS said nothing about this entry", is_uncertain=True)
 
 
 class MessageQueues:
@@ -58,7 +58,7 @@ class MessageQueue:
         self._wire = wire
         self.address = address
 
-    def facts(self) -> QueueFacts:
+    def attributes(self) -> QueueAttributes:
         """How it stands now. Raises RefinerctlError; NotFoundError without the queue."""
         try:
             answer, at = self._call("GetQueueAttributes", {"AttributeNames": ["All"]})
@@ -67,9 +67,9 @@ class MessageQueue:
         found = answer.get("Attributes", {})
         visible, hidden, delayed = (int(found.get(name, 0)) for name in _COUNTS)
         limit = int(found.get("MaximumMessageSize", DEFAULT_MAX_MESSAGE_BYTES))
-        return QueueFacts(at, visible, hidden, delayed, limit)
+        return QueueAttributes(at, visible, hidden, delayed, limit)
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` (1 to 10) messages, waiting up to `wait_s` for the first.
 
         Raises TransientError for trouble that may pass, other RefinerctlErrors for what stays.
@@ -89,9 +89,11 @@ class MessageQueue:
             if failed.code == OVER_LIMIT:
                 return []
             raise failed.cause from failed
-        return [_letter(item) for item in answer.get("Messages") or ()]
+        return [_message(item) for item in answer.get("Messages") or ()]
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None] = lambda: None) -> list[EntryResult]:
+    def send(
+        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
+    ) -> list[EntryResult]:
         """Send up to ten; `leaving` is called just before the request goes out."""
         entries = [{"Id": str(number), **_entry(message)} for number, message in enumerate(messages)]
         results = self._batch("SendMessageBatch", entries, leaving)
@@ -102,7 +104,7 @@ class MessageQueue:
         entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
         return [result for result, _ in self._batch("DeleteMessageBatch", entries)]
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         """Let up to ten be invisible for so long from now; 0 gives them back."""
         entries = [
             {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": visibility_s}
@@ -120,8 +122,8 @@ class MessageQueue:
             result = EntryResult(
                 error=failed.code,
                 message=failed.cause.message,
-                is_senders_fault=failed.is_content,
-                is_unheard=failed.is_unheard,
+                is_sender_fault=failed.is_content,
+                is_uncertain=failed.is_uncertain,
                 cause=failed.cause,
             )
             return [(result, {})] * len(entries)
@@ -137,11 +139,11 @@ class MessageQueue:
 
 def _failed(item: dict[str, Any]) -> EntryResult:
     code = str(item.get("Code") or "unknown")
-    is_senders_fault = bool(item.get("SenderFault")) and code not in BUSY
-    return EntryResult(error=code, message=str(item.get("Message") or ""), is_senders_fault=is_senders_fault)
+    is_sender_fault = bool(item.get("SenderFault")) and code not in BUSY
+    return EntryResult(error=code, message=str(item.get("Message") or ""), is_sender_fault=is_sender_fault)
 
 
-def _checked(answered: tuple[EntryResult, dict[str, Any]], message: Outgoing) -> EntryResult:
+def _checked(answered: tuple[EntryResult, dict[str, Any]], message: OutgoingMessage) -> EntryResult:
     """What arrived must be what was sent: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference."""
     result, item = answered
     if not result.is_done:
@@ -150,11 +152,11 @@ def _checked(answered: tuple[EntryResult, dict[str, Any]], message: Outgoing) ->
         return NO_ANSWER
     digest = item.get("MD5OfMessageBody")
     if digest and digest != hashlib.md5(message.body.encode(), usedforsecurity=False).hexdigest():
-        return EntryResult(error="BodyChanged", message="another body arrived than the one sent", is_unheard=True)
+        return EntryResult(error="BodyChanged", message="another body arrived than the one sent", is_uncertain=True)
     return result
 
 
-def _entry(message: Outgoing) -> dict[str, Any]:
+def _entry(message: OutgoingMessage) -> dict[str, Any]:
     entry: dict[str, Any] = {"MessageBody": message.body}
     if message.attributes:
         entry["MessageAttributes"] = {name: _attribute(value) for name, value in message.attributes.items()}
@@ -173,9 +175,9 @@ def _attribute(attribute: MessageAttribute) -> dict[str, str]:
     return {"DataType": attribute.data_type, "StringValue": attribute.value}
 
 
-def _letter(item: dict[str, Any]) -> DeadLetter:
+def _message(item: dict[str, Any]) -> Message:
     system: dict[str, str] = item.get("Attributes") or {}
-    return DeadLetter(
+    return Message(
         id=item["MessageId"],
         body=item.get("Body", ""),
         sent_at=datetime.fromtimestamp(int(system.get("SentTimestamp", 0)) / 1000, UTC),

@@ -1,9 +1,30 @@
-"""Messages of a queue."""
+"""Messages of SQS queues, how full a queue is, and what came of one entry of a batch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from refinerctl.errors import RefinerctlError
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+MAX_BATCH = 10
+MAX_ATTRIBUTES = 10
+FIFO = ".fifo"
+
+
+@dataclass(frozen=True)
+class QueueAddress:
+    """A queue's name, URL and ARN."""
+
+    name: str
+    url: str
+    arn: str
+
+    @property
+    def is_fifo(self) -> bool:
+        return self.name.endswith(FIFO)
 
 
 @dataclass(frozen=True)
@@ -15,18 +36,9 @@ class QueueDepth:
     in_flight: int
     delayed: int
 
-
-@dataclass(frozen=True)
-class Message:
-    """A message that was looked at in a queue. `sent_at` is when it was sent first, whatever queue it is in now.
-
-    `attributes` are those that its sender gave it: EventBridge says there why it could not deliver.
-    """
-
-    body: str
-    sent_at: datetime
-    receive_count: int
-    attributes: dict[str, str] = field(default_factory=dict)
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
 
 
 @dataclass(frozen=True)
@@ -37,3 +49,92 @@ class QueueState:
     retention_s: int
     visibility_timeout_s: int
     max_receive_count: int | None = None
+
+
+@dataclass(frozen=True)
+class QueueAttributes:
+    """Approximate counts of a queue at time `at` (UTC, by the server's clock), and its largest message in bytes."""
+
+    at: datetime
+    visible: int
+    in_flight: int
+    delayed: int
+    max_message_bytes: int
+
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True)
+class MessageAttribute:
+    """An attribute that the sender set. `data_type` as SQS has it: `String`, `Number`, `Binary`, `String.custom`."""
+
+    data_type: str
+    value: str | bytes
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as SQS returns it.
+
+    `sent_at` (UTC) is when it was sent first, whatever queue it is in now; `receive_count` includes this receive.
+    `attributes` are the sender's. `system` holds SQS's own that have a meaning beyond this receive: MessageGroupId,
+    MessageDeduplicationId, AWSTraceHeader, DeadLetterQueueSourceArn, SequenceNumber, SenderId.
+    """
+
+    body: str
+    sent_at: datetime
+    receive_count: int
+    attributes: Mapping[str, MessageAttribute] = field(default_factory=dict)
+    id: str = ""
+    system: Mapping[str, str] = field(default_factory=dict)
+    receipt: str = ""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The values of the attributes that are text or numbers."""
+        return {name: item.value for name, item in self.attributes.items() if isinstance(item.value, str)}
+
+
+@dataclass(frozen=True)
+class OutgoingMessage:
+    """A message to send. `group` and `deduplication` are for FIFO queues; `group` may be set for others, too."""
+
+    body: str
+    attributes: Mapping[str, MessageAttribute] = field(default_factory=dict)
+    group: str | None = None
+    deduplication: str | None = None
+    trace_header: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes as SQS counts them: the body, and name, type and value of each attribute."""
+        attributes = ((name, value.data_type, value.value) for name, value in self.attributes.items())
+        return _size(self.body) + sum(_size(part) for parts in attributes for part in parts)
+
+
+def _size(part: str | bytes) -> int:
+    # SQS refuses half of a surrogate pair, which an edited file may hold; here it must only not raise.
+    return len(part.encode(errors="surrogatepass") if isinstance(part, str) else part)
+
+
+@dataclass(frozen=True)
+class EntryResult:
+    """The result of one entry of a batch: the id of the message that was sent, or the error.
+
+    `is_sender_fault`: a retry with the same entry would fail again. `is_uncertain`: it may have been done.
+    `cause`: why the whole call failed: a TransientError, or an error that the next call would meet, too, unless it is
+    the sender's fault, which may be that of another entry.
+    """
+
+    message_id: str | None = None
+    error: str | None = None
+    message: str = ""
+    is_sender_fault: bool = False
+    is_uncertain: bool = False
+    cause: RefinerctlError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.error is None

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-from refinerctl.aws.messages import Message, QueueDepth, QueueState
-from refinerctl.aws.policies import parse_policy
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueDepth, QueueState
+from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.aws.resources import Queue
 from refinerctl.aws.session import AwsSession, error_code, explain
-from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -30,6 +29,21 @@ _COUNTS: tuple[QueueAttributeFilterType, ...] = (
     "ApproximateNumberOfMessagesDelayed",
 )
 _MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+
+
+@dataclass(frozen=True)
+class QueueSettings:
+    """A queue's attributes, times in seconds. `redrive_sources` may use it as their DLQ; None is any queue."""
+
+    name: str
+    arn: str
+    visibility_timeout_s: int
+    retention_s: int
+    policy: Policy = ()
+    dlq_arn: str | None = None
+    max_receive_count: int | None = None
+    redrive_sources: tuple[str, ...] | None = None
+    kms_key: str | None = None
 
 
 class Queues:
@@ -80,7 +94,7 @@ class Queues:
             for page in pages.paginate(QueueNamePrefix=prefix, PaginationConfig={"PageSize": 1000}):
                 self._urls.update({url.rpartition("/")[2]: url for url in page.get("QueueUrls", [])})
 
-    def settings(self, name: str) -> Queue:
+    def settings(self, name: str) -> QueueSettings:
         """How `name` is set up. Raises NotFoundError without the queue."""
         try:
             answer = self._client().get_queue_attributes(QueueUrl=self._url(name), AttributeNames=["All"])
@@ -149,11 +163,11 @@ def _depth(name: str, counts: Mapping[str, str]) -> QueueDepth:
     return QueueDepth(name, visible, in_flight, delayed)
 
 
-def _queue(name: str, attributes: Mapping[QueueAttributeNameType, str]) -> Queue:
+def _queue(name: str, attributes: Mapping[QueueAttributeNameType, str]) -> QueueSettings:
     redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
     permission = json.loads(attributes.get("RedriveAllowPolicy") or "{}")
     sources = {"denyAll": (), "byQueue": tuple(permission.get("sourceQueueArns", ()))}
-    return Queue(
+    return QueueSettings(
         name,
         attributes["QueueArn"],
         visibility_timeout_s=int(attributes.get("VisibilityTimeout", 30)),
@@ -172,7 +186,10 @@ def _message(item: MessageTypeDef) -> Message:
         body=item.get("Body", ""),
         sent_at=datetime.fromtimestamp(int(attributes.get("SentTimestamp", 0)) / 1000, UTC),
         receive_count=int(attributes.get("ApproximateReceiveCount", 0)),
-        attributes={name: value.get("StringValue", "") for name, value in item.get("MessageAttributes", {}).items()},
+        attributes={
+            name: MessageAttribute(value.get("DataType", "String"), value.get("StringValue", ""))
+            for name, value in item.get("MessageAttributes", {}).items()
+        },
     )
 
 

@@ -62,14 +62,14 @@ TOO_MANY_REQUESTS = 429
 class CallFailedError(Exception):
     """A call that brought no answer, or an error. `cause` is for the operator.
 
-    `is_unheard`: it may have been done. `is_content`: it was refused for what one of its entries holds.
+    `is_uncertain`: it may have been done. `is_content`: it was refused for what one of its entries holds.
     """
 
-    def __init__(self, code: str, cause: RefinerctlError, *, is_unheard: bool = False, is_content: bool = False):
+    def __init__(self, code: str, cause: RefinerctlError, *, is_uncertain: bool = False, is_content: bool = False):
         super().__init__(cause.message)
         self.code = code
         self.cause = cause
-        self.is_unheard = is_unheard
+        self.is_uncertain = is_uncertain
         self.is_content = is_content
 
 
@@ -124,7 +124,7 @@ class SqsWire:
         except (OSError, HTTPException) as error:
             said = self._no_answer(error)
             cause = TransientError(said.message, hint=said.hint)
-            raise CallFailedError("NoAnswer", cause, is_unheard=bool(sent)) from error
+            raise CallFailedError("NoAnswer", cause, is_uncertain=bool(sent)) from error
         return self._read(operation, queue, response, content), _date(response)
 
     def _headers(self, operation: str, body: bytes) -> Mapping[str, str]:
@@ -162,10 +162,10 @@ class SqsWire:
         bare = code.removeprefix(_PREFIX)
         is_busy = bare in BUSY or response.status == TOO_MANY_REQUESTS
         if is_busy or response.status >= SERVER_ERROR or response.status == 200:
-            raise CallFailedError(code, TransientError(cause.message, hint=cause.hint), is_unheard=not is_busy)
+            raise CallFailedError(code, TransientError(cause.message, hint=cause.hint), is_uncertain=not is_busy)
         # What SQS has not said itself says nothing of what it did: who is in between may have refused its answer.
-        is_unheard = code == str(response.status)
-        raise CallFailedError(code, cause, is_unheard=is_unheard, is_content=bare.removesuffix(_SUFFIX) in _CONTENT)
+        is_uncertain = code == str(response.status)
+        raise CallFailedError(code, cause, is_uncertain=is_uncertain, is_content=bare.removesuffix(_SUFFIX) in _CONTENT)
 
     def _explained(self, operation: str, queue: str, code: str, message: str) -> RefinerctlError:
         from botocore.exceptions import ClientError

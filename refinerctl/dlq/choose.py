@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from refinerctl.aws.messages import Message
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.letter_filter import LetterFilter
-from refinerctl.dlq.types import DeadLetter
+from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.walk import Queue, Walk, WalkRules, meant
 
 # As many as that are in memory besides those that are kept.
@@ -21,17 +21,17 @@ class Chosen:
     matched: int
     received: int
     is_whole: bool
-    letters: tuple[DeadLetter, ...] = ()
+    letters: tuple[Message, ...] = ()
 
 
 def choose(
-    source: Queue, chosen: LetterFilter, errors: ErrorFinder, progress: Progress, *, keep: int | None = None
+    source: Queue, chosen: MessageFilter, errors: ErrorFinder, progress: Progress, *, keep: int | None = None
 ) -> Chosen:
     """Look at all messages, or until `keep` of them are meant, which are returned then; without `keep` only counts.
 
     Raises NotFoundError without the queue, and other RefinerctlErrors if it cannot be received from.
     """
-    kept: list[DeadLetter] = []
+    kept: list[Message] = []
     matched = 0
     # Without a filter each message that is received is one of those that are wanted.
     with Walk(source, WalkRules.of(chosen, keep if chosen.is_empty else None)) as walk:

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from refinerctl.aws.log_events import LogEvent, LogSource
-from refinerctl.dlq.letter_bodies import delivery_error, source_key
-from refinerctl.dlq.types import DeadLetter
-from refinerctl.dlq.views import LetterError
+from refinerctl.aws.messages import Message
+from refinerctl.dlq.bodies import delivery_error, source_key
+from refinerctl.dlq.views import MessageError
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.function_lines import (
     FAILED,
@@ -40,7 +40,7 @@ SKEW = timedelta(minutes=1)
 # Messages come in any order: who has to read further back reads so much more.
 READ_MORE = timedelta(hours=1)
 
-_Dated: TypeAlias = tuple[datetime, LetterError]
+_Dated: TypeAlias = tuple[datetime, MessageError]
 
 # How Lambda's runtimes begin a line that the function's code has written: time, tab, request id, tab.
 _REQUEST_ID = re.compile(r"^\S+\t([0-9a-f]{8}-[0-9a-f-]{27})\t")
@@ -66,11 +66,11 @@ class ErrorFinder:
     not_looked_up: int = 0
     _read_from: datetime | None = None
     _failed: dict[str, _Dated] = field(default_factory=dict)
-    _known: dict[str, LetterError | None] = field(default_factory=dict)
+    _known: dict[str, MessageError | None] = field(default_factory=dict)
     _lookups: int = 0
     _unnamed_since: datetime | None = None
 
-    def find(self, letters: Sequence[DeadLetter]) -> Mapping[str, LetterError]:
+    def find(self, letters: Sequence[Message]) -> Mapping[str, MessageError]:
         """The errors by message id, of those messages that something is known of."""
         asked = [letter for letter in letters if letter.id not in self._known and not self._is_written_on(letter)]
         if asked and self.groups:
@@ -79,7 +79,7 @@ class ErrorFinder:
             self._look_up([letter for letter in asked if not self._is_among_failures(letter)])
         return {letter.id: error for letter in letters if (error := self._known.get(letter.id)) is not None}
 
-    def is_settled(self, letter: DeadLetter) -> bool:
+    def is_settled(self, letter: Message) -> bool:
         """Whether a message without an error has none, once it has been asked about; else nobody has looked."""
         return not self.groups or letter.id in self._known
 
@@ -103,13 +103,13 @@ class ErrorFinder:
         for problem in self.problems:
             yield f"errors are not known: {problem}"
 
-    def _is_written_on(self, letter: DeadLetter) -> bool:
+    def _is_written_on(self, letter: Message) -> bool:
         if (text := delivery_error(letter)) is None:
             return False
-        self._known[letter.id] = LetterError(text)
+        self._known[letter.id] = MessageError(text)
         return True
 
-    def _is_among_failures(self, letter: DeadLetter) -> bool:
+    def _is_among_failures(self, letter: Message) -> bool:
         if (error := self._failed.get(letter.id)) is None:
             return False
         self._known[letter.id] = error[1]
@@ -134,7 +134,7 @@ class ErrorFinder:
                 self.problems.append(f"of {group} no more than the first {self.max_lines:,} failures were read")
         self._read_from = since
 
-    def _look_up(self, letters: list[DeadLetter]) -> None:
+    def _look_up(self, letters: list[Message]) -> None:
         room = max(0, self.max_lookups - self._lookups)
         self.not_looked_up += len(letters[room:])
         self._lookups += len(letters[:room])
@@ -154,7 +154,7 @@ class ErrorFinder:
                         found[line.error[:MAX_SHOWN]] = event.timestamp
         return sorted(found, key=lambda text: found[text])[-MAX_ERRORS:]
 
-    def _ask_about(self, letter: DeadLetter) -> LetterError | None:
+    def _ask_about(self, letter: Message) -> MessageError | None:
         """By the message's id, or by the object's key where the function logs no ids of messages."""
         for text in filter(None, (letter.id, source_key(letter.body))):
             found = [error for group in self.groups if (error := self._last_error(group, letter, text)) is not None]
@@ -162,10 +162,10 @@ class ErrorFinder:
                 return max(found, key=lambda error: error[0])[1]
         return None
 
-    def _last_error(self, group: str, letter: DeadLetter, text: str) -> _Dated | None:
+    def _last_error(self, group: str, letter: Message, text: str) -> _Dated | None:
         """With the time of the last line that named the message."""
         since = letter.sent_at - SKEW
-        error: LetterError | None = None
+        error: MessageError | None = None
         request: str | None = None
         at = since
         for event in self._lines(group, since, pattern_of(text), self.until, MAX_LINES_OF_ONE):
@@ -176,13 +176,13 @@ class ErrorFinder:
             if record is not None and record.get("message") == FAILED:
                 error = _failure(record)
             elif (line := platform_line(event.message)) is not None and line.error:
-                error = LetterError(line.error[:MAX_TEXT], line.request_id or request)
+                error = MessageError(line.error[:MAX_TEXT], line.request_id or request)
         if request is not None and (error is None or error.request_id != request):
             # The last invocation that had it did not live to say what was wrong.
             error = self._platform_error(group, since, request) or error
         return (at, error) if error is not None else None
 
-    def _platform_error(self, group: str, since: datetime, request: str) -> LetterError | None:
+    def _platform_error(self, group: str, since: datetime, request: str) -> MessageError | None:
         """Lambda's own word on an invocation: of several lines the one that says most."""
         found: list[str] = []
         for event in self._lines(group, since, pattern_of(request), self.until, MAX_LINES_OF_ONE):
@@ -190,7 +190,7 @@ class ErrorFinder:
             if line is not None and line.error and line.mark is not Mark.START and line.request_id == request:
                 found.append(line.error)
         text = max(found, key=len, default=None)
-        return LetterError(text[:MAX_TEXT], request) if text else None
+        return MessageError(text[:MAX_TEXT], request) if text else None
 
     def _lines(self, group: str, since: datetime, pattern: str, until: datetime, most: int) -> Iterator[LogEvent]:
         try:
@@ -206,10 +206,10 @@ def _id(record: Mapping[str, Any]) -> str:
     return str(record.get("messageId"))
 
 
-def _failure(record: Mapping[str, Any]) -> LetterError:
+def _failure(record: Mapping[str, Any]) -> MessageError:
     request = record.get("requestId")
     text = error_text(record.get("error") or "no reason given")
-    return LetterError(text[:MAX_TEXT], str(request) if request else None)
+    return MessageError(text[:MAX_TEXT], str(request) if request else None)
 
 
 def _request_of(event: LogEvent, record: Mapping[str, Any] | None) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from refinerctl.aws.messages import Message
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.letter_filter import LetterFilter
-from refinerctl.dlq.types import DeadLetter
+from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.views import Exported
 from refinerctl.dlq.walk import Queue, Walk, WalkRules, meant
 
@@ -19,7 +19,7 @@ CHUNK = 100
 class ExportRequest:
     """At most `limit` of the messages that `filter` means; None: all of them."""
 
-    filter: LetterFilter
+    filter: MessageFilter
     limit: int | None = None
 
     @property
@@ -32,7 +32,7 @@ def export(
     source: Queue,
     request: ExportRequest,
     errors: ErrorFinder,
-    take: Callable[[DeadLetter], None],
+    take: Callable[[Message], None],
     progress: Progress,
 ) -> Exported:
     """Give each message to `take`; only some are in memory at a time. Nothing is deleted.

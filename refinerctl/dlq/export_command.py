@@ -16,8 +16,8 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.options import global_options
 
 if TYPE_CHECKING:
-    from refinerctl.dlq.letter_filter import LetterFilter
-    from refinerctl.dlq.types import DeadLetter
+    from refinerctl.aws.messages import Message
+    from refinerctl.dlq.filters import MessageFilter
     from refinerctl.dlq.views import Exported
 
 STDOUT = "-"
@@ -32,27 +32,27 @@ STDOUT = "-"
 @global_options
 @click.pass_context
 def command(
-    ctx: click.Context, queue: str, file: str, letter_filter: LetterFilter, limit: int | None, force: bool
+    ctx: click.Context, queue: str, file: str, message_filter: MessageFilter, limit: int | None, force: bool
 ) -> None:
     """Write everything of each message as JSON Lines; the queue keeps them all.
 
     QUEUE is a name, a URL or an ARN; FILE - is standard output. FILE appears when it is whole, for your eyes only;
     `dlq redrive --from-file` sends back what is in it. Looking raises the receive counts of the messages.
     """
-    from refinerctl.dlq.letter_files import check_new
+    from refinerctl.dlq.message_file import check_new
     from refinerctl.files import check_writable, replacing
 
     app = at_queue(app_context(ctx), queue)
     app.tell_settings()
     if file == STDOUT:
-        done = _export(app, queue, letter_filter, limit, force, app.render.line)
+        done = _export(app, queue, message_filter, limit, force, app.render.line)
     else:
         path = Path(file)
         if not force:
             check_new(path)
         check_writable(path)
         with replacing(path, private=True) as temporary, temporary.open("w", encoding="utf-8") as out:
-            done = _export(app, queue, letter_filter, limit, force, lambda line: out.write(f"{line}\n"))
+            done = _export(app, queue, message_filter, limit, force, lambda line: out.write(f"{line}\n"))
             out.flush()
             os.fsync(out.fileno())
     _tell(app, done, None if file == STDOUT else file)
@@ -66,17 +66,17 @@ def command(
 def _export(
     app: AppContext,
     text: str,
-    which: LetterFilter,
+    which: MessageFilter,
     limit: int | None,
     force: bool,
     write: Callable[[str], object],
 ) -> Exported:
     from refinerctl.dlq.export import ExportRequest, export
-    from refinerctl.dlq.letter_records import to_line
+    from refinerctl.dlq.records import to_line
 
     found, source = open_queue(app, text, force=force)
 
-    def take(letter: DeadLetter) -> None:
+    def take(letter: Message) -> None:
         write(to_line(letter, source.address))
 
     errors = error_finder(app, found, is_needed=which.needs_error)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+from refinerctl.aws.messages import Message
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.console import Progress
+from refinerctl.dlq.bodies import source_object
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.letter_bodies import source_object
-from refinerctl.dlq.letter_filter import LetterFilter
-from refinerctl.dlq.types import DeadLetter
-from refinerctl.dlq.views import Brief, ErrorGroup, Looked, ObjectState, SeenLetter, grouped
+from refinerctl.dlq.filters import MessageFilter
+from refinerctl.dlq.views import Brief, ErrorGroup, InspectedMessage, Looked, ObjectState, grouped
 from refinerctl.dlq.walk import Queue, Walk, WalkRules, meant
 from refinerctl.parallel import concurrently
 
@@ -33,7 +33,7 @@ class Objects(Protocol):
 class LookRequest:
     """Up to `limit` messages that `filter` means; `group`: counts by error instead of messages."""
 
-    filter: LetterFilter
+    filter: MessageFilter
     limit: int
     group: bool = False
 
@@ -69,31 +69,31 @@ class _Taken:
     """The messages that are meant; for counting without what makes them large."""
 
     def __init__(self, *, keeps_bodies: bool) -> None:
-        self.letters: list[DeadLetter] = []
+        self.letters: list[Message] = []
         self._keeps_bodies = keeps_bodies
 
     @property
     def count(self) -> int:
         return len(self.letters)
 
-    def add(self, letter: DeadLetter) -> None:
+    def add(self, letter: Message) -> None:
         self.letters.append(letter if self._keeps_bodies else _without_body(letter))
 
 
-def _without_body(letter: DeadLetter) -> DeadLetter:
+def _without_body(letter: Message) -> Message:
     """Errors are looked up by the key, too: of a body that names one so much stays."""
     about = source_object(letter.body)
     named = {"detail": {"bucket": {"name": about.bucket}, "object": {"key": about.key}}} if about else None
     return replace(letter, body=json.dumps(named), receipt="", system={})
 
 
-def _meant(walk: Walk, request: LookRequest, errors: ErrorFinder, progress: Progress) -> Iterator[DeadLetter]:
+def _meant(walk: Walk, request: LookRequest, errors: ErrorFinder, progress: Progress) -> Iterator[Message]:
     for chunk in walk.chunks(CHUNK):
         progress.update(walk.standing())
         yield from meant(chunk, request.filter, errors)
 
 
-def _groups(letters: Sequence[DeadLetter], errors: ErrorFinder) -> tuple[ErrorGroup, ...]:
+def _groups(letters: Sequence[Message], errors: ErrorFinder) -> tuple[ErrorGroup, ...]:
     known = errors.find(letters)
     briefs = []
     for letter in letters:
@@ -102,13 +102,13 @@ def _groups(letters: Sequence[DeadLetter], errors: ErrorFinder) -> tuple[ErrorGr
     return grouped(briefs)
 
 
-def _seen(letters: Sequence[DeadLetter], errors: ErrorFinder, objects: Objects) -> tuple[SeenLetter, ...]:
+def _seen(letters: Sequence[Message], errors: ErrorFinder, objects: Objects) -> tuple[InspectedMessage, ...]:
     known = errors.find(letters)
     about = {letter.id: source_object(letter.body) for letter in letters}
     asked = list(dict.fromkeys(item for item in about.values() if item))
     states = dict(zip(asked, concurrently([partial(objects.of, item) for item in asked], HEADS_AT_ONCE), strict=True))
     return tuple(
-        SeenLetter(letter, item, states[item] if item else ObjectState.UNKNOWN, known.get(letter.id))
+        InspectedMessage(letter, item, states[item] if item else ObjectState.UNKNOWN, known.get(letter.id))
         for letter in letters
         for item in [about[letter.id]]
     )

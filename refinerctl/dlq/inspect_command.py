@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import app_context
-from refinerctl.dlq.inspect_view import group_lines, letter_json, letter_parts, looked_json
+from refinerctl.dlq.inspect_view import group_lines, looked_json, message_json, message_parts
 from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.stations import at_queue, error_finder, open_queue
 from refinerctl.options import global_options
 
 if TYPE_CHECKING:
     from refinerctl.console import Renderer
+    from refinerctl.dlq.filters import MessageFilter
     from refinerctl.dlq.inspect import LookRequest
-    from refinerctl.dlq.letter_filter import LetterFilter
     from refinerctl.dlq.views import Looked
 
 SHOWN = 10
@@ -39,7 +39,7 @@ COUNTED = 10_000
 def command(
     ctx: click.Context,
     queue: str,
-    letter_filter: LetterFilter,
+    message_filter: MessageFilter,
     limit: int | None,
     group: bool,
     jsonl: bool,
@@ -56,11 +56,11 @@ def command(
     app = at_queue(app_context(ctx), queue)
     app.tell_settings()
     found, source = open_queue(app, queue, force=force)
-    request = LookRequest(letter_filter, limit or (COUNTED if group else SHOWN), group)
+    request = LookRequest(message_filter, limit or (COUNTED if group else SHOWN), group)
     with app.render.progress() as progress:
         looked = inspect(source, request, error_finder(app, found), ObjectStates(app.session), progress)
     if jsonl:
-        for item in looked.groups if group else map(letter_json, looked.letters):
+        for item in looked.groups if group else map(message_json, looked.letters):
             app.render.json(item, indent=None)
     elif app.render.is_json:
         app.render.json(looked_json(looked, group=group))
@@ -80,7 +80,7 @@ def _show(render: Renderer, looked: Looked, request: LookRequest) -> None:
     for number, seen in enumerate(looked.letters):
         if number:
             render.line()
-        for parts in letter_parts(seen):
+        for parts in message_parts(seen):
             render.styled(parts)
     if looked.matched == request.limit and (not looked.is_whole or looked.matched < looked.received):
         render.note(f"these are the first {looked.matched}, there may be more: --limit N")

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from refinerctl.dlq.letter_bodies import body_value
-from refinerctl.dlq.letter_records import attribute_record
-from refinerctl.dlq.types import MessageAttribute
-from refinerctl.dlq.views import UNKNOWN, ErrorGroup, Looked, ObjectState, SeenLetter
+from refinerctl.aws.messages import MessageAttribute
+from refinerctl.dlq.bodies import body_value
+from refinerctl.dlq.records import attribute_record
+from refinerctl.dlq.views import UNKNOWN, ErrorGroup, InspectedMessage, Looked, ObjectState
 
 # A screen or two; export has all of it.
 MAX_BODY = 4_000
@@ -28,7 +28,7 @@ _STATES = {
 }
 
 
-def letter_parts(seen: SeenLetter) -> Iterator[Parts]:
+def message_parts(seen: InspectedMessage) -> Iterator[Parts]:
     """Lines in parts, each with its style."""
     letter = seen.letter
     yield [(letter.id, "bold")]
@@ -79,7 +79,7 @@ def group_lines(groups: Sequence[ErrorGroup]) -> Iterator[str]:
 def looked_json(looked: Looked, *, group: bool) -> dict[str, Any]:
     """One document."""
     found: dict[str, Any] = (
-        {"groups": looked.groups} if group else {"messages": [letter_json(seen) for seen in looked.letters]}
+        {"groups": looked.groups} if group else {"messages": [message_json(seen) for seen in looked.letters]}
     )
     return {
         "queue": looked.queue.name,
@@ -92,7 +92,7 @@ def looked_json(looked: Looked, *, group: bool) -> dict[str, Any]:
     }
 
 
-def letter_json(seen: SeenLetter) -> dict[str, Any]:
+def message_json(seen: InspectedMessage) -> dict[str, Any]:
     """A message; its body is parsed if it is JSON. What can be sent again is what `dlq export` writes."""
     letter = seen.letter
     about = seen.object

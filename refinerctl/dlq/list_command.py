@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from refinerctl.app import app_context
-from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource
+from refinerctl.dlq.queues import DeadLetterQueue, MessageSource
 from refinerctl.dlq.stations import queue_stations, stack_rulesets, wanted_queue
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.insight.status_view import seconds
@@ -66,7 +66,7 @@ def _row(queue: DeadLetterQueue) -> tuple[str, ...]:
     )
 
 
-def _source(source: LetterSource) -> str:
+def _source(source: MessageSource) -> str:
     return f"{source.name} (gone)" if source.is_there is False else source.name
 
 

@@ -12,16 +12,16 @@ from refinerctl.errors import UsageError
 from refinerctl.options import Decorated, Moment
 
 if TYPE_CHECKING:
-    from refinerctl.dlq.letter_filter import LetterFilter
+    from refinerctl.dlq.filters import MessageFilter
 
 
 def filter_options(command: Decorated) -> Decorated:
-    """Which messages are meant: the command gets them as one parameter `letter_filter`."""
+    """Which messages are meant: the command gets them as one parameter `message_filter`."""
 
     @wraps(command)
     def with_filter(*arguments: Any, **given: Any) -> Any:
         chosen = {name: given.pop(name) for name in ("filter_text", "since", "until", "key_prefix")}
-        return command(*arguments, letter_filter=_filter(**chosen), **given)
+        return command(*arguments, message_filter=_filter(**chosen), **given)
 
     options = [
         click.option(
@@ -43,13 +43,13 @@ def filter_options(command: Decorated) -> Decorated:
 
 def _filter(
     filter_text: str | None, since: datetime | None, until: datetime | None, key_prefix: str | None
-) -> LetterFilter:
+) -> MessageFilter:
     """Raises UsageError for an expression that is none, and for times between which there is nothing."""
-    from refinerctl.dlq.letter_filter import Expression, LetterFilter
+    from refinerctl.dlq.filters import Expression, MessageFilter
 
     if since is not None and until is not None and since >= until:
         raise UsageError(f"--until {until:%Y-%m-%dT%H:%M:%SZ} is not after --since {since:%Y-%m-%dT%H:%M:%SZ}")
-    return LetterFilter(
+    return MessageFilter(
         since,
         until,
         key_prefix.removeprefix("/") if key_prefix is not None else None,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.letter_filter import LetterFilter
-from refinerctl.dlq.types import MAX_BATCH, DeadLetter, EntryResult
+from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.views import Purged
 from refinerctl.dlq.walk import ATTEMPTS, PAUSE_S, Queue, Walk, WalkRules, counted, meant
 from refinerctl.errors import TransientError
@@ -25,8 +25,8 @@ DELETES_AT_ONCE = 16
 class PurgeRequest:
     """What to delete. `keep` writes messages down so that they outlive a crash, before they are deleted."""
 
-    filter: LetterFilter
-    keep: Callable[[Sequence[DeadLetter]], None] | None = None
+    filter: MessageFilter
+    keep: Callable[[Sequence[Message]], None] | None = None
 
 
 def purge(source: Queue, request: PurgeRequest, errors: ErrorFinder, progress: Progress) -> Purged:
@@ -65,7 +65,7 @@ class _Step:
     request: PurgeRequest
     walk: Walk
     purged: Purged
-    letters: Sequence[DeadLetter]
+    letters: Sequence[Message]
 
     def __call__(self) -> None:
         letters = self.letters
@@ -80,9 +80,9 @@ class _Step:
         self.purged = replace(self.purged, failed=self.purged.failed + failed)
 
 
-def _delete(source: Queue, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+def _delete(source: Queue, letters: Sequence[Message]) -> list[Message]:
     """Those that were deleted. To delete once more what may be deleted does no harm."""
-    deleted: list[DeadLetter] = []
+    deleted: list[Message] = []
     waiting = list(letters)
     for attempt in range(ATTEMPTS):
         results = source.delete([letter.receipt for letter in waiting])
@@ -96,7 +96,7 @@ def _delete(source: Queue, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
 
 
 def _may_pass(result: EntryResult) -> bool:
-    if result.is_done or result.is_senders_fault:
+    if result.is_done or result.is_sender_fault:
         return False
     if result.cause is not None and not isinstance(result.cause, TransientError):
         raise result.cause

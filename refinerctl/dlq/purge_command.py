@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.dlq.letter_bodies import source_key
+from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.queue_types import DeadLetterQueue
+from refinerctl.dlq.queues import DeadLetterQueue
 from refinerctl.dlq.stations import at_queue, error_finder, open_queue
 from refinerctl.dlq.views import Purged
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
@@ -23,15 +23,15 @@ from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue
-    from refinerctl.dlq.letter_filter import LetterFilter
-    from refinerctl.dlq.types import DeadLetter
+    from refinerctl.aws.messages import Message
+    from refinerctl.dlq.filters import MessageFilter
 
 
 @dataclass(frozen=True)
 class Options:
     """What was asked for. `file` None is one in the work folder."""
 
-    letter_filter: LetterFilter
+    message_filter: MessageFilter
     file: Path | None
     no_export: bool
     dry_run: bool
@@ -41,7 +41,7 @@ class Options:
     @property
     def is_whole(self) -> bool:
         """SQS can do it by itself."""
-        return self.no_export and self.letter_filter.is_empty
+        return self.no_export and self.message_filter.is_empty
 
 
 @click.command("purge")
@@ -100,7 +100,7 @@ def _check(found: DeadLetterQueue) -> None:
 
 
 def _ask(options: Options, found: DeadLetterQueue) -> None:
-    what = "all" if options.letter_filter.is_empty else "those that the filters match"
+    what = "all" if options.message_filter.is_empty else "those that the filters match"
     kept = "keeping nothing" if options.no_export else "after writing them to a file"
     question = f"{found.depth:,} messages, {what} to be deleted {kept}. Type the queue's name to go ahead"
     name = click.prompt(question, err=True)
@@ -114,12 +114,12 @@ def _show_plan(app: AppContext, options: Options, found: DeadLetterQueue, source
 
     seen: list[tuple[str, str, str]] = []
 
-    def take(letter: DeadLetter) -> None:
+    def take(letter: Message) -> None:
         seen.append((letter.id, f"{letter.sent_at:%Y-%m-%dT%H:%M:%SZ}", source_key(letter.body) or ""))
 
-    errors = error_finder(app, found, is_needed=options.letter_filter.needs_error)
+    errors = error_finder(app, found, is_needed=options.message_filter.needs_error)
     with app.render.progress() as progress:
-        request = ExportRequest(options.letter_filter)
+        request = ExportRequest(options.message_filter)
         looked = export(source, request, errors, take, progress)
     for note in looked.notes:
         app.render.note(note)
@@ -145,7 +145,7 @@ def _show_plan(app: AppContext, options: Options, found: DeadLetterQueue, source
 def _purge_whole(app: AppContext, source: MessageQueue) -> tuple[Purged, Path | None]:
     from refinerctl.aws.dead_letter_queues import DeadLetterQueues
 
-    there = source.facts().total
+    there = source.attributes().total
     DeadLetterQueues(app.session).purge(source.address)
     note = "SQS deletes within a minute; what is sent meanwhile may be deleted, too"
     return Purged(source.address, "purge", deleted=there, left=0, notes=(note,)), None
@@ -154,22 +154,22 @@ def _purge_whole(app: AppContext, source: MessageQueue) -> tuple[Purged, Path | 
 def _purge(
     app: AppContext, options: Options, found: DeadLetterQueue, source: MessageQueue
 ) -> tuple[Purged, Path | None]:
-    from refinerctl.dlq.letter_files import LetterFile
-    from refinerctl.dlq.letter_records import to_line
+    from refinerctl.dlq.message_file import MessageFile
     from refinerctl.dlq.purge import PurgeRequest, purge
+    from refinerctl.dlq.records import to_line
 
-    errors = error_finder(app, found, is_needed=options.letter_filter.needs_error)
+    errors = error_finder(app, found, is_needed=options.message_filter.needs_error)
     if options.no_export:
         with app.render.progress() as progress:
-            return purge(source, PurgeRequest(options.letter_filter), errors, progress), None
+            return purge(source, PurgeRequest(options.message_filter), errors, progress), None
     path = options.file or _default_path(app, found.name)
-    with LetterFile(path) as file, app.render.progress() as progress:
+    with MessageFile(path) as file, app.render.progress() as progress:
 
-        def keep(letters: Sequence[DeadLetter]) -> None:
+        def keep(letters: Sequence[Message]) -> None:
             file.append(to_line(letter, source.address) for letter in letters)
 
         progress.step(f"writing what is deleted to {path}")
-        done = purge(source, PurgeRequest(options.letter_filter, keep), errors, progress)
+        done = purge(source, PurgeRequest(options.message_filter, keep), errors, progress)
     return done, path if done.exported else None
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Protocol
 
+from refinerctl.aws.events import RuleTarget
+from refinerctl.aws.messages import QueueAddress, QueueDepth
 from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.policies import Policy
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.aws.resources import RuleTarget
-from refinerctl.dlq.queue_types import (
-    DeadLetterList,
-    DeadLetterQueue,
-    LetterSource,
-    QueueSnapshot,
-    expires_in_s,
-    hidden_before_s,
-    neighbour,
-    rule_name,
-    rules_that_may_send,
-)
-from refinerctl.dlq.types import DeadLetterKind, QueueAddress
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.parallel import both, concurrently
 from refinerctl.stacks.names import RulesetNames
@@ -31,6 +23,122 @@ THREADS = 16
 HOUR = timedelta(hours=1)
 # Of the rules that a queue lets in; one has a rule or two.
 MAX_RULES = 20
+# A message that expires within this wants somebody's attention today.
+SOON_S = 86_400
+
+_EVENTS = "events.amazonaws.com"
+
+
+class DlqKind(StrEnum):
+    """Why messages are in a dead-letter queue.
+
+    `processing`: a consumer of an SQS queue received them too often; `delivery`: an EventBridge rule could not give
+    them to its target; `unknown`: nothing says.
+    """
+
+    PROCESSING = "processing"
+    DELIVERY = "delivery"
+    UNKNOWN = "unknown"
+
+
+def hidden_before_s(max_receive_count: int | None, visibility_timeout_s: int) -> float:
+    """Seconds that a message was in its source queue, at least: it failed so often, and was hidden each time."""
+    return float((max_receive_count or 0) * visibility_timeout_s)
+
+
+def expires_in_s(retention_s: float, oldest_age_s: float, before_s: float = 0.0) -> float:
+    """Seconds until the oldest message is gone, at the latest.
+
+    The metric ApproximateAgeOfOldestMessage counts from the move to the dead-letter queue on, and expiry from the first
+    time that a message was sent: `before_s` is how long it was elsewhere.
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+    """
+    return max(0.0, retention_s - oldest_age_s - before_s)
+
+
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """A queue's settings and approximate counts, from one answer."""
+
+    queue: QueueSettings
+    depth: QueueDepth
+
+
+@dataclass(frozen=True)
+class MessageSource:
+    """Where a dead-letter queue's messages come from: a queue, or a rule of EventBridge. `is_there` None: not known."""
+
+    name: str
+    arn: str
+    is_there: bool | None = True
+
+
+@dataclass(frozen=True)
+class DeadLetterQueue:
+    """A dead-letter queue as it is now. Seconds; None is not known. `error`: why nothing is known.
+
+    `max_receive_count`: it has a dead-letter queue itself, and a message moves there when it is received once more.
+    `depth` counts all messages, approximately: those that can be received, those in somebody's hands, those delayed.
+    """
+
+    name: str
+    url: str = ""
+    arn: str = ""
+    kind: DlqKind = DlqKind.UNKNOWN
+    sources: tuple[MessageSource, ...] = ()
+    depth: int | None = None
+    visible: int | None = None
+    in_flight: int | None = None
+    delayed: int | None = None
+    oldest_age_s: float | None = None
+    expires_in_s: float | None = None
+    retention_s: int | None = None
+    max_receive_count: int | None = None
+    error: str | None = None
+
+    @property
+    def expires_soon(self) -> bool:
+        return self.expires_in_s is not None and self.expires_in_s < SOON_S
+
+    @property
+    def is_dead_letter_queue(self) -> bool:
+        return self.kind is not DlqKind.UNKNOWN
+
+
+@dataclass(frozen=True)
+class DeadLetterList:
+    """All that were asked for; `problems`: what else could not be read."""
+
+    queues: tuple[DeadLetterQueue, ...]
+    problems: tuple[str, ...] = ()
+
+
+def rules_that_may_send(policy: Policy) -> tuple[str, ...]:
+    """The ARNs of the EventBridge rules that a queue lets in: it is their target, or takes what they cannot deliver."""
+    return tuple(dict.fromkeys(_source_arns(policy)))
+
+
+def _source_arns(policy: Policy) -> Iterator[str]:
+    for statement in policy:
+        if statement.allows and ("Service", _EVENTS) in (statement.principals or ()):
+            for _operator, key, values in statement.conditions:
+                if key.lower() == "aws:sourcearn":
+                    yield from values
+
+
+def rule_name(arn: str) -> tuple[str, str] | None:
+    """Bus and name of a rule, by its ARN `…:rule/[BUS/]NAME`; None for a pattern or another ARN."""
+    kind, _, path = arn.rpartition(":")[2].partition("/")
+    if kind != "rule" or not path or "*" in path or "?" in path:
+        return None
+    bus, _, name = path.rpartition("/")
+    return bus or "default", name
+
+
+def neighbour(address: QueueAddress, url: str) -> QueueAddress:
+    """The queue at `url`, in the same account and region: a dead-letter queue and its sources always are."""
+    name = url.rpartition("/")[2]
+    return QueueAddress(name, url, f"{address.arn.rpartition(':')[0]}:{name}")
 
 
 class Addresses(Protocol):
@@ -71,7 +179,7 @@ class Wanted:
     """A queue by name, URL or ARN, and what the stack's values say of it, if it is the stack's: its kind and source."""
 
     text: str
-    kind: DeadLetterKind = DeadLetterKind.UNKNOWN
+    kind: DlqKind = DlqKind.UNKNOWN
     source: str | None = None
 
     @property
@@ -91,9 +199,9 @@ def of_stack(rulesets: Sequence[RulesetNames]) -> tuple[Wanted, ...]:
     """
     bases = sorted({ruleset.base.removesuffix(f"-{ruleset.name}") for ruleset in rulesets})
     return (
-        *(Wanted(ruleset.dlq, DeadLetterKind.PROCESSING, ruleset.queue) for ruleset in rulesets),
-        *(Wanted(ruleset.delivery_dlq, DeadLetterKind.DELIVERY, ruleset.base) for ruleset in rulesets),
-        *(Wanted(f"{base}-forward-delivery-dlq", DeadLetterKind.DELIVERY, f"{base}-forward") for base in bases),
+        *(Wanted(ruleset.dlq, DlqKind.PROCESSING, ruleset.queue) for ruleset in rulesets),
+        *(Wanted(ruleset.delivery_dlq, DlqKind.DELIVERY, ruleset.base) for ruleset in rulesets),
+        *(Wanted(f"{base}-forward-delivery-dlq", DlqKind.DELIVERY, f"{base}-forward") for base in bases),
     )
 
 
@@ -155,13 +263,13 @@ def _look(item: Wanted, stations: Stations) -> _Look:
         address = stations.addresses.address(item.text)
         seen = stations.snapshots.snapshot(address)
     except RefinerctlError as error:
-        sources = (LetterSource(item.source, "", None),) if item.source else ()
+        sources = (MessageSource(item.source, "", None),) if item.source else ()
         return _Look(DeadLetterQueue(item.name, kind=item.kind, sources=sources, error=error.message), error=error)
     problems: list[str] = []
     address = replace(address, arn=seen.queue.arn)
     feeding = _feeding(address, seen, stations, problems)
     rules = () if feeding or seen.queue.dlq_arn else _rules(seen, stations, problems)
-    kind = DeadLetterKind.PROCESSING if feeding else DeadLetterKind.DELIVERY if rules else item.kind
+    kind = DlqKind.PROCESSING if feeding else DlqKind.DELIVERY if rules else item.kind
     depth = seen.depth
     queue = DeadLetterQueue(
         address.name,
@@ -181,13 +289,13 @@ def _look(item: Wanted, stations: Stations) -> _Look:
     return _Look(queue, before, tuple(problems))
 
 
-def _as_named(item: Wanted) -> tuple[LetterSource, ...]:
-    return (LetterSource(item.source, "", None),) if item.source else ()
+def _as_named(item: Wanted) -> tuple[MessageSource, ...]:
+    return (MessageSource(item.source, "", None),) if item.source else ()
 
 
 def _feeding(
     address: QueueAddress, seen: QueueSnapshot, stations: Stations, problems: list[str]
-) -> list[tuple[LetterSource, float]]:
+) -> list[tuple[MessageSource, float]]:
     """The queues whose dead letters it takes, and those that may and are gone; with how long they hide a message."""
     try:
         urls = stations.sources.source_urls(address.url, address.arn)
@@ -199,17 +307,17 @@ def _feeding(
     gone = [arn for arn in seen.queue.redrive_sources or () if arn not in known and _is_gone(arn, stations)]
     return [
         *(_source(source, stations, problems) for source in found.values()),
-        *((LetterSource(arn.rpartition(":")[2], arn, is_there=False), 0.0) for arn in gone),
+        *((MessageSource(arn.rpartition(":")[2], arn, is_there=False), 0.0) for arn in gone),
     ]
 
 
-def _source(source: QueueAddress, stations: Stations, problems: list[str]) -> tuple[LetterSource, float]:
+def _source(source: QueueAddress, stations: Stations, problems: list[str]) -> tuple[MessageSource, float]:
     try:
         queue = stations.snapshots.snapshot(source).queue
     except RefinerctlError as error:
         problems.append(f"{source.name}: {error.message}")
-        return LetterSource(source.name, source.arn), 0.0
-    return LetterSource(source.name, source.arn), hidden_before_s(queue.max_receive_count, queue.visibility_timeout_s)
+        return MessageSource(source.name, source.arn), 0.0
+    return MessageSource(source.name, source.arn), hidden_before_s(queue.max_receive_count, queue.visibility_timeout_s)
 
 
 def _is_gone(arn: str, stations: Stations) -> bool:
@@ -222,7 +330,7 @@ def _is_gone(arn: str, stations: Stations) -> bool:
     return False
 
 
-def _rules(seen: QueueSnapshot, stations: Stations, problems: list[str]) -> tuple[LetterSource, ...]:
+def _rules(seen: QueueSnapshot, stations: Stations, problems: list[str]) -> tuple[MessageSource, ...]:
     """The rules that send there what they cannot deliver; a queue that is a rule's target looks the same to SQS."""
     found = []
     for arn in rules_that_may_send(seen.queue.policy)[:MAX_RULES]:
@@ -237,7 +345,7 @@ def _rules(seen: QueueSnapshot, stations: Stations, problems: list[str]) -> tupl
             problems.append(f"{seen.queue.name}: whether rule {named[1]} sends there is not known: {error.message}")
             continue
         if any(target.dlq_arn == seen.queue.arn for target in targets):
-            found.append(LetterSource(named[1], arn))
+            found.append(MessageSource(named[1], arn))
     return tuple(found)
 
 

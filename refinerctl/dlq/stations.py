@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource
-from refinerctl.dlq.types import DeadLetterKind, QueueAddress
+from refinerctl.dlq.queues import DeadLetterQueue, DlqKind, MessageSource
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stations import environment_rulesets
@@ -54,7 +54,7 @@ def error_finder(app: AppContext, queue: DeadLetterQueue, *, is_needed: bool = T
     """
     from refinerctl.dlq.errors import ErrorFinder
 
-    if queue.kind is DeadLetterKind.DELIVERY or not is_needed:
+    if queue.kind is DlqKind.DELIVERY or not is_needed:
         return ErrorFinder(app.log_groups, (), datetime.now(UTC))
     for ruleset in stack_rulesets(app):
         if ruleset.dlq == queue.name:
@@ -64,7 +64,7 @@ def error_finder(app: AppContext, queue: DeadLetterQueue, *, is_needed: bool = T
 
 
 def consumers_errors(
-    app: AppContext, sources: Iterable[LetterSource | QueueAddress], until: datetime | None = None
+    app: AppContext, sources: Iterable[MessageSource | QueueAddress], until: datetime | None = None
 ) -> ErrorFinder:
     """Looks up errors in the logs of the functions that read these queues, by the stack's values and by what Lambda
     says of their consumers; up to now, or up to `until`."""

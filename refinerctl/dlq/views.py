@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.objects import ObjectEvent
-from refinerctl.dlq.types import DeadLetter, QueueAddress
 from refinerctl.insight.error_signature import signature
 
 UNKNOWN = "unknown"
@@ -26,7 +26,7 @@ class ObjectState(StrEnum):
 
 
 @dataclass(frozen=True)
-class LetterError:
+class MessageError:
     """What killed a message, and the invocation that said so, where there was one."""
 
     text: str
@@ -34,13 +34,13 @@ class LetterError:
 
 
 @dataclass(frozen=True)
-class SeenLetter:
+class InspectedMessage:
     """A message that was looked at. `object` None: its body names none; `error` None: nothing tells."""
 
-    letter: DeadLetter
+    letter: Message
     object: ObjectEvent | None = None
     object_state: ObjectState = ObjectState.UNKNOWN
-    error: LetterError | None = None
+    error: MessageError | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Looked:
     received: int
     matched: int
     is_whole: bool
-    letters: tuple[SeenLetter, ...] = ()
+    letters: tuple[InspectedMessage, ...] = ()
     groups: tuple[ErrorGroup, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -14,10 +14,10 @@ from itertools import islice
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message, QueueAddress, QueueAttributes
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.letter_filter import LetterFilter
-from refinerctl.dlq.types import MAX_BATCH, DeadLetter, EntryResult, QueueAddress, QueueFacts
-from refinerctl.dlq.views import LetterError, standing
+from refinerctl.dlq.filters import MessageFilter
+from refinerctl.dlq.views import MessageError, standing
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import LOOK_SECONDS, concurrently, through_interrupt
 
@@ -48,10 +48,10 @@ class Queue(Protocol):
 
     @property
     def address(self) -> QueueAddress: ...
-    def facts(self) -> QueueFacts: ...
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]: ...
+    def attributes(self) -> QueueAttributes: ...
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]: ...
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]: ...
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]: ...
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class WalkRules:
     lanes: int = LANES
 
     @classmethod
-    def of(cls, which: LetterFilter, limit: int | None, lanes: int = LANES) -> WalkRules:
+    def of(cls, which: MessageFilter, limit: int | None, lanes: int = LANES) -> WalkRules:
         """To find what `which` means among at most `limit` messages."""
         return cls(limit, SLOWEST_WITH_LOGS if which.needs_error else SLOWEST, lanes)
 
@@ -84,7 +84,7 @@ class Walk:
     def __init__(self, source: Queue, rules: WalkRules) -> None:
         self._source = source
         self._rules = rules
-        self.there = source.facts()
+        self.there = source.attributes()
         self.visibility_s = rules.visibility_s(self.there.visible)
         self.received = 0
         self.receives = 0
@@ -110,7 +110,7 @@ class Walk:
             threading.Thread(target=self._work, name=f"walk-{number}", daemon=True) for number in range(lanes)
         ]
         self._working = len(self._lanes)
-        self._out: queue.Queue[list[DeadLetter] | None] = queue.Queue(maxsize=2 * len(self._lanes))
+        self._out: queue.Queue[list[Message] | None] = queue.Queue(maxsize=2 * len(self._lanes))
 
     def __enter__(self) -> Walk:
         for lane in self._lanes:
@@ -144,21 +144,21 @@ class Walk:
         """What whoever asked for this walk should know, at its end."""
         if self.receives:
             yield f"looking raised the receive counts of {counted(self.receives, 'message')} by 1"
-        if self.there.hidden:
-            yield f"{counted(self.there.hidden, 'message')} in somebody's hands, not looked at"
+        if self.there.in_flight:
+            yield f"{counted(self.there.in_flight, 'message')} in somebody's hands, not looked at"
         if not self.is_whole and self._source.address.is_fifo:
             yield "of a FIFO queue only the first messages of each message group can be received"
         if self.kept_back:
             what = counted(self.kept_back, "message")
             yield f"{what} could not be given back: hidden for {self.visibility_s} s at most"
 
-    def chunks(self, size: int) -> Iterator[list[DeadLetter]]:
+    def chunks(self, size: int) -> Iterator[list[Message]]:
         """The messages, about `size` at a time at most: what is at hand is not kept waiting for more.
 
         Raises what receiving raised, once all that was received before has been given out.
         """
         while True:
-            chunk: list[DeadLetter] = []
+            chunk: list[Message] = []
             while len(chunk) < size and (batch := self._next(wait=not chunk)) is not None:
                 chunk.extend(self._new(batch))
             if not chunk:
@@ -168,16 +168,16 @@ class Walk:
         if self._error is not None:
             raise self._error
 
-    def holds(self, letter: DeadLetter) -> bool:
+    def holds(self, letter: Message) -> bool:
         """Whether it is one of the last chunk, and not gone."""
         return letter.id in self._hands
 
-    def gone(self, letters: Iterable[DeadLetter]) -> None:
+    def gone(self, letters: Iterable[Message]) -> None:
         """These of the last chunk are deleted, and not to be given back."""
         for letter in letters:
             self._hands.pop(letter.id, None)
 
-    def _next(self, *, wait: bool) -> list[DeadLetter] | None:
+    def _next(self, *, wait: bool) -> list[Message] | None:
         """What a lane has received; None if nothing is at hand, or nothing comes any more."""
         while self._working:
             self._is_idle = wait
@@ -193,7 +193,7 @@ class Walk:
             self._working -= 1
         return None
 
-    def _new(self, batch: list[DeadLetter]) -> Iterator[DeadLetter]:
+    def _new(self, batch: list[Message]) -> Iterator[Message]:
         """SQS may give a message twice; the newer receipt is the one that counts."""
         self.receives += len(batch)
         for letter in batch:
@@ -244,7 +244,7 @@ class Walk:
             if self._tokens is not None:
                 self._tokens += count
 
-    def _receive(self, count: int) -> list[DeadLetter]:
+    def _receive(self, count: int) -> list[Message]:
         for attempt in range(ATTEMPTS):
             try:
                 return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
@@ -255,7 +255,7 @@ class Walk:
                     break
         return []
 
-    def _hand_out(self, batch: list[DeadLetter] | None) -> None:
+    def _hand_out(self, batch: list[Message] | None) -> None:
         """Nobody may be waiting any more: the end of the walk empties the queue, so that this comes to an end."""
         self._is_idle = False
         self._out.put(batch)
@@ -285,7 +285,7 @@ class Walk:
 
     def _count_left(self) -> None:
         try:
-            self.left = self._source.facts().visible
+            self.left = self._source.attributes().visible
         except RefinerctlError:
             self.left = 0
 
@@ -295,12 +295,14 @@ class Walk:
         receipts: Iterator[str] = (json.loads(line) for line in self._spool)
         while wave := _taken(receipts, MAX_BATCH * LANES * 4):
             batches = [wave[start : start + MAX_BATCH] for start in range(0, len(wave), MAX_BATCH)]
-            tasks: list[Callable[[], list[EntryResult]]] = [partial(self._source.hide, batch, 0) for batch in batches]
+            tasks: list[Callable[[], list[EntryResult]]] = [
+                partial(self._source.change_visibility, batch, 0) for batch in batches
+            ]
             results = [result for answer in concurrently(tasks, LANES) for result in answer]
             self.kept_back += sum(1 for result in results if not result.is_done)
 
 
-def meant(letters: Sequence[DeadLetter], which: LetterFilter, errors: ErrorFinder) -> list[DeadLetter]:
+def meant(letters: Sequence[Message], which: MessageFilter, errors: ErrorFinder) -> list[Message]:
     """Those that the filter means; logs are asked only if it is about errors.
 
     Of a message whose error nobody could look up nothing is known: it is not meant. Raises RefinerctlError if that is
@@ -315,7 +317,7 @@ def meant(letters: Sequence[DeadLetter], which: LetterFilter, errors: ErrorFinde
     return [letter for letter in settled if which.matches(letter, _text(known.get(letter.id)))]
 
 
-def _text(error: LetterError | None) -> str | None:
+def _text(error: MessageError | None) -> str | None:
     return error.text if error else None
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.log_events import LogEvent
+from refinerctl.inputs.follow import Upload
 from refinerctl.inputs.hop import Hop
-from refinerctl.inputs.types import Upload
 from refinerctl.insight import function_lines
 from refinerctl.insight.function_lines import from_ms, json_line, moment
 

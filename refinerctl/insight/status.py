@@ -10,11 +10,11 @@ from functools import partial
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueState
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.objects import ObjectInfo
-from refinerctl.aws.resources import RunningFunction
-from refinerctl.dlq.queue_types import expires_in_s, hidden_before_s
+from refinerctl.dlq.queues import expires_in_s, hidden_before_s
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.insight.status_types import (
@@ -52,7 +52,7 @@ class Queues(Protocol):
 
 
 class Functions(Protocol):
-    def running(self, name: str) -> RunningFunction: ...
+    def get(self, name: str) -> FunctionConfiguration: ...
 
 
 class Metrics(Protocol):
@@ -143,7 +143,7 @@ def _first_round(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations:
         "ledger": stations.ledger,
         "urls": lambda: stations.queues.find(common),
         **{
-            f"function {ruleset.base}": partial(stations.functions.running, ruleset.base)
+            f"function {ruleset.base}": partial(stations.functions.get, ruleset.base)
             for ruleset in rulesets
             if ruleset.has_function
         },
@@ -293,7 +293,7 @@ def _dead_letters(state: QueueState, facts: _Facts, before_s: float) -> DeadLett
     return DeadLetterStatus(state.depth.name, depth, oldest_age_s=age.value, expires_in_s=left)
 
 
-def _function(ruleset: RulesetNames, look: _Look[RunningFunction], facts: _Facts) -> FunctionStatus | None:
+def _function(ruleset: RulesetNames, look: _Look[FunctionConfiguration], facts: _Facts) -> FunctionStatus | None:
     """Who may not see what it runs may still see its metrics. None: there is no such function."""
     if isinstance(look.error, NotFoundError):
         return None

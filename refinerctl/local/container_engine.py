@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
-from refinerctl.aws.resources import Function
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.config import ImageSettings
 from refinerctl.docker_engine import DockerEngine, RunningContainer, RunSpec
 from refinerctl.errors import RefinerctlError
@@ -38,7 +38,7 @@ class ContainerEngine:
         self._docker = DockerEngine()
         self.remove_all()
 
-    def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
+    def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
         image = image_of(function, self._images)
         # The image has its own places for what these point to on this machine.
         inside = {key: value for key, value in environment.items() if key not in ("PATH", "TMPDIR")}

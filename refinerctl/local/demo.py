@@ -14,13 +14,12 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.objects import object_event
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
-from refinerctl.inputs import poll as polling
-from refinerctl.inputs import upload as uploading
+from refinerctl.inputs.follow import Upload, UploadStatus, existing_completions, follow
 from refinerctl.inputs.hop import Hop
 from refinerctl.inputs.object_path import object_path
-from refinerctl.inputs.poll_command import completion_json, show_completion
-from refinerctl.inputs.types import PolledCompletion, Upload, UploadStatus
-from refinerctl.inputs.upload_command import upload_json
+from refinerctl.inputs.outputs import read_outputs
+from refinerctl.inputs.poll import Expectation, PolledCompletion, Poller, completion_json, expectation, show_completion
+from refinerctl.inputs.upload import collect, send, upload_json
 from refinerctl.local.launcher import Launch, ended_afterwards
 from refinerctl.local.up import UpRequest, up
 from refinerctl.options import global_options
@@ -71,17 +70,17 @@ def _upload(app: AppContext) -> Upload:
     with TemporaryDirectory(dir=app.instance.temporary) as folder:
         file = Path(folder) / INPUT_NAME
         file.write_bytes(INPUT)
-        sources = uploading.collect([str(file)], prefix, recursive=False, name=None)
+        sources = collect([str(file)], prefix, recursive=False, name=None)
         app.render.note(f"uploading {INPUT_NAME} to s3://{app.bucket.name}/{prefix}")
-        baseline = uploading.look_before(app.completions, sources, prefix)
+        existing = existing_completions(app.completions, [sources[0].key], prefix)
         with app.render.progress(len(INPUT)) as progress:
-            uploads = uploading.upload(app.bucket, sources, progress)
+            uploads = send(app.bucket, sources, progress)
         with app.render.progress() as progress:
             progress.step("waiting for its completion")
-            (item,) = uploading.follow(
+            (item,) = follow(
                 app.completions,
                 uploads,
-                baseline,
+                existing=existing,
                 prefix=prefix,
                 timeout_s=COMPLETION_SECONDS,
                 progress=progress,
@@ -93,11 +92,11 @@ def _upload(app: AppContext) -> Upload:
 
 
 def _poll(app: AppContext, item: Upload) -> PolledCompletion:
-    wanted = [polling.expectation(app.old_pipeline, item.completion_key or item.key)]
-    read = polling.print_outputs(app.bucket, 1024 * 1024)
-    (completion,) = polling.expect(app.completions, wanted, None, read, interval_s=1, timeout_s=COMPLETION_SECONDS)
-    if isinstance(completion, polling.Expectation):
-        raise TimedOutError(f"no completion in time for {completion.asked}")
+    wanted = [expectation(app.completions, item.completion_key or item.key)]
+    poller = Poller(app.completions, read_outputs(app.bucket, 1024 * 1024))
+    (completion,) = poller.expect(wanted, interval_s=1, timeout_s=COMPLETION_SECONDS)
+    if isinstance(completion, Expectation):
+        raise TimedOutError(f"timed out without a completion: {completion.asked}")
     return completion
 
 

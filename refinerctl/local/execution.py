@@ -9,7 +9,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime
 from typing import Protocol
 
-from refinerctl.aws.resources import Function
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.local.runtime_api import Invocation, Outcome, RuntimeApi, failure
 
 INIT_SECONDS = 10.0  # Lambda's own limit for the init phase
@@ -35,7 +35,7 @@ class Child(Protocol):
 class Engine(Protocol):
     """Starts the code behind a function."""
 
-    def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> Child:
+    def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> Child:
         """Start a runtime client with `environment`. Raises RefinerctlError if the code is not there."""
 
 
@@ -45,7 +45,7 @@ class ExecutionEnvironment:
     def __init__(
         self,
         engine: Engine,
-        function: Function,
+        function: FunctionConfiguration,
         environment: dict[str, str],
         on_output: Callable[[str, str, str], None],
     ) -> None:
@@ -122,7 +122,7 @@ class ExecutionEnvironment:
         return None
 
 
-def _lambda_variables(function: Function, stream: str) -> dict[str, str]:
+def _lambda_variables(function: FunctionConfiguration, stream: str) -> dict[str, str]:
     """What Lambda sets itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
     return {
         "AWS_LAMBDA_FUNCTION_NAME": function.name,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.resources import Function
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
@@ -77,7 +77,7 @@ class FunctionHost:
         for environment in environments:
             environment.close()
 
-    def _acquire(self, function: Function) -> ExecutionEnvironment:
+    def _acquire(self, function: FunctionConfiguration) -> ExecutionEnvironment:
         with self._lock:
             stale = self._pop_stale(function)
             idle = self._idle[function.name]
@@ -97,7 +97,7 @@ class FunctionHost:
             self._all.add(fresh)
         return fresh
 
-    def _pop_stale(self, function: Function) -> list[ExecutionEnvironment]:
+    def _pop_stale(self, function: FunctionConfiguration) -> list[ExecutionEnvironment]:
         """Take out what must not serve `function` any more: another configuration, dead, or idle for too long."""
         horizon = time.monotonic() - IDLE_SECONDS
         idle = self._idle[function.name]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from refinerctl.aws.resources import Function
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
@@ -15,7 +15,7 @@ from refinerctl.images import ImageReference
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 
 
-def image_of(function: Function, images: Sequence[ImageSettings]) -> ImageSettings:
+def image_of(function: FunctionConfiguration, images: Sequence[ImageSettings]) -> ImageSettings:
     """The image of this project that `function` runs. Raises NotFoundError if it runs some other."""
     repository = ImageReference.parse(function.image_uri).repository
     for image in images:
@@ -27,7 +27,7 @@ def image_of(function: Function, images: Sequence[ImageSettings]) -> ImageSettin
     )
 
 
-def handler_of(function: Function, context: Path) -> str:
+def handler_of(function: FunctionConfiguration, context: Path) -> str:
     """The handler's name: the function's own command, or the last CMD of the image's Dockerfile."""
     if function.command:
         return function.command[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from refinerctl.aws.resources import Function
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.config import ImageSettings
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import OnLine
@@ -28,7 +28,7 @@ class ProcessEngine:
     def __init__(self, images: Sequence[ImageSettings]) -> None:
         self._images = images
 
-    def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
+    def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
         image = image_of(function, self._images)
         handler = handler_of(function, image.context)
         if not (image.context / "package.json").is_file():

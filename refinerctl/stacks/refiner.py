@@ -15,6 +15,7 @@ from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform
 from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
 from refinerctl.stacks.base import (
+    NO_REASON,
     Bucket,
     CompletionDocument,
     CompletionStatus,
@@ -31,6 +32,7 @@ from refinerctl.stacks.base import (
     StageImage,
     Storage,
     Values,
+    error_text,
 )
 
 DEFAULT_BUS = "default"
@@ -83,13 +85,14 @@ def _pipeline(settings: Mapping[str, str], values: Values) -> Pipeline:
             for name, ruleset in _rulesets(values)
         }
     stages = tuple(
-        _stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
+        ruleset_stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
         for name, (prefix, has_function) in named.items()
     )
     return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages)
 
 
-def _stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool) -> Stage:
+def ruleset_stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool = False) -> Stage:
+    """A ruleset whose parts are called as module prefix-ruleset names them, after `base`."""
     return Stage(
         name,
         source=EventRule(base, bus, prefix, dlq=Queue(f"{base}-delivery-dlq")),
@@ -241,14 +244,15 @@ def _malformed(reason: str) -> CompletionDocument:
 
 
 # What this repository's image logs, see images/refiner/README.md.
-_EVENTS = {
-    "record received": RecordEvent.RECEIVED,
-    "output written": RecordEvent.OUTPUT,
-    "completion written": RecordEvent.COMPLETION,
-    "record done": RecordEvent.DONE,
-    "record failed": RecordEvent.FAILED,
-    "record ignored": RecordEvent.IGNORED,
+_LOG_MESSAGES = {
+    RecordEvent.RECEIVED: "record received",
+    RecordEvent.OUTPUT: "output written",
+    RecordEvent.COMPLETION: "completion written",
+    RecordEvent.DONE: "record done",
+    RecordEvent.FAILED: "record failed",
+    RecordEvent.IGNORED: "record ignored",
 }
+_EVENTS = {message: event for event, message in _LOG_MESSAGES.items()}
 
 
 def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
@@ -259,8 +263,8 @@ def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
     count, duration, size = line.get("receiveCount"), line.get("durationMs"), line.get("bytes")
     return RecordLine(
         event,
-        request_id=str(line.get("requestId")),
-        message_id=str(line.get("messageId")),
+        request_id=str(line.get("requestId") or ""),
+        message_id=str(line.get("messageId") or ""),
         key=_text(line.get("key")),
         version_id=_text(line.get("versionId")),
         at=_time(line.get("timestamp")),
@@ -268,7 +272,7 @@ def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
         sent_at=_time_ms(line.get("sentTimestamp")),
         receive_count=count if isinstance(count, int) else None,
         duration_ms=float(duration) if isinstance(duration, int | float) else None,
-        error=_error_text(line.get("error")) if event is RecordEvent.FAILED else None,
+        error=error_text(line.get("error") or NO_REASON) if event is RecordEvent.FAILED else None,
         reason=_text(line.get("reason")),
         output_key=_text(line.get("outputKey")),
         completion_key=_text(line.get("completionKey")),
@@ -280,15 +284,9 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _error_text(error: object) -> str:
-    if not isinstance(error, dict):
-        return str(error or "no reason given").strip()
-    name = error.get("code") or error.get("name") or error.get("errorType")
-    message = error.get("message") or error.get("errorMessage")
-    return ": ".join(str(part) for part in (name, message) if part) or "no reason given"
-
-
 def _time(text: object) -> datetime | None:
+    if text is None:
+        return None
     try:
         found = datetime.fromisoformat(str(text))
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
@@ -313,6 +311,7 @@ STACK = Stack(
     completion_keys=_completion_keys,
     read_completion=read_completion,
     read_log_line=_read_log_line,
+    log_terms=_LOG_MESSAGES,
     needs=("registry",),
     apply_hint=" (about a minute: the AWS provider waits 25 s for each level of queues)",
 )

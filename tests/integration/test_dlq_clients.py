@@ -12,13 +12,13 @@ import pytest
 from moto import mock_aws
 
 from refinerctl.aws.dead_letter_queues import DeadLetterQueues
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.object_states import ObjectStates
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
-from refinerctl.dlq.letter_files import LetterFile
-from refinerctl.dlq.queue_types import rules_that_may_send
-from refinerctl.dlq.types import QueueAddress
+from refinerctl.dlq.message_file import MessageFile
+from refinerctl.dlq.queues import rules_that_may_send
 from refinerctl.dlq.views import ObjectState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
 from tests.command import Command
@@ -107,7 +107,7 @@ class TestObjectStates:
 class TestLetterFile:
     def test_grows_and_is_private(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "out.jsonl"
-        with LetterFile(path) as file:
+        with MessageFile(path) as file:
             file.append(["a", "ü"])
             assert path.read_text() == "a\nü\n"
             file.append(["b"])
@@ -118,23 +118,23 @@ class TestLetterFile:
         path = tmp_path / "out"
         path.write_text("mine")
         with pytest.raises(UsageError, match="exists already"):
-            LetterFile(path)
+            MessageFile(path)
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
         with pytest.raises(UsageError, match="exists already"):
-            LetterFile(tmp_path / "link")
+            MessageFile(tmp_path / "link")
         assert path.read_text() == "mine"
 
     def test_where_nothing_can_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(RefinerctlError, match="cannot write"):
-            LetterFile(tmp_path / "file" / "out")
+            MessageFile(tmp_path / "file" / "out")
 
     def test_a_full_disk_leaves_whole_lines_and_the_file_can_be_closed(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
-            with LetterFile(path) as file:
+            with MessageFile(path) as file:
                 file.append(["a" * 50])
                 resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
                 with pytest.raises(RefinerctlError, match="cannot write"):
@@ -148,7 +148,7 @@ class TestLetterFile:
         assert path.read_text() == "a" * 50 + "\nd\n"
 
     def test_left_empty_it_is_removed(self, tmp_path: Path) -> None:
-        with LetterFile(tmp_path / "out"):
+        with MessageFile(tmp_path / "out"):
             pass
         assert list(tmp_path.iterdir()) == []
 

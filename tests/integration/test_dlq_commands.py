@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.dlq.inspect_view import TIMES
-from refinerctl.dlq.letter_records import read_records
-from refinerctl.dlq.types import MessageAttribute
+from refinerctl.dlq.records import read_records
 from tests.command import Command
 
 
@@ -237,11 +237,11 @@ class TestExport:
         file = tmp_path / "out.jsonl"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         with file.open("rb") as lines:
-            records = {record.letter.id: record for record in read_records(lines)}
+            records = {record.message.id: record for record in read_records(lines)}
         assert set(records) == set(ids)
-        assert records[ids[0]].letter.attributes == attributes
+        assert records[ids[0]].message.attributes == attributes
         assert records[ids[0]].queue.arn == pair.arn
-        assert records[ids[-1]].letter.body == "x" * 200_000 + "\u2028\t"
+        assert records[ids[-1]].message.body == "x" * 200_000 + "\u2028\t"
         assert pair.depth == (24, 0)
 
     def test_to_standard_output_filtered_and_limited(self, run: Command, pair: Pair) -> None:

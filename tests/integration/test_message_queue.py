@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
+from refinerctl.aws.messages import MessageAttribute, OutgoingMessage, QueueAddress
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
-from refinerctl.dlq.types import MessageAttribute, Outgoing, QueueAddress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
 from tests.sqs.faults import Fault, Kind, denied, expired, sqs_faults, throttled, unavailable
 from tests.sqs.server import SqsServer, sqs_server
@@ -46,7 +46,7 @@ class TestCalls:
             "count": MessageAttribute("Number", "12"),
             "bytes": MessageAttribute("Binary.png", bytes(range(256))),
         }
-        message = Outgoing('{"ü": "\\u0000"}', attributes, group="a group", trace_header="Root=1-2")
+        message = OutgoingMessage('{"ü": "\\u0000"}', attributes, group="a group", trace_header="Root=1-2")
         [result] = queue.send([message])
         [letter] = queue.receive(10, visibility_s=30, wait_s=1)
         assert letter.id == result.message_id
@@ -57,19 +57,19 @@ class TestCalls:
         assert abs(letter.sent_at - datetime.now(UTC)) < timedelta(seconds=30)
 
     def test_hidden_given_back_deleted(self, queue: MessageQueue) -> None:
-        queue.send([Outgoing(f"message {number}") for number in range(10)])
+        queue.send([OutgoingMessage(f"message {number}") for number in range(10)])
         letters = queue.receive(10, visibility_s=30, wait_s=1)
-        assert (queue.facts().visible, queue.facts().hidden) == (0, 10)
-        assert all(result.is_done for result in queue.hide([letter.receipt for letter in letters[:5]], 0))
-        assert (queue.facts().visible, queue.facts().hidden) == (5, 5)
+        assert (queue.attributes().visible, queue.attributes().in_flight) == (0, 10)
+        assert all(result.is_done for result in queue.change_visibility([letter.receipt for letter in letters[:5]], 0))
+        assert (queue.attributes().visible, queue.attributes().in_flight) == (5, 5)
         assert all(result.is_done for result in queue.delete([letter.receipt for letter in letters[5:]]))
-        assert queue.facts().total == 5
+        assert queue.attributes().total == 5
 
     def test_each_entry_has_its_own_result(self, queue: MessageQueue) -> None:
-        results = queue.send([Outgoing("one"), Outgoing("\x00"), Outgoing("three")])
+        results = queue.send([OutgoingMessage("one"), OutgoingMessage("\x00"), OutgoingMessage("three")])
         assert [result.is_done for result in results] == [True, False, True]
-        assert (results[1].error, results[1].is_senders_fault) == ("InvalidMessageContents", True)
-        assert (results[1].is_unheard, results[1].cause) == (False, None)
+        assert (results[1].error, results[1].is_sender_fault) == ("InvalidMessageContents", True)
+        assert (results[1].is_uncertain, results[1].cause) == (False, None)
         assert queue.delete(["no receipt"])[0].error == "ReceiptHandleIsInvalid"
 
     def test_an_empty_queue(self, queue: MessageQueue) -> None:
@@ -78,22 +78,22 @@ class TestCalls:
     def test_no_such_queue(self, server: SqsServer) -> None:
         missing = queue_at(server, "missing")
         with pytest.raises(NotFoundError, match="there is no queue 'missing'"):
-            missing.facts()
+            missing.attributes()
         with pytest.raises(NotFoundError):
             missing.receive(1, visibility_s=30, wait_s=0)
-        [result] = missing.send([Outgoing("one")])
+        [result] = missing.send([OutgoingMessage("one")])
         assert isinstance(result.cause, NotFoundError)
-        assert (result.is_unheard, result.is_senders_fault) == (False, False)
+        assert (result.is_uncertain, result.is_sender_fault) == (False, False)
 
     def test_a_batch_that_is_too_long(self, queue: MessageQueue) -> None:
-        results = queue.send([Outgoing("x" * 600_000), Outgoing("y" * 600_000)])
-        assert [(result.is_senders_fault, result.is_unheard) for result in results] == [(True, False)] * 2
+        results = queue.send([OutgoingMessage("x" * 600_000), OutgoingMessage("y" * 600_000)])
+        assert [(result.is_sender_fault, result.is_uncertain) for result in results] == [(True, False)] * 2
         assert results[0].cause is not None
 
 
 class TestFailures:
     @pytest.mark.parametrize(
-        ("fault", "is_unheard"),
+        ("fault", "is_uncertain"),
         [
             (throttled(""), False),
             (unavailable(""), True),
@@ -105,12 +105,12 @@ class TestFailures:
         ],
         ids=lambda value: value.kind.name + value.code if isinstance(value, Fault) else "",
     )
-    def test_trouble_that_may_pass(self, server: SqsServer, fault: Fault, is_unheard: bool) -> None:
+    def test_trouble_that_may_pass(self, server: SqsServer, fault: Fault, is_uncertain: bool) -> None:
         server.create("faulty")
         with sqs_faults(server.url, fault) as proxy:
             queue = queue_at(server, "faulty", proxy.url, 0.5 if fault.kind is Kind.STALL else 30)
-            results = queue.send([Outgoing("one"), Outgoing("two")])
-            assert [result.is_unheard for result in results] == [is_unheard] * 2
+            results = queue.send([OutgoingMessage("one"), OutgoingMessage("two")])
+            assert [result.is_uncertain for result in results] == [is_uncertain] * 2
             assert isinstance(results[0].cause, TransientError)
             fault.times, fault.seen = 1, 0
             with pytest.raises(TransientError):
@@ -124,7 +124,7 @@ class TestFailures:
             queue = queue_at(server, "denied", proxy.url)
             [result] = queue.delete(["a receipt"])
             assert isinstance(result.cause, AccessDeniedError)
-            assert not result.is_unheard
+            assert not result.is_uncertain
             with pytest.raises(AccessDeniedError):
                 queue.receive(1, visibility_s=1, wait_s=0)
 
@@ -133,23 +133,23 @@ class TestFailures:
         """It stops the run, and nobody knows whether it refused the request or the answer to it."""
         server.create("between")
         with sqs_faults(server.url, Fault(Kind.HTML, page_status=status)) as proxy:
-            [result] = queue_at(server, "between", proxy.url).send([Outgoing("one")])
-        assert result.is_unheard
-        assert not result.is_senders_fault
+            [result] = queue_at(server, "between", proxy.url).send([OutgoingMessage("one")])
+        assert result.is_uncertain
+        assert not result.is_sender_fault
         assert not isinstance(result.cause, TransientError | None)
 
     def test_an_entry_without_a_result_is_not_heard_of(self, server: SqsServer) -> None:
         server.create("omitted")
         with sqs_faults(server.url, Fault(Kind.OMIT_ENTRIES)) as proxy:
-            results = queue_at(server, "omitted", proxy.url).send([Outgoing("one"), Outgoing("two")])
-        assert [(result.is_done, result.is_unheard) for result in results] == [(True, False), (False, True)]
+            results = queue_at(server, "omitted", proxy.url).send([OutgoingMessage("one"), OutgoingMessage("two")])
+        assert [(result.is_done, result.is_uncertain) for result in results] == [(True, False), (False, True)]
 
     def test_what_never_left_is_known_not_to_have_arrived(self, server: SqsServer) -> None:
         with sqs_faults(server.url) as proxy:
             queue = queue_at(server, "any", proxy.url)
         left: list[str] = []
-        [result] = queue.send([Outgoing("one")], lambda: left.append("left"))
-        assert (result.error, result.is_unheard, left) == ("NoAnswer", False, [])
+        [result] = queue.send([OutgoingMessage("one")], lambda: left.append("left"))
+        assert (result.error, result.is_uncertain, left) == ("NoAnswer", False, [])
         assert isinstance(result.cause, TransientError)
         assert "no answer from AWS" in result.message
 
@@ -157,7 +157,7 @@ class TestFailures:
         server.create("leaving")
         queue = queue_at(server, "leaving")
         there: list[int] = []
-        queue.send([Outgoing("one")], lambda: there.append(server.depth("leaving")))
+        queue.send([OutgoingMessage("one")], lambda: there.append(server.depth("leaving")))
         assert (there, server.depth("leaving")) == ([0], 1)
 
     def test_a_file_of_authorities_that_is_none(self, server: SqsServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ class TestFailures:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         queue = MessageQueues(session).at(QueueAddress("q", "https://127.0.0.1:1/0/q", "arn:aws:sqs:us-east-1:0:q"))
         with pytest.raises(RefinerctlError, match=r"/nowhere/ca\.pem cannot be read"):
-            queue.facts()
+            queue.attributes()
 
 
 class TestAddresses:

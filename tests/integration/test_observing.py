@@ -111,7 +111,7 @@ class TestQueues:
         state, dead = queues.state(unique), queues.state(f"{unique}-dlq")
         assert (state.depth.visible, state.visibility_timeout_s, state.max_receive_count) == (1, 77, 4)
         assert (dead.depth.visible, dead.retention_s, dead.max_receive_count) == (0, 1209600, None)
-        assert [message.attributes for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
+        assert [message.texts for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
         with pytest.raises(NotFoundError, match=f"no queue '{unique}-nix'"):
             queues.state(f"{unique}-nix")
 
@@ -157,10 +157,10 @@ def test_what_a_function_runs_and_what_feeds_it(session: AwsSession, unique: str
         FunctionName=unique, Role="arn:aws:iam::000000000000:role/r", PackageType="Image", Code=code, Timeout=7
     )
     functions = Functions(session)
-    assert (functions.running(unique).name, functions.running(unique).timeout_s) == (unique, 7)
+    assert (functions.get(unique).name, functions.get(unique).timeout_s) == (unique, 7)
     assert functions.mapping_state(unique) is None
     with pytest.raises(NotFoundError, match="no function 'nix'"):
-        functions.running("nix")
+        functions.get("nix")
 
 
 @mock_aws

@@ -19,9 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.logs import LogGroups
-from refinerctl.aws.resources import Function
 from refinerctl.aws.session import AwsSession
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
@@ -36,7 +35,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "images"
 IMAGES = [ImageSettings(folder.name, f"tests/{folder.name}", folder) for folder in sorted(FIXTURES.iterdir())]
 
 
-def function(image: str, **given: Any) -> Function:
+def function(image: str, **given: Any) -> FunctionConfiguration:
     values: dict[str, Any] = {
         "name": image,
         "arn": f"arn:aws:lambda:us-east-1:000000000000:function:{image}",
@@ -46,7 +45,7 @@ def function(image: str, **given: Any) -> Function:
         "timeout_s": 20,
         "environment": {},
     }
-    return Function(**(values | given))
+    return FunctionConfiguration(**(values | given))
 
 
 def eventually(look: Callable[[], bool], seconds: float = 10) -> bool:

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
+from refinerctl.aws.messages import Message, OutgoingMessage, QueueAddress
 from refinerctl.aws.session import AwsSession
 from refinerctl.console import Silent
 from refinerctl.dlq.redrive.engine import copy
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
-from refinerctl.dlq.types import CopyRules, DeadLetter, Moved, Outgoing, QueueAddress, SendTo
+from refinerctl.dlq.redrive.types import CopyRules, Moved, SendTo
 from refinerctl.errors import AccessDeniedError
 from tests.sqs.accounts import Account, account
 from tests.sqs.faults import DELETE, HIDE, RECEIVE, SEND, Fault, Kind, SqsFaults, denied, expired, sqs_faults
@@ -73,9 +74,9 @@ class Redrive:
     def run(self, rules: CopyRules = RULES) -> Moved:
         target = self.queue(self.target)
 
-        def route(letter: DeadLetter) -> SendTo:
+        def route(letter: Message) -> SendTo:
             group, deduplication = (letter.system.get(f"Message{name}Id") for name in ("Group", "Deduplication"))
-            outgoing = Outgoing(letter.body, letter.attributes, group=group, deduplication=deduplication)
+            outgoing = OutgoingMessage(letter.body, letter.attributes, group=group, deduplication=deduplication)
             return SendTo(target.address.url, outgoing)
 
         source = self.queue(self.dead)

@@ -15,10 +15,10 @@ import pytest
 from refinerctl.aws.s3 import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, S3Bucket, part_size
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.inputs.completions import Completions
-from refinerctl.inputs.poll import look, print_outputs, save_outputs
-from refinerctl.stacks.settings import Pipeline
+from refinerctl.inputs.outputs import read_outputs, save_outputs
+from refinerctl.inputs.poll import Poller
 from tests.integration.servers import RESET, Answer, Request, error, multipart, serving
+from tests.unit.fakes import completions_of
 
 ODD_KEY = "RefinerInput/50% a+b & c=d/Übergröße 報告 🧪'\"<>#?.txt"
 STEP = MIN_PART_BYTES
@@ -232,9 +232,9 @@ class TestBrokenBody:
 
         with serving(answer) as server:
             bucket = S3Bucket(server.session(), "b")
-            completions = Completions(bucket, Pipeline())
-            for read in (save_outputs(bucket, tmp_path), print_outputs(bucket, 5_000_000)):
-                (found,) = look(completions, None, read)
+            completions = completions_of(bucket)
+            for read in (save_outputs(bucket, tmp_path), read_outputs(bucket, 5_000_000)):
+                (found,) = Poller(completions, read).existing()
                 assert found.status == "failed"
                 assert "RefinerOutput/1" in str(found.error)
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -271,9 +271,9 @@ class TestRead:
 
     def test_metadata_of_others_is_read(self, session: AwsSession, bucket: S3Bucket) -> None:
         session.client("s3").put_object(Bucket=bucket.name, Key="c", Body=b"[]", Metadata={"source-version": "v7"})
-        completion = Completions(bucket, Pipeline()).get("c")
+        completion = completions_of(bucket).get("c")
         assert completion is not None
-        assert completion.source_version == "v7"
+        assert completion.source_versions == {"v7"}
 
     def test_a_listing_of_more_than_one_page_is_whole_and_in_order(self, session: AwsSession, bucket: S3Bucket) -> None:
         client = session.client("s3")

@@ -16,19 +16,19 @@ from moto import mock_aws
 from refinerctl.aws.bucket_settings import BucketSettings
 from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.events import EventBuses
-from refinerctl.aws.iam import Roles
+from refinerctl.aws.events import EventBuses, RuleTarget
+from refinerctl.aws.iam import Role, Roles
 from refinerctl.aws.kms import Keys
-from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.log_settings import LogSettings
 from refinerctl.aws.policies import Request, allowed
-from refinerctl.aws.resources import Absent, DeployedCode, Role, RuleTarget, Unread
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.images import ImageReference
 from refinerctl.insight.verify import verify
+from refinerctl.insight.verify.answers import Absent, Unread
 from refinerctl.insight.verify.snapshot import ROLES_AT_ONCE, Sources, answer, take_snapshot
 from refinerctl.insight.verify.types import Status, names_from_values
 from refinerctl.stacks.settings import Pipeline
@@ -134,7 +134,7 @@ def test_log_groups_are_told_apart(session: AwsSession, unique: str) -> None:
 
 def test_a_function_that_is_not_there(session: AwsSession) -> None:
     with pytest.raises(NotFoundError, match="there is no function 'nobody'"):
-        Functions(session).deployed("nobody")
+        Functions(session).get("nobody")
     assert Functions(session).concurrency().limit > 0
 
 
@@ -233,8 +233,8 @@ def test_where_nothing_is_deployed_each_absence_is_said_once(session: AwsSession
 class ManyFunctions(Functions):
     """Every function is there."""
 
-    def deployed(self, name: str) -> DeployedCode:
-        return DeployedCode(name, f"arn:{name}", f"arn:aws:iam::000000000000:role/{name}", 3, "team/x:v1")
+    def get(self, name: str) -> FunctionConfiguration:
+        return FunctionConfiguration(name, f"arn:{name}", image_uri="team/x:v1", role_arn=f"arn:aws:iam::0:role/{name}")
 
 
 class BusyRoles(Roles):

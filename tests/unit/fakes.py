@@ -11,23 +11,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.messages import Message, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion
-from refinerctl.aws.resources import Function, RunningFunction
 from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
-from refinerctl.stacks.settings import Pipeline
+from refinerctl.stacks import find_stack
+from refinerctl.stacks.base import Storage
 
 START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
+STORAGE = Storage("data-repository", "RefinerInput/", "RefinerOutput/", "RefinerComplete/")
 
 
 class Clock:
-    """Takes the place of module `time` in an operation: sleeping takes no time, and things happen meanwhile."""
+    """A clock in place of module `time`: sleeping takes no time, and planned actions happen meanwhile."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -225,18 +226,14 @@ class FakeLogGroups(LogGroups):
 class FakeFunctions(Functions):
     """Functions by name."""
 
-    def __init__(self, *functions: Function) -> None:
+    def __init__(self, *functions: FunctionConfiguration) -> None:
         self.known = {function.name: function for function in functions}
         self.mapping_states: dict[str, str | None] = {}
 
-    def get(self, name: str) -> Function:
+    def get(self, name: str) -> FunctionConfiguration:
         if name not in self.known:
             raise NotFoundError(f"there is no function {name!r}")
         return self.known[name]
-
-    def running(self, name: str) -> RunningFunction:
-        function = self.get(name)
-        return RunningFunction(name, function.image_uri.partition("@")[2] or None, function.timeout_s)
 
     def mapping_state(self, name: str) -> str | None:
         return self.mapping_states.get(name, "Enabled")
@@ -260,5 +257,5 @@ class Recorder:
         self.done += size
 
 
-def completions_of(bucket: FakeBucket, pipeline: Pipeline | None = None) -> Completions:
-    return Completions(bucket, pipeline or Pipeline())
+def completions_of(bucket: S3Bucket) -> Completions:
+    return Completions(bucket, STORAGE, find_stack("refiner"))

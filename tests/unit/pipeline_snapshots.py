@@ -5,19 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
+from refinerctl.aws.iam import Role, RolePolicy
+from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
+from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.resources import (
-    Concurrency,
-    DeployedCode,
-    EventBus,
-    EventRule,
-    LogGroupSettings,
-    Queue,
-    Role,
-    RolePolicy,
-    RuleTarget,
-    SourceMapping,
-)
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
 from refinerctl.releases.model import Release, ReleaseAction
 
@@ -68,13 +61,13 @@ def grants(*actions: str, on: str | list[str]) -> Policy:
     return parse_policy({"Statement": {"Effect": "Allow", "Action": list(actions), "Resource": on}})
 
 
-def queue(name: str, **change: Any) -> Queue:
-    return replace(Queue(name, queue_arn(name), visibility_timeout_s=1800, retention_s=4 * DAY), **change)
+def queue(name: str, **change: Any) -> QueueSettings:
+    return replace(QueueSettings(name, queue_arn(name), visibility_timeout_s=1800, retention_s=4 * DAY), **change)
 
 
 def ruleset(name: str, prefix: str, *, function: bool = True, **change: Any) -> RulesetSnapshot:
     base = f"dibbs-ecr-{name}"
-    rule = EventRule(base, rule_arn(f"data-repository-bus/{base}"), pattern(f'{{"prefix": "{prefix}"}}'))
+    rule = RuleSettings(base, rule_arn(f"data-repository-bus/{base}"), pattern(f'{{"prefix": "{prefix}"}}'))
     names = RulesetParts(
         name,
         prefix,
@@ -103,7 +96,9 @@ def _with_function(found: RulesetSnapshot, base: str, prefix: str) -> RulesetSna
     log_group = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/lambda/{base}"
     return replace(
         found,
-        function=DeployedCode(base, f"arn:aws:lambda:{REGION}:function:{base}", role, 300, IMAGE),
+        function=FunctionConfiguration(
+            base, f"arn:aws:lambda:{REGION}:function:{base}", image_uri=IMAGE, timeout_s=300, role_arn=role
+        ),
         mappings=(SourceMapping(f"mapping-{base}", queue_arn(base)),),
         role=Role(
             base,
@@ -126,7 +121,7 @@ def _with_function(found: RulesetSnapshot, base: str, prefix: str) -> RulesetSna
 
 def healthy(*rulesets: RulesetSnapshot, **change: Any) -> Snapshot:
     """With an input and a completion ruleset, unless others are given."""
-    forward = EventRule("dibbs-ecr-forward", rule_arn("dibbs-ecr-forward"), pattern())
+    forward = RuleSettings("dibbs-ecr-forward", rule_arn("dibbs-ecr-forward"), pattern())
     role = f"arn:aws:iam::{ACCOUNT}:role/dibbs-ecr-forward"
     dlq = "dibbs-ecr-forward-delivery-dlq"
     found = rulesets or (
@@ -151,7 +146,7 @@ def healthy(*rulesets: RulesetSnapshot, **change: Any) -> Snapshot:
         sends_events=True,
         bucket_policy=(),
         bucket_key=None,
-        bus=EventBus("data-repository-bus", BUS),
+        bus=BusSettings("data-repository-bus", BUS),
         forward_rule=forward,
         forward_targets=(RuleTarget("event-bus", BUS, role_arn=role, dlq_arn=queue_arn(dlq)),),
         forward_role=Role(
@@ -166,15 +161,15 @@ def healthy(*rulesets: RulesetSnapshot, **change: Any) -> Snapshot:
         release=Release(ReleaseAction.DEPLOY, "v1.0.0", {item.names.name: IMAGE for item in found}),
         rules={
             "default": (forward,),
-            "data-repository-bus": tuple(item.rule for item in found if isinstance(item.rule, EventRule)),
+            "data-repository-bus": tuple(item.rule for item in found if isinstance(item.rule, RuleSettings)),
         },
     )
     snapshot = replace(snapshot, **change)
     return replace(snapshot, queues={item.arn: item for item in _queues(snapshot)} | dict(change.get("queues", {})))
 
 
-def _queues(snapshot: Snapshot) -> list[Queue]:
+def _queues(snapshot: Snapshot) -> list[QueueSettings]:
     answers = [snapshot.forward_dlq]
     for item in snapshot.rulesets:
         answers += [item.queue, item.dlq, item.delivery_dlq]
-    return [item for item in answers if isinstance(item, Queue)]
+    return [item for item in answers if isinstance(item, QueueSettings)]

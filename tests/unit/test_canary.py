@@ -9,7 +9,7 @@ import pytest
 
 from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.errors import AccessDeniedError
-from refinerctl.inputs.types import Upload, UploadStatus
+from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.insight.verify.canary import blocked, broken_off, content_of, judge, key_of, remove
 from refinerctl.insight.verify.types import CheckResult, Status
 from tests.unit.fakes import START

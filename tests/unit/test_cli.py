@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ import pytest
 
 from refinerctl import __version__
 from refinerctl.app import app_context
-from refinerctl.cli import cli
+from refinerctl.cli import LOCAL, SECTIONS, cli, main
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import (
     AccessDeniedError,
@@ -25,6 +26,7 @@ from refinerctl.errors import (
     UsageError,
 )
 from refinerctl.local.instance import MARKER, Instance
+from refinerctl.options import global_options
 from tests.command import Command, spawn
 
 TOML = """
@@ -40,6 +42,38 @@ region = "eu-west-1"
 def project(tmp_path: Path) -> Path:
     (tmp_path / "refinerctl.toml").write_text(TOML)
     return tmp_path
+
+
+@contextmanager
+def added(command: click.Command) -> Iterator[None]:
+    """A command more, for a while."""
+    cli.add_command(command)
+    try:
+        yield
+    finally:
+        del cli.commands[command.name or ""]
+
+
+GivenFlags = Callable[[list[str]], GlobalFlags]
+
+
+@pytest.fixture
+def given_flags() -> Iterator[GivenFlags]:
+    """Runs a command `flags`, and returns the global options that it was given."""
+    seen: list[GlobalFlags] = []
+
+    @click.command("flags")
+    @global_options
+    @click.pass_context
+    def flags(ctx: click.Context) -> None:
+        seen.append(ctx.find_root().obj or GlobalFlags())
+
+    def run(arguments: list[str]) -> GlobalFlags:
+        cli.main(arguments, standalone_mode=False)
+        return seen[-1]
+
+    with added(flags):
+        yield run
 
 
 class TestGlobalOptions:
@@ -61,18 +95,19 @@ class TestGlobalOptions:
         ],
         ids=lambda value: "-".join(value) if isinstance(value, list) else "",
     )
-    def test_before_and_after_the_command_they_mean_the_same(self, options: list[str], expected: GlobalFlags) -> None:
-        for arguments in (
-            [*options, "local", "status"],
-            ["local", *options, "status"],
-            ["local", "status", *options],
-        ):
-            assert _flags(arguments) == expected
+    def test_before_and_after_the_command_they_mean_the_same(
+        self, given_flags: GivenFlags, options: list[str], expected: GlobalFlags
+    ) -> None:
+        for arguments in ([*options, "flags"], ["flags", *options]):
+            assert given_flags(arguments) == expected
 
-    def test_the_one_nearest_to_the_commands_end_counts(self) -> None:
-        assert _flags(["--env", "a", "local", "--env", "b", "status", "--env", "c"]).env == "c"
-        assert _flags(["--env", "a", "local", "status"]).env == "a"
-        assert _flags(["-q", "local", "status", "-v"]).verbosity == 1
+    def test_the_one_nearest_to_the_end_of_the_command_line_counts(self, given_flags: GivenFlags) -> None:
+        assert given_flags(["--env", "a", "flags", "--env", "c"]).env == "c"
+        assert given_flags(["--env", "a", "flags"]).env == "a"
+        assert given_flags(["-q", "flags", "-v"]).verbosity == 1
+
+    def test_a_group_takes_them_too(self, project: Path, refinerctl: Command) -> None:
+        assert refinerctl("local", "--output", "json", "status", cwd=project).json()["state"] == "down"
 
     def test_a_flag_beats_a_variable_beats_the_file(
         self, project: Path, refinerctl: Command, monkeypatch: pytest.MonkeyPatch
@@ -88,23 +123,6 @@ class TestGlobalOptions:
         monkeypatch.setenv("REFINERCTL_ENV", "nowhere")
         done = refinerctl("poll", cwd=project)
         assert (done.code, "'nowhere'" in done.err) == (2, True)
-
-
-def _flags(arguments: list[str]) -> GlobalFlags:
-    """What a command would get: parse, but run nothing."""
-    command: click.Command = cli
-    ctx: click.Context | None = None
-    name, rest = "refinerctl", list(arguments)
-    while True:
-        ctx = command.make_context(name, rest, parent=ctx)
-        if not isinstance(command, click.Group):
-            flags = ctx.find_root().obj
-            assert isinstance(flags, GlobalFlags)
-            return flags
-        found, chosen, rest = command.resolve_command(ctx, [*ctx._protected_args, *ctx.args])
-        assert found is not None
-        assert chosen is not None
-        name, command = found, chosen
 
 
 class TestLocalDefaults:
@@ -217,7 +235,7 @@ class TestUsage:
         done = refinerctl(*arguments, cwd=project)
         assert (done.code, done.err) == (0, "")
         assert "Usage: refinerctl" in done.out
-        assert "--env" in done.out
+        assert ("--env" in done.out) == (len(arguments) == 1)
 
     def test_version(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("--version", cwd=project)
@@ -230,7 +248,7 @@ class TestDryRun:
         (project / "a.txt").touch()
         done = refinerctl("upload", "a.txt", "--prefix", prefix, "--dry-run", cwd=project)
         assert (done.code, done.out) == (4, "")
-        assert "puts its results" in done.err
+        assert "is for results of the pipeline" in done.err
 
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)
@@ -249,18 +267,16 @@ class TestDryRun:
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+def failing() -> Iterator[list[BaseException]]:
     """A command `fail` that raises what is in the list."""
     errors: list[BaseException] = []
 
-    @click.command()
+    @click.command("fail")
     def fail() -> None:
         raise errors[0]
 
-    monkeypatch.setitem(sys.modules, "tests.failing", type(sys)("tests.failing"))
-    monkeypatch.setattr(sys.modules["tests.failing"], "fail", fail, raising=False)
-    monkeypatch.setitem(__import__("refinerctl.cli").cli.COMMANDS, "fail", "tests.failing:fail")
-    return errors
+    with added(fail):
+        yield errors
 
 
 class TestErrors:
@@ -319,7 +335,7 @@ class TestErrors:
         monkeypatch.setattr(sys, "argv", ["refinerctl", "-vv", "fail"])
         previous = signal.getsignal(signal.SIGTERM)
         with pytest.raises(SystemExit):
-            __import__("refinerctl.cli").cli.main()
+            main()
         signal.signal(signal.SIGTERM, previous)
         said = capsys.readouterr().err
         assert "Traceback" in said
@@ -332,16 +348,39 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
     def test_a_sigterm_unwinds(self, tmp_path: Path, name: str) -> None:
         code = (
-            "import os, signal, sys, types, click, refinerctl.cli as c\n"
-            "@click.command()\n"
+            "import os, signal, sys, refinerctl.cli as c\n"
+            "@c.cli.command()\n"
             "def fail():\n"
             f"    try: os.kill(os.getpid(), signal.{name}); signal.pause()\n"
             "    finally: print('cleaned up')\n"
-            "sys.modules['m'] = m = types.ModuleType('m'); m.fail = fail\n"
-            "c.COMMANDS['fail'] = 'm:fail'; sys.argv = ['refinerctl', 'fail']; c.main()\n"
+            "sys.argv = ['refinerctl', 'fail']; c.main()\n"
         )
         done = spawn(cwd=tmp_path, python=("-c", code))
         assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "refinerctl: terminated\n")
+
+
+class TestHelp:
+    @pytest.mark.parametrize("group", [[], ["local"], ["dlq"], ["images"]], ids=" ".join)
+    def test_the_help_of_a_group_imports_no_command(self, tmp_path: Path, group: list[str]) -> None:
+        code = (
+            "import atexit, sys\n"
+            "atexit.register(lambda: print(*(name for name in sys.modules if name.startswith('refinerctl.'))))\n"
+            "from refinerctl.cli import main\n"
+            "main()\n"
+        )
+        done = spawn(*group, "--help", cwd=tmp_path, python=("-c", code))
+        loaded = set(done.stdout.splitlines()[-1].split())
+        assert loaded == {f"refinerctl.{name}" for name in ("cli", "errors", "keys", "options")}
+
+    @pytest.mark.parametrize("width", [80, 100])
+    def test_names_are_never_cut(self, tmp_path: Path, width: int) -> None:
+        done = spawn("--help", cwd=tmp_path, environ={"COLUMNS": str(width)})
+        lines = done.stdout.splitlines()
+        for section, commands in SECTIONS.items():
+            assert f"{section}:" in lines
+            for name, (_, text) in commands.items():
+                assert any(line.split() == [name, *text.split()] for line in lines), name
+        assert all(len(line) <= width for line in lines)
 
 
 class TestClosedPipe:
@@ -410,7 +449,7 @@ class TestShellCompletion:
         assert "--recursive" in _complete(tmp_path, shell, "refinerctl", "upload", "--rec")
 
     def test_sub_commands_and_values_are_offered(self, tmp_path: Path) -> None:
-        assert _complete(tmp_path, "bash", "refinerctl", "local", "") == ["down", "env", "logs", "status", "up"]
+        assert _complete(tmp_path, "bash", "refinerctl", "local", "") == list(LOCAL)
         assert _complete(tmp_path, "bash", "refinerctl", "poll", "--output", "") == ["text", "json"]
 
     def test_environments_are_offered(self, project: Path) -> None:

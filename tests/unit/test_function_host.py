@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.resources import Function
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import ExecutionEnvironment, OnLine
 from refinerctl.local.function_host import PROXY_VARIABLE, FunctionHost
@@ -24,7 +24,7 @@ from refinerctl.local.runtime_api import BASE, Invocation, Outcome, RuntimeApi, 
 from tests.unit.fakes import FakeFunctions, FakeLogGroups
 
 
-def function(**given: Any) -> Function:
+def function(**given: Any) -> FunctionConfiguration:
     values: dict[str, Any] = {
         "name": "f",
         "arn": "arn:aws:lambda:us-east-1:000000000000:function:f",
@@ -34,7 +34,7 @@ def function(**given: Any) -> Function:
         "timeout_s": 30,
         "environment": {"GIVEN": "yes", PROXY_VARIABLE: "http://host/"},
     }
-    return Function(**(values | given))
+    return FunctionConfiguration(**(values | given))
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +128,7 @@ class FakeEngine:
         self.children: list[FakeChild] = []
         self.error: RefinerctlError | None = None
 
-    def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> FakeChild:
+    def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> FakeChild:
         if self.error is not None:
             raise self.error
         child = FakeChild(environment, self.handler, on_line)
@@ -249,7 +249,9 @@ class TestExecutionEnvironment:
 
     def test_why_it_did_not_start_counts_more_than_that_it_ended(self) -> None:
         class Engine:
-            def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> BrokenAtStart:
+            def start(
+                self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine
+            ) -> BrokenAtStart:
                 return BrokenAtStart(environment)
 
         environment = ExecutionEnvironment(Engine(), function(), {}, lambda *_: None)
@@ -280,7 +282,7 @@ class TestExecutionEnvironment:
 
     def test_code_that_is_dead_before_it_asks_for_work_has_failed(self) -> None:
         class Stillborn(FakeEngine):
-            def start(self, function: Function, environment: dict[str, str], on_line: OnLine) -> FakeChild:
+            def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> FakeChild:
                 child = super().start(function, {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"}, on_line)
                 child.reason = "exit status 1"
                 return child

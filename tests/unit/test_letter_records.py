@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinerctl.dlq.letter_records import LetterRecord, from_record, read_records, to_line, to_record
-from refinerctl.dlq.types import DeadLetter, MessageAttribute, QueueAddress
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
+from refinerctl.dlq.records import MessageRecord, from_record, read_records, to_line, to_record
 from refinerctl.errors import UsageError
 
 QUEUE = QueueAddress("a-dlq", "https://sqs.example/0/a-dlq", "arn:aws:sqs:us-east-1:0:a-dlq")
@@ -22,7 +22,7 @@ attributes = st.one_of(
     st.builds(MessageAttribute, st.sampled_from(["Binary", "Binary.png"]), st.binary()),
 )
 letters = st.builds(
-    DeadLetter,
+    Message,
     id=st.text(),
     body=st.text(),
     sent_at=st.datetimes(timezones=st.just(UTC)),
@@ -34,11 +34,11 @@ letters = st.builds(
 
 @given(letter=letters, queue=st.builds(QueueAddress, st.text(), st.text(), st.text()))
 @settings(max_examples=150, deadline=None)
-def test_a_message_comes_back_exactly(letter: DeadLetter, queue: QueueAddress) -> None:
+def test_a_message_comes_back_exactly(letter: Message, queue: QueueAddress) -> None:
     line = to_line(letter, queue)
 
     assert line.isprintable()  # whatever is in it: one line, and nothing that steers a terminal
-    assert list(read_records([line.encode() + b"\n"])) == [LetterRecord(letter, queue)]
+    assert list(read_records([line.encode() + b"\n"])) == [MessageRecord(letter, queue)]
     assert json.loads(line) == to_record(letter, queue)
 
 
@@ -54,7 +54,7 @@ def test_whatever_stands_in_a_field_is_taken_or_told(value: object, data: st.Dat
 
 def record(**changes: Any) -> dict[str, Any]:
     attributes = {"who": MessageAttribute("String", "me"), "raw": MessageAttribute("Binary", b"\x00\xff")}
-    return to_record(DeadLetter("m1", "{}", SENT, 3, attributes), QUEUE) | changes
+    return to_record(Message("{}", SENT, 3, attributes, "m1"), QUEUE) | changes
 
 
 def test_the_form_of_a_record() -> None:
@@ -112,7 +112,7 @@ def test_a_field_that_is_missing_is_named() -> None:
 def test_a_file_with_empty_lines_and_a_broken_one() -> None:
     good = json.dumps(record()).encode()
     read = read_records([good, b"\n", b'{"id": '])
-    assert next(read).letter.id == "m1"
+    assert next(read).message.id == "m1"
     with pytest.raises(UsageError, match="line 3: not JSON"):
         next(read)
     with pytest.raises(UsageError, match="line 1: not JSON"):

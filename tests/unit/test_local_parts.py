@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.logs import LogGroups
-from refinerctl.aws.resources import Function
 from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.inputs.object_path import object_path
-from refinerctl.inputs.types import Upload, UploadStatus
 from refinerctl.local import local_logs
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.images import handler_of, image_of
@@ -163,7 +163,7 @@ class TestInstance:
                 process.stdout.close()
 
 
-def function(**given: Any) -> Function:
+def function(**given: Any) -> FunctionConfiguration:
     values: dict[str, Any] = {
         "name": "f",
         "arn": "arn:f",
@@ -173,7 +173,7 @@ def function(**given: Any) -> Function:
         "timeout_s": 3,
         "environment": {},
     }
-    return Function(**(values | given))
+    return FunctionConfiguration(**(values | given))
 
 
 class TestImages:

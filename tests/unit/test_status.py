@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.app import AppContext
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueDepth, QueueState
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.objects import ObjectInfo
-from refinerctl.aws.resources import Function, RunningFunction
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.status import MAX_COMPLETIONS, MetricKey, Stations, status
@@ -72,7 +72,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.functions = FakeFunctions(
-            *(Function(ruleset.base, "arn", "1", f"r@{DIGEST}", 128, 60, {}) for ruleset in (ONE, TWO))
+            *(FunctionConfiguration(ruleset.base, "arn", "1", f"r@{DIGEST}", 128, 60, {}) for ruleset in (ONE, TWO))
         )
         for ruleset in (ONE, TWO, DONE):
             for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq):
@@ -213,7 +213,7 @@ class TestProblems:
 
     def test_who_may_not_see_the_function_sees_its_metrics(self, world: World) -> None:
         class Denied(FakeFunctions):
-            def get(self, name: str) -> Function:
+            def get(self, name: str) -> FunctionConfiguration:
                 raise AccessDeniedError(f"access denied: GetFunction on function {name}")
 
         world.functions = Denied()
@@ -247,7 +247,7 @@ class TestProblems:
             raise AccessDeniedError("no credentials")
 
         class Denied:
-            state = running = read = objects = head = staticmethod(denied)
+            state = get = read = objects = head = staticmethod(denied)
 
             def find(self, name_prefix: str) -> None:
                 """As the client's: what is denied is looked up one by one."""
@@ -279,9 +279,9 @@ def test_everything_is_asked_for_in_two_rounds() -> None:
             assert prefix == "x-R"
             rounds.wait(0)
 
-        def running(self, name: str) -> RunningFunction:
+        def get(self, name: str) -> FunctionConfiguration:
             rounds.wait(0)
-            return RunningFunction(name, None, 60)
+            return FunctionConfiguration(name, "arn", timeout_s=60)
 
         def read(self, wanted: Mapping[MetricKey, Metric], *_: Any) -> dict[MetricKey, tuple[DataPoint, ...]]:
             rounds.wait(0)

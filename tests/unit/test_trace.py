@@ -10,19 +10,18 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.log_events import LogEvent
-from refinerctl.aws.messages import Message, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectVersion
-from refinerctl.aws.resources import Function
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.inputs.completions import Completions
 from refinerctl.insight.trace import Stations, TraceRequest, trace
 from refinerctl.insight.trace.facts import Outcome, Place
 from refinerctl.insight.trace.function_log import MAX_INVOCATION_LINES, MAX_LINES
 from refinerctl.insight.trace.hops import Trace
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline
-from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues
+from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
 
 KEY = "RefinerInput/a b.txt"
 RULESET = RulesetNames("RefinerInput", "RefinerInput/", "dibbs-ecr-RefinerInput")
@@ -50,7 +49,7 @@ class World:
     queues: FakeQueues = field(default_factory=FakeQueues)
     logs: FakeLogGroups = field(default_factory=FakeLogGroups)
     functions: FakeFunctions = field(
-        default_factory=lambda: FakeFunctions(Function(RULESET.base, "arn", "1", "i", 128, 60, {}))
+        default_factory=lambda: FakeFunctions(FunctionConfiguration(RULESET.base, "arn", "1", "i", 128, 60, {}))
     )
 
     def __post_init__(self) -> None:
@@ -90,7 +89,7 @@ class World:
         look: bool = False,
         rulesets: tuple[RulesetNames, ...] = (RULESET, DONE),
     ) -> Trace:
-        stations = Stations(self.bucket, Completions(self.bucket, Pipeline()), self.queues, self.functions, self.logs)
+        stations = Stations(self.bucket, completions_of(self.bucket), self.queues, self.functions, self.logs)
         request = TraceRequest(key, at(-86400), at(seconds), version, (FORWARD,), look=look)
         return trace(request, rulesets, Pipeline(), stations)
 
@@ -266,7 +265,8 @@ class TestFailing:
 
     @pytest.mark.parametrize("name", [DELIVERY, FORWARD])
     def test_undelivered(self, world: World, name: str) -> None:
-        given = {"ERROR_CODE": "NO_PERMISSIONS", "TARGET_ARN": f"arn:aws:sqs:us-east-1:0:{QUEUE}", "RULE_ARN": "r"}
+        texts = {"ERROR_CODE": "NO_PERMISSIONS", "TARGET_ARN": f"arn:aws:sqs:us-east-1:0:{QUEUE}", "RULE_ARN": "r"}
+        given = {key: MessageAttribute("String", text) for key, text in texts.items()}
         world.queues.messages[name] = [Message(event_of(), at(0.2), 1, given)]
         found = world.trace()
         assert seen(found) == (Place.UNDELIVERED, Outcome.FAILED)

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.events import RuleTarget
+from refinerctl.aws.iam import RolePolicy
+from refinerctl.aws.kms import KmsKey
+from refinerctl.aws.lambda_ import Concurrency, SourceMapping
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.resources import Absent, Concurrency, KmsKey, RolePolicy, RuleTarget, SourceMapping, Unread
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.insight.verify import CHECKS, check_ids, verify
+from refinerctl.insight.verify.answers import Absent, Unread
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.types import CheckResult, RulesetSnapshot, Snapshot, Status
 from refinerctl.releases.model import Release, ReleaseAction

@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from refinerctl.aws.messages import MAX_BATCH
 from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.ports import Queue
-from refinerctl.dlq.types import MAX_BATCH
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import concurrently
 
@@ -102,13 +102,13 @@ class Aside:
                 if not kept:
                     break
                 receipts = [receipt for _, _, receipt in kept]
-                self._source.hide(receipts, VISIBILITY_S)
+                self._source.change_visibility(receipts, VISIBILITY_S)
                 try:
                     self._put(
                         self._long, [(now + VISIBILITY_S, message_id, receipt) for _, message_id, receipt in kept]
                     )
                 except RefinerctlError:
-                    self._source.hide(receipts, 0)
+                    self._source.change_visibility(receipts, 0)
                     raise
 
     def give_back(self) -> None:
@@ -154,7 +154,7 @@ def give_back(source: Queue, journal: RedriveJournal, items: Sequence[tuple[str,
     for start in range(0, len(items), MAX_BATCH):
         batch = items[start : start + MAX_BATCH]
         for pause_s in _PAUSES_S:
-            results = source.hide([receipt for _, receipt in batch], 0)
+            results = source.change_visibility([receipt for _, receipt in batch], 0)
             if not isinstance(results[0].cause, TransientError):
                 break
             time.sleep(pause_s)

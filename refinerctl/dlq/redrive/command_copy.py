@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.message_queue import MessageQueues
-from refinerctl.aws.resources import Queue as QueueSettings
+from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.redrive import Queue, copy
 from refinerctl.dlq.redrive.command_edit import read_edited
 from refinerctl.dlq.redrive.command_errors import compare
@@ -18,8 +19,8 @@ from refinerctl.dlq.redrive.command_view import CountedProgress, messages
 from refinerctl.dlq.redrive.health import look
 from refinerctl.dlq.redrive.returns import SentMessages, Watch
 from refinerctl.dlq.redrive.routes import Routes
+from refinerctl.dlq.redrive.types import CopyRules, Moved
 from refinerctl.dlq.stations import consumers_errors
-from refinerctl.dlq.types import CopyRules, DeadLetter, Moved, QueueAddress
 from refinerctl.dlq.walk import meant
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Copying:
         if count > 0:
             self.app.render.warning(f"{messages(count)} of the edited ones were not there any more, and were not sent")
 
-    def _routes(self, edited: Mapping[str, DeadLetter] | None) -> Routes:
+    def _routes(self, edited: Mapping[str, Message] | None) -> Routes:
         return Routes(
             self.station.origin,
             self.sources.resolve,
@@ -119,13 +120,13 @@ class Copying:
             vet=self._vet,
         )
 
-    def _unwanted(self) -> Callable[[DeadLetter], str | None]:
+    def _unwanted(self) -> Callable[[Message], str | None]:
         chosen = self.options.filter
         if not chosen.needs_error:
             return lambda letter: None if chosen.matches(letter) else "not asked for"
         lock = threading.Lock()
 
-        def unwanted(letter: DeadLetter) -> str | None:
+        def unwanted(letter: Message) -> str | None:
             if not chosen.may_match(letter):
                 return "not asked for"
             with lock:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.dlq.letter_records import read_records
+from refinerctl.dlq.records import read_records
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.files import replacing
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
+    from refinerctl.aws.messages import Message, QueueAddress
     from refinerctl.console import Renderer
     from refinerctl.dlq.redrive.command_options import RedriveOptions
     from refinerctl.dlq.redrive.command_station import Station
     from refinerctl.dlq.redrive.edits import Edits
-    from refinerctl.dlq.types import DeadLetter, QueueAddress
 
 # More is nothing to read in an editor; --limit says otherwise.
 MAX_EDITED = 1000
@@ -75,11 +75,11 @@ def edit_messages(app: AppContext, station: Station, options: RedriveOptions) ->
     return path
 
 
-def read_edited(path: Path) -> dict[str, DeadLetter]:
+def read_edited(path: Path) -> dict[str, Message]:
     """What edit_messages() wrote, by id. Raises RefinerctlError if it is gone."""
     try:
         with path.open("rb") as file:
-            return {record.letter.id: record.letter for record in read_records(file)}
+            return {record.message.id: record.message for record in read_records(file)}
     except OSError as error:
         raise RefinerctlError(
             f"cannot read the edited messages in {path}: {error.strerror}", hint="--force begins a new run."
@@ -87,7 +87,7 @@ def read_edited(path: Path) -> dict[str, DeadLetter]:
 
 
 def edit_letters(
-    render: Renderer, letters: Sequence[DeadLetter], queue: QueueAddress, work_folder: Path
+    render: Renderer, letters: Sequence[Message], queue: QueueAddress, work_folder: Path
 ) -> tuple[Edits, Path]:
     """What came out of the editor, and the file: it stays, whatever happens, until the caller removes it.
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from refinerctl.dlq.letter_bodies import source_key
+from refinerctl.dlq.bodies import source_key
 from refinerctl.insight.error_signature import signature
 
 if TYPE_CHECKING:
+    from refinerctl.aws.messages import Message
     from refinerctl.dlq.errors import ErrorFinder
     from refinerctl.dlq.redrive.returns import Returned
-    from refinerctl.dlq.types import DeadLetter
 
 # Errors are looked up in logs; of more messages than this the first ones speak for the others.
 MAX_COMPARED = 100
@@ -46,13 +46,13 @@ def compare(returned: Sequence[Returned], before: ErrorFinder, now: ErrorFinder)
     return SameErrors(sum(found.values()), same, dict(found.most_common()))
 
 
-def _original(item: Returned) -> DeadLetter:
+def _original(item: Returned) -> Message:
     """The message as it was: what it fails with is in the log under its id of then."""
     sent_at = item.original.sent_at or item.letter.sent_at
     return replace(item.letter, id=item.original.id, sent_at=sent_at)
 
 
-def _signature(error: str, letter: DeadLetter) -> str:
+def _signature(error: str, letter: Message) -> str:
     return signature(error, [key] if (key := source_key(letter.body)) else [])
 
 

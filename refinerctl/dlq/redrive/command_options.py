@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from refinerctl.dlq.letter_filter import Expression, LetterFilter
+from refinerctl.dlq.filters import Expression, MessageFilter
 from refinerctl.dlq.redrive.types import Asked, Method
 from refinerctl.errors import RefinerctlError
 
@@ -21,7 +21,7 @@ class RedriveOptions:
     """
 
     queue: str = ""
-    filter: LetterFilter = field(default_factory=LetterFilter)
+    filter: MessageFilter = field(default_factory=MessageFilter)
     to: str | None = None
     limit: int | None = None
     rate: float | None = None
@@ -66,7 +66,7 @@ class RedriveOptions:
         try:
             return cls(
                 given["queue"],
-                LetterFilter(
+                MessageFilter(
                     since=_moment(given["since"]),
                     until=_moment(given["until"]),
                     key_prefix=given["key_prefix"],

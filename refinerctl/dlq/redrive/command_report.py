@@ -12,8 +12,7 @@ from refinerctl.errors import RefinerctlError, TimedOutError
 if TYPE_CHECKING:
     from refinerctl.console import Renderer
     from refinerctl.dlq.redrive.journal import RedriveJournal
-    from refinerctl.dlq.redrive.types import RedrivePlan
-    from refinerctl.dlq.types import Moved
+    from refinerctl.dlq.redrive.types import Moved, RedrivePlan
 
 MAX_REASONS = 5
 

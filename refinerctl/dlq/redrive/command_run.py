@@ -20,9 +20,8 @@ from refinerctl.dlq.redrive.command_view import messages, plan_json, plan_lines,
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.plan import PlanRequest, PlanSources, check_healthy, make_plan
 from refinerctl.dlq.redrive.tasks import TaskRun
-from refinerctl.dlq.redrive.types import Method, RedrivePlan
+from refinerctl.dlq.redrive.types import Method, Moved, RedrivePlan
 from refinerctl.dlq.stations import at_queue, consumers_errors
-from refinerctl.dlq.types import Moved
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.releases.planning import ask, check_consent
 
@@ -55,7 +54,7 @@ def begin(app: AppContext, flags: Flags, queue: str | None, given: Mapping[str, 
         raise UsageError("--edit is for messages in a queue", hint="Edit the file itself.")
     options = RedriveOptions(
         queue or "",
-        given["letter_filter"],
+        given["message_filter"],
         to=given["to"],
         limit=given["limit"],
         rate=given["rate"],
@@ -270,6 +269,6 @@ def _left(station: Station) -> int | None:
     from refinerctl.errors import RefinerctlError
 
     try:
-        return station.source.facts().total
+        return station.source.attributes().total
     except RefinerctlError:
         return None

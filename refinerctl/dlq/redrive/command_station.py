@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, BinaryIO
 from refinerctl.aws.consumers import Consumers
 from refinerctl.aws.dead_letter_queues import DeadLetterQueues
 from refinerctl.aws.message_queue import MessageQueues
-from refinerctl.dlq.queues import look_at
+from refinerctl.aws.messages import QueueAddress
+from refinerctl.dlq.queues import DlqKind, look_at
 from refinerctl.dlq.redrive import Queue
 from refinerctl.dlq.redrive.command_view import messages
 from refinerctl.dlq.redrive.from_file import FileSource, check
 from refinerctl.dlq.redrive.health import HealthSources
 from refinerctl.dlq.redrive.types import Origin
 from refinerctl.dlq.stations import at_queue, consumers_errors, queue_stations, wanted_queue
-from refinerctl.dlq.types import DeadLetterKind, QueueAddress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.dlq.choose import Chosen
-    from refinerctl.dlq.letter_filter import LetterFilter
+    from refinerctl.dlq.filters import MessageFilter
     from refinerctl.dlq.redrive.command_options import RedriveOptions
     from refinerctl.dlq.redrive.journal import RedriveJournal
 
@@ -85,7 +85,7 @@ def _origin(app: AppContext, text: str, *, force: bool = True) -> tuple[Origin, 
             hint="Redrive that one, or --force.",
         )
     address = QueueAddress(found.name, found.url, found.arn)
-    if found.kind is not DeadLetterKind.PROCESSING:
+    if found.kind is not DlqKind.PROCESSING:
         return Origin(address, found.kind), ()
     there = []
     gone = [source.name for source in found.sources if source.is_there is False]
@@ -104,9 +104,9 @@ def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> tuple[
         try:
             return _origin(app, queues[0].arn or queues[0].name)
         except NotFoundError:
-            return Origin(queues[0], DeadLetterKind.UNKNOWN), ()
+            return Origin(queues[0], DlqKind.UNKNOWN), ()
     names = ", ".join(queue.name for queue in queues) or "the file"
-    return Origin(QueueAddress(names, "", queues[0].arn if queues else ""), DeadLetterKind.UNKNOWN), ()
+    return Origin(QueueAddress(names, "", queues[0].arn if queues else ""), DlqKind.UNKNOWN), ()
 
 
 def health_sources(app: AppContext) -> HealthSources:
@@ -114,7 +114,7 @@ def health_sources(app: AppContext) -> HealthSources:
     return HealthSources(
         Consumers(app.session),
         lambda address: settings.snapshot(address).queue,
-        app.functions.deployed,
+        app.functions.get,
         app.metrics,
     )
 
@@ -123,7 +123,7 @@ def tell_looked(app: AppContext, count: int) -> None:
     app.render.note(f"looking has raised the receive counts of {messages(count)} by one")
 
 
-def look_into(app: AppContext, station: Station, chosen: LetterFilter, keep: int | None = None) -> Chosen:
+def look_into(app: AppContext, station: Station, chosen: MessageFilter, keep: int | None = None) -> Chosen:
     """How many are meant, or up to `keep` of them; all are given back at once.
 
     Raises RefinerctlError if the queue cannot be received from.

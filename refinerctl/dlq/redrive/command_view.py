@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.console import Progress
-from refinerctl.dlq.redrive.types import RedrivePlan
-from refinerctl.dlq.types import Moved
+from refinerctl.dlq.redrive.types import Moved, RedrivePlan
 from refinerctl.dlq.views import standing
 
 if TYPE_CHECKING:

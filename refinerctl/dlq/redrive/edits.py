@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from refinerctl.dlq.letter_records import read_records, to_line, to_record
-from refinerctl.dlq.types import DeadLetter, QueueAddress
+from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.dlq.records import read_records, to_line, to_record
 from refinerctl.errors import UsageError
 
 # What is sent with a message, or decides on where it goes; the rest is SQS's own.
@@ -20,27 +20,27 @@ _SENT_SYSTEM = ("MessageGroupId", "MessageDeduplicationId", "AWSTraceHeader")
 class Edits:
     """`edited` by id: what is to be sent; `unchanged` and `removed` (ids) stay where they are."""
 
-    edited: Mapping[str, DeadLetter]
+    edited: Mapping[str, Message]
     unchanged: tuple[str, ...]
     removed: tuple[str, ...]
 
 
-def write_lines(letters: Sequence[DeadLetter], queue: QueueAddress) -> str:
+def write_lines(letters: Sequence[Message], queue: QueueAddress) -> str:
     """The messages as JSON Lines, for an editor."""
     return "".join(f"{to_line(letter, queue)}\n" for letter in letters)
 
 
-def read_edits(content: bytes, letters: Sequence[DeadLetter]) -> Edits:
+def read_edits(content: bytes, letters: Sequence[Message]) -> Edits:
     """Compare what came out of the editor with what went in.
 
     Raises UsageError for a line that makes no sense, an id that was not there or is there twice, and for changes to
     what SQS alone says of a message.
     """
     originals = {letter.id: letter for letter in letters}
-    edited: dict[str, DeadLetter] = {}
+    edited: dict[str, Message] = {}
     unchanged: dict[str, None] = {}
     for record in read_records(content.splitlines()):
-        letter = record.letter
+        letter = record.message
         if letter.id not in originals:
             raise UsageError(f"message {letter.id!r} was not among those to edit", hint="Leave the ids as they are.")
         if letter.id in edited or letter.id in unchanged:
@@ -56,7 +56,7 @@ def read_edits(content: bytes, letters: Sequence[DeadLetter]) -> Edits:
     return Edits(edited, tuple(unchanged), removed)
 
 
-def _check_kept(letter: DeadLetter, original: DeadLetter) -> None:
+def _check_kept(letter: Message, original: Message) -> None:
     if not letter.body:
         raise UsageError(f"message {letter.id} has no body left", hint="SQS takes no empty message.")
     if letter.receive_count != original.receive_count:
@@ -68,7 +68,7 @@ def _check_kept(letter: DeadLetter, original: DeadLetter) -> None:
             raise UsageError(f"message {letter.id}: {name} is SQS's own", hint="Leave it as it was.")
 
 
-def diff(edits: Edits, letters: Sequence[DeadLetter], queue: QueueAddress) -> Iterator[str]:
+def diff(edits: Edits, letters: Sequence[Message], queue: QueueAddress) -> Iterator[str]:
     """A unified diff of each edited message; a body that is JSON is laid out, unless nothing but its layout differs."""
     for letter in letters:
         if letter.id in edits.edited:
@@ -80,7 +80,7 @@ def diff(edits: Edits, letters: Sequence[DeadLetter], queue: QueueAddress) -> It
             yield from difflib.unified_diff(before, after, name, f"{name}, edited", lineterm="")
 
 
-def _lines(letter: DeadLetter, queue: QueueAddress, *, lay_out: bool) -> list[str]:
+def _lines(letter: Message, queue: QueueAddress, *, lay_out: bool) -> list[str]:
     record = to_record(letter, queue)
     if lay_out:
         with contextlib.suppress(ValueError, RecursionError):

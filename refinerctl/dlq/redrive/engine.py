@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from refinerctl.aws.messages import MAX_BATCH, Message, QueueAttributes
 from refinerctl.console import Progress
 from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.aside import Aside, give_back
@@ -17,7 +18,7 @@ from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.lane import Lane
 from refinerctl.dlq.redrive.ports import Queue
 from refinerctl.dlq.redrive.run import Run, Targets
-from refinerctl.dlq.types import MAX_BATCH, CopyRules, DeadLetter, Moved, QueueFacts, Route
+from refinerctl.dlq.redrive.types import CopyRules, Moved, Route
 from refinerctl.errors import RefinerctlError, Terminated, TransientError, UsageError
 from refinerctl.parallel import LOOK_SECONDS, concurrently
 
@@ -35,7 +36,7 @@ _DATE_RESOLUTION = timedelta(seconds=1)
 def copy(
     source: Queue,
     queue_at: Callable[[str], Queue],
-    route: Callable[[DeadLetter], Route],
+    route: Callable[[Message], Route],
     rules: CopyRules,
     journal: RedriveJournal,
     progress: Progress,
@@ -198,16 +199,16 @@ def _batches(items: Sequence[tuple[str, str]]) -> list[Sequence[tuple[str, str]]
     return [items[start : start + MAX_BATCH] for start in range(0, len(items), MAX_BATCH)]
 
 
-def _facts(source: Queue, longest_pause_s: float) -> QueueFacts:
+def _facts(source: Queue, longest_pause_s: float) -> QueueAttributes:
     for attempt in range(_FACTS_ATTEMPTS):
         try:
-            return source.facts()
+            return source.attributes()
         except TransientError:
             time.sleep(min(longest_pause_s, 0.1 * 2**attempt))
-    return source.facts()
+    return source.attributes()
 
 
-def _server_now(facts: QueueFacts) -> float:
+def _server_now(facts: QueueAttributes) -> float:
     """Since the epoch. A file has a time after all others; a clock that is wrong by a day nobody talks to."""
     return min(facts.at, datetime.now(UTC) + timedelta(days=1)).timestamp()
 
@@ -215,7 +216,7 @@ def _server_now(facts: QueueFacts) -> float:
 def _left(run: Run) -> int | None:
     """How many are there. Nobody who has interrupted the run waits for several attempts."""
     try:
-        facts = _facts(run.source, run.longest_pause_s) if run.failure is None else run.source.facts()
+        facts = _facts(run.source, run.longest_pause_s) if run.failure is None else run.source.attributes()
     except RefinerctlError:
         return None
     return facts.total

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from refinerctl.dlq.letter_records import read_records
-from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
+from refinerctl.dlq.records import read_records
 from refinerctl.errors import RefinerctlError, UsageError
 
 # SQS's largest message, https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -47,11 +47,11 @@ def check(file: BinaryIO) -> Checked:
             yield line
 
     for record in read_records(lines()):
-        if record.letter.id in seen:
-            raise UsageError(f"message {record.letter.id} is there twice", hint="Take one of them out.")
-        seen.add(record.letter.id)
+        if record.message.id in seen:
+            raise UsageError(f"message {record.message.id} is there twice", hint="Take one of them out.")
+        seen.add(record.message.id)
         queues.setdefault(record.queue.name, record.queue)
-        sources.setdefault(record.letter.system.get("DeadLetterQueueSourceArn", ""))
+        sources.setdefault(record.message.system.get("DeadLetterQueueSourceArn", ""))
     return Checked(digest.hexdigest(), len(seen), tuple(queues.values()), tuple(filter(None, sources)))
 
 
@@ -67,8 +67,8 @@ class FileSource:
         self._address = address
         self._records = enumerate(read_records(file), 1)
         self._done = done
-        self._given_back: deque[DeadLetter] = deque()
-        self._in_hand: dict[str, DeadLetter] = {}
+        self._given_back: deque[Message] = deque()
+        self._in_hand: dict[str, Message] = {}
         self._deleted: set[str] = set()
         self._count = count - len(done)
         self._lock = threading.Lock()
@@ -77,16 +77,16 @@ class FileSource:
     def address(self) -> QueueAddress:
         return self._address
 
-    def facts(self) -> QueueFacts:
+    def attributes(self) -> QueueAttributes:
         """Everything was there before the start, whatever times and whose clocks the messages have."""
         with self._lock:
             hidden, left = len(self._in_hand), self._count - len(self._deleted)
-            return QueueFacts(_AFTER_ALL, max(left - hidden, 0), hidden, 0, MAX_MESSAGE_BYTES)
+            return QueueAttributes(_AFTER_ALL, max(left - hidden, 0), hidden, 0, MAX_MESSAGE_BYTES)
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """The next ones; without any there is nothing to wait for."""
         with self._lock:
-            found: list[DeadLetter] = []
+            found: list[Message] = []
             while len(found) < count and self._given_back:
                 found.append(self._given_back.popleft())
             while len(found) < count and (letter := self._next()) is not None:
@@ -94,7 +94,9 @@ class FileSource:
             self._in_hand |= {letter.receipt: letter for letter in found}
             return found
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None] = lambda: None) -> list[EntryResult]:
+    def send(
+        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
+    ) -> list[EntryResult]:
         raise RefinerctlError("a file of exported messages is no target")
 
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
@@ -105,14 +107,14 @@ class FileSource:
                 self._deleted.add(receipt)
         return [EntryResult() for _ in receipts]
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         with self._lock:
             if visibility_s == 0:
                 self._given_back.extend(self._in_hand.pop(receipt) for receipt in receipts if receipt in self._in_hand)
         return [EntryResult() for _ in receipts]
 
-    def _next(self) -> DeadLetter | None:
+    def _next(self) -> Message | None:
         for number, record in self._records:
-            if record.letter.id not in self._done and str(number) not in self._deleted:
-                return replace(record.letter, receipt=str(number))
+            if record.message.id not in self._done and str(number) not in self._deleted:
+                return replace(record.message, receipt=str(number))
         return None

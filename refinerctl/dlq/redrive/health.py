@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.resources import DeployedCode, Queue
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.redrive.types import Consumer, Health
-from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import NotFoundError, RefinerctlError
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class HealthSources:
     """Who is asked. `function` by its name."""
 
     consumers: ConsumersOf
-    settings: Callable[[QueueAddress], Queue]
-    function: Callable[[str], DeployedCode]
+    settings: Callable[[QueueAddress], QueueSettings]
+    function: Callable[[str], FunctionConfiguration]
     metrics: Metrics
 
 
@@ -96,7 +97,7 @@ def _function(sources: HealthSources, name: str, now: datetime) -> tuple[list[st
     return broken, doubts
 
 
-def _wrong_with(code: DeployedCode) -> Iterator[str]:
+def _wrong_with(code: FunctionConfiguration) -> Iterator[str]:
     because = f": {code.reason}" if code.reason else ""
     if code.state == "Failed":
         yield f"function {code.name} is Failed{because}"

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from refinerctl.aws.messages import MAX_BATCH, Message
 from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.pace import Limit, Pace
 from refinerctl.dlq.redrive.ports import Queue
-from refinerctl.dlq.types import MAX_BATCH, CopyRules, DeadLetter
+from refinerctl.dlq.redrive.types import CopyRules
 from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS
 
@@ -46,7 +47,7 @@ class Catch:
     `began` is by the monotonic clock, `hidden_until` by `awake`.
     """
 
-    letters: list[DeadLetter]
+    letters: list[Message]
     reserved: int
     is_tried: bool
     began: float
@@ -191,7 +192,7 @@ class Intake:
         visible: int | None = None
         try:
             with contextlib.suppress(TransientError):
-                visible = self._source.facts().visible
+                visible = self._source.attributes().visible
         finally:
             self._is_counting = False
         with self._changed:
@@ -208,7 +209,7 @@ class Intake:
         pause = min(self._longest_pause_s, _FIRST_PAUSE_S * 2.0**attempt)
         return random.uniform(pause / 2, pause)  # noqa: S311
 
-    def _try(self, count: int, visibility_s: int) -> list[DeadLetter]:
+    def _try(self, count: int, visibility_s: int) -> list[Message]:
         attempt = 0
         while True:
             try:

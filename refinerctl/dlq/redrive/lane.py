@@ -6,11 +6,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from refinerctl.aws.messages import MAX_BATCH, Message
 from refinerctl.dlq.redrive.aside import VISIBILITY_S, give_back
 from refinerctl.dlq.redrive.intake import Catch, Turn
 from refinerctl.dlq.redrive.run import InHand, Run, Target
 from refinerctl.dlq.redrive.sending import Sender
-from refinerctl.dlq.types import MAX_BATCH, DeadLetter, Drop, Leave
+from refinerctl.dlq.redrive.types import Drop, Leave
 
 # For so long a message waits for others to be sent with.
 LINGER_S = 0.5
@@ -74,7 +75,7 @@ class Lane:
                 give_back(self._run.source, self._run.journal, pairs)
         return ours, wanted
 
-    def _take_in_hand(self, letters: deque[DeadLetter], hidden_until: float) -> int:
+    def _take_in_hand(self, letters: deque[Message], hidden_until: float) -> int:
         """Takes those away that nothing is to be done about, and those that were deleted before; how many were."""
         journal = self._run.journal
         gone = [letter for letter in letters if journal.was_deleted(letter.id)]
@@ -87,10 +88,10 @@ class Lane:
         if self._run.stopping.is_set():  # another lane has just given them back, and they were received again
             again = [letter.receipt for letter in found if letter.id not in fresh]
             if again:
-                self._run.source.hide(again, 0)
+                self._run.source.change_visibility(again, 0)
         return len(gone)
 
-    def _sort_letter(self, letter: DeadLetter, catch: Catch, reserved: int) -> tuple[bool, bool]:
+    def _sort_letter(self, letter: Message, catch: Catch, reserved: int) -> tuple[bool, bool]:
         run = self._run
         item = InHand(letter.id, letter.receipt, catch.hidden_until)
         known = run.journal.state.unsettled.get(letter.id)
@@ -110,7 +111,7 @@ class Lane:
             return True, False
         return True, self._follow_route(letter, item, reserved)
 
-    def _follow_route(self, letter: DeadLetter, item: InHand, reserved: int) -> bool:
+    def _follow_route(self, letter: Message, item: InHand, reserved: int) -> bool:
         """Whether it is to be sent or deleted."""
         run = self._run
         route = run.route(letter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from refinerctl.dlq.types import MAX_BATCH
+from refinerctl.aws.messages import MAX_BATCH
 
 
 class Pace:

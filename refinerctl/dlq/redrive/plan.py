@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
+from refinerctl.aws.messages import Message, QueueAddress, QueueAttributes
+from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.health import HealthSources, look
 from refinerctl.dlq.redrive.ports import Queue
 from refinerctl.dlq.redrive.routes import Routes
-from refinerctl.dlq.redrive.types import Asked, Method, MoveTask, Origin, RedrivePlan, choose
-from refinerctl.dlq.types import DeadLetter, DeadLetterKind, Leave, QueueAddress, QueueFacts
+from refinerctl.dlq.redrive.types import Asked, Leave, Method, MoveTask, Origin, RedrivePlan, choose
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, UsageError
 
 # Enough to see which targets there are; more would raise more receive counts.
@@ -57,7 +58,7 @@ def make_plan(request: PlanRequest, queue: Queue, sources: PlanSources, now: dat
     Messages are received only if nothing else says where they belong, and given back at once. Raises RefusedError if
     they can go nowhere, UsageError for a request that makes no sense.
     """
-    origin, facts = request.origin, queue.facts()
+    origin, facts = request.origin, queue.attributes()
     tasks = _tasks(request, sources)
     running = next((task for task in tasks or () if task.is_active), None)
     # Counts are approximate: --to holds for what an empty queue turns out to have, too.
@@ -77,7 +78,7 @@ def make_plan(request: PlanRequest, queue: Queue, sources: PlanSources, now: dat
         choice,
         found.targets,
         depth=facts.visible,
-        in_flight=facts.hidden + facts.delayed,
+        in_flight=facts.in_flight + facts.delayed,
         health=health,
         reasons=found.reasons,
         running=running,
@@ -139,14 +140,14 @@ class _Targets:
     looked_at: int = 0
 
 
-def _targets(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueFacts) -> _Targets:
+def _targets(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueAttributes) -> _Targets:
     origin = request.origin
     if request.to is not None:
         _check_target(request.to, request, sources)
         return _Targets((request.to,))
     if origin.sources:
         return _Targets(origin.sources)
-    if origin.kind is DeadLetterKind.PROCESSING and request.gone:
+    if origin.kind is DlqKind.PROCESSING and request.gone:
         raise RefusedError(
             f"{origin.queue.name} has dead letters of {', '.join(request.gone)}, and there is no such queue any more",
             hint="Deploy it again, or name another: --to QUEUE.",
@@ -176,7 +177,7 @@ def _served_by(queue: QueueAddress, sources: PlanSources) -> list[str]:
         return []
 
 
-def _sampled(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueFacts) -> _Targets:
+def _sampled(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueAttributes) -> _Targets:
     routes = Routes(request.origin, sources.resolve)
     found: dict[str, QueueAddress] = {}
     reasons: Counter[str] = Counter()
@@ -196,9 +197,9 @@ def _sampled(request: PlanRequest, queue: Queue, sources: PlanSources, facts: Qu
     return _Targets(tuple(found.values()), dict(reasons), len(letters))
 
 
-def sample(queue: Queue, limit: int = SAMPLE) -> list[DeadLetter]:
+def sample(queue: Queue, limit: int = SAMPLE) -> list[Message]:
     """Up to `limit` messages, given back: their receive counts are one higher. Raises RefinerctlError."""
-    found: list[DeadLetter] = []
+    found: list[Message] = []
     try:
         while len(found) < limit:
             letters = queue.receive(min(10, limit - len(found)), visibility_s=SAMPLE_SECONDS, wait_s=1)
@@ -209,5 +210,5 @@ def sample(queue: Queue, limit: int = SAMPLE) -> list[DeadLetter]:
         receipts = [letter.receipt for letter in found]
         for start in range(0, len(receipts), 10):
             with contextlib.suppress(RefinerctlError):
-                queue.hide(receipts[start : start + 10], 0)
+                queue.change_visibility(receipts[start : start + 10], 0)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
 
 
 class Queue(Protocol):
@@ -17,17 +17,17 @@ class Queue(Protocol):
     @property
     def address(self) -> QueueAddress: ...
 
-    def facts(self) -> QueueFacts:
+    def attributes(self) -> QueueAttributes:
         """Raises RefinerctlError; NotFoundError without the queue."""
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` (1 to 10) messages. Raises TransientError, and other RefinerctlErrors for what stays so."""
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
+    def send(self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None]) -> list[EntryResult]:
         """Up to ten. `leaving` is called when the request is about to go out: from then on it may be heard."""
 
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
         """Up to ten."""
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         """Up to ten: invisible for so long from now; 0 gives them back."""

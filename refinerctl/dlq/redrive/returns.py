@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
 from refinerctl.console import Progress
 from refinerctl.dlq.redrive.ports import Queue
-from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
 from refinerctl.errors import RefinerctlError
 
 LOOK_SECONDS = 1.0
@@ -25,7 +25,7 @@ GRACE_SECONDS = 30
 
 
 @dataclass(frozen=True)
-class Tracked(Outgoing):
+class Tracked(OutgoingMessage):
     """An outgoing message that knows which one it was."""
 
     original_id: str = ""
@@ -54,7 +54,7 @@ class SentMessages:
         for before, new in pairs:
             self.originals.setdefault(new, Original(before, None))
 
-    def note(self, message: Outgoing, result: EntryResult) -> None:
+    def note(self, message: OutgoingMessage, result: EntryResult) -> None:
         if result.is_done and result.message_id is not None and isinstance(message, Tracked):
             with self._lock:
                 self.originals[result.message_id] = Original(message.original_id, message.original_sent_at)
@@ -69,13 +69,15 @@ class _Recorded:
     def address(self) -> QueueAddress:
         return self.queue.address
 
-    def facts(self) -> QueueFacts:
-        return self.queue.facts()
+    def attributes(self) -> QueueAttributes:
+        return self.queue.attributes()
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         return self.queue.receive(count, visibility_s=visibility_s, wait_s=wait_s)
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None] = lambda: None) -> list[EntryResult]:
+    def send(
+        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
+    ) -> list[EntryResult]:
         results = self.queue.send(messages, leaving)
         for message, result in zip(messages, results, strict=True):
             self.sent.note(message, result)
@@ -84,8 +86,8 @@ class _Recorded:
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
         return self.queue.delete(receipts)
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
-        return self.queue.hide(receipts, visibility_s)
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+        return self.queue.change_visibility(receipts, visibility_s)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Returned:
     """A message that came back, as it is now, and what it was when it was sent."""
 
     queue: QueueAddress
-    letter: DeadLetter
+    letter: Message
     original: Original
 
 
@@ -158,13 +160,13 @@ class Watch:
                 return
 
     def _all_processed(self) -> bool:
-        return all(queue.facts().total == 0 for queue in self.targets)
+        return all(queue.attributes().total == 0 for queue in self.targets)
 
     def _give_back(self) -> None:
         for queue, receipts in _batches(self._held):
             # They come back by themselves, a little later.
             with contextlib.suppress(RefinerctlError):
-                queue.hide(receipts, 0)
+                queue.change_visibility(receipts, 0)
         self._held.clear()
 
 

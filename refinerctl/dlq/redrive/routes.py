@@ -6,17 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from refinerctl.aws.messages import MAX_ATTRIBUTES, Message, MessageAttribute, QueueAddress
 from refinerctl.dlq.redrive.returns import Tracked
-from refinerctl.dlq.redrive.types import Origin
-from refinerctl.dlq.types import (
-    MAX_ATTRIBUTES,
-    DeadLetter,
-    Leave,
-    MessageAttribute,
-    QueueAddress,
-    Route,
-    SendTo,
-)
+from refinerctl.dlq.redrive.types import Leave, Origin, Route, SendTo
 from refinerctl.errors import RefinerctlError
 
 # What EventBridge adds to an event that it could not deliver:
@@ -41,13 +33,13 @@ class Routes:
     resolve: Callable[[str], QueueAddress]
     to: QueueAddress | None = None
     max_redrives: int | None = None
-    unwanted: Callable[[DeadLetter], str | None] = lambda _: None
-    edited: Mapping[str, DeadLetter] | None = None
+    unwanted: Callable[[Message], str | None] = lambda _: None
+    edited: Mapping[str, Message] | None = None
     vet: Callable[[QueueAddress], str | None] = lambda _: None
     _known: dict[str, QueueAddress | Leave] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, letter: DeadLetter) -> Route:
+    def __call__(self, letter: Message) -> Route:
         """The engine's route: to a queue, or left with a reason."""
         if self.edited is not None:
             if letter.id not in self.edited:
@@ -59,7 +51,7 @@ class Routes:
         target = self.target(letter)
         return target if isinstance(target, Leave) else self._send(letter, target)
 
-    def target(self, letter: DeadLetter) -> QueueAddress | Leave:
+    def target(self, letter: Message) -> QueueAddress | Leave:
         """The queue that a letter belongs to."""
         if self.to is not None:
             return self.to
@@ -71,7 +63,7 @@ class Routes:
                 self._known[arn] = self._look_up(arn)
             return self._known[arn]
 
-    def _target_arn(self, letter: DeadLetter) -> str | None:
+    def _target_arn(self, letter: Message) -> str | None:
         if source := letter.system.get("DeadLetterQueueSourceArn"):
             return source
         meant = letter.attributes.get("TARGET_ARN")
@@ -95,7 +87,7 @@ class Routes:
             return Leave(f"it belongs to {found.name}: {reason}", is_failure=True)
         return found
 
-    def _send(self, letter: DeadLetter, target: QueueAddress) -> Route:
+    def _send(self, letter: Message, target: QueueAddress) -> Route:
         attributes = dict(letter.attributes)
         if is_undelivered(letter):
             attributes = {name: value for name, value in attributes.items() if name not in DELIVERY_ATTRIBUTES}
@@ -137,18 +129,18 @@ def _unreachable(service: str, arn: str) -> str:
     return f"it was meant for {arn}, which is no SQS queue"
 
 
-def is_undelivered(letter: DeadLetter) -> bool:
+def is_undelivered(letter: Message) -> bool:
     """Whether EventBridge put it there."""
     return "RULE_ARN" in letter.attributes and "TARGET_ARN" in letter.attributes
 
 
-def redrives_of(letter: DeadLetter) -> int:
+def redrives_of(letter: Message) -> int:
     """How often refinerctl has redriven it, as far as it was asked to count."""
     found = letter.attributes.get(REDRIVES)
     text = found.value if found is not None and isinstance(found.value, str) else ""
     return int(text) if text.isdecimal() else 0
 
 
-def _deduplication(letter: DeadLetter) -> str:
+def _deduplication(letter: Message) -> str:
     """A standard queue's message has none; its own id does not repeat."""
     return letter.system.get("MessageDeduplicationId") or letter.id

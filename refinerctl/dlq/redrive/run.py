@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from refinerctl.aws.messages import Message, OutgoingMessage
 from refinerctl.dlq.redrive.aside import Aside
 from refinerctl.dlq.redrive.intake import Intake
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.ports import Queue
-from refinerctl.dlq.types import DeadLetter, Outgoing, Route
+from refinerctl.dlq.redrive.types import Route
 from refinerctl.errors import NotFoundError, RefinerctlError
 
 # Every target takes batches of this size; those that take larger messages take larger batches, too.
@@ -31,7 +32,7 @@ class InHand:
     id: str
     receipt: str
     hidden_until: float
-    outgoing: Outgoing | None = None
+    outgoing: OutgoingMessage | None = None
     size: int = 0
     is_reserved: bool = True
 
@@ -71,7 +72,7 @@ class Targets:
 
 def _max_message_bytes(queue: Queue) -> int | None:
     try:
-        return queue.facts().max_message_bytes
+        return queue.attributes().max_message_bytes
     except NotFoundError:
         raise
     except RefinerctlError:  # who may send need not be allowed to ask
@@ -107,7 +108,7 @@ class Run:
 
     source: Queue
     targets: Targets
-    route: Callable[[DeadLetter], Route]
+    route: Callable[[Message], Route]
     journal: RedriveJournal
     start: datetime
     intake: Intake

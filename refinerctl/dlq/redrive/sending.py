@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from refinerctl.aws.messages import EntryResult
 from refinerctl.dlq.redrive import awake
 from refinerctl.dlq.redrive.aside import give_back
 from refinerctl.dlq.redrive.run import InHand, Run, Target
-from refinerctl.dlq.types import EntryResult
 from refinerctl.errors import RefinerctlError, TransientError
 
 SEND_ATTEMPTS = 8
@@ -53,10 +53,10 @@ class Sender:
             self._write_down(answers, waiting, results, counted)
             confirmed += [item for item, _ in answers.confirmed]
             cause = results[0].cause
-            if cause is not None and results[0].is_senders_fault and len(waiting) > 1:
+            if cause is not None and results[0].is_sender_fault and len(waiting) > 1:
                 middle = len(waiting) // 2
                 return confirmed + self.send(target, waiting[:middle]) + self.send(target, waiting[middle:])
-            if cause is not None and not isinstance(cause, TransientError) and not results[0].is_senders_fault:
+            if cause is not None and not isinstance(cause, TransientError) and not results[0].is_sender_fault:
                 self._run.fail(cause)
                 self.give_back(waiting)
                 break
@@ -87,7 +87,7 @@ class Sender:
                 self._run.fail(cause)
                 break
             pairs = zip(waiting, results, strict=True)
-            waiting = [item for item, result in pairs if not result.is_done and not result.is_senders_fault]
+            waiting = [item for item, result in pairs if not result.is_done and not result.is_sender_fault]
             if not waiting or (attempt >= LAST_DELETE_ATTEMPTS and self._run.stopping.is_set()):
                 break
             self._run.stopping.wait(self._run.intake.pause_s(attempt))
@@ -133,7 +133,7 @@ class Sender:
                 else:
                     answers.confirmed.append((item, result.message_id))
                 new_ids.add(result.message_id)
-            elif result.is_senders_fault:
+            elif result.is_sender_fault:
                 answers.rejected.append((item, result.message or result.error or ""))
             else:
                 answers.again.append((item, result.message or result.error or ""))
@@ -145,7 +145,7 @@ class Sender:
         if answers.confirmed:
             self._journal.sent([(item.id, new_id) for item, new_id in answers.confirmed])
         without_effect = {
-            item.id for item, result in zip(items, results, strict=True) if not (result.is_done or result.is_unheard)
+            item.id for item, result in zip(items, results, strict=True) if not (result.is_done or result.is_uncertain)
         }
         without_effect |= {item.id for item in answers.duplicates}
         if refused := [message_id for message_id in counted if message_id in without_effect]:
@@ -164,7 +164,7 @@ class Sender:
         if all(item.hidden_until > soon for item in items):
             return items
         now = awake.now()
-        results = self._run.source.hide([item.receipt for item in items], visibility_s)
+        results = self._run.source.change_visibility([item.receipt for item in items], visibility_s)
         kept = []
         for item, result in zip(items, results, strict=True):
             if result.is_done:

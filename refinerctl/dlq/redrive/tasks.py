@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from refinerctl.console import Progress
-from refinerctl.dlq.redrive.types import Method, MoveTask
-from refinerctl.dlq.types import Moved
+from refinerctl.dlq.redrive.types import Method, Moved, MoveTask
 from refinerctl.errors import RefinerctlError
 
 if TYPE_CHECKING:

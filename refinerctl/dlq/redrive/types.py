@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
-from refinerctl.dlq.types import DeadLetterKind, QueueAddress
+from refinerctl.aws.messages import OutgoingMessage, QueueAddress
+from refinerctl.dlq.queues import DlqKind
 from refinerctl.errors import UsageError
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
@@ -62,7 +64,7 @@ class Origin:
     """A dead-letter queue: `sources` are the queues that it takes the dead letters of."""
 
     queue: QueueAddress
-    kind: DeadLetterKind
+    kind: DlqKind
     sources: tuple[QueueAddress, ...] = ()
 
 
@@ -153,3 +155,68 @@ class RedrivePlan:
     @property
     def broken(self) -> tuple[str, ...]:
         return tuple(sentence for item in self.health for sentence in item.broken)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The end of a redrive: counts of messages.
+
+    `sent_twice`: may be there twice, because nothing was heard of a first sending or of the deletion after it;
+    `skipped`: looked at and left because of a filter or a rule; `failed`: could not be sent, still in the queue;
+    `left`: in the queue at the end, those hidden by others included; `dropped`: deleted without being sent;
+    `returned`: sent by this run and seen in the dead-letter queue again; `dropped_duplicates`: not taken by a FIFO
+    target because of one with the same deduplication id within five minutes, still in the queue (none of the other
+    counts has them); `reasons`: why those failed were, each with a count. `stopped_by`: what ended the run before its
+    time, to be raised once all this is told.
+    """
+
+    method: str
+    moved: int = 0
+    skipped: int = 0
+    failed: int = 0
+    sent_twice: int = 0
+    left: int | None = None
+    dropped: int = 0
+    returned: int = 0
+    dropped_duplicates: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    stopped_by: BaseException | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class CopyRules:
+    """How a redrive goes about it: at most `limit` messages, at most `rate` a second.
+
+    `visibility_s`: for how long a message that is being moved is hidden from others, should this process die.
+    `lanes`: how many work at the same time. `longest_pause_s`: before something is tried again.
+    """
+
+    limit: int | None = None
+    rate: float | None = None
+    visibility_s: int = 120
+    lanes: int = 40
+    longest_pause_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class SendTo:
+    """The message goes to this queue, in this form, and then out of the one that it is in."""
+
+    queue_url: str
+    outgoing: OutgoingMessage
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The message is deleted."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The message stays where it is. `is_failure`: it was asked for, and cannot be done."""
+
+    reason: str
+    is_failure: bool = False
+
+
+Route: TypeAlias = SendTo | Drop | Leave

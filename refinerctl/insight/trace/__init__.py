@@ -8,17 +8,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.log_events import LogSource
 from refinerctl.aws.messages import Message, QueueState
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion, object_event
-from refinerctl.aws.resources import RunningFunction
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.inputs.completions import Completion
 from refinerctl.insight.trace.facts import Attempt, DeadLetter, Facts, verdict
 from refinerctl.insight.trace.function_log import LogWindow, attempts, function_errors, with_platform
 from refinerctl.insight.trace.hops import Trace, hops_of
 from refinerctl.parallel import concurrently
 from refinerctl.stacks.base import CompletionStatus
-from refinerctl.stacks.completion import Completion
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stacks.settings import Pipeline
 
@@ -52,7 +52,7 @@ class Queues(Protocol):
 
 
 class Functions(Protocol):
-    def running(self, name: str) -> RunningFunction: ...
+    def get(self, name: str) -> FunctionConfiguration: ...
     def mapping_state(self, name: str) -> str | None: ...
 
 
@@ -126,7 +126,7 @@ class _Search:
         names = (*queues, *self.request.forward)
         looks: dict[str, Callable[[], Any]] = {name: partial(stations.queues.state, name) for name in names}
         if ruleset is not None and ruleset.has_function:
-            looks["function"] = partial(self._try, partial(stations.functions.running, ruleset.base), self.notes)
+            looks["function"] = partial(self._try, partial(stations.functions.get, ruleset.base), self.notes)
             looks["mapping"] = partial(self._try, partial(self._mapping, ruleset.base), self.notes)
             keys = self.pipeline.completion_keys(self.request.key, ruleset.prefix)
             looks |= {f"completion {key}": partial(stations.completions.get, key) for key in keys}
@@ -135,7 +135,7 @@ class _Search:
         versions, *answers = concurrently(tasks, THREADS)
         found = dict(zip(looks, answers, strict=True))
         self.states = {name: state for name, state in found.items() if isinstance(state, QueueState)}
-        function: RunningFunction | None = found.get("function")
+        function: FunctionConfiguration | None = found.get("function")
         self.facts = replace(
             self.facts,
             queue=self.states.get(ruleset.queue) if ruleset else None,
@@ -189,7 +189,7 @@ class _Search:
     def _is_about(self, completion: Completion) -> bool:
         """The image records the version that it was told of and the one it read; of others only the time tells."""
         version = self.facts.version
-        versions = {completion.source_version, completion.info.metadata.get("source-event-version")} - {None}
+        versions = completion.source_versions
         if version is None or not versions or version.version_id is None:
             return version is None or completion.info.last_modified >= version.last_modified
         return version.version_id in versions

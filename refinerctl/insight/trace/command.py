@@ -133,5 +133,5 @@ def _letter(letter: DeadLetter | None) -> dict[str, Any] | None:
         "sent_at": letter.message.sent_at,
         "expires_at": letter.expires_at,
         "receive_count": letter.message.receive_count,
-        "attributes": letter.message.attributes,
+        "attributes": letter.message.texts,
     }

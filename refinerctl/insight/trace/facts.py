@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from refinerctl.aws.messages import Message, QueueState
 from refinerctl.aws.objects import ObjectVersion
+from refinerctl.inputs.completions import Completion
 from refinerctl.stacks.base import CompletionStatus
-from refinerctl.stacks.completion import Completion
 from refinerctl.stacks.names import RulesetNames
 
 # An event is at its queue well within this; before, nothing follows from its absence.
@@ -151,7 +151,7 @@ def _completed(facts: Facts) -> Verdict | None:
 
 def _dead(facts: Facts) -> Verdict | None:
     if (letter := facts.undelivered) is not None:
-        given = letter.message.attributes
+        given = letter.message.texts
         reason = ": ".join(filter(None, (given.get("ERROR_CODE"), given.get("ERROR_MESSAGE")))) or "no reason given"
         target = given.get("TARGET_ARN", "its target").rpartition(":")[2]
         text = f"EventBridge could not deliver its event to {target}: {reason}; {_in(letter, facts)}"

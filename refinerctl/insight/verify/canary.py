@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.inputs.types import Upload, UploadStatus
+from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.insight.verify.types import CheckResult, RulesetParts, Status
 from refinerctl.parallel import concurrently
 

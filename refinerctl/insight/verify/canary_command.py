@@ -14,9 +14,9 @@ from refinerctl.app import AppContext
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError
-from refinerctl.inputs import upload as uploading
 from refinerctl.inputs.completions import Completions
-from refinerctl.inputs.types import UploadSource
+from refinerctl.inputs.follow import Dlqs, follow
+from refinerctl.inputs.upload import UploadSource, send
 from refinerctl.insight.verify import canary
 from refinerctl.insight.verify.types import CheckResult, PipelineParts, RulesetParts
 from refinerctl.parallel import concurrently
@@ -75,22 +75,22 @@ class _Flight:
     def _send(self, ruleset: RulesetParts) -> CheckResult:
         app, names = self.app, self.names
         bucket = S3Bucket(app.session, names.bucket)
-        completions = Completions(bucket, replace(app.old_pipeline, complete_prefix=names.complete_prefix))
+        completions = Completions(bucket, replace(app.storage, complete_prefix=names.complete_prefix), app.stack)
         began = time.monotonic()
         with TemporaryDirectory(prefix="refinerctl-canary-") as folder:
             file = Path(folder) / "canary"
             content = self.given.read_bytes() if self.given else canary.content_of(ruleset, self.mark)
             file.write_bytes(content)
             source = UploadSource(self.key_of(ruleset), file, len(content))
-            uploads = uploading.upload(bucket, [source], Silent())
-        (item,) = uploading.follow(
+            uploads = send(bucket, [source], Silent())
+        (item,) = follow(
             completions,
             uploads,
-            uploading.Baseline(),
+            existing={},
             prefix=ruleset.prefix,
             timeout_s=self.timeout_s,
             progress=Silent(),
-            dead_letters=uploading.DeadLetters(app.queues, lambda: ruleset.dlq, names.bucket),
+            dlqs=Dlqs(app.queues, lambda _key: ruleset.dlq, names.bucket),
         )
         elapsed_s = time.monotonic() - began
         return canary.judge(ruleset, item, elapsed_s, canary.remove(app.bucket_versions, names.bucket, item))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from refinerctl.aws.event_pattern import all_of, takes
+from refinerctl.aws.events import RuleSettings, RuleTarget
 from refinerctl.aws.policies import Policy, Request, allowed
-from refinerctl.aws.resources import Absent, Answer, EventRule, RuleTarget, Unread
+from refinerctl.insight.verify.answers import Absent, Answer, Unread
 from refinerctl.insight.verify.framework import (
     DEFAULT_BUS,
     EVENTS,
@@ -45,7 +46,7 @@ def _bus_exists(snapshot: Snapshot) -> Finding:
     return present(snapshot.bus, lambda bus: f"event bus {bus.name} is there")
 
 
-def _enabled(answer: Answer[EventRule]) -> Finding:
+def _enabled(answer: Answer[RuleSettings]) -> Finding:
     if isinstance(answer, Absent):
         return failed(answer.reason)
     rule = known(answer)
@@ -78,7 +79,7 @@ def _forward_target(snapshot: Snapshot) -> Finding:
     return _sent_again(snapshot, DEFAULT_BUS, rule, arn, prefixes) or found
 
 
-def _sent_again(snapshot: Snapshot, bus: str, own: EventRule, arn: str, prefixes: Sequence[str]) -> Finding | None:
+def _sent_again(snapshot: Snapshot, bus: str, own: RuleSettings, arn: str, prefixes: Sequence[str]) -> Finding | None:
     """What is wrong if another rule of the bus sends events there, too; who may not ask knows of none."""
     rules, senders = snapshot.rules.get(bus, ()), snapshot.senders.get(arn, frozenset())
     if isinstance(rules, Absent | Unread) or isinstance(senders, Absent | Unread):
@@ -94,7 +95,7 @@ def _sent_again(snapshot: Snapshot, bus: str, own: EventRule, arn: str, prefixes
     return None
 
 
-def _sends_to(rule: EventRule, targets: Sequence[RuleTarget], arn: str) -> Finding:
+def _sends_to(rule: RuleSettings, targets: Sequence[RuleTarget], arn: str) -> Finding:
     """Whether the event goes there, as it is, and nowhere else."""
     wanted = [target for target in targets if target.arn == arn]
     others = ", ".join(sorted(target.arn for target in targets if target.arn != arn))
@@ -137,7 +138,7 @@ def _forward_role(snapshot: Snapshot) -> Finding:
     )
 
 
-def _by_rule(snapshot: Snapshot, action: str, resource: str, rule: EventRule) -> Request:
+def _by_rule(snapshot: Snapshot, action: str, resource: str, rule: RuleSettings) -> Request:
     """EventBridge at work for a rule."""
     context = {
         "aws:sourcearn": rule.arn,
@@ -164,14 +165,14 @@ def _dead_letters(snapshot: Snapshot, target: RuleTarget) -> Finding:
     return present(queue_of(snapshot, target.dlq_arn), lambda queue: f"what cannot be delivered goes to {queue.name}")
 
 
-def _dead_letters_admitted(snapshot: Snapshot, target: RuleTarget, rule: EventRule) -> Finding:
+def _dead_letters_admitted(snapshot: Snapshot, target: RuleTarget, rule: RuleSettings) -> Finding:
     if target.dlq_arn is None:
         raise CannotTellError("the target has no dead-letter queue")
     queue = known(queue_of(snapshot, target.dlq_arn))
     return _admits(snapshot, queue.name, queue.arn, queue.policy, rule)
 
 
-def _admits(snapshot: Snapshot, name: str, arn: str, policy: Policy, rule: EventRule) -> Finding:
+def _admits(snapshot: Snapshot, name: str, arn: str, policy: Policy, rule: RuleSettings) -> Finding:
     return judged(
         allowed([policy], _by_rule(snapshot, "sqs:SendMessage", arn, rule)),
         f"the policy of {name} lets rule {rule.name} send",

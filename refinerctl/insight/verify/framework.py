@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from refinerctl.aws.event_pattern import Verdict, all_of
+from refinerctl.aws.iam import Role
 from refinerctl.aws.policies import Policy, Request, allowed, denied
-from refinerctl.aws.resources import Absent, Answer, Queue, Role, Unread
+from refinerctl.aws.sqs import QueueSettings
+from refinerctl.insight.verify.answers import Absent, Answer, Unread
 from refinerctl.insight.verify.types import CheckResult, Finding, RulesetSnapshot, Snapshot, Status
 
 Known = TypeVar("Known")
@@ -92,7 +94,7 @@ def present(answer: Answer[Known], seen: Callable[[Known], str]) -> Finding:
     return passed(seen(known(answer)))
 
 
-def queue_of(snapshot: Snapshot, arn: str) -> Answer[Queue]:
+def queue_of(snapshot: Snapshot, arn: str) -> Answer[QueueSettings]:
     """The queue that something names by its ARN."""
     return snapshot.queues.get(arn, Unread(f"{arn} was not looked at"))
 

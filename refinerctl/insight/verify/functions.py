@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from refinerctl.aws.resources import Absent, SourceMapping
+from refinerctl.aws.lambda_ import SourceMapping
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
+from refinerctl.insight.verify.answers import Absent
 from refinerctl.insight.verify.framework import CannotTellError, Check, failed, known, passed, warned
 from refinerctl.insight.verify.types import Finding, RulesetSnapshot, Snapshot, Status
 
@@ -35,11 +36,11 @@ def _release(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     recorded = release.images.get(ruleset.names.name)
     if recorded is None:
         raise CannotTellError(f"release {release.tag or 'without a tag'} records no image of {ruleset.names.name}")
-    wanted, running = _digest(recorded), _digest(function.image_uri)
+    wanted, running = _digest(recorded), _digest(function.running_image)
     if wanted == running:
         return passed(f"{function.name} runs {_short(wanted)}, as release {release.tag or 'without a tag'} has it")
     return failed(
-        f"{function.name} runs {_short(running) or function.image_uri}, release {release.tag or 'without a tag'} "
+        f"{function.name} runs {_short(running) or function.running_image}, release {release.tag or 'without a tag'} "
         f"has {_short(wanted)}"
     )
 
@@ -58,11 +59,11 @@ def _short(digest: str) -> str:
 def _image(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
     function = known(ruleset.function)
     if isinstance(ruleset.image, Absent):
-        if snapshot.embedded and not _digest(function.image_uri):
+        if snapshot.embedded and not _digest(function.running_image):
             raise CannotTellError(f"{function.name} runs from the image's folder on this machine")
         return failed(f"{function.name} runs an image that is gone: {ruleset.image.reason}")
     known(ruleset.image)
-    return passed(f"{function.image_uri} is in ECR")
+    return passed(f"{function.running_image} is in ECR")
 
 
 def _mapping_of(ruleset: RulesetSnapshot) -> SourceMapping | None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
+from refinerctl.aws.iam import Role
+from refinerctl.aws.kms import KmsKey
+from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
-from refinerctl.aws.resources import Absent, DeployedCode, KmsKey, Queue, Role, Unread
+from refinerctl.aws.sqs import QueueSettings
+from refinerctl.insight.verify.answers import Absent, Unread
 from refinerctl.insight.verify.framework import (
     EVENTS,
     Check,
@@ -165,12 +169,12 @@ def _key_findings(snapshot: Snapshot) -> Iterator[Finding]:
             yield from _who_may_use(snapshot, key_id, answer)
 
 
-def _queues_with(snapshot: Snapshot, key_id: str) -> list[Queue]:
+def _queues_with(snapshot: Snapshot, key_id: str) -> list[QueueSettings]:
     """The queues that EventBridge sends to, and that are encrypted with a key."""
     answers = [snapshot.forward_dlq]
     for ruleset in snapshot.rulesets:
         answers += [ruleset.queue, ruleset.delivery_dlq]
-    return [item for item in answers if isinstance(item, Queue) and item.kms_key == key_id]
+    return [item for item in answers if isinstance(item, QueueSettings) and item.kms_key == key_id]
 
 
 def _users(snapshot: Snapshot, key_id: str) -> str:
@@ -206,8 +210,8 @@ def _wanted(snapshot: Snapshot, ruleset: RulesetSnapshot, key_id: str) -> list[s
         return []
     if snapshot.bucket_key == key_id:
         return ["kms:Decrypt", "kms:GenerateDataKey"]
-    reads_queue = isinstance(ruleset.queue, Queue) and ruleset.queue.kms_key == key_id
-    has_environment = isinstance(ruleset.function, DeployedCode) and ruleset.function.kms_key == key_id
+    reads_queue = isinstance(ruleset.queue, QueueSettings) and ruleset.queue.kms_key == key_id
+    has_environment = isinstance(ruleset.function, FunctionConfiguration) and ruleset.function.kms_key == key_id
     return ["kms:Decrypt"] if reads_queue or has_environment else []
 
 

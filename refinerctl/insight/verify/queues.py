@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refinerctl.aws.resources import Absent
+from refinerctl.insight.verify.answers import Absent
 from refinerctl.insight.verify.framework import (
     CannotTellError,
     Check,

@@ -8,21 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from refinerctl.aws.resources import (
-    Absent,
-    Answer,
-    DeployedCode,
-    EventBus,
-    EventRule,
-    LogGroupSettings,
-    Queue,
-    Role,
-    RuleTarget,
-    SourceMapping,
-    Unread,
-)
+from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
+from refinerctl.aws.iam import Role
+from refinerctl.aws.lambda_ import FunctionConfiguration, SourceMapping
+from refinerctl.aws.log_settings import LogGroupSettings
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
+from refinerctl.insight.verify.answers import Absent, Answer, Unread
 from refinerctl.insight.verify.framework import DEFAULT_BUS, name_of
 from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
 
@@ -152,7 +145,7 @@ def _forward(sources: Sources, names: PipelineParts) -> tuple[Answer[tuple[RuleT
     return targets, answer(partial(sources.roles.get, arn.rpartition("/")[2]))
 
 
-def _named(rules: Answer[tuple[EventRule, ...]], name: str, bus: str) -> Answer[EventRule]:
+def _named(rules: Answer[tuple[RuleSettings, ...]], name: str, bus: str) -> Answer[RuleSettings]:
     if isinstance(rules, Absent | Unread):
         return rules
     return next((rule for rule in rules if rule.name == name), Absent(f"there is no rule {name} on event bus {bus}"))
@@ -164,14 +157,14 @@ class _AskedRuleset:
 
     names: RulesetParts
     targets: Future[Answer[tuple[RuleTarget, ...]]]
-    queue: Future[Answer[Queue]]
-    dlq: Future[Answer[Queue]]
-    delivery_dlq: Future[Answer[Queue]]
+    queue: Future[Answer[QueueSettings]]
+    dlq: Future[Answer[QueueSettings]]
+    delivery_dlq: Future[Answer[QueueSettings]]
     function: Future[_FunctionParts] | None = None
     mappings: Future[Answer[tuple[SourceMapping, ...]]] | None = None
     log_group: Future[Answer[LogGroupSettings]] | None = None
 
-    def __call__(self, rule: Answer[EventRule]) -> RulesetSnapshot:
+    def __call__(self, rule: Answer[RuleSettings]) -> RulesetSnapshot:
         function, role, image = self.function.result() if self.function else (None, lambda: None, None)
         return RulesetSnapshot(
             self.names,
@@ -189,7 +182,7 @@ class _AskedRuleset:
 
 
 # A role is waited for when it is asked for.
-_FunctionParts = tuple[Answer[DeployedCode], Callable[[], Answer[Role]], Answer[str]]
+_FunctionParts = tuple[Answer[FunctionConfiguration], Callable[[], Answer[Role]], Answer[str]]
 
 
 def _ask_ruleset(
@@ -210,12 +203,12 @@ def _ask_ruleset(
 
 
 def _function(sources: Sources, roles: ThreadPoolExecutor, name: str) -> _FunctionParts:
-    function = answer(partial(sources.functions.deployed, name))
+    function = answer(partial(sources.functions.get, name))
     if isinstance(function, Absent | Unread):
         unread = Unread(function.reason)
         return function, lambda: unread, unread
     role = roles.submit(answer, partial(sources.roles.get, function.role_name))
-    return function, role.result, answer(partial(_image, sources, function.image_uri))
+    return function, role.result, answer(partial(_image, sources, function.running_image))
 
 
 def _image(sources: Sources, uri: str) -> str:
@@ -227,8 +220,8 @@ def _second_look(pool: ThreadPoolExecutor, sources: Sources, first: Snapshot) ->
     read = {queue.arn: queue for queue in _queues(first)}
     named = {arn: pool.submit(answer, partial(sources.queues.settings, name_of(arn))) for arn in _named_queues(first)}
     keys = {key: pool.submit(answer, partial(sources.keys.get, key)) for key in _key_ids(first)}
-    wanted = {item.queue.arn: first.names.bus for item in first.rulesets if isinstance(item.queue, Queue)}
-    if isinstance(first.bus, EventBus):
+    wanted = {item.queue.arn: first.names.bus for item in first.rulesets if isinstance(item.queue, QueueSettings)}
+    if isinstance(first.bus, BusSettings):
         wanted[first.bus.arn] = DEFAULT_BUS
     senders = {arn: pool.submit(answer, partial(sources.buses.senders, bus, arn)) for arn, bus in wanted.items()}
     return replace(
@@ -239,11 +232,11 @@ def _second_look(pool: ThreadPoolExecutor, sources: Sources, first: Snapshot) ->
     )
 
 
-def _queues(snapshot: Snapshot) -> Iterator[Queue]:
+def _queues(snapshot: Snapshot) -> Iterator[QueueSettings]:
     answers = [snapshot.forward_dlq]
     for ruleset in snapshot.rulesets:
         answers += [ruleset.queue, ruleset.dlq, ruleset.delivery_dlq]
-    yield from (item for item in answers if isinstance(item, Queue))
+    yield from (item for item in answers if isinstance(item, QueueSettings))
 
 
 def _named_queues(snapshot: Snapshot) -> set[str]:
@@ -258,6 +251,10 @@ def _key_ids(snapshot: Snapshot) -> set[str]:
     users: list[object] = [*_queues(snapshot), snapshot.bus]
     for ruleset in snapshot.rulesets:
         users += [ruleset.function, ruleset.log_group]
-    used = {item.kms_key for item in users if isinstance(item, Queue | EventBus | DeployedCode | LogGroupSettings)}
+    used = {
+        item.kms_key
+        for item in users
+        if isinstance(item, QueueSettings | BusSettings | FunctionConfiguration | LogGroupSettings)
+    }
     bucket = snapshot.bucket_key
     return {key for key in (*used, bucket if isinstance(bucket, str) else None) if key}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import permutations
 
-from refinerctl.aws.resources import DeployedCode, EventBus, EventRule, Queue
+from refinerctl.aws.events import BusSettings, RuleSettings
+from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.insight.verify.framework import CannotTellError, Check, failed, known, passed, warned
 from refinerctl.insight.verify.samples import takes_any
 from refinerctl.insight.verify.types import Finding, RulesetSnapshot, Snapshot
@@ -23,7 +25,7 @@ def _loops(snapshot: Snapshot) -> Finding:
     for results, writer in {_results(snapshot, ruleset): ruleset for ruleset in reversed(with_function)}.items():
         for reader in with_function:
             rule = reader.rule
-            if not isinstance(rule, EventRule) or not rule.is_enabled:
+            if not isinstance(rule, RuleSettings) or not rule.is_enabled:
                 continue
             fed = takes_any(snapshot, rule.pattern, results)
             if fed:
@@ -40,7 +42,7 @@ def _loops(snapshot: Snapshot) -> Finding:
 def _results(snapshot: Snapshot, ruleset: RulesetSnapshot) -> tuple[str, ...]:
     """Where the function writes, by its own configuration."""
     names, function = snapshot.names, ruleset.function
-    environment = function.environment if isinstance(function, DeployedCode) else {}
+    environment = function.environment if isinstance(function, FunctionConfiguration) else {}
     given = (
         environment.get("REFINER_OUTPUT_PREFIX") or names.output_prefix,
         environment.get("REFINER_COMPLETE_PREFIX") or names.complete_prefix,
@@ -72,7 +74,7 @@ def _quota_concurrency(snapshot: Snapshot) -> Finding:
         mapping.max_concurrency or 0
         for ruleset in snapshot.rulesets
         if isinstance(ruleset.mappings, tuple)
-        and isinstance(ruleset.function, DeployedCode)
+        and isinstance(ruleset.function, FunctionConfiguration)
         and ruleset.function.reserved_concurrency is None
         for mapping in ruleset.mappings
     )
@@ -117,13 +119,15 @@ def _ruleset_arns(ruleset: RulesetSnapshot) -> dict[str, tuple[str, ...]]:
         "dlq_arn": _arn(ruleset.dlq),
         "delivery_dlq_arn": _arn(ruleset.delivery_dlq),
         "function_arn": _arn(function),
-        "role_arn": (function.role_arn,) if isinstance(function, DeployedCode) else (),
+        "role_arn": (function.role_arn,) if isinstance(function, FunctionConfiguration) else (),
         "event_source_mapping_id": tuple(item.uuid for item in mappings) if isinstance(mappings, tuple) else (),
     }
 
 
 def _arn(answer: object) -> tuple[str, ...]:
-    return (answer.arn,) if isinstance(answer, EventBus | EventRule | Queue | DeployedCode) else ()
+    return (
+        (answer.arn,) if isinstance(answer, BusSettings | RuleSettings | QueueSettings | FunctionConfiguration) else ()
+    )
 
 
 CHECKS = (

@@ -7,21 +7,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
+from refinerctl.aws.iam import Role
+from refinerctl.aws.kms import KmsKey
+from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
+from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.aws.policies import Policy
-from refinerctl.aws.resources import (
-    Answer,
-    Concurrency,
-    DeployedCode,
-    EventBus,
-    EventRule,
-    KmsKey,
-    LogGroupSettings,
-    Queue,
-    Role,
-    RuleTarget,
-    SourceMapping,
-)
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.errors import RefinerctlError
+from refinerctl.insight.verify.answers import Answer
 from refinerctl.releases.model import Release
 from refinerctl.stacks.names import RulesetNames, ruleset_names
 from refinerctl.stacks.settings import Pipeline
@@ -164,12 +158,12 @@ class RulesetSnapshot:
     """A ruleset as AWS has it. What belongs to a function is None in a completion ruleset."""
 
     names: RulesetParts
-    rule: Answer[EventRule]
+    rule: Answer[RuleSettings]
     targets: Answer[tuple[RuleTarget, ...]]
-    queue: Answer[Queue]
-    dlq: Answer[Queue]
-    delivery_dlq: Answer[Queue]
-    function: Answer[DeployedCode] | None = None
+    queue: Answer[QueueSettings]
+    dlq: Answer[QueueSettings]
+    delivery_dlq: Answer[QueueSettings]
+    function: Answer[FunctionConfiguration] | None = None
     mappings: Answer[tuple[SourceMapping, ...]] | None = None
     role: Answer[Role] | None = None
     log_group: Answer[LogGroupSettings] | None = None
@@ -191,18 +185,18 @@ class Snapshot:
     sends_events: Answer[bool]
     bucket_policy: Answer[Policy]
     bucket_key: Answer[str | None]
-    bus: Answer[EventBus]
-    forward_rule: Answer[EventRule]
+    bus: Answer[BusSettings]
+    forward_rule: Answer[RuleSettings]
     forward_targets: Answer[tuple[RuleTarget, ...]]
     forward_role: Answer[Role]
-    forward_dlq: Answer[Queue]
+    forward_dlq: Answer[QueueSettings]
     rulesets: tuple[RulesetSnapshot, ...]
     concurrency: Answer[Concurrency]
     release: Answer[Release]
-    rules: Mapping[str, Answer[tuple[EventRule, ...]]] = field(default_factory=dict)
+    rules: Mapping[str, Answer[tuple[RuleSettings, ...]]] = field(default_factory=dict)
     senders: Mapping[str, Answer[frozenset[str]]] = field(default_factory=dict)
     keys: Mapping[str, Answer[KmsKey]] = field(default_factory=dict)
-    queues: Mapping[str, Answer[Queue]] = field(default_factory=dict)
+    queues: Mapping[str, Answer[QueueSettings]] = field(default_factory=dict)
     embedded: bool = False
 
     @property
@@ -212,4 +206,4 @@ class Snapshot:
     @property
     def region(self) -> str:
         """Where the pipeline is; without its bus it does not matter."""
-        return self.bus.arn.split(":")[3] if isinstance(self.bus, EventBus) else ""
+        return self.bus.arn.split(":")[3] if isinstance(self.bus, BusSettings) else ""

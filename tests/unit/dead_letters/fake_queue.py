@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from refinerctl.dlq.types import DeadLetter, EntryResult, QueueAddress, QueueFacts
+from refinerctl.aws.messages import EntryResult, Message, QueueAddress, QueueAttributes
 from refinerctl.errors import RefinerctlError
 from tests.unit.dead_letters.letters import queue
 
@@ -15,9 +15,9 @@ from tests.unit.dead_letters.letters import queue
 class FakeQueue:
     """`fail` is asked before each call, by its name, and raises what is to go wrong."""
 
-    def __init__(self, letters: Sequence[DeadLetter], name: str = "a-dlq") -> None:
+    def __init__(self, letters: Sequence[Message], name: str = "a-dlq") -> None:
         self.visible = list(letters)
-        self.in_flight: dict[str, DeadLetter] = {}
+        self.in_flight: dict[str, Message] = {}
         self.visibilities: list[int] = []
         self.calls: list[str] = []
         self.fail: Callable[[str], None] = lambda _: None
@@ -37,12 +37,14 @@ class FakeQueue:
     def ids(self) -> list[str]:
         return sorted(letter.id for letter in self.visible)
 
-    def facts(self) -> QueueFacts:
+    def attributes(self) -> QueueAttributes:
         with self._lock:
             self._begin("facts")
-            return QueueFacts(datetime.now(UTC), len(self.visible), len(self.in_flight) + self.in_hands, 0, 262_144)
+            return QueueAttributes(
+                datetime.now(UTC), len(self.visible), len(self.in_flight) + self.in_hands, 0, 262_144
+            )
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         with self._lock:
             self._begin("receive")
             self.on_receive()
@@ -56,7 +58,7 @@ class FakeQueue:
             self._begin("delete")
             return [self._delete(receipt) for receipt in receipts]
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         assert visibility_s == 0
         assert 1 <= len(receipts) <= 10
         with self._lock:
@@ -71,7 +73,7 @@ class FakeQueue:
         self.calls.append(call)
         self.fail(call)
 
-    def _given(self, letter: DeadLetter) -> DeadLetter:
+    def _given(self, letter: Message) -> Message:
         self._count += 1
         given = replace(letter, receipt=f"receipt {self._count}", receive_count=letter.receive_count + 1)
         self.in_flight[given.receipt] = given
@@ -86,7 +88,7 @@ class FakeQueue:
 
     def _back(self, receipt: str) -> EntryResult:
         if receipt not in self.in_flight:
-            return EntryResult(error="InvalidParameterValue", message="not in flight", is_senders_fault=True)
+            return EntryResult(error="InvalidParameterValue", message="not in flight", is_sender_fault=True)
         self.visible.append(self.in_flight.pop(receipt))
         return EntryResult()
 

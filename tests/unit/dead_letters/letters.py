@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refinerctl.dlq.types import DeadLetter, MessageAttribute, QueueAddress
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
 
 SENT = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 
@@ -21,15 +21,15 @@ def event(key: str, bucket: str = "data-repository", version: str | None = "v1")
     return json.dumps({"source": "aws.s3", "detail": {"bucket": {"name": bucket}, "object": entity}})
 
 
-def letter(number: int = 1, body: str | None = None, **given: Any) -> DeadLetter:
+def letter(number: int = 1, body: str | None = None, **given: Any) -> Message:
     fields: dict[str, Any] = {"receive_count": 6, "receipt": f"r{number}"} | given
     if body is None:
         body = event(f"RefinerInput/{number}.txt")
     fields.setdefault("sent_at", SENT + timedelta(minutes=number))
-    return DeadLetter(f"m{number}", body, **fields)
+    return Message(body, id=f"m{number}", **fields)
 
 
-def undelivered(number: int = 1, code: str = "NO_PERMISSIONS", message: str | None = None) -> DeadLetter:
+def undelivered(number: int = 1, code: str = "NO_PERMISSIONS", message: str | None = None) -> Message:
     given = {"RULE_ARN": "arn:aws:events:us-east-1:0:rule/bus/a", "TARGET_ARN": queue("a").arn, "ERROR_CODE": code}
     if message is not None:
         given["ERROR_MESSAGE"] = message

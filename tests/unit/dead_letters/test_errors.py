@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.messages import Message
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.types import DeadLetter
-from refinerctl.dlq.views import Brief, LetterError, grouped
+from refinerctl.dlq.views import Brief, MessageError, grouped
 from refinerctl.errors import AccessDeniedError
 from tests.unit.dead_letters.letters import SENT, letter, undelivered
 from tests.unit.fakes import FakeLogGroups
@@ -61,13 +61,13 @@ def test_the_last_failure_that_names_the_message() -> None:
 
     found = finder(logs).find([letter(1), letter(3)])
 
-    assert found == {"m1": LetterError("NoSuchKey: gone", REQUEST.format(1))}
+    assert found == {"m1": MessageError("NoSuchKey: gone", REQUEST.format(1))}
 
 
 def test_what_eventbridge_wrote_asks_no_log() -> None:
     logs = Logs()
     assert finder(logs).find([undelivered(1, message="not allowed")]) == {
-        "m1": LetterError("NO_PERMISSIONS: not allowed")
+        "m1": MessageError("NO_PERMISSIONS: not allowed")
     }
     assert logs.patterns == []
 
@@ -79,7 +79,7 @@ def test_an_invocation_that_did_not_live_to_tell() -> None:
     logs.say(1, "record received")
     logs.write(f"2026-03-01T14:01:08.000Z {request} Task timed out after 6.00 seconds", 1)
     logs.write(f"REPORT RequestId: {request}\tDuration: 6000.00 ms\tStatus: timeout", 1)
-    assert finder(logs).find([letter(1)]) == {"m1": LetterError("Task timed out after 6.00 seconds", request)}
+    assert finder(logs).find([letter(1)]) == {"m1": MessageError("Task timed out after 6.00 seconds", request)}
 
 
 def test_a_function_that_logs_keys_but_no_message_ids() -> None:
@@ -88,7 +88,7 @@ def test_a_function_that_logs_keys_but_no_message_ids() -> None:
     logs.write(f"2026-03-01T14:01:08.000Z\t{request}\tINFO\tworking on RefinerInput/1.txt", 1)
     logs.write(f"RequestId: {request} Error: Runtime exited with error: exit status 3", 1)
     found = finder(logs).find([letter(1)])
-    assert found == {"m1": LetterError("Runtime exited with error: exit status 3", request)}
+    assert found == {"m1": MessageError("Runtime exited with error: exit status 3", request)}
 
 
 def test_a_function_that_names_nothing_leaves_it_unknown() -> None:
@@ -174,7 +174,7 @@ def test_logs_that_may_not_be_read_are_told_once() -> None:
     logs = Logs()
     logs.denied = True
     find = finder(logs)
-    assert find.find([letter(1), letter(2), undelivered(3)]) == {"m3": LetterError("NO_PERMISSIONS")}
+    assert find.find([letter(1), letter(2), undelivered(3)]) == {"m3": MessageError("NO_PERMISSIONS")}
     assert list(find.notes()) == ["errors are not known: access denied: FilterLogEvents on log group /aws/lambda/a"]
 
 
@@ -196,5 +196,5 @@ def test_counted_by_what_errors_have_in_common() -> None:
 def test_a_body_that_is_anything() -> None:
     logs = Logs()
     bodies = ["", "\x00", "[" * 100_000, '{"detail": {"object": {"key": "\\u0000"}}}']
-    letters: list[DeadLetter] = [letter(number, body) for number, body in enumerate(bodies)]
+    letters: list[Message] = [letter(number, body) for number, body in enumerate(bodies)]
     assert finder(logs).find(letters) == {}

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinerctl.dlq.letter_bodies import delivery_error, source_object
-from refinerctl.dlq.letter_filter import Expression, LetterFilter
-from refinerctl.dlq.types import MessageAttribute
+from refinerctl.aws.messages import MessageAttribute
+from refinerctl.dlq.bodies import delivery_error, source_object
+from refinerctl.dlq.filters import Expression, MessageFilter
 from refinerctl.errors import UsageError
 from tests.unit.dead_letters.letters import SENT, event, letter, undelivered
 
 
-def by(text: str, **given: Any) -> LetterFilter:
-    return LetterFilter(expression=Expression.parse(text), **given)
+def by(text: str, **given: Any) -> MessageFilter:
+    return MessageFilter(expression=Expression.parse(text), **given)
 
 
 class TestExpressions:
@@ -50,7 +50,7 @@ class TestExpressions:
     @pytest.mark.parametrize("body", ["no json", "", "[1, 2]", "null", "[" * 100_000, "1" * 10_000, '"\ud800"'])
     def test_a_body_that_is_anything(self, body: str) -> None:
         assert not by("body.detail").matches(letter(1, body))
-        assert not LetterFilter(key_prefix="a").matches(letter(1, body))
+        assert not MessageFilter(key_prefix="a").matches(letter(1, body))
 
     def test_a_body_that_is_text_can_be_searched(self) -> None:
         assert by("contains(body, 'words')").matches(letter(1, "some words"))
@@ -112,23 +112,23 @@ class TestExpressions:
 class TestTheRest:
     def test_times_are_from_and_before(self) -> None:
         at = letter(1).sent_at
-        assert LetterFilter(since=at).matches(letter(1))
-        assert not LetterFilter(since=at + timedelta(seconds=1)).matches(letter(1))
-        assert not LetterFilter(until=at).matches(letter(1))
-        assert LetterFilter(since=SENT, until=at + timedelta(seconds=1)).matches(letter(1))
+        assert MessageFilter(since=at).matches(letter(1))
+        assert not MessageFilter(since=at + timedelta(seconds=1)).matches(letter(1))
+        assert not MessageFilter(until=at).matches(letter(1))
+        assert MessageFilter(since=SENT, until=at + timedelta(seconds=1)).matches(letter(1))
 
     def test_a_key_prefix(self) -> None:
-        assert LetterFilter(key_prefix="RefinerInput/1").matches(letter(1))
-        assert not LetterFilter(key_prefix="RefinerInput/1").matches(letter(2))
-        assert not LetterFilter(key_prefix="R").matches(letter(1, "no event"))
+        assert MessageFilter(key_prefix="RefinerInput/1").matches(letter(1))
+        assert not MessageFilter(key_prefix="RefinerInput/1").matches(letter(2))
+        assert not MessageFilter(key_prefix="R").matches(letter(1, "no event"))
 
     def test_all_that_is_given_has_to_hold(self) -> None:
         both = by("error", since=SENT + timedelta(minutes=2))
         assert [both.matches(letter(n), e) for n, e in ((1, "e"), (2, None), (2, "e"))] == [False, False, True]
 
     def test_nothing_given_means_all(self) -> None:
-        assert LetterFilter().is_empty
-        assert LetterFilter().matches(letter(1))
+        assert MessageFilter().is_empty
+        assert MessageFilter().matches(letter(1))
         assert not by("key").is_empty
 
     def test_errors_are_asked_for_only_where_the_rest_holds(self) -> None:

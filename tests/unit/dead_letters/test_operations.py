@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.messages import EntryResult, Message
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.console import Silent
 from refinerctl.dlq import purge as purging
 from refinerctl.dlq import walk as walking
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.export import ExportRequest, export
+from refinerctl.dlq.filters import Expression, MessageFilter
 from refinerctl.dlq.inspect import LookRequest, inspect
-from refinerctl.dlq.letter_filter import Expression, LetterFilter
 from refinerctl.dlq.purge import PurgeRequest, purge
-from refinerctl.dlq.types import DeadLetter, EntryResult
 from refinerctl.dlq.views import ObjectState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
 from tests.unit.dead_letters.fake_queue import FakeQueue, failing
 from tests.unit.dead_letters.letters import event, letter, undelivered
 from tests.unit.dead_letters.test_errors import Logs, failed, finder
 
-ALL = LetterFilter()
+ALL = MessageFilter()
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +50,8 @@ def filled(count: int) -> FakeQueue:
     return FakeQueue([letter(number) for number in range(count)])
 
 
-def by(text: str) -> LetterFilter:
-    return LetterFilter(expression=Expression.parse(text))
+def by(text: str) -> MessageFilter:
+    return MessageFilter(expression=Expression.parse(text))
 
 
 def no_errors() -> ErrorFinder:
@@ -59,7 +59,7 @@ def no_errors() -> ErrorFinder:
 
 
 class TestInspect:
-    def look(self, source: FakeQueue, which: LetterFilter = ALL, limit: int = 10, **more: Any) -> Any:
+    def look(self, source: FakeQueue, which: MessageFilter = ALL, limit: int = 10, **more: Any) -> Any:
         errors = more.pop("errors", None) or no_errors()
         objects = more.pop("objects", None) or FakeObjects()
         return inspect(source, LookRequest(which, limit, **more), errors, objects, Silent())
@@ -143,9 +143,9 @@ class TestInspect:
 
 
 class TestExport:
-    def run(self, source: FakeQueue, which: LetterFilter = ALL, limit: int | None = None) -> Any:
+    def run(self, source: FakeQueue, which: MessageFilter = ALL, limit: int | None = None) -> Any:
         self.taken: list[str] = []
-        take: Callable[[DeadLetter], None] = lambda item: self.taken.append(item.id)  # noqa: E731
+        take: Callable[[Message], None] = lambda item: self.taken.append(item.id)  # noqa: E731
         return export(source, ExportRequest(which, limit), no_errors(), take, Silent())
 
     def test_everything_once_and_the_queue_as_it_was(self) -> None:
@@ -157,7 +157,7 @@ class TestExport:
         assert done.notes == ("looking raised the receive counts of 1,234 messages by 1",)
 
     @pytest.mark.parametrize("which", [ALL, by("key")])
-    def test_a_limit(self, which: LetterFilter) -> None:
+    def test_a_limit(self, which: MessageFilter) -> None:
         source = filled(300)
         done = self.run(source, which, limit=25)
         assert len(self.taken) == done.exported == 25
@@ -171,7 +171,7 @@ class TestExport:
     def test_a_writer_that_fails_leaves_the_queue_as_it_was(self) -> None:
         source = filled(50)
 
-        def fail(_: DeadLetter) -> None:
+        def fail(_: Message) -> None:
             raise OSError("disk full")
 
         with pytest.raises(OSError, match="disk full"):
@@ -186,7 +186,7 @@ class TestExport:
 
 
 class TestPurge:
-    def run(self, source: FakeQueue, which: LetterFilter = ALL, **more: Any) -> Any:
+    def run(self, source: FakeQueue, which: MessageFilter = ALL, **more: Any) -> Any:
         self.kept: list[str] = []
         keep = more.pop("keep", lambda letters: self.kept.extend(item.id for item in letters))
         return purge(source, PurgeRequest(which, keep), no_errors(), Silent())
@@ -211,7 +211,7 @@ class TestPurge:
         source = filled(30)
         order: list[str] = []
 
-        def keep(letters: Sequence[DeadLetter]) -> None:
+        def keep(letters: Sequence[Message]) -> None:
             assert all(item.receipt in source.in_flight for item in letters)
             order.append("kept")
 
@@ -221,7 +221,7 @@ class TestPurge:
     def test_what_cannot_be_written_down_stays(self) -> None:
         source = filled(30)
 
-        def fail(_: Sequence[DeadLetter]) -> None:
+        def fail(_: Sequence[Message]) -> None:
             raise RefinerctlError("disk full")
 
         done = self.run(source, keep=fail)
@@ -262,7 +262,7 @@ class TestPurge:
         source = filled(1000)
         rounds: list[int] = []
 
-        def keep(letters: Sequence[DeadLetter]) -> None:
+        def keep(letters: Sequence[Message]) -> None:
             rounds.append(len(letters))
             if len(rounds) == 2:
                 raise KeyboardInterrupt

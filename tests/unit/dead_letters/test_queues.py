@@ -10,13 +10,23 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.events import RuleTarget
+from refinerctl.aws.messages import QueueAddress, QueueDepth
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.resources import Queue, RuleTarget
-from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource, QueueSnapshot, rule_name
-from refinerctl.dlq.queues import Stations, Wanted, list_queues, look_at, of_stack
-from refinerctl.dlq.types import DeadLetterKind, QueueAddress
+from refinerctl.aws.sqs import QueueSettings
+from refinerctl.dlq.queues import (
+    DeadLetterQueue,
+    DlqKind,
+    MessageSource,
+    QueueSnapshot,
+    Stations,
+    Wanted,
+    list_queues,
+    look_at,
+    of_stack,
+    rule_name,
+)
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.stacks.names import RulesetNames
 from tests.unit.dead_letters.letters import queue
@@ -30,14 +40,14 @@ class FakeAws:
     """Queues, rules and metrics by name; plays all stations."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, Queue] = {}
+        self.queues: dict[str, QueueSettings] = {}
         self.depths: dict[str, tuple[int, int, int]] = {}
         self.targets_of: dict[tuple[str, str], tuple[RuleTarget, ...]] = {}
         self.ages: dict[str, float] = {}
         self.broken: dict[str, RefinerctlError] = {}
 
-    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> Queue:
-        found = Queue(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
+    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> QueueSettings:
+        found = QueueSettings(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
         self.queues[name], self.depths[name] = found, depth
         return found
 
@@ -103,7 +113,7 @@ def test_a_queues_dead_letter_queue(aws: FakeAws) -> None:
 
     found = aws.one(queue("a-dlq").url)
 
-    assert (found.kind, found.sources) == (DeadLetterKind.PROCESSING, (LetterSource("a", queue("a").arn),))
+    assert (found.kind, found.sources) == (DlqKind.PROCESSING, (MessageSource("a", queue("a").arn),))
     assert (found.depth, found.visible, found.in_flight) == (4, 3, 1)
     assert found.oldest_age_s == 3600
     assert found.expires_in_s == DAYS_14 - 3600 - 5 * 60  # it was hidden five times before it moved
@@ -140,14 +150,14 @@ def test_a_rules_dead_letter_queue_is_told_from_its_target(aws: FakeAws) -> None
 
     found = aws.one("dead")
 
-    assert (found.kind, found.sources) == (DeadLetterKind.DELIVERY, (LetterSource("a", RULE),))
-    assert aws.one("target").kind is DeadLetterKind.UNKNOWN
+    assert (found.kind, found.sources) == (DlqKind.DELIVERY, (MessageSource("a", RULE),))
+    assert aws.one("target").kind is DlqKind.UNKNOWN
     assert not aws.one("target").is_dead_letter_queue
 
 
 def test_a_rule_that_is_gone_or_a_pattern_says_nothing(aws: FakeAws) -> None:
     aws.add("x", policy=lets_in(RULE, "arn:aws:events:us-east-1:0:rule/*", queue("a").arn))
-    assert aws.one("x").kind is DeadLetterKind.UNKNOWN
+    assert aws.one("x").kind is DlqKind.UNKNOWN
     assert rule_name("arn:aws:events:us-east-1:0:rule/plain") == ("default", "plain")
 
 
@@ -155,20 +165,20 @@ def test_a_source_that_is_gone_is_named(aws: FakeAws) -> None:
     aws.add_pair("a")
     del aws.queues["a"]
     found = aws.one("a-dlq")
-    assert found.kind is DeadLetterKind.PROCESSING
-    assert found.sources == (LetterSource("a", queue("a").arn, is_there=False),)
+    assert found.kind is DlqKind.PROCESSING
+    assert found.sources == (MessageSource("a", queue("a").arn, is_there=False),)
 
 
 def test_a_queue_with_its_own_dead_letter_queue_says_when_messages_move(aws: FakeAws) -> None:
     aws.add_pair("a")
     assert look_at(Wanted("a"), aws.at(None)).max_receive_count == 5
-    assert look_at(Wanted("a"), aws.at(None)).kind is DeadLetterKind.UNKNOWN
+    assert look_at(Wanted("a"), aws.at(None)).kind is DlqKind.UNKNOWN
 
 
 def test_what_cannot_be_looked_at_is_told_beside_the_others(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.broken["c-dlq"] = AccessDeniedError("access denied: GetQueueUrl on queue c-dlq")
-    wanted = [Wanted("a-dlq"), Wanted("b-dlq", DeadLetterKind.PROCESSING, "b"), Wanted("c-dlq")]
+    wanted = [Wanted("a-dlq"), Wanted("b-dlq", DlqKind.PROCESSING, "b"), Wanted("c-dlq")]
 
     found = list_queues(wanted, aws.at, NOW)
 
@@ -177,7 +187,7 @@ def test_what_cannot_be_looked_at_is_told_beside_the_others(aws: FakeAws) -> Non
         "there is no queue 'b-dlq'",
         "access denied: GetQueueUrl on queue c-dlq",
     ]
-    assert found.queues[1].sources == (LetterSource("b", "", None),)
+    assert found.queues[1].sources == (MessageSource("b", "", None),)
     with pytest.raises(NotFoundError, match="no queue 'b-dlq'"):
         list_queues(wanted[1:], aws.at, NOW)
     with pytest.raises(AccessDeniedError):
@@ -202,11 +212,11 @@ def test_what_is_denied_beside_does_not_keep_the_rest_from_being_told(aws: FakeA
     for what in ("sources", "rules", "metrics"):
         aws.broken[what] = AccessDeniedError(f"access denied: {what}")
 
-    found = list_queues([Wanted("a-dlq", DeadLetterKind.PROCESSING, "a"), Wanted("dead")], aws.at, NOW)
+    found = list_queues([Wanted("a-dlq", DlqKind.PROCESSING, "a"), Wanted("dead")], aws.at, NOW)
 
-    assert (found.queues[0].depth, found.queues[0].kind) == (4, DeadLetterKind.PROCESSING)  # as the stack's values say
-    assert found.queues[0].sources == (LetterSource("a", "", None),)
-    assert found.queues[1].kind is DeadLetterKind.UNKNOWN
+    assert (found.queues[0].depth, found.queues[0].kind) == (4, DlqKind.PROCESSING)  # as the stack's values say
+    assert found.queues[0].sources == (MessageSource("a", "", None),)
+    assert found.queues[1].kind is DlqKind.UNKNOWN
     assert [problem.rpartition(": ")[2] for problem in found.problems] == ["sources", "sources", "rules", "metrics"]
 
 
@@ -214,11 +224,11 @@ def test_all_of_a_stack() -> None:
     rulesets = [RulesetNames("A", "A/", "dibbs-ecr-A"), RulesetNames("B", "B/", "dibbs-ecr-B", has_function=False)]
     found = {item.text: (item.kind, item.source) for item in of_stack(rulesets)}
     assert found == {
-        "dibbs-ecr-A-dlq": (DeadLetterKind.PROCESSING, "dibbs-ecr-A"),
-        "dibbs-ecr-B-dlq": (DeadLetterKind.PROCESSING, "dibbs-ecr-B"),
-        "dibbs-ecr-A-delivery-dlq": (DeadLetterKind.DELIVERY, "dibbs-ecr-A"),
-        "dibbs-ecr-B-delivery-dlq": (DeadLetterKind.DELIVERY, "dibbs-ecr-B"),
-        "dibbs-ecr-forward-delivery-dlq": (DeadLetterKind.DELIVERY, "dibbs-ecr-forward"),
+        "dibbs-ecr-A-dlq": (DlqKind.PROCESSING, "dibbs-ecr-A"),
+        "dibbs-ecr-B-dlq": (DlqKind.PROCESSING, "dibbs-ecr-B"),
+        "dibbs-ecr-A-delivery-dlq": (DlqKind.DELIVERY, "dibbs-ecr-A"),
+        "dibbs-ecr-B-delivery-dlq": (DlqKind.DELIVERY, "dibbs-ecr-B"),
+        "dibbs-ecr-forward-delivery-dlq": (DlqKind.DELIVERY, "dibbs-ecr-forward"),
     }
     assert of_stack(()) == ()
     assert replace(Wanted("x"), text=queue("x-dlq").arn).name == "x-dlq"

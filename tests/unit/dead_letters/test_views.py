@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.objects import ObjectEvent
-from refinerctl.dlq.inspect_view import TIMES, group_lines, letter_json, letter_parts, looked_json
+from refinerctl.dlq.inspect_view import TIMES, group_lines, looked_json, message_json, message_parts
 from refinerctl.dlq.list_command import HEADER, _row, _warnings
-from refinerctl.dlq.queue_types import DeadLetterQueue, LetterSource
-from refinerctl.dlq.types import DeadLetterKind, MessageAttribute
-from refinerctl.dlq.views import ErrorGroup, LetterError, Looked, ObjectState, SeenLetter, standing
+from refinerctl.dlq.queues import DeadLetterQueue, DlqKind, MessageSource
+from refinerctl.dlq.views import ErrorGroup, InspectedMessage, Looked, MessageError, ObjectState, standing
 from tests.unit.dead_letters.letters import letter, queue
 
 
@@ -15,16 +15,16 @@ def found(name: str, **given: object) -> DeadLetterQueue:
     return DeadLetterQueue(name, **given)  # type: ignore[arg-type]
 
 
-def text(seen: SeenLetter) -> str:
-    return "\n".join("".join(part for part, _ in parts) for parts in letter_parts(seen))
+def text(seen: InspectedMessage) -> str:
+    return "\n".join("".join(part for part, _ in parts) for parts in message_parts(seen))
 
 
 class TestList:
     def test_a_row_says_what_is_known(self) -> None:
-        sources = (LetterSource("a", ""), LetterSource("b", "", is_there=False))
+        sources = (MessageSource("a", ""), MessageSource("b", "", is_there=False))
         full = found(
             "a-dlq",
-            kind=DeadLetterKind.PROCESSING,
+            kind=DlqKind.PROCESSING,
             sources=sources,
             depth=415,
             in_flight=2,
@@ -56,11 +56,11 @@ class TestList:
 
 class TestInspect:
     def test_a_message_with_everything(self) -> None:
-        seen = SeenLetter(
+        seen = InspectedMessage(
             letter(1, '{"a": [1]}', attributes={"n": MessageAttribute("Number", "12")}, system={"MessageGroupId": "g"}),
             ObjectEvent("b", "k", "v7"),
             ObjectState.REPLACED,
-            LetterError("NoSuchKey: gone", "8f3c"),
+            MessageError("NoSuchKey: gone", "8f3c"),
         )
         assert text(seen).splitlines() == [
             "m1",
@@ -77,19 +77,19 @@ class TestInspect:
             "  ]",
             "}",
         ]
-        assert letter_json(seen)["body"] == {"a": [1]}
+        assert message_json(seen)["body"] == {"a": [1]}
 
     def test_a_message_of_which_nothing_is_known(self) -> None:
-        seen = SeenLetter(letter(1, '{"a": NaN}'))
+        seen = InspectedMessage(letter(1, '{"a": NaN}'))
         assert "  error: unknown\n" in text(seen)
         assert "object" not in text(seen)
-        assert letter_json(seen)["body"] == '{"a": NaN}'  # there is no such number in JSON
-        assert letter_json(seen)["object"] is None
+        assert message_json(seen)["body"] == '{"a": NaN}'  # there is no such number in JSON
+        assert message_json(seen)["object"] is None
 
     def test_bodies_that_are_nested_or_long(self) -> None:
         deep = "[" * 500 + "]" * 500
-        assert letter_json(SeenLetter(letter(1, deep)))["body"] == deep
-        assert text(SeenLetter(letter(1, "x" * 9000))).endswith("… (9000 characters; `dlq export` has all of it)")
+        assert message_json(InspectedMessage(letter(1, deep)))["body"] == deep
+        assert text(InspectedMessage(letter(1, "x" * 9000))).endswith("… (9000 characters; `dlq export` has all of it)")
 
     def test_groups_are_lined_up(self) -> None:
         groups = (ErrorGroup("NoSuchKey: …", 1412, "m1", "a/b.txt"), ErrorGroup("unknown", 3, "m2"))

@@ -11,10 +11,9 @@ from typing import cast
 import pytest
 
 from refinerctl.aws.log_events import LogEvent
-from refinerctl.aws.log_settings import LogSettings
+from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.metrics import Metrics
-from refinerctl.aws.resources import LogGroupSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.report.activity import Activity, ActivityReader, Flow, MetricKey
 from refinerctl.insight.report.function_log import PATTERN

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
+from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.types import Origin
-from refinerctl.dlq.types import DeadLetter, DeadLetterKind, MessageAttribute, QueueAddress
 from refinerctl.errors import NotFoundError
 
 SENT = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
@@ -20,11 +21,11 @@ def text(value: str, data_type: str = "String") -> MessageAttribute:
     return MessageAttribute(data_type, value)
 
 
-def letter(id_: str = "1", body: str = "{}", **given: Any) -> DeadLetter:
-    return DeadLetter(id_, body, SENT, 3, receipt=f"receipt of {id_}", **given)
+def letter(id_: str = "1", body: str = "{}", **given: Any) -> Message:
+    return Message(body, SENT, 3, id=id_, receipt=f"receipt of {id_}", **given)
 
 
-def undelivered(target_arn: str, **attributes: MessageAttribute) -> DeadLetter:
+def undelivered(target_arn: str, **attributes: MessageAttribute) -> Message:
     """As EventBridge leaves an event that it could not deliver."""
     said = {
         "RULE_ARN": text("arn:aws:events:us-east-1:000000000000:rule/bus/in"),
@@ -38,9 +39,9 @@ def undelivered(target_arn: str, **attributes: MessageAttribute) -> DeadLetter:
 
 
 IN, OTHER, DLQ = queue("in"), queue("other"), queue("in-dlq")
-ORIGIN = Origin(DLQ, DeadLetterKind.PROCESSING, (IN,))
-SHARED = Origin(DLQ, DeadLetterKind.PROCESSING, (IN, OTHER))
-UNDELIVERED = Origin(queue("in-delivery-dlq"), DeadLetterKind.DELIVERY)
+ORIGIN = Origin(DLQ, DlqKind.PROCESSING, (IN,))
+SHARED = Origin(DLQ, DlqKind.PROCESSING, (IN, OTHER))
+UNDELIVERED = Origin(queue("in-delivery-dlq"), DlqKind.DELIVERY)
 
 _KNOWN = {item.arn: item for item in (IN, OTHER, DLQ, queue("in.fifo"), UNDELIVERED.queue)}
 

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from refinerctl.aws.messages import QueueAddress
+from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.types import TASK_SUFFICES, Asked, Choice, Method, MoveTask, Origin, choose
-from refinerctl.dlq.types import DeadLetterKind, QueueAddress
 from refinerctl.errors import UsageError
 
 
@@ -15,9 +16,9 @@ def queue(name: str) -> QueueAddress:
     return QueueAddress(name, f"https://sqs.test/000000000000/{name}", f"arn:aws:sqs:us-east-1:000000000000:{name}")
 
 
-PROCESSING = Origin(queue("in-dlq"), DeadLetterKind.PROCESSING, (queue("in"),))
-DELIVERY = Origin(queue("in-delivery-dlq"), DeadLetterKind.DELIVERY)
-FIFO = Origin(queue("in-dlq.fifo"), DeadLetterKind.PROCESSING, (queue("in.fifo"),))
+PROCESSING = Origin(queue("in-dlq"), DlqKind.PROCESSING, (queue("in"),))
+DELIVERY = Origin(queue("in-delivery-dlq"), DlqKind.DELIVERY)
+FIFO = Origin(queue("in-dlq.fifo"), DlqKind.PROCESSING, (queue("in.fifo"),))
 
 
 def chosen(asked: Asked = Asked(), origin: Origin = PROCESSING, depth: int = 100, *, knows: bool = True) -> Choice:  # noqa: B008 - frozen

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from refinerctl.aws.messages import MessageAttribute
 from refinerctl.dlq.redrive.edits import diff, read_edits, write_lines
-from refinerctl.dlq.types import MessageAttribute
 from refinerctl.errors import UsageError
 from tests.unit.redrive.letters import DLQ, letter, text
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from refinerctl.dlq.letter_records import to_line
+from refinerctl.dlq.records import to_line
 from refinerctl.dlq.redrive.from_file import FileSource, check
 from refinerctl.errors import UsageError
 from tests.unit.redrive.letters import DLQ, letter, queue
@@ -33,9 +33,9 @@ def received(source: FileSource) -> list[str]:
 def test_all_of_a_file_is_received_once() -> None:
     source = FileSource(whole(), DLQ, 25)
 
-    assert source.facts().visible == 25
+    assert source.attributes().visible == 25
     assert received(source) == [item.id for item in LETTERS]
-    assert (source.facts().visible, source.facts().hidden) == (0, 25)
+    assert (source.attributes().visible, source.attributes().in_flight) == (0, 25)
 
 
 def test_messages_are_as_they_were_exported() -> None:
@@ -49,9 +49,9 @@ def test_what_is_deleted_is_gone_and_what_is_given_back_comes_again() -> None:
     first = source.receive(10, visibility_s=60, wait_s=1)
 
     source.delete([item.receipt for item in first[:5]])
-    source.hide([item.receipt for item in first[5:]], 0)
+    source.change_visibility([item.receipt for item in first[5:]], 0)
 
-    assert source.facts().total == 20
+    assert source.attributes().total == 20
     assert sorted(received(source), key=int) == [str(number) for number in range(5, 25)]
 
 
@@ -59,7 +59,7 @@ def test_a_message_that_is_only_hidden_for_longer_does_not_come_again() -> None:
     source = FileSource(whole(), DLQ, 25)
     first = source.receive(10, visibility_s=60, wait_s=1)
 
-    source.hide([item.receipt for item in first], 60)
+    source.change_visibility([item.receipt for item in first], 60)
 
     assert not set(received(source)) & {item.id for item in first}
 
@@ -68,7 +68,7 @@ def test_what_an_earlier_part_was_done_with_is_passed_over() -> None:
     source = FileSource(whole(), DLQ, 25, done={"0", "24"})
     source.delete(["2"])  # sent by the earlier part, and not yet written down as deleted
 
-    assert source.facts().total == 22
+    assert source.attributes().total == 22
     assert received(source) == [str(number) for number in range(2, 24)]
 
 

@@ -8,18 +8,19 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.metrics import Metrics, Name
-from refinerctl.aws.resources import DeployedCode, Queue
+from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.redrive.health import HealthSources, look
 from refinerctl.dlq.redrive.plan import check_healthy
 from refinerctl.dlq.redrive.types import Choice, Consumer, Health, Method, RedrivePlan
-from refinerctl.dlq.types import QueueAddress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError
 from tests.unit.redrive.letters import DLQ, IN, ORIGIN, SENT
 
-FUNCTION = DeployedCode("f", "arn:aws:lambda:us-east-1:0:function:f", "arn:aws:iam::0:role/f", 60, "image")
-QUEUE = Queue("in", IN.arn, 60, 345_600, dlq_arn=DLQ.arn, max_receive_count=3)
+FUNCTION = FunctionConfiguration("f", "arn:aws:lambda:us-east-1:0:function:f", timeout_s=60)
+QUEUE = QueueSettings("in", IN.arn, 60, 345_600, dlq_arn=DLQ.arn, max_receive_count=3)
 
 
 class FakeMetrics(Metrics):
@@ -44,8 +45,8 @@ class Account:
     """One function behind one queue."""
 
     consumers: tuple[Consumer, ...] = (Consumer("f", "Enabled"),)
-    function: DeployedCode = FUNCTION
-    queue: Queue = QUEUE
+    function: FunctionConfiguration = FUNCTION
+    queue: QueueSettings = QUEUE
     points: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
 
@@ -57,11 +58,11 @@ class Account:
         self._check("mappings")
         return self.consumers if queue_arn == IN.arn else ()
 
-    def settings(self, address: QueueAddress) -> Queue:
+    def settings(self, address: QueueAddress) -> QueueSettings:
         self._check("queue")
         return self.queue
 
-    def get(self, name: str) -> DeployedCode:
+    def get(self, name: str) -> FunctionConfiguration:
         self._check("function")
         if name != self.function.name:
             raise NotFoundError(f"there is no function {name!r}")
@@ -99,7 +100,7 @@ def test_one_mapping_that_reads_is_enough(state: str) -> None:
         (replace(FUNCTION, name="other"), "there is no function 'f'"),
     ],
 )
-def test_a_function_that_cannot_run(function: DeployedCode, broken: str) -> None:
+def test_a_function_that_cannot_run(function: FunctionConfiguration, broken: str) -> None:
     assert Account(function=function).health().broken == (broken,)
 
 
@@ -111,7 +112,7 @@ def test_a_function_that_cannot_run(function: DeployedCode, broken: str) -> None
         (replace(FUNCTION, update="InProgress"), "function f is being updated"),
     ],
 )
-def test_a_function_that_may_run_soon(function: DeployedCode, doubt: str) -> None:
+def test_a_function_that_may_run_soon(function: FunctionConfiguration, doubt: str) -> None:
     health = Account(function=function).health()
 
     assert (health.broken, health.doubts) == ((), (doubt,))

@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import pytest
 
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
 from refinerctl.dlq.redrive.health import HealthSources
 from refinerctl.dlq.redrive.plan import PlanRequest, PlanSources, make_plan
 from refinerctl.dlq.redrive.types import Asked, Method, MoveTask, Origin, RedrivePlan
-from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
 from refinerctl.errors import RefinerctlError, RefusedError
 from tests.unit.redrive.letters import DLQ, IN, ORIGIN, OTHER, SENT, UNDELIVERED, letter, queue, resolve, undelivered
 from tests.unit.redrive.test_health import FakeMetrics
@@ -23,27 +23,29 @@ BUS = "arn:aws:events:us-east-1:000000000000:event-bus/bus"
 class FakeQueue:
     """Gives its letters in their order, and then those again that were given back."""
 
-    letters: list[DeadLetter]
+    letters: list[Message]
     visible: int | None = None
     address: QueueAddress = DLQ
-    _hidden: list[DeadLetter] = field(default_factory=list)
+    _hidden: list[Message] = field(default_factory=list)
 
-    def facts(self) -> QueueFacts:
+    def attributes(self) -> QueueAttributes:
         count = len(self.letters) if self.visible is None else self.visible
-        return QueueFacts(SENT, count, len(self._hidden), 0, 262_144)
+        return QueueAttributes(SENT, count, len(self._hidden), 0, 262_144)
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         found, self.letters = self.letters[:count], self.letters[count:]
         self._hidden += found
         return found
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         back = [item for item in self._hidden if item.receipt in receipts]
         self._hidden = [item for item in self._hidden if item not in back]
         self.letters += back
         return [EntryResult() for _ in receipts]
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None] = lambda: None) -> list[EntryResult]:
+    def send(
+        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
+    ) -> list[EntryResult]:
         raise AssertionError("a plan sends nothing")
 
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
@@ -75,7 +77,7 @@ def planned(source: FakeQueue, request: PlanRequest, *tasks: MoveTask) -> Redriv
     return make_plan(request, source, PlanSources(resolve, FakeTasks(tasks), health), SENT)
 
 
-def several(count: int, target: str = BUS) -> list[DeadLetter]:
+def several(count: int, target: str = BUS) -> list[Message]:
     return [replace(undelivered(target), id=str(number), receipt=f"r{number}") for number in range(count)]
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
 from refinerctl.dlq.redrive.returns import MAX_HELD, Original, SentMessages, Tracked, Watch
-from refinerctl.dlq.types import DeadLetter, EntryResult, Outgoing, QueueAddress, QueueFacts
 from tests.unit.fakes import Clock, Recorder
 from tests.unit.redrive.letters import DLQ, IN, SENT, letter
 
@@ -18,19 +18,21 @@ class FakeQueue:
     """Visible messages, and those in somebody's hands by receipt."""
 
     address: QueueAddress
-    visible: list[DeadLetter] = field(default_factory=list)
-    held: dict[str, DeadLetter] = field(default_factory=dict)
+    visible: list[Message] = field(default_factory=list)
+    held: dict[str, Message] = field(default_factory=dict)
     sends: int = 0
 
-    def facts(self) -> QueueFacts:
-        return QueueFacts(SENT, len(self.visible), len(self.held), 0, 262_144)
+    def attributes(self) -> QueueAttributes:
+        return QueueAttributes(SENT, len(self.visible), len(self.held), 0, 262_144)
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         found, self.visible = self.visible[:count], self.visible[count:]
         self.held |= {item.receipt: item for item in found}
         return found
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None] = lambda: None) -> list[EntryResult]:
+    def send(
+        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
+    ) -> list[EntryResult]:
         leaving()
         results = [EntryResult(f"new-{self.sends + number}") for number, _ in enumerate(messages)]
         self.sends += len(messages)
@@ -39,7 +41,7 @@ class FakeQueue:
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
         return [EntryResult() for _ in receipts]
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         assert visibility_s == 0
         self.visible += [self.held.pop(receipt) for receipt in receipts]
         return [EntryResult() for _ in receipts]
@@ -74,7 +76,7 @@ def test_what_is_sent_is_remembered_with_what_it_was() -> None:
     recorded = sent.of(FakeQueue(IN))
 
     recorded.send([Tracked("bad", original_id="0"), Tracked("x", original_id="1", original_sent_at=SENT)], lambda: None)
-    recorded.send([Outgoing("not tracked")], lambda: None)
+    recorded.send([OutgoingMessage("not tracked")], lambda: None)
     sent.add([("0", "new-9"), ("other", "new-1")])
 
     assert sent.originals == {"new-1": Original("1", SENT), "new-9": Original("0", None)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
 from refinerctl.dlq.redrive.routes import REDRIVES, Routes
-from refinerctl.dlq.redrive.types import Origin
-from refinerctl.dlq.types import DeadLetter, Leave, MessageAttribute, QueueAddress, SendTo
+from refinerctl.dlq.redrive.types import Leave, Origin, SendTo
 from tests.unit.redrive.letters import (
     DLQ,
     IN,
@@ -22,13 +22,13 @@ from tests.unit.redrive.letters import (
 )
 
 
-def sent(routes: Routes, given: DeadLetter) -> SendTo:
+def sent(routes: Routes, given: Message) -> SendTo:
     route = routes(given)
     assert isinstance(route, SendTo), route
     return route
 
 
-def left(routes: Routes, given: DeadLetter) -> Leave:
+def left(routes: Routes, given: Message) -> Leave:
     route = routes(given)
     assert isinstance(route, Leave), route
     return route

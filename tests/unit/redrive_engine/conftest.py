@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from refinerctl.aws.messages import Message
 from refinerctl.console import Silent
 from refinerctl.dlq.redrive import copy
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
-from refinerctl.dlq.types import CopyRules, DeadLetter, Moved, Route
+from refinerctl.dlq.redrive.types import CopyRules, Moved, Route
 from tests.unit.redrive_engine.queues import MemoryQueue, forward
 
 
@@ -27,19 +28,17 @@ class Redrive:
             self.source.put(body)
         return bodies
 
-    def run(self, route: Callable[[DeadLetter], Route] | None = None, *, lanes: int = 2, **rules: float) -> Moved:
+    def run(self, route: Callable[[Message], Route] | None = None, *, lanes: int = 2, **rules: float) -> Moved:
         """A new run."""
         header = JournalHeader(self.source.address.url, self.source.name)
         with RedriveJournal.begin(self.folder, header) as journal:
             return self.go_on(journal, route, lanes=lanes, **rules)
 
-    def resume(self, route: Callable[[DeadLetter], Route] | None = None) -> Moved:
+    def resume(self, route: Callable[[Message], Route] | None = None) -> Moved:
         with RedriveJournal.resume(self.journal) as journal:
             return self.go_on(journal, route)
 
-    def go_on(
-        self, journal: RedriveJournal, route: Callable[[DeadLetter], Route] | None = None, **given: float
-    ) -> Moved:
+    def go_on(self, journal: RedriveJournal, route: Callable[[Message], Route] | None = None, **given: float) -> Moved:
         rules = CopyRules(**{"lanes": 2, "longest_pause_s": 0.0, **given})  # type: ignore[arg-type]
         queues = {queue.address.url: queue for queue in (self.source, self.target)}
         return copy(self.source, queues.__getitem__, route or forward(self.target), rules, journal, Silent())

@@ -9,18 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.state import Record
-from refinerctl.dlq.types import (
-    DeadLetter,
-    EntryResult,
-    Leave,
-    Outgoing,
-    QueueAddress,
-    QueueFacts,
-    Route,
-    SendTo,
-)
+from refinerctl.dlq.redrive.types import Leave, Route, SendTo
 from refinerctl.errors import NotFoundError, RefinerctlError, TransientError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -62,19 +54,19 @@ class PoweredJournal(RedriveJournal):
 class Kept:
     """A message in a queue. `hidden`: received, and neither deleted nor given back."""
 
-    letter: DeadLetter
+    letter: Message
     hidden: bool = False
     receives: int = 0
 
 
 OK = EntryResult()
 # What may come of an entry, in the order in which faults are drawn.
-LOST = EntryResult(error="NoAnswer", is_unheard=True, cause=TransientError("no answer"))
+LOST = EntryResult(error="NoAnswer", is_uncertain=True, cause=TransientError("no answer"))
 BUSY = EntryResult(error="RequestThrottled", cause=TransientError("too many requests"))
 ENTRY = EntryResult(error="InternalError", message="try again")
 DENIED = EntryResult(error="AccessDenied", cause=RefinerctlError("access denied"))
-TOO_LONG = EntryResult(error="BatchRequestTooLong", is_senders_fault=True, cause=RefinerctlError("too long"))
-BAD = EntryResult(error="InvalidMessageContents", message="bad characters", is_senders_fault=True)
+TOO_LONG = EntryResult(error="BatchRequestTooLong", is_sender_fault=True, cause=RefinerctlError("too long"))
+BAD = EntryResult(error="InvalidMessageContents", message="bad characters", is_sender_fault=True)
 
 Item = TypeVar("Item")
 Fault = tuple[EntryResult, bool]  # and whether it was done all the same
@@ -103,7 +95,7 @@ class MemoryQueue:
 
     def put(self, body: str, sent_at: datetime = LONG_AGO, message_id: str | None = None, **system: str) -> str:
         message_id = message_id or f"{self.name}-{next(self._ids)}"
-        self.kept[message_id] = Kept(DeadLetter(message_id, body, sent_at, 0, system=system))
+        self.kept[message_id] = Kept(Message(body, sent_at, 0, id=message_id, system=system))
         return message_id
 
     def bodies(self) -> list[str]:
@@ -115,12 +107,12 @@ class MemoryQueue:
         for item in self.kept.values():
             item.hidden = False
 
-    def facts(self) -> QueueFacts:
+    def attributes(self) -> QueueAttributes:
         self._called("facts")
         hidden = sum(item.hidden for item in self.kept.values())
-        return QueueFacts(self.now, len(self.kept) - hidden, hidden, 0, self.max_message_bytes)
+        return QueueAttributes(self.now, len(self.kept) - hidden, hidden, 0, self.max_message_bytes)
 
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[DeadLetter]:
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         self._called("receive")
         self.on_receive()
         with self._lock:
@@ -134,7 +126,7 @@ class MemoryQueue:
         self.power.use()
         return found
 
-    def send(self, messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
+    def send(self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None]) -> list[EntryResult]:
         try:
             leaving()
         except RefinerctlError as error:
@@ -146,7 +138,7 @@ class MemoryQueue:
         self._called("delete")
         return self._each(receipts, self._delete)
 
-    def hide(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         self._called("hide")
         return [self._hide(receipt, visibility_s) for receipt in receipts]
 
@@ -156,7 +148,7 @@ class MemoryQueue:
         if self.is_gone:
             raise NotFoundError(f"there is no queue {self.name}")
 
-    def _hand_out(self, item: Kept) -> DeadLetter:
+    def _hand_out(self, item: Kept) -> Message:
         item.hidden = True
         item.receives += 1
         return replace(item.letter, receipt=f"{item.letter.id}/{item.receives}", receive_count=item.receives)
@@ -174,7 +166,7 @@ class MemoryQueue:
         self.power.use()
         return results
 
-    def _take(self, message: Outgoing) -> EntryResult:
+    def _take(self, message: OutgoingMessage) -> EntryResult:
         if message.body in ("bad", "\ud83d"):
             return BAD
         if message.deduplication in self._known:
@@ -197,16 +189,16 @@ class MemoryQueue:
         message_id, _, number = receipt.rpartition("/")
         item = self.kept.get(message_id)
         if item is None or item.receives != int(number) or not item.hidden:
-            return EntryResult(error="MessageNotInflight", is_senders_fault=True)
+            return EntryResult(error="MessageNotInflight", is_sender_fault=True)
         item.hidden = visibility_s > 0
         return OK
 
 
-def forward(target: MemoryQueue) -> Callable[[DeadLetter], Route]:
+def forward(target: MemoryQueue) -> Callable[[Message], Route]:
     """Everything to `target`, as it is."""
     return lambda letter: SendTo(
         target.address.url,
-        Outgoing(
+        OutgoingMessage(
             letter.body,
             letter.attributes,
             letter.system.get("MessageGroupId"),
@@ -215,5 +207,5 @@ def forward(target: MemoryQueue) -> Callable[[DeadLetter], Route]:
     )
 
 
-def stay(letter: DeadLetter) -> Route:
+def stay(letter: Message) -> Route:
     return Leave("not asked for")

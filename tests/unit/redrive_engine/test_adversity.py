@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAttributes
 from refinerctl.dlq.redrive.id_filter import IdFilter
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal
 from refinerctl.dlq.redrive.state import Record
-from refinerctl.dlq.types import DeadLetter, EntryResult, Leave, Moved, Outgoing, QueueFacts, Route
+from refinerctl.dlq.redrive.types import Leave, Moved, Route
 from refinerctl.errors import RefinerctlError, TransientError
 from tests.unit.redrive_engine.conftest import Redrive
 from tests.unit.redrive_engine.queues import DENIED, LOST, NOW, forward
@@ -32,7 +33,7 @@ class FullDisk(RedriveJournal):
         return super()._write(record)
 
 
-def run_until_full(redrive: Redrive, is_full: Callable[[Record], bool], route: Callable[[DeadLetter], Route]) -> Moved:
+def run_until_full(redrive: Redrive, is_full: Callable[[Record], bool], route: Callable[[Message], Route]) -> Moved:
     header = JournalHeader(redrive.source.address.url, redrive.source.name)
     with FullDisk.begin(redrive.folder, header) as journal:
         journal.is_full = is_full
@@ -50,7 +51,7 @@ class TestNoRoomOnTheDisk:
             written.extend(record)
             return written.count(kind) > 6
 
-        def route(letter: DeadLetter) -> Route:
+        def route(letter: Message) -> Route:
             number = int(letter.body.split()[1])
             return forward(redrive.target)(letter) if number % 3 == 0 else Leave("another")
 
@@ -90,7 +91,7 @@ class TestClocks:
         )
         send = redrive.target.send
 
-        def sleep_after(messages: list[Outgoing], leaving: Callable[[], None]) -> object:
+        def sleep_after(messages: list[OutgoingMessage], leaving: Callable[[], None]) -> object:
             nonlocal slept
             results = send(messages, leaving)
             slept += 3600
@@ -133,14 +134,14 @@ class TestCountsThatFail:
         for _ in range(60):
             redrive.source.put("new", NOW + timedelta(seconds=2))
         redrive.fill(5)
-        facts, asked = redrive.source.facts, itertools.count()
+        facts, asked = redrive.source.attributes, itertools.count()
 
-        def count() -> QueueFacts:
+        def count() -> QueueAttributes:
             if next(asked) in range(1, 4):
                 raise TransientError("too many requests")
             return facts()
 
-        redrive.source.facts = count  # type: ignore[method-assign]
+        redrive.source.attributes = count  # type: ignore[method-assign]
         assert redrive.run(lanes=1).moved == 5
 
     def test_too_low_a_count_does_not_end_it(self, redrive: Redrive) -> None:
@@ -148,8 +149,8 @@ class TestCountsThatFail:
         for _ in range(60):
             redrive.source.put("new", NOW + timedelta(seconds=2))
         redrive.fill(5)
-        facts = redrive.source.facts
-        redrive.source.facts = lambda: replace(facts(), visible=0)  # type: ignore[method-assign]
+        facts = redrive.source.attributes
+        redrive.source.attributes = lambda: replace(facts(), visible=0)  # type: ignore[method-assign]
         assert redrive.run(lanes=1).moved == 5
 
 
@@ -166,7 +167,7 @@ class TestALimitThatIsResumed:
             journal.held([(letter.id, letter.receipt) for letter in letters], NOW.timestamp())
             journal.intent(ids, redrive.target.address.url)
             journal.left(ids, NOW.timestamp())
-            results = redrive.target.send([Outgoing(letter.body) for letter in letters], lambda: None)
+            results = redrive.target.send([OutgoingMessage(letter.body) for letter in letters], lambda: None)
             journal.sent([(item, result.message_id or "") for item, result in zip(ids, results, strict=True)])
         redrive.source.time_out()
         with RedriveJournal.resume(redrive.journal) as journal:
@@ -183,7 +184,7 @@ def test_a_source_that_answers_at_once_is_not_asked_all_the_time(redrive: Redriv
     redrive.source.put("one", MessageGroupId="g", MessageDeduplicationId="d")
     send = redrive.target.send
 
-    def take_long(messages: Sequence[Outgoing], leaving: Callable[[], None]) -> list[EntryResult]:
+    def take_long(messages: Sequence[OutgoingMessage], leaving: Callable[[], None]) -> list[EntryResult]:
         time.sleep(0.5)
         return send(messages, leaving)
 
@@ -207,13 +208,13 @@ def test_an_interruption_while_it_settles_what_was_left(redrive: Redrive) -> Non
     with RedriveJournal.begin(redrive.folder, header) as journal:
         journal.begin_part(NOW)
         journal.held([(letter.id, letter.receipt) for letter in letters], NOW.timestamp() + 120)
-    hide = redrive.source.hide
+    hide = redrive.source.change_visibility
 
     def interrupt(receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         _thread.interrupt_main()
         return hide(receipts, visibility_s)
 
-    redrive.source.hide = interrupt  # type: ignore[method-assign]
+    redrive.source.change_visibility = interrupt  # type: ignore[method-assign]
     moved = redrive.resume()
     assert isinstance(moved.stopped_by, KeyboardInterrupt)
     assert (moved.left, redrive.is_given_back()) == (20, True)
@@ -223,11 +224,11 @@ def test_nobody_gives_back_thousands_of_messages_in_vain(redrive: Redrive) -> No
     redrive.fill(3_000)
     calls = itertools.count()
 
-    def hide(receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+    def change_visibility(receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
         next(calls)
         return [DENIED] * len(receipts)
 
-    redrive.source.hide = hide  # type: ignore[method-assign]
+    redrive.source.change_visibility = change_visibility  # type: ignore[method-assign]
     moved = redrive.run(lambda letter: Leave("another"), lanes=1)
     assert moved.skipped == 3_000
     assert next(calls) <= 16

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import pytest
 
+from refinerctl.aws.messages import Message, OutgoingMessage
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
-from refinerctl.dlq.types import DeadLetter, Drop, Leave, Outgoing, Route, SendTo
+from refinerctl.dlq.redrive.types import Drop, Leave, Route, SendTo
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from tests.unit.redrive_engine.conftest import Redrive
 from tests.unit.redrive_engine.queues import BAD, BUSY, DENIED, ENTRY, LOST, NOW, TOO_LONG, MemoryQueue, forward
@@ -51,8 +52,10 @@ class TestMoving:
         redrive.fill(25)
         back = redrive.source.address.url
 
-        def route(letter: DeadLetter) -> Route:
-            return SendTo(back, Outgoing("back")) if letter.body.endswith("7") else forward(redrive.target)(letter)
+        def route(letter: Message) -> Route:
+            return (
+                SendTo(back, OutgoingMessage("back")) if letter.body.endswith("7") else forward(redrive.target)(letter)
+            )
 
         moved = redrive.run(route)
         assert (moved.moved, len(redrive.target.kept), redrive.source.bodies()) == (25, 23, ["back", "back"])
@@ -62,7 +65,7 @@ class TestChoosing:
     def test_what_stays_is_received_once_and_given_back_at_the_end(self, redrive: Redrive) -> None:
         redrive.fill(200)
 
-        def route(letter: DeadLetter) -> Route:
+        def route(letter: Message) -> Route:
             return forward(redrive.target)(letter) if letter.body == "message 137" else Leave("another")
 
         moved = redrive.run(route)
@@ -92,7 +95,7 @@ class TestChoosing:
         redrive.fill(100)
         redrive.target.faults = iter([(BAD, False)])
 
-        def route(letter: DeadLetter) -> Route:
+        def route(letter: Message) -> Route:
             return forward(redrive.target)(letter) if letter.body.endswith(("3", "7")) else Leave("another")
 
         moved = redrive.run(route, limit=4)
@@ -103,7 +106,7 @@ class TestChoosing:
     def test_an_error_of_the_route_ends_the_run_and_loses_nothing(self, redrive: Redrive) -> None:
         redrive.fill(30)
 
-        def route(letter: DeadLetter) -> Route:
+        def route(letter: Message) -> Route:
             if letter.body == "message 17":
                 raise RefinerctlError("cannot tell")
             return forward(redrive.target)(letter)
@@ -315,7 +318,7 @@ class TestFifo:
     def test_a_duplicate_of_its_own_first_life(self, redrive: Redrive) -> None:
         """It failed within the five minutes: SQS answers with the id that it has had all the time."""
         fifo(redrive)
-        [result] = redrive.target.send([Outgoing("one", group="a", deduplication="id of one")], lambda: None)
+        [result] = redrive.target.send([OutgoingMessage("one", group="a", deduplication="id of one")], lambda: None)
         redrive.target.kept.clear()
         redrive.source.put("one", message_id=result.message_id, MessageGroupId="a", MessageDeduplicationId="id of one")
         moved = redrive.run()
@@ -339,7 +342,7 @@ class TestResuming:
             journal.held([(letter.id, letter.receipt) for letter in letters], until)
             journal.intent(ids[:4], redrive.target.address.url)
             journal.left(ids[:3], NOW.timestamp())
-            results = redrive.target.send([Outgoing(letter.body) for letter in letters[:3]], lambda: None)
+            results = redrive.target.send([OutgoingMessage(letter.body) for letter in letters[:3]], lambda: None)
             journal.sent([(item, result.message_id or "") for item, result in zip(ids[:2], results, strict=False)])
         redrive.source.calls.clear()
         return redrive

@@ -7,8 +7,8 @@ import math
 from typing import Any
 from urllib.parse import unquote_plus
 
+from refinerctl.aws.messages import Message
 from refinerctl.aws.objects import ObjectEvent, object_event
-from refinerctl.dlq.types import DeadLetter
 
 # Deeper than any event, and no deeper than what can be written as JSON again.
 MAX_DEPTH = 100
@@ -63,7 +63,7 @@ def source_key(body: str) -> str | None:
     return found.key if found else None
 
 
-def delivery_error(letter: DeadLetter) -> str | None:
+def delivery_error(letter: Message) -> str | None:
     """Why EventBridge could not deliver it, as it wrote on the message: `NO_PERMISSIONS: message`.
 
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html

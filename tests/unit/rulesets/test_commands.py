@@ -9,9 +9,9 @@ import pytest
 
 from refinerctl.aws.messages import Message, QueueDepth
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
-from refinerctl.rulesets.model import Ruleset
-from refinerctl.rulesets.remove_prefix import Removal, check_empty
-from refinerctl.stacks.names import RulesetNames
+from refinerctl.rulesets.remove_prefix import check_empty
+from refinerctl.stacks.base import Stage
+from refinerctl.stacks.refiner import ruleset_stage
 from refinerctl.terraform.hcl import load_values
 from tests.command import Command
 from tests.conftest import ROOT
@@ -53,7 +53,7 @@ def run(refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return refinerctl
 
 
-def test_a_ruleset_with_all_its_settings(run: Command, values: Path) -> None:
+def test_add_writes_all_settings_and_remove_restores_the_file(run: Command, values: Path) -> None:
     before = values.read_text()
     dry = run("add-prefix", "/team/MyNew/", "--image-uri", URI, *SETTINGS, "--dry-run")
     assert (dry.code, values.read_text()) == (0, before)
@@ -81,7 +81,7 @@ def test_a_ruleset_with_all_its_settings(run: Command, values: Path) -> None:
     assert values.read_text() == before
 
 
-def test_a_completion_ruleset_as_json(run: Command, values: Path) -> None:
+def test_completion_ruleset_as_json(run: Command, values: Path) -> None:
     done = run("add-prefix", "Audit/", "--completion", "--max-receive-count", "1", "--output", "json")
     assert done.code == 0, done.err
     document = done.json()
@@ -103,24 +103,28 @@ def test_a_completion_ruleset_as_json(run: Command, values: Path) -> None:
         (
             ["RefinerInput/", "--image-uri", OWN_IMAGE, "--name", "Else"],
             4,
-            "has prefix RefinerInput/ already",
+            "already has prefix RefinerInput/",
         ),
         (
             ["New/", "--image-uri", "a", "--name", "RefinerInput"],
             4,
-            "ruleset RefinerInput (RefinerInput/) has that name",
+            "ruleset RefinerInput (RefinerInput/) already has that name",
         ),
         (["RefinerInput/sub/", "--image-uri", "a"], 4, "overlaps RefinerInput/ of ruleset RefinerInput"),
         (["RefinerOutput/", "--image-uri", "a"], 4, "a loop"),
         (["New/", "--image-uri", "a", "--rule-quota", "2"], 4, "would have 3 rules; its quota is 2"),
-        (["New/"], 2, "either a function or none"),
-        (["New/", "--image-uri", "a", "--completion"], 2, "either a function or none"),
-        (["New/", "--completion", "--memory", "128", "--env-var", "A1=x"], 2, "to set --memory, --env-var of"),
+        (["New/"], 2, "a ruleset either has a function or not"),
+        (["New/", "--image-uri", "a", "--completion"], 2, "a ruleset either has a function or not"),
+        (
+            ["New/", "--completion", "--memory", "128", "--env-var", "A1=x"],
+            2,
+            "--memory, --env-var: a completion ruleset has no function",
+        ),
         (["New", "--image-uri", "a"], 2, "is not a prefix"),
         (["a*/", "--image-uri", "a"], 2, "none of * ? $"),
         (["New/", "--image-uri", "A"], 2, "is not an image reference"),
         (["New/", "--image-uri", "a", "--env-var", "A1"], 2, "--env-var A1 has no value"),
-        (["New/", "--image-uri", "a", "--env-var", "A1=1", "--env-var", "A1=2"], 2, "--env-var A1 is there twice"),
+        (["New/", "--image-uri", "a", "--env-var", "A1=1", "--env-var", "A1=2"], 2, "--env-var A1 is given twice"),
         (["New/", "--image-uri", "a", "--max-concurrency", "1"], 2, "2<=x<=1000"),
         ([f"{'long' * 20}/", "--completion"], 2, "--name NAME"),
         (["New/", "--image-uri", "a", "--deploy"], 2, "there is no terminal to ask at"),
@@ -130,9 +134,7 @@ def test_a_completion_ruleset_as_json(run: Command, values: Path) -> None:
         (["New/", "--image-uri", URI.replace("us-east-1", "eu-west-1"), "--env", "production"], 4, "is in eu-west-1"),
     ],
 )
-def test_what_is_refused_changes_nothing(
-    run: Command, project: Path, arguments: list[str], code: int, said: str
-) -> None:
+def test_refusal_changes_nothing(run: Command, project: Path, arguments: list[str], code: int, said: str) -> None:
     before = {path: path.read_bytes() for path in project.rglob("*.tfvars")}
     done = run("add-prefix", *arguments)
     assert done.code == code, done.err
@@ -140,75 +142,75 @@ def test_what_is_refused_changes_nothing(
     assert {path: path.read_bytes() for path in project.rglob("*.tfvars")} == before
 
 
-def test_a_file_that_does_not_parse_is_left_alone(run: Command, values: Path) -> None:
+def test_invalid_file_is_not_changed(run: Command, values: Path) -> None:
     values.write_text("rulesets = {\n  A = { prefix = }\n}\n")
     for command in (["add-prefix", "New/", "--completion"], ["remove-prefix", "A"], ["prefixes"]):
         done = run(*command)
         assert done.code == 1
-        assert f"{values}:2:18: this is not valid HCL" in done.err
+        assert f"{values}:2:18: invalid HCL" in done.err
     assert values.read_text() == "rulesets = {\n  A = { prefix = }\n}\n"
 
 
-def test_a_variable_that_looks_like_a_secret(run: Command) -> None:
+def test_variable_that_looks_like_a_secret_is_warned_of(run: Command) -> None:
     done = run("add-prefix", "New/", "--image-uri", "a", "--env-var", "DB_PASSWORD=x", "--dry-run")
     assert "warning: DB_PASSWORD looks like a secret" in done.err
 
 
-def test_without_a_values_file_the_stacks_defaults_are_kept(run: Command, values: Path) -> None:
+def test_defaults_are_kept_without_a_values_file(run: Command, values: Path) -> None:
     values.unlink()
     done = run("add-prefix", "New/", "--completion")
     assert done.code == 0, done.err
     assert list(load_values(values)["rulesets"]) == ["RefinerInput", "RefinerComplete", "New"]
 
 
-def test_no_such_ruleset(run: Command) -> None:
+def test_unknown_ruleset_lists_the_known_ones(run: Command) -> None:
     done = run("remove-prefix", "Nope")
     assert done.code == 1
-    assert "It has: RefinerInput (RefinerInput/), RefinerComplete (RefinerComplete/)." in done.err
+    assert "Rulesets: RefinerInput (RefinerInput/), RefinerComplete (RefinerComplete/)." in done.err
 
 
 def test_prefixes_of_an_environment_that_is_down(run: Command) -> None:
     done = run("prefixes", "--output", "json")
     assert done.code == 0
-    assert "is down: only what is configured is known" in done.err
+    assert "is down: only the configured rulesets are shown" in done.err
     assert [(item["name"], item["deployed"], item["function"]) for item in done.json()["rulesets"]] == [
         ("RefinerComplete", None, None),
         ("RefinerInput", None, "dibbs-ecr-RefinerInput"),
     ]
     cells = run("prefixes").out.splitlines()[2].split()
-    assert cells == ["RefinerInput", "RefinerInput/", "?", OWN_IMAGE, "-", "-", "-"]
+    assert cells == ["RefinerInput", "RefinerInput/", "unknown", OWN_IMAGE, "-", "-", "-"]
 
 
 class TestEmptiness:
-    """Before a ruleset goes: is there anything left in its queues?"""
+    """A ruleset is removed only if its queues are empty."""
 
     @pytest.fixture
-    def removal(self) -> Removal:
-        return Removal(Ruleset("In", "In/"), RulesetNames("In", "In/", "np-In"), None)  # type: ignore[arg-type]
+    def stage(self) -> Stage:
+        return ruleset_stage("In", "In/", "np-In", "bus", has_function=True)
 
-    def test_what_is_not_deployed_holds_nothing(self, removal: Removal) -> None:
-        check_empty(removal, FakeQueues())
+    def test_queue_that_does_not_exist_holds_nothing(self, stage: Stage) -> None:
+        check_empty(stage, FakeQueues())
 
     @pytest.mark.parametrize("queue", ["np-In", "np-In-dlq", "np-In-delivery-dlq"])
-    def test_one_message_in_one_of_them(self, removal: Removal, queue: str) -> None:
+    def test_one_message_in_any_queue_refuses(self, stage: Stage, queue: str) -> None:
         queues = FakeQueues()
         queues.messages = {"np-In": [], "np-In-dlq": [], "np-In-delivery-dlq": []}
-        check_empty(removal, queues)
+        check_empty(stage, queues)
         queues.messages[queue] = [Message("x", START, 1)]
         with pytest.raises(RefusedError, match=rf"still has messages: {queue} \(1 visible\)"):
-            check_empty(removal, queues)
+            check_empty(stage, queues)
 
-    def test_messages_that_nobody_can_see_now(self, removal: Removal) -> None:
+    def test_messages_in_flight_refuse(self, stage: Stage) -> None:
         class Busy(FakeQueues):
             def depth(self, name: str) -> QueueDepth:
                 return QueueDepth(name, 0, in_flight=2, delayed=1) if name == "np-In" else super().depth(name)
 
         with pytest.raises(RefusedError, match=r"np-In \(2 in flight, 1 delayed\)"):
-            check_empty(removal, Busy())
+            check_empty(stage, Busy())
 
-    def test_who_may_not_look_does_not_know(self, removal: Removal) -> None:
+    def test_denied_access_is_an_error(self, stage: Stage) -> None:
         queues = FakeQueues()
         queues.error = AccessDeniedError("access denied: GetQueueAttributes")
-        with pytest.raises(RefinerctlError, match="is not known: access denied") as caught:
-            check_empty(removal, queues)
+        with pytest.raises(RefinerctlError, match="are empty: access denied") as caught:
+            check_empty(stage, queues)
         assert "--force" in str(caught.value.hint)

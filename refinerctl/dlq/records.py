@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
-from refinerctl.dlq.types import MAX_ATTRIBUTES, DeadLetter, MessageAttribute, QueueAddress
+from refinerctl.aws.messages import MAX_ATTRIBUTES, Message, MessageAttribute, QueueAddress
 from refinerctl.errors import UsageError
 
 FIELDS = ("id", "queue", "queue_url", "queue_arn", "sent", "receive_count", "attributes", "system", "body")
@@ -25,14 +25,14 @@ _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 @dataclass(frozen=True)
-class LetterRecord:
+class MessageRecord:
     """A message and the queue that it was in. The message has no receipt: it is not in anybody's hands."""
 
-    letter: DeadLetter
+    message: Message
     queue: QueueAddress
 
 
-def to_record(letter: DeadLetter, queue: QueueAddress) -> dict[str, Any]:
+def to_record(letter: Message, queue: QueueAddress) -> dict[str, Any]:
     """The JSON object of a message: `{"id", "queue", …, "attributes": {NAME: {"type", "value"|"base64"}}, "body"}`.
 
     `sent` is ISO 8601 in UTC. The receipt is left out: it is of use only to whoever received the message.
@@ -50,13 +50,13 @@ def to_record(letter: DeadLetter, queue: QueueAddress) -> dict[str, Any]:
     }
 
 
-def to_line(letter: DeadLetter, queue: QueueAddress) -> str:
+def to_line(letter: Message, queue: QueueAddress) -> str:
     """The record as one line, without its end; characters that are not printable are escaped."""
     text = json.dumps(to_record(letter, queue), ensure_ascii=False)
     return _UNPRINTABLE.sub(_escape, text)
 
 
-def from_record(record: object, line: int = 1) -> LetterRecord:
+def from_record(record: object, line: int = 1) -> MessageRecord:
     """What `to_record` wrote, or somebody edited; `line` is where it stands.
 
     Raises UsageError naming line and field for anything else.
@@ -65,7 +65,7 @@ def from_record(record: object, line: int = 1) -> LetterRecord:
         raise UsageError(f"line {line}: expected a JSON object, found {_kind(record)}")
     fields = _Fields(record, line)
     fields.check_names()
-    letter = DeadLetter(
+    message = Message(
         id=fields.text("id"),
         body=fields.text("body"),
         sent_at=fields.moment("sent"),
@@ -74,10 +74,10 @@ def from_record(record: object, line: int = 1) -> LetterRecord:
         system=fields.texts("system"),
     )
     queue = QueueAddress(fields.text("queue"), fields.text("queue_url", ""), fields.text("queue_arn", ""))
-    return LetterRecord(letter, queue)
+    return MessageRecord(message, queue)
 
 
-def read_records(lines: Iterable[bytes]) -> Iterator[LetterRecord]:
+def read_records(lines: Iterable[bytes]) -> Iterator[MessageRecord]:
     """The records of a file, one at a time; empty lines are passed over. Raises UsageError as `from_record` does."""
     for number, raw in enumerate(lines, 1):
         if not raw.strip():

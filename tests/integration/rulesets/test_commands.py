@@ -127,7 +127,7 @@ def test_configured_and_deployed(run: Command, session: AwsSession, unique: str)
         "delivery_dlq_depth": {"visible": 0, "in_flight": 0, "delayed": 0},
     }
     assert odd["differs"] == [
-        f"function {unique}-Odd is missing",
+        f"function {unique}-Odd does not exist",
         "prefix: team/In/ configured, elsewhere/ deployed",
     ]
     assert (old["configured"], old["deployed"], old["prefix"]) == (False, True, "Old/")

@@ -12,8 +12,8 @@ import jmespath
 from jmespath import exceptions
 from jmespath.functions import Functions
 
-from refinerctl.dlq.letter_bodies import body_value, source_key
-from refinerctl.dlq.types import DeadLetter
+from refinerctl.aws.messages import Message
+from refinerctl.dlq.bodies import body_value, source_key
 from refinerctl.errors import UsageError
 
 # What an expression is about; `body` is the JSON value where it holds one.
@@ -64,7 +64,7 @@ class Expression:
 
 
 @dataclass(frozen=True)
-class LetterFilter:
+class MessageFilter:
     """A message is meant if all that is given says so; nothing given means all.
 
     `since` ≤ sent < `until`, in UTC. With `needs_error` messages have to be asked for with the error that killed them.
@@ -77,13 +77,13 @@ class LetterFilter:
 
     @property
     def is_empty(self) -> bool:
-        return self == LetterFilter()
+        return self == MessageFilter()
 
     @property
     def needs_error(self) -> bool:
         return self.expression is not None and self.expression.needs_error
 
-    def may_match(self, letter: DeadLetter) -> bool:
+    def may_match(self, letter: Message) -> bool:
         """Without asking for its error: whether it is worth asking."""
         if self.since is not None and letter.sent_at < self.since:
             return False
@@ -93,15 +93,15 @@ class LetterFilter:
             return False
         return self.needs_error or self._holds(letter, None)
 
-    def matches(self, letter: DeadLetter, error: str | None = None) -> bool:
+    def matches(self, letter: Message, error: str | None = None) -> bool:
         """Whether the message is meant; `error` is what killed it, where that is known."""
         return self.may_match(letter) and (not self.needs_error or self._holds(letter, error))
 
-    def _holds(self, letter: DeadLetter, error: str | None) -> bool:
+    def _holds(self, letter: Message, error: str | None) -> bool:
         return self.expression is None or self.expression.is_true_of(document(letter, error))
 
 
-def document(letter: DeadLetter, error: str | None) -> dict[str, Any]:
+def document(letter: Message, error: str | None) -> dict[str, Any]:
     """What an expression sees of a message. Binary attributes are base64, as in an export."""
     return {
         "id": letter.id,

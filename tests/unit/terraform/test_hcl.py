@@ -47,8 +47,8 @@ class TestRefused:
             ("a = " + "[" * 2000, "1:2005"),
         ],
     )
-    def test_what_does_not_parse(self, tmp_path: Path, text: str, place: str) -> None:
-        assert refused(text, tmp_path) == f"x.tfvars:{place}: this is not valid HCL"
+    def test_invalid_hcl_is_an_error_with_its_place(self, tmp_path: Path, text: str, place: str) -> None:
+        assert refused(text, tmp_path) == f"x.tfvars:{place}: invalid HCL"
 
     @pytest.mark.parametrize(
         "expression",
@@ -79,40 +79,40 @@ class TestRefused:
             "<<EOT\na\nEOT",
         ],
     )
-    def test_what_is_no_plain_value_names_the_variable(self, tmp_path: Path, expression: str) -> None:
+    def test_expression_is_an_error_that_names_the_variable(self, tmp_path: Path, expression: str) -> None:
         third = "" if expression.startswith("<<EOT") else "\nthird = 3\n"  # Terraform wants a newline behind it
         said = refused(f"first = 1\nsecond = {expression}{third}", tmp_path)
-        assert said.startswith("x.tfvars:2: variable second is not a plain value: ")
+        assert said.startswith("x.tfvars:2: variable second is not a literal: ")
 
-    def test_a_variable_twice(self, tmp_path: Path) -> None:
+    def test_variable_that_is_set_twice_is_an_error(self, tmp_path: Path) -> None:
         assert refused("a = 1\nb = 2\na = 3\n", tmp_path) == "x.tfvars:3: variable a is set twice"
 
-    def test_a_block(self, tmp_path: Path) -> None:
-        assert refused("a = 1\nb {\n}\n", tmp_path) == "x.tfvars:2: a file of variables holds no blocks"
+    def test_block_in_tfvars_is_an_error(self, tmp_path: Path) -> None:
+        assert refused("a = 1\nb {\n}\n", tmp_path) == "x.tfvars:2: a tfvars file has no blocks"
 
-    def test_no_utf_8(self, tmp_path: Path) -> None:
+    def test_other_encoding_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "x.tfvars").write_bytes(b'a = "\xff"')
         with pytest.raises(RefinerctlError, match="is not UTF-8"):
             load_values(tmp_path / "x.tfvars")
 
     @pytest.mark.parametrize("name", ["x.tfvars", "x.tfvars.json"])
-    def test_no_file(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(NotFoundError, match="there is no file"):
+    def test_missing_file_is_an_error_unless_allowed(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(NotFoundError, match="does not exist"):
             load_values(tmp_path / name)
         assert load_values(tmp_path / name, missing_ok=True) == {}
 
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ('{"a": 1,\n "b": }', "x.tfvars.json:2:7: this is not valid JSON"),
-            ('{"a": NaN}', "x.tfvars.json cannot be read: NaN is not a number"),
+            ('{"a": 1,\n "b": }', "x.tfvars.json:2:7: invalid JSON"),
+            ('{"a": NaN}', "x.tfvars.json cannot be read: NaN is not a JSON number"),
             ('{"a": 1e9999}', "x.tfvars.json cannot be read: a number is out of range"),
             ('{"a": {"b": 1, "b": 2}}', "x.tfvars.json: b is set twice"),
-            ("[1]", "x.tfvars.json holds no JSON object"),
+            ("[1]", "x.tfvars.json is not a JSON object"),
             ('{"a": ' + "[" * 200_000, "x.tfvars.json cannot be read"),
         ],
     )
-    def test_json(self, tmp_path: Path, text: str, said: str) -> None:
+    def test_invalid_json_is_an_error(self, tmp_path: Path, text: str, said: str) -> None:
         assert refused(text, tmp_path, "x.tfvars.json").startswith(said)
 
 
@@ -137,26 +137,26 @@ class TestModules:
             (tmp_path / name).write_text(text, encoding="utf-8")
         return tmp_path
 
-    def test_defaults(self, module: Path) -> None:
+    def test_defaults_of_variables(self, module: Path) -> None:
         assert variable_defaults(module) == {"null": None, "map": {"k": {"a": "//"}}, "none": 7}
 
-    def test_a_default_that_is_no_plain_value(self, module: Path) -> None:
+    def test_default_that_is_an_expression_is_an_error(self, module: Path) -> None:
         (module / "more.tf").write_text('variable "x" {\n  default = f()\n}\n', encoding="utf-8")
-        with pytest.raises(RefinerctlError, match=r"more\.tf:2: the default of variable x is not a plain value"):
+        with pytest.raises(RefinerctlError, match=r"more\.tf:2: the default of variable x is not a literal"):
             variable_defaults(module)
 
-    def test_the_backend(self, module: Path) -> None:
+    def test_backend_block(self, module: Path) -> None:
         assert backend_block(module) == {"key": "a/b.tfstate", "encrypt": True}
 
-    def test_no_backend(self, module: Path) -> None:
+    def test_module_without_backend(self, module: Path) -> None:
         (module / "versions.tf").unlink()
         assert backend_block(module) == {}
 
-    def test_no_module(self, tmp_path: Path) -> None:
+    def test_missing_module_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="no Terraform root module"):
             variable_defaults(tmp_path / "no")
 
-    def test_the_stacks_of_this_repository(self, root: Path) -> None:
+    def test_stacks_of_this_repository_are_read(self, root: Path) -> None:
         for stack in ("refiner", "registry"):
             module = root / "terraform" / "stacks" / stack
             assert backend_block(module) == {"key": f"{stack}/terraform.tfstate"}
@@ -217,22 +217,22 @@ def files(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
 
 class TestProperties:
     @given(files())
-    def test_values_come_back(self, tmp_path_factory: pytest.TempPathFactory, made: tuple[dict[str, Any], str]) -> None:
+    def test_any_values_are_read_as_written(self, tmp_path_factory: pytest.TempPathFactory, made: tuple[dict[str, Any], str]) -> None:
         values, text = made
         assert load(text, tmp_path_factory.getbasetemp()) == values
 
     @given(st.dictionaries(TEXTS.filter(lambda name: name != "//"), VALUES, max_size=4))
-    def test_json_comes_back(self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
+    def test_any_json_is_read_as_written(self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
         assert load(json.dumps(values), tmp_path_factory.getbasetemp(), "x.tfvars.json") == values
 
     @given(st.text(st.sampled_from('a="{}[]()<-EOT\n\\$%#/*,: 1.')))
-    def test_whatever_it_is_there_is_an_answer(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    def test_any_text_is_values_or_an_error(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
         assert len(masked(text)) == len(text)
         with contextlib.suppress(RefinerctlError):
             load(text, tmp_path_factory.getbasetemp())
 
 
-def test_the_parser_is_loaded_only_where_it_is_needed(tmp_path: Path) -> None:
+def test_parser_is_imported_on_use(tmp_path: Path) -> None:
     done = spawn(
         cwd=tmp_path,
         python=("-c", "import sys, refinerctl.terraform.hcl; print({'hcl2', 'lark'} & sys.modules.keys())"),

@@ -12,7 +12,7 @@ from types import TracebackType
 from refinerctl.errors import RefinerctlError, UsageError
 
 
-class LetterFile:
+class MessageFile:
     """A new file that grows, and is on disk whenever `append` has returned. Left without a line, it is removed.
 
     Raises UsageError if it is there already, and RefinerctlError if it cannot be written.
@@ -40,7 +40,7 @@ class LetterFile:
             raise _unwritable(self.path, error) if isinstance(error, OSError) else error from error
         self._size = size
 
-    def __enter__(self) -> LetterFile:
+    def __enter__(self) -> MessageFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

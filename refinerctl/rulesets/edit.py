@@ -12,11 +12,11 @@ import click
 
 from refinerctl.app import AppContext
 from refinerctl.errors import RefinerctlError
+from refinerctl.files import FileEdit
 from refinerctl.options import Duration
 from refinerctl.releases.deploy_command import ApplyOptions, agree, carry_out, deployed_json, tell
 from refinerctl.releases.plan import Planned, make_plan
 from refinerctl.releases.planning import apply_options, check_consent, pins_for, yes_option
-from refinerctl.rulesets.file_edit import FileEdit
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

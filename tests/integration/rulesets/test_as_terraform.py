@@ -1,4 +1,4 @@
-"""What is put into a file of variables is as Terraform's own formatter and the stack's own rules would have it."""
+"""Edited tfvars keep Terraform's format, and rulesets that are refused here are refused by Terraform."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import pytest
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
-from refinerctl.rulesets.model import Ruleset, StackValues, check_fits, check_form
+from refinerctl.rulesets.model import Ruleset, RulesetValues, check_conflicts, check_form
 from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.conftest import ROOT
 from tests.needs import needs_terraform
 
 STACK = ROOT / "terraform" / "stacks" / "refiner"
+MODULE = ROOT / "terraform" / "modules" / "prefix-ruleset"
 FILES = [
     *sorted((ROOT / "tests" / "fixtures" / "tfvars").glob("*.tfvars")),
     *sorted((ROOT / "terraform" / "environments").glob("*/refiner.tfvars")),
@@ -36,7 +37,7 @@ def terraform(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_a_formatted_file_stays_formatted(tmp_path: Path) -> None:
+def test_formatted_file_stays_formatted(tmp_path: Path) -> None:
     layouts = {
         "empty": "rulesets = {}\n",
         "lines": "rulesets = {\n}\n",
@@ -66,8 +67,8 @@ def test_a_formatted_file_stays_formatted(tmp_path: Path) -> None:
         assert path.read_bytes() == content
 
 
-def test_terraform_reads_what_was_meant(tmp_path: Path) -> None:
-    """Also of files that nobody has formatted."""
+def test_terraform_reads_the_edited_file(tmp_path: Path) -> None:
+    """Also files that are not formatted."""
     names = []
     for number, path in enumerate(FILES):
         file = tmp_path / f"{number}.tfvars"
@@ -104,52 +105,57 @@ REFUSED: list[dict[str, Any]] = [
     {"name": "REFINERINPUT", "prefix": "n/"},
     {"prefix": "n/", "image_uri": "a:v1@sha256:" + "0" * 64},
     {"prefix": "n/", "image_uri": "https://a/b"},
-    {"prefix": "n/", "image_uri": "a_.b.example.com/x"},
     {"prefix": "n/", "image_uri": "A/b"},
+]
+# What `add-prefix` leaves to Terraform.
+REFUSED_BY_TERRAFORM: list[dict[str, Any]] = [
+    {"prefix": "n/", "image_uri": "a_.b.example.com/x"},
     {"prefix": "n/", "environment": {"A": "one letter"}},
     {"prefix": "n/", "environment": {"AWS_REGION": "x"}},
     {"prefix": "n/", "environment": {"REFINER_INPUT_PREFIX": "x"}},
 ]
 
 
-def takes(settings: dict[str, Any], values: StackValues) -> bool:
+def is_accepted(settings: dict[str, Any], values: RulesetValues) -> bool:
     ruleset = Ruleset(**{"name": "New", "image_uri": "a", **settings})
     try:
         check_form(ruleset, values.name_prefix)
-        check_fits(ruleset, values)
+        check_conflicts(ruleset, values)
     except RefinerctlError:
         return False
     return True
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> Path:
-    """The stack's variables with their rules, and nothing else."""
-    shutil.copy(STACK / "variables.tf", tmp_path / "variables.tf")
-    return tmp_path
+def problems(folder: Path, defaults: dict[str, Any], settings: dict[str, Any]) -> str:
+    """What Terraform says of a ruleset: the validations of the stack, and those of the module that it calls."""
+    name, entry = settings.get("name", "New"), {"image_uri": "a", **settings}
+    entry.pop("name", None)
+    stack = {"rulesets": {**defaults["rulesets"], name: entry}}
+    module = {"name": f"{defaults['name_prefix']}-{name}", "bucket": "data-repository", "bus_name": "bus", **entry}
+    said = ""
+    for source, variables in ((STACK, stack), (MODULE, module)):
+        inputs = folder / f"{source.name}-{len(list(folder.iterdir()))}"
+        inputs.mkdir()
+        shutil.copy(source / "variables.tf", inputs)
+        (inputs / "x.tfvars.json").write_text(json.dumps(variables))
+        said += terraform(inputs, "plan", "-refresh=false", "-lock=false", "-var-file=x.tfvars.json").stderr
+    return said
 
 
-def plan(inputs: Path, rulesets: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    (inputs / "x.tfvars.json").write_text(json.dumps({"rulesets": rulesets}))
-    return terraform(inputs, "plan", "-refresh=false", "-lock=false", "-var-file=x.tfvars.json")
-
-
-def entry(settings: dict[str, Any]) -> dict[str, Any]:
-    return {"image_uri": "a", **{key: value for key, value in settings.items() if key != "name"}}
-
-
-def test_what_we_take_the_stack_takes(inputs: Path) -> None:
+@pytest.mark.parametrize("settings", ACCEPTED, ids=lambda settings: repr(settings)[:40])
+def test_accepted_ruleset_is_accepted_by_terraform(tmp_path: Path, settings: dict[str, Any]) -> None:
     defaults = variable_defaults(STACK)
-    values = StackValues.of({}, defaults)
-    assert all(takes(settings, values) for settings in ACCEPTED)
-    rulesets = {settings.get("name", f"New-{number}"): entry(settings) for number, settings in enumerate(ACCEPTED)}
-    planned = plan(inputs, {**defaults["rulesets"], **rulesets})
-    assert planned.returncode == 0, planned.stderr
+    assert is_accepted(settings, RulesetValues.of(defaults))
+    assert problems(tmp_path, defaults, settings) == ""
 
 
 @pytest.mark.parametrize("settings", REFUSED, ids=lambda settings: repr(settings)[:40])
-def test_what_the_stack_refuses_we_refuse_first(inputs: Path, settings: dict[str, Any]) -> None:
+def test_refused_ruleset_is_refused_by_terraform(tmp_path: Path, settings: dict[str, Any]) -> None:
     defaults = variable_defaults(STACK)
-    assert not takes(settings, StackValues.of({}, defaults))
-    planned = plan(inputs, {**defaults["rulesets"], settings.get("name", "New"): entry(settings)})
-    assert "Invalid value for variable" in planned.stderr, planned.stderr
+    assert not is_accepted(settings, RulesetValues.of(defaults))
+    assert "Invalid value for variable" in problems(tmp_path, defaults, settings)
+
+
+@pytest.mark.parametrize("settings", REFUSED_BY_TERRAFORM, ids=lambda settings: repr(settings)[:40])
+def test_settings_are_validated_by_terraform(tmp_path: Path, settings: dict[str, Any]) -> None:
+    assert "Invalid value for variable" in problems(tmp_path, variable_defaults(STACK), settings)
