@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from refinerctl.insight.report.activity import StageActivity
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.report.text import Label, counted, duration, short_count
+from refinerctl.insight.report.text import counted, duration, short_count
 
+FONT_SIZE = 12
 ALL = "All stages"
 LATENCY = "Latency"
 # Number of stages with a chart of their own; the tables have all of them.
@@ -57,6 +58,37 @@ class Bar:
     count: int
     failed: int = 0
     start: datetime | None = None
+
+
+class Label(NamedTuple):
+    """Text in a chart; `y` is its baseline, `anchor` SVG's text-anchor, `kind` tick or mark."""
+
+    x: float
+    y: float
+    text: str
+    kind: str = "tick"
+    anchor: str = "middle"
+
+    @property
+    def width(self) -> float:
+        """In a wide sans-serif such as DejaVu Sans: the reader's font is unknown. Marks are bold."""
+        return sum(map(_em, self.text)) * (FONT_SIZE if self.kind == "tick" else 1.12 * FONT_SIZE)
+
+    @property
+    def left(self) -> float:
+        return self.x - {"start": 0.0, "middle": self.width / 2, "end": self.width}[self.anchor]
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width
+
+
+def _em(char: str) -> float:
+    if char in "m%—∞":
+        return 1.0
+    if char in " .:ijlt":
+        return 0.42
+    return 0.8 if char.isupper() or not char.isascii() else 0.65
 
 
 @dataclass(frozen=True)
@@ -259,9 +291,7 @@ def _column_labels(columns: Iterable[tuple[float, str | datetime]], frame: Frame
     labels: list[Label] = []
     clear, before = 0.0, None
     for x, value in columns:
-        label = Label(
-            x, frame.height - 7, value if isinstance(value, str) else tick_text(value, before), "tick", "middle"
-        )
+        label = Label(x, frame.height - 7, value if isinstance(value, str) else tick_text(value, before))
         half = label.width / 2
         label = label._replace(x=math.floor(10 * min(max(x, half + 0.1), frame.width - half)) / 10)
         if label.left >= clear:
@@ -272,7 +302,7 @@ def _column_labels(columns: Iterable[tuple[float, str | datetime]], frame: Frame
 
 def _marks(marks: Sequence[tuple[float, str]], frame: Frame) -> tuple[tuple[float, Label], ...]:
     """One label below the other, all on the side of their lines on which no line crosses a label."""
-    labels = [Label(x + 5, 11 + 14 * number, text, "mark") for number, (x, text) in enumerate(marks)]
+    labels = [Label(x + 5, 11 + 14 * number, text, "mark", "start") for number, (x, text) in enumerate(marks)]
     if any(label.right > frame.width for label in labels):
         labels = [
             label._replace(y=other.y, x=label.x - 10, anchor="end")

@@ -10,9 +10,9 @@ from functools import cache, reduce
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from refinerctl.insight.report import charts, pipeline, text
+from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
-from refinerctl.insight.report.pipeline import Lane, stage_lane
+from refinerctl.insight.report.pipeline import Lane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
 from refinerctl.insight.report.text import UNKNOWN, Count, counted, cut, harmless, share, total
 from refinerctl.insight.status_types import PipelineStatus
@@ -65,7 +65,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    for function in (text.count, text.counted, text.cut, text.duration, text.named, text.utc, _at):
+    for function in (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.utc, _at):
         environment.filters[function.__name__.strip("_")] = function
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment
@@ -104,11 +104,10 @@ def _context(report: Report) -> dict[str, Any]:
         "verdict": _verdict(report, sums, window, len(problems)),
         "tiles": _tiles(report, sums, window, quantiles),
         "lanes": lanes,
-        "drawings": {
-            "wide": pipeline.wide(report.pipeline, lanes, now),
-            "narrow": pipeline.narrow(report.pipeline, lanes, now),
-        },
-        "line_height": pipeline.LINE_HEIGHT,
+        "shown": (shown := shown_lanes(lanes)),
+        "last_joined": max((number for number, lane in enumerate(shown, 1) if "matched" in lane.counts), default=0),
+        "shared": shared_components(report.pipeline),
+        "events": total(lane["matched"] for lane in lanes if "matched" in lane.counts),
         "most_plotted": charts.MOST_PLOTTED,
         "throughput": charts.throughput(report.activity.stages, report.since, now, step),
         "together": together,

@@ -7,16 +7,12 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from refinerctl.console import printable
 
 UNKNOWN = "—"
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
-# In pixels of a drawing.
-FONT_SIZE, TICK_SIZE = 13, 12
-BOLD = 1.12  # times as wide
 # More combining marks on one character than any language has would be drawn over the neighbouring lines.
 _MOST_MARKS = 3
 
@@ -141,58 +137,3 @@ def harmless(text: str) -> str:
         if marks <= _MOST_MARKS:
             kept.append(char)
     return "".join(kept)
-
-
-def text_width(text: str, size: float = FONT_SIZE) -> float:
-    """The width in a wide sans-serif such as DejaVu Sans: the reader's font is unknown."""
-    return size * sum(_em(char) for char in text)
-
-
-def _em(char: str) -> float:
-    if unicodedata.category(char) in ("Mn", "Me"):
-        return 0.0
-    if unicodedata.east_asian_width(char) in "WF":
-        return 1.05
-    if char in "mwMW@%—…":
-        return 1.0
-    if char in " .,:;|'!()[]/\\ijlItfr-":
-        return 0.42
-    return 0.8 if char.isupper() or not char.isascii() else 0.65
-
-
-def fitted(text: str, width: float, size: float = FONT_SIZE) -> str:
-    """As much of the text as fits, as it will be shown."""
-    text = harmless(text[:500])
-    if text_width(text, size) <= width:
-        return text
-    room, kept = width - size, 0
-    while kept < len(text) and (room := room - size * _em(text[kept])) >= 0:
-        kept += 1
-    return text[:kept].rstrip() + "…"
-
-
-class Label(NamedTuple):
-    """Text in a drawing; `y` is its baseline, `anchor` SVG's text-anchor, `whole` the text before it was cut to fit.
-
-    `kind`: title, muted, bad, or empty; in a chart tick or mark.
-    """
-
-    x: float
-    y: float
-    text: str
-    kind: str = ""
-    anchor: str = "start"
-    whole: str = ""
-
-    @property
-    def width(self) -> float:
-        size = TICK_SIZE if self.kind in ("tick", "mark") else FONT_SIZE
-        return text_width(self.text, size) * (BOLD if self.kind in ("title", "mark") else 1)
-
-    @property
-    def left(self) -> float:
-        return self.x - {"start": 0.0, "middle": self.width / 2, "end": self.width}[self.anchor]
-
-    @property
-    def right(self) -> float:
-        return self.left + self.width

@@ -1,9 +1,8 @@
-"""The report's drawings as geometry: round ticks, nothing overlaps, nothing leaves the drawing."""
+"""Charts as geometry: round ticks, no label overlaps another one or leaves the chart. How numbers read."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import combinations, pairwise
 
@@ -12,15 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.insight.report import text as numbers
-from refinerctl.insight.report.activity import Activity, Flow, StageActivity
+from refinerctl.insight.report.activity import Flow, StageActivity
 from refinerctl.insight.report.charts import (
     DISTRIBUTION,
+    FONT_SIZE,
     NARROW,
     SMALL,
     SMALL_DISTRIBUTION,
     WIDE,
     Bar,
     Chart,
+    Label,
     Plot,
     count_ticks,
     distribution,
@@ -30,155 +31,19 @@ from refinerctl.insight.report.charts import (
     tick_text,
     time_ticks,
 )
-from refinerctl.insight.report.page import Report
-from refinerctl.insight.report.pipeline import (
-    LINE_HEIGHT,
-    Box,
-    Drawing,
-    Lane,
-    narrow,
-    shown_lanes,
-    stage_lane,
-    wide,
-)
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.report.text import Count, Label, duration, fitted, short_count, text_width, total
-from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
+from refinerctl.insight.report.text import Count, duration, short_count, total
 from tests import reports
 
-Rectangle = tuple[float, float, float, float]
 
-
-def rectangle(item: Box | Label) -> Rectangle:
-    if isinstance(item, Box):
-        return item.x, item.y, item.right, item.bottom
-    size = 12 if item.kind in ("tick", "mark") else 13
-    return item.left, item.y - 0.75 * size, item.right, item.y + 0.2 * size
-
-
-def check(items: Iterable[Box | Label], width: float, height: float) -> None:
-    for one, other in combinations(items, 2):
-        (left, top, right, bottom), (left_2, top_2, right_2, bottom_2) = rectangle(one), rectangle(other)
-        assert not (left < right_2 and left_2 < right and top < bottom_2 and top_2 < bottom), (one, other)
-    for item in items:
-        left, top, right, bottom = rectangle(item)
-        assert min(left, top) >= 0, item
-        assert right <= width, item
-        assert bottom <= height, item
-
-
-def lanes(report: Report) -> tuple[Lane, ...]:
-    states = {state.name: state for state in report.status.rulesets}
-    activity = {item.stage: item for item in report.activity.stages}
-    return tuple(
-        stage_lane(stage, states.get(stage.name), activity.get(stage.name), has_completions=report.has_completions)
-        for stage in report.pipeline.stages
-    )
-
-
-def drawings(report: Report) -> Iterator[Drawing]:
-    for draw in (wide, narrow):
-        yield draw(report.pipeline, lanes(report), report.status.at)
-
-
-def texts(drawing: Drawing) -> list[str]:
-    return [label.text for label in drawing.labels]
-
-
-REPORTS = {
-    **{f"{number} stages": reports.report(number) for number in (0, 1, 2, 7, 8, 50)},
-    "long names": reports.hostile("長W" * 200),
-    "other stack": reports.scheduled(),
-    "unknown": reports.unknown(),
-}
-
-
-class TestPipeline:
-    @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
-    def test_nothing_overlaps_or_leaves_the_drawing(self, report: Report) -> None:
-        for drawing in drawings(report):
-            check([*drawing.boxes, *drawing.labels], drawing.width, drawing.height)
-
-    @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
-    def test_text_fits_into_its_box(self, report: Report) -> None:
-        for box in (box for drawing in drawings(report) for box in drawing.boxes):
-            assert all(text_width(line) <= box.width - 20 for line in box.lines)
-            assert len(box.lines) * LINE_HEIGHT + 6 <= box.height
-
-    @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
-    def test_arrows_end_at_boxes(self, report: Report) -> None:
-        for drawing in drawings(report):
-            for wire in drawing.wires:
-                if wire.has_arrow:
-                    x, y = wire.points[-1]
-                    assert any(box.x <= x <= box.right and box.y <= y <= box.bottom for box in drawing.boxes), wire
-
-    def test_messages_in_dlqs_are_marked_and_unknown_is_not_zero(self) -> None:
-        for drawing in drawings(reports.report(1)):
-            dlqs = [(box.lines[0], box.tone) for box in drawing.boxes if box.lines[0].endswith("DLQ")]
-            assert sorted(dlqs) == [
-                *[("0 in DLQ", ""), ("0 in delivery DLQ", ""), ("0 in delivery DLQ", "")],
-                ("✗ 2 in DLQ", "bad"),
-            ]
-        first, _ = drawings(reports.unknown())
-        dlqs = [(box.lines[0], box.tone) for box in first.boxes if box.lines[0].endswith("DLQ")]
-        assert dlqs == [("— in delivery DLQ", "unknown"), ("— in DLQ", "unknown")]
-        assert "— matched by rule" in texts(first)
-
-    def test_undelivered_events_are_shown(self) -> None:
-        report = reports.report(1)
-        first = dataclasses.replace(report.activity.stages[0], flow=Flow(99_999, 99_999, 1, 1, 1, 1))
-        for drawing in drawings(dataclasses.replace(report, activity=Activity(reports.HOUR, (first,)))):
-            check([*drawing.boxes, *drawing.labels], drawing.width, drawing.height)
-            assert "✗ 99,999 undelivered" in texts(drawing)
-
-    def test_stage_without_function_ends_at_its_queue(self) -> None:
-        for drawing in drawings(reports.report(1)):
-            kinds = [box.kind for box in drawing.boxes]
-            assert (kinds.count("queue"), kinds.count("function"), kinds.count("completions")) == (2, 1, 1)
-            assert any(text.startswith("No function") for text in texts(drawing))
-
-    @pytest.mark.parametrize(
-        ("stage", "kinds"),
-        [
-            (Stage("s", Schedule("s"), None, Function("f")), ["schedule", "function"]),
-            (Stage("s", Schedule("s"), Queue("q"), Function("f")), ["schedule", "queue", "function"]),
-            (Stage("s", None, Queue("q"), Function("f")), ["queue", "function"]),
-            (Stage("s", None, Queue("q")), ["queue"]),
-            (Stage("s", None, None, Function("f")), ["function"]),
-            (Stage("s", EventRule("r", "b", "p/"), None, Function("f")), ["function"]),
-            (Stage("s", Schedule("s")), ["schedule"]),
-            (Stage("s"), []),
-        ],
-    )
-    def test_stage_has_a_box_for_each_component(self, stage: Stage, kinds: list[str]) -> None:
-        lane = stage_lane(stage, None, None, has_completions=False)
-        for draw in (wide, narrow):
-            drawing = draw(Pipeline("x", (stage,)), [lane], reports.NOW)
-            assert [box.kind for box in drawing.boxes if box.kind != "outcome"] == kinds
-            check([*drawing.boxes, *drawing.labels], drawing.width, drawing.height)
-
-    def test_shared_components_lead_to_the_stages(self) -> None:
-        rule = EventRule("r", "b", "p/")
-        stage, parts = Stage("s", rule, Queue("q")), (Bucket("data"), EventBus("b"), Queue("dlq"))
-        pipeline = Pipeline("x", (stage,), parts, ((parts[0], parts[1]), (parts[1], rule)))
-        lane = stage_lane(stage, None, None, has_completions=False)
-        for draw in (wide, narrow):
-            drawing = draw(pipeline, [lane], reports.NOW)
-            bucket, bus = (box for box in drawing.boxes if box.kind == "shared")
-            assert (bucket.lines, bus.lines) == (("S3 bucket", "data"), ("Event bus", "b"))
-            starts = [wire.points[0] for wire in drawing.wires if not wire.has_arrow]
-            assert {(bus.right, bus.middle), (8, bus.bottom)} & set(starts)
-
-    def test_stages_with_problems_have_their_own_lanes_if_there_are_many(self) -> None:
-        found = lanes(reports.report(50))
-        shown = shown_lanes(found, 8)
-        assert len(shown) == 8
-        assert all(lane["dlq"] for lane in shown[:-1])
-        assert shown[-1].name == "44 other stages"
-        for name in ("matched", "completed", "taken", "waiting"):
-            counts, all_counts = ([lane[name] for lane in some if name in lane.counts] for some in (shown, found))
-            assert total(counts) == total(all_counts)
+def check_labels(labels: Iterable[Label], chart: Chart) -> None:
+    """No label overlaps another one or leaves the chart."""
+    for one, other in combinations(labels, 2):
+        assert one.right <= other.left or other.right <= one.left or abs(one.y - other.y) >= FONT_SIZE, (one, other)
+    for label in labels:
+        assert label.left >= 0, label
+        assert label.right <= chart.frame.width, label
+        assert FONT_SIZE * 0.75 <= label.y <= chart.frame.height - FONT_SIZE * 0.2, label
 
 
 class TestCharts:
@@ -234,7 +99,7 @@ def hourly(*intervals: Interval) -> tuple[Bar, ...]:
 
 def check_chart(chart: Chart) -> None:
     frame = chart.frame
-    check([*chart.columns, *(label for _, label in chart.marks)], frame.width, frame.height)
+    check_labels([*chart.columns, *(label for _, label in chart.marks)], chart)
     heights = [y for y, _ in chart.rows]
     assert all(above - below >= 12 for above, below in pairwise(heights))
     # The highest tick is at the top: nothing is above it.
@@ -351,7 +216,3 @@ class TestNumbers:
     def test_missing_time(self) -> None:
         assert numbers.utc(datetime.min) is None
         assert numbers.ago(None, reports.NOW) == "—"
-
-    @given(st.text(max_size=80), st.integers(20, 300))
-    def test_text_is_cut_to_fit(self, text: str, width: int) -> None:
-        assert text_width(fitted(text, width)) <= width
