@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from refinerctl.aws.function_updates import FunctionUpdates
     from refinerctl.aws.inventory import RepositorySettings
     from refinerctl.aws.lambda_ import Functions
+    from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.s3 import S3Bucket
     from refinerctl.aws.session import AwsSession
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
+    from refinerctl.embedded import Instance
     from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
-    from refinerctl.local.instance import Instance
     from refinerctl.registries import Registries
     from refinerctl.registry.client import Repository
     from refinerctl.releases.ecr_images import EcrImages
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
-    from refinerctl.terraform.stack import Stack as RootModule
+    from refinerctl.terraform.root_module import RootModule
 
 
 class AppContext:
@@ -67,7 +68,7 @@ class AppContext:
 
     @cached_property
     def instance(self) -> Instance:
-        from refinerctl.local.instance import Instance
+        from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
             raise UsageError(
@@ -165,6 +166,12 @@ class AppContext:
         return LogGroups(self.session)
 
     @cached_property
+    def log_settings(self) -> LogSettings:
+        from refinerctl.aws.log_settings import LogSettings
+
+        return LogSettings(self.session)
+
+    @cached_property
     def metrics(self) -> Metrics:
         from refinerctl.aws.metrics import Metrics
 
@@ -242,7 +249,7 @@ class AppContext:
 
         overrides = None
         if self.settings.embedded:
-            from refinerctl.local.stacks import STATE_BUCKET
+            from refinerctl.embedded import STATE_BUCKET
 
             overrides = {"bucket": STATE_BUCKET, "region": self.settings.embedded_region}
         return read_backend(self.settings, self.settings.stack, overrides)
@@ -254,15 +261,15 @@ class AppContext:
         return ledger_of(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
-        """The stack of this run, with its Terraform and its state."""
-        from refinerctl.app_stacks import make_stack
+        """The root module of this run's stack, with its Terraform and its state."""
+        from refinerctl.app_terraform import make_root_module
 
-        return make_stack(self, lock_timeout_s)
+        return make_root_module(self, lock_timeout_s)
 
     @property
     def operator(self) -> str:
-        """Who does this, for the ledger."""
-        from refinerctl.releases.operator import operator
+        """Who runs this, for the ledger."""
+        from refinerctl.releases.release import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 
@@ -271,7 +278,7 @@ class AppContext:
         given = (env, stack or self.settings.stack)
         if given == (self.settings.env, self.settings.stack):
             return self
-        return AppContext(replace(self._flags, env=given[0], stack=given[1]))
+        return AppContext(replace(self._flags, env=given[0], stack=given[1]), self._instance_name)
 
     def in_region(self, region: str | None) -> AppContext:
         """The same run, with the same credentials, in another region; None is this one."""

@@ -30,9 +30,7 @@ OUTPUTS = ("text", "json")
 DEFAULT_REGION = "us-east-1"
 _SWITCH = {"": 0, "false": 0, "no": 0, "off": 0, "true": 1, "yes": 1, "on": 1}
 
-# What `refinerctl tools install` fetches; the oldest that locks its state in S3 without a table is 1.10.
-TERRAFORM_VERSION = "1.11.4"
-TERRAFORM_BASE_URL = "https://releases.hashicorp.com/terraform"
+_NO_DOWNLOADS = ("terraform_version", "terraform_base_url")  # of the former `refinerctl tools install`
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,6 @@ class ImageSettings:
 
 
 @dataclass(frozen=True)
-class ToolSettings:
-    """The terraform in use: a name to look up, or a path; and where `tools install` fetches which release of it."""
-
-    terraform_binary: str = "terraform"
-    terraform_version: str = TERRAFORM_VERSION
-    terraform_base_url: str = TERRAFORM_BASE_URL
-
-
-@dataclass(frozen=True)
 class Settings:
     """What every command runs with.
 
@@ -99,7 +88,7 @@ class Settings:
     environments: tuple[str, ...] = ("local",)
     assume_role: str | None = None
     backend: str = "s3"
-    tools: ToolSettings = ToolSettings()
+    terraform_binary: str = "terraform"
     stack_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -188,7 +177,8 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         environments=tuple(environments),
         assume_role=None if embedded else value("assume_role", chosen.get("assume_role")),
         backend=_one_of(BACKENDS, chosen.get("backend", "s3"), "backend"),
-        tools=_tools(document, environ),
+        terraform_binary=environ.get("REFINERCTL_TERRAFORM_BINARY")
+        or document.get("tools", {}).get("terraform_binary", "terraform"),
         stack_settings=_stack_settings(document, stack, chosen, flags.bucket if embedded else value("bucket")),
     )
 
@@ -227,7 +217,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 _KINDS: dict[type, str] = {bool: "true or false", str: "text", dict: "a table"}
 _PIPELINE_KEYS: dict[str, type] = {item.name: str for item in fields(Pipeline)}
-_TOOL_KEYS: dict[str, type] = {item.name: str for item in fields(ToolSettings)}
 _SECTIONS: dict[str, dict[str, type]] = {
     "stacks": _PIPELINE_KEYS,
     "images": {"repository": str, "context": str, "source": str, "stack": str, "platform": str, "runs_on": str},
@@ -249,7 +238,14 @@ def _check_shape(document: dict[str, Any], path: Path) -> None:
         if key in ("environment", "stack"):
             _expect(entry, str, key, path)
         elif key == "tools":
-            _check_table(_TOOL_KEYS, entry, key, path)
+            _expect(entry, dict, key, path)
+            for name in _NO_DOWNLOADS:
+                if name in entry:
+                    raise RefinerctlError(
+                        f"{path}: tools.{name} has no effect any more: refinerctl does not install Terraform",
+                        hint="Remove it. The program on PATH is used, or the one that tools.terraform_binary names.",
+                    )
+            _check_table({"terraform_binary": str}, entry, key, path)
         elif key in _SECTIONS:
             _expect(entry, dict, key, path)
             for name, table in entry.items():
@@ -312,11 +308,3 @@ def _image(name: str, table: dict[str, str], project: Path) -> ImageSettings:
         )
     except UsageError as error:
         raise RefinerctlError(f"{CONFIG_NAME}: images.{name}: {error.message}", hint=error.hint) from error
-
-
-def _tools(document: dict[str, Any], environ: Mapping[str, str]) -> ToolSettings:
-    given = dict(document.get("tools", {}))
-    for key in _TOOL_KEYS:
-        if value := environ.get(f"REFINERCTL_{key.upper()}"):
-            given[key] = value
-    return ToolSettings(**given)

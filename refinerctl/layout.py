@@ -23,6 +23,11 @@ class Layout:
     def terraform(self) -> Path:
         return self.root / "terraform"
 
+    @property
+    def modules(self) -> Path:
+        """The folder of the Terraform modules that root modules share."""
+        return self.terraform / "modules"
+
     def root_module(self, stack: str) -> Path:
         """The folder of a stack's Terraform root module."""
         return self.terraform / "stacks" / stack

@@ -9,16 +9,16 @@ from datetime import UTC, datetime, timedelta
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
 from refinerctl.insight.report.page import Report
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval
-from refinerctl.insight.status_types import (
-    DeadLetterStatus,
+from refinerctl.insight.stage_status import (
+    DlqStatus,
     FunctionStatus,
     LastCompletion,
     PipelineStatus,
     QueueStatus,
-    RulesetStatus,
+    StageStatus,
 )
-from refinerctl.insight.verify.types import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.releases.release import Release, ReleaseAction
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
@@ -75,7 +75,7 @@ def report(stages: int = 1, *, trouble: bool = True) -> Report:
 
 def empty() -> Report:
     """An environment in which nothing was ever done and nothing checked."""
-    status = PipelineStatus(NOW, (RulesetStatus("RefinerInput", "RefinerInput/", function=FunctionStatus("f")),))
+    status = PipelineStatus(NOW, (StageStatus("RefinerInput", "RefinerInput/", function=FunctionStatus("f")),))
     quiet = StageActivity("RefinerInput", Flow(0, 0, 0, 0, 0, 0), (Interval(SINCE, 0, 0),))
     return Report("staging", "refiner", pipeline(["RefinerInput"]), SINCE, status, Activity(HOUR, (quiet,)))
 
@@ -83,7 +83,7 @@ def empty() -> Report:
 def unknown() -> Report:
     """Nothing could be read."""
     function = FunctionStatus("f")
-    unread = RulesetStatus("RefinerInput", "RefinerInput/", function=function, problems=("access denied",))
+    unread = StageStatus("RefinerInput", "RefinerInput/", function=function, problems=("access denied",))
     return Report(
         "staging", "refiner", pipeline(["RefinerInput"]), SINCE, PipelineStatus(NOW, (unread,)), Activity(HOUR)
     )
@@ -92,7 +92,7 @@ def unknown() -> Report:
 def hostile(text: str) -> Report:
     """Whatever others can choose is this text."""
     failure = FailureGroup(text, text, 3, SINCE, NOW, text, (text,), (text,))
-    state = RulesetStatus(text, text, QueueStatus(text, 1, 0, 0), function=FunctionStatus(text), problems=(text,))
+    state = StageStatus(text, text, QueueStatus(text, 1, 0, 0), function=FunctionStatus(text), problems=(text,))
     histogram = Histogram((0.1, 1.0, 10.0), (4, 1))
     activity = StageActivity(text, Flow(1, 0, 1, 1, 1, 0), (Interval(SINCE, 1, 0),), histogram, None, (failure,))
     other = StageActivity(text + "2", Flow(1, 0, 1, 1, 1, 0), (Interval(SINCE, 1, 0),), histogram)
@@ -124,10 +124,10 @@ def scheduled() -> Report:
         Stage("poll", Schedule("hourly"), Queue("poll")),
     )
     states = (
-        RulesetStatus("produce", "", None, None, DeadLetterStatus("dlq", 2), FunctionStatus("producer", invocations=9)),
-        RulesetStatus("clean", "", function=FunctionStatus("cleaner")),
-        RulesetStatus("work", "", QueueStatus("work", 5, 1, 0), DeadLetterStatus("dlq", 0), None, FunctionStatus("w")),
-        RulesetStatus("poll", "", QueueStatus("poll", 0, 0, 0)),
+        StageStatus("produce", "", None, None, DlqStatus("dlq", 2), FunctionStatus("producer", invocations=9)),
+        StageStatus("clean", "", function=FunctionStatus("cleaner")),
+        StageStatus("work", "", QueueStatus("work", 5, 1, 0), DlqStatus("dlq", 0), None, FunctionStatus("w")),
+        StageStatus("poll", "", QueueStatus("poll", 0, 0, 0)),
     )
     activity = (
         StageActivity("produce", Flow(attempts=9, completed=8, failed=1), (Interval(SINCE, 8, 1),)),
@@ -204,28 +204,28 @@ def _failures(name: str, count: int) -> tuple[FailureGroup, ...]:
     )
 
 
-def _status(activity: StageActivity, number: int, *, trouble: bool) -> RulesetStatus:
+def _status(activity: StageActivity, number: int, *, trouble: bool) -> StageStatus:
     dead = 2 if trouble and number % 5 == 0 else 0
     base = f"dibbs-ecr-{activity.stage}"
     waiting = 12 if number == 0 else number % 3
-    return RulesetStatus(
+    return StageStatus(
         activity.stage,
         f"{activity.stage}/",
         QueueStatus(base, waiting, 3, 0, 191 if waiting else None),
-        DeadLetterStatus(f"{base}-dlq", dead, 54000 if dead else None, 1155600 if dead else None),
-        DeadLetterStatus(f"{base}-delivery-dlq", 0),
+        DlqStatus(f"{base}-dlq", dead, 54000 if dead else None, 1155600 if dead else None),
+        DlqStatus(f"{base}-delivery-dlq", 0),
         FunctionStatus(base, "Active", "sha256:" + "a" * 64, number != 3, 61, 2 if dead else 0, 0, 412.0, 1250.0, 4),
         LastCompletion(NOW - timedelta(minutes=2 + number), f"RefinerComplete/{number}.json"),
     )
 
 
-def _complete(done: int) -> RulesetStatus:
-    return RulesetStatus(
+def _complete(done: int) -> StageStatus:
+    return StageStatus(
         "RefinerComplete",
         "RefinerComplete/",
         QueueStatus("dibbs-ecr-RefinerComplete", done, 0, 0, 86000),
-        DeadLetterStatus("dibbs-ecr-RefinerComplete-dlq", 0),
-        DeadLetterStatus("dibbs-ecr-RefinerComplete-delivery-dlq", 0),
+        DlqStatus("dibbs-ecr-RefinerComplete-dlq", 0),
+        DlqStatus("dibbs-ecr-RefinerComplete-delivery-dlq", 0),
     )
 
 

@@ -112,7 +112,7 @@ def test_one_demo_at_a_time(demo_project: Project) -> None:
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
     assert second.code == 4
-    assert "a demo is running already" in second.err
+    assert "another demo is running" in second.err
 
 
 def test_says_what_is_missing_outside_a_project(tmp_path: Path) -> None:

@@ -206,12 +206,12 @@ def test_status_counts_what_is_there(running: Project) -> None:
     done = running.run("status", "--output", "json")
 
     assert done.code == 0, done.err
-    rulesets = {ruleset["name"]: ruleset for ruleset in done.json()["rulesets"]}
-    assert set(rulesets) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
-    assert rulesets["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
-    assert rulesets["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
-    assert rulesets["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
-    assert rulesets["RefinerComplete"]["function"] is None
+    stages = {stage["name"]: stage for stage in done.json()["stages"]}
+    assert set(stages) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
+    assert stages["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
+    assert stages["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
+    assert stages["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
+    assert stages["RefinerComplete"]["function"] is None
 
 
 @pytest.mark.parametrize("how", ["q", "ctrl-c"])
@@ -230,7 +230,7 @@ def test_the_live_status_leaves_the_terminal_as_it_was(running: Project, how: st
     child.expect("RefinerInput")
     child.setwinsize(24, 60)
     os.kill(child.pid, 0)
-    child.expect("RULESET *WAITING")
+    child.expect("STAGE *WAITING")
     child.send("q") if how == "q" else child.sendintr()
     child.expect_exact("\x1b[?1049l")
     child.expect("code (\\d+)")

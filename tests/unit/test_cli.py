@@ -17,6 +17,7 @@ from refinerctl import __version__
 from refinerctl.app import app_context
 from refinerctl.cli import LOCAL, SECTIONS, cli, main
 from refinerctl.config import GlobalFlags
+from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import (
     AccessDeniedError,
     NotFoundError,
@@ -25,7 +26,6 @@ from refinerctl.errors import (
     TimedOutError,
     UsageError,
 )
-from refinerctl.local.instance import MARKER, Instance
 from refinerctl.options import global_options
 from tests.command import Command, spawn
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.config import GlobalFlags, Settings, ToolSettings, find_config, load_settings
+from refinerctl.config import GlobalFlags, Settings, find_config, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.stacks.settings import Pipeline
@@ -210,11 +210,17 @@ class TestImages:
 
 class TestTools:
     def test_a_variable_goes_before_the_file_and_that_before_the_default(self, tmp_path: Path) -> None:
-        assert load(tmp_path).tools == ToolSettings()
-        text = '[tools]\nterraform_binary = "tofu"\nterraform_version = "1.10.0"'
-        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform", "REFINERCTL_TERRAFORM_VERSION": ""}
-        tools = load(tmp_path, text, environ=environ).tools
-        assert (tools.terraform_binary, tools.terraform_version) == ("/opt/terraform", "1.10.0")
+        assert load(tmp_path).terraform_binary == "terraform"
+        text = '[tools]\nterraform_binary = "tofu"'
+        assert load(tmp_path, text).terraform_binary == "tofu"
+        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform"}
+        assert load(tmp_path, text, environ=environ).terraform_binary == "/opt/terraform"
+
+    @pytest.mark.parametrize("key", ["terraform_version", "terraform_base_url"])
+    def test_keys_of_the_removed_installation_are_an_error_that_says_so(self, tmp_path: Path, key: str) -> None:
+        with pytest.raises(RefinerctlError, match=f"tools.{key} has no effect any more") as said:
+            load(tmp_path, f'[tools]\n{key} = "1.11.4"')
+        assert "terraform_binary" in str(said.value.hint)
 
 
 class TestMistakes:

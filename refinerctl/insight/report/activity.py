@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from refinerctl.aws.metric import Metric
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.insight.report.function_log import FunctionLog
+from refinerctl.insight.attempts import read_attempts
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval, Tally, Timeline
 from refinerctl.parallel import Answer, attempt, both, concurrently
 from refinerctl.stacks.base import EventRule, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.aws.log_settings import LogSettings
-    from refinerctl.aws.logs import LogGroups
+    from refinerctl.app import AppContext
+    from refinerctl.aws.logs import LogEvent
     from refinerctl.aws.metrics import Metrics
 
 # FilterLogEvents is allowed a handful of times per second in a whole account.
@@ -29,7 +29,6 @@ _DAY = timedelta(days=1)
 
 MetricKey: TypeAlias = tuple[str, str]
 """A stage's name, and which of its metrics."""
-Sums: TypeAlias = Mapping[MetricKey, int | None]
 
 
 @dataclass(frozen=True)
@@ -75,88 +74,94 @@ class Activity:
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A log: up to `until` if it was cut. `tally` None: nothing is known."""
+def read_activity(
+    app: AppContext,
+    stages: Sequence[Stage],
+    since: datetime,
+    until: datetime,
+    pattern: str | None = None,
+    max_lines: int = MAX_LINES,
+) -> Activity:
+    """Read metrics and logs at the same time, in memory that does not grow with the logs. Times in UTC.
+
+    `pattern` is CloudWatch's filter of the lines that count; without it every line is read. Raises RefinerctlError if
+    nothing can be read.
+    """
+    line = Timeline.over(since, until)
+    groups = {stage.name: stage.consumer.log_group for stage in stages if stage.consumer}
+    reads = [partial(_read_log, app, group, line, since, until, pattern, max_lines) for group in groups.values()]
+    sums, found = both(
+        partial(attempt, partial(metric_sums, app.metrics, stages, since, until)),
+        partial(concurrently, reads, GROUPS_AT_ONCE),
+    )
+    if sums.error and all(log.problem and not log.tally for log in found):
+        raise sums.error
+    logs = dict(zip(groups, found, strict=True))
+    problems = [f"metrics: {sums.error.message}"] if sums.error else []
+    problems += [f"{name}: {log.problem}" for name, log in logs.items() if log.problem]
+    activity = [_activity(stage, sums.value or {}, logs.get(stage.name, _Log()), until) for stage in stages]
+    return Activity(line.step, tuple(activity), tuple(problems))
+
+
+class _Log(NamedTuple):
+    """`tally` None: nothing is known. `cut_at`: later lines were not read."""
 
     tally: Tally | None = None
-    until: datetime | None = None
+    cut_at: datetime | None = None
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class ActivityReader:
-    """Reads metrics and logs at the same time, in memory that does not grow with the logs.
+def _read_log(
+    app: AppContext,
+    group: str,
+    timeline: Timeline,
+    since: datetime,
+    until: datetime,
+    pattern: str | None,
+    max_lines: int,
+) -> _Log:
+    """Lines before an error count."""
+    last: datetime | None = None
+    problem: str | None = None
 
-    `pattern`: CloudWatch's filter, `function_log.PATTERN` for endpoints that understand it; without it every line is
-    read. `log_settings` tells a log group that does not exist from one without lines.
-    """
-
-    log_groups: LogGroups
-    log_settings: LogSettings
-    metrics: Metrics
-    pattern: str | None = None
-    max_lines: int = MAX_LINES
-
-    def read(self, stages: Sequence[Stage], since: datetime, until: datetime) -> Activity:
-        """Times in UTC. Raises RefinerctlError if nothing could be read."""
-        line = Timeline.over(since, until)
-        log_groups = {stage.name: stage.consumer.log_group for stage in stages if stage.consumer}
-        logs = [partial(self._log, group, line, since, until) for group in log_groups.values()]
-        sums, reads = both(
-            partial(attempt, partial(metric_sums, self.metrics, stages, since, until)),
-            partial(concurrently, logs, GROUPS_AT_ONCE),
-        )
-        if sums.error and all(read.problem and not read.tally for read in reads):
-            raise sums.error
-        read_of = dict(zip(log_groups, reads, strict=True))
-        problems = [f"metrics: {sums.error.message}"] if sums.error else []
-        problems += [f"{name}: {read.problem}" for name, read in read_of.items() if read.problem]
-        found = tuple(_stage(stage, sums.value or {}, read_of.get(stage.name, _Read()), until) for stage in stages)
-        return Activity(line.step, found, tuple(problems))
-
-    def _log(self, group: str, line: Timeline, since: datetime, until: datetime) -> _Read:
-        """What was read before an error counts."""
-        log, last = FunctionLog(line), None
-        problem = None
+    def lines() -> Iterator[LogEvent]:
+        nonlocal last, problem
         try:
-            for number, event in enumerate(self.log_groups.events(group, since, self.pattern, until=until)):
-                if number >= self.max_lines:
-                    problem = f"its log has more than {self.max_lines:,} lines"
-                    break
-                log.take(event)
+            for number, event in enumerate(app.log_groups.events(group, since, pattern, until=until)):
+                if number >= max_lines:
+                    problem = f"its log has more than {max_lines:,} lines"
+                    return
                 last = event.timestamp
-            if last is None:
-                self._check_exists(group)
+                yield event
         except RefinerctlError as error:
             problem = error.message
-        if problem is None or last is None:
-            return _Read(None if problem else log.finish(), problem=problem)
-        return _Read(log.finish(), last, f"{problem}: lines after {last:%Y-%m-%dT%H:%M:%SZ} are not counted")
 
-    def _check_exists(self, group: str) -> None:
-        """Raises NotFoundError. A principal that may read the lines may lack the permission to ask."""
-        answer: Answer[object] = attempt(lambda: self.log_settings.get(group))
-        if isinstance(answer.error, NotFoundError):
-            raise answer.error
+    tally = Tally.of(read_attempts(lines(), app.stack.read_log_line), timeline)
+    if last is None:
+        # A group that does not exist has no lines, either. Reading lines needs no permission for the settings.
+        exists: Answer[object] = attempt(lambda: app.log_settings.get(group))
+        if isinstance(exists.error, NotFoundError):
+            problem = exists.error.message
+        return _Log(None if problem else tally, problem=problem)
+    if problem:
+        return _Log(tally, last, f"{problem}: lines after {last:%Y-%m-%dT%H:%M:%SZ} are not counted")
+    return _Log(tally)
 
 
-def _stage(stage: Stage, sums: Sums, read: _Read, until: datetime) -> StageActivity:
-    tally, is_cut = read.tally, read.until is not None
-    matched, undelivered, sent, deleted = (
-        sums.get((stage.name, name)) for name in ("matched", "undelivered", "sent", "deleted")
-    )
-    flow = Flow(matched, undelivered, sent)
+def _activity(stage: Stage, sums: Mapping[MetricKey, int | None], log: _Log, until: datetime) -> StageActivity:
+    names = ("matched", "undelivered", "sent", "deleted")
+    matched, undelivered, sent, deleted = (sums.get((stage.name, name)) for name in names)
     if stage.consumer is None:
-        return StageActivity(stage.name, replace(flow, attempts=deleted))
+        return StageActivity(stage.name, Flow(matched, undelivered, sent, attempts=deleted))
+    tally, is_cut = log.tally, log.cut_at is not None
     if tally is None:
-        return StageActivity(stage.name, replace(flow, completed=deleted))
+        return StageActivity(stage.name, Flow(matched, undelivered, sent, completed=deleted))
     # If the log was cut: a deleted message is a completed input.
     completed = max(tally.completed, deleted or 0) if is_cut else tally.completed
     return StageActivity(
         stage.name,
-        replace(flow, attempts=tally.attempts, completed=completed, failed=tally.failed),
-        intervals=tally.intervals(read.until or until),
+        Flow(matched, undelivered, sent, tally.attempts, completed, tally.failed),
+        intervals=tally.intervals(log.cut_at or until),
         latency_s=tally.latency_s,
         duration_ms=tally.duration_ms,
         failures=tally.failures(stage.name),
@@ -170,9 +175,8 @@ def metric_sums(
     """Sums over the period; None for a metric without values."""
     # Periods that CloudWatch still has that far back, and few of them.
     period_s = 60 if until - since <= _DAY / 8 else 300 if until - since <= 2 * _DAY else 3600
-    points = metrics.read(
-        {key: metric for stage in stages for key, metric in _metrics_of(stage, period_s)}, since, until
-    )
+    wanted = {key: metric for stage in stages for key, metric in _metrics_of(stage, period_s)}
+    points = metrics.read(wanted, since, until) if wanted else {}
     sums = {key: round(sum(point.value for point in found)) if found else None for key, found in points.items()}
     # EventBridge sends no zeros: if it sent anything, what is missing is zero.
     events = [key for key in sums if key[1] in ("matched", "undelivered")]

@@ -15,12 +15,11 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.errors import UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.options import Moment, examples, global_options
-from refinerctl.parallel import attempt, concurrently
+from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import Bucket, EventRule, Stage
 
 if TYPE_CHECKING:
     from refinerctl.insight.report.page import Report
-    from refinerctl.insight.status_types import PipelineStatus
 
 ACTIVITY = "metrics and logs"
 
@@ -62,76 +61,47 @@ def report(ctx: click.Context, file: Path, since: datetime, names: tuple[str, ..
 
 
 def _read(app: AppContext, stages: tuple[Stage, ...], since: datetime, now: datetime, *, with_checks: bool) -> Report:
-    """Read everything at the same time. Raises RefinerctlError if nothing could be read."""
-    from refinerctl.insight.report.activity import Activity
+    """Read everything at the same time. Raises RefinerctlError if nothing can be read."""
+    from refinerctl.insight.attempts import attempts_pattern
+    from refinerctl.insight.report.activity import Activity, read_activity
     from refinerctl.insight.report.page import Report
     from refinerctl.insight.report.tally import Timeline
+    from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
+    from refinerctl.insight.verify.command import checked, differences, pipeline_of
 
-    problems, reads = list[str](), _reads(app, stages, since, now)
-    buckets = {bucket.name for bucket in app.pipeline.by_kind(Bucket)}
-    if app.stack.storage and buckets and app.storage.bucket not in buckets:
-        problems.append(f"the stack's bucket is {', '.join(buckets)}; the status is of {app.storage.bucket}")
+    # Other endpoints than AWS's know less of its filter patterns, or nothing.
+    pattern = None if app.session.endpoint_url else attempts_pattern(app.stack.log_terms)
+    reads: dict[str, Callable[[], Any]] = {
+        "status": partial(read_status, app, stages, now),
+        ACTIVITY: partial(read_activity, app, stages, since, now, pattern),
+        "releases": lambda: app.ledger.read(),
+    }
+    pipeline, problems = app.pipeline, list[str]()
     if with_checks:
-        # Made here: what runs Terraform stays in the thread that gets Ctrl-C.
-        reads |= _checks(app, problems)
+        # Runs Terraform, so in the thread that gets Ctrl-C.
+        pipeline = pipeline_of(app, problems.append)
+        reads["verify"] = partial(checked, app, pipeline)
+    problems += differences(app, pipeline)
     with app.render.progress() as progress:
         progress.step(f"reading {', '.join(reads)} since {since:%Y-%m-%dT%H:%M:%SZ}")
         results = concurrently([partial(attempt, read) for read in reads.values()], len(reads))
-    answers = dict(zip(reads, results, strict=True))
+    answers: dict[str, Answer[Any]] = dict(zip(reads, results, strict=True))
     errors = {what: answer.error for what, answer in answers.items() if answer.error}
     if len(errors) == len(answers):
         raise next(iter(errors.values()))
-    releases = answers["releases"].value or ()
+    unknown = PipelineStatus(now, tuple(StageStatus(stage.name, stage.prefix) for stage in stages))
     return Report(
         env=app.settings.env,
         stack=app.settings.stack,
         pipeline=replace(app.pipeline, stages=stages),
         since=since,
-        status=answers["status"].value or _unknown(stages, now),
+        status=answers["status"].value or unknown,
         activity=answers[ACTIVITY].value or Activity(Timeline.over(since, now).step),
-        releases=tuple(reversed(releases)),
-        checks=answers["verify"].value if "verify" in answers else None,
+        releases=tuple(reversed(answers["releases"].value or ())),
+        checks=answers["verify"].value if with_checks else None,
         problems=(*problems, *(f"{what}: {error.message}" for what, error in errors.items())),
         has_completions=app.stack.completion_keys is not None,
     )
-
-
-def _reads(app: AppContext, stages: tuple[Stage, ...], since: datetime, now: datetime) -> dict[str, Callable[[], Any]]:
-    """What is read at the same time. Clients are made here: an environment that is down is reported at once."""
-    from refinerctl.aws.log_settings import LogSettings
-    from refinerctl.insight.report.activity import ActivityReader
-    from refinerctl.insight.report.function_log import PATTERN
-    from refinerctl.insight.status import Stations, status
-    from refinerctl.stations import chosen_rulesets
-
-    rulesets = chosen_rulesets(app, tuple(stage.name for stage in stages))
-    stations = Stations(app.queues, app.functions, app.metrics, app.bucket, lambda: app.ledger.read())
-    # Other endpoints than AWS's know less of its filter patterns, or nothing.
-    pattern = None if app.session.endpoint_url else PATTERN
-    reader = ActivityReader(app.log_groups, LogSettings(app.session), app.metrics, pattern)
-    return {
-        "status": partial(status, rulesets, app.old_pipeline, stations, now),
-        ACTIVITY: partial(reader.read, stages, since, now),
-        "releases": lambda: app.ledger.read(),
-    }
-
-
-def _checks(app: AppContext, problems: list[str]) -> dict[str, Callable[[], Any]]:
-    from refinerctl.insight.verify import verify
-    from refinerctl.insight.verify.command import names_of, sources_of
-    from refinerctl.insight.verify.snapshot import take_snapshot
-
-    if app.settings.stack != "refiner":
-        problems.append(f"verify: stack {app.settings.stack} has no checks")
-        return {}
-    names = names_of(app, problems.append)
-    return {"verify": lambda: verify(take_snapshot(sources_of(app), names))}
-
-
-def _unknown(stages: tuple[Stage, ...], now: datetime) -> PipelineStatus:
-    from refinerctl.insight.status_types import PipelineStatus, RulesetStatus
-
-    return PipelineStatus(now, tuple(RulesetStatus(stage.name, stage.prefix or "") for stage in stages))
 
 
 def _show(app: AppContext, file: Path, found: Report) -> None:

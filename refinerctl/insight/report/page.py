@@ -15,9 +15,9 @@ from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import Lane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
 from refinerctl.insight.report.text import UNKNOWN, Count, counted, cut, harmless, share, total
-from refinerctl.insight.status_types import PipelineStatus
-from refinerctl.insight.verify.types import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.insight.stage_status import PipelineStatus
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.releases.release import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _at(value: Any, path: str) -> Any:
 
 def _context(report: Report) -> dict[str, Any]:
     now = report.status.at
-    statuses = {item.name: item for item in report.status.rulesets}
+    statuses = {item.name: item for item in report.status.stages}
     activities = {item.stage: item for item in report.activity.stages}
     lanes = tuple(
         stage_lane(stage, statuses.get(stage.name), activities.get(stage.name), has_completions=report.has_completions)
@@ -227,7 +227,7 @@ def check_groups(checks: Iterable[CheckResult]) -> dict[Status, list[CheckGroup]
     by_status: dict[Status, list[CheckGroup]] = {status: [] for status in Status}
     for (status, _, _), results in groups.items():
         seen = tuple(dict.fromkeys(cut(result.seen, LONGEST_TEXT) for result in results))
-        stages = tuple(result.ruleset for result in results if result.ruleset)
+        stages = tuple(result.stage for result in results if result.stage)
         by_status[status].append(CheckGroup(results[0], seen, stages, max(1, len(stages))))
     return by_status
 
@@ -293,7 +293,7 @@ def all_problems(report: Report) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for problem in (*report.problems, *report.activity.problems, *report.status.problems):
         found.setdefault(problem, [])
-    for stage in report.status.rulesets:
+    for stage in report.status.stages:
         for problem in stage.problems:
             found.setdefault(problem, []).append(stage.name)
     return found

@@ -12,7 +12,7 @@ from refinerctl.insight.report.text import Count, total, utc
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Pipeline, Schedule, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.insight.status_types import RulesetStatus
+    from refinerctl.insight.stage_status import StageStatus
 
 MOST_LANES = 8
 _KINDS: Mapping[type[Component], str] = {Bucket: "S3 bucket", EventBus: "Event bus", EventRule: "Event rule"}
@@ -63,7 +63,7 @@ class Lane:
 
 
 def stage_lane(
-    stage: Stage, status: RulesetStatus | None, activity: StageActivity | None, *, has_completions: bool
+    stage: Stage, status: StageStatus | None, activity: StageActivity | None, *, has_completions: bool
 ) -> Lane:
     """`status` and `activity` are the stage's; None if they could not be read."""
     flow, is_cut = (activity.flow, activity.is_cut) if activity else (Flow(), False)

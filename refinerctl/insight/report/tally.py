@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from refinerctl.insight.attempts import Attempt
 from refinerctl.insight.error_signature import signature
+from refinerctl.stacks.base import NO_REASON
 
 # Ten to a decade, rounded: the series R10 of ISO 3.
 _DECADE = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)
@@ -23,7 +25,6 @@ MAX_SHOWN = 20
 MAX_KEYS = 10
 MAX_EXAMPLE = 500
 OTHER_CAUSES = "other causes"
-NO_REASON = "no reason given"
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,40 @@ class Tally:
         self._causes: dict[str, _Cause] = {}
         self.attempts = 0
 
-    def complete(self, at: datetime, duration_ms: float | None = None, latency_s: float | None = None) -> None:
-        self._completed[self._timeline.place(at)] += 1
-        if duration_ms is not None:
-            self._duration_ms.add(duration_ms)
-        if latency_s is not None:
-            self._latency_s.add(max(0.0, latency_s))
+    @classmethod
+    def of(cls, attempts: Iterable[Attempt], timeline: Timeline) -> Tally:
+        """Of a function that names its inputs, these are counted; of any other, its invocations."""
+        inputs, invocations, names_inputs = cls(timeline), cls(timeline), False
+        unnamed = Counter[int]()
+        for attempt in attempts:
+            if attempt.message_id is not None:
+                names_inputs = True
+                inputs.add(attempt)
+                continue
+            if attempt.ended is not None:
+                invocations.add(attempt)
+            if attempt.error is not None:  # it failed before it named an input
+                inputs.add(attempt)
+            if not attempt.request_id:
+                unnamed[timeline.place(attempt.ended or attempt.started)] += 1
+        if names_inputs:
+            return inputs
+        invocations._take_back(unnamed)
+        return invocations
 
-    def fail(self, at: datetime, error: str, key: str = "", request_id: str = "") -> None:
-        """`key` and `request_id` are empty if unknown."""
+    def add(self, attempt: Attempt) -> None:
+        self.attempts += 1
+        at = attempt.ended
+        if attempt.error is not None:
+            self._fail(at or attempt.started, attempt.error, attempt.key or "", attempt.request_id)
+        elif at is not None:
+            self._completed[self._timeline.place(at)] += 1
+            if attempt.ignored is None and attempt.duration_ms is not None:
+                self._duration_ms.add(attempt.duration_ms)
+            if attempt.ignored is None and attempt.event_at is not None:
+                self._latency_s.add(max(0.0, (at - attempt.event_at).total_seconds()))
+
+    def _fail(self, at: datetime, error: str, key: str, request_id: str) -> None:
         self._failed[self._timeline.place(at)] += 1
         text = signature(error, (key, request_id)) or NO_REASON
         if text not in self._causes and len(self._causes) >= MAX_CAUSES:
@@ -180,12 +206,14 @@ class Tally:
         new = _Cause(at, at, 1, error[:MAX_EXAMPLE], deque([key]), deque([request_id]))
         self._causes.setdefault(text, _Cause(at, at)).add(new)
 
-    def take_back(self, at: datetime) -> None:
-        """An attempt that was counted as completed around `at` has failed."""
-        for place in (self._timeline.place(at), self._timeline.place(at) + 1):
-            if place < self._timeline.count and self._completed[place]:
-                self._completed[place] -= 1
-                return
+    def _take_back(self, failed: Counter[int]) -> None:
+        """Errors that name no invocation, by interval: the emulator reported each elsewhere, as a success."""
+        for place, number in failed.items():
+            for near in range(place, min(place + 2, self._timeline.count)):
+                taken = min(number, self._completed[near])
+                self._completed[near] -= taken
+                self.attempts -= taken
+                number -= taken
 
     @property
     def completed(self) -> int:

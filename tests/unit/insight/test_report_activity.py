@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import cast
@@ -12,25 +12,23 @@ import pytest
 
 from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Metrics
+from refinerctl.aws.metric import Metric
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.insight.report.activity import Activity, ActivityReader, Flow, MetricKey
-from refinerctl.insight.report.function_log import PATTERN
-from refinerctl.stacks.base import EventRule, Function, Queue, Schedule, Stage
+from refinerctl.insight.attempts import attempts_pattern
+from refinerctl.insight.report.activity import Activity, Flow, read_activity
+from refinerctl.stacks.base import EventRule, Function, Schedule, Stage
+from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeLogGroups
 from tests.unit.function_logs import Lines
+from tests.unit.insight.fakes import Account, FakeMetrics, stage_of
 
-
-def stage(name: str, *, function: bool = True) -> Stage:
-    rule = EventRule(f"x-{name}", "the-bus", f"{name}/")
-    return Stage(name, rule, Queue(f"x-{name}"), Function(f"x-{name}") if function else None)
-
-
-ONE, TWO, DONE = stage("One"), stage("Two"), stage("Done", function=False)
+ONE, TWO, DONE = stage_of("One"), stage_of("Two"), stage_of("Done", has_function=False)
 LOG, OTHER_LOG = "/aws/lambda/x-One", "/aws/lambda/x-Two"
 LINES = Lines(group=LOG)
 OTHERS = Lines(group=OTHER_LOG)
+
+
+PATTERN = attempts_pattern(STACK.log_terms)
 
 
 class Groups(FakeLogGroups):
@@ -69,39 +67,24 @@ class Settings:
         return LogGroupSettings(group, 30)
 
 
-class FakeMetrics:
-    """Values by a metric's name and the value of its first dimension."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[str, str], list[float]] = {}
-        self.asked: list[Metric] = []
-        self.error: RefinerctlError | None = None
-
-    def read(
-        self, wanted: Mapping[MetricKey, Metric], since: datetime, until: datetime
-    ) -> dict[MetricKey, tuple[DataPoint, ...]]:
-        if self.error:
-            raise self.error
-        self.asked += wanted.values()
-        return {
-            key: tuple(DataPoint(since, value) for value in self.values.get((metric.name, metric.of), ()))
-            for key, metric in wanted.items()
-        }
-
-
 @dataclass
 class World:
     groups: Groups = field(default_factory=Groups)
     settings: Settings = field(default_factory=Settings)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
 
-    def read(self, *stages: Stage, since: datetime = START, pattern: str | None = None, most: int = 1000) -> Activity:
-        settings, metrics = cast("LogSettings", self.settings), cast("Metrics", self.metrics)
-        reader = ActivityReader(self.groups, settings, metrics, pattern, most)
-        return reader.read(stages or (ONE, TWO, DONE), since, since + timedelta(hours=1))
+    def read(self, *stages: Stage, hours: float = 1, pattern: str | None = None, most: int = 1000) -> Activity:
+        account = Account(stages or (ONE, TWO, DONE), metrics=self.metrics, logs=self.groups)
+        app = account.app
+        app.log_settings = cast("LogSettings", self.settings)
+        return read_activity(app, account.stages, START, START + timedelta(hours=hours), pattern, most)
 
     def flow(self, one: Stage) -> Flow:
         return self.read(one).stages[0].flow
+
+    @property
+    def requested(self) -> list[Metric]:
+        return [metric for request in self.metrics.requests for metric in request.values()]
 
 
 @pytest.fixture
@@ -111,23 +94,21 @@ def world() -> World:
 
 class TestFlow:
     def test_from_metrics_and_log(self, world: World) -> None:
-        world.metrics.values = {
-            ("MatchedEvents", "x-One"): [2, 3],
-            ("FailedInvocations", "x-One"): [1],
-            ("NumberOfMessagesSent", "x-One"): [4],
-            ("NumberOfMessagesDeleted", "x-One"): [9],
-        }
+        world.metrics.set("x-One", "MatchedEvents", 2, 3)
+        world.metrics.set("x-One", "FailedInvocations", 1)
+        world.metrics.set("x-One", "NumberOfMessagesSent", 4)
+        world.metrics.set("x-One", "NumberOfMessagesDeleted", 9)
         world.groups.written = [LINES.received(1), LINES.done(2), LINES.received(3, 2), LINES.failed(4, 2)]
         assert world.flow(ONE) == Flow(matched=5, undelivered=1, queued=4, attempts=2, completed=1, failed=1)
 
     def test_rule_of_custom_bus_has_two_dimensions(self, world: World) -> None:
         world.read()
-        found = {(metric.name, metric.dimension, metric.of, metric.more) for metric in world.metrics.asked}
-        assert ("MatchedEvents", "RuleName", "x-One", (("EventBusName", "the-bus"),)) in found
+        found = {(metric.name, metric.dimension, metric.of, metric.more) for metric in world.requested}
+        assert ("MatchedEvents", "RuleName", "x-One", (("EventBusName", "bus"),)) in found
         assert ("NumberOfMessagesSent", "QueueName", "x-Done", ()) in found
 
     def test_missing_value_of_eventbridge_is_zero_if_another_has_one(self, world: World) -> None:
-        world.metrics.values = {("MatchedEvents", "x-Two"): [7]}
+        world.metrics.set("x-Two", "MatchedEvents", 7)
         one, two, done = (found.flow for found in world.read().stages)
         assert (one.matched, one.undelivered, two.matched, two.undelivered) == (0, 0, 7, 0)
         assert (one.queued, done.matched) == (None, 0)
@@ -137,12 +118,12 @@ class TestFlow:
         assert world.flow(DONE) == Flow()
 
     def test_deleted_messages_of_a_stage_without_function_are_its_attempts(self, world: World) -> None:
-        world.metrics.values = {("NumberOfMessagesDeleted", "x-Done"): [3]}
+        world.metrics.set("x-Done", "NumberOfMessagesDeleted", 3)
         assert world.flow(DONE) == Flow(attempts=3)
 
     def test_rule_of_default_bus_has_one_dimension(self, world: World) -> None:
         world.read(Stage("Start", EventRule("start", "default"), None, Function("start")))
-        assert {(metric.name, metric.more) for metric in world.metrics.asked} == {
+        assert {(metric.name, metric.more) for metric in world.requested} == {
             ("MatchedEvents", ()),
             ("FailedInvocations", ()),
         }
@@ -151,13 +132,12 @@ class TestFlow:
         world.groups.written = [LINES.report(1, 1), LINES.timed_out(9, 2), LINES.report(9, 2)]
         scheduled = Stage("Nightly", Schedule("nightly"), None, Function("x-One"))
         assert world.flow(scheduled) == Flow(attempts=2, completed=1, failed=1)
-        assert world.metrics.asked == []
+        assert world.requested == []
 
     @pytest.mark.parametrize(("days", "period_s"), [(0.1, 60), (1, 300), (30, 3600)])
     def test_period_is_one_that_cloudwatch_keeps_that_long(self, world: World, days: float, period_s: int) -> None:
-        reader = ActivityReader(world.groups, cast("LogSettings", world.settings), cast("Metrics", world.metrics))
-        reader.read((ONE,), START - timedelta(days=days), START)
-        assert {metric.period_s for metric in world.metrics.asked} == {period_s}
+        world.read(ONE, hours=24 * days)
+        assert {metric.period_s for metric in world.requested} == {period_s}
 
 
 class TestLogs:
@@ -187,7 +167,7 @@ class TestLogs:
     def test_log_with_too_many_lines_is_marked_as_cut(self, world: World) -> None:
         """There are no intervals after the cut, not even with zeros."""
         world.groups.written = [LINES.done(at, at) for at in range(0, 600, 60)]
-        world.metrics.values = {("NumberOfMessagesDeleted", "x-One"): [10]}
+        world.metrics.set("x-One", "NumberOfMessagesDeleted", 10)
         seen = world.read(ONE, most=4)
         (found,) = seen.stages
         assert found.is_cut
@@ -208,7 +188,7 @@ class TestLogs:
 class TestErrors:
     def test_unreadable_log_leaves_numbers_unknown(self, world: World) -> None:
         world.groups.errors[LOG] = AccessDeniedError("access denied to its log")
-        world.metrics.values = {("NumberOfMessagesDeleted", "x-One"): [3]}
+        world.metrics.set("x-One", "NumberOfMessagesDeleted", 3)
         seen = world.read()
         assert seen.problems == ("One: access denied to its log",)
         assert seen.stages[0].flow == Flow(completed=3)

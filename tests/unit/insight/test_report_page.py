@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
 from refinerctl.insight.report.page import Report, all_problems, failure_causes, page, release_rows, short_image
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.status_types import PipelineStatus, QueueStatus, RulesetStatus
+from refinerctl.insight.stage_status import PipelineStatus, QueueStatus, StageStatus
 from tests import reports
 from tests.html import Element, elements
 
@@ -195,7 +195,7 @@ class TestContent:
     def test_verdict_of_messages_that_wait(self, in_flight: int, failed: int, text: str) -> None:
         queue = QueueStatus("q", 5, in_flight, 0)
         activity = StageActivity("RefinerInput", Flow(completed=0, failed=failed))
-        status = PipelineStatus(reports.NOW, (RulesetStatus("RefinerInput", "", queue),))
+        status = PipelineStatus(reports.NOW, (StageStatus("RefinerInput", "", queue),))
         report = dataclasses.replace(reports.empty(), status=status, activity=Activity(reports.HOUR, (activity,)))
         assert _verdict(page(report)) == text
 
@@ -253,8 +253,8 @@ class TestContent:
 
     def test_each_problem_is_shown_once_with_its_stages(self) -> None:
         found = reports.report(2)
-        states = [dataclasses.replace(state, problems=("queue gone",)) for state in found.status.rulesets[:2]]
-        status = dataclasses.replace(found.status, rulesets=tuple(states), problems=("a", "a"))
+        states = [dataclasses.replace(state, problems=("queue gone",)) for state in found.status.stages[:2]]
+        status = dataclasses.replace(found.status, stages=tuple(states), problems=("a", "a"))
         problems = all_problems(dataclasses.replace(found, problems=("a", "b"), status=status))
         assert problems == {"a": [], "b": [], "queue gone": ["RefinerInput", "LabResults"]}
 

@@ -10,7 +10,7 @@ from refinerctl.insight.report.activity import Activity, Flow
 from refinerctl.insight.report.page import Report, page
 from refinerctl.insight.report.pipeline import MOST_LANES, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.text import total
-from refinerctl.insight.status_types import PipelineStatus
+from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 from tests import reports
 from tests.html import Element, elements
@@ -88,7 +88,7 @@ def test_shared_components_are_those_that_lead_to_stages() -> None:
 
 def test_of_many_stages_those_with_problems_have_their_own_lanes() -> None:
     report = reports.report(50)
-    states = {state.name: state for state in report.status.rulesets}
+    states = {state.name: state for state in report.status.stages}
     activity = {item.stage: item for item in report.activity.stages}
     found = [
         stage_lane(stage, states[stage.name], activity[stage.name], has_completions=True)

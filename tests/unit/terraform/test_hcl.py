@@ -217,12 +217,16 @@ def files(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
 
 class TestProperties:
     @given(files())
-    def test_any_values_are_read_as_written(self, tmp_path_factory: pytest.TempPathFactory, made: tuple[dict[str, Any], str]) -> None:
+    def test_any_values_are_read_as_written(
+        self, tmp_path_factory: pytest.TempPathFactory, made: tuple[dict[str, Any], str]
+    ) -> None:
         values, text = made
         assert load(text, tmp_path_factory.getbasetemp()) == values
 
     @given(st.dictionaries(TEXTS.filter(lambda name: name != "//"), VALUES, max_size=4))
-    def test_any_json_is_read_as_written(self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
+    def test_any_json_is_read_as_written(
+        self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
+    ) -> None:
         assert load(json.dumps(values), tmp_path_factory.getbasetemp(), "x.tfvars.json") == values
 
     @given(st.text(st.sampled_from('a="{}[]()<-EOT\n\\$%#/*,: 1.')))
