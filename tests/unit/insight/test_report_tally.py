@@ -1,20 +1,18 @@
-"""What a function's log tells about all of its attempts, and in how much memory."""
+"""Counts of attempts: by interval, latency, duration and cause, in bounded memory."""
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.aws.logs import LogEvent
-from refinerctl.insight.report.function_log import MAX_OPEN, FunctionLog
+from refinerctl.insight.attempts import MAX_OPEN, Attempt, read_attempts
 from refinerctl.insight.report.tally import (
     DURATION_EDGES_MS,
     LATENCY_EDGES_S,
@@ -24,11 +22,11 @@ from refinerctl.insight.report.tally import (
     MAX_SHOWN,
     OTHER_CAUSES,
     Bins,
-    Causes,
+    FailureGroup,
     Tally,
     Timeline,
 )
-from refinerctl.insight.report.types import FailureGroup
+from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START
 from tests.unit.function_logs import Lines, request_id
 
@@ -41,10 +39,7 @@ def read(*events: LogEvent) -> Tally:
 
 
 def read_all(events: Iterable[LogEvent], max_open: int = MAX_OPEN) -> Tally:
-    log = FunctionLog(Timeline.over(START, START + HOUR), max_open)
-    for event in events:
-        log.take(event)
-    return log.finish()
+    return Tally.of(read_attempts(events, STACK.read_log_line, max_open), Timeline.over(START, START + HOUR))
 
 
 def counts(tally: Tally) -> tuple[int, int, int]:
@@ -52,12 +47,12 @@ def counts(tally: Tally) -> tuple[int, int, int]:
 
 
 def only_failure(tally: Tally) -> FailureGroup:
-    (group,) = tally.causes.groups("R")
+    (group,) = tally.failures("R")
     return group
 
 
 class TestFunctionsThatLogTheirInputs:
-    def test_one_that_completed(self) -> None:
+    def test_completed_input(self) -> None:
         tally = read(LINES.start(9), LINES.received(10, event_s=8), LINES.done(12, duration_ms=1100), LINES.report(12))
         assert counts(tally) == (1, 1, 0)
         assert tally.latency_s is not None
@@ -67,8 +62,8 @@ class TestFunctionsThatLogTheirInputs:
         (interval,) = [item for item in tally.intervals(START + HOUR) if item.completed]
         assert (interval.start, interval.completed, interval.failed) == (START, 1, 0)
 
-    def test_each_attempt_that_failed_counts_under_its_cause(self) -> None:
-        """Keys and requests the newest first, each once."""
+    def test_each_failed_attempt_counts_under_its_cause(self) -> None:
+        """Keys and request ids newest first, each once."""
         tally = read(
             LINES.received(1, 1, key="In/a"),
             LINES.failed(2, 1, key="In/a", error="no In/a there"),
@@ -85,7 +80,7 @@ class TestFunctionsThatLogTheirInputs:
         assert (group.first, group.last) == (START + timedelta(seconds=2), START + timedelta(seconds=122))
         assert [item.failed for item in tally.intervals(START + HOUR)][:4] == [1, 1, 1, 0]
 
-    def test_of_a_batch_that_timed_out_what_was_done_stays_done(self) -> None:
+    def test_batch_that_timed_out_fails_only_what_was_not_done(self) -> None:
         tally = read(
             LINES.received(1, 1, "m1", key="In/a"),
             LINES.received(1, 1, "m2", key="In/b"),
@@ -97,37 +92,21 @@ class TestFunctionsThatLogTheirInputs:
         group = only_failure(tally)
         assert (group.signature, group.keys) == ("Task timed out after … seconds", ("In/b",))
 
-    def test_a_batch_that_failed_after_all_of_it_was_done(self) -> None:
-        tally = read(LINES.received(1), LINES.done(2), LINES.report(3, more="Status: error\tError Type: E"))
-        assert counts(tally) == (1, 1, 0)
-
-    @pytest.mark.parametrize("stream", ["s", "elsewhere"])
-    def test_an_error_without_a_request_id_is_that_of_what_is_open_in_its_stream(self, stream: str) -> None:
-        """The emulator writes its reports into streams of their own, with the error or right before it."""
-        error = LINES.text(3, 'ERROR {"errorType":"Runtime.ExitError","errorMessage":"exit 3"}')
-        other = Lines("other")
-        report = Lines(stream).report(3)
-        for order in ([error, report], [report, error] if stream != "s" else [error, report]):
-            tally = read(LINES.received(1, key="In/a"), other.received(1, 2, key="In/b"), *order, other.done(4, 2))
-            assert counts(tally) == (2, 1, 1)
-            assert only_failure(tally).keys == ("In/a",)
-
-    def test_an_invocation_that_failed_before_any_input(self) -> None:
+    def test_invocation_that_failed_before_it_named_an_input_counts(self) -> None:
         tally = read(
             LINES.received(1, 1),
             LINES.done(2, 1),
             LINES.text(3, f"RequestId: {request_id(2)} Error: Runtime exited with error: signal: killed"),
             LINES.report(3, 2, more="Status: error\tError Type: Runtime.ExitError"),
-            LINES.timed_out(3, 2),  # late: it has been counted
         )
         assert counts(tally) == (2, 1, 1)
         assert only_failure(tally).request_ids == (request_id(2),)
 
-    def test_ignored_is_done_with(self) -> None:
-        tally = read(LINES.received(1), LINES.record(2, "record ignored", reason="a folder"))
-        assert (counts(tally), tally.latency_s) == ((1, 1, 0), None)
+    def test_ignored_input_is_completed_without_latency_and_duration(self) -> None:
+        tally = read(LINES.received(1), LINES.record(2, "record ignored", reason="a folder", durationMs=3))
+        assert (counts(tally), tally.latency_s, tally.duration_ms) == ((1, 1, 0), None, None)
 
-    def test_what_began_before_the_report_counts_and_what_is_under_way_does_not_end(self) -> None:
+    def test_attempts_that_began_before_the_period_or_have_not_ended_count(self) -> None:
         tally = read(LINES.done(1, 1), LINES.received(2, 2, "m2"))
         assert counts(tally) == (2, 1, 0)
         assert tally.latency_s is None
@@ -135,7 +114,7 @@ class TestFunctionsThatLogTheirInputs:
 
 
 class TestOtherFunctions:
-    def test_lambdas_own_lines(self) -> None:
+    def test_invocations_count(self) -> None:
         tally = read(
             LINES.start(1, 1),
             LINES.text(1, '{"level": "info", "message": "something else"}'),
@@ -146,9 +125,10 @@ class TestOtherFunctions:
             LINES.start(5, 3),
             LINES.timed_out(8, 3),
             LINES.report(8, 3, 3000, "Status: timeout"),
+            LINES.start(9, 4),
         )
         assert counts(tally) == (3, 1, 2)
-        groups = {group.signature: group.request_ids for group in tally.causes.groups("R")}
+        groups = {group.signature: group.request_ids for group in tally.failures("R")}
         assert groups == {
             "ValueError: no such thing: …": (request_id(2),),
             "Task timed out after … seconds": (request_id(3),),
@@ -157,7 +137,7 @@ class TestOtherFunctions:
         assert tally.duration_ms is not None
         assert tally.duration_ms.total == 1
 
-    def test_the_emulators_report_of_a_failure_is_not_a_success(self) -> None:
+    def test_report_of_the_emulator_for_a_failure_is_not_a_completion(self) -> None:
         elsewhere = Lines("emulator")
         error = 'ERROR {"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 2.00 seconds"}'
         tally = read(
@@ -169,62 +149,10 @@ class TestOtherFunctions:
         assert [(item.completed, item.failed) for item in tally.intervals(START + HOUR)][:2] == [(0, 1), (1, 1)]
         assert only_failure(tally).count == 2
 
-    @pytest.mark.parametrize(
-        "said", [{"message": {"errorType": "E", "errorMessage": "m"}}, {"errorType": "E", "errorMessage": "m"}]
-    )
-    def test_exceptions_in_lambdas_json_format(self, said: dict[str, Any]) -> None:
-        line = json.dumps({"level": "ERROR", "requestId": request_id(1), **said})
-        tally = read(LINES.text(1, line), LINES.report(2, 1, more="Status: error\tError Type: E"))
-        assert counts(tally) == (1, 0, 1)
-        assert only_failure(tally).signature == "E: m"
-
-
-VALUES = st.one_of(
-    st.none(),
-    st.integers(),
-    st.floats(),
-    st.text(max_size=20),
-    st.sampled_from(
-        ["0001-01-01T00:00:00+20:00", "9999-12-31T23:59:59-20:00", "m1", "m2", request_id(1), request_id(2)]
-    ),
-    st.dictionaries(st.sampled_from(["name", "message", "errorType"]), st.one_of(st.text(max_size=9), st.integers())),
-)
-RECORDS = st.dictionaries(
-    st.sampled_from(["timestamp", "requestId", "messageId", "key", "eventTime", "durationMs", "error", "errorType"]),
-    VALUES,
-)
-MESSAGES = st.one_of(
-    st.builds(
-        lambda record, message: json.dumps({**record, "message": message}),
-        RECORDS,
-        st.sampled_from(["record received", "record done", "record failed", "record ignored", "other", {}, None]),
-    ),
-    st.builds(
-        lambda text, number: text.format(request_id(number)),
-        st.sampled_from(
-            ["START RequestId: {}", "REPORT RequestId: {}\tDuration: 3 ms", "{} Task timed out after 1 seconds"]
-        ),
-        st.integers(1, 3),
-    ),
-    st.text(max_size=20).map(lambda text: f"ERROR {text}"),
-    st.text(max_size=20),
-)
-
-
-@given(st.lists(st.tuples(st.sampled_from("ab"), MESSAGES), max_size=30))
-@example([("a", '{"message": "record received"}'), ("a", "ERROR \r")])
-def test_no_line_is_too_strange(lines: list[tuple[str, str]]) -> None:
-    tally = read_all(Lines(stream).text(number, message) for number, (stream, message) in enumerate(lines))
-    intervals = tally.intervals(START + HOUR)
-    groups = tally.causes.groups("R")
-    assert sum(item.completed for item in intervals) == tally.completed
-    assert sum(item.failed for item in intervals) == tally.failed == sum(group.count for group in groups)
-    assert 0 <= tally.completed <= tally.attempts <= len(lines)
-
 
 class TestMemory:
     def lines(self, count: int) -> Iterator[LogEvent]:
-        """Nothing ends, no two causes are alike, and every stream is new."""
+        """No attempt ends, all causes differ, and every stream is new."""
         for number in range(count):
             lines = Lines(f"stream {number}")
             name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
@@ -232,7 +160,7 @@ class TestMemory:
             yield lines.failed(number / 100, number, "other", key=f"In/{number}", error=f"cause {name}")
             yield lines.text(number / 100, f"ERROR {name} before any input")
 
-    def test_it_does_not_grow_with_the_log(self) -> None:
+    def test_memory_does_not_grow_with_the_log(self) -> None:
         def memory(count: int) -> tuple[int, Tally]:
             tracemalloc.start()
             tally = read_all(self.lines(count), max_open=50)
@@ -245,14 +173,17 @@ class TestMemory:
         assert large < small * 1.3
         assert tally.failed >= 1600
 
-    def test_causes_are_bounded_and_none_is_lost(self) -> None:
-        causes = Causes()
+    def test_causes_are_bounded_and_each_failure_counts(self) -> None:
+        tally = Tally(Timeline.over(START, START + HOUR))
         names = [f"{one}{two}" for one in "abcdefghijklmnopq" for two in "abcdefghijklmnopq"]
         assert len(names) > MAX_CAUSES
         for number, name in enumerate(names):
+            at = START + timedelta(seconds=number)
             for again in range(3 if name == "qq" else 2 if number < 5 else 1):
-                causes.add(START + timedelta(seconds=number), f"{name}: broke", f"In/{number}-{again}", "")
-        groups = causes.groups("R")
+                key = f"In/{number}-{again}"
+                tally.add(Attempt("", "s", at, key=key, ended=at, error=f"{name}: broke"))
+        groups = tally.failures("R")
+        assert groups == tally.failures("R")
         assert len(groups) == MAX_SHOWN + 1
         assert sum(group.count for group in groups) == len(names) + 5 + 2
         assert [group.count for group in groups[:6]] == [2] * 5 + [1]
@@ -268,7 +199,7 @@ class TestTimeline:
         st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC)),
         st.timedeltas(timedelta(seconds=1), timedelta(days=4000)),
     )
-    def test_round_equal_stretches_that_cover_all(self, since: datetime, length: timedelta) -> None:
+    def test_intervals_are_round_equal_and_cover_the_period(self, since: datetime, length: timedelta) -> None:
         until = since + length
         line = Timeline.over(since, until)
         assert line.start <= since
@@ -288,7 +219,7 @@ class TestTimeline:
             (1.0003, timedelta(minutes=1)),
         ],
     )
-    def test_lengths_that_people_ask_for(self, hours: float, step: timedelta) -> None:
+    def test_interval_of_usual_periods(self, hours: float, step: timedelta) -> None:
         line = Timeline.over(START, START + timedelta(hours=hours))
         assert line.step == step
         assert line.count >= 48
@@ -296,7 +227,7 @@ class TestTimeline:
 
 class TestBins:
     @given(st.lists(st.floats(0, 1e9), min_size=1))
-    def test_every_value_is_in_one_and_no_empty_ones_are_at_the_ends(self, values: list[float]) -> None:
+    def test_each_value_is_in_a_bin_and_the_outer_bins_are_not_empty(self, values: list[float]) -> None:
         for edges in (LATENCY_EDGES_S, DURATION_EDGES_MS):
             bins = Bins(edges)
             for value in values:
@@ -315,5 +246,5 @@ class TestBins:
             ratios = [upper / lower for lower, upper in pairwise(edges)]
             assert 1.2 < min(ratios) <= max(ratios) < 1.31
 
-    def test_none_without_values(self) -> None:
+    def test_no_histogram_without_values(self) -> None:
         assert Bins(LATENCY_EDGES_S).histogram() is None

@@ -1,4 +1,4 @@
-"""`refinerctl report` where little can be looked at: what is there is shown, what is not is said."""
+"""`refinerctl report` if most sources cannot be read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from moto import mock_aws
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.metrics import Metrics
 from refinerctl.aws.session import AwsSession
-from refinerctl.insight.report.flow import counts
-from refinerctl.stacks.names import RulesetNames
+from refinerctl.insight.report.activity import metric_sums
+from refinerctl.stacks.base import EventRule, Queue, Stage
 from tests.command import Command
 from tests.integration.servers import Answer, serving
 
@@ -34,7 +34,7 @@ def project(tmp_path: Path, unique: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def test_a_log_and_nothing_else(refinerctl: Command, session: AwsSession, project: Path, unique: str) -> None:
+def test_report_with_only_a_log(refinerctl: Command, session: AwsSession, project: Path, unique: str) -> None:
     groups, now = LogGroups(session), datetime.now(UTC)
     groups.create_stream(f"/aws/lambda/{unique}-One", "s")
     lines: list[dict[str, Any]] = [
@@ -58,7 +58,7 @@ def test_a_log_and_nothing_else(refinerctl: Command, session: AwsSession, projec
     assert "One" in (project / "r.html").read_text()
 
 
-def test_nothing_at_all_is_an_error_and_no_page(refinerctl: Command, project: Path) -> None:
+def test_error_and_no_page_if_nothing_can_be_read(refinerctl: Command, project: Path) -> None:
     denied = Answer(403, b'{"__type": "AccessDeniedException", "message": "not for you"}')
     with serving(lambda _: denied) as server:
         done = refinerctl("report", "--html", "r.html", "--endpoint-url", server.url)
@@ -68,7 +68,7 @@ def test_nothing_at_all_is_an_error_and_no_page(refinerctl: Command, project: Pa
 
 
 @mock_aws
-def test_metrics_of_a_rule_are_those_on_its_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_of_a_rule_are_those_of_its_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
@@ -83,6 +83,6 @@ def test_metrics_of_a_rule_are_those_on_its_bus(monkeypatch: pytest.MonkeyPatch)
                 "Timestamp": now - timedelta(minutes=minutes),
             }
             session.client("cloudwatch").put_metric_data(Namespace="AWS/Events", MetricData=[data])
-    one = RulesetNames("One", "One/", "x-One")
-    found = counts(Metrics(session), [one], "the-bus", now - timedelta(hours=1), now)
+    one = Stage("One", EventRule("x-One", "the-bus", "One/"), Queue("x-One"))
+    found = metric_sums(Metrics(session), [one], now - timedelta(hours=1), now)
     assert found == {("One", "matched"): 6, ("One", "undelivered"): 0, ("One", "sent"): None, ("One", "deleted"): None}

@@ -1,4 +1,4 @@
-"""`refinerctl report`: what is refused before anybody is asked, and what stands on standard output."""
+"""`refinerctl report`: what is refused before anything is read, and its summary."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.insight.report.command import all_problems, summary
-from refinerctl.insight.report.types import Flow, RulesetActivity
+from refinerctl.insight.report.activity import Activity, Flow, StageActivity
+from refinerctl.insight.report.command import summary
 from tests.command import Command, spawn
-from tests.reports import SINCE, report
+from tests.reports import HOUR, SINCE, report
 
 
 @pytest.mark.parametrize("file", ["missing/report.html", "taken/report.html"])
-def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
-    refinerctl: Command, tmp_path: Path, file: str
-) -> None:
+def test_unwritable_folder_is_an_error_before_anything_is_read(refinerctl: Command, tmp_path: Path, file: str) -> None:
     (tmp_path / "taken").write_text("a file")
     done = refinerctl("report", "--html", file, cwd=tmp_path)
     assert (done.code, done.out) == (1, "")
@@ -29,24 +27,22 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
     [
         ((), "Missing option '--html'"),
         (("--html", "."), "is a directory"),
-        (("--html", "r.html", "--since", "2099-01-01"), "has not come yet"),
+        (("--html", "r.html", "--since", "2099-01-01"), "is in the future"),
     ],
 )
-def test_requests_that_make_no_sense(
-    refinerctl: Command, tmp_path: Path, arguments: tuple[str, ...], said: str
-) -> None:
+def test_wrong_usage_is_refused(refinerctl: Command, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     done = refinerctl("report", *arguments, cwd=tmp_path)
     assert (done.code, said in done.err) == (2, True), done.err
 
 
-def test_an_environment_that_is_down(refinerctl: Command, tmp_path: Path) -> None:
+def test_environment_that_is_down_is_an_error(refinerctl: Command, tmp_path: Path) -> None:
     done = refinerctl("report", "--html", "r.html", cwd=tmp_path)
     assert (done.code, done.out) == (1, "")
     assert "is down" in done.err
     assert not (tmp_path / "r.html").exists()
 
 
-def test_nothing_heavy_is_loaded_for_its_help(tmp_path: Path) -> None:
+def test_help_loads_no_large_library(tmp_path: Path) -> None:
     code = (
         "import sys; from refinerctl.cli import cli; cli(['report', '--help'], standalone_mode=False);"
         "print([name for name in ('boto3', 'rich', 'hcl2', 'jinja2', 'urllib3', 'docker') if name in sys.modules])"
@@ -56,9 +52,9 @@ def test_nothing_heavy_is_loaded_for_its_help(tmp_path: Path) -> None:
 
 
 class TestSummary:
-    def test_counts_of_all_rulesets(self) -> None:
+    def test_summary_has_the_sums_of_all_stages(self) -> None:
         flows = [Flow(completed=3, failed=1), Flow(completed=4, failed=0), Flow()]
-        found = replace(report(2), activity=tuple(RulesetActivity(str(n), flow) for n, flow in enumerate(flows)))
+        found = replace(report(2), activity=Activity(HOUR, tuple(StageActivity("x", flow) for flow in flows)))
         failed = sum(check.status == "fail" for check in found.checks or ())
         assert failed
         assert summary(Path("r.html"), found) == (
@@ -66,15 +62,8 @@ class TestSummary:
             f"{failed} of {len(found.checks or ())} checks failed"
         )
 
-    def test_what_is_not_known_is_no_zero(self) -> None:
-        found = replace(report(1), activity=(RulesetActivity("One", Flow()),), checks=None)
+    def test_unknown_counts_are_not_zero(self) -> None:
+        found = replace(report(1), activity=Activity(HOUR, (StageActivity("One", Flow()),)), checks=None)
         text = summary(Path("r.html"), found)
-        assert "nothing known of what completed, nothing known of what failed" in text
+        assert "completed unknown, failed unknown" in text
         assert text.endswith("checks not run")
-
-
-def test_each_problem_is_told_once() -> None:
-    found = report(1)
-    (first, *rest) = found.status.rulesets
-    status = replace(found.status, stages=(replace(first, problems=("queue gone",)), *rest), problems=("a", "a"))
-    assert all_problems(replace(found, problems=("a", "b"), status=status)) == ["a", "b", f"{first.name}: queue gone"]

@@ -1,4 +1,4 @@
-"""The report's page: well-formed, harmless whatever others wrote, and readable by everyone."""
+"""The page of the report: well-formed, harmless whatever text it shows, accessible, complete."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinerctl.insight.report.page import page
-from refinerctl.insight.report.page.palette import COLOURS
-from refinerctl.insight.report.types import Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.insight.stage_status import FunctionStatus, PipelineStatus, QueueStatus
-from refinerctl.insight.status_types import RulesetStatus
+from refinerctl.insight.report.activity import Activity, Flow, StageActivity
+from refinerctl.insight.report.page import Report, all_problems, failure_causes, page, release_rows, short_image
+from refinerctl.insight.report.tally import Histogram, Interval
+from refinerctl.insight.stage_status import PipelineStatus, QueueStatus, StageStatus
 from tests import reports
 from tests.html import Element, elements
 
@@ -32,6 +32,7 @@ REPORTS = {
     "fifty": reports.report(50),
     "quiet": reports.empty(),
     "unknown": reports.unknown(),
+    "scheduled": reports.scheduled(),
     "hostile": reports.hostile('<script>alert(1)</script>"\'onmouseover="x" \u202e\x1b[31m{{ 7 * 7 }}' + "長" * 400),
 }
 HOSTILE = (
@@ -57,13 +58,13 @@ def parsed(request: pytest.FixtureRequest, pages: dict[str, str]) -> list[Elemen
 
 
 class TestForm:
-    def test_headings_go_down_one_level_at_a_time(self, parsed: list[Element]) -> None:
+    def test_headings_skip_no_level(self, parsed: list[Element]) -> None:
         levels = [int(element.tag[1]) for element in parsed if re.fullmatch("h[1-6]", element.tag)]
         assert levels[0] == 1
         assert levels.count(1) == 1
         assert all(after <= before + 1 for before, after in pairwise(levels))
 
-    def test_ids_are_unique_and_every_reference_has_its_target(self, parsed: list[Element]) -> None:
+    def test_ids_are_unique_and_every_reference_has_a_target(self, parsed: list[Element]) -> None:
         ids = Counter(element.attributes["id"] for element in parsed if "id" in element.attributes)
         assert set(ids.values()) == {1}
         references = [target for element in parsed for target in _references(element)]
@@ -71,9 +72,7 @@ class TestForm:
         assert set(references) <= ids.keys()
 
     def test_every_drawing_has_a_name_and_a_description(self, parsed: list[Element]) -> None:
-        drawings = [e for e in parsed if e.tag == "svg" and "aria-hidden" not in e.attributes]
-        assert drawings
-        for drawing in drawings:
+        for drawing in (e for e in parsed if e.tag == "svg" and "aria-hidden" not in e.attributes):
             assert drawing.attributes["role"] == "img"
             title, description = (drawing.attributes["aria-labelledby"] or "").split()
             named = {child.attributes.get("id"): child for child in drawing.children}
@@ -81,16 +80,16 @@ class TestForm:
             assert named[title].text
             assert named[description].text
 
-    def test_what_scrolls_can_be_focused_and_has_a_name(self, parsed: list[Element]) -> None:
+    def test_scrolling_regions_have_focus_and_name(self, parsed: list[Element]) -> None:
         for element in parsed:
             if element.attributes.get("role") == "region":
                 assert element.attributes["tabindex"] == "0"
                 assert element.attributes["aria-label"]
 
-    def test_cells_of_tables_have_headers(self, parsed: list[Element]) -> None:
+    def test_table_headers_have_a_scope(self, parsed: list[Element]) -> None:
         assert all("scope" in element.attributes for element in parsed if element.tag == "th")
 
-    def test_nothing_runs_and_nothing_is_requested(self, parsed: list[Element]) -> None:
+    def test_page_runs_no_script_and_requests_nothing(self, parsed: list[Element]) -> None:
         policy = next(e for e in parsed if e.attributes.get("http-equiv") == "Content-Security-Policy")
         assert policy.attributes["content"] == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
         assert not {"script", "img", "iframe", "object", "embed", "form", "base"} & {e.tag for e in parsed}
@@ -101,31 +100,31 @@ class TestForm:
         assert "@import" not in style
         assert re.findall(r"url\(([^)]*)\)", style) == ["#hatch"]
 
-    def test_moments_are_utc_and_readable_by_machines(self, parsed: list[Element]) -> None:
+    def test_times_are_utc_and_machine_readable(self, parsed: list[Element]) -> None:
         moments = [element for element in parsed if element.tag == "time"]
         assert moments
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", m.attributes["datetime"] or "") for m in moments)
 
-    def test_it_tells_its_language_and_fits_a_phone(self, parsed: list[Element]) -> None:
+    def test_page_has_language_and_viewport(self, parsed: list[Element]) -> None:
         assert next(element for element in parsed if element.tag == "html").attributes["lang"] == "en"
         assert any("width=device-width" in (element.attributes.get("content") or "") for element in parsed)
 
-    def test_fifty_rulesets_are_half_a_megabyte_at_most(self, pages: dict[str, str]) -> None:
+    def test_page_of_fifty_stages_has_half_a_megabyte_at_most(self, pages: dict[str, str]) -> None:
         assert len(pages["fifty"].encode()) < 300_000
         assert len(page(_busy(reports.report(50))).encode()) < 500_000
 
 
 def _busy(report: Report) -> Report:
-    """With as much in each plot as there ever is."""
+    """With the largest plots that are possible."""
     edges = tuple(0.1 * 1.26**step for step in range(31))
     histogram = Histogram(edges, tuple(range(1000, 1030)))
     step = timedelta(minutes=15)
     intervals = tuple(Interval(reports.SINCE + place * step, 1000 + place, place % 9) for place in range(96))
     activity = [
         dataclasses.replace(item, latency_s=histogram, duration_ms=histogram, intervals=intervals)
-        for item in report.activity
+        for item in report.activity.stages
     ]
-    return dataclasses.replace(report, activity=tuple(activity), interval=step)
+    return dataclasses.replace(report, activity=Activity(step, tuple(activity)))
 
 
 def _references(element: Element) -> list[str]:
@@ -140,7 +139,7 @@ class TestHarmless:
         assert _shape(page(reports.hostile(text))) == _shape(page(reports.hostile("A" * len(text))))
 
     @pytest.mark.parametrize("text", HOSTILE)
-    def test_a_key_is_shown_as_it_is(self, text: str) -> None:
+    def test_key_is_shown_unchanged(self, text: str) -> None:
         codes = [element.text for element in elements(page(reports.hostile(text))) if element.tag == "code"]
         assert text in codes
 
@@ -154,66 +153,110 @@ class TestHarmless:
         assert _shape(shown) == _shape(page(reports.hostile("A")))
         assert all(char.isprintable() or char in "\n\t" for char in shown)
 
-    def test_heaps_of_combining_marks_do_not_reach_the_next_line(self) -> None:
+    def test_combining_marks_are_limited(self) -> None:
         assert "\u0301" * 4 not in page(reports.hostile("Z" + "\u0301" * 50))
 
-    def test_what_is_long_is_cut_and_says_so(self) -> None:
+    def test_long_text_is_cut_with_a_note(self) -> None:
         shown = page(reports.hostile("x" * 100_000))
         assert "characters more)" in shown
         assert len(shown) < 200_000
 
 
 def _shape(shown: str) -> list[tuple[str, tuple[str, ...]]]:
-    """Which elements with which attributes, without texts. What a text has cut off may add a title in a drawing."""
+    """The elements with their attributes, without texts. Text that was cut in a drawing has a title."""
     return [(e.tag, tuple(e.attributes)) for e in elements(shown) if e.tag not in ("title", "tspan")]
 
 
 class TestContent:
-    def test_the_verdict_stands_first(self, pages: dict[str, str]) -> None:
-        assert _verdict(pages["two"]).startswith("Flowing, with trouble")
-        assert "11 failed in 24 h; 2 messages in dead-letter queues; 1 check fails" in _verdict(pages["two"])
-        assert _verdict(pages["quiet"]) == "Idle nothing was processed in 24 h"
-        assert _verdict(pages["unknown"]) == (
-            "Unknown nothing tells what was processed in 24 h; 1 thing could not be looked at"
-        )
-        assert _verdict(page(reports.report(2, trouble=False))) == "Flowing 749 completed, 0 failed in 24 h"
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("two", "Processing, with problems 843 completed, 11 failed in 24 h; 2 messages in dead-letter queues;"),
+            ("two", "1 check failed; 1 source could not be read"),
+            ("quiet", "Idle nothing was processed in 24 h"),
+            ("unknown", "Unknown no data about what was processed in 24 h; 1 source could not be read"),
+            ("scheduled", "Processing, with problems ≥ 15 completed, ≥ 1 failed"),
+        ],
+    )
+    def test_verdict_is_first(self, pages: dict[str, str], name: str, text: str) -> None:
+        assert text in _verdict(pages[name])
 
-    def test_what_waits_and_does_not_move_stands_still(self) -> None:
-        assert _verdict(page(_waiting(in_flight=0))).startswith(
-            "Standing still nothing was processed in 24 h; 5 messages"
-        )
-        assert _verdict(page(_waiting(in_flight=1))).startswith("Starting")
+    def test_verdict_without_problems(self) -> None:
+        assert _verdict(page(reports.report(2, trouble=False))) == "Processing 749 completed, 0 failed in 24 h"
 
-    def test_what_only_fails_is_failing(self) -> None:
-        assert _verdict(page(_waiting(in_flight=0, failed=3))).startswith("Failing 0 completed, 3 failed")
+    @pytest.mark.parametrize(
+        ("in_flight", "failed", "text"),
+        [
+            (0, 0, "Stalled nothing was processed in 24 h; 5 messages waiting"),
+            (1, 0, "Starting nothing was processed in 24 h; 5 messages waiting"),
+            (0, 3, "Failing 0 completed, 3 failed in 24 h; 5 messages waiting"),
+        ],
+    )
+    def test_verdict_of_messages_that_wait(self, in_flight: int, failed: int, text: str) -> None:
+        queue = QueueStatus("q", 5, in_flight, 0)
+        activity = StageActivity("RefinerInput", Flow(completed=0, failed=failed))
+        status = PipelineStatus(reports.NOW, (StageStatus("RefinerInput", "", queue),))
+        report = dataclasses.replace(reports.empty(), status=status, activity=Activity(reports.HOUR, (activity,)))
+        assert _verdict(page(report)) == text
 
-    def test_what_was_cut_is_at_least(self) -> None:
+    def test_numbers_of_a_log_that_was_cut_are_lower_bounds(self) -> None:
         report = reports.report(1)
-        cut = dataclasses.replace(report.activity[0], is_cut=True)
-        shown = page(dataclasses.replace(report, activity=(cut, *report.activity[1:])))
+        cut = dataclasses.replace(report.activity.stages[0], is_cut=True)
+        shown = page(dataclasses.replace(report, activity=Activity(reports.HOUR, (cut, *report.activity.stages[1:]))))
         assert f"≥ {cut.flow.completed:,} completed" in _verdict(shown)
-        assert "held more than was read" in shown
+        assert "Only a part of the logs of RefinerInput was read" in shown
 
-    def test_unknown_is_a_dash_and_not_none(self, pages: dict[str, str]) -> None:
+    def test_unknown_is_a_dash(self, pages: dict[str, str]) -> None:
         cells = [element.text for element in elements(pages["unknown"]) if element.tag == "td"]
         assert cells
         assert set(cells) == {"—"}
-        assert "Nothing tells what was processed in this time." in pages["unknown"]
+        assert "No data about what was processed in this period." in pages["unknown"]
 
-    def test_without_anything_each_section_says_so(self, pages: dict[str, str]) -> None:
+    def test_table_has_the_status_of_each_stage(self, pages: dict[str, str]) -> None:
+        table = next(e for e in elements(pages["one"]) if e.attributes.get("aria-label") == "Status of each stage")
+        rows = [[cell.all_text for cell in row.children] for row in _descendants(table) if row.tag == "tr"]
+        one = "12 | 3 | 0 | 3 min 11 s | ✗ 2 | 0 | 13 d 9 h | 61 | ✗ 2 | 0 | 412 ms | 1.2 s | 4 | 14 Mar 09:25 | yes"
+        assert " | ".join(rows[2][1:]) == one
+        assert " | ".join(rows[3][1:]) == "633 | 0 | 0 | 23 h 53 min | 0 | 0" + " | —" * 9
+
+    def test_empty_sections_say_so(self, pages: dict[str, str]) -> None:
         for text in (
-            "Nothing was processed in this time.",
-            "Nothing was completed in this time.",
-            "No attempt failed in this time.",
+            "Nothing was processed in this period.",
+            "Nothing was completed in this period.",
+            "No attempt failed in this period.",
             "verify was not run for this report.",
             "The ledger has no releases.",
-            "Everything could be looked at.",
+            "Everything could be read.",
         ):
             assert text in pages["quiet"]
-        assert "There are no rulesets." in pages["none"]
+        assert "The pipeline has no stages." in pages["none"]
 
-    def test_the_same_report_gives_the_same_page(self, pages: dict[str, str]) -> None:
+    def test_other_stacks_have_no_words_of_stack_refiner(self, pages: dict[str, str]) -> None:
+        text = elements(pages["scheduled"])[0].all_text.lower().replace("refinerctl", "")
+        assert not re.search("refiner|ruleset|bucket|event bus", text)
+
+    def test_same_report_gives_same_page(self, pages: dict[str, str]) -> None:
         assert page(REPORTS["twelve"]) == pages["twelve"]
+
+    def test_causes_that_stages_share_are_shown_once(self) -> None:
+        found = failure_causes(reports.report(12).activity)
+        assert [cause.group.signature[:9] for cause in found] == ["NoSuchKey", "Task time"]
+        assert found[0].group.count == sum(count for _, count in found[0].stages)
+        assert (len(found[0].stages), len(found[0].group.keys)) == (3, 20)
+
+    def test_releases_show_what_they_changed(self) -> None:
+        rows = release_rows(reports.releases(["A", "B"]))
+        assert [row.is_current for row in rows] == [True, False, False, False]
+        assert rows[0].changed == (("A", "refiner@sha256:cccccccccccc"), ("B", "refiner@sha256:cccccccccccc"))
+        assert [len(row.changed) for row in rows] == [2, 2, 2, 2]
+        assert short_image("registry/team/refiner:v1") == "refiner:v1"
+
+    def test_each_problem_is_shown_once_with_its_stages(self) -> None:
+        found = reports.report(2)
+        states = [dataclasses.replace(state, problems=("queue gone",)) for state in found.status.stages[:2]]
+        status = dataclasses.replace(found.status, stages=tuple(states), problems=("a", "a"))
+        problems = all_problems(dataclasses.replace(found, problems=("a", "b"), status=status))
+        assert problems == {"a": [], "b": [], "queue gone": ["RefinerInput", "LabResults"]}
 
 
 def _verdict(shown: str) -> str:
@@ -221,25 +264,24 @@ def _verdict(shown: str) -> str:
     return " ".join(section.all_text.split()).lstrip("✓✗!○ ")
 
 
-def _waiting(in_flight: int, failed: int = 0) -> Report:
-    queue = QueueStatus("q", 5, in_flight, 0)
-    activity = RulesetActivity("A", Flow(completed=0, failed=failed))
-    status = PipelineStatus(reports.NOW, (RulesetStatus("A", "A/", queue, function=FunctionStatus("a")),))
-    return dataclasses.replace(reports.empty(), status=status, activity=(activity,))
+def _descendants(element: Element) -> Iterator[Element]:
+    for child in element.children:
+        yield child
+        yield from _descendants(child)
 
 
 class TestColours:
     TEXT = ("text", "muted", "accent", "good", "warn", "bad")
 
     @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
-    def test_text_has_the_contrast_that_wcag_asks_for(self, mode: int) -> None:
+    def test_text_has_the_contrast_of_wcag(self, mode: int) -> None:
         pairs = [(text, under) for text in self.TEXT for under in ("bg", "surface")]
         pairs += [(tone, f"{tone}-bg") for tone in ("good", "warn", "bad")]
         low = {pair: ratio for pair in pairs if (ratio := _contrast(*pair, mode)) < 4.5}
         assert not low
 
     @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
-    def test_graphics_have_the_contrast_that_wcag_asks_for(self, mode: int) -> None:
+    def test_graphics_have_the_contrast_of_wcag(self, mode: int) -> None:
         pairs = [(colour, "surface") for colour in ("wire", "done", "lost", "bad", "warn", "good", "accent")]
         low = {pair: ratio for pair in pairs if (ratio := _contrast(*pair, mode)) < 3}
         assert not low
@@ -247,7 +289,9 @@ class TestColours:
 
 def _contrast(one: str, other: str, mode: int) -> float:
     """https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
-    lighter, darker = sorted((_luminance(COLOURS[name][mode]) for name in (one, other)), reverse=True)
+    style = next(element.text for element in elements(page(REPORTS["quiet"])) if element.tag == "style")
+    colours = dict(re.findall(r"--([\w-]+):(#\w+)", re.findall(r":root\{(--.*?)\}", style)[mode]))
+    lighter, darker = sorted((_luminance(colours[name]) for name in (one, other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
@@ -257,19 +301,19 @@ def _luminance(colour: str) -> float:
     return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_jinja_is_loaded_only_when_a_page_is_made() -> None:
+def test_jinja_is_loaded_only_to_render() -> None:
     script = "import sys, refinerctl.insight.report.page; sys.exit('jinja2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_a_wheel_holds_the_templates() -> None:
-    root = Path(__file__).parents[2]
+def test_wheel_contains_the_templates() -> None:
+    root = Path(__file__).parents[3]
     settings = configparser.ConfigParser()
     settings.read(root / "setup.cfg")
-    package = root / "refinerctl" / "insight" / "report" / "page"
+    package = root / "refinerctl" / "insight" / "report"
     packed = {
         path
-        for glob in settings["options.package_data"]["refinerctl.insight.report.page"].split()
+        for glob in settings["options.package_data"]["refinerctl.insight.report"].split()
         for path in package.glob(glob)
     }
     assert packed
