@@ -15,11 +15,11 @@ from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.inventory import RepositorySettings
     from refinerctl.aws.lambda_ import Functions
+    from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.s3 import S3Bucket
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
     from refinerctl.registries import Registries
-    from refinerctl.registry.client import Repository
+    from refinerctl.registry.repository import Repository
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
@@ -160,6 +160,12 @@ class AppContext:
         return LogGroups(self.session)
 
     @cached_property
+    def log_settings(self) -> LogSettings:
+        from refinerctl.aws.log_settings import LogSettings
+
+        return LogSettings(self.session)
+
+    @cached_property
     def metrics(self) -> Metrics:
         from refinerctl.aws.metrics import Metrics
 
@@ -167,7 +173,7 @@ class AppContext:
 
     def repository_settings(self) -> RepositorySettings:
         """As stack `registry` has them in this environment."""
-        from refinerctl.aws.inventory import RepositorySettings
+        from refinerctl.aws.ecr import RepositorySettings
         from refinerctl.terraform.hcl import load_values
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env

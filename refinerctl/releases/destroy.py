@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.options import check_consent, examples, global_options

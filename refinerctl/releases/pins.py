@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.images import ImageReference, RunsOn, newest_first, unacceptable
+from refinerctl.images import ImageReference, RunsOn, newest_first
 from refinerctl.parallel import concurrently
+from refinerctl.registry.manifests import unacceptable
 from refinerctl.releases.release import Release, deployed
 from refinerctl.stacks.base import Function, Pipeline, StageImage
 

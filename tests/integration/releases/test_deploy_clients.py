@@ -12,12 +12,14 @@ from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import Descriptor, ImageReference, Platform, config_platform, digest_of
+from refinerctl.images import ImageReference, Platform
 from refinerctl.registry.client import Registry
 from refinerctl.registry.credentials import CredentialChain
+from refinerctl.registry.manifests import Descriptor, config_platform, digest_of
 from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.stacks.base import StageImage
+from refinerctl.transport import Transport
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
 
@@ -59,7 +61,7 @@ class TestEcrImages:
 
     @pytest.fixture
     def images(self, registry: DockerRegistry) -> EcrImages:
-        client = Registry(registry.host, CredentialChain({}))
+        client = Registry(registry.host, CredentialChain({}).login, Transport())
         return EcrImages(lambda reference: client.repository(reference.repository))
 
     @pytest.fixture
