@@ -19,7 +19,7 @@ from refinerctl.files import write_text
 
 if TYPE_CHECKING:
     from refinerctl.config import Settings
-    from refinerctl.terraform import Terraform
+    from refinerctl.terraform.runner import Terraform
 
 # Set for every process of an instance, so that those of a killed supervisor are found without relying on pids.
 MARKER = "REFINERCTL_LOCAL_INSTANCE"
@@ -178,7 +178,7 @@ class Instance:
 def embedded_terraform(instance: Instance, settings: Settings, stack: str) -> Terraform:
     """Terraform for the root module of `stack` in a running environment."""
     from refinerctl.aws.session import embedded_environment
-    from refinerctl.terraform import Terraform
+    from refinerctl.terraform.runner import Terraform
 
     status = instance.status()
     return Terraform(

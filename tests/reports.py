@@ -15,7 +15,7 @@ from refinerctl.insight.status_types import (
     RulesetStatus,
 )
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import FunctionConfiguration
     from refinerctl.aws.messages import QueueState
     from refinerctl.aws.objects import ObjectInfo
-    from refinerctl.releases.model import Release
+    from refinerctl.releases.release import Release
 
 THREADS = 32
 HOUR = timedelta(hours=1)
 # SQS sends the age of the oldest message every minute, CloudWatch has it a few minutes later; older ages are stale.
-MAX_AGE_OF_AGE = timedelta(minutes=15)
+AGES = timedelta(minutes=15)
 # Of more completions than this the newest is not looked for: a status does not list a whole bucket.
 MAX_COMPLETIONS = 3000
 # SQS deletes a message soon after its completion was written.
@@ -174,7 +174,8 @@ class _Reading:
         app = self._app
         minute = self._now.replace(second=0, microsecond=0)  # periods begin with the request; this minute is not over
         calls: Calls = {
-            "metrics": partial(app.metrics.read, dict(self._metrics()), minute - HOUR, minute),
+            "metrics": partial(app.metrics.read, dict(self._hourly_metrics()), minute - HOUR, minute),
+            "metrics of ages": partial(app.metrics.read, self._age_metrics(), self._now - AGES, self._now),
             "ledger": lambda: app.ledger.read(),  # without a backend there is none
         }
         has_completions = app.stack.storage is not None and app.stack.completion_keys is not None
@@ -198,14 +199,13 @@ class _Reading:
         errors = [answer.error for subject, answer in self._answers.items() if subject != "urls"]
         if all(errors) and errors[0]:
             raise errors[0]
-        shared = [
-            (name, self._answers[name].error) for name in ("metrics", "completions", "ledger") if name in self._answers
-        ]
-        return tuple(f"{name}: {error.message}" for name, error in shared if error)
+        shared = {"metrics": "metrics", "metrics of ages": "metrics", "completions": "completions", "ledger": "ledger"}
+        found = ((title, self._answers.get(name)) for name, title in shared.items())
+        return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
 
     @property
     def release(self) -> Release | None:
-        from refinerctl.releases.model import deployed
+        from refinerctl.releases.release import deployed
 
         return deployed(self._value("ledger") or ())
 
@@ -244,8 +244,8 @@ class _Reading:
 
     def _age_s(self, queue: Queue | None, state: QueueState) -> float | None:
         """An empty queue has no oldest message, whatever the metric said a minute ago."""
-        ages = [point.value for point in self._points(queue, "age") if point.at >= self._now - MAX_AGE_OF_AGE]
-        return ages[-1] if ages and _count(state) else None
+        points = self._points(queue, "age")
+        return points[-1].value if points and _count(state) else None
 
     def _function(self, stage: Stage) -> FunctionStatus | None:
         """The metrics of a function may be readable even if the function is not."""
@@ -294,17 +294,19 @@ class _Reading:
         keys = dict.fromkeys((prefix + below.rpartition(".")[0], prefix + below))
         return [key for key in keys if keys_for and completion_key in keys_for(storage, key, prefix)]
 
-    def _metrics(self) -> Iterator[tuple[MetricKey, Metric]]:
-        """Ten for each stage, so those of fifty stages fit into one call."""
+    def _hourly_metrics(self) -> Iterator[tuple[MetricKey, Metric]]:
+        """Seven of each stage: those of fifty stages fit into one call."""
         for stage in self._stages:
             if stage.queue is not None:
                 yield (stage.queue, "processed"), _of_queue(stage.queue, "NumberOfMessagesDeleted", "Sum")
-        for queue in self._queues:
-            yield (queue, "age"), _of_queue(queue, "ApproximateAgeOfOldestMessage", "Maximum")
         for function in (item for item in self._others if isinstance(item, Function)):
             for name, metric, statistic, period_s in _FUNCTION_METRICS:
                 found = Metric("AWS/Lambda", metric, "FunctionName", function.name, statistic, period_s)
                 yield (function, name), found
+
+    def _age_metrics(self) -> dict[MetricKey, Metric]:
+        name = "ApproximateAgeOfOldestMessage"
+        return {(queue, "age"): _of_queue(queue, name, "Maximum") for queue in self._queues}
 
     def _reads(self, components: Sequence[Component]) -> Calls:
         return {item: _READERS[type(item)](self._app, item) for item in components if type(item) in _READERS}
@@ -314,7 +316,8 @@ class _Reading:
         return answer.value if answer else None
 
     def _points(self, component: Component | None, name: str) -> tuple[DataPoint, ...]:
-        found: dict[tuple[object, str], tuple[DataPoint, ...]] = self._value("metrics") or {}
+        found: dict[tuple[object, str], tuple[DataPoint, ...]]
+        found = self._value("metrics of ages" if name == "age" else "metrics") or {}
         return found.get((component, name), ())
 
     def _total(self, component: Component, name: str) -> int | None:

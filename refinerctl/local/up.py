@@ -11,6 +11,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
+from refinerctl.config import check_root_module
 from refinerctl.console import Progress
 from refinerctl.embedded import STATE_BUCKET, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError
@@ -18,11 +19,11 @@ from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stoppe
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import examples, global_options
-from refinerctl.releases.model import deployed
+from refinerctl.releases.release import deployed
 
 if TYPE_CHECKING:
     from refinerctl.releases.ledger import Ledger
-    from refinerctl.terraform import ApplyProgress
+    from refinerctl.terraform.events import ApplyProgress
 
 
 def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -84,6 +85,8 @@ def bring_up(
     An environment that was started here is stopped again after a failure. Raises RefusedError if it is up with another
     engine or port, or if another command is starting it; RefinerctlError with what failed otherwise.
     """
+    for name in _stack_names(app):
+        check_root_module(app.settings.layout.root_module(name))
     status = app.instance.status()
     if status.state != "down":
         _refuse_other(status, wanted)
@@ -104,6 +107,11 @@ def bring_up(
     return True
 
 
+def _stack_names(app: AppContext) -> tuple[str, ...]:
+    """The stacks to apply, in this order: those that this run's stack needs, and itself."""
+    return (*app.stack.needs, app.stack.name)
+
+
 def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
     if status.endpoint_url is None:
         raise RefusedError(
@@ -119,18 +127,17 @@ def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
 
 
 def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, disposable: bool) -> None:
-    """Apply this run's stack after those that it needs. `disposable`: an interrupt stops the environment anyway."""
+    """`disposable`: an interrupt stops the environment anyway."""
     region = app.settings.embedded_region
     # Not the app's own session, which refuses to work on an environment that is still starting.
     session = AwsSession(region, profile=None, endpoint_url=status.endpoint_url, embedded=True)
     S3Bucket(session, STATE_BUCKET).create()
-    names = (*app.stack.needs, app.stack.name)
-    for name in names:
+    for name in _stack_names(app):
         of_stack = app.in_environment(app.settings.env, name)
         of_stack.session = session
         progress.step(f"terraform apply: stack {name}{of_stack.stack.apply_hint}")
         _apply(of_stack, progress, disposable=disposable)
-    app.instance.write_applied(names)
+    app.instance.write_applied(_stack_names(app))
     status = app.instance.status()
     if status.state != "up":
         raise RefinerctlError(f"the embedded environment ended while the stacks were applied: {status.detail}")

@@ -9,7 +9,7 @@ from refinerctl.aws.inventory import ImageUsage, ImageUse, UseKind
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import concurrently
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 
 Source = Callable[[], Sequence[ImageUse]]
 

@@ -12,7 +12,7 @@ from refinerctl.config import ImageSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, newest_first, release_order
 from refinerctl.parallel import concurrently
-from refinerctl.releases.model import Release, deployed
+from refinerctl.releases.release import Release, deployed
 
 THREADS = 16
 

@@ -13,7 +13,7 @@ from refinerctl.config import ImageSettings
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
 from refinerctl.options import global_options
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 from refinerctl.tables import table
 
 DIFFERENCES = 5

@@ -14,8 +14,8 @@ from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.images import ImageReference
 from refinerctl.releases.image_usage import collect, release_uses
-from refinerctl.releases.model import Release, ReleaseAction
 from refinerctl.releases.published import ReleasesRequest, releases
+from refinerctl.releases.release import Release, ReleaseAction
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 HOST = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

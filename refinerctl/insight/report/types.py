@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from refinerctl.insight.status_types import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 
 
 @dataclass(frozen=True)

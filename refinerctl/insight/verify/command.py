@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.options import Duration, examples, global_options
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from refinerctl.insight.verify.checks import CheckResult
     from refinerctl.insight.verify.snapshot import Clients
     from refinerctl.stacks.base import Pipeline
-
-DIFFERENCES = 5
 
 
 @click.command(
@@ -58,7 +56,6 @@ def verify(
     """
     from refinerctl.insight.verify.checks import Status
     from refinerctl.insight.verify.run import checks_of, choose
-    from refinerctl.insight.verify.view import junit
 
     app = app_context(ctx)
     choose(checks_of(app.stack), only, skip)
@@ -103,19 +100,17 @@ def checked(
 
 def clients_of(app: AppContext) -> Clients:
     from refinerctl.insight.verify.snapshot import Clients
-    from refinerctl.releases.model import deployed
+    from refinerctl.releases.release import deployed
 
     return Clients(app.session, lambda: deployed(app.ledger.read()), embedded=app.settings.embedded)
 
 
 def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
     """From Terraform's outputs; from the environment's values if those cannot be read, with a warning that says why."""
-    from refinerctl.releases.outputs import read_outputs
-
     if app.stack.pipeline_of_outputs is None:
         return _pipeline_of_values(app)
     try:
-        outputs = {item.name: item.value for item in read_outputs(app.root_module(0))}
+        outputs = {name: output.value for name, output in app.root_module(0).outputs().items()}
         if outputs:
             return app.stack.pipeline_of_outputs(outputs)
         reason = "nothing is deployed, according to Terraform's state"

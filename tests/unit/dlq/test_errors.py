@@ -1,4 +1,4 @@
-"""What killed a message: from its attributes, from the function's own lines, from Lambda's."""
+"""Errors of messages: from their attributes, from the function's log lines, from Lambda's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.messages import Message
 from refinerctl.dlq.errors import ErrorFinder, MessageError
 from refinerctl.errors import AccessDeniedError
+from refinerctl.insight.attempts import FunctionLog
+from refinerctl.stacks.base import RecordEvent
+from refinerctl.stacks.refiner import STACK
 from tests.unit.dlq.messages import SENT, message, undelivered
 from tests.unit.fakes import FakeLogGroups
 
@@ -20,7 +23,7 @@ REQUEST = "8f3c2c1e-6a0b-4f7e-9a43-0c7b1d5e2f{:02}"
 
 
 class Logs(FakeLogGroups):
-    """Counts what is asked."""
+    """Records filter patterns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,15 +45,17 @@ class Logs(FakeLogGroups):
         return super().events(group, since, pattern, **more)
 
 
-def finder(logs: Logs) -> ErrorFinder:
-    return ErrorFinder(logs, [GROUP], SENT + timedelta(days=1))
+def finder(logs: FakeLogGroups, *groups: str, until: datetime = SENT + timedelta(days=1)) -> ErrorFinder:
+    """Of stack refiner's functions with these log groups, or GROUP."""
+    read = [FunctionLog(logs, group, STACK.read_log_line, until, until) for group in groups or (GROUP,)]
+    return ErrorFinder(read, STACK.log_terms[RecordEvent.FAILED])
 
 
 def failed(name: str, text: str = "gone") -> dict[str, Any]:
     return {"error": {"name": name, "message": text}}
 
 
-def test_the_last_failure_that_names_the_message() -> None:
+def test_last_failure_that_names_the_message() -> None:
     logs = Logs()
     logs.say(1, "record received", key="RefinerInput/1.txt")
     logs.say(1, "record failed", **failed("TimeoutError"))
@@ -63,15 +68,14 @@ def test_the_last_failure_that_names_the_message() -> None:
     assert found == {"m1": MessageError("NoSuchKey: gone", REQUEST.format(1))}
 
 
-def test_what_eventbridge_wrote_asks_no_log() -> None:
+def test_delivery_errors_of_rules_and_schedules_need_no_log() -> None:
     logs = Logs()
-    assert finder(logs).find([undelivered(1, text="not allowed")]) == {
-        "m1": MessageError("NO_PERMISSIONS: not allowed")
-    }
+    found = finder(logs).find([undelivered(1, text="not allowed"), undelivered(2, source="SCHEDULE_ARN")])
+    assert found == {"m1": MessageError("NO_PERMISSIONS: not allowed"), "m2": MessageError("NO_PERMISSIONS")}
     assert logs.patterns == []
 
 
-def test_an_invocation_that_did_not_live_to_tell() -> None:
+def test_invocation_that_timed_out() -> None:
     logs = Logs()
     request = REQUEST.format(1)
     logs.say(1, "record failed", **failed("NoSuchKey") | {"requestId": REQUEST.format(9)})
@@ -81,7 +85,7 @@ def test_an_invocation_that_did_not_live_to_tell() -> None:
     assert finder(logs).find([message(1)]) == {"m1": MessageError("Task timed out after 6.00 seconds", request)}
 
 
-def test_a_function_that_logs_keys_but_no_message_ids() -> None:
+def test_function_that_logs_keys_but_no_message_ids() -> None:
     logs = Logs()
     request = REQUEST.format(7)
     logs.write(f"2026-03-01T14:01:08.000Z\t{request}\tINFO\tworking on RefinerInput/1.txt", 1)
@@ -90,7 +94,7 @@ def test_a_function_that_logs_keys_but_no_message_ids() -> None:
     assert found == {"m1": MessageError("Runtime exited with error: exit status 3", request)}
 
 
-def test_a_function_that_names_nothing_leaves_it_unknown() -> None:
+def test_function_that_names_no_input_leaves_errors_unknown() -> None:
     logs = Logs()
     logs.write("ERROR long before", -60)
     logs.write('ERROR {"errorType":"Error","errorMessage":"cannot start"}', 2)
@@ -98,13 +102,13 @@ def test_a_function_that_names_nothing_leaves_it_unknown() -> None:
     find = finder(logs)
     assert find.find([message(1), message(2, "no event")]) == {}
     assert list(find.notes()) == [
-        "errors of the function since the first message that no log names: "
+        "no log names some messages; the last errors since they were sent: "
         "Error: cannot start | Runtime exited with error: exit status 1"
     ]
-    assert ErrorFinder(logs, [], SENT).find([message(1)]) == {}
+    assert ErrorFinder().find([message(1)]) == {}
 
 
-def test_many_are_found_in_one_reading_and_the_rest_one_by_one() -> None:
+def test_many_errors_are_read_together_and_the_rest_one_by_one() -> None:
     logs = Logs()
     for number in range(50):
         logs.say(number, "record failed", **failed("NoSuchKey"))
@@ -117,11 +121,11 @@ def test_many_are_found_in_one_reading_and_the_rest_one_by_one() -> None:
     assert find.not_looked_up == 2
     asked = len(logs.patterns)
     assert len(find.find(messages[:50])) == 50
-    assert len(logs.patterns) == asked  # all of it is known
-    assert list(find.notes()) == ["what killed 2 messages was not looked up: they are not among the logged failures"]
+    assert len(logs.patterns) == asked  # all are known
+    assert list(find.notes()) == ["errors of 2 messages unknown: too many to look up one by one"]
 
 
-def test_older_messages_are_read_from_where_reading_began() -> None:
+def test_failures_of_older_messages_are_read_only_up_to_those_read_before() -> None:
     logs = Logs()
     logs.say(0, "record failed", **failed("Old"))
     logs.say(600, "record failed", **failed("New"))
@@ -134,7 +138,7 @@ def test_older_messages_are_read_from_where_reading_began() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 20])
-def test_of_several_functions_the_one_that_failed_last_counts(count: int) -> None:
+def test_last_failure_of_several_functions_counts(count: int) -> None:
     logs = Logs()
     for number in range(count):
         said = {"message": "record failed", "messageId": f"m{number}", "requestId": REQUEST.format(number)}
@@ -142,12 +146,12 @@ def test_of_several_functions_the_one_that_failed_last_counts(count: int) -> Non
         logs.write(json.dumps(said | failed("Early")), 50, "/aws/lambda/b")
 
     for groups in ([GROUP, "/aws/lambda/b"], ["/aws/lambda/b", GROUP]):
-        find = ErrorFinder(logs, groups, SENT + timedelta(days=1))
+        find = finder(logs, *groups)
         found = find.find([message(number) for number in range(count)])
         assert {error.text for error in found.values()} == {"Late: gone"}
 
 
-def test_who_asks_about_many_one_by_one_reads_all_at_once() -> None:
+def test_many_messages_one_by_one_need_two_reads() -> None:
     logs = Logs()
     for number in range(50):
         logs.say(number, "record failed", **failed("NoSuchKey"))
@@ -159,25 +163,25 @@ def test_who_asks_about_many_one_by_one_reads_all_at_once() -> None:
     assert len(logs.patterns) <= 2
 
 
-def test_failures_beyond_what_is_read_are_told() -> None:
+def test_note_if_not_all_failures_were_read() -> None:
     logs = Logs()
     for number in range(20):
         logs.say(number, "record failed", **failed("NoSuchKey"))
     find = finder(logs)
     find.max_lines = 10
     find.find([message(number) for number in range(20)])
-    assert f"errors are not known: of {GROUP} no more than the first 10 failures were read" in list(find.notes())
+    assert f"errors unknown: only the first 10 failures in {GROUP} were read" in list(find.notes())
 
 
-def test_logs_that_may_not_be_read_are_told_once() -> None:
+def test_unreadable_logs_are_noted_once() -> None:
     logs = Logs()
     logs.denied = True
     find = finder(logs)
     assert find.find([message(1), message(2), undelivered(3)]) == {"m3": MessageError("NO_PERMISSIONS")}
-    assert list(find.notes()) == ["errors are not known: access denied: FilterLogEvents on log group /aws/lambda/a"]
+    assert list(find.notes()) == ["errors unknown: access denied: FilterLogEvents on log group /aws/lambda/a"]
 
 
-def test_a_body_that_is_anything() -> None:
+def test_any_body_is_looked_up() -> None:
     logs = Logs()
     bodies = ["", "\x00", "[" * 100_000, '{"detail": {"object": {"key": "\\u0000"}}}']
     messages: list[Message] = [message(number, body) for number, body in enumerate(bodies)]

@@ -14,12 +14,11 @@ from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.walk import Walk, progress_text, visibility_timeout_s
 from refinerctl.errors import AccessDeniedError, TransientError
 from tests.unit.dlq.fake_queue import FakeQueue, failing, filled
-from tests.unit.dlq.messages import SENT, matching, message
-from tests.unit.fakes import FakeLogGroups
+from tests.unit.dlq.messages import matching, message
 
 
 def walk_of(source: FakeQueue, which: MessageFilter | None = None, **given: Any) -> Walk:
-    errors = given.pop("errors", None) or ErrorFinder(FakeLogGroups(), (), SENT)
+    errors = given.pop("errors", None) or ErrorFinder()
     return Walk(source, which or MessageFilter(), errors, pause_s=0.0, **given)
 
 

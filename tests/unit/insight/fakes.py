@@ -15,7 +15,7 @@ from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.metrics import Metrics, Name
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.model import Release
+from refinerctl.releases.release import Release
 from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
@@ -93,8 +93,7 @@ class Account:
 
     def __post_init__(self) -> None:
         pipeline = Pipeline("x", self.stages, self.shared)
-        for queue in pipeline.by_kind(Queue):
-            self.set_counts(queue.name)
+        self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue)}
         for function in pipeline.by_kind(Function):
             image = f"r@{DIGEST}"
             self.functions.known[function.name] = FunctionConfiguration(

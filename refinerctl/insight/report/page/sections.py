@@ -10,7 +10,7 @@ from itertools import zip_longest
 from refinerctl.insight.report.page.numbers import cut
 from refinerctl.insight.report.types import FailureGroup, Report
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.releases.release import Release, ReleaseAction
 
 MOST_CAUSES, MOST_KEYS, MOST_RELEASES = 30, 20, 20
 MOST_NAMES = 8
