@@ -76,6 +76,8 @@ def verify(
     if canary:
         results += send_canaries(app, pipeline, results, timeout, canary_file)
     if report is not None:
+        from refinerctl.insight.verify.view import junit
+
         write_text(report, junit(results))
     _show(app, pipeline, results)
     if any(result.status is Status.FAIL for result in results):
