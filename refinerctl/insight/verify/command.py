@@ -58,12 +58,13 @@ def verify(
     from refinerctl.insight.verify.run import checks_of, choose
 
     app = app_context(ctx)
+    if app.stack.pipeline is None:
+        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
     choose(checks_of(app.stack), only, skip)
     if report is not None:
         check_writable(report)
     if canary_file is not None and not canary:
         raise UsageError("--canary-file needs --canary")
-    check_has_pipeline(app)
     app.tell_settings()
     if canary:
         from refinerctl.insight.verify.canary import check_possible, send_canaries
@@ -82,12 +83,6 @@ def verify(
     _show(app, pipeline, results)
     if any(result.status is Status.FAIL for result in results):
         ctx.exit(DIFFERENCES)
-
-
-def check_has_pipeline(app: AppContext) -> None:
-    """Raise UsageError for a stack that there is nothing to check of."""
-    if app.stack.pipeline is None:
-        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
 
 
 def checked(
