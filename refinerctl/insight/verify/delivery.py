@@ -1,11 +1,11 @@
-"""Checks of what delivers inputs: the bucket, event buses, and the event rules that send to a queue or a function."""
+"""Checks of what starts the stages: buckets, event buses, the event rules on them, and schedules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from refinerctl.aws.event_pattern import pattern_matches
-from refinerctl.aws.events import DEFAULT_BUS, RuleSettings, RuleTarget
+from refinerctl.aws.events import DEFAULT_BUS, RULES_PER_BUS, RuleSettings, RuleTarget
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.insight.verify.checks import (
     CannotTellError,
@@ -18,14 +18,16 @@ from refinerctl.insight.verify.checks import (
     present,
     warned,
 )
-from refinerctl.insight.verify.permissions import EVENTS
+from refinerctl.insight.verify.permissions import EVENTS, service_role
 from refinerctl.insight.verify.samples import SAMPLE_NAME, event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import (
     BUCKET,
     BUCKET_EVENTS,
     BUS,
     QUEUE,
+    ROLE,
     RULES,
+    SCHEDULE,
     SENDERS,
     TARGETS,
     Snapshot,
@@ -35,9 +37,11 @@ from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Funct
 
 DEPLOY = "`refinerctl deploy` restores the released configuration."
 OTHER_BUCKET = "some-other-bucket"
+SCHEDULER = "scheduler.amazonaws.com"
+QUOTA_WARNING = 0.8
 _OTHER_RULE = "Remove that rule or its target; Terraform does not manage it."
 
-SECTION = Section("From the bucket to the queues")
+SECTION = Section("Delivery: buckets, event buses, event rules, schedules")
 
 
 @SECTION.check(
@@ -277,3 +281,66 @@ def rule_context(snapshot: Snapshot, rule: RuleSettings) -> dict[str, str]:
         "aws:principalisawsservice": "true",
         "aws:principalservicename": EVENTS,
     }
+
+
+@SECTION.check(
+    "schedule",
+    Schedule,
+    why="It starts the stage's work.",
+    fix="Enable it in EventBridge Scheduler, or `refinerctl deploy`.",
+)
+def _schedule(snapshot: Snapshot, schedule: Schedule) -> Finding:
+    answer = snapshot.get(SCHEDULE, schedule.group, schedule.name)
+    if answer.not_found:
+        return failed(str(answer.error))
+    settings = known(answer)
+    if not settings.is_enabled:
+        return failed(f"schedule {schedule.name} is disabled")
+    return passed(f"schedule {schedule.name} is enabled: {settings.expression}")
+
+
+@SECTION.check(
+    "schedule-target",
+    Schedule,
+    Queue | Function,
+    why="A schedule with another target does not start the stage's work.",
+    fix=DEPLOY,
+)
+def _schedule_target(snapshot: Snapshot, schedule: Schedule, target: Component) -> Finding:
+    settings, arn = known(snapshot.settings(schedule)), known(snapshot.settings(target)).arn
+    if settings.target_arn != arn:
+        return failed(f"schedule {schedule.name} sends to {settings.target_arn}, not to {target.name}")
+    return passed(f"schedule {schedule.name} sends to {name_of(arn)}")
+
+
+@SECTION.check(
+    "schedule-role",
+    Schedule,
+    Queue | Function,
+    why="Without the role's permission the schedule starts nothing.",
+    fix=DEPLOY,
+    details="Evaluates the role's trust policy, policies and boundary: InvokeFunction or SendMessage.",
+)
+def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) -> Finding:
+    settings, arn = known(snapshot.settings(schedule)), known(snapshot.settings(target)).arn
+    if settings.role_arn is None:
+        return failed(f"schedule {schedule.name} has no role")
+    action = "lambda:InvokeFunction" if isinstance(target, Function) else "sqs:SendMessage"
+    context = {"aws:sourcearn": settings.arn, "aws:sourceaccount": snapshot.account}
+    return service_role(snapshot.get(ROLE, name_of(settings.role_arn)), SCHEDULER, context, (action, arn))
+
+
+@SECTION.check(
+    "quota-rules",
+    why="A full event bus takes no further rule.",
+    fix="Request a higher quota in Service Quotas: EventBridge, rules per event bus.",
+    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher one of yours is not known.",
+)
+def _quota_rules(snapshot: Snapshot) -> Finding | None:
+    buses = list(snapshot.pipeline.by_kind(EventBus))
+    counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in buses}
+    if not counts:
+        return None
+    listed = ", ".join(f"bus {bus} has {count} of {RULES_PER_BUS} rules" for bus, count in sorted(counts.items()))
+    seen = f"{listed}, by the default quota"
+    return warned(seen) if any(count >= QUOTA_WARNING * RULES_PER_BUS for count in counts.values()) else passed(seen)
