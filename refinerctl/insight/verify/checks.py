@@ -10,19 +10,12 @@ from typing import Any, TypeVar
 from refinerctl.aws.event_pattern import Verdict
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule
+from refinerctl.stacks.base import Component, EventRule, Pipeline, Queue, Schedule
 
 Found = TypeVar("Found")
 
 CANARY = "canary"  # the id of the result of `--canary`
-_KINDS = {
-    Bucket: "bucket",
-    EventBus: "event bus",
-    EventRule: "event rule",
-    Queue: "queue",
-    Schedule: "schedule",
-    Function: "function",
-}
+DEPLOY = "`refinerctl deploy` restores the released configuration."
 
 
 class Status(StrEnum):
@@ -71,14 +64,6 @@ class Check:
     details: str
     look: Callable[..., Finding | None]
 
-    @property
-    def scope(self) -> str:
-        """What it runs for, in words."""
-        if not self.kinds:
-            return "once"
-        first, *others = (" or ".join(_KINDS[kind] for kind in _members(kinds)) for kinds in self.kinds)
-        return " that sends to ".join([f"for each {first}", *(f"{_article(other)} {other}" for other in others)])
-
     def run(self, snapshot: Snapshot) -> Iterator[CheckResult]:
         for subject in _subjects(snapshot.pipeline, self.kinds):
             try:
@@ -88,14 +73,6 @@ class Check:
             if found is not None:
                 stage = _stage_of(snapshot.pipeline, subject[0]) if subject else None
                 yield CheckResult(self.id, found.status, found.seen, self.why, found.fix or self.fix, stage)
-
-
-def _members(kinds: Any) -> tuple[type, ...]:
-    return getattr(kinds, "__args__", (kinds,))  # of a union
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"
 
 
 def _subjects(pipeline: Pipeline, kinds: tuple[Any, ...]) -> Iterable[tuple[Component, ...]]:
@@ -124,7 +101,7 @@ class Section:
     checks: list[Check] = field(default_factory=list)
 
     def check(
-        self, check_id: str, *kinds: Any, why: str, fix: str, details: str = ""
+        self, check_id: str, *kinds: Any, why: str, fix: str = DEPLOY, details: str = ""
     ) -> Callable[[Callable[..., Finding | None]], Callable[..., Finding | None]]:
         """Make the decorated function a check; `kinds` are one kind or two connected ones, unions allowed."""
 

@@ -6,7 +6,6 @@ from refinerctl.aws.lambda_ import SourceMapping
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
 from refinerctl.insight.verify.checks import CannotTellError, Finding, Section, failed, known, passed, present, warned
-from refinerctl.insight.verify.delivery import DEPLOY
 from refinerctl.insight.verify.snapshot import (
     CONCURRENCY,
     FUNCTION,
@@ -47,7 +46,6 @@ def _queue_exists(snapshot: Snapshot, queue: Queue) -> Finding:
     "redrive",
     Queue,
     why="Without a DLQ a message that cannot be processed is received again until it expires, and is lost.",
-    fix=DEPLOY,
 )
 def _redrive(snapshot: Snapshot, queue: Queue) -> Finding | None:
     if queue.dlq is None:
@@ -218,7 +216,6 @@ def _mapping_enabled(snapshot: Snapshot, queue: Queue, function: Function) -> Fi
     Queue,
     Function,
     why="Without it Lambda ignores the messages that the function reports as failed: they are deleted, and lost.",
-    fix=DEPLOY,
 )
 def _partial_batches(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
     mapping = _mapping(snapshot, queue, function)
