@@ -47,7 +47,7 @@ class CheckResult:
 
 
 class CannotTellError(Exception):
-    """What the check needs does not exist or could not be read. Other checks report that; this one is skipped."""
+    """What the check needs does not exist, which another check reports, or could not be read: it is skipped."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,26 @@ class Check:
 
 
 def _subjects(pipeline: Pipeline, kinds: tuple[Any, ...]) -> Iterable[tuple[Component, ...]]:
-    """Without DLQs: the checks of what sends to a DLQ look at it."""
+    """Without DLQs, unless one is a stage's queue: the checks of what sends to a DLQ look at it."""
     if not kinds:
         return [()]
-    dlqs = {item.dlq for item in pipeline.components if isinstance(item, EventRule | Schedule | Queue) and item.dlq}
-    if len(kinds) == 1:
-        return [(item,) for item in pipeline.components if isinstance(item, kinds[0]) and item not in dlqs]
-    return [
-        (source, target)
-        for source, target in pipeline.edges
-        if isinstance(source, kinds[0]) and isinstance(target, kinds[1]) and target not in dlqs
-    ]
+    if len(kinds) == 2:
+        return [
+            (source, target)
+            for source, target in pipeline.edges
+            if isinstance(source, kinds[0]) and isinstance(target, kinds[1]) and target != _dlq(source)
+        ]
+    dlqs = {_dlq(item) for item in pipeline.components} - {stage.queue for stage in pipeline.stages}
+    return [(item,) for item in pipeline.components if isinstance(item, kinds[0]) and item not in dlqs]
+
+
+def _dlq(component: Component) -> Queue | None:
+    return component.dlq if isinstance(component, EventRule | Schedule | Queue) else None
 
 
 def _stage_of(pipeline: Pipeline, component: Component) -> str | None:
-    return next((stage.name for stage in pipeline.stages if component in stage.components), None)
+    stages = (stage for stage in pipeline.stages if component in (stage.source, stage.queue, stage.consumer))
+    return next((stage.name for stage in stages), None)
 
 
 @dataclass

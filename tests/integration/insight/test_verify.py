@@ -1,4 +1,4 @@
-"""The clients that `verify` asks, against the emulator; KMS in process, where moto has keys of all kinds."""
+"""What `verify` reads from AWS, with the emulator; KMS with moto, which has keys in all states."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_queues_settings(session: AwsSession, unique: str) -> None:
         Queues(session).settings("nowhere")
 
 
-def test_log_groups_are_told_apart(session: AwsSession, unique: str) -> None:
+def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str) -> None:
     client = session.client("logs")
     for name in (f"/{unique}-2", f"/{unique}"):
         client.create_log_group(logGroupName=name)
@@ -132,7 +132,7 @@ def test_log_groups_are_told_apart(session: AwsSession, unique: str) -> None:
         settings.get(f"/{unique}-3")
 
 
-def test_a_function_that_is_not_there(session: AwsSession) -> None:
+def test_a_function_that_does_not_exist(session: AwsSession) -> None:
     with pytest.raises(NotFoundError, match="there is no function 'nobody'"):
         Functions(session).get("nobody")
     assert Functions(session).concurrency().limit > 0
@@ -140,7 +140,7 @@ def test_a_function_that_is_not_there(session: AwsSession) -> None:
 
 def test_an_image_by_tag_and_by_digest(session: AwsSession, unique: str) -> None:
     client, ecr = session.client("ecr"), EcrRegistry(session)
-    with pytest.raises(NotFoundError, match="there is no ECR repository"):
+    with pytest.raises(NotFoundError, match="ECR repository"):
         ecr.find(ImageReference(unique, tag="v1"))
     client.create_repository(repositoryName=unique)
     client.put_image(repositoryName=unique, imageManifest='{"schemaVersion": 2}', imageTag="v1")
@@ -162,7 +162,7 @@ def test_all_versions_of_one_key_are_deleted_and_no_other(session: AwsSession, b
     assert BucketVersions(session).oldest(bucket.name, "a+b ü") is None
 
 
-def test_versions_that_were_there_before_stay(session: AwsSession, bucket: S3Bucket) -> None:
+def test_older_versions_are_not_deleted(session: AwsSession, bucket: S3Bucket) -> None:
     client, versions = session.client("s3"), BucketVersions(session)
     client.put_object(Bucket=bucket.name, Key="k", Body=b"somebody else's")
     before = versions.oldest(bucket.name, "k")
@@ -174,7 +174,7 @@ def test_versions_that_were_there_before_stay(session: AwsSession, bucket: S3Buc
     assert versions.oldest(bucket.name, "k") == before
 
 
-def test_keys_of_all_kinds() -> None:
+def test_kms_keys_are_enabled_disabled_or_missing() -> None:
     with mock_aws():
         session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
         client, keys = session.client("kms"), Keys(session)
@@ -188,7 +188,7 @@ def test_keys_of_all_kinds() -> None:
             keys.get("11111111-2222-3333-4444-555555555555")
 
 
-def test_a_key_of_awss_own(session: AwsSession) -> None:
+def test_a_key_that_aws_manages(session: AwsSession) -> None:
     arn = "arn:aws:kms:us-east-1:000000000000:key/k"
     metadata = {"KeyId": "k", "Arn": arn, "KeyManager": "AWS", "KeyState": "Enabled"}
     with Stubber(session.client("kms")) as canned:
