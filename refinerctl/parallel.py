@@ -85,8 +85,11 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
     results: list[Result] = []
     errors: list[BaseException] = []
     ended = threading.Event()
+    begin = threading.Lock()  # whoever gets it first decides whether the task begins
 
     def work() -> None:
+        if not begin.acquire(blocking=False):
+            return
         try:
             results.append(task())
         except BaseException as error:  # raised where it is waited for
@@ -95,7 +98,12 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
             ended.set()
 
     signal: BaseException | None = None
-    threading.Thread(target=work, name="through-interrupt", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="through-interrupt", daemon=True).start()
+    except (KeyboardInterrupt, Terminated) as error:  # start() waits for the thread, in which the task may run already
+        if begin.acquire(blocking=False):
+            raise
+        signal = error
     while not ended.is_set():
         try:
             ended.wait(LOOK_SECONDS)
