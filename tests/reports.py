@@ -6,16 +6,10 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from refinerctl.insight.report.types import FailureGroup, Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.insight.status_types import (
-    DeadLetterStatus,
-    FunctionStatus,
-    LastCompletion,
-    PipelineStatus,
-    QueueStatus,
-    RulesetStatus,
-)
-from refinerctl.insight.verify.types import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.insight.stage_status import FunctionStatus, LastCompletion, PipelineStatus, QueueStatus
+from refinerctl.insight.status_types import DeadLetterStatus, RulesetStatus
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.releases.release import Release, ReleaseAction
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.inventory import ImageUse, UseKind
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference
+from refinerctl.images import ImageReference, ImageUse, UseKind
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from refinerctl.aws.log_events import LogEvent, LogSource
+from refinerctl.aws.log_events import LogSource
+from refinerctl.aws.logs import LogEvent
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.function_lines import Mark, pattern_of, platform_line
 from refinerctl.parallel import concurrently

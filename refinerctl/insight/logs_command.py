@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.errors import UsageError
-from refinerctl.insight.function_lines import error_text, json_line
+from refinerctl.insight.function_lines import json_line
 from refinerctl.options import Moment, global_options
+from refinerctl.stacks.base import error_text
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stations import chosen_rulesets
 

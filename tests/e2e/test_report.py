@@ -103,7 +103,7 @@ def test_only_the_rulesets_that_were_asked_for(running: Project, tmp_path: Path)
     assert done.code == 0, done.err
     document = done.json()
     assert [item["ruleset"] for item in document["activity"]] == ["RefinerInput"]
-    assert [item["name"] for item in document["status"]["rulesets"]] == ["RefinerInput"]
+    assert [item["name"] for item in document["status"]["stages"]] == ["RefinerInput"]
     assert "PoisonInput" not in page.read_text()
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_looked_at_is_said_and_the_rest_is_there(
     done = running.run("report", "--html", str(page), "--no-verify", "--output", "json")
     assert done.code == 0, done.err
     document = done.json()
-    problem = f"{not_deployed}: there is no log group /aws/lambda/dibbs-ecr-{not_deployed}"
+    problem = f"{not_deployed}: log group /aws/lambda/dibbs-ecr-{not_deployed} does not exist"
     assert document["problems"] == [problem]
     assert problem in done.err
     assert of_ruleset(document, not_deployed)["flow"]["completed"] is None

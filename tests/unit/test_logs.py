@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight import logs as operation
 from refinerctl.insight.logs import LATE_LOOK_BACK, LATE_LOOK_SECONDS, LogsRequest, follow, of_request, read

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.console import Renderer, printable
+from refinerctl.embedded import LocalStatus
 from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.inputs.outputs import Output
 from refinerctl.inputs.poll import PolledCompletion, show_completion
 from refinerctl.inputs.upload import upload_json
-from refinerctl.local.command import status_json
-from refinerctl.local.status import LocalStatus
+from refinerctl.local.status import status_json
 from refinerctl.stacks.base import CompletionStatus
 
 AT = datetime(2026, 3, 1, 14, 2, tzinfo=UTC)

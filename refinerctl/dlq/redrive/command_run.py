@@ -24,7 +24,7 @@ from refinerctl.dlq.redrive.plan import PlanRequest, PlanSources, check_healthy,
 from refinerctl.dlq.redrive.tasks import TaskRun
 from refinerctl.dlq.redrive.types import Method, Moved, RedrivePlan
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.releases.planning import ask, check_consent
+from refinerctl.options import ask, check_consent
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from refinerctl.insight.status_types import PipelineStatus
-from refinerctl.insight.verify.types import CheckResult
-from refinerctl.releases.model import Release
+from refinerctl.insight.stage_status import PipelineStatus
+from refinerctl.insight.verify.checks import CheckResult
+from refinerctl.releases.release import Release
 
 
 @dataclass(frozen=True)

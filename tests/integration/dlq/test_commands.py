@@ -328,7 +328,7 @@ class TestPurge:
     def test_without_a_terminal_yes_is_needed(self, run: Command, pair: Pair) -> None:
         done = run("dlq", "purge", pair.dlq)
         assert done.code == 2
-        assert "there is no terminal to ask at" in done.err
+        assert "stdin is not a terminal; pass --yes" in done.err
         assert run("dlq", "purge", pair.dlq, "--yes", "--export", "x", "--no-export").code == 2
 
     def test_purge_of_an_empty_queue_leaves_no_file(self, run: Command, pair: Pair, tmp_path: Path) -> None:
