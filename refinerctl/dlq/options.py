@@ -32,7 +32,7 @@ def filter_options(command: Decorated) -> Decorated:
             "id, receive_count.",
         ),
         click.option(
-            "--since", type=Moment(), metavar="TIME", help="Only messages sent at or after this time, e.g. 2h ago."
+            "--since", type=Moment(), metavar="TIME", help="Only messages sent since this time; 2h means two hours ago."
         ),
         click.option("--until", type=Moment(), metavar="TIME", help="Only messages sent before this time."),
         click.option("--key-prefix", metavar="PREFIX", help="Only messages about S3 objects with this key prefix."),
