@@ -11,7 +11,7 @@ import pytest
 
 from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.aws.logs import LogEvent
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.report import Activity, ActivityRequest, Sources, activity
 from refinerctl.insight.report.flow import MetricKey

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from moto import mock_aws
 
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.logs import THROTTLED_PAUSES_S, LogGroups
-from refinerctl.aws.metric import Metric
-from refinerctl.aws.metrics import QUERIES_PER_CALL, Metrics
+from refinerctl.aws.metrics import QUERIES_PER_CALL, Metric, Metrics
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
@@ -37,40 +35,35 @@ def throttled() -> Answer:
 
 
 class TestLogPages:
-    def read(self, answers: list[Answer], page_events: int = 10_000) -> list[str]:
+    def read(self, answers: list[Answer], page_events: int = 10_000, pauses: list[float] | None = None) -> list[str]:
         def answer(_request: Request) -> Answer:
             return answers.pop(0)
 
         with serving(answer) as server:
-            return [event.message for event in LogGroups(server.session(), page_events).events("g", NOW)]
+            groups = LogGroups(server.session(), page_events, sleep=(pauses if pauses is not None else []).append)
+            return [event.message for event in groups.events("g", NOW)]
 
-    def test_pages_may_be_empty_and_go_on(self) -> None:
+    def test_empty_pages_do_not_end_it(self) -> None:
         assert self.read([page(token="a"), page(1, 2, token="b"), page(token="c"), page(3)]) == ["m1", "m2", "m3"]
 
-    def test_a_full_page_without_a_token_is_not_taken_for_the_end(self) -> None:
+    def test_a_full_page_without_a_token_is_not_the_end(self) -> None:
         assert self.read([page(1, 2, 3), page(3, 4, 5), page(5)], page_events=3) == ["m1", "m2", "m3", "m4", "m5"]
 
-    def test_a_token_that_has_expired_loses_nothing(self) -> None:
+    def test_an_expired_token_loses_nothing(self) -> None:
         expired = {"__type": "InvalidParameterException", "message": "The specified nextToken is invalid."}
         refused = Answer(400, json.dumps(expired).encode())
         assert self.read([page(1, 2, token="a"), refused, page(2, 3)]) == ["m1", "m2", "m3"]
 
-    def test_throttling_that_outlasts_the_sdk_loses_nothing(
-        self, no_backoff: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_throttling_that_outlasts_the_sdk_loses_nothing(self, no_backoff: list[float]) -> None:
         pauses: list[float] = []
-        monkeypatch.setattr("refinerctl.aws.logs.time", SimpleNamespace(sleep=pauses.append))
         refused = [throttled() for _ in range(8 * 3)]
-        assert self.read([page(1, token="a"), *refused, page(2)]) == ["m1", "m2"]
+        assert self.read([page(1, token="a"), *refused, page(2)], pauses=pauses) == ["m1", "m2"]
         assert pauses == [1, 2, 4]
 
-    def test_throttling_without_an_end_is_an_error(
-        self, no_backoff: list[float], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_throttling_without_an_end_is_an_error(self, no_backoff: list[float]) -> None:
         pauses: list[float] = []
-        monkeypatch.setattr("refinerctl.aws.logs.time", SimpleNamespace(sleep=pauses.append))
         with pytest.raises(RefinerctlError, match="FilterLogEvents on log group g failed: ThrottlingException"):
-            self.read([throttled() for _ in range(8 * 20)])
+            self.read([throttled() for _ in range(8 * 20)], pauses=pauses)
         assert pauses == list(THROTTLED_PAUSES_S)
 
 
@@ -96,7 +89,7 @@ class TestLogGroups:
 
 
 class TestQueues:
-    def test_settings_and_what_a_sender_wrote_on_a_message(self, session: AwsSession, unique: str) -> None:
+    def test_settings_and_message_attributes(self, session: AwsSession, unique: str) -> None:
         client = session.client("sqs")
         dlq = client.create_queue(QueueName=f"{unique}-dlq", Attributes={"MessageRetentionPeriod": "1209600"})
         arn = client.get_queue_attributes(QueueUrl=dlq["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"]
@@ -150,7 +143,7 @@ class TestVersions:
             S3Bucket(session, "no-such-bucket").versions("a")
 
 
-def test_what_a_function_runs_and_what_feeds_it(session: AwsSession, unique: str) -> None:
+def test_a_function_and_its_event_source_mapping(session: AwsSession, unique: str) -> None:
     client = session.client("lambda")
     code: Any = {"ImageUri": "team/refiner:v1"}
     client.create_function(
@@ -164,7 +157,7 @@ def test_what_a_function_runs_and_what_feeds_it(session: AwsSession, unique: str
 
 
 @mock_aws
-def test_metrics_of_many_in_one_call_and_more_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_metrics_in_one_call_and_more_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)

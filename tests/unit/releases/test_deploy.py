@@ -8,10 +8,10 @@ from typing import cast
 
 import pytest
 
-from refinerctl.aws.function_updates import FunctionUpdates
+from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
-from refinerctl.releases.deployment import check_credentials, readiness_checks, wait_until_ready
+from refinerctl.releases.deploy import check_credentials, readiness_checks, wait_until_ready
 from refinerctl.stacks.base import Function, Pipeline, Schedule, Stack, Stage
 
 LEAST_SECONDS = 15 * 60
@@ -56,28 +56,36 @@ class TestWait:
 
 class TestChecks:
     class Lambda:
-        def function_is_ready(self, name: str) -> bool:
-            return name == "f-a"
+        """Functions that have their names' last word as update status."""
+
+        def get(self, name: str) -> FunctionConfiguration:
+            return FunctionConfiguration(name, f"arn:{name}", update=name.rpartition("-")[2], reason="no image")
 
         def mapping_is_enabled(self, uuid: str) -> bool:
             return uuid == "m-a"
 
     def checks(self, stack: Stack, outputs: dict[str, str]) -> dict[str, bool]:
-        found = readiness_checks(stack, outputs, cast(FunctionUpdates, self.Lambda()))
+        found = readiness_checks(stack, outputs, cast(Functions, self.Lambda()))
         return {what: is_ready() for what, is_ready in found.items()}
 
     def test_every_function_and_mapping_of_the_outputs_is_checked(self) -> None:
         stages = (
-            Stage("A", consumer=Function("f-a"), recorded={"event_source_mapping_id": "m-a"}),
-            Stage("B", source=Schedule("s-b"), consumer=Function("f-b")),
+            Stage("A", consumer=Function("a-Successful"), recorded={"event_source_mapping_id": "m-a"}),
+            Stage("B", source=Schedule("s-b"), consumer=Function("b-InProgress")),
             Stage("C"),
         )
         stack = Stack("any", pipeline_of_outputs=lambda outputs: Pipeline(outputs["prefix"], stages))
         assert self.checks(stack, {"prefix": "p"}) == {
-            "function f-a": True,
-            "function f-b": False,
-            "event source mapping of f-a": True,
+            "function a-Successful": True,
+            "function b-InProgress": False,
+            "event source mapping of a-Successful": True,
         }
+
+    def test_failed_update_is_an_error_with_lambdas_reason(self) -> None:
+        stage = Stage("A", consumer=Function("a-Failed"))
+        stack = Stack("any", pipeline_of_outputs=lambda _: Pipeline("p", (stage,)))
+        with pytest.raises(RefinerctlError, match="the update of function a-Failed failed: no image"):
+            self.checks(stack, {"bucket": "b"})
 
     def test_stack_without_outputs_or_pipeline_has_none(self) -> None:
         assert self.checks(Stack("any", pipeline_of_outputs=lambda _: Pipeline("p", ())), {}) == {}
