@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGES := $(wildcard images/*/package.json)
 MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 
-.PHONY: demo test bench lint unit e2e node-test servers clean help
+.PHONY: demo test docs bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -27,6 +27,9 @@ node-test: $(MODULES)
 
 unit: $(VENV)/.dev $(MODULES) servers
 	$(BIN)/pytest tests/unit tests/integration --numprocesses 2 --dist loadfile
+
+docs: $(VENV)/.dev ## Write the generated pages of docs/
+	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.dev servers ## Compare with the peers, side by side
 	$(BIN)/python benchmarks/upload.py

@@ -21,9 +21,9 @@ import boto3
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.console import Silent
-from refinerctl.inputs import upload
+from refinerctl.embedded import Instance
+from refinerctl.inputs.upload import collect, send
 from refinerctl.local.emulator import start_emulator
-from refinerctl.local.instance import Instance
 
 RTT_MS = 20
 REGION = "us-east-1"
@@ -57,8 +57,8 @@ def delaying_proxy(port: int) -> Iterator[str]:
 
 def with_refinerctl(endpoint: str, files: list[Path]) -> None:
     session = AwsSession(REGION, profile=None, endpoint_url=endpoint, embedded=True)
-    sources = upload.collect([str(file) for file in files], "refinerctl/", recursive=False, name=None)
-    upload.upload(S3Bucket(session, "bench"), sources, Silent())
+    sources = collect([str(file) for file in files], "refinerctl/", recursive=False, name=None)
+    send(S3Bucket(session, "bench"), sources, Silent())
 
 
 def with_plain_loop(endpoint: str, files: list[Path]) -> None:

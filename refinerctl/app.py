@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.config import CONFIG_NAME, NO_PROJECT, GlobalFlags, Settings, load_settings
+from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
@@ -26,18 +26,17 @@ if TYPE_CHECKING:
     from refinerctl.aws.session import AwsSession
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
+    from refinerctl.embedded import Instance
     from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
-    from refinerctl.local.instance import Instance
     from refinerctl.registries import Registries
     from refinerctl.registry.repository import Repository
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
-    from refinerctl.rulesets.values_file import ValuesFile
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
-    from refinerctl.terraform.stack import Stack as RootModule
+    from refinerctl.terraform.root_module import RootModule
 
 
 class AppContext:
@@ -52,12 +51,11 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: where this command is about to work."""
+        """With -v: which environment, stack and endpoint this command works on."""
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
-        self.render.detail(
-            f"environment {settings.env}, stack {settings.stack}, bucket {self.old_pipeline.bucket}, {where}"
-        )
+        bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
+        self.render.detail(f"environment {settings.env}, stack {settings.stack}{bucket}, {where}")
 
     @cached_property
     def render(self) -> Renderer:
@@ -67,7 +65,7 @@ class AppContext:
 
     @cached_property
     def instance(self) -> Instance:
-        from refinerctl.local.instance import Instance
+        from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
             raise UsageError(
@@ -87,14 +85,11 @@ class AppContext:
             assume_role=self.settings.assume_role,
         )
 
-    @cached_property
+    @property
     def old_pipeline(self) -> OldPipeline:
-        if not self.settings.has_pipeline:
-            stack = self.settings.stack
-            raise UsageError(
-                f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
-            )
-        return self.settings.old_pipeline
+        self.storage  # noqa: B018
+        found: OldPipeline = self.settings.old_pipeline
+        return found
 
     @cached_property
     def stack(self) -> Stack:
@@ -132,13 +127,13 @@ class AppContext:
     def bucket(self) -> S3Bucket:
         from refinerctl.aws.s3 import S3Bucket
 
-        return S3Bucket(self.session, self.old_pipeline.bucket)
+        return S3Bucket(self.session, self.storage.bucket)
 
     @cached_property
     def completions(self) -> Completions:
         from refinerctl.inputs.completions import Completions
 
-        return Completions(self.bucket, self.old_pipeline)
+        return Completions(self.bucket, self.storage, self.stack)
 
     @cached_property
     def queues(self) -> Queues:
@@ -178,18 +173,16 @@ class AppContext:
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
 
-    @cached_property
-    def values_file(self) -> ValuesFile:
-        from refinerctl.rulesets.values_file import ValuesFile
-
-        return ValuesFile.of(self.settings.project, self.settings.env, self.settings.stack)
-
     def queue_for(self, prefix: str) -> str:
         """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
 
         To read the environment's values takes some tenths of a second: ask only when it is needed.
         """
-        return self.values_file.queue_for(prefix, self.old_pipeline.name_prefix) or self.old_pipeline.queue_name(prefix)
+        try:
+            stage = self.pipeline.stage_for(prefix)
+        except RefinerctlError:
+            stage = None
+        return stage.queue.name if stage and stage.queue else self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -244,7 +237,7 @@ class AppContext:
 
         overrides = None
         if self.settings.embedded:
-            from refinerctl.local.stacks import STATE_BUCKET
+            from refinerctl.embedded import STATE_BUCKET
 
             overrides = {"bucket": STATE_BUCKET, "region": self.settings.embedded_region}
         return read_backend(self.settings, self.settings.stack, overrides)
@@ -256,15 +249,15 @@ class AppContext:
         return ledger_of(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
-        """The stack of this run, with its Terraform and its state."""
-        from refinerctl.app_stacks import make_stack
+        """The root module of this run's stack, with its Terraform and its state."""
+        from refinerctl.app_terraform import make_root_module
 
-        return make_stack(self, lock_timeout_s)
+        return make_root_module(self, lock_timeout_s)
 
     @property
     def operator(self) -> str:
-        """Who does this, for the ledger."""
-        from refinerctl.releases.operator import operator
+        """Who runs this, for the ledger."""
+        from refinerctl.releases.release import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 
@@ -273,7 +266,7 @@ class AppContext:
         given = (env, stack or self.settings.stack)
         if given == (self.settings.env, self.settings.stack):
             return self
-        return AppContext(replace(self._flags, env=given[0], stack=given[1]))
+        return AppContext(replace(self._flags, env=given[0], stack=given[1]), self._instance_name)
 
     def in_region(self, region: str | None) -> AppContext:
         """The same run, with the same credentials, in another region; None is this one."""
@@ -290,10 +283,9 @@ class AppContext:
         status = self.instance.status()
         if status.endpoint_url is None:
             project = self.settings.project
-            is_project = any((project / name).exists() for name in (CONFIG_NAME, "terraform"))
             raise RefinerctlError(
                 f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if is_project else NO_PROJECT,
+                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(

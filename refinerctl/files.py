@@ -1,24 +1,27 @@
-"""Files that appear whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from refinerctl.errors import RefinerctlError
 
 _PUBLIC = 0o666
+_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """A new empty file beside `path`, which takes its place at the end; after an error nothing has changed.
+    """A new empty file beside `path`, which replaces it at the end; after an error nothing has changed.
 
-    `private`: for the user's eyes only, from its first byte on. Raises RefinerctlError if the folder cannot be
-    written to.
+    `private`: readable by the user only, from its first byte on. Raises RefinerctlError if the folder is not writable.
     """
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -38,9 +41,9 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Before long work: raises RefinerctlError if a file could not be written there."""
+    """Before long work: raises RefinerctlError if a file cannot be written at `path`."""
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise RefinerctlError(f"cannot write {path}: {path.parent} is no folder that can be written to")
+        raise RefinerctlError(f"cannot write {path}: {path.parent} is not a writable folder")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,3 +56,67 @@ def _umask() -> int:
     current = os.umask(0o077)
     os.umask(current)
     return current
+
+
+@dataclass(frozen=True)
+class FileEdit:
+    """New content for a file. `before` is None if the file does not exist yet."""
+
+    path: Path
+    before: bytes | None
+    after: bytes
+
+    def diff(self, name: str) -> str:
+        """A unified diff that `patch -p1` takes."""
+        old, new = (_lines(content) for content in (self.before or b"", self.after))
+        source = "/dev/null" if self.before is None else f"a/{name}"
+        return "".join(_with_ends(difflib.unified_diff(old, new, source, f"b/{name}")))
+
+    def write(self) -> None:
+        """Put the new content in place, whole or not at all, with the old file's mode; through symbolic links.
+
+        Raises RefinerctlError if the file is another by now than the one that was read, or is read-only.
+        """
+        self._replace(self.before, self.after)
+
+    def undo(self) -> None:
+        """The old content again, if nobody has written to the file meanwhile."""
+        if self.before is not None:
+            self._replace(self.after, self.before)
+        elif read_file(self.path) == self.after:
+            self.path.unlink()
+
+    def _replace(self, old: bytes | None, new: bytes) -> None:
+        target = self.path.resolve()
+        if read_file(target) != old:
+            raise RefinerctlError(f"{self.path} was changed meanwhile; nothing was written", hint="Try again.")
+        if old is not None and not stat.S_IMODE(target.stat().st_mode) & _MAY_WRITE:
+            # Another file could take its place all the same: but somebody has said that it is to stay.
+            raise RefinerctlError(f"{self.path} is read-only; nothing was written")
+        with replacing(target, private=old is not None) as temporary:
+            temporary.write_bytes(new)
+            if old is not None:
+                as_it_was = target.stat()
+                with contextlib.suppress(PermissionError):  # only root gives files away
+                    os.chown(temporary, as_it_was.st_uid, as_it_was.st_gid)
+                temporary.chmod(stat.S_IMODE(as_it_was.st_mode))
+
+
+def read_file(path: Path) -> bytes | None:
+    """The file's content; None if there is none. Raises RefinerctlError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _lines(content: bytes) -> list[str]:
+    """With their ends: also those that only Python takes for one stay within a line."""
+    *whole, rest = content.decode().split("\n")
+    return [*(f"{line}\n" for line in whole), *([rest] if rest else [])]
+
+
+def _with_ends(diff: Iterator[str]) -> Iterator[str]:
+    return (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in diff)

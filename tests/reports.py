@@ -14,8 +14,8 @@ from refinerctl.insight.status_types import (
     QueueStatus,
     RulesetStatus,
 )
-from refinerctl.insight.verify.types import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.releases.release import Release, ReleaseAction
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)

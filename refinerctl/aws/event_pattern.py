@@ -46,7 +46,7 @@ def negated(verdict: Verdict) -> Verdict:
     return None if verdict is None else not verdict
 
 
-def takes(pattern: str, event: Mapping[str, Any]) -> Verdict:
+def pattern_matches(pattern: str, event: Mapping[str, Any]) -> Verdict:
     """Whether a rule with the event pattern `pattern`, as JSON, matches the event. None: it cannot be told."""
     try:
         document = json.loads(pattern)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import TargetOutputTypeDef
 
 DEFAULT_BUS = "default"
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html: rules of one bus; can be raised.
+RULES_PER_BUS = 300
 
 
 @dataclass(frozen=True)

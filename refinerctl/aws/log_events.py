@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from refinerctl.aws.logs import LogEvent
 
-@dataclass(frozen=True)
-class LogEvent:
-    """One line of a log group. `timestamp` in UTC; `event_id` differs between all events of the account."""
-
-    timestamp: datetime
-    group: str
-    stream: str
-    message: str
-    event_id: str = ""
+__all__ = ["LogEvent", "LogSource"]
 
 
 class LogSource(Protocol):

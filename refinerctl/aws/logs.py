@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.session import AwsSession, error_code, explain
 
 # What the SDK has given up on: FilterLogEvents is allowed a handful of times per second in a whole account.
@@ -17,6 +17,17 @@ THROTTLED_PAUSES_S = (1, 2, 4, 8, 16, 30, 30, 30)
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException"}
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
 PAGE_EVENTS = 10_000
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One line of a log group. `timestamp` in UTC; `event_id` differs between all events of the account."""
+
+    timestamp: datetime
+    group: str
+    stream: str
+    message: str
+    event_id: str = ""
 
 
 class LogGroups:

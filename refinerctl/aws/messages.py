@@ -36,6 +36,10 @@ class QueueDepth:
     in_flight: int
     delayed: int
 
+    @property
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
+
 
 @dataclass(frozen=True)
 class QueueState:
@@ -45,6 +49,21 @@ class QueueState:
     retention_s: int
     visibility_timeout_s: int
     max_receive_count: int | None = None
+
+
+def waited_s(max_receive_count: int | None, visibility_timeout_s: int) -> float:
+    """Seconds that a message was in its source queue before it moved to the DLQ, at least: one timeout per receive."""
+    return float((max_receive_count or 0) * visibility_timeout_s)
+
+
+def expires_in_s(retention_s: float, oldest_age_s: float, waited_s: float = 0.0) -> float:
+    """Seconds until the oldest message of a DLQ expires, at most.
+
+    The metric ApproximateAgeOfOldestMessage counts from the move to the DLQ, expiry from the first send of the message:
+    `waited_s` is the time between the two.
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+    """
+    return max(0.0, retention_s - oldest_age_s - waited_s)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,24 @@
-"""S3: whether an object that somebody was told of is still there, in any bucket."""
+"""S3: whether an object still exists, in any bucket."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.aws.session import AwsSession, error_code
-from refinerctl.dlq.views import ObjectState
 
-# 405: what has that version id is the marker that deleted the object.
+# 405: the version with this id is a delete marker.
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion", "NoSuchBucket", "405", "MethodNotAllowed"}
+
+
+class ObjectState(StrEnum):
+    """`replaced`: the version does not exist, but another one of its key does; `unknown`: S3 did not say."""
+
+    EXISTS = "exists"
+    REPLACED = "replaced"
+    GONE = "gone"
+    UNKNOWN = "unknown"
 
 
 class ObjectStates:
@@ -19,17 +28,17 @@ class ObjectStates:
         self._session = session
 
     def of(self, about: ObjectEvent) -> ObjectState:
-        """By HEAD. Never raises for what S3 says: who may not look does not know."""
+        """By HEAD. Never raises: whatever S3 refuses is `unknown`."""
         try:
-            if self._is_there(about.bucket, about.key, about.version_id):
+            if self._exists(about.bucket, about.key, about.version_id):
                 return ObjectState.EXISTS
-            if about.version_id is not None and self._is_there(about.bucket, about.key, None):
+            if about.version_id is not None and self._exists(about.bucket, about.key, None):
                 return ObjectState.REPLACED
-        except Exception:  # denied, expired, another region's bucket: all the same to whoever asks about many
+        except Exception:  # access denied, expired credentials, a bucket of another region
             return ObjectState.UNKNOWN
         return ObjectState.GONE
 
-    def _is_there(self, bucket: str, key: str, version_id: str | None) -> bool:
+    def _exists(self, bucket: str, key: str, version_id: str | None) -> bool:
         given: dict[str, Any] = {"Bucket": bucket, "Key": key}
         if version_id is not None:
             given["VersionId"] = version_id

@@ -1,4 +1,4 @@
-"""SQS: how many messages wait, and a look at them."""
+"""SQS: the settings and counts of queues, and their first messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, Que
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession, error_code, explain
-from refinerctl.errors import NotFoundError
+from refinerctl.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeFilterType, QueueAttributeNameType
+    from mypy_boto3_sqs.literals import QueueAttributeFilterType
     from mypy_boto3_sqs.type_defs import ChangeMessageVisibilityBatchRequestEntryTypeDef, MessageTypeDef
 
-# How long a message that is looked at stays hidden, should we die in the middle.
+# Visibility timeout of messages that a peek receives, in case it is killed before it releases them.
 PEEK_SECONDS = 10
 
 _COUNTS: tuple[QueueAttributeFilterType, ...] = (
@@ -46,11 +46,20 @@ class QueueSettings:
     kms_key: str | None = None
 
 
+@dataclass(frozen=True)
+class QueueSnapshot:
+    """A queue's settings and approximate counts, from one answer."""
+
+    settings: QueueSettings
+    depth: QueueDepth
+
+
 class Queues:
-    """The queues of one account and region, by name."""
+    """Queues by name, and by address those of other accounts and regions. Safe to share between threads."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
+        self._elsewhere: dict[str, AwsSession] = {}
         self._urls: dict[str, str] = {}
 
     def depth(self, name: str) -> QueueDepth:
@@ -74,7 +83,7 @@ class Queues:
         Raises NotFoundError without the queue, UsageError for what names none.
         """
         wanted = QueueName.parse(text)
-        client = self._session.in_region(wanted.region).client("sqs")
+        client = self._client(wanted.region)
         owner = {"QueueOwnerAWSAccountId": wanted.account} if wanted.account else {}
         try:
             url = client.get_queue_url(QueueName=wanted.name, **owner)["QueueUrl"]
@@ -84,10 +93,35 @@ class Queues:
         account = QueueName.parse(url).account or wanted.account
         return QueueAddress(wanted.name, url, f"arn:{client.meta.partition}:sqs:{region}:{account}:{wanted.name}")
 
+    def snapshot(self, address: QueueAddress) -> QueueSnapshot:
+        """Settings and counts in one call. Raises NotFoundError without the queue."""
+        try:
+            answer = self._client(_region(address)).get_queue_attributes(QueueUrl=address.url, AttributeNames=["All"])
+        except Exception as error:
+            raise explained(error, address.name) from error
+        found = cast(Mapping[str, str], answer.get("Attributes", {}))
+        return QueueSnapshot(_queue(address.name, {"QueueArn": address.arn, **found}), _depth(address.name, found))
+
+    def purge(self, address: QueueAddress) -> None:
+        """Delete all messages, also those in flight; it takes SQS up to a minute.
+
+        Raises RefusedError if this was asked for less than a minute ago, NotFoundError without the queue.
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html
+        """
+        try:
+            self._client(_region(address)).purge_queue(QueueUrl=address.url)
+        except Exception as error:
+            if error_code(error).rpartition(".")[2] == "PurgeQueueInProgress":
+                raise RefusedError(
+                    f"queue {address.name} was purged less than 60 seconds ago; SQS allows one purge a minute",
+                    hint="Wait a minute. SQS is still deleting what the last purge found.",
+                ) from error
+            raise explained(error, address.name) from error
+
     def find(self, prefix: str) -> None:
         """Learn the URLs of all queues whose names start with `prefix`: a call less for each that is asked for later.
 
-        Who may not list queues pays those calls.
+        Without permission to list queues those calls are made.
         """
         with contextlib.suppress(Exception):
             pages = self._client().get_paginator("list_queues")
@@ -100,12 +134,12 @@ class Queues:
             answer = self._client().get_queue_attributes(QueueUrl=self._url(name), AttributeNames=["All"])
         except Exception as error:
             raise explained(error, name) from error
-        return _queue(name, answer["Attributes"])
+        return _queue(name, cast(Mapping[str, str], answer["Attributes"]))
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
-        """Look at up to `limit` messages and give them back at once.
+        """Receive up to `limit` messages and make them visible again at once.
 
-        Looking raises each one's receive count by one: only for queues that have no redrive policy of their own.
+        It raises their receive counts by one: only for queues that have no redrive policy of their own.
         Raises NotFoundError without the queue.
         """
         client = self._client()
@@ -130,10 +164,10 @@ class Queues:
         except Exception as error:
             raise explained(error, name) from error
         finally:
-            self._give_back(name, handles)
+            self._release(name, handles)
         return found
 
-    def _give_back(self, name: str, handles: list[str]) -> None:
+    def _release(self, name: str, handles: list[str]) -> None:
         for start in range(0, len(handles), 10):
             entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
                 {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
@@ -149,8 +183,12 @@ class Queues:
             raise explained(error, name) from error
         return cast(Mapping[str, str], answer.get("Attributes", {}))
 
-    def _client(self) -> SQSClient:
-        return self._session.client("sqs")
+    def _client(self, region: str | None = None) -> SQSClient:
+        if region in (None, self._session.region):
+            return self._session.client("sqs")
+        if region not in self._elsewhere:
+            self._elsewhere[region] = self._session.in_region(region)
+        return self._elsewhere[region].client("sqs")
 
     def _url(self, name: str) -> str:
         if name not in self._urls:
@@ -158,12 +196,16 @@ class Queues:
         return self._urls[name]
 
 
+def _region(address: QueueAddress) -> str:
+    return address.arn.split(":")[3]
+
+
 def _depth(name: str, counts: Mapping[str, str]) -> QueueDepth:
     visible, in_flight, delayed = (int(counts.get(count, 0)) for count in _COUNTS)
     return QueueDepth(name, visible, in_flight, delayed)
 
 
-def _queue(name: str, attributes: Mapping[QueueAttributeNameType, str]) -> QueueSettings:
+def _queue(name: str, attributes: Mapping[str, str]) -> QueueSettings:
     redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
     permission = json.loads(attributes.get("RedriveAllowPolicy") or "{}")
     sources = {"denyAll": (), "byQueue": tuple(permission.get("sourceQueueArns", ()))}
@@ -194,7 +236,9 @@ def _message(item: MessageTypeDef) -> Message:
 
 
 def explained(error: Exception, name: str) -> Exception:
-    """What an SDK error means for queue `name`; the error itself if it is none."""
+    """The RefinerctlError for an SDK error of a call about queue `name`; any other error as it is."""
     if error_code(error) in _MISSING:
-        return NotFoundError(f"there is no queue {name!r}", hint="Check --env and --region, or deploy the stack first.")
+        return NotFoundError(
+            f"queue {name} does not exist", hint="Check --env and --region, or deploy the stack first."
+        )
     return explain(error, f"queue {name}") or error

@@ -1,0 +1,1 @@
+"""Room `dlq`: list, inspect, export, redrive and purge the messages of dead-letter queues."""

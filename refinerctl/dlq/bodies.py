@@ -1,4 +1,4 @@
-"""What a dead letter's body and attributes say: which object it is about, why it was not delivered."""
+"""What the body and the attributes of a message say: its S3 object, why it was not delivered."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from urllib.parse import unquote_plus
 from refinerctl.aws.messages import Message
 from refinerctl.aws.objects import ObjectEvent, object_event
 
-# Deeper than any event, and no deeper than what can be written as JSON again.
+# Deeper than any event, and not too deep to be written as JSON again.
 MAX_DEPTH = 100
 
 
 def body_value(body: str) -> Any:
-    """The JSON value that a body holds; the text itself if it holds none, or one that could not be written again."""
+    """The JSON value of a body; the text itself if it is not JSON or could not be written as JSON again."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):  # ValueError: not JSON, or a number of 5,000 digits
         return body
-    return value if _is_plain(value) else body
+    return value if _can_be_written(value) else body
 
 
-def _is_plain(value: Any) -> bool:
-    """Not nested too deeply, and without numbers that Python reads from JSON and JSON does not have."""
+def _can_be_written(value: Any) -> bool:
+    """Not nested too deeply, and without NaN and Infinity, which Python reads and JSON does not have."""
     level, depth = [value], 0
     while level:
         if depth > MAX_DEPTH or any(isinstance(item, float) and not math.isfinite(item) for item in level):
@@ -40,12 +40,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def source_object(body: str) -> ObjectEvent | None:
-    """The S3 object that a message is about, told by EventBridge or by the bucket itself; None for any other text."""
+    """The S3 object of an event from EventBridge or of a bucket's own notification; None for any other text."""
     return object_event(body) or _notified_object(body)
 
 
 def _notified_object(body: str) -> ObjectEvent | None:
-    """Of a bucket's own notification, whose keys are encoded as in a URL; it has one record in practice.
+    """A bucket's own notification has one record in practice, and its key is URL-encoded.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
@@ -63,13 +63,14 @@ def source_key(body: str) -> str | None:
     return found.key if found else None
 
 
-def delivery_error(letter: Message) -> str | None:
-    """Why EventBridge could not deliver it, as it wrote on the message: `NO_PERMISSIONS: message`.
+def delivery_error(message: Message) -> str | None:
+    """Why an EventBridge rule or a schedule could not deliver it: `NO_PERMISSIONS: message`.
 
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
     """
-    given = {name: attribute.value for name, attribute in letter.attributes.items()}
-    code, message = given.get("ERROR_CODE"), given.get("ERROR_MESSAGE")
-    if not isinstance(code, str) or "RULE_ARN" not in given:
+    given = message.texts
+    code, text = given.get("ERROR_CODE"), given.get("ERROR_MESSAGE")
+    if code is None or not given.keys() & {"RULE_ARN", "SCHEDULE_ARN"}:
         return None
-    return f"{code}: {message}" if isinstance(message, str) and message else code
+    return f"{code}: {text}" if text else code

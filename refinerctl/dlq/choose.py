@@ -1,4 +1,4 @@
-"""The messages that a filter means, all given back at once: to be counted, or to be edited."""
+"""The messages that match a filter, all released at once: to count them, or to edit them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from refinerctl.aws.messages import Message
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.filters import MessageFilter
-from refinerctl.dlq.walk import Queue, Walk, WalkRules, meant
+from refinerctl.dlq.walk import SourceQueue, Walk
 
-# As many as that are in memory besides those that are kept.
+# Messages in memory besides those that are kept.
 CHUNK = 50
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """`matched` of the `received` messages are meant; `is_whole`: there were no others. Without receipts."""
+    """`matched` of the `received` messages match. `is_whole`: there were no others. Messages without receipts."""
 
     matched: int
     received: int
@@ -25,22 +25,16 @@ class Chosen:
 
 
 def choose(
-    source: Queue, chosen: MessageFilter, errors: ErrorFinder, progress: Progress, *, keep: int | None = None
+    source: SourceQueue, which: MessageFilter, errors: ErrorFinder, progress: Progress, *, keep: int | None = None
 ) -> Chosen:
-    """Look at all messages, or until `keep` of them are meant, which are returned then; without `keep` only counts.
+    """Receive all messages, or until `keep` of them match, which are returned; without `keep` only counts.
 
-    Raises NotFoundError without the queue, and other RefinerctlErrors if it cannot be received from.
+    Raises NotFoundError without the queue, and other RefinerctlErrors if its messages cannot be received.
     """
     kept: list[Message] = []
-    matched = 0
-    # Without a filter each message that is received is one of those that are wanted.
-    with Walk(source, WalkRules.of(chosen, keep if chosen.is_empty else None)) as walk:
+    with Walk(source, which, errors, limit=keep) as walk:
         for chunk in walk.chunks(CHUNK):
-            found = list(meant(chunk, chosen, errors))
-            matched += len(found)
             if keep is not None:
-                kept += [replace(letter, receipt="") for letter in found[: keep - len(kept)]]
-            progress.update(f"{walk.standing()}: {matched:,} match")
-            if keep is not None and len(kept) >= keep:
-                break
-    return Chosen(matched if keep is None else len(kept), walk.received, walk.is_whole, tuple(kept))
+                kept += [replace(message, receipt="") for message in chunk]
+            progress.update(f"{walk.progress()}: {walk.matched:,} match")
+    return Chosen(walk.matched, walk.received, walk.is_complete, tuple(kept))

@@ -1,119 +1,296 @@
-"""A look at dead letters, which are given back at once: what each is about, and what killed it."""
+"""`refinerctl dlq inspect`: messages of a DLQ, the object that each is about, and why it failed."""
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.messages import Message
+import click
+
+from refinerctl.app import app_context
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
+from refinerctl.aws.object_states import ObjectState, ObjectStates
 from refinerctl.aws.objects import ObjectEvent
-from refinerctl.console import Progress
-from refinerctl.dlq.bodies import source_object
-from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.filters import MessageFilter
-from refinerctl.dlq.views import Brief, ErrorGroup, InspectedMessage, Looked, ObjectState, grouped
-from refinerctl.dlq.walk import Queue, Walk, WalkRules, meant
+from refinerctl.dlq.bodies import body_value, source_key, source_object
+from refinerctl.dlq.errors import MessageError, error_finder
+from refinerctl.dlq.options import filter_options
+from refinerctl.dlq.queues import at_queue, open_queue
+from refinerctl.dlq.records import attribute_record
+from refinerctl.dlq.walk import Walk
+from refinerctl.insight.error_signature import signature
+from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
 
+if TYPE_CHECKING:
+    from refinerctl.console import Progress, Renderer
+    from refinerctl.dlq.filters import MessageFilter
+
+SHOWN = 10
+# A filter may match few messages, and every message received has its receive count raised: there is an end.
+MAX_RECEIVED = 10_000
 HEADS_AT_ONCE = 16
-# Bodies have up to a megabyte, and so many messages are in memory beside those that are shown.
+WORKERS = 4
+# Messages in memory besides those that are shown: a body may have a megabyte.
 CHUNK = 50
-# Looking for what a filter means, or counting errors, ends somewhere: each look costs every message a receive.
-MOST = 10_000
+# What is shown of a message: a screen or two.
+MAX_BODY = 4_000
+MAX_VALUE = 500
+INDENT = "  "
+TIMES = "\N{MULTIPLICATION SIGN}"
+UNKNOWN = "unknown"
 
+Parts = list[tuple[str, str]]
 
-class Objects(Protocol):
-    def of(self, about: ObjectEvent) -> ObjectState: ...
+_STATES = {
+    ObjectState.EXISTS: ("exists", "green"),
+    ObjectState.REPLACED: ("this version does not exist, another one does", "yellow"),
+    ObjectState.GONE: ("does not exist", "red"),
+    ObjectState.UNKNOWN: ("unknown whether it exists", "yellow"),
+}
 
 
 @dataclass(frozen=True)
-class LookRequest:
-    """Up to `limit` messages that `filter` means; `group`: counts by error instead of messages."""
+class InspectedMessage:
+    """`object` None: the body names none; `error` None: unknown."""
 
-    filter: MessageFilter
-    limit: int
-    group: bool = False
-
-    @property
-    def rules(self) -> WalkRules:
-        """Without a filter each message that is received is one of those that are wanted."""
-        most = self.limit if self.filter.is_empty else MOST
-        return WalkRules.of(self.filter, min(most, MOST), lanes=4)
+    message: Message
+    object: ObjectEvent | None = None
+    object_state: ObjectState = ObjectState.UNKNOWN
+    error: MessageError | None = None
 
 
-def inspect(source: Queue, request: LookRequest, errors: ErrorFinder, objects: Objects, progress: Progress) -> Looked:
-    """Receive, give back, and then ask logs and S3 about what was received. Nothing is deleted.
+@dataclass(frozen=True)
+class ErrorGroup:
+    """Messages whose errors have the same cause; the example is the first of them."""
 
-    Raises NotFoundError without the queue, and other RefinerctlErrors if it cannot be received from.
+    signature: str
+    count: int
+    example_id: str
+    example_key: str | None = None
+    example_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """`matched` of the `received` messages, or their error groups. `is_complete`: the queue had no other messages."""
+
+    queue: QueueAddress
+    received: int
+    matched: int
+    is_complete: bool
+    messages: tuple[InspectedMessage, ...] = ()
+    groups: tuple[ErrorGroup, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@click.command(
+    "inspect",
+    epilog=examples(
+        "refinerctl dlq inspect dibbs-ecr-RefinerInput-dlq",
+        "refinerctl dlq inspect dibbs-ecr-RefinerInput-dlq --group",
+        "refinerctl dlq inspect QUEUE --filter \"contains(error, 'NoSuchKey')\" --limit 1000 --jsonl",
+    ),
+)
+@click.argument("queue")
+@filter_options
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_RECEIVED),
+    metavar="N",
+    help=f"Maximum number of messages.  [default: {SHOWN}; with --group {MAX_RECEIVED}]",
+)
+@click.option("--group", is_flag=True, help="Count messages by their error.")
+@click.option("--jsonl", is_flag=True, help="JSON Lines: one message or group per line.")
+@click.option("--force", is_flag=True, help="Receive messages even if the queue has a DLQ itself.")
+@global_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    queue: str,
+    message_filter: MessageFilter,
+    limit: int | None,
+    group: bool,
+    jsonl: bool,
+    force: bool,
+) -> None:
+    """Show messages of a dead-letter queue and why they failed.
+
+    QUEUE is a name, a URL or an ARN. Prints for each message its S3 object and whether that still exists, its error,
+    attributes and body. Messages are released at once; their receive counts increase by 1.
     """
-    progress.update(f"looking into {source.address.name}")
-    taken = _Taken(keeps_bodies=not request.group)
-    with Walk(source, request.rules) as walk:
-        for letter in _meant(walk, request, errors, progress):
-            taken.add(letter)
-            if taken.count == request.limit:
-                break
-    looked = Looked(source.address, walk.received, taken.count, is_whole=walk.is_whole)
-    if request.group:
-        progress.update(f"looking up what killed {taken.count:,} messages")
-        looked = replace(looked, groups=_groups(taken.letters, errors))
+    app = at_queue(app_context(ctx), queue)
+    app.tell_settings()
+    found, source = open_queue(app, queue, force=force)
+    limit = limit or (MAX_RECEIVED if group else SHOWN)
+    errors = error_finder(app, found.sources)
+    walk = Walk(source, message_filter, errors, limit=limit, max_received=MAX_RECEIVED, workers=WORKERS)
+    with app.render.progress() as progress:
+        inspection = inspect(walk, ObjectStates(app.session), progress, group=group)
+    if jsonl:
+        for item in inspection.groups if group else map(message_json, inspection.messages):
+            app.render.json(item, indent=None)
+    elif app.render.is_json:
+        app.render.json(inspection_json(inspection, group=group))
     else:
-        looked = replace(looked, letters=_seen(taken.letters, errors, objects))
-    return replace(looked, notes=tuple(_notes(walk, errors)))
+        _show(app.render, inspection)
+    if inspection.matched == limit and (not inspection.is_complete or limit < inspection.received):
+        app.render.note(f"only the first {limit} messages; --limit N shows more")
+    for note in inspection.notes:
+        app.render.note(note)
 
 
-class _Taken:
-    """The messages that are meant; for counting without what makes them large."""
+def inspect(walk: Walk, objects: ObjectStates, progress: Progress, *, group: bool = False) -> Inspection:
+    """Receive messages, release them, and then look up their errors, and their objects or what they have in common.
 
-    def __init__(self, *, keeps_bodies: bool) -> None:
-        self.letters: list[Message] = []
-        self._keeps_bodies = keeps_bodies
+    Raises RefinerctlError if messages cannot be received.
+    """
+    messages: list[Message] = []
+    with walk:
+        for chunk in walk.chunks(CHUNK):
+            messages += map(_without_body, chunk) if group else chunk
+            progress.update(walk.progress())
+    found = Inspection(walk.queue, walk.received, walk.matched, walk.is_complete)
+    progress.update(f"looking up the errors of {walk.matched:,} messages")
+    known = walk.errors.find(messages)
+    if group:
+        found = replace(found, groups=group_errors(messages, known))
+    else:
+        found = replace(found, messages=_with_objects(messages, known, objects))
+    return replace(found, notes=tuple(walk.notes()))
 
-    @property
-    def count(self) -> int:
-        return len(self.letters)
 
-    def add(self, letter: Message) -> None:
-        self.letters.append(letter if self._keeps_bodies else _without_body(letter))
-
-
-def _without_body(letter: Message) -> Message:
-    """Errors are looked up by the key, too: of a body that names one so much stays."""
-    about = source_object(letter.body)
+def _without_body(message: Message) -> Message:
+    """Errors may be looked up by the object's key: that much of the body stays."""
+    about = source_object(message.body)
     named = {"detail": {"bucket": {"name": about.bucket}, "object": {"key": about.key}}} if about else None
-    return replace(letter, body=json.dumps(named), receipt="", system={})
+    return replace(message, body=json.dumps(named), receipt="", system={})
 
 
-def _meant(walk: Walk, request: LookRequest, errors: ErrorFinder, progress: Progress) -> Iterator[Message]:
-    for chunk in walk.chunks(CHUNK):
-        progress.update(walk.standing())
-        yield from meant(chunk, request.filter, errors)
-
-
-def _groups(letters: Sequence[Message], errors: ErrorFinder) -> tuple[ErrorGroup, ...]:
-    known = errors.find(letters)
-    briefs = []
-    for letter in letters:
-        about, error = source_object(letter.body), known.get(letter.id)
-        briefs.append(Brief(letter.id, about.key if about else None, error.text if error else None))
-    return grouped(briefs)
-
-
-def _seen(letters: Sequence[Message], errors: ErrorFinder, objects: Objects) -> tuple[InspectedMessage, ...]:
-    known = errors.find(letters)
-    about = {letter.id: source_object(letter.body) for letter in letters}
-    asked = list(dict.fromkeys(item for item in about.values() if item))
-    states = dict(zip(asked, concurrently([partial(objects.of, item) for item in asked], HEADS_AT_ONCE), strict=True))
+def group_errors(messages: Iterable[Message], known: Mapping[str, MessageError]) -> tuple[ErrorGroup, ...]:
+    """By what errors have in common, the most frequent first; unknown errors last."""
+    first: dict[str, Message] = {}
+    counts: dict[str, int] = {}
+    for message in messages:
+        error = known.get(message.id)
+        name = signature(error.text, [source_key(message.body) or ""]) if error else UNKNOWN
+        first.setdefault(name, message)
+        counts[name] = counts.get(name, 0) + 1
+    order = sorted(first, key=lambda name: (name == UNKNOWN, -counts[name], name))
+    texts = {id_: error.text for id_, error in known.items()}
     return tuple(
-        InspectedMessage(letter, item, states[item] if item else ObjectState.UNKNOWN, known.get(letter.id))
-        for letter in letters
-        for item in [about[letter.id]]
+        ErrorGroup(name, counts[name], item.id, source_key(item.body), texts.get(item.id))
+        for name, item in ((name, first[name]) for name in order)
     )
 
 
-def _notes(walk: Walk, errors: ErrorFinder) -> Iterator[str]:
-    yield from walk.notes()
-    yield from errors.notes()
+def _with_objects(
+    messages: Sequence[Message], known: Mapping[str, MessageError], objects: ObjectStates
+) -> tuple[InspectedMessage, ...]:
+    about = {message.id: source_object(message.body) for message in messages}
+    asked = list(dict.fromkeys(item for item in about.values() if item))
+    states = dict(zip(asked, concurrently([partial(objects.of, item) for item in asked], HEADS_AT_ONCE), strict=True))
+    return tuple(
+        InspectedMessage(message, item, states[item] if item else ObjectState.UNKNOWN, known.get(message.id))
+        for message in messages
+        for item in [about[message.id]]
+    )
+
+
+def _show(render: Renderer, inspection: Inspection) -> None:
+    if not inspection.received:
+        render.note(f"{inspection.queue.name}: no visible message")
+    elif not inspection.matched:
+        render.note(f"{inspection.queue.name}: none of {inspection.received} messages matches")
+    for line in group_lines(inspection.groups):
+        render.line(line)
+    for number, item in enumerate(inspection.messages):
+        if number:
+            render.line()
+        for parts in message_parts(item):
+            render.styled(parts)
+
+
+def message_parts(item: InspectedMessage) -> Iterator[Parts]:
+    """Lines in parts, each with its style."""
+    message = item.message
+    yield [(message.id, "bold")]
+    times = "once" if message.receive_count == 1 else f"{message.receive_count} times"
+    yield _field("sent", f"{message.sent_at:%Y-%m-%dT%H:%M:%SZ}, received {times} (this receive included)")
+    if item.object is not None:
+        text, style = _STATES[item.object_state]
+        version = f" version {item.object.version_id}" if item.object.version_id else ""
+        yield [*_field("object", f"s3://{item.object.bucket}/{item.object.key}{version}: "), (text, style)]
+    yield [*_field("error", ""), (item.error.text, "red") if item.error else (UNKNOWN, "yellow")]
+    if item.error is not None and item.error.request_id:
+        yield _field("request", item.error.request_id)
+    for name, attribute in message.attributes.items():
+        yield _field(name, _value(attribute))
+    for name, value in message.system.items():
+        yield _field(name, value[:MAX_VALUE])
+    yield _field("body", "")
+    yield [(_body(message.body), "")]
+
+
+def _field(name: str, text: str) -> Parts:
+    return [(f"{INDENT}{name}: ", "dim"), (text, "")]
+
+
+def _value(attribute: MessageAttribute) -> str:
+    value = attribute.value
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes, base64 {base64.b64encode(value[:MAX_VALUE]).decode()}"
+    return value if len(value) <= MAX_VALUE else f"{value[:MAX_VALUE]}… ({len(value)} characters)"
+
+
+def _body(body: str) -> str:
+    """Indented if it is JSON; a long one is cut."""
+    value = body_value(body)
+    text = json.dumps(value, indent=2, ensure_ascii=False) if isinstance(value, dict | list) else body
+    if len(text) > MAX_BODY:
+        text = f"{text[:MAX_BODY]}… ({len(body)} characters; `dlq export` writes all of them)"
+    return "    " + text
+
+
+def group_lines(groups: Sequence[ErrorGroup]) -> Iterator[str]:
+    """The count of each error, and a message that has it."""
+    width = max((len(f"{group.count:,}") for group in groups), default=0)
+    for group in groups:
+        yield f"{group.count:>{width},} {TIMES} {group.signature}  e.g. {group.example_key or group.example_id}"
+
+
+def inspection_json(inspection: Inspection, *, group: bool) -> dict[str, Any]:
+    found: dict[str, Any] = (
+        {"groups": inspection.groups} if group else {"messages": [message_json(item) for item in inspection.messages]}
+    )
+    return {
+        "queue": inspection.queue.name,
+        "url": inspection.queue.url,
+        "received": inspection.received,
+        "matched": inspection.matched,
+        "is_complete": inspection.is_complete,
+        **found,
+        "notes": inspection.notes,
+    }
+
+
+def message_json(item: InspectedMessage) -> dict[str, Any]:
+    """A message with its body parsed if that is JSON; `dlq export` writes the form that can be sent again."""
+    message, about = item.message, item.object
+    return {
+        "id": message.id,
+        "sent": message.sent_at,
+        "receive_count": message.receive_count,
+        "bucket": about.bucket if about else None,
+        "key": about.key if about else None,
+        "version_id": about.version_id if about else None,
+        "object": item.object_state if about else None,
+        "error": item.error.text if item.error else None,
+        "request_id": item.error.request_id if item.error else None,
+        "attributes": {name: attribute_record(attribute) for name, attribute in message.attributes.items()},
+        "system": dict(message.system),
+        "body": body_value(message.body),
+    }

@@ -1,110 +1,268 @@
-"""Deleting dead letters: only what was received, is meant, and has been written down before."""
+"""`refinerctl dlq purge`: delete messages of a DLQ, only those that match and only after they have been saved."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message
-from refinerctl.console import Progress
-from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.filters import MessageFilter
-from refinerctl.dlq.views import Purged
-from refinerctl.dlq.walk import ATTEMPTS, PAUSE_S, Queue, Walk, WalkRules, counted, meant
-from refinerctl.errors import TransientError
-from refinerctl.parallel import concurrently, through_interrupt
+import click
 
-# Written down and made durable together.
+from refinerctl.app import AppContext, app_context
+from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.dlq.bodies import source_key
+from refinerctl.dlq.errors import error_finder
+from refinerctl.dlq.export import export
+from refinerctl.dlq.options import filter_options
+from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
+from refinerctl.dlq.records import MessageFile, to_line
+from refinerctl.dlq.walk import Walk, counted
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.options import check_consent, examples, global_options
+from refinerctl.parallel import through_interrupt
+from refinerctl.tables import table
+
+if TYPE_CHECKING:
+    from refinerctl.aws.message_queue import MessageQueue
+    from refinerctl.console import Progress
+    from refinerctl.dlq.filters import MessageFilter
+
+# Messages that are saved and synced to disk together.
 CHUNK = 200
-DELETES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class PurgeRequest:
-    """What to delete. `keep` writes messages down so that they outlive a crash, before they are deleted."""
+class Options:
+    """`file` None is one in the work folder."""
 
-    filter: MessageFilter
-    keep: Callable[[Sequence[Message]], None] | None = None
+    message_filter: MessageFilter
+    file: Path | None
+    no_export: bool
+    dry_run: bool
+    yes: bool
+    force: bool
 
-
-def purge(source: Queue, request: PurgeRequest, errors: ErrorFinder, progress: Progress) -> Purged:
-    """Receive, write down, delete, until what was there at the beginning is gone; what is not meant is given back.
-
-    Raises RefinerctlError only if it cannot even begin (NotFoundError without the queue). What ends it later, Ctrl-C as
-    well, is in `stopped_by`.
-    """
-    walk = Walk(source, WalkRules.of(request.filter, None))
-    purged = Purged(source.address, "delete")
-    try:
-        with walk:
-            for chunk in walk.chunks(CHUNK):
-                step = _Step(source, request, walk, purged, meant(chunk, request.filter, errors))
-                try:
-                    through_interrupt(step)
-                finally:
-                    purged = step.purged
-                progress.update(f"{walk.standing()}: {purged.deleted:,} deleted")
-    except BaseException as error:  # Ctrl-C, too: what was done until then has to be told
-        purged = replace(purged, stopped_by=error)
-    left = walk.left + walk.received - purged.deleted
-    return replace(
-        purged,
-        skipped=walk.received - purged.deleted - purged.failed,
-        left=None if purged.stopped_by else left,
-        notes=(*_failures(purged), *walk.notes(), *errors.notes()),
-    )
+    @property
+    def by_sqs(self) -> bool:
+        """SQS's own PurgeQueue does it."""
+        return self.no_export and self.message_filter.is_empty
 
 
 @dataclass
-class _Step:
-    """Writes down and deletes what is meant of a chunk; `purged` is right at any time, as this may be cut short."""
+class Purge:
+    """`method`: `delete` (each message that was received and matches) or `purge` (SQS's PurgeQueue).
 
-    source: Queue
-    request: PurgeRequest
-    walk: Walk
-    purged: Purged
-    letters: Sequence[Message]
+    `exported`: saved to the file; `failed`: could not be deleted; `skipped`: received and did not match; `left`: in the
+    queue at the end, approximately. `stopped_by`: the error that ended it, to be raised after the report.
+    """
 
-    def __call__(self) -> None:
-        letters = self.letters
-        if self.request.keep is not None and letters:
-            self.request.keep(letters)
-            self.purged = replace(self.purged, exported=self.purged.exported + len(letters))
-        batches = [letters[start : start + MAX_BATCH] for start in range(0, len(letters), MAX_BATCH)]
-        for done in concurrently([partial(_delete, self.source, batch) for batch in batches], DELETES_AT_ONCE):
-            self.walk.gone(done)
-            self.purged = replace(self.purged, deleted=self.purged.deleted + len(done))
-        failed = sum(1 for letter in letters if self.walk.holds(letter))
-        self.purged = replace(self.purged, failed=self.purged.failed + failed)
+    queue: QueueAddress
+    method: str = "delete"
+    deleted: int = 0
+    exported: int = 0
+    skipped: int = 0
+    failed: int = 0
+    left: int | None = None
+    notes: tuple[str, ...] = ()
+    stopped_by: BaseException | None = None
 
 
-def _delete(source: Queue, letters: Sequence[Message]) -> list[Message]:
-    """Those that were deleted. To delete once more what may be deleted does no harm."""
-    deleted: list[Message] = []
-    waiting = list(letters)
-    for attempt in range(ATTEMPTS):
-        results = source.delete([letter.receipt for letter in waiting])
-        answered = list(zip(waiting, results, strict=True))
-        deleted += [letter for letter, result in answered if result.is_done]
-        waiting = [letter for letter, result in answered if _may_pass(result)]
-        if not waiting:
-            break
-        time.sleep(PAUSE_S * 2**attempt)
-    return deleted
+@click.command(
+    "purge",
+    epilog=examples(
+        "refinerctl dlq purge dibbs-ecr-RefinerInput-dlq --dry-run",
+        "refinerctl dlq purge QUEUE --filter \"contains(error, 'NoSuchKey')\" --export deleted.jsonl",
+    ),
+)
+@click.argument("queue")
+@filter_options
+@click.option(
+    "--export",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File to save messages to before they are deleted.  [default: a file in the work folder]",
+)
+@click.option("--no-export", is_flag=True, help="Delete messages without saving them.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and stop.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for the name of the queue.")
+@click.option("--force", is_flag=True, help="Purge the queue even if it is not a dead-letter queue.")
+@global_options
+@click.pass_context
+def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
+    """Delete messages of a dead-letter queue for good, after saving them to a file.
+
+    QUEUE is a name, a URL or an ARN. Deletes all messages or those that match the filters, and only those that have
+    been saved; messages that arrive meanwhile stay. `dlq redrive --from-file` sends the messages of the file. Refused
+    (exit code 4) for a queue that is not a dead-letter queue.
+    """
+    options = Options(**given)
+    if options.no_export and options.file is not None:
+        raise UsageError("--export and --no-export are mutually exclusive")
+    if not options.dry_run:
+        check_consent(options.yes)
+    app = at_queue(app_context(ctx), queue)
+    app.tell_settings()
+    found, source = open_queue(app, queue, force=True)
+    if not options.force:
+        _check(found)
+    errors = error_finder(app, found.sources if options.message_filter.needs_error else ())
+    if options.dry_run:
+        _show_plan(app, options, found, Walk(source, options.message_filter, errors))
+        return
+    if not options.yes:
+        _ask(app, options, found)
+    if options.by_sqs:
+        _report(app, _purge_by_sqs(app, source), None)
+    else:
+        _report(app, *_run(app, options, Walk(source, options.message_filter, errors)))
 
 
-def _may_pass(result: EntryResult) -> bool:
-    if result.is_done or result.is_sender_fault:
-        return False
-    if result.cause is not None and not isinstance(result.cause, TransientError):
-        raise result.cause
-    return True
+def _check(queue: DeadLetterQueue) -> None:
+    if not queue.is_dlq:
+        raise RefusedError(
+            f"queue {queue.name} is not a dead-letter queue: no queue, EventBridge rule or schedule uses it as one",
+            hint="--force purges it nevertheless.",
+        )
+    if queue.max_receive_count is not None:
+        raise RefusedError(
+            f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
+            "moves there",
+            hint="--force purges it nevertheless.",
+        )
 
 
-def _failures(purged: Purged) -> Sequence[str]:
-    if not purged.failed:
+def _ask(app: AppContext, options: Options, queue: DeadLetterQueue) -> None:
+    which = "all" if options.message_filter.is_empty else "the messages that match the filters, of"
+    saved = "They are not saved." if options.no_export else f"They are saved to {_target(app, options)} first."
+    question = f"Delete {which} {queue.depth:,} messages? {saved} Type the name of the queue to confirm"
+    name = click.prompt(question, err=True)
+    if name != queue.name:
+        raise RefusedError(f"{name!r} is not the name of the queue, {queue.name!r}; nothing was deleted")
+
+
+def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: Walk) -> None:
+    """Receives messages, which raises their receive counts, and releases them."""
+    rows: list[tuple[str, str, str]] = []
+
+    def take(item: Message) -> None:
+        rows.append((item.id, f"{item.sent_at:%Y-%m-%dT%H:%M:%SZ}", source_key(item.body) or ""))
+
+    with app.render.progress() as progress:
+        seen = export(walk, take, progress)
+    for note in seen.notes:
+        app.render.note(note)
+    if app.render.is_json:
+        app.render.json(
+            {
+                "queue": queue.name,
+                "dry_run": True,
+                "method": "purge" if options.by_sqs else "delete",
+                "would_delete": len(rows),
+                "file": None if options.no_export else _target(app, options),
+                "messages": [{"id": id_, "sent": sent, "key": key or None} for id_, sent, key in rows],
+            }
+        )
+        return
+    for line in table(("MESSAGE", "SENT", "KEY"), rows) if rows else ():
+        app.render.line(line)
+    more = f" and {queue.in_flight} in flight" if options.by_sqs and queue.in_flight else ""
+    saved = "without saving them" if options.no_export else f"after saving them to {_target(app, options)}"
+    app.render.line(f"{queue.name}: would delete {len(rows):,} of {seen.received:,} messages{more}, {saved}")
+
+
+def _target(app: AppContext, options: Options) -> Path:
+    """The file, or the folder for one with the time in its name."""
+    return options.file or app.settings.work_folder / "dlq"
+
+
+def _purge_by_sqs(app: AppContext, source: MessageQueue) -> Purge:
+    count = source.attributes().total
+    app.queues.purge(source.address)
+    note = "SQS takes up to a minute; messages that arrive meanwhile may be deleted, too"
+    return Purge(source.address, "purge", deleted=count, left=0, notes=(note,))
+
+
+def _run(app: AppContext, options: Options, walk: Walk) -> tuple[Purge, Path | None]:
+    if options.no_export:
+        with app.render.progress() as progress:
+            return purge(walk, progress), None
+    name = f"purged-{walk.queue.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.jsonl"
+    path = options.file or _target(app, options) / name
+    with MessageFile(path) as file, app.render.progress() as progress:
+
+        def save(messages: Sequence[Message]) -> None:
+            file.append(to_line(message, walk.queue) for message in messages)
+
+        progress.step(f"saving messages to {path}, then deleting them")
+        done = purge(walk, progress, save)
+    return done, path if done.exported else None
+
+
+def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], None] | None = None) -> Purge:
+    """Receive, save, delete, until the messages of the start are gone; those that do not match are released.
+
+    `save` writes messages so that they survive a crash. Does not raise: what ends it, Ctrl-C too, is in `stopped_by`.
+    """
+    done = Purge(walk.queue)
+
+    def step(messages: Sequence[Message]) -> None:
+        if save is not None and messages:
+            save(messages)
+            done.exported += len(messages)
+        deleted = walk.deleted
+        walk.delete(messages)
+        done.failed += len(messages) - (walk.deleted - deleted)
+
+    try:
+        with walk:
+            for chunk in walk.chunks(CHUNK):
+                through_interrupt(partial(step, chunk))
+                progress.update(f"{walk.progress()}: {walk.deleted:,} deleted")
+    except BaseException as error:  # Ctrl-C, too: the report tells what was done until then
+        done.stopped_by = error
+    done.deleted = walk.deleted
+    done.skipped = walk.received - done.deleted - done.failed
+    done.left = None if done.stopped_by else walk.left + walk.received - done.deleted
+    done.notes = (*_failures(done), *walk.notes())
+    return done
+
+
+def _failures(done: Purge) -> tuple[str, ...]:
+    if not done.failed:
         return ()
-    written = ", and are in the export as well" if purged.exported else ""
-    return (f"{counted(purged.failed, 'message')} could not be deleted: still in the queue{written}",)
+    saved = ", and they are in the file as well" if done.exported else ""
+    return (f"{counted(done.failed, 'message')} could not be deleted: still in the queue{saved}",)
+
+
+def _report(app: AppContext, done: Purge, file: Path | None) -> None:
+    for note in done.notes:
+        app.render.note(note)
+    if app.render.is_json:
+        app.render.json(
+            {
+                "queue": done.queue.name,
+                "method": done.method,
+                "deleted": done.deleted,
+                "exported": done.exported,
+                "file": file,
+                "skipped": done.skipped,
+                "failed": done.failed,
+                "left": done.left,
+            }
+        )
+    else:
+        about = "about " if done.method == "purge" else ""
+        left = "an unknown number" if done.left is None else f"{done.left:,}"
+        saved = f", saved to {file}" if file else ""
+        app.render.line(
+            f"{done.queue.name}: {about}{done.deleted:,} deleted{saved}, {done.skipped:,} skipped, "
+            f"{done.failed:,} failed, {left} left"
+        )
+    if done.stopped_by is not None:
+        raise done.stopped_by
+    if done.failed:
+        raise RefinerctlError(f"{done.failed} messages of {done.queue.name} could not be deleted", hint="Run it again.")

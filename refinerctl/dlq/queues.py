@@ -1,39 +1,44 @@
-"""Dead-letter queues as they are: what feeds them, how full they are, how long their oldest message still lives."""
+"""Dead-letter queues: which ones a stack has, what feeds them, how full they are, when their oldest message expires."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from refinerctl.aws.events import RuleTarget
-from refinerctl.aws.messages import QueueAddress, QueueDepth
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.messages import QueueAddress, expires_in_s, waited_s
+from refinerctl.aws.metric import Metric
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.aws.sqs import QueueSettings
-from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.parallel import both, concurrently
-from refinerctl.stacks.names import RulesetNames
+from refinerctl.errors import RefusedError
+from refinerctl.parallel import attempt, both, concurrently
+from refinerctl.stacks.base import EventRule, Pipeline, Queue, Schedule
+
+if TYPE_CHECKING:
+    from refinerctl.app import AppContext
+    from refinerctl.aws.events import EventBuses
+    from refinerctl.aws.message_queue import MessageQueue
+    from refinerctl.aws.metrics import Metrics
+    from refinerctl.aws.move_tasks import MoveTasks
+    from refinerctl.aws.sqs import Queues, QueueSnapshot
 
 THREADS = 16
 HOUR = timedelta(hours=1)
-# Of the rules that a queue lets in; one has a rule or two.
+# The policy of a queue names a rule or two; more than this are not looked up.
 MAX_RULES = 20
-# A message that expires within this wants somebody's attention today.
+# A message that expires within this time needs attention today.
 SOON_S = 86_400
-
 _EVENTS = "events.amazonaws.com"
 
 
 class DlqKind(StrEnum):
     """Why messages are in a dead-letter queue.
 
-    `processing`: a consumer of an SQS queue received them too often; `delivery`: an EventBridge rule could not give
-    them to its target; `unknown`: nothing says.
+    `processing`: a queue's consumer received them too often; `delivery`: an EventBridge rule or a schedule could not
+    deliver them to its target; `unknown`: nothing is known to use this queue as its DLQ.
     """
 
     PROCESSING = "processing"
@@ -41,44 +46,21 @@ class DlqKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-def hidden_before_s(max_receive_count: int | None, visibility_timeout_s: int) -> float:
-    """Seconds that a message was in its source queue, at least: it failed so often, and was hidden each time."""
-    return float((max_receive_count or 0) * visibility_timeout_s)
-
-
-def expires_in_s(retention_s: float, oldest_age_s: float, before_s: float = 0.0) -> float:
-    """Seconds until the oldest message is gone, at the latest.
-
-    The metric ApproximateAgeOfOldestMessage counts from the move to the dead-letter queue on, and expiry from the first
-    time that a message was sent: `before_s` is how long it was elsewhere.
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
-    """
-    return max(0.0, retention_s - oldest_age_s - before_s)
-
-
-@dataclass(frozen=True)
-class QueueSnapshot:
-    """A queue's settings and approximate counts, from one answer."""
-
-    queue: QueueSettings
-    depth: QueueDepth
-
-
 @dataclass(frozen=True)
 class MessageSource:
-    """Where a dead-letter queue's messages come from: a queue, or a rule of EventBridge. `is_there` None: not known."""
+    """What moves messages to a DLQ: a queue, an EventBridge rule or a schedule. `exists` None: unknown."""
 
     name: str
-    arn: str
-    is_there: bool | None = True
+    arn: str = ""
+    exists: bool | None = True
 
 
 @dataclass(frozen=True)
 class DeadLetterQueue:
-    """A dead-letter queue as it is now. Seconds; None is not known. `error`: why nothing is known.
+    """A dead-letter queue as it is now. Seconds; None is unknown. `error`: why nothing is known.
 
-    `max_receive_count`: it has a dead-letter queue itself, and a message moves there when it is received once more.
-    `depth` counts all messages, approximately: those that can be received, those in somebody's hands, those delayed.
+    `max_receive_count`: it has a DLQ itself, and a message moves there when it is received once more.
+    `depth` is the approximate count of all messages: visible, in flight and delayed.
     """
 
     name: str
@@ -97,86 +79,21 @@ class DeadLetterQueue:
     error: str | None = None
 
     @property
+    def address(self) -> QueueAddress:
+        return QueueAddress(self.name, self.url, self.arn)
+
+    @property
     def expires_soon(self) -> bool:
         return self.expires_in_s is not None and self.expires_in_s < SOON_S
 
     @property
-    def is_dead_letter_queue(self) -> bool:
+    def is_dlq(self) -> bool:
         return self.kind is not DlqKind.UNKNOWN
 
 
 @dataclass(frozen=True)
-class DeadLetterList:
-    """All that were asked for; `problems`: what else could not be read."""
-
-    queues: tuple[DeadLetterQueue, ...]
-    problems: tuple[str, ...] = ()
-
-
-def rules_that_may_send(policy: Policy) -> tuple[str, ...]:
-    """The ARNs of the EventBridge rules that a queue lets in: it is their target, or takes what they cannot deliver."""
-    return tuple(dict.fromkeys(_source_arns(policy)))
-
-
-def _source_arns(policy: Policy) -> Iterator[str]:
-    for statement in policy:
-        if statement.allows and ("Service", _EVENTS) in (statement.principals or ()):
-            for _operator, key, values in statement.conditions:
-                if key.lower() == "aws:sourcearn":
-                    yield from values
-
-
-def rule_name(arn: str) -> tuple[str, str] | None:
-    """Bus and name of a rule, by its ARN `…:rule/[BUS/]NAME`; None for a pattern or another ARN."""
-    kind, _, path = arn.rpartition(":")[2].partition("/")
-    if kind != "rule" or not path or "*" in path or "?" in path:
-        return None
-    bus, _, name = path.rpartition("/")
-    return bus or "default", name
-
-
-def neighbour(address: QueueAddress, url: str) -> QueueAddress:
-    """The queue at `url`, in the same account and region: a dead-letter queue and its sources always are."""
-    name = url.rpartition("/")[2]
-    return QueueAddress(name, url, f"{address.arn.rpartition(':')[0]}:{name}")
-
-
-class Addresses(Protocol):
-    def address(self, text: str) -> QueueAddress: ...
-
-
-class Snapshots(Protocol):
-    def snapshot(self, address: QueueAddress) -> QueueSnapshot: ...
-
-
-class Sources(Protocol):
-    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]: ...
-
-
-class Rules(Protocol):
-    def targets(self, bus: str, rule: str) -> tuple[RuleTarget, ...]: ...
-
-
-class Metrics(Protocol):
-    def read(
-        self, wanted: Mapping[str, Metric], since: datetime, until: datetime
-    ) -> dict[str, tuple[DataPoint, ...]]: ...
-
-
-@dataclass(frozen=True)
-class Stations:
-    """Who is asked."""
-
-    addresses: Addresses
-    snapshots: Snapshots
-    sources: Sources
-    rules: Rules
-    metrics: Metrics
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A queue by name, URL or ARN, and what the stack's values say of it, if it is the stack's: its kind and source."""
+class RequestedQueue:
+    """A queue by name, URL or ARN. `kind` and `source` are what the stack says of it, if it is the stack's."""
 
     text: str
     kind: DlqKind = DlqKind.UNKNOWN
@@ -188,177 +105,216 @@ class Wanted:
 
     @property
     def region(self) -> str | None:
-        """That its URL or ARN names. Raises UsageError for what names no queue."""
+        """The region that its URL or ARN names. Raises UsageError for text that names no queue."""
         return QueueName.parse(self.text).region
 
+    @property
+    def sources(self) -> tuple[MessageSource, ...]:
+        return (MessageSource(self.source, exists=None),) if self.source else ()
 
-def of_stack(rulesets: Sequence[RulesetNames]) -> tuple[Wanted, ...]:
-    """All of a stack: two of each ruleset, and one for what was not forwarded to the stack's own event bus.
 
-    Modules prefix-ruleset and event-bus say so.
-    """
-    bases = sorted({ruleset.base.removesuffix(f"-{ruleset.name}") for ruleset in rulesets})
-    return (
-        *(Wanted(ruleset.dlq, DlqKind.PROCESSING, ruleset.queue) for ruleset in rulesets),
-        *(Wanted(ruleset.delivery_dlq, DlqKind.DELIVERY, ruleset.base) for ruleset in rulesets),
-        *(Wanted(f"{base}-forward-delivery-dlq", DlqKind.DELIVERY, f"{base}-forward") for base in bases),
-    )
+def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
+    """Each DLQ of a stack once: first those of queues, then those of rules and schedules, shared ones last."""
+    found: dict[str, RequestedQueue] = {}
+    for queue in pipeline.by_kind(Queue):
+        if queue.dlq:
+            found.setdefault(queue.dlq.name, RequestedQueue(queue.dlq.name, DlqKind.PROCESSING, queue.name))
+    senders = [item for item in pipeline.components if isinstance(item, EventRule | Schedule)]
+    for sender in sorted(senders, key=lambda item: item in pipeline.shared):
+        if sender.dlq:
+            found.setdefault(sender.dlq.name, RequestedQueue(sender.dlq.name, DlqKind.DELIVERY, sender.name))
+    return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A DLQ without its age. `waited_s`: how long its messages were in their source queue, at least."""
+
+    queue: DeadLetterQueue
+    waited_s: float = 0.0
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QueueReader:
+    """Reads DLQs of one region; receives no message."""
+
+    queues: Queues
+    tasks: MoveTasks
+    rules: EventBuses
+    metrics: Metrics
+
+    def read(self, wanted: RequestedQueue) -> Reading:
+        """Raises NotFoundError without the queue. Whatever else cannot be read is a problem."""
+        address = self.queues.address(wanted.text)
+        seen = self.queues.snapshot(address)
+        address = replace(address, arn=seen.settings.arn)
+        problems: list[str] = []
+        feeding = self._feeding(address, seen, problems)
+        rules = () if feeding or seen.settings.dlq_arn else self._rules(seen, problems)
+        depth = seen.depth
+        queue = DeadLetterQueue(
+            address.name,
+            address.url,
+            address.arn,
+            DlqKind.PROCESSING if feeding else DlqKind.DELIVERY if rules else wanted.kind,
+            sources=tuple(source for source, _ in feeding) or rules or wanted.sources,
+            depth=depth.visible + depth.in_flight + depth.delayed,
+            visible=depth.visible,
+            in_flight=depth.in_flight,
+            delayed=depth.delayed,
+            retention_s=seen.settings.retention_s,
+            max_receive_count=seen.settings.max_receive_count,
+        )
+        # The timestamp of a message in a FIFO queue is reset when it moves to the DLQ.
+        waited = 0.0 if address.is_fifo else max((seconds for _, seconds in feeding), default=0.0)
+        return Reading(queue, waited, tuple(problems))
+
+    def ages(self, names: Sequence[str], now: datetime) -> dict[str, float]:
+        """The age of each queue's oldest message in seconds, where CloudWatch has one."""
+        wanted = {
+            name: Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name, "Maximum") for name in names
+        }
+        found = self.metrics.read(wanted, now - HOUR, now)
+        return {name: points[-1].value for name, points in found.items() if points}
+
+    def _feeding(
+        self, address: QueueAddress, seen: QueueSnapshot, problems: list[str]
+    ) -> list[tuple[MessageSource, float]]:
+        """The queues whose DLQ this is, and deleted ones that it allows; with how long each keeps a message."""
+        urls = attempt(partial(self.tasks.source_urls, address.url, address.arn))
+        if urls.error:
+            problems.append(f"{address.name}: source queues unknown: {urls.error.message}")
+        found = {url: _neighbour(address, url) for url in urls.value or ()}
+        known = {source.arn for source in found.values()}
+        deleted = [arn for arn in seen.settings.redrive_sources or () if arn not in known and self._is_deleted(arn)]
+        return [
+            *(self._source(source, problems) for source in found.values()),
+            *((MessageSource(arn.rpartition(":")[2], arn, exists=False), 0.0) for arn in deleted),
+        ]
+
+    def _source(self, address: QueueAddress, problems: list[str]) -> tuple[MessageSource, float]:
+        source = MessageSource(address.name, address.arn)
+        seen = attempt(partial(self.queues.snapshot, address))
+        if seen.value is None:
+            problems.append(f"{address.name}: {seen.error.message if seen.error else ''}")
+            return source, 0.0
+        return source, waited_s(seen.value.settings.max_receive_count, seen.value.settings.visibility_timeout_s)
+
+    def _is_deleted(self, arn: str) -> bool:
+        return attempt(partial(self.queues.address, arn)).not_found
+
+    def _rules(self, seen: QueueSnapshot, problems: list[str]) -> tuple[MessageSource, ...]:
+        """The rules whose DLQ this is. For SQS the target of a rule looks the same, so the rules are asked."""
+        found = []
+        for arn in list(dict.fromkeys(_allowed_rules(seen.settings.policy)))[:MAX_RULES]:
+            if (named := _rule_name(arn)) is None:
+                continue
+            targets = attempt(partial(self.rules.targets, *named))
+            if targets.error and not targets.not_found:
+                problems.append(f"{seen.settings.name}: targets of rule {named[1]} unknown: {targets.error.message}")
+            if any(target.dlq_arn == seen.settings.arn for target in targets.value or ()):
+                found.append(MessageSource(named[1], arn))
+        return tuple(found)
+
+
+def _allowed_rules(policy: Policy) -> Iterator[str]:
+    """ARNs of the EventBridge rules that a queue policy allows: the queue is their target or their DLQ."""
+    for statement in policy:
+        if statement.allows and ("Service", _EVENTS) in (statement.principals or ()):
+            for _operator, key, values in statement.conditions:
+                if key.lower() == "aws:sourcearn":
+                    yield from values
+
+
+def _rule_name(arn: str) -> tuple[str, str] | None:
+    """Bus and name of a rule, by its ARN `…:rule/[BUS/]NAME`; None for a pattern or another ARN."""
+    kind, _, path = arn.rpartition(":")[2].partition("/")
+    if kind != "rule" or not path or "*" in path or "?" in path:
+        return None
+    bus, _, name = path.rpartition("/")
+    return bus or "default", name
+
+
+def _neighbour(address: QueueAddress, url: str) -> QueueAddress:
+    """The queue at `url`, in the same account and region: a DLQ and its source queues always are."""
+    name = url.rpartition("/")[2]
+    return QueueAddress(name, url, f"{address.arn.rpartition(':')[0]}:{name}")
 
 
 def list_queues(
-    wanted: Sequence[Wanted], stations_in: Callable[[str | None], Stations], now: datetime
-) -> DeadLetterList:
-    """All of `wanted`, looked at together; no message is received. `stations_in` says who is asked in a region.
+    wanted: Sequence[RequestedQueue], reader_in: Callable[[str | None], QueueReader], now: datetime
+) -> tuple[list[DeadLetterQueue], list[str]]:
+    """All of `wanted`, and what else could not be read. `reader_in` gives the reader of a region.
 
-    What cannot be looked at is told with its error; raises RefinerctlError if that is all there is to tell.
+    A queue that cannot be read is listed with its error; raises the first error if there is no other.
     """
-    regions = {item.region: stations_in(item.region) for item in wanted}
-    looks = [partial(_look, item, regions[item.region]) for item in wanted]
-    found, ages = both(
-        lambda: concurrently(looks, THREADS),
-        lambda: {
-            region: _ages([item.name for item in wanted if item.region == region], stations.metrics, now)
-            for region, stations in regions.items()
-        },
+    readers = {item.region: reader_in(item.region) for item in wanted}
+    names = {region: [item.name for item in wanted if item.region == region] for region in readers}
+    answers, ages = both(
+        lambda: concurrently([partial(attempt, partial(readers[item.region].read, item)) for item in wanted], THREADS),
+        lambda: {region: attempt(partial(readers[region].ages, names[region], now)) for region in readers},
     )
-    errors = [look.error for look in found if look.error is not None]
-    if found and len(errors) == len(found):
-        raise errors[0]
-    told = [text for look in found for text in look.problems]
-    told += [text for item in ages.values() for text in item.problems]
-    queues = [_with_age(look, ages[item.region].of(item.name)) for item, look in zip(wanted, found, strict=True)]
-    return DeadLetterList(tuple(queues), tuple(dict.fromkeys(told)))
-
-
-def look_at(item: Wanted, stations: Stations) -> DeadLetterQueue:
-    """One of them, without its age. Raises NotFoundError without the queue."""
-    look = _look(item, stations)
-    if look.error is not None:
-        raise look.error
-    return look.queue
-
-
-@dataclass(frozen=True)
-class _Look:
-    """`before_s`: how long its messages were in their source queue, at least."""
-
-    queue: DeadLetterQueue
-    before_s: float = 0.0
-    problems: tuple[str, ...] = ()
-    error: RefinerctlError | None = None
-
-
-@dataclass(frozen=True)
-class _Ages:
-    points: Mapping[str, tuple[DataPoint, ...]]
-    problems: tuple[str, ...] = ()
-
-    def of(self, name: str) -> float | None:
-        points = self.points.get(name)
-        return points[-1].value if points else None
-
-
-def _look(item: Wanted, stations: Stations) -> _Look:
-    try:
-        address = stations.addresses.address(item.text)
-        seen = stations.snapshots.snapshot(address)
-    except RefinerctlError as error:
-        sources = (MessageSource(item.source, "", None),) if item.source else ()
-        return _Look(DeadLetterQueue(item.name, kind=item.kind, sources=sources, error=error.message), error=error)
+    if answers and all(answer.error for answer in answers):
+        raise next(answer.error for answer in answers if answer.error)
+    queues: list[DeadLetterQueue] = []
     problems: list[str] = []
-    address = replace(address, arn=seen.queue.arn)
-    feeding = _feeding(address, seen, stations, problems)
-    rules = () if feeding or seen.queue.dlq_arn else _rules(seen, stations, problems)
-    kind = DlqKind.PROCESSING if feeding else DlqKind.DELIVERY if rules else item.kind
-    depth = seen.depth
-    queue = DeadLetterQueue(
-        address.name,
-        address.url,
-        address.arn,
-        kind,
-        sources=tuple(source for source, _ in feeding) or rules or _as_named(item),
-        depth=depth.visible + depth.in_flight + depth.delayed,
-        visible=depth.visible,
-        in_flight=depth.in_flight,
-        delayed=depth.delayed,
-        retention_s=seen.queue.retention_s,
-        max_receive_count=seen.queue.max_receive_count,
-    )
-    # Of a FIFO queue the clock begins anew when a message moves.
-    before = 0.0 if address.is_fifo else max((hidden for _, hidden in feeding), default=0.0)
-    return _Look(queue, before, tuple(problems))
+    for item, answer in zip(wanted, answers, strict=True):
+        if answer.value is None:
+            reason = answer.error.message if answer.error else None
+            queues.append(DeadLetterQueue(item.name, kind=item.kind, sources=item.sources, error=reason))
+        else:
+            queues.append(_with_age(answer.value, (ages[item.region].value or {}).get(item.name)))
+            problems += answer.value.problems
+    problems += [f"message ages unknown: {age.error.message}" for age in ages.values() if age.error]
+    return queues, list(dict.fromkeys(problems))
 
 
-def _as_named(item: Wanted) -> tuple[MessageSource, ...]:
-    return (MessageSource(item.source, "", None),) if item.source else ()
-
-
-def _feeding(
-    address: QueueAddress, seen: QueueSnapshot, stations: Stations, problems: list[str]
-) -> list[tuple[MessageSource, float]]:
-    """The queues whose dead letters it takes, and those that may and are gone; with how long they hide a message."""
-    try:
-        urls = stations.sources.source_urls(address.url, address.arn)
-    except RefinerctlError as error:
-        problems.append(f"{address.name}: where its messages come from is not known: {error.message}")
-        urls = ()
-    found = {url: neighbour(address, url) for url in urls}
-    known = {source.arn for source in found.values()}
-    gone = [arn for arn in seen.queue.redrive_sources or () if arn not in known and _is_gone(arn, stations)]
-    return [
-        *(_source(source, stations, problems) for source in found.values()),
-        *((MessageSource(arn.rpartition(":")[2], arn, is_there=False), 0.0) for arn in gone),
-    ]
-
-
-def _source(source: QueueAddress, stations: Stations, problems: list[str]) -> tuple[MessageSource, float]:
-    try:
-        queue = stations.snapshots.snapshot(source).queue
-    except RefinerctlError as error:
-        problems.append(f"{source.name}: {error.message}")
-        return MessageSource(source.name, source.arn), 0.0
-    return MessageSource(source.name, source.arn), hidden_before_s(queue.max_receive_count, queue.visibility_timeout_s)
-
-
-def _is_gone(arn: str, stations: Stations) -> bool:
-    try:
-        stations.addresses.address(arn)
-    except NotFoundError:
-        return True
-    except RefinerctlError:
-        return False
-    return False
-
-
-def _rules(seen: QueueSnapshot, stations: Stations, problems: list[str]) -> tuple[MessageSource, ...]:
-    """The rules that send there what they cannot deliver; a queue that is a rule's target looks the same to SQS."""
-    found = []
-    for arn in rules_that_may_send(seen.queue.policy)[:MAX_RULES]:
-        named = rule_name(arn)
-        if named is None:
-            continue
-        try:
-            targets = stations.rules.targets(*named)
-        except NotFoundError:
-            continue
-        except RefinerctlError as error:
-            problems.append(f"{seen.queue.name}: whether rule {named[1]} sends there is not known: {error.message}")
-            continue
-        if any(target.dlq_arn == seen.queue.arn for target in targets):
-            found.append(MessageSource(named[1], arn))
-    return tuple(found)
-
-
-def _ages(names: Sequence[str], metrics: Metrics, now: datetime) -> _Ages:
-    wanted = {name: Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name, "Maximum") for name in names}
-    try:
-        return _Ages(metrics.read(wanted, now - HOUR, now))
-    except RefinerctlError as error:
-        return _Ages({}, (f"how old messages are is not known: {error.message}",))
-
-
-def _with_age(look: _Look, age_s: float | None) -> DeadLetterQueue:
-    queue = look.queue
+def _with_age(reading: Reading, age_s: float | None) -> DeadLetterQueue:
+    queue = reading.queue
     if not queue.depth or age_s is None or queue.retention_s is None:
         return queue
-    return replace(queue, oldest_age_s=age_s, expires_in_s=expires_in_s(queue.retention_s, age_s, look.before_s))
+    return replace(queue, oldest_age_s=age_s, expires_in_s=expires_in_s(queue.retention_s, age_s, reading.waited_s))
+
+
+def at_queue(app: AppContext, text: str | None) -> AppContext:
+    """The app in the region of the queue that `text` names; its logs, functions and metrics are there, too."""
+    return app if text is None else app.in_region(QueueName.parse(text).region)
+
+
+def queue_reader(app: AppContext) -> QueueReader:
+    from refinerctl.aws.move_tasks import MoveTasks
+
+    return QueueReader(app.queues, MoveTasks(app.session), app.event_buses, app.metrics)
+
+
+def stack_dlqs(app: AppContext) -> tuple[RequestedQueue, ...]:
+    """The DLQs of this run's stack; none if it has no pipeline."""
+    return dlqs_of(app.pipeline) if app.stack.pipeline else ()
+
+
+def requested(app: AppContext, text: str) -> RequestedQueue:
+    """A queue by name, URL or ARN, with what the stack says of it."""
+    return next((item for item in stack_dlqs(app) if item.text == text), RequestedQueue(text))
+
+
+def find_queue(app: AppContext, text: str) -> DeadLetterQueue:
+    """The queue of this name, URL or ARN, without its age. Raises NotFoundError without the queue."""
+    return queue_reader(app).read(requested(app, text)).queue
+
+
+def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[DeadLetterQueue, MessageQueue]:
+    """The queue as it is, and the client to receive its messages.
+
+    Raises NotFoundError without the queue; RefusedError, unless `force`, if receiving could move messages elsewhere.
+    """
+    from refinerctl.aws.message_queue import MessageQueues
+
+    queue = find_queue(app, text)
+    if queue.max_receive_count is not None and not force:
+        raise RefusedError(
+            f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
+            "moves there",
+            hint="--force receives its messages nevertheless.",
+        )
+    return queue, MessageQueues(app.session).at(queue.address)

@@ -1,18 +1,26 @@
-"""A dead letter as a line of JSON Lines: everything of it, so that it can be sent again as it was."""
+"""Messages in files: JSON Lines that hold everything of a message, so that it can be sent again as it was.
+
+`dlq export` and `dlq purge` write them, `dlq redrive --from-file` reads them.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 from refinerctl.aws.messages import MAX_ATTRIBUTES, Message, MessageAttribute, QueueAddress
-from refinerctl.errors import UsageError
+from refinerctl.errors import RefinerctlError, UsageError
 
 FIELDS = ("id", "queue", "queue_url", "queue_arn", "sent", "receive_count", "attributes", "system", "body")
 _REQUIRED = ("id", "queue", "sent", "receive_count", "body")
@@ -20,13 +28,13 @@ _REQUIRED = ("id", "queue", "sent", "receive_count", "body")
 _DATA_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
 _BINARY = "Binary"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-# JSON allows them raw within strings, and tools take some of them for the end of a line, or a terminal obeys them.
+# JSON allows these raw in strings, but some tools take them for the end of a line, and terminals obey some.
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 @dataclass(frozen=True)
 class MessageRecord:
-    """A message and the queue that it was in. The message has no receipt: it is not in anybody's hands."""
+    """A message and the queue that it was in. The message has no receipt."""
 
     message: Message
     queue: QueueAddress
@@ -35,7 +43,7 @@ class MessageRecord:
 def to_record(letter: Message, queue: QueueAddress) -> dict[str, Any]:
     """The JSON object of a message: `{"id", "queue", …, "attributes": {NAME: {"type", "value"|"base64"}}, "body"}`.
 
-    `sent` is ISO 8601 in UTC. The receipt is left out: it is of use only to whoever received the message.
+    `sent` is ISO 8601 in UTC. There is no receipt: it would be invalid once the message is released.
     """
     return {
         "id": letter.id,
@@ -51,15 +59,15 @@ def to_record(letter: Message, queue: QueueAddress) -> dict[str, Any]:
 
 
 def to_line(letter: Message, queue: QueueAddress) -> str:
-    """The record as one line, without its end; characters that are not printable are escaped."""
+    """The record as one line without line end; characters that are not printable are escaped."""
     text = json.dumps(to_record(letter, queue), ensure_ascii=False)
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def from_record(record: object, line: int = 1) -> MessageRecord:
-    """What `to_record` wrote, or somebody edited; `line` is where it stands.
+    """Read what `to_record` wrote, possibly edited since; `line` is its line number.
 
-    Raises UsageError naming line and field for anything else.
+    Raises UsageError with line and field for anything else.
     """
     if not isinstance(record, dict):
         raise UsageError(f"line {line}: expected a JSON object, found {_kind(record)}")
@@ -78,7 +86,7 @@ def from_record(record: object, line: int = 1) -> MessageRecord:
 
 
 def read_records(lines: Iterable[bytes]) -> Iterator[MessageRecord]:
-    """The records of a file, one at a time; empty lines are passed over. Raises UsageError as `from_record` does."""
+    """The records of a file, one at a time; empty lines are skipped. Raises UsageError as `from_record` does."""
     for number, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
@@ -88,13 +96,13 @@ def read_records(lines: Iterable[bytes]) -> Iterator[MessageRecord]:
             raise UsageError(f"line {number}: not JSON: nested too deeply") from None
         except ValueError as error:  # not JSON, not UTF-8, or a number of 5,000 digits
             raise UsageError(f"line {number}: not JSON: {error}") from None
-        if _SURROGATE.search(raw) and _is_torn(record):
-            raise UsageError(f"line {number}: half of a character, like \\ud83d alone", hint="SQS takes no such text.")
+        if _SURROGATE.search(raw) and _has_half_pair(record):
+            raise UsageError(f"line {number}: half of a surrogate pair, like \\ud83d alone", hint="SQS refuses it.")
         yield from_record(record, number)
 
 
-def _is_torn(record: object) -> bool:
-    """Whether some text has half of a surrogate pair: JSON allows that, and UTF-8 does not."""
+def _has_half_pair(record: object) -> bool:
+    """Whether some text has half of a surrogate pair: JSON allows that, UTF-8 does not."""
     try:
         json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -114,7 +122,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
 
@@ -126,7 +134,7 @@ class _Fields:
         self._line = line
 
     def check_names(self) -> None:
-        """A name that is misspelt must not pass for one that was left out."""
+        """A misspelt name must not count as a missing one."""
         if unknown := [name for name in self._record if name not in FIELDS]:
             raise UsageError(f"line {self._line}: unknown field {unknown[0]!r}", hint=f"Fields: {', '.join(FIELDS)}.")
         if missing := [name for name in _REQUIRED if name not in self._record]:
@@ -135,13 +143,13 @@ class _Fields:
     def text(self, name: str, default: str | None = None) -> str:
         value = self._record.get(name, default)
         if not isinstance(value, str):
-            self._fail(name, f"expected a text, found {_kind(value)}")
+            self._fail(name, f"expected a string, found {_kind(value)}")
         return value
 
     def count(self, name: str) -> int:
         value = self._record[name]
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            self._fail(name, "expected a whole number that is not negative")
+            self._fail(name, "expected an integer of 0 or more")
         return value
 
     def moment(self, name: str) -> datetime:
@@ -156,7 +164,7 @@ class _Fields:
         value = self._object(name)
         for key, item in value.items():
             if not isinstance(item, str):
-                self._fail(f"{name}.{key}", f"expected a text, found {_kind(item)}")
+                self._fail(f"{name}.{key}", f"expected a string, found {_kind(item)}")
         return value
 
     def attributes(self) -> dict[str, MessageAttribute]:
@@ -169,12 +177,12 @@ class _Fields:
         if not isinstance(given, dict) or set(given) not in ({"type", "value"}, {"type", "base64"}):
             self._fail(name, 'expected {"type": …, "value": …}, or "base64" for a type Binary')
         if not all(isinstance(item, str) for item in given.values()):
-            self._fail(name, "type, value and base64 are texts")
+            self._fail(name, "type, value and base64 must be strings")
         match = _DATA_TYPE.fullmatch(given["type"])
         if match is None:
-            self._fail(name, f"type {given['type']!r} is not String, Number or Binary, nor one like String.custom")
+            self._fail(name, f"type {given['type']!r} is not String, Number or Binary, or like String.custom")
         if (match[1] == _BINARY) != ("base64" in given):
-            self._fail(name, f"a {match[1]} is given as {'base64' if match[1] == _BINARY else 'value'}")
+            self._fail(name, f"type {match[1]} needs {'base64' if match[1] == _BINARY else 'value'}")
         return MessageAttribute(given["type"], self._bytes(name, given) if match[1] == _BINARY else given["value"])
 
     def _bytes(self, name: str, given: dict[str, str]) -> bytes:
@@ -191,3 +199,72 @@ class _Fields:
 
     def _fail(self, name: str, reason: str) -> NoReturn:
         raise UsageError(f"line {self._line}: field {name!r}: {reason}")
+
+
+class MessageFile:
+    """A new file of records, private as bodies may hold personal data. It is removed if nothing was appended.
+
+    Raises UsageError if it exists, RefinerctlError if it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Unbuffered: a failed write must not be repeated when the file is closed.
+        self._file: FileIO = _create(path)
+        self._size = 0
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Add lines, given without line ends, and sync them to disk. On an error the file stays as it was before."""
+        data = memoryview("".join(f"{line}\n" for line in lines).encode())
+        size = self._size + len(data)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            os.fsync(self._file.fileno())
+            if not self._size:
+                _sync_folder(self.path.parent)
+        except BaseException as error:  # Ctrl-C, too: no line is left incomplete
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+            raise _unwritable(self.path, error) if isinstance(error, OSError) else error from error
+        self._size = size
+
+    def __enter__(self) -> MessageFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._file.close()
+        if not self._size:
+            self.path.unlink(missing_ok=True)
+
+
+def check_new(path: Path) -> None:
+    """Raises UsageError if the file exists."""
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} already exists", hint="Choose another file, or replace it with --force.")
+
+
+def _create(path: Path) -> FileIO:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600), "w")
+    except FileExistsError:
+        raise UsageError(f"{path} already exists", hint="Choose another file.") from None
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the name of the file is on disk, too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unwritable(path: Path, error: OSError) -> RefinerctlError:
+    return RefinerctlError(f"cannot write {path}: {error.strerror}")

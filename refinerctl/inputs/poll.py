@@ -1,169 +1,259 @@
-"""Completions, and the outputs that they list: those that are there, new ones, or expected ones."""
+"""`refinerctl poll`: print completions and the outputs that they list, existing, new or expected ones."""
 
 from __future__ import annotations
 
+import base64
+import codecs
+import itertools
 import threading
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import click
+
+from refinerctl.app import app_context
 from refinerctl.aws.objects import ObjectInfo
-from refinerctl.errors import RefinerctlError
-from refinerctl.inputs.types import Output, PolledCompletion
+from refinerctl.console import Renderer
+from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
+from refinerctl.inputs.completions import Clock, Completion, Completions
+from refinerctl.inputs.outputs import Output, ReadOutput, read_outputs, save_outputs
+from refinerctl.options import Duration, Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import CompletionStatus
-from refinerctl.stacks.completion import Completion
-from refinerctl.stacks.settings import Pipeline
 
-if TYPE_CHECKING:
-    from refinerctl.aws.s3 import S3Bucket
-    from refinerctl.inputs.completions import Completions
-
-AT_ONCE = 8
-CHUNK_BYTES = 1024 * 1024
+EXPECT_SECONDS = 300.0
+THREADS = 8
 # A completion may become visible with a time a little before that of another one already seen.
 WINDOW = timedelta(minutes=5)
 
-ReadOutput = Callable[[str], Output]
 
-
-def print_outputs(bucket: S3Bucket, limit: int) -> ReadOutput:
-    """Outputs by their first `limit` bytes."""
-
-    def read(key: str) -> Output:
-        found = bucket.read(key, limit + 1)
-        if found is None:
-            return _missing(key)
-        info, content = found
-        return Output(key, info.size, content[:limit], truncated=len(content) > limit)
-
-    return read
-
-
-def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | None = None) -> ReadOutput:
-    """Outputs saved below `folder` under their keys; a key that would leave the folder is an error.
-
-    A download that is under way when `cancelled` is set breaks off and leaves no file.
-    """
-    stop = cancelled or threading.Event()
-
-    def save(key: str) -> Output:
-        try:
-            target = target_path(folder, key)
-            opened = bucket.open(key)
-            if opened is None:
-                return _missing(key)
-            info, body = opened
-            with body:
-                _write_whole(target, body, stop)
-        except (RefinerctlError, OSError) as error:
-            return Output(key, error=f"{key} was not saved: {error}")
-        return Output(key, info.size, path=target)
-
-    return save
-
-
-def target_path(folder: Path, key: str) -> Path:
-    """Where `key` is saved below `folder`. Raises RefinerctlError for a key that has no place there."""
-    parts = key.split("/")
-    if "\0" in key or any(part in ("", ".", "..") for part in parts):
-        raise RefinerctlError("the key is not a path below the folder")
-    try:
-        key.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RefinerctlError("the key is not UTF-8") from None
-    target = folder.joinpath(*parts)
-    # A symbolic link on the way may lead out even though the key does not.
-    if not target.resolve().is_relative_to(folder.resolve()):
-        raise RefinerctlError("the path leaves the folder")
-    return target
-
-
-def _write_whole(target: Path, body: Any, stop: threading.Event) -> None:
-    """Nobody finds half a file under the final name, whatever happens meanwhile."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".refinerctl-{uuid.uuid4().hex}")
-    try:
-        with unfinished.open("xb") as file:
-            while chunk := body.read(CHUNK_BYTES):
-                file.write(chunk)
-                _refuse_if(stop)
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-def _refuse_if(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise RefinerctlError("interrupted")
-
-
-def _missing(key: str) -> Output:
-    return Output(key, error=f"{key} is listed, but there is no such object")
-
-
-def look(
-    completions: Completions, since: datetime | None, read: ReadOutput, cancelled: threading.Event | None = None
-) -> Iterator[PolledCompletion]:
-    """Those that are there now, in the order of their keys. Whatever ends it early sets `cancelled`."""
-    with _pool(cancelled) as pool:
-        yield from _fetch_all(pool, completions, completions.since(since), read)
-
-
-@contextmanager
-def _pool(cancelled: threading.Event | None) -> Iterator[ThreadPoolExecutor]:
-    """Threads that do not hold up Ctrl-C: those at work are told, those waiting are not started."""
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="poll") as pool:
-        try:
-            yield pool
-        except BaseException:
-            if cancelled is not None:
-                cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def follow(
-    completions: Completions,
+@click.command(
+    epilog=examples(
+        "refinerctl poll --since 1h",
+        "refinerctl poll --expect RefinerInput/report.txt --timeout 2m",
+        "refinerctl poll --follow --download outputs/",
+    )
+)
+@click.option("--once", is_flag=True, help="List existing completions once. This is the default.")
+@click.option("--follow", is_flag=True, help="Print new completions (or those since --since) until Ctrl-C.")
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="KEY",
+    help="Key of an input or completion to wait for; repeatable.",
+)
+@click.option("--prefix", type=Prefix(), help="Prefix of the inputs in --expect. [default: the stack's input prefix]")
+@click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to follow, then stop.")
+@click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
+@click.option(
+    "--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Time between two requests."
+)
+@click.option(
+    "--download",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to save outputs in, instead of printing them.",
+)
+@click.option(
+    "--max-content",
+    type=click.IntRange(min=0),
+    default=1024 * 1024,
+    show_default=True,
+    metavar="BYTES",
+    help="Maximum number of bytes to print of an output.",
+)
+@global_options
+@click.pass_context
+def poll(
+    ctx: click.Context,
+    once: bool,
+    follow: bool,
+    expected: tuple[str, ...],
+    prefix: str | None,
     since: datetime | None,
-    read: ReadOutput,
-    *,
-    interval_s: float,
-    timeout_s: float | None,
-    cancelled: threading.Event | None = None,
-) -> Iterator[PolledCompletion]:
-    """Those written at `since` or later (None: from now on), as they come; ends after `timeout_s`.
+    count: int | None,
+    timeout: float | None,
+    interval: float,
+    download: Path | None,
+    max_content: int,
+) -> None:
+    """Print completions and the outputs that they list.
 
-    Looks at the whole completion prefix each time, at one request per 1,000 completions in it. Remembers only the
-    last minutes' worth.
+    Reads the completion objects in the bucket; never receives messages from the queue of completions, which belongs to
+    downstream. Exit code 1 if a completion reports an error, is malformed or lists an output that does not exist; 3 if
+    an expected completion timed out.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    seen = _Seen()
-    if since is None:
-        seen.fresh(completions.since(None))
-    with _pool(cancelled) as pool:
-        while True:
-            fresh = seen.fresh(completions.since(_later(since, seen.horizon)))
-            yield from _fetch_all(pool, completions, sorted(fresh, key=lambda info: info.last_modified), read)
-            if deadline is not None and time.monotonic() >= deadline:
-                return
-            time.sleep(interval_s if deadline is None else min(interval_s, max(0.0, deadline - time.monotonic())))
+    if once + follow + bool(expected) > 1 or (count and (once or expected)):
+        raise click.UsageError(
+            "--once, --follow and --expect are mutually exclusive; --count can be combined with --follow only."
+        )
+    app = app_context(ctx)
+    app.tell_settings()
+    app.bucket.check()
+    cancelled = threading.Event()
+    read = save_outputs(app.bucket, download, cancelled) if download else read_outputs(app.bucket, max_content)
+    poller = Poller(app.completions, read, since, cancelled)
+    found: Iterable[PolledCompletion | Expectation]
+    if expected:
+        wanted = [expectation(app.completions, key, prefix) for key in expected]
+        found = poller.expect(wanted, interval_s=interval, timeout_s=EXPECT_SECONDS if timeout is None else timeout)
+    elif follow or count:
+        found = itertools.islice(poller.follow(interval_s=interval, timeout_s=timeout), count)
+    else:
+        found = poller.existing()
+    _report(app.render, found, count)
 
 
-def _later(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
+@dataclass(frozen=True)
+class PolledCompletion:
+    """A completion with the outputs that it lists; `error` says why it counts as failed."""
+
+    key: str
+    status: CompletionStatus
+    last_modified: datetime
+    outputs: tuple[Output, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A completion that is waited for: `asked` as given, `candidates` the keys under which it may appear."""
+
+    asked: str
+    candidates: tuple[str, ...]
+
+
+def expectation(completions: Completions, asked: str, input_prefix: str | None = None) -> Expectation:
+    """Parse a value of --expect: a completion's key, an input's key, or the name below the input prefix.
+
+    `input_prefix` is that of the stage that the input belongs to, the stack's own if None.
+    """
+    prefix, complete_prefix = input_prefix or completions.storage.input_prefix, completions.storage.complete_prefix
+    key = asked.removeprefix("/")
+    if key.startswith(prefix):
+        return Expectation(asked, completions.keys_for(key, prefix))
+    below = key.removeprefix(complete_prefix)
+    candidates = completions.keys_for(prefix + below, prefix)
+    if key != below and any(PurePosixPath(key).suffix == PurePosixPath(likely).suffix for likely in candidates[:1]):
+        return Expectation(asked, (key,))  # it ends as the stack's completions do: this is the whole key
+    return Expectation(asked, candidates)
+
+
+@dataclass(frozen=True)
+class Poller:
+    """Reads completions that were written at `since` or later, with their outputs; stops early by `cancelled`."""
+
+    completions: Completions
+    read: ReadOutput
+    since: datetime | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    clock: Clock = time
+
+    def existing(self) -> Iterator[PolledCompletion]:
+        """Those that exist now, in the order of their keys."""
+        with self._pool() as pool:
+            yield from self._fetch(pool, self.completions.since(self.since))
+
+    def follow(self, *, interval_s: float, timeout_s: float | None) -> Iterator[PolledCompletion]:
+        """Those written at `since` or later (None: from now on), in the order of their times; ends after `timeout_s`.
+
+        Lists the whole completion prefix each time, with one request per 1,000 completions. Remembers only the last
+        minutes' worth.
+        """
+        deadline = None if timeout_s is None else self.clock.monotonic() + timeout_s
+        seen = _Seen()
+        if self.since is None:
+            seen.new(self.completions.since(None))
+        with self._pool() as pool:
+            while True:
+                start = max(filter(None, (self.since, seen.horizon)), default=None)
+                new = sorted(seen.new(self.completions.since(start)), key=lambda info: info.last_modified)
+                yield from self._fetch(pool, new)
+                now = self.clock.monotonic()
+                if deadline is not None and now >= deadline:
+                    return
+                self.clock.sleep(interval_s if deadline is None else min(interval_s, deadline - now))
+
+    def expect(
+        self, expected: Sequence[Expectation], *, interval_s: float, timeout_s: float
+    ) -> Iterator[PolledCompletion | Expectation]:
+        """Each expected completion as soon as it exists; at the end those that timed out.
+
+        Requests those keys alone, so the cost does not grow with the bucket's history.
+        """
+        waiting = list(dict.fromkeys(expected))
+        deadline = self.clock.monotonic() + timeout_s
+        with self._pool() as pool:
+            while waiting:
+                found = list(pool.map(self._first, waiting))
+                yield from pool.map(self._polled, filter(None, found))
+                waiting = [item for item, completion in zip(waiting, found, strict=True) if completion is None]
+                now = self.clock.monotonic()
+                if not waiting or now >= deadline:
+                    break
+                self.clock.sleep(min(interval_s, deadline - now))
+        yield from waiting
+
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """Threads that do not delay Ctrl-C: busy ones are cancelled, queued tasks are not started."""
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="poll") as pool:
+            try:
+                yield pool
+            except BaseException:
+                self.cancelled.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _first(self, expected: Expectation) -> Completion | None:
+        for key in expected.candidates:
+            found = self.completions.get(key)
+            if found is not None and (self.since is None or found.info.last_modified >= self.since):
+                return found
+        return None
+
+    def _fetch(self, pool: ThreadPoolExecutor, infos: Iterable[ObjectInfo]) -> Iterator[PolledCompletion]:
+        """Fetch several at once, yield them in order, and keep no more than that in memory."""
+        ahead: deque[Future[PolledCompletion | None]] = deque()
+        for info in infos:
+            ahead.append(pool.submit(self._get, info.key))
+            if len(ahead) >= THREADS:
+                yield from filter(None, [ahead.popleft().result()])
+        while ahead:
+            yield from filter(None, [ahead.popleft().result()])
+
+    def _get(self, key: str) -> PolledCompletion | None:
+        completion = self.completions.get(key)
+        return None if completion is None else self._polled(completion)  # deleted since it was listed
+
+    def _polled(self, completion: Completion) -> PolledCompletion:
+        document, info = completion.document, completion.info
+        outputs = tuple(map(self._output, document.output_keys))
+        errors = [output.error for output in outputs if output.error]
+        status, error = document.status, document.error
+        if status is CompletionStatus.COMPLETED and errors:
+            status, error = CompletionStatus.FAILED, "; ".join(errors)
+        return PolledCompletion(info.key, status, info.last_modified, outputs, error)
+
+    def _output(self, key: str) -> Output:
+        """An output that cannot be read fails its completion, and does not end the following of others."""
+        try:
+            return self.read(key)
+        except RefinerctlError as error:
+            return Output(key, error=f"{key} was not read: {error}")
 
 
 @dataclass
 class _Seen:
-    """What was seen lately. Times are S3's own, so the clock of this machine does not matter."""
+    """The objects seen in the last minutes. Times are S3's own, so this machine's clock does not matter."""
 
     identities: dict[tuple[str, str, datetime], datetime] = field(default_factory=dict)
     newest: datetime | None = None
@@ -172,7 +262,7 @@ class _Seen:
     def horizon(self) -> datetime | None:
         return self.newest - WINDOW if self.newest else None
 
-    def fresh(self, infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
+    def new(self, infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
         found = []
         for info in infos:
             identity = (info.key, info.etag, info.last_modified)
@@ -187,94 +277,75 @@ class _Seen:
         return found
 
 
-@dataclass(frozen=True)
-class Expectation:
-    """A completion that somebody waits for: `asked` as given, `candidates` where it may appear."""
+def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], count: int | None) -> None:
+    seen, failed, missing = 0, 0, []
 
-    asked: str
-    candidates: tuple[str, ...]
+    def raise_for_failures() -> None:
+        if failed:
+            raise RefinerctlError(f"{failed} of {seen} completions report a failure or cannot be read")
 
-
-def expectation(pipeline: Pipeline, asked: str, input_prefix: str | None = None) -> Expectation:
-    """Read what follows --expect: a completion's key, an input's key, or just the name below the prefix.
-
-    `input_prefix` is that of the ruleset that the input belongs to, the stack's own if None.
-    """
-    key, prefix = asked.removeprefix("/"), input_prefix or pipeline.input_prefix
-    if key.startswith(prefix):
-        return Expectation(asked, pipeline.completion_keys(key, prefix))
-    if not key.startswith(pipeline.complete_prefix):
-        return Expectation(asked, pipeline.completion_keys(prefix + key, prefix))
-    return Expectation(asked, (key,) if key.endswith(".json") else (f"{key}.json", key))
-
-
-def expect(
-    completions: Completions,
-    expected: Sequence[Expectation],
-    since: datetime | None,
-    read: ReadOutput,
-    *,
-    interval_s: float,
-    timeout_s: float,
-    cancelled: threading.Event | None = None,
-) -> Iterator[PolledCompletion | Expectation]:
-    """Each expected completion as it comes; at the end those that did not come in time.
-
-    Asks for those keys alone, so the cost does not grow with the bucket's history.
-    """
-    waiting = list(dict.fromkeys(expected))
-    deadline = time.monotonic() + timeout_s
-    with _pool(cancelled) as pool:
-        while waiting:
-            found = list(pool.map(lambda item: _first(completions, item, since), waiting))
-            present = [completion for completion in found if completion is not None]
-            yield from pool.map(lambda completion: _polled(completion, read), present)
-            waiting = [item for item, completion in zip(waiting, found, strict=True) if completion is None]
-            if not waiting or time.monotonic() >= deadline:
-                break
-            time.sleep(min(interval_s, max(0.0, deadline - time.monotonic())))
-    yield from waiting
-
-
-def _first(completions: Completions, expected: Expectation, since: datetime | None) -> Completion | None:
-    for key in expected.candidates:
-        found = completions.get(key)
-        if found is not None and (since is None or found.info.last_modified >= since):
-            return found
-    return None
-
-
-def _fetch_all(
-    pool: ThreadPoolExecutor, completions: Completions, infos: Iterable[ObjectInfo], read: ReadOutput
-) -> Iterator[PolledCompletion]:
-    """Fetch several at once, hand on in order, and keep no more than that in memory."""
-    ahead: deque[Future[PolledCompletion | None]] = deque()
-    for info in infos:
-        ahead.append(pool.submit(_fetch, completions, info, read))
-        if len(ahead) >= AT_ONCE:
-            yield from filter(None, [ahead.popleft().result()])
-    while ahead:
-        yield from filter(None, [ahead.popleft().result()])
-
-
-def _fetch(completions: Completions, info: ObjectInfo, read: ReadOutput) -> PolledCompletion | None:
-    completion = completions.get(info.key)
-    return None if completion is None else _polled(completion, read)  # deleted since it was listed
-
-
-def _polled(completion: Completion, read: ReadOutput) -> PolledCompletion:
-    document, info = completion.document, completion.info
-    outputs = tuple(_read(read, key) for key in document.output_keys)
-    broken = [output.error for output in outputs if output.error]
-    status, error = document.status, document.error
-    if status is CompletionStatus.COMPLETED and broken:
-        status, error = CompletionStatus.FAILED, "; ".join(broken)
-    return PolledCompletion(info.key, status, info.last_modified, outputs, error)
-
-
-def _read(read: ReadOutput, key: str) -> Output:
-    """One output that may not be read is that completion's failure, not the end of following."""
     try:
-        return read(key)
-    except RefinerctlError as error:
-        return Output(key, error=f"{key} was not read: {error}")
+        for item in found:
+            if isinstance(item, Expectation):
+                missing.append(item.asked)
+                continue
+            seen += 1
+            failed += item.status is not CompletionStatus.COMPLETED
+            show_completion(render, item)
+    except (KeyboardInterrupt, Terminated):  # how --follow usually ends: a failure seen before is still a failure
+        raise_for_failures()
+        raise
+    raise_for_failures()
+    if missing:
+        raise TimedOutError(f"timed out without a completion: {', '.join(missing)}")
+    if count and seen < count:
+        raise TimedOutError(f"timed out after {seen} of {count} completions")
+
+
+def show_completion(render: Renderer, item: PolledCompletion) -> None:
+    """Print a completion with its outputs, as text or as one JSON line."""
+    if render.is_json:
+        render.json(completion_json(item), indent=None)
+        return
+    render.line(f"{item.status:<9}  {item.key}  {item.last_modified:%Y-%m-%dT%H:%M:%SZ}")
+    if item.error:
+        render.warning(f"{item.key}: {item.error}")
+    for output in item.outputs:
+        if output.path is not None:
+            render.line(f"           {output.key} saved as {output.path} ({output.size} bytes)")
+        elif not output.error:
+            render.line(f"==> {output.key} ({output.size} bytes) <==")
+            render.content(output.content or b"")
+        if output.truncated:
+            render.warning(f"{output.key} is longer than --max-content; --download DIR saves all of it")
+
+
+def completion_json(item: PolledCompletion) -> dict[str, Any]:
+    """A completion in the contract's form."""
+    return {
+        "key": item.key,
+        "status": item.status,
+        "last_modified": item.last_modified,
+        "outputs": [_output_json(output) for output in item.outputs],
+        "error": item.error,
+    }
+
+
+def _output_json(output: Output) -> dict[str, Any]:
+    document: dict[str, Any] = {"key": output.key, "size": output.size}
+    if output.path is not None:
+        document["path"] = output.path
+    if output.content is not None:
+        document |= _content_json(output.content, output.truncated)
+        document["truncated"] = output.truncated
+    if output.error:
+        document["error"] = output.error
+    return document
+
+
+def _content_json(content: bytes, truncated: bool) -> dict[str, str | None]:
+    """Text as text, even if it is cut within a character; other bytes as base64, which does not damage them."""
+    try:
+        return {"content": codecs.getincrementaldecoder("utf-8")().decode(content, final=not truncated)}
+    except UnicodeDecodeError:
+        return {"content": None, "content_base64": base64.b64encode(content).decode("ascii")}

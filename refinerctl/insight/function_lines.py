@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from refinerctl.stacks.base import error_text as error_text
+
 # What this repository's image logs, see images/refiner/README.md.
 RECEIVED = "record received"
 OUTPUT = "output written"
@@ -66,8 +68,12 @@ def platform_line(line: str) -> PlatformLine | None:
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
     """
-    if (record := json_line(line)) is not None:
-        return _platform_json(record)
+    record = json_line(line)
+    return platform_text(line) if record is None else platform_record(record)
+
+
+def platform_text(line: str) -> PlatformLine | None:
+    """Lambda's own line in its text form."""
     if match := _START.match(line):
         return PlatformLine(Mark.START, match[1])
     if match := _END.match(line):
@@ -93,10 +99,11 @@ def _error_line(line: str) -> PlatformLine | None:
     return None
 
 
-def _platform_json(record: dict[str, Any]) -> PlatformLine | None:
+def platform_record(record: dict[str, Any]) -> PlatformLine | None:
+    """Lambda's own line in its JSON form, or what its runtime logs of an exception."""
     kind, inner = record.get("type"), record.get("record")
     if not isinstance(kind, str) or not kind.startswith("platform.") or not isinstance(inner, dict):
-        return None
+        return _exception(record)
     mark = {"platform.start": Mark.START, "platform.runtimeDone": Mark.END, "platform.report": Mark.REPORT}.get(kind)
     if mark is None:
         return None
@@ -109,13 +116,12 @@ def _platform_json(record: dict[str, Any]) -> PlatformLine | None:
     )
 
 
-def error_text(error: object) -> str:
-    """An error in one line, from the forms that functions and runtimes log: `NoSuchKey: message`."""
-    if not isinstance(error, dict):
-        return str(error).strip()
-    name = error.get("code") or error.get("name") or error.get("errorType")
-    message = error.get("message") or error.get("errorMessage")
-    return ": ".join(str(part) for part in (name, message) if part) or "no reason given"
+def _exception(record: dict[str, Any]) -> PlatformLine | None:
+    request_id, message = record.get("requestId"), record.get("message")
+    error = message if isinstance(message, dict) else record
+    if not isinstance(request_id, str) or not error.get("errorType"):
+        return None
+    return PlatformLine(Mark.ERROR, request_id, error=error_text(error))
 
 
 def moment(text: object) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Runs the functions of the embedded environment: the emulator posts invocations here, environments run them."""
+"""Runs the functions of the embedded environment: the emulator posts each invocation here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.embedded import PROXY_VARIABLE
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
@@ -20,8 +21,6 @@ from refinerctl.local.runtime_api import POLL_SECONDS, Outcome, failure
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
 
-# ministack's way to have invocations run elsewhere; Terraform puts it into each function's environment.
-PROXY_VARIABLE = "MINISTACK_LAMBDA_PROXY_URL"
 IDLE_SECONDS = 300.0
 log = logging.getLogger(__name__)
 
@@ -48,13 +47,13 @@ class FunctionHost:
         return f"http://127.0.0.1:{self._server.server_port}/"
 
     def invoke(self, name: str, request_id: str, event: bytes) -> Outcome:
-        """Run one invocation; an environment that died or was killed is not used again."""
+        """Run one invocation. An environment whose code has ended is not used again."""
         environment = None
         try:
             function = self._functions.get(name)
             environment = self._acquire(function)
             outcome = environment.invoke(request_id, event)
-        except Exception as error:  # whatever it is, the invocation failed and the emulator has to hear it
+        except Exception as error:  # for whatever reason, the invocation failed: the emulator needs an answer
             log.exception("invocation %s of %s", request_id, name)
             text = f"{error} {error.hint or ''}" if isinstance(error, RefinerctlError) else str(error)
             outcome = failure("Runtime.HostError", text.strip())
@@ -98,7 +97,7 @@ class FunctionHost:
         return fresh
 
     def _pop_stale(self, function: FunctionConfiguration) -> list[ExecutionEnvironment]:
-        """Take out what must not serve `function` any more: another configuration, dead, or idle for too long."""
+        """Remove environments that ended, were idle for too long, or have another configuration than `function`."""
         horizon = time.monotonic() - IDLE_SECONDS
         idle = self._idle[function.name]
         good = [item for item in idle if item.alive() and item.function == function and item.idle_since > horizon]
@@ -124,7 +123,7 @@ def _handler_class(invoke: Callable[[str, str, bytes], Outcome]) -> type[BaseHTT
             event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
             outcome = invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
-            # The emulator takes any answer but 2xx for a failed invocation.
+            # The emulator treats every answer but 2xx as a failed invocation.
             self.send_response(200 if outcome.ok else 500)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(outcome.payload)))
@@ -139,6 +138,6 @@ def _handler_class(invoke: Callable[[str, str, bytes], Outcome]) -> type[BaseHTT
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """The functions' own output tells more."""
+            """Not logged: the functions' own output tells more."""
 
     return Handler

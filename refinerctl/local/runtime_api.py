@@ -1,7 +1,7 @@
 """The Lambda Runtime API for one execution environment.
 
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Each environment has a server of its own because the
-API names no function: AWS's runtime clients take a host and a port, nothing more.
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Each environment has a server of its own: the API has no
+function name in its paths, and AWS's runtime clients are given a host and a port only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BASE = "/2018-06-01/runtime"
 HOST = "127.0.0.1"
-POLL_SECONDS = 0.05  # how soon a server notices that it is to end
+POLL_SECONDS = 0.05  # how soon a server notices that it is to stop
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an invocation came to: the handler's JSON, or why there is none."""
+    """The result of an invocation: the handler's JSON, or Lambda's error document."""
 
     payload: bytes
     error_type: str | None = None
@@ -32,13 +32,13 @@ class Outcome:
 
 
 def failure(error_type: str, message: str) -> Outcome:
-    """A failed invocation as Lambda words it: `{"errorType", "errorMessage"}`."""
+    """A failed invocation in Lambda's form: `{"errorType", "errorMessage"}`."""
     return Outcome(json.dumps({"errorType": error_type, "errorMessage": message}).encode(), error_type)
 
 
 @dataclass
 class Invocation:
-    """An event on its way to the handler. `deadline_ms` is milliseconds since 1970."""
+    """An event for the handler. `deadline_ms` is in milliseconds since 1970."""
 
     request_id: str
     event: bytes
@@ -47,13 +47,13 @@ class Invocation:
     outcome: Future[Outcome] = field(default_factory=Future)
 
     def settle(self, outcome: Outcome) -> None:
-        """The first word counts: a response may race with the deadline."""
+        """Set the outcome unless it is set: a response may race with the deadline."""
         with contextlib.suppress(InvalidStateError):
             self.outcome.set_result(outcome)
 
 
 class RuntimeApi:
-    """Hands invocations to one runtime client and takes what it answers."""
+    """Gives invocations to one runtime client and takes its answers."""
 
     def __init__(self) -> None:
         self.initialized = threading.Event()
@@ -68,7 +68,7 @@ class RuntimeApi:
 
     @property
     def address(self) -> str:
-        """What goes into AWS_LAMBDA_RUNTIME_API."""
+        """The value of AWS_LAMBDA_RUNTIME_API."""
         return f"{HOST}:{self._server.server_port}"
 
     def submit(self, invocation: Invocation) -> None:
@@ -80,13 +80,13 @@ class RuntimeApi:
         self._server.server_close()
 
     def take(self) -> Invocation | None:
-        """The next invocation, once there is one; None when the environment is closed."""
+        """Wait for the next invocation; None when the environment is closed."""
         self.initialized.set()
         self._running = self._next.get()
         return self._running
 
     def settle(self, request_id: str, outcome: Outcome) -> bool:
-        """Record an answer; False if it is not for the running invocation."""
+        """Record an answer; return False if it is not for the running invocation."""
         running = self._running
         if running is None or running.request_id != request_id:
             return False
@@ -152,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Quiet: one line per invocation says nothing that the function's own output does not."""
+        """Not logged: the function's own output tells more."""
 
 
 def _error_type(body: bytes) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.releases.model import Release, dump_releases, load_releases
+from refinerctl.releases.release import Release, dump_releases, load_releases
 
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend
 
-# Writers that come at the same moment: the one that loses looks again. Each round one of them gets through.
+# Of several writers at the same moment one succeeds in each round; the others try again.
 ATTEMPTS = 30
 LONGEST_PAUSE_S = 1.0
 
@@ -28,13 +28,13 @@ class Ledger(Protocol):
 
     @property
     def place(self) -> str:
-        """Where it is kept, for messages."""
+        """Its address, for messages."""
 
     def read(self) -> tuple[Release, ...]:
-        """All entries; none if there is no ledger yet. Raises RefinerctlError that names the place."""
+        """All entries; none before the first deployment. Raises RefinerctlError that names the place."""
 
     def append(self, release: Release) -> None:
-        """Add an entry. Of several writers at once none loses anything."""
+        """Add an entry, unless it exists already. Concurrent writers lose nothing."""
 
 
 def ledger_of(backend: Backend, session: AwsSession) -> Ledger:
@@ -45,30 +45,22 @@ def ledger_of(backend: Backend, session: AwsSession) -> Ledger:
         return HttpLedger.beside(backend)
     settings = backend.settings
     key = f"{str(settings['key']).removesuffix('.tfstate')}.releases.json"
-    # The state may be kept in another account, which Terraform, too, enters through this role.
+    # The state may be in another account, in which Terraform, too, uses this role.
     role = (settings.get("assume_role") or {}).get("role_arn") or settings.get("role_arn")
     return S3Ledger(
         session.in_region(settings.get("region"), role), str(settings["bucket"]), key, _encryption(settings)
     )
 
 
-def parse(document: bytes, place: str) -> tuple[Release, ...]:
-    """The entries of a ledger; what is wrong with it is said together with its place."""
-    try:
-        return load_releases(document)
-    except RefinerctlError as error:
-        raise RefinerctlError(f"{place}: {error.message}", hint=error.hint) from error
-
-
 def _encryption(settings: Mapping[str, Any]) -> dict[str, str]:
-    """As Terraform's S3 backend encrypts the state: a bucket's policy may insist on it."""
+    """As Terraform's S3 backend encrypts the state: a bucket's policy may require it."""
     if key := settings.get("kms_key_id"):
         return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": str(key)}
     return {"ServerSideEncryption": "AES256"} if settings.get("encrypt") else {}
 
 
 class S3Ledger:
-    """One object in S3, written only over the version that was read."""
+    """One object in S3, replaced only if it is still the version that was read."""
 
     def __init__(
         self,
@@ -93,20 +85,20 @@ class S3Ledger:
         return self._read()[0]
 
     def append(self, release: Release) -> None:
-        """Raises RefinerctlError if others write without a pause, too."""
+        """Raises RefinerctlError if other writers come first in every attempt."""
         for attempt in range(self._attempts):
             releases, etag = self._read()
-            if release in releases:  # an earlier attempt got through, though its answer did not
+            if release in releases:  # an earlier attempt succeeded, but its response was lost
                 return
             if self._write((*releases, release), etag):
                 return
             time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**attempt)))  # noqa: S311
         raise RefinerctlError(
-            f"{self.place} changes all the time: the release could not be added in {self._attempts} attempts"
+            f"cannot add the release to {self.place}: it changed during each of {self._attempts} attempts"
         )
 
     def _read(self) -> tuple[tuple[Release, ...], str | None]:
-        """The entries and the ETag of what they were read from, None without an object."""
+        """The entries and the ETag of the object; None without one."""
         try:
             answer = self._session.client("s3").get_object(Bucket=self._bucket, Key=self._key)
             body = answer["Body"].read()
@@ -114,10 +106,10 @@ class S3Ledger:
             if error_code(error) in _MISSING:
                 return (), None
             raise self._explained(error) from error
-        return parse(body, self.place), answer["ETag"]
+        return load_releases(body, self.place), answer["ETag"]
 
     def _write(self, releases: tuple[Release, ...], etag: str | None) -> bool:
-        """Whether it was still as it had been read."""
+        """Whether the object was still the version that was read, and is replaced."""
         condition: Any = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
         try:
             self._session.client("s3").put_object(
@@ -138,7 +130,7 @@ class S3Ledger:
     def _explained(self, error: Exception) -> Exception:
         if error_code(error) == "NoSuchBucket":
             return NotFoundError(
-                f"there is no bucket {self._bucket!r} to keep the ledger of releases in",
-                hint="It is the bucket of the Terraform state: environments/<env>/backend.hcl names it.",
+                f"bucket {self._bucket} of the Terraform state and the ledger does not exist",
+                hint="environments/<env>/backend.hcl names it.",
             )
         return explain(error, self.place) or error

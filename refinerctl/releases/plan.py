@@ -1,58 +1,165 @@
-"""Plan a stack: what Terraform would do, as a model and as a file to apply."""
+"""`refinerctl plan`: what Terraform would do, as a model and as a file to apply."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from refinerctl import __version__
+from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress
-from refinerctl.errors import RefusedError
-from refinerctl.releases.model import Holdings, Pins, Plan, PlanRecord, unfinished
-from refinerctl.terraform.plan_file import copy_plan, load_plan, planned_state, save_plan
+from refinerctl.errors import DIFFERENCES, RefusedError
+from refinerctl.files import check_writable, write_text
+from refinerctl.options import Decorated, Duration, ReleaseTag, examples, global_options
+from refinerctl.releases.pins import Pins, pins_for
+from refinerctl.terraform.plan_file import PlanRecord, copy_plan, planned_state, read_record, save_plan
 from refinerctl.terraform.plan_json import (
+    Action,
+    Change,
+    ImageChange,
     check_images,
     read_changes,
     read_drift,
-    read_holdings,
     read_images,
     read_outputs,
 )
-from refinerctl.terraform.stack import Stack
+
+if TYPE_CHECKING:
+    from refinerctl.releases.release import Release
+    from refinerctl.terraform.root_module import RootModule
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def lock_timeout_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--lock-timeout",
+        type=Duration(),
+        default="2m",
+        show_default=True,
+        help="Maximum wait for another run that holds the state's lock.",
+    )(command)
+
+
+def allow_destroy_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--allow-destroy",
+        "allow",
+        multiple=True,
+        metavar="ADDRESS",
+        help="Resource to destroy or replace although it holds data; repeatable.",
+    )(command)
+
+
+@click.command(
+    epilog=examples("refinerctl plan --tag v1.4.0 --out release.tfplan", "refinerctl plan --detailed-exitcode")
+)
+@click.option("--tag", type=ReleaseTag(), help="Release to plan. [default: the current one]")
+@click.option("--out", type=_FILE, metavar="FILE", help="File for the plan, for `deploy --plan FILE`; holds secrets.")
+@click.option("--report", type=_FILE, metavar="FILE", help="File for GitLab's Terraform report (JSON).")
+@click.option("--markdown", "note", type=_FILE, metavar="FILE", help="File for a summary, for a merge request note.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 5 if there are changes.")
+@allow_destroy_option
+@lock_timeout_option
+@global_options
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    tag: str | None,
+    out: Path | None,
+    report: Path | None,
+    note: Path | None,
+    detailed_exitcode: bool,
+    allow: tuple[str, ...],
+    lock_timeout: float,
+) -> None:
+    """Show what a deployment would change. Nothing is changed.
+
+    The image of every stage is resolved to a digest in ECR first. Refused (4) if an image is missing or its service
+    would not accept it, or if the plan would lose data that --allow-destroy does not name.
+    """
+    from refinerctl.releases.plan_view import gitlab_report, markdown, plan_json
+
+    app = app_context(ctx)
+    for path in filter(None, (out, report, note)):
+        check_writable(path)
+    root = app.root_module(lock_timeout)
+    with root.folder() as folder:
+        with app.render.progress() as progress:
+            planned = make_plan(root, pins_for(app, tag), folder, progress, allow=allow)
+        show_plan(app, root, planned)
+        if report is not None:
+            write_text(report, json.dumps(gitlab_report(planned)) + "\n")
+        if note is not None:
+            write_text(note, markdown(planned))
+        if app.render.is_json:
+            app.render.json(plan_json(planned))
+        refuse_losses(planned)
+        if out is not None:
+            save_plan(planned.file, planned.record, out)
+            app.render.note(f"saved to {out}; apply it with: refinerctl deploy --plan {shlex.quote(str(out))}")
+    if detailed_exitcode and not planned.is_empty:
+        ctx.exit(DIFFERENCES)
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A plan, the file that Terraform applies, what that was made for, and what it takes along."""
+class Plan:
+    """What Terraform would do: its plan `file`, what that was made for, and what is in it.
 
-    plan: Plan
+    `drift` is what differs between the state and reality before anything is done.
+    """
+
     file: Path
     record: PlanRecord
-    holdings: Holdings = field(default_factory=Holdings)
+    changes: tuple[Change, ...] = ()
+    images: tuple[ImageChange, ...] = ()
+    drift: tuple[Change, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.changes and not self.outputs
+
+    @property
+    def losses(self) -> tuple[Change, ...]:
+        """Changes that lose data, unless that was accepted."""
+        return tuple(
+            change for change in self.changes if change.loses_data and change.address not in self.record.allow_destroy
+        )
+
+    def count(self, *actions: Action) -> int:
+        return sum(change.action in actions for change in self.changes)
+
+    def removed(self, kind: str) -> tuple[str, ...]:
+        """The names of the resources of a type that it destroys or replaces."""
+        return tuple(change.name for change in self.changes if change.type == kind and change.is_removed)
 
 
 def make_plan(
-    stack: Stack, pins: Pins, folder: Path, progress: Progress, *, allow: Sequence[str] = (), destroy: bool = False
-) -> Planned:
+    root: RootModule, pins: Pins, folder: Path, progress: Progress, *, allow: Sequence[str] = (), destroy: bool = False
+) -> Plan:
     """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
 
     Raises RefinerctlError if Terraform fails or would not deploy the pinned images; TimedOutError while another run
     holds the state's lock.
     """
-    stack.prepare()
-    progress.step(f"terraform plan: stack {stack.name} of {stack.env}")
-    configuration = stack.configuration()
+    root.prepare()
+    progress.step(f"terraform plan: stack {root.name} of {root.env}")
+    configuration = root.configuration()
     file = folder / "plan.tfplan"
     values = {"pinned_images": dict(pins.images), "release_tag": pins.tag} if pins.images or pins.tag else {}
-    stack.terraform.plan(file, stack.var_files(folder, values), destroy=destroy)
-    document = stack.terraform.show(file)
-    commit, is_dirty = stack.commit()
+    root.terraform.plan(file, root.var_files(folder, values), destroy=destroy)
+    document = root.terraform.show(file)
+    commit, is_dirty = root.commit()
     record = PlanRecord(
-        env=stack.env,
-        stack=stack.name,
+        env=root.env,
+        stack=root.name,
         tag=pins.tag,
         images=dict(pins.images),
         configuration=configuration,
@@ -60,95 +167,111 @@ def make_plan(
         commit=commit,
         is_dirty=is_dirty,
         allow_destroy=tuple(allow),
-        notes=(*pins.notes, *_unfinished(pins, document), *_not_destroyed(document, allow)),
+        notes=(*pins.notes, *_unfinished_notes(pins, document), *_not_destroyed(document, allow)),
         refinerctl_version=__version__,
         terraform_version=str(document["terraform_version"]),
     )
-    return _planned(file, document, record, destroy=destroy)
+    return _plan(file, document, record, destroy=destroy)
 
 
-def _unfinished(pins: Pins, document: Mapping[str, Any]) -> list[str]:
-    if pins.in_place is None:
+def _unfinished_notes(pins: Pins, document: Mapping[str, Any]) -> list[str]:
+    if pins.current is None:
         return []
-    name = pins.in_place.tag or "the recorded release"
+    name = pins.current.tag or "the recorded release"
     return [
-        f"{ruleset}: runs another image than that of {name}, the last release recorded: a deployment was cut short"
-        for ruleset in unfinished(pins.in_place, read_images(document))
+        f"{stage}: does not run the image of {name}, the last recorded release: a deployment was interrupted"
+        for stage in unfinished(pins.current, read_images(document))
     ]
+
+
+def unfinished(recorded: Release, images: Sequence[ImageChange]) -> tuple[str, ...]:
+    """The stages that run another image than the recorded one: an apply was interrupted, or made by other means."""
+    return tuple(
+        image.stage
+        for image in images
+        if (uri := recorded.images.get(image.stage)) and image.before and _digest(uri) != _digest(image.before)
+    )
+
+
+def _digest(uri: str) -> str:
+    return uri.rpartition("@")[2]
 
 
 def _not_destroyed(document: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
     losses = {change.address for change in read_changes(document) if change.loses_data}
-    return [f"--allow-destroy {address}: the plan does not destroy that" for address in allow if address not in losses]
+    return [f"--allow-destroy {address}: the plan does not destroy it" for address in allow if address not in losses]
 
 
 def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecord:
     """What a saved plan was made for. Raises RefusedError if that is another environment, stack or release.
 
-    Raises RefinerctlError for a file that is no plan. `tag` None takes whatever release it is.
+    Raises RefinerctlError for a file that is not a saved plan. `tag` None accepts any release.
     """
-    record = load_plan(path)
+    record = read_record(path)
     for what, planned, wanted in (
         ("environment", record.env, env),
         ("stack", record.stack, stack),
         ("release", record.tag, tag or record.tag),
     ):
         if planned != wanted:
-            raise RefusedError(f"{path} was made for {what} {planned}, not {wanted}", hint="Plan again.")
+            raise RefusedError(f"{path} was made for {what} {planned}, not {wanted}", hint="Make a new plan.")
     return record
 
 
-def load(
-    stack: Stack, path: Path, folder: Path, progress: Progress, *, tag: str | None = None, allow: Sequence[str] = ()
-) -> Planned:
-    """A saved plan, if it is still the one to apply. `allow` adds to what it allows to destroy.
+def load_plan(
+    root: RootModule, path: Path, folder: Path, progress: Progress, *, tag: str | None = None, allow: Sequence[str] = ()
+) -> Plan:
+    """A saved plan, if it is still valid. `allow` adds to the losses of data that it accepts.
 
-    It is copied to `folder`, the user's own: what is shown is what will be applied, whoever writes to `path` meanwhile.
-    Raises what `check_target` does, and RefusedError if the configuration is another or the state moved on since.
+    It is copied to `folder`, which only its owner can write to: what is shown is what will be applied, even if `path`
+    changes meanwhile. Raises what `check_target` does, and RefusedError if the configuration or the state has changed.
     """
-    check_target(path, stack.env, stack.name, tag)
-    progress.step(f"checking {path} against the state of {stack.env}")
+    check_target(path, root.env, root.name, tag)
+    progress.step(f"checking {path} against the state of {root.env}")
     file = copy_plan(path, folder)
-    record = check_target(file, stack.env, stack.name, tag)
-    stack.prepare()
-    if record.configuration != stack.configuration():
+    record = check_target(file, root.env, root.name, tag)
+    root.prepare()
+    if record.configuration != root.configuration():
         raise RefusedError(
             f"{path} was made with another configuration than that of this checkout",
             hint=f"It was made at commit {record.commit or 'unknown'}{' with changes' if record.is_dirty else ''}.",
         )
-    stack.check_state(record.state)
+    root.check_state(record.state)
     allowed = tuple(dict.fromkeys([*record.allow_destroy, *allow]))
-    return _planned(file, stack.terraform.show(file), replace(record, allow_destroy=allowed))
+    return _plan(file, root.terraform.show(file), replace(record, allow_destroy=allowed))
 
 
-def _planned(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Planned:
+def _plan(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Plan:
     images = read_images(document)
     if not destroy:
         check_images(images, record.images)
-    plan = Plan(
-        env=record.env,
-        stack=record.stack,
-        tag=record.tag,
+    return Plan(
+        file,
+        record,
         changes=read_changes(document),
         images=images,
         drift=read_drift(document),
         outputs=read_outputs(document),
-        notes=record.notes,
     )
-    return Planned(plan, file, record, read_holdings(document))
 
 
-def save(planned: Planned, to: Path) -> None:
-    """Write the plan to a file that `load` takes. Raises RefinerctlError if it cannot be written."""
-    save_plan(planned.file, planned.record, to)
-
-
-def refuse_losses(planned: Planned) -> None:
-    """Raises RefusedError if the plan loses data that nobody has allowed it to."""
-    losses = planned.plan.losses(planned.record.allow_destroy)
-    if not losses:
+def refuse_losses(plan: Plan) -> None:
+    """Raises RefusedError if the plan loses data, unless that was accepted."""
+    if not plan.losses:
         return
-    named = "; ".join(f"{change.address} ({change.action})" for change in losses)
-    addresses = [*planned.record.allow_destroy, *(change.address for change in losses)]
+    named = "; ".join(f"{change.address} ({change.action})" for change in plan.losses)
+    addresses = [*plan.record.allow_destroy, *(change.address for change in plan.losses)]
     flags = " ".join(f"--allow-destroy {shlex.quote(address)}" for address in addresses)
-    raise RefusedError(f"the plan loses data: {named}", hint=f"If that is wanted: {flags}")
+    raise RefusedError(f"the plan loses data: {named}", hint=f"To accept that, add {flags}")
+
+
+def show_plan(app: AppContext, root: RootModule, plan: Plan) -> None:
+    """Print the summary: to stderr with --output json, because whoever confirms needs it there, too."""
+    from refinerctl.releases.plan_view import plan_lines
+
+    write = app.render.note if app.render.is_json else app.render.line
+    for line in plan_lines(plan):
+        write(line)
+    if app.settings.verbosity > 0:
+        for line in root.terraform.show_text(plan.file).splitlines():
+            app.render.detail(line)

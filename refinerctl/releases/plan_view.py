@@ -1,4 +1,4 @@
-"""A plan for people: on a screen, in a merge request, as GitLab's report. Attributes by name only, never a value."""
+"""A plan as text, as data, as a merge request note and as GitLab's report. Attributes by name only, never a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from refinerctl.console import printable
-from refinerctl.releases.model import Action, Change, ImageChange, Plan
+from refinerctl.releases.plan import Plan
+from refinerctl.terraform.plan_json import Action, Change, ImageChange
 
 SIGNS = {
     Action.CREATE: "+",
@@ -22,31 +23,37 @@ SIGNS = {
 _MANY_CREATED = 5
 _DIGEST_LENGTH = 19
 
-# https://spec.commonmark.org/0.31.2/#backslash-escapes; GitLab takes them for its references, too.
+# https://spec.commonmark.org/0.31.2/#backslash-escapes; GitLab supports them for its references, too.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>()|@#!~&$%^]")
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """The summary of a plan, one screen for an ordinary one."""
-    yield f"environment {plan.env}, stack {plan.stack}" + (f", release {plan.tag}" if plan.tag else "")
-    images = [image for image in plan.images if image.before != image.after]
+    yield heading(plan)
+    images = _changed_images(plan)
     if images:
         yield "images"
-        yield from (f"  {image.ruleset:<24}  {image_text(image)}" for image in images)
-    for title, changes in grouped(plan.changes):
+        yield from (f"  {image.stage:<24}  {_short(image.before)} → {_short(image.after)}" for image in images)
+    for title, changes in _grouped(plan.changes):
         yield title
-        yield from (f"  {line}" for line in change_lines(changes))
+        yield from (f"  {line}" for line in _change_lines(changes))
     if plan.outputs:
         yield f"outputs that change: {', '.join(plan.outputs)}"
     if plan.drift:
         yield "changed outside of Terraform"
         yield from (f"  {change_text(change, change.address)}" for change in plan.drift)
-    yield from (f"note: {note}" for note in plan.notes)
+    yield from (f"note: {note}" for note in plan.record.notes)
     yield totals(plan)
 
 
+def heading(plan: Plan) -> str:
+    """What the plan is for."""
+    record = plan.record
+    return f"environment {record.env}, stack {record.stack}" + (f", release {record.tag}" if record.tag else "")
+
+
 def totals(plan: Plan) -> str:
-    """What the plan comes to, in one line."""
+    """The numbers of changes, in one line."""
     if plan.is_empty:
         return "no changes"
     parts = [
@@ -60,16 +67,20 @@ def totals(plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
-    """Changes by ruleset, those of the stack itself last."""
+def _changed_images(plan: Plan) -> list[ImageChange]:
+    return [image for image in plan.images if image.before != image.after]
+
+
+def _grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
+    """Changes by module instance, which is a stage, as a rule; all others last."""
     groups: dict[str | None, list[Change]] = {}
     for change in changes:
-        groups.setdefault(change.ruleset, []).append(change)
+        groups.setdefault(change.module, []).append(change)
     ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
-    return [(f"ruleset {name}" if name else "the stack itself", found) for name, found in ordered]
+    return [(module or "all other resources", found) for module, found in ordered]
 
 
-def change_lines(changes: list[Change]) -> Iterator[str]:
+def _change_lines(changes: list[Change]) -> Iterator[str]:
     """A line per change; many creations only as counts of their types."""
     created = [change for change in changes if change.action is Action.CREATE]
     if len(created) > _MANY_CREATED:
@@ -77,8 +88,7 @@ def change_lines(changes: list[Change]) -> Iterator[str]:
         yield f"+ {', '.join(name if count == 1 else f'{name} x {count}' for name, count in sorted(types.items()))}"
         changes = [change for change in changes if change.action is not Action.CREATE]
     for change in changes:
-        prefix = f'module.rulesets["{change.ruleset}"].' if change.ruleset else ""
-        yield change_text(change, change.address.removeprefix(prefix))
+        yield change_text(change, change.address.removeprefix(f"{change.module}."))
 
 
 def change_text(change: Change, name: str) -> str:
@@ -86,12 +96,8 @@ def change_text(change: Change, name: str) -> str:
     return f"{SIGNS[change.action]} {name}{attributes}" + ("  LOSES DATA" if change.loses_data else "")
 
 
-def image_text(image: ImageChange) -> str:
-    return f"{_short(image.before)} → {_short(image.after)}"
-
-
 def _short(uri: str | None) -> str:
-    """A digest as far as a person compares it; the tag of an image that is not pinned."""
+    """The start of the digest; the tag of an image that is not pinned."""
     if uri is None:
         return "none"
     _, at, digest = uri.rpartition("@")
@@ -101,21 +107,21 @@ def _short(uri: str | None) -> str:
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan as data."""
     return {
-        "env": plan.env,
-        "stack": plan.stack,
-        "tag": plan.tag,
+        "env": plan.record.env,
+        "stack": plan.record.stack,
+        "tag": plan.record.tag,
         "has_changes": not plan.is_empty,
         "totals": {action.value: plan.count(action) for action in Action},
         "images": [vars(image) for image in plan.images],
         "changes": [change_json(change) for change in plan.changes],
         "outputs": list(plan.outputs),
         "drift": [change_json(change) for change in plan.drift],
-        "notes": list(plan.notes),
+        "notes": list(plan.record.notes),
     }
 
 
 def change_json(change: Change) -> dict[str, Any]:
-    return {**vars(change), "ruleset": change.ruleset, "loses_data": change.loses_data}
+    return {**vars(change), "stage": change.stage, "loses_data": change.loses_data}
 
 
 def gitlab_report(plan: Plan) -> Mapping[str, int]:
@@ -128,34 +134,34 @@ def gitlab_report(plan: Plan) -> Mapping[str, int]:
 
 
 def markdown(plan: Plan) -> str:
-    """For a note on a merge request; a long list is folded."""
-    head = f"Terraform plan: {_escaped(plan.stack)} in {_escaped(plan.env)}"
-    head += f", release {_escaped(plan.tag)}" if plan.tag else ""
+    """A note for a merge request; a long list is folded."""
+    record = plan.record
+    head = f"Terraform plan: {_escaped(record.stack)} in {_escaped(record.env)}"
+    head += f", release {_escaped(record.tag)}" if record.tag else ""
     lines = [f"### {head}", "", f"**{totals(plan)}**", ""]
-    images = [image for image in plan.images if image.before != image.after]
-    if images:
-        lines += ["| ruleset | image before | image after |", "| --- | --- | --- |"]
+    if images := _changed_images(plan):
+        lines += ["| stage | image before | image after |", "| --- | --- | --- |"]
         lines += [
-            f"| {_escaped(image.ruleset)} | `{_short(image.before)}` | `{_short(image.after)}` |" for image in images
+            f"| {_escaped(image.stage)} | `{_short(image.before)}` | `{_short(image.after)}` |" for image in images
         ]
         lines.append("")
     if plan.changes:
         lines += ["<details><summary>Changes</summary>", "", "```diff"]
-        for title, changes in grouped(plan.changes):
-            lines += [printable(line) for line in (f"# {title}", *map(_diff, change_lines(changes)))]
+        for title, changes in _grouped(plan.changes):
+            lines += [printable(line) for line in (f"# {title}", *map(_diff, _change_lines(changes)))]
         lines += ["```", "", "</details>", ""]
     if plan.drift:
         lines += ["Changed outside of Terraform:", ""]
         lines += [f"- {_escaped(change_text(change, change.address))}" for change in plan.drift] + [""]
-    lines += [f"- {_escaped(note)}" for note in plan.notes]
+    lines += [f"- {_escaped(note)}" for note in record.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _escaped(text: str) -> str:
-    """Names come from whoever wrote the merge request: no markup, no mention, no line of its own."""
+    """Names come from the author of a merge request: without markup, mentions and line breaks."""
     return _MARKUP.sub(r"\\\g<0>", printable(text))
 
 
 def _diff(line: str) -> str:
-    """GitLab colours a line by its first sign."""
+    """GitLab colours a line by its first character."""
     return f"! {line[2:]}" if line.startswith("~ ") else line

@@ -15,7 +15,7 @@ from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.images import ImageReference, newest_first, release_order
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.releases.model import Release, deployed
+from refinerctl.releases.release import Release, deployed
 from refinerctl.tables import table
 
 if TYPE_CHECKING:

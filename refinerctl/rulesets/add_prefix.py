@@ -1,92 +1,243 @@
-"""A ruleset more in an environment's values: checked as a whole before anything is written."""
+"""`refinerctl add-prefix`: add a ruleset to the environment's values, checked as a whole before anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator
 from typing import Any
 
-from refinerctl.errors import RefusedError
-from refinerctl.rulesets.file_edit import FileEdit
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.aws.events import RULES_PER_BUS
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.images import ImageReference
+from refinerctl.options import Prefix, examples, global_options
+from refinerctl.releases.pins import PinRequest, pin_images
+from refinerctl.releases.release import deployed
+from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
 from refinerctl.rulesets.model import (
-    RULES_PER_BUS,
     Ruleset,
-    StackValues,
-    check_fits,
+    RulesetFile,
+    RulesetValues,
+    check_conflicts,
     check_form,
     check_registry,
     default_name,
     differences,
 )
-from refinerctl.rulesets.values_file import ValuesFile
+from refinerctl.stacks.base import StageImage
 
-
-@dataclass(frozen=True)
-class AdditionRequest:
-    """A ruleset to add. `settings` are those that were given, by the stack's names; `image_uri` None for completions.
-
-    `region` is the one that the functions are in, where the values do not say it. `any_registry`: it is no account, and
-    takes images from wherever they are said to be.
-    """
-
-    prefix: str
-    image_uri: str | None
-    name: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    region: str | None = None
-    any_registry: bool = False
-    rule_quota: int = RULES_PER_BUS
-
-
-@dataclass(frozen=True)
-class Addition:
-    """A ruleset, and how its file is to change. Without `edit` it is there already."""
-
-    ruleset: Ruleset
-    values: StackValues
-    edit: FileEdit | None
-    notes: tuple[str, ...] = ()
-
-
-def plan_addition(request: AdditionRequest, file: ValuesFile) -> Addition:
-    """What to write; nothing is written yet.
-
-    Raises UsageError for what no stack would take, RefusedError if the name or prefix is taken by something else, if
-    prefixes overlap or make a loop, or if the image is where Lambda does not take it from.
-    """
-    values = file.read()
-    wanted = {"image_uri": request.image_uri, **request.settings}
-    ruleset = Ruleset(request.name or default_name(request.prefix), request.prefix, **wanted)
-    if (there := _there(request, ruleset, values)) is not None:
-        if differs := differences(wanted, there):
-            raise RefusedError(
-                f"ruleset {there.name} has prefix {there.prefix} already, with other settings: {'; '.join(differs)}",
-                hint=f"Edit {file.path}, or take the ruleset out first: refinerctl remove-prefix {there.name}",
-            )
-        return Addition(there, values, None)
-    check_form(ruleset, values.name_prefix)
-    check_fits(ruleset, values, request.rule_quota)
-    if ruleset.image_uri is not None and not request.any_registry:
-        check_registry(ruleset.image_uri, values.region or request.region)
-    entry = {"prefix": ruleset.prefix, **{name: value for name, value in wanted.items() if value is not None}}
-    return Addition(ruleset, values, file.add(ruleset.name, entry), tuple(_notes(ruleset, values, request.rule_quota)))
-
-
-def _there(request: AdditionRequest, ruleset: Ruleset, values: StackValues) -> Ruleset | None:
-    """The ruleset of that very prefix, if it may have the name that it has."""
-    same = next((other for other in values.rulesets.values() if other.prefix == ruleset.prefix), None)
-    return same if same and request.name in (None, same.name) else None
-
-
+# The settings of a function by their names in the stack, and the options that set them.
+_FUNCTION_SETTINGS = {
+    "memory_mb": "--memory",
+    "timeout_s": "--timeout",
+    "batch_size": "--batch-size",
+    "max_concurrency": "--max-concurrency",
+    "architecture": "--architecture",
+    "environment": "--env-var",
+}
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "API_KEY")
 
 
-def _notes(ruleset: Ruleset, values: StackValues, rule_quota: int) -> Iterator[str]:
+@click.command(
+    "add-prefix",
+    epilog=examples(
+        "refinerctl add-prefix team/MyNew/ --image-uri dibbs-ecr-refiner/lambda --dry-run",
+        "refinerctl add-prefix Lab/ --image-uri dibbs-ecr-refiner/lambda --memory 2048 --deploy --yes",
+        "refinerctl add-prefix Audit/ --completion",
+    ),
+)
+@click.argument("prefix", type=Prefix())
+@click.option("--image-uri", metavar="URI", help="Image of the function: [REGISTRY/]REPOSITORY[:TAG|@DIGEST].")
+@click.option("--completion", is_flag=True, help="Make a queue without a function, for downstream consumers.")
+@click.option("--name", help="Name of the ruleset. [default: after the prefix, team/MyNew/ → team-MyNew]")
+@click.option(
+    "--memory",
+    "memory_mb",
+    type=click.IntRange(128, 10240),
+    metavar="MB",
+    help="Memory of the function. [default: 1024]",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.IntRange(1, 900),
+    metavar="SECONDS",
+    help="Timeout of the function. [default: 900]",
+)
+@click.option(
+    "--max-receive-count",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Receives before a message moves to the DLQ. [default: 5]",
+)
+@click.option("--batch-size", type=click.IntRange(1, 10000), metavar="N", help="Messages per invocation. [default: 10]")
+@click.option(
+    "--max-concurrency", type=click.IntRange(2, 1000), metavar="N", help="Concurrent invocations. [default: no limit]"
+)
+@click.option(
+    "--architecture", type=click.Choice(["x86_64", "arm64"]), help="Architecture of the image. [default: x86_64]"
+)
+@click.option(
+    "--env-var",
+    "variables",
+    multiple=True,
+    metavar="K=V",
+    help="Environment variable of the function; repeatable. No secrets.",
+)
+@click.option("--no-check-image", is_flag=True, help="Skip the check that the image exists and Lambda accepts it.")
+@click.option(
+    "--rule-quota",
+    type=click.IntRange(1),
+    default=RULES_PER_BUS,
+    show_default=True,
+    metavar="N",
+    help="Quota of rules on the event bus.",
+)
+@edit_options
+@global_options
+@click.pass_context
+def add_prefix(
+    ctx: click.Context,
+    /,
+    prefix: str,
+    image_uri: str | None,
+    completion: bool,
+    name: str | None,
+    variables: tuple[str, ...],
+    no_check_image: bool,
+    rule_quota: int,
+    max_receive_count: int | None,
+    **given: Any,
+) -> None:
+    """Add a ruleset for PREFIX to the environment's values, for review; with --deploy deploy it, too.
+
+    Does nothing if the ruleset already exists. Refused (4) if name or prefix belong to another ruleset, if prefixes
+    overlap or form a loop, or if Lambda would not accept the image.
+    """
+    if completion == (image_uri is not None):
+        raise UsageError("a ruleset either has a function or not", hint="Pass one of --image-uri and --completion.")
+    settings = _settings(given, variables, completion, max_receive_count)
+    options = read_options(given)
+    app = app_context(ctx)
+    values, file = RulesetValues.of(app.values), RulesetFile.of(app)
+    wanted = {"image_uri": image_uri, **settings}
+    present = next((other for other in values.rulesets.values() if other.prefix == prefix), None)
+    if present and name in (None, present.name):
+        _check_same(present, wanted, file)
+        app.render.note(f"ruleset {present.name} already has prefix {prefix}")
+        carry_out_edit(app, None, options, {"status": "unchanged", "ruleset": present, "notes": []})
+        return
+    ruleset = Ruleset(name or default_name(prefix), prefix, **wanted)
+    check_form(ruleset, values.name_prefix)
+    check_conflicts(ruleset, values, rule_quota)
+    if image_uri is not None and not (app.settings.embedded or app.settings.endpoint_url):
+        check_registry(image_uri, values.region or app.settings.region or os.environ.get("AWS_DEFAULT_REGION"))
+    entry = {"prefix": prefix, **{key: value for key, value in wanted.items() if value is not None}}
+    edit = file.add(ruleset.name, entry)
+    notes = list(_warnings(ruleset, values, rule_quota))
+    if image_uri is not None and not no_check_image:
+        notes += _checked_image(app, ruleset, values)
+    for note in notes:
+        app.render.warning(note)
+    status = "would-add" if options.dry_run else "added"
+    carry_out_edit(app, edit, options, {"status": status, "ruleset": ruleset, "notes": notes})
+
+
+def _settings(
+    given: dict[str, Any], variables: tuple[str, ...], completion: bool, max_receive_count: int | None
+) -> dict[str, Any]:
+    """The settings that were given, by the stack's names; takes those of the function out of `given`."""
+    given["environment"] = _environment(variables) or None
+    function = {key: given.pop(key) for key in _FUNCTION_SETTINGS}
+    settings = {key: value for key, value in function.items() if value is not None}
+    if completion and settings:
+        flags = ", ".join(_FUNCTION_SETTINGS[key] for key in settings)
+        raise UsageError(f"{flags}: a completion ruleset has no function")
+    if max_receive_count is not None:
+        settings["max_receive_count"] = max_receive_count
+    return settings
+
+
+def _environment(variables: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for variable in variables:
+        name, separator, value = variable.partition("=")
+        if not separator or name in found:
+            raise UsageError(
+                f"--env-var {name} {'is given twice' if separator else 'has no value'}",
+                hint="Use --env-var NAME=VALUE.",
+            )
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"the value of --env-var {name} is not UTF-8") from None
+        found[name] = value
+    return found
+
+
+def _check_same(present: Ruleset, wanted: dict[str, Any], file: RulesetFile) -> None:
+    if differs := differences(wanted, present):
+        raise RefusedError(
+            f"ruleset {present.name} already has prefix {present.prefix}, with other settings: {'; '.join(differs)}",
+            hint=f"Edit {file.path}, or remove the ruleset first: refinerctl remove-prefix {present.name}",
+        )
+
+
+def _warnings(ruleset: Ruleset, values: RulesetValues, rule_quota: int) -> Iterator[str]:
     for name in ruleset.environment:
         if any(word in name.upper() for word in _SECRET_WORDS):
-            yield f"{name} looks like a secret: whoever reads the repository or the function sees it"
+            yield f"{name} looks like a secret: everyone who can read the repository or the function can read it"
     rules = len(values.rulesets) + 1
     if rules > 0.9 * rule_quota:
-        yield f"event bus {values.bus_name} has {rules} rules then; its quota is {rule_quota}"
+        yield f"event bus {values.bus_name} will have {rules} rules; its quota is {rule_quota}"
     if ruleset.image_uri is None and not values.complete_prefix.startswith(ruleset.prefix):
-        yield f"nothing consumes the queue of {ruleset.name}: whoever comes downstream has to"
+        yield f"the queue of {ruleset.name} has no consumer in this stack: a downstream consumer must read it"
+
+
+def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> list[str]:
+    """Notes about the image. Raises RefusedError if it does not exist, or Lambda would not accept it."""
+    if app.is_down:
+        return [f"environment {app.settings.env} is down: the image is not checked"]
+    try:
+        return _check_image(app, ruleset, values)
+    except RefusedError as error:
+        hint = "Copy the image to ECR first (refinerctl sync), or use another one; --no-check-image skips this check."
+        raise RefusedError(error.message, hint=hint) from error
+    except UsageError:
+        raise
+    except RefinerctlError as error:
+        hint = " ".join(filter(None, [error.hint, "Pass --no-check-image to skip this check."]))
+        raise RefinerctlError(f"cannot check the image: {error.message}", hint=hint) from error
+
+
+def _check_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> list[str]:
+    (image,) = app.stack.images({"rulesets": {ruleset.name: vars(ruleset)}})
+    request = PinRequest(
+        default_tag=_release_tag(app, image, values),
+        local_repositories=app.settings.local_repositories,
+    )
+    if not (image.reference.tag or image.reference.digest or request.default_tag):
+        return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
+    pins = pin_images([image], app.deployable_images, request, refusal="the image cannot be used")
+    if app.settings.embedded and not pins.images:
+        return []  # a local environment runs it from the image's folder
+    return [*_other_account(app, image.reference), *pins.notes]
+
+
+def _release_tag(app: AppContext, image: StageImage, values: RulesetValues) -> str | None:
+    """The tag that an image without one would get."""
+    if image.reference.tag or image.reference.digest:
+        return None
+    release = deployed(app.ledger.read())
+    return (release.tag if release else None) or values.release_tag
+
+
+def _other_account(app: AppContext, reference: ImageReference) -> list[str]:
+    if reference.ecr is None or app.settings.embedded:
+        return []
+    own, account = app.session.caller().split(":")[4], reference.ecr[0]
+    if account == own:
+        return []
+    return [f"{reference.name} is in account {account}, not in {own}: its repository policy must allow Lambda"]

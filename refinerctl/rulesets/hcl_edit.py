@@ -1,11 +1,12 @@
-"""One entry more, or less, in a map of a file of variables. Every other byte of the file stays as it is.
+"""Adds an entry to a map in a tfvars file, or removes one. Every other byte of the file stays as it is.
 
-What is put in is always set off in a way that tells how it came in, so that taking it out restores the very bytes.
-Lines are those of `masked`: a comment over several lines counts as one, and hides no bracket.
+The layout of an added entry tells how it was added, so that removing it restores the same bytes. Lines are those of
+`masked`: a comment over several lines counts as one, and has no bracket.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,30 +15,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.rulesets import hcl_text
-from refinerctl.rulesets.file_edit import FileEdit, read_file
+from refinerctl.files import FileEdit, read_file
 from refinerctl.terraform.hcl import HclFile
 
 if TYPE_CHECKING:
     from lark import Tree
 
+# A map that begins with a bare `for` is a for expression; the other words are values.
+_NOT_BARE = {"for", "in", "if", "null", "true", "false"}
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 _BOM = b"\xef\xbb\xbf"
 _INDENT = "  "
 
-MARKER = "# Takes the place of the default in the stack's variables.tf, whose entries are among these."
+MARKER = "# Replaces the default in the stack's variables.tf, and includes its entries."
 
 
 def add_entry(path: Path, attribute: str, key: str, value: Mapping[str, Any], defaults: Mapping[str, Any]) -> FileEdit:
     """Add `key = value` to the map `attribute`, which has no such key yet.
 
-    Where the file does not set `attribute`, its `defaults` are written down with it: they would be lost otherwise.
-    Raises RefinerctlError, with line and column, for a file that does not parse or whose `attribute` is no map.
+    If the file does not set `attribute`, its `defaults` are written too: they would be lost otherwise.
+    Raises RefinerctlError, with line and column, for a file that does not parse or whose `attribute` is not a map.
     """
     return _edited(path, attribute, defaults, lambda document: document.with_entry(key, value))
 
 
 def remove_entry(path: Path, attribute: str, key: str, defaults: Mapping[str, Any]) -> FileEdit:
-    """Take `key` out of the map `attribute`, with the comments right above it. Raises what `add_entry` does."""
+    """Remove `key` from the map `attribute`, with the comments right above it. Raises what `add_entry` does."""
     return _edited(path, attribute, defaults, lambda document: document.without_entry(key))
 
 
@@ -57,12 +61,12 @@ def _edited(
     document = _Document(HclFile(path, text), attribute, defaults)
     after, wanted = change(document)
     if _values(path, after) != wanted:
-        raise RefinerctlError(f"{path} is laid out in a way that cannot be edited safely", hint="Edit it by hand.")
+        raise RefinerctlError(f"{path} has a layout that cannot be edited safely", hint="Edit it by hand.")
     return FileEdit(path, before, mark + after.encode())
 
 
 def _values(path: Path, text: str) -> Any:
-    """None for what the editor has broken: it says so itself."""
+    """None if the edit has made the file invalid."""
     try:
         return HclFile(path, text).variables()
     except RefinerctlError:
@@ -70,7 +74,7 @@ def _values(path: Path, text: str) -> Any:
 
 
 class _Document:
-    """A file of variables, and the map in it that is to be edited."""
+    """A tfvars file, and the map in it to edit."""
 
     def __init__(self, file: HclFile, attribute: str, defaults: Mapping[str, Any]) -> None:
         self._file = file
@@ -79,7 +83,7 @@ class _Document:
         self._values = file.variables()
 
     def with_entry(self, key: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The text, and the values that it is to have."""
+        """The new text, and the values that it must have."""
         if self._name not in self._values:
             return self._with_defaults().with_entry(key, value)
         place = self._place
@@ -119,7 +123,7 @@ class _Document:
         return _Document(HclFile(self._file.path, text + added), self._name, self._defaults)
 
     def _without_defaults(self, text: str) -> str | None:
-        """`text` without what `_with_defaults` has put at its end; None if it has not."""
+        """`text` without what `_with_defaults` has added at its end; None if it has added nothing."""
         newline, block = self._newline, self._defaults_block()
         if text == block + newline:
             return ""
@@ -133,12 +137,12 @@ class _Document:
 def _lines_of_defaults(name: str, defaults: Mapping[str, Any]) -> list[str]:
     lines = [f"{name} = {{"]
     for key, value in defaults.items():
-        lines += [*hcl_text.attribute(key, value, _INDENT), ""]
+        lines += [*attribute(key, value, _INDENT), ""]
     return [*lines[:-1], "}"] if defaults else [f"{name} = {{}}"]
 
 
 class _Map:
-    """A map in a file's text, and how it is laid out."""
+    """A map in the text of a file, and its layout."""
 
     def __init__(self, file: HclFile, attribute: Tree[Any]) -> None:
         self._file = file
@@ -162,9 +166,9 @@ class _Map:
         return self._text[:at] + new + self._text[at:]
 
     def _addition(self, key: str, value: Mapping[str, Any]) -> tuple[int, str]:
-        """Where to put which text: lines of its own, unless `terraform fmt` would then move what is there."""
-        line, last = hcl_text.attribute_line(key, value), self._elements[-1] if self._elements else None
-        block = self._newline.join(hcl_text.attribute(key, value, _INDENT))
+        """Where to add which text: lines of its own, unless `terraform fmt` would then reformat its neighbours."""
+        line, last = attribute_line(key, value), self._elements[-1] if self._elements else None
+        block = self._newline.join(attribute(key, value, _INDENT))
         comma = "," if last and last.has_comma else ""
         closing_line = self._line_start(self._close)
         if not self._masked[closing_line : self._close].strip():
@@ -176,7 +180,7 @@ class _Map:
         return self._open + 1, f"{self._newline}{block}{self._newline}"
 
     def _has_neighbours(self) -> bool:
-        """Whether attributes stand right above or below, whose `=` may be in one column with this one's."""
+        """Whether there are attributes right above or below, whose `=` may be aligned with this one's."""
         start, end = self._line_start(self._attribute.meta.start_pos), self._line_end(self._attribute.meta.end_pos)
         above = self._masked[self._line_start(start - 1) : start] if start else ""
         below = self._masked[end : self._line_end(end)]
@@ -191,7 +195,7 @@ class _Map:
         return self._text[:start] + self._text[end:]
 
     def _extent(self, number: int) -> tuple[int, int]:
-        """What goes with an element: what `_addition` put around it, and the comments right above."""
+        """What is removed with an element: what `_addition` put around it, and the comments right above."""
         element = self._elements[number]
         line = self._line_start(element.start)
         is_first_on_line = not self._masked[line : element.start].strip()
@@ -205,7 +209,7 @@ class _Map:
             start = self._above(line)
             above = self._line_start(start - 1)
             if self._text[above:start] != self._masked[above:start]:
-                return start, element.end  # that line may end in a comment, which must not reach further
+                return start, element.end  # that line may end in a comment, which must not swallow the next one
             return len(self._text[:start].removesuffix("\n").removesuffix("\r")), element.end
         if number:
             previous = self._elements[number - 1]
@@ -223,7 +227,7 @@ class _Map:
         return start, self._line_end(end) if self._is_empty_line(end) else end
 
     def _above(self, line: int) -> int:
-        """Where the comments begin that are right above a line, and one empty line above these."""
+        """Start of the comments right above a line, and of one empty line above these."""
         while line > self._open and self._is_comment(previous := self._line_start(line - 1), line):
             line = previous
         previous = self._line_start(line - 1)
@@ -246,7 +250,7 @@ class _Map:
         return self._masked.rfind("\n", 0, max(at, 0)) + 1
 
     def _line_end(self, at: int) -> int:
-        """Behind the line's newline."""
+        """The offset behind the line's newline."""
         end = self._masked.find("\n", at)
         return len(self._masked) if end < 0 else end + 1
 
@@ -266,8 +270,64 @@ class _Element:
 
 
 def newline_of(text: str, at: int) -> str:
-    """How lines end there; in a text of one line as Terraform writes them."""
+    """The newline in use at that offset; in a text of one line the one that Terraform writes."""
     found = text.find("\n", at)
     if found < 0:
         found = text.find("\n")
     return "\r\n" if found > 0 and text[found - 1] == "\r" else "\n"
+
+
+def attribute(key: str, value: Any, indent: str = "") -> list[str]:
+    """The lines of `key = value`. A map takes one line for each member, an empty map a single line."""
+    if not isinstance(value, Mapping) or not value:
+        return [indent + attribute_line(key, value)]
+    return [f"{indent}{bare_key(key)} = {{", *_members(value, f"{indent}  "), f"{indent}}}"]
+
+
+def attribute_line(key: str, value: Any) -> str:
+    """`key = value` in one line, whatever the value."""
+    return f"{bare_key(key)} = {one_line(value)}"
+
+
+def one_line(value: Any) -> str:
+    """Any value in one line."""
+    if isinstance(value, Mapping):
+        members = ", ".join(attribute_line(key, item) for key, item in value.items())
+        return f"{{ {members} }}" if members else "{}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(one_line, value))}]"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value)
+
+
+def quoted(text: str) -> str:
+    """A quoted string whose value is exactly `text`."""
+    inner = "".join(_ESCAPES.get(char) or (char if char.isprintable() else _numbered(char)) for char in text)
+    return '"' + inner.replace("${", "$${").replace("%{", "%%{") + '"'
+
+
+def bare_key(key: str) -> str:
+    """A key, without quotes if it needs none."""
+    return key if _BARE.fullmatch(key) and key not in _NOT_BARE else quoted(key)
+
+
+def _members(members: Mapping[str, Any], indent: str) -> Iterator[str]:
+    """Simple values with their `=` aligned, then each map after an empty line."""
+    plain = {bare_key(key): value for key, value in members.items() if not isinstance(value, Mapping) or not value}
+    width = max(map(len, plain), default=0)
+    for name, value in plain.items():
+        yield f"{indent}{name.ljust(width)} = {one_line(value)}"
+    is_first = not plain
+    for key, value in members.items():
+        if isinstance(value, Mapping) and value:
+            if not is_first:
+                yield ""
+            is_first = False
+            yield from attribute(key, value, indent)
+
+
+def _numbered(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

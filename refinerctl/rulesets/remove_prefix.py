@@ -1,80 +1,80 @@
-"""A ruleset less in an environment's values, unless its queues still hold something."""
+"""`refinerctl remove-prefix`: take a ruleset out of the environment's values, unless its queues hold messages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from refinerctl.app import app_context
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
+from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
-from refinerctl.rulesets.file_edit import FileEdit
-from refinerctl.rulesets.model import Ruleset
-from refinerctl.rulesets.values_file import ValuesFile
-from refinerctl.stacks.names import RulesetNames
+from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
+from refinerctl.rulesets.model import RulesetFile, RulesetValues
+from refinerctl.stacks.base import Stage
+
+if TYPE_CHECKING:
+    from refinerctl.aws.sqs import Queues
 
 
-class Depths(Protocol):
-    """SQS, as far as counting goes."""
+@click.command(
+    "remove-prefix",
+    epilog=examples(
+        "refinerctl remove-prefix team/MyNew/ --dry-run", "refinerctl remove-prefix MyNew --env production --deploy"
+    ),
+)
+@click.argument("ruleset", metavar="PREFIX|NAME")
+@click.option("--force", is_flag=True, help="Remove it even if its queues hold messages, or that is unknown.")
+@edit_options
+@global_options
+@click.pass_context
+def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any) -> None:
+    """Remove a ruleset from the environment's values; with --deploy destroy it, too.
 
-    def depth(self, name: str) -> QueueDepth:
-        """Raises NotFoundError without the queue."""
+    Refused (4) while its queue or one of its dead-letter queues holds messages.
+    """
+    options = read_options(given)
+    app = app_context(ctx)
+    values, file = RulesetValues.of(app.values), RulesetFile.of(app)
+    found = values.find(ruleset)
+    if found is None:
+        known = ", ".join(f"{item.name} ({item.prefix})" for item in values.rulesets.values())
+        raise NotFoundError(f"{file.path} has no ruleset of name or prefix {ruleset!r}", hint=f"Rulesets: {known}.")
+    edit = file.remove(found.name)
+    if not force and not app.is_down:
+        (stage,) = app.pipeline.choose((found.name,))
+        check_empty(stage, app.queues)
+    document = {"status": "would-remove" if options.dry_run else "removed", "ruleset": found}
+    carry_out_edit(app, edit, options, document, gives_up=found.name)
 
 
-@dataclass(frozen=True)
-class Removal:
-    """A ruleset, what it is made of, and how its file is to change."""
+def check_empty(stage: Stage, queues: Queues) -> None:
+    """Raises RefusedError if a queue of the stage holds messages; a queue that does not exist holds none.
 
-    ruleset: Ruleset
-    names: RulesetNames
-    edit: FileEdit
-
-
-def plan_removal(name_or_prefix: str, file: ValuesFile) -> Removal:
-    """What to write; nothing is written yet. Raises NotFoundError without such a ruleset."""
-    values = file.read()
-    ruleset = values.find(name_or_prefix)
-    if ruleset is None:
-        raise NotFoundError(
-            f"{file.path} has no ruleset of name or prefix {name_or_prefix!r}",
-            hint=f"It has: {', '.join(f'{known.name} ({known.prefix})' for known in values.rulesets.values())}.",
-        )
-    return Removal(ruleset, values.names(ruleset), file.remove(ruleset.name))
-
-
-def check_empty(removal: Removal, queues: Depths) -> None:
-    """Raises RefusedError if a queue of the ruleset holds messages; one that is not there holds none.
-
-    Raises RefinerctlError if that cannot be known.
+    Raises RefinerctlError if that cannot be read.
     """
     try:
-        depths = concurrently([partial(_depth, queues, name) for name in _queues(removal.names)], 3)
+        depths = concurrently([partial(_depth, queues, queue.name) for queue in stage.queues], 3)
     except RefinerctlError as error:
         raise RefinerctlError(
-            f"whether the queues of {removal.ruleset.name} are empty is not known: {error.message}",
-            hint="--force goes ahead without knowing.",
+            f"cannot read whether the queues of {stage.name} are empty: {error.message}",
+            hint="Pass --force to remove it anyway.",
         ) from error
-    if held := [_counts(depth) for depth in depths if depth and _count(depth)]:
+    if held := [_counts(depth) for depth in depths if depth and depth.total]:
         raise RefusedError(
-            f"ruleset {removal.ruleset.name} still has messages: {', '.join(held)}",
-            hint="Let them be processed, or redrive or purge them first; --force gives them up.",
+            f"ruleset {stage.name} still has messages: {', '.join(held)}",
+            hint="Wait until they are processed, or redrive or purge them first; --force loses them.",
         )
 
 
-def _queues(names: RulesetNames) -> tuple[str, str, str]:
-    return names.queue, names.dlq, names.delivery_dlq
-
-
-def _depth(queues: Depths, name: str) -> QueueDepth | None:
+def _depth(queues: Queues, name: str) -> QueueDepth | None:
     try:
         return queues.depth(name)
     except NotFoundError:
         return None
-
-
-def _count(depth: QueueDepth) -> int:
-    return depth.visible + depth.in_flight + depth.delayed
 
 
 def _counts(depth: QueueDepth) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference, Platform
@@ -77,13 +77,15 @@ class Stage:
     """A part of a pipeline that works on its own: what starts it, the queue in between, what consumes that.
 
     What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
-    `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
+    `writes` are the key prefixes below which its consumer writes objects, `recorded` ARNs and ids as Terraform's
+    outputs have them, by the output's name.
     """
 
     name: str
     source: EventRule | Schedule | None = None
     queue: Queue | None = None
     consumer: Function | None = None
+    writes: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -193,6 +195,9 @@ class CompletionDocument:
     error: str | None = None
 
 
+NO_REASON = "no reason given"
+
+
 class RecordEvent(StrEnum):
     """What a line of an image's log says about an input."""
 
@@ -204,9 +209,11 @@ class RecordEvent(StrEnum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True)
-class RecordLine:
-    """A line of an image's log about one input. Times in UTC, durations in milliseconds; None where it says nothing."""
+class RecordLine(NamedTuple):
+    """A line of an image's log about one input. Times in UTC, durations in milliseconds; None where it says nothing.
+
+    A tuple, as logs have millions of lines. `message_id` tells the inputs of one invocation apart.
+    """
 
     event: RecordEvent
     request_id: str
@@ -223,6 +230,18 @@ class RecordLine:
     output_key: str | None = None
     completion_key: str | None = None
     size_bytes: int | None = None
+
+
+ReadLogLine: TypeAlias = Callable[[Mapping[str, Any]], RecordLine | None]
+
+
+def error_text(error: object) -> str:
+    """An error in one line, from the forms that functions and runtimes log: `NoSuchKey: message`."""
+    if not isinstance(error, dict):
+        return str(error).strip()
+    name = error.get("code") or error.get("name") or error.get("errorType")
+    message = error.get("message") or error.get("errorMessage")
+    return ": ".join(str(part) for part in (name, message) if part) or NO_REASON
 
 
 @dataclass(frozen=True)
@@ -243,6 +262,7 @@ class Stack:
 
     `settings` are the keys of [stacks.<name>] in refinerctl.toml with their defaults. `values` are an environment's
     tfvars over the defaults of the root module's variables; `outputs` are Terraform's, by name.
+    `read_log_line` reads a JSON line of an image's log; `log_terms` is a text that all lines of an event hold.
     `checks` name the modules of the checks that only this stack has. `needs` are stacks to apply before this one.
     """
 
@@ -254,7 +274,8 @@ class Stack:
     images: Callable[[Values], tuple[StageImage, ...]] = lambda _values: ()
     completion_keys: Callable[[Storage, str, str | None], tuple[str, ...]] | None = None
     read_completion: Callable[[bytes], CompletionDocument] | None = None
-    read_log_line: Callable[[Mapping[str, Any]], RecordLine | None] = lambda _line: None
+    read_log_line: ReadLogLine = lambda _line: None
+    log_terms: Mapping[RecordEvent, str] = field(default_factory=dict)
     checks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     apply_hint: str = ""

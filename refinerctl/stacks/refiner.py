@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform
 from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
 from refinerctl.stacks.base import (
+    NO_REASON,
     Bucket,
     CompletionDocument,
     CompletionStatus,
@@ -31,6 +33,7 @@ from refinerctl.stacks.base import (
     StageImage,
     Storage,
     Values,
+    error_text,
 )
 
 DEFAULT_BUS = "default"
@@ -83,13 +86,15 @@ def _pipeline(settings: Mapping[str, str], values: Values) -> Pipeline:
             for name, ruleset in _rulesets(values)
         }
     stages = tuple(
-        _stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
+        ruleset_stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
         for name, (prefix, has_function) in named.items()
     )
-    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages)
+    writes = tuple(normalize_prefix(values.get(key) or settings[key]) for key in ("output_prefix", "complete_prefix"))
+    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages, writes)
 
 
-def _stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool) -> Stage:
+def ruleset_stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool = False) -> Stage:
+    """A ruleset whose parts are called as module prefix-ruleset names them, after `base`."""
     return Stage(
         name,
         source=EventRule(base, bus, prefix, dlq=Queue(f"{base}-delivery-dlq")),
@@ -103,6 +108,7 @@ def _of_stages(
     bucket: str,
     bus: str,
     stages: tuple[Stage, ...],
+    writes: tuple[str, ...],
     *,
     forward: EventRule | None = None,
     told_by: str = "",
@@ -112,6 +118,7 @@ def _of_stages(
     forward = forward or EventRule(rule, DEFAULT_BUS, dlq=Queue(f"{rule}-delivery-dlq"))
     shared: tuple[Component, ...] = (Bucket(bucket), EventBus(DEFAULT_BUS), forward, EventBus(bus))
     assert forward.dlq is not None  # noqa: S101 - set above and in _pipeline_of_outputs
+    stages = tuple(replace(stage, writes=writes) if stage.consumer else stage for stage in stages)
     return Pipeline(
         name_prefix,
         stages,
@@ -165,6 +172,7 @@ def _pipeline_of_outputs(outputs: Values) -> Pipeline:
             outputs["bucket"],
             bus,
             stages,
+            (outputs["output_prefix"], outputs["complete_prefix"]),
             forward=EventRule(outputs["forward_rule_name"], DEFAULT_BUS, dlq=Queue(outputs["forward_dlq_name"])),
             told_by="Terraform's outputs",
             recorded={key: outputs[key] for key in _SHARED_IDS},
@@ -241,14 +249,15 @@ def _malformed(reason: str) -> CompletionDocument:
 
 
 # What this repository's image logs, see images/refiner/README.md.
-_EVENTS = {
-    "record received": RecordEvent.RECEIVED,
-    "output written": RecordEvent.OUTPUT,
-    "completion written": RecordEvent.COMPLETION,
-    "record done": RecordEvent.DONE,
-    "record failed": RecordEvent.FAILED,
-    "record ignored": RecordEvent.IGNORED,
+_LOG_MESSAGES = {
+    RecordEvent.RECEIVED: "record received",
+    RecordEvent.OUTPUT: "output written",
+    RecordEvent.COMPLETION: "completion written",
+    RecordEvent.DONE: "record done",
+    RecordEvent.FAILED: "record failed",
+    RecordEvent.IGNORED: "record ignored",
 }
+_EVENTS = {message: event for event, message in _LOG_MESSAGES.items()}
 
 
 def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
@@ -259,8 +268,8 @@ def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
     count, duration, size = line.get("receiveCount"), line.get("durationMs"), line.get("bytes")
     return RecordLine(
         event,
-        request_id=str(line.get("requestId")),
-        message_id=str(line.get("messageId")),
+        request_id=str(line.get("requestId") or ""),
+        message_id=str(line.get("messageId") or ""),
         key=_text(line.get("key")),
         version_id=_text(line.get("versionId")),
         at=_time(line.get("timestamp")),
@@ -268,7 +277,7 @@ def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
         sent_at=_time_ms(line.get("sentTimestamp")),
         receive_count=count if isinstance(count, int) else None,
         duration_ms=float(duration) if isinstance(duration, int | float) else None,
-        error=_error_text(line.get("error")) if event is RecordEvent.FAILED else None,
+        error=error_text(line.get("error") or NO_REASON) if event is RecordEvent.FAILED else None,
         reason=_text(line.get("reason")),
         output_key=_text(line.get("outputKey")),
         completion_key=_text(line.get("completionKey")),
@@ -280,15 +289,9 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _error_text(error: object) -> str:
-    if not isinstance(error, dict):
-        return str(error or "no reason given").strip()
-    name = error.get("code") or error.get("name") or error.get("errorType")
-    message = error.get("message") or error.get("errorMessage")
-    return ": ".join(str(part) for part in (name, message) if part) or "no reason given"
-
-
 def _time(text: object) -> datetime | None:
+    if text is None:
+        return None
     try:
         found = datetime.fromisoformat(str(text))
         return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
@@ -313,6 +316,8 @@ STACK = Stack(
     completion_keys=_completion_keys,
     read_completion=read_completion,
     read_log_line=_read_log_line,
+    log_terms=_LOG_MESSAGES,
+    checks=("refinerctl.insight.verify.refiner",),
     needs=("registry",),
     apply_hint=" (about a minute: the AWS provider waits 25 s for each level of queues)",
 )

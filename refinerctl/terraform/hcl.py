@@ -1,7 +1,7 @@
-"""HCL as Terraform reads it: values files, defaults of variables, the backend's block. Reads only, writes nothing.
+"""Reads HCL as Terraform does: tfvars files, defaults of variables, the backend block.
 
-Grammar: python-hcl2. What strings, heredocs and numbers mean is decided here, after
-https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, because python-hcl2 hands them on as they are written.
+python-hcl2 parses; the values of strings, heredocs and numbers are read here, after
+https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, because python-hcl2 returns them as they are written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,7 +21,7 @@ from refinerctl.terraform.hcl_mask import masked
 if TYPE_CHECKING:
     from lark import Token, Tree
 
-# More than this and a number is a mistake, or meant to fill the memory.
+# A larger exponent is a mistake, or meant to exhaust the memory.
 MAX_EXPONENT = 500
 
 _ESCAPE = re.compile(r'\\(?:([nrt"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)')
@@ -33,8 +32,8 @@ _IGNORED = {"new_line_or_comment"}
 def load_values(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
     """The variables of a `.tfvars` or `.tfvars.json` file: str, int, float, bool, None, list and dict by name.
 
-    Raises NotFoundError without the file (`missing_ok`: there are none), RefinerctlError with the place for one that
-    does not parse or holds more than literal values.
+    Raises NotFoundError if the file does not exist (`missing_ok`: returns no variables), RefinerctlError with line and
+    column for a file that does not parse or has values other than literals.
     """
     if missing_ok and not path.exists():
         return {}
@@ -44,7 +43,7 @@ def load_values(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
 
 
 def variable_defaults(module: Path) -> dict[str, Any]:
-    """The defaults of a root module's variables, by name; those without one are not among them."""
+    """The defaults of a root module's variables, by name; without variables that have none."""
     found: dict[str, Any] = {}
     for file, block in _blocks(module, "variable"):
         name = file.labels(block)[-1]
@@ -66,10 +65,10 @@ def backend_block(module: Path) -> dict[str, Any]:
 
 
 def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
-    """All blocks of a kind; those of override files last, as they win."""
+    """All blocks of a kind; those of override files last, because they take precedence."""
     check_root_module(module)
     for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
-        # To parse takes far longer than to look: most files have none.
+        # Parsing takes far longer than searching, and most files have no such block.
         if re.search(rf"^\s*{kind}\b", _text(path), re.MULTILINE):
             file = HclFile(path)
             for block in file.blocks(None, kind):
@@ -80,7 +79,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise NotFoundError(f"there is no file {path}") from None
+        raise NotFoundError(f"{path} does not exist") from None
     except OSError as error:
         raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -88,14 +87,14 @@ def _text(path: Path) -> str:
 
 
 class _NotLiteralError(RefinerctlError):
-    """An expression that only Terraform can evaluate, or a literal that it would refuse."""
+    """An expression that only Terraform can evaluate, or an invalid literal."""
 
 
 class HclFile:
-    """A parsed file. Its text is kept: strings are read from there.
+    """A parsed file, or a parsed `text` that is to be its content.
 
-    With `text` that is parsed instead of what the file holds. Positions are offsets in `text`, and the same in
-    `masked`, which shows where comments are. Raises RefinerctlError with line and column for what is no HCL.
+    Positions are offsets in `text`; they are the same in `masked`, in which comments and plain strings are blanked.
+    Raises RefinerctlError with line and column for invalid HCL.
     """
 
     def __init__(self, path: Path, text: str | None = None) -> None:
@@ -105,11 +104,11 @@ class HclFile:
         self._body = self._parse()
 
     def variables(self) -> dict[str, Any]:
-        """All attributes by name, as plain values. Raises RefinerctlError for anything else in a file of variables."""
+        """All attributes by name, as plain values. Raises RefinerctlError for anything else."""
         found: dict[str, Any] = {}
         for child in self.children():
             if child.data == "block":
-                raise self.error(child, "a file of variables holds no blocks")
+                raise self.error(child, "a tfvars file has no blocks")
             name = self.name_of(child)
             if name in found:
                 raise self.error(child, f"variable {name} is set twice")
@@ -139,7 +138,7 @@ class HclFile:
         try:
             body: Tree[Any] = hcl2.parses_to_tree(self.masked).children[0]
         except LarkError as error:
-            # Without the error itself: it quotes what stands there.
+            # The error itself would quote the text, which may be secret.
             raise self._invalid(getattr(error, "pos_in_stream", None)) from None
         except RecursionError:
             raise RefinerctlError(f"{self.path} is nested too deeply") from None
@@ -150,9 +149,7 @@ class HclFile:
             at += len(self.text[at:]) - len(self.text[at:].lstrip(" \t"))
         before = self.text[:at]
         line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
-        return RefinerctlError(
-            f"{self.path}:{line}:{column}: this is not valid HCL", hint="`terraform fmt` says more about it."
-        )
+        return RefinerctlError(f"{self.path}:{line}:{column}: invalid HCL", hint="Run `terraform fmt` for details.")
 
     def children(self, block: Tree[Any] | None = None) -> Iterator[Tree[Any]]:
         body = self._body if block is None else next(_trees(block, "body"))
@@ -177,11 +174,11 @@ class HclFile:
         return unicodedata.normalize("NFC", self.text[token.start_pos : token.end_pos])
 
     def value_of(self, attribute: Tree[Any], what: str) -> Any:
-        """The value of an attribute; `what` names it in the error if it is no plain one."""
+        """The value of an attribute; `what` names it in the error if it is not a literal."""
         try:
             return self._value(attribute.children[2])
         except _NotLiteralError as error:
-            raise self.error(attribute, f"{what} is not a plain value: {error.message}") from None
+            raise self.error(attribute, f"{what} is not a literal: {error.message}") from None
         except RecursionError:
             raise self.error(attribute, f"{what} is nested too deeply") from None
 
@@ -196,7 +193,7 @@ class HclFile:
             negated = self._value(tree.children[1])
             if isinstance(negated, int | float) and not isinstance(negated, bool):
                 return -negated
-        raise _NotLiteralError("it has to be computed")
+        raise _NotLiteralError("it is an expression")
 
     def _term(self, tree: Tree[Any]) -> Any:
         parts = _meaningful(tree)
@@ -205,7 +202,7 @@ class HclFile:
         (part,) = parts
         reader = _READERS.get(str(part.data))
         if reader is None:
-            raise _NotLiteralError(_WHAT.get(str(part.data), "it has to be computed"))
+            raise _NotLiteralError(_WHAT.get(str(part.data), "it is an expression"))
         return reader(self, part)
 
     def _string(self, tree: Tree[Any]) -> str:
@@ -214,8 +211,8 @@ class HclFile:
 
     def _heredoc(self, tree: Tree[Any]) -> str:
         if cast("Token", tree.children[0]).end_pos > len(self.text):  # type: ignore[operator]  # always a number here
-            raise _NotLiteralError("a here-document in it ends without a newline")
-        # Between the line that opens it and the one that closes it; after that one's end stands nothing.
+            raise _NotLiteralError("it has a heredoc that ends without a newline")
+        # The lines between the opening and the closing line.
         lines = [f"{line}\n" for line in str(tree.children[0]).split("\n")[1:-2]]
         trimmed = _without_indent(lines) if tree.data == "heredoc_template_trim" else lines
         return _template("".join(trimmed), quoted=False)
@@ -263,8 +260,8 @@ _READERS = {
 }
 _WHAT = {
     "function_call": "it calls a function",
-    "identifier": "it refers to something else",
-    "get_attr_expr_term": "it refers to something else",
+    "identifier": "it is a reference",
+    "get_attr_expr_term": "it is a reference",
     "for_tuple_expr": "it is a for expression",
     "for_object_expr": "it is a for expression",
 }
@@ -279,7 +276,7 @@ def _meaningful(tree: Tree[Any]) -> list[Any]:
 
 
 def _exact(text: str) -> int | float:
-    """A number as Terraform takes it: whole ones exactly, whatever their size or notation."""
+    """A number as Terraform reads it: integers exactly, whatever their size or notation."""
     value = Decimal(text)
     if value and abs(value.adjusted()) > MAX_EXPONENT:
         raise _NotLiteralError("a number is out of range")
@@ -287,7 +284,7 @@ def _exact(text: str) -> int | float:
 
 
 def _template(text: str, *, quoted: bool) -> str:
-    """The string that a template without interpolation stands for. Only quoted ones have backslash escapes."""
+    """The string of a template without interpolation. Only quoted templates have backslash escapes."""
     parts: list[str] = []
     at = 0
     while at < len(text):
@@ -296,17 +293,17 @@ def _template(text: str, *, quoted: bool) -> str:
             parts.append(text[at + 1 : at + 3])
             at += 3
         elif text.startswith(("${", "%{"), at):
-            raise _NotLiteralError("it holds ${…} or %{…}")
+            raise _NotLiteralError("it contains ${…} or %{…}")
         elif quoted and char == "\\":
             match = _ESCAPE.match(text, at)
             parts.append(_unescaped(match))
             at += len(match[0]) if match else 0
         elif quoted and char in '"\n':
-            raise _NotLiteralError("a string in it cannot be read")
+            raise _NotLiteralError("it has an invalid string")
         else:
             parts.append(char)
             at += 1
-    # Terraform compares and keeps all strings in this form.
+    # Terraform normalizes all strings to this form.
     return unicodedata.normalize("NFC", "".join(parts))
 
 
@@ -315,52 +312,44 @@ def _unescaped(match: re.Match[str] | None) -> str:
         return _ESCAPED[match[1]]
     code = int((match and (match[2] or match[3])) or "110000", 16)
     if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-        raise _NotLiteralError("a string in it has an escape that does not exist")
+        raise _NotLiteralError("it has a string with an invalid escape")
     return chr(code)
 
 
 def _without_indent(lines: list[str]) -> list[str]:
-    """`<<-` takes away the white space that all lines start with; empty ones do not count and stay as they are."""
+    """`<<-` removes the white space that all lines start with; empty lines do not count and stay as they are."""
     indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
     least = min(indents, default=0)
     return [line[least:] if line.strip() else line for line in lines]
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Makes objects of JSON, refusing a key that stands there twice."""
+def _json_values(path: Path) -> dict[str, Any]:
+    """https://developer.hashicorp.com/terraform/language/syntax/json: strings of a tfvars file are not templates."""
 
-    path: Path
-
-    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             name = unicodedata.normalize("NFC", key)
             if name in found:
-                raise RefinerctlError(f"{self.path}: {name} is set twice")
+                raise RefinerctlError(f"{path}: {name} is set twice")
             found[name] = value
         return found
 
-
-def _json_values(path: Path) -> dict[str, Any]:
-    """https://developer.hashicorp.com/terraform/language/syntax/json: strings of a values file are no templates."""
     try:
-        document = json.loads(
-            _text(path), object_pairs_hook=_Pairs(path), parse_float=_exact, parse_constant=_no_number
-        )
+        document = json.loads(_text(path), object_pairs_hook=unique, parse_float=_exact, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise RefinerctlError(
-            f"{path}:{error.lineno}:{error.colno}: this is not valid JSON: {error.msg}"
-        ) from None  # it holds the whole text
+            f"{path}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}"
+        ) from None  # the error has the whole text
     except (_NotLiteralError, RecursionError, ValueError) as error:
         raise RefinerctlError(f"{path} cannot be read: {error}") from None
     if not isinstance(document, dict):
-        raise RefinerctlError(f"{path} holds no JSON object")
+        raise RefinerctlError(f"{path} is not a JSON object")
     return {name: _normalized(value) for name, value in document.items() if name != "//"}
 
 
 def _no_number(text: str) -> Any:
-    raise _NotLiteralError(f"{text} is not a number of JSON")
+    raise _NotLiteralError(f"{text} is not a JSON number")
 
 
 def _normalized(value: Any) -> Any:

@@ -1,8 +1,7 @@
-"""HCL without its comments and with its plain strings blanked, at unchanged offsets.
+"""HCL with comments removed and plain strings blanked, at unchanged offsets.
 
-python-hcl2's grammar takes no comment within a line, no letter but ASCII's in a name, and reads `"$${"` past its
-closing quote. So it gets to see none of these: what it parses is only the structure, and strings and names are read
-from the original text at its offsets.
+python-hcl2's grammar does not accept comments within a line and non-ASCII letters in names, and reads `"$${"` past its
+closing quote. So it parses this text, and strings and names are read from the original text at the same offsets.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def masked(text: str) -> str:
-    """`text` with comments as spaces, plain strings and the letters of names as ASCII letters, as long as before.
+    """`text` with comments as spaces, plain strings and letters of names as ASCII letters, of the same length.
 
-    Strings that hold an interpolation and heredocs stay as they are.
+    Strings with an interpolation and heredocs stay as they are.
     """
     return "".join(_pieces(text))
 
@@ -45,12 +44,12 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _letter(match: re.Match[str]) -> str:
-    """What may stand in a name does so: https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#identifiers"""
+    """A character that a name may have: https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#identifiers"""
     return "x" if f"x{match[0]}".isidentifier() else match[0]
 
 
 def _end(text: str, start: int) -> int:
-    """Behind what starts here and stays as it is."""
+    """The end of what starts here and stays as it is."""
     if text[start] == '"':
         return _end_of_template(text, start + 1)
     match = _HEREDOC.match(text, start)
@@ -58,7 +57,7 @@ def _end(text: str, start: int) -> int:
 
 
 def _end_of_template(text: str, at: int) -> int:
-    """Behind the closing quote; what is not closed ends with the text."""
+    """The offset behind the closing quote; without one, the end of the text."""
     while match := _IN_TEMPLATE.search(text, at):
         at = match.end()
         if match[0] == '"':

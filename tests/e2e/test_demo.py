@@ -35,8 +35,8 @@ def test_tells_the_whole_story_and_leaves_nothing(demo_project: Project) -> None
     assert story["completion"]["key"] == "RefinerComplete/helloworld.txt.json"
     assert [output["content"] for output in story["completion"]["outputs"]] == ["Hello, world!\n"] * 2
     assert len({output["key"] for output in story["completion"]["outputs"]}) == 2
-    stations = [hop["station"] for hop in story["hops"]]
-    assert stations == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "S3", "SQS"]
+    components = [hop["component"] for hop in story["hops"]]
+    assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3", "SQS"]
     assert all(hop["at"] for hop in story["hops"])
     assert demo_project.processes() == []
     assert demo_project.files() == before
@@ -112,7 +112,7 @@ def test_one_demo_at_a_time(demo_project: Project) -> None:
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
     assert second.code == 4
-    assert "a demo is running already" in second.err
+    assert "another demo is running" in second.err
 
 
 def test_says_what_is_missing_outside_a_project(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_exported_and_purged(running: Project, dead: list[str]) -> None:
             timeout=30,
             encoding="utf-8",
         )
-        child.expect("Type the queue's name")
+        child.expect("Type the name of the queue")
         child.sendline(name)
         child.expect(pexpect.EOF)
         child.close()
@@ -115,7 +115,7 @@ def test_exported_and_purged(running: Project, dead: list[str]) -> None:
     assert "is not the name of the queue" in said
     said, code = typed(DLQ)
     assert code == 0, said
-    assert "1 deleted, written to " in said
+    assert "1 deleted, saved to " in said
     (kept,) = (running.folder / ".refinerctl" / "dlq").glob(f"purged-{DLQ}-*.jsonl")
     assert json.loads(kept.read_text())["id"] == dead[0]
     left = running.run("dlq", "inspect", DLQ, *ONLY_OURS, "--jsonl").lines()

@@ -128,7 +128,7 @@ def test_a_port_that_is_taken(project: Project) -> None:
         done = project.run("local", "up", "--detach", "--port", str(port))
 
     assert done.code == 1
-    assert f"port {port} on 127.0.0.1 is taken" in done.err
+    assert f"port {port} on 127.0.0.1 is in use" in done.err
     assert project.processes() == []
 
 

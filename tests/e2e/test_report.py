@@ -103,7 +103,7 @@ def test_only_the_rulesets_that_were_asked_for(running: Project, tmp_path: Path)
     assert done.code == 0, done.err
     document = done.json()
     assert [item["ruleset"] for item in document["activity"]] == ["RefinerInput"]
-    assert [item["name"] for item in document["status"]["rulesets"]] == ["RefinerInput"]
+    assert [item["name"] for item in document["status"]["stages"]] == ["RefinerInput"]
     assert "PoisonInput" not in page.read_text()
 
 

@@ -78,13 +78,13 @@ def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
 
     code, waiting = found(running, good, "waiting")
     assert code == 3
-    assert "were not looked through; its event source mapping is Disabled" in waiting["verdict"]
+    assert "which were not received; its event source mapping is Disabled" in waiting["verdict"]
     assert waiting["notes"] == []
     code, looked = traced(running, good, "--look")
     assert code == 3
     assert looked["verdict"].startswith("waiting in dibbs-ecr-PoisonInput since ")
     assert "received" not in looked["verdict"]  # not by the traces before
-    assert any("counts one receive more" in note for note in looked["notes"])
+    assert any("receive counts increased by 1" in note for note in looked["notes"])
 
     receive(running, "dibbs-ecr-PoisonInput", held)
     code, in_flight = traced(running, held, "--look")
@@ -96,8 +96,8 @@ def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
     assert code == 0
     assert [attempt["error"] for attempt in completed["attempts"]] == [None]
     assert len(completed["outputs"]) == 2
-    stations = [hop["station"] for hop in completed["hops"]]
-    assert stations == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3"]
+    components = [hop["component"] for hop in completed["hops"]]
+    assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3"]
 
     code, failing = found(running, gone, "failing")
     assert code == 3
@@ -128,7 +128,7 @@ def test_what_no_ruleset_takes_and_what_never_was(running: Project, tmp_path: Pa
 
     code, unmatched = traced(running, key)
     assert (code, unmatched["place"]) == (1, "never-matched")
-    assert unmatched["hops"][0]["station"] == "S3"
+    assert unmatched["hops"][0]["component"] == "S3"
     code, missing = traced(running, "never.txt", "--prefix", "/RefinerInput/")
     assert (code, missing["place"], missing["key"]) == (1, "never-existed", "RefinerInput/never.txt")
     assert running.run("trace", key, "--version-id", "no-such-version").code == 1
@@ -154,7 +154,7 @@ def test_undelivered_says_what_eventbridge_said(running: Project, tmp_path: Path
     sqs.purge_queue(QueueUrl=queue)
     assert (code, undelivered["place"]) == (1, "undelivered")
     assert "could not deliver its event to dibbs-ecr-PoisonInput: NO_PERMISSIONS" in undelivered["verdict"]
-    assert undelivered["dead_letter"]["attributes"] == attributes
+    assert undelivered["dlq_message"]["attributes"] == attributes
 
 
 def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> None:
@@ -206,12 +206,12 @@ def test_status_counts_what_is_there(running: Project) -> None:
     done = running.run("status", "--output", "json")
 
     assert done.code == 0, done.err
-    rulesets = {ruleset["name"]: ruleset for ruleset in done.json()["rulesets"]}
-    assert set(rulesets) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
-    assert rulesets["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
-    assert rulesets["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
-    assert rulesets["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
-    assert rulesets["RefinerComplete"]["function"] is None
+    stages = {stage["name"]: stage for stage in done.json()["stages"]}
+    assert set(stages) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
+    assert stages["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
+    assert stages["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
+    assert stages["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
+    assert stages["RefinerComplete"]["function"] is None
 
 
 @pytest.mark.parametrize("how", ["q", "ctrl-c"])
@@ -230,7 +230,7 @@ def test_the_live_status_leaves_the_terminal_as_it_was(running: Project, how: st
     child.expect("RefinerInput")
     child.setwinsize(24, 60)
     os.kill(child.pid, 0)
-    child.expect("RULESET *WAITING")
+    child.expect("STAGE *WAITING")
     child.send("q") if how == "q" else child.sendintr()
     child.expect_exact("\x1b[?1049l")
     child.expect("code (\\d+)")

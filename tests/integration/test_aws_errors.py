@@ -194,7 +194,7 @@ class TestMissing:
         for ask in OTHER_REQUESTS[:2]:
             said = failure(ask, session)
             assert isinstance(said, NotFoundError)
-            assert "there is no queue 'q'" in said.message
+            assert "queue q does not exist" in said.message
 
     def test_a_function(self, session: AwsSession) -> None:
         assert isinstance(failure(OTHER_REQUESTS[2], session), NotFoundError)

@@ -99,17 +99,29 @@ class TestUpload:
         done = run("upload", "x", "--wait", "--timeout", "0", "--output", "json")
         assert done.code == 3
         assert done.json()["uploads"][0]["status"] == "pending"
-        assert "1 of 1 input not completed in time" in done.err
+        assert "1 of 1 input timed out without a completion" in done.err
 
-    def test_who_waits_in_vain_hears_what_the_queues_hold(
+    def test_a_timeout_reports_the_depths_of_the_queues(
         self, run: Command, session: AwsSession, tmp_path: Path
     ) -> None:
-        for name in ("dibbs-ecr-HintInput", "dibbs-ecr-HintInput-dlq"):
+        names = ("dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerInput-dlq")
+        for name in names:
             session.client("sqs").create_queue(QueueName=name)
         (tmp_path / "x").write_text("hello")
-        done = run("upload", "x", "--prefix", "/HintInput/", "--wait", "--timeout", "0")
+        done = run("upload", "x", "--wait", "--timeout", "0")
         assert done.code == 3
-        assert "dibbs-ecr-HintInput: 0 waiting, 0 in flight; dibbs-ecr-HintInput-dlq: 0 dead." in done.err
+        depths = (
+            f"{name}: 0 messages, 0 in flight" for name in ("dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerInput-dlq")
+        )
+        assert "; ".join(depths) in done.err
+
+    def test_a_timeout_reports_that_no_stage_takes_the_key(self, run: Command, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("hello")
+        done = run("upload", "x", "--prefix", "/Elsewhere/", "--wait", "--timeout", "0")
+        assert done.code == 3
+        assert (
+            "No stage has a queue for Elsewhere/x. Prefixes of the stages: RefinerInput/, RefinerComplete/." in done.err
+        )
 
     def test_without_the_bucket(self, run: Command, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("hello")
@@ -150,7 +162,7 @@ class TestPoll:
         done = run("poll")
         assert done.code == 1
         assert done.out.splitlines()[1:] == ["==> RefinerOutput/1 (5 bytes) <==", "hello"]
-        assert "RefinerOutput/gone is listed, but there is no such object" in done.err
+        assert "listed output RefinerOutput/gone does not exist" in done.err
 
     def test_download(self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path) -> None:
         write(bucket, session, "RefinerOutput/1", "hello")
@@ -176,7 +188,7 @@ class TestPoll:
         assert (done.code, keys(done)) == (0, ["a.json"])
         done = run("poll", "--expect", "a", "--expect", "b", "--timeout", "0", "--output", "json")
         assert (done.code, keys(done)) == (3, ["a.json"])
-        assert "no completion in time for b" in done.err
+        assert "timed out without a completion: b" in done.err
 
     def test_counting(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
         for name in "abc":

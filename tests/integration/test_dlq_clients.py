@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from refinerctl.aws.dead_letter_queues import DeadLetterQueues
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.object_states import ObjectStates
+from refinerctl.aws.object_states import ObjectState, ObjectStates
 from refinerctl.aws.objects import ObjectEvent
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
-from refinerctl.dlq.message_file import MessageFile
-from refinerctl.dlq.queues import rules_that_may_send
-from refinerctl.dlq.views import ObjectState
+from refinerctl.aws.sqs import Queues
+from refinerctl.dlq.records import MessageFile
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
 from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
@@ -31,7 +29,7 @@ def refused(code: str) -> Answer:
     return Answer(400, json.dumps({"__type": code, "message": "no"}).encode())
 
 
-class TestDeadLetterQueues:
+class TestQueues:
     @mock_aws
     def test_settings_and_counts_in_one_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -53,21 +51,21 @@ class TestDeadLetterQueues:
         sqs.send_message(QueueUrl=url, MessageBody="x")
         address = QueueAddress("a-dlq", url, "arn:aws:sqs:us-east-1:123456789012:a-dlq")
 
-        seen = DeadLetterQueues(session).snapshot(address)
+        seen = Queues(session).snapshot(address)
 
         assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
-        assert (seen.queue.arn, seen.queue.retention_s) == (address.arn, 1209600)
-        assert seen.queue.max_receive_count is None
-        assert rules_that_may_send(seen.queue.policy) == (RULE,)
-        with pytest.raises(NotFoundError, match="there is no queue 'nix'"):
-            DeadLetterQueues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
+        assert (seen.settings.arn, seen.settings.retention_s) == (address.arn, 1209600)
+        assert seen.settings.max_receive_count is None
+        assert RULE in repr(seen.settings.policy)
+        with pytest.raises(NotFoundError, match="queue nix does not exist"):
+            Queues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
 
     @pytest.mark.parametrize(
         ("code", "error", "message"),
         [
             ("com.amazonaws.sqs#PurgeQueueInProgress", RefusedError, "a-dlq was purged less than 60 seconds ago"),
             ("AWS.SimpleQueueService.PurgeQueueInProgress", RefusedError, "a-dlq was purged less than 60 seconds ago"),
-            ("com.amazonaws.sqs#QueueDoesNotExist", NotFoundError, "there is no queue 'a-dlq'"),
+            ("com.amazonaws.sqs#QueueDoesNotExist", NotFoundError, "queue a-dlq does not exist"),
             ("AccessDeniedException", AccessDeniedError, "access denied: PurgeQueue on queue a-dlq"),
         ],
     )
@@ -76,7 +74,7 @@ class TestDeadLetterQueues:
             return refused(code)
 
         with serving(answer) as server:
-            queues = DeadLetterQueues(server.session())
+            queues = Queues(server.session())
             with pytest.raises(error, match=message):
                 queues.purge(QueueAddress("a-dlq", f"{server.url}/0/a-dlq", "arn:aws:sqs:us-east-1:0:a-dlq"))
 
@@ -104,7 +102,7 @@ class TestObjectStates:
             assert ObjectStates(server.session()).of(ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
 
 
-class TestLetterFile:
+class TestMessageFile:
     def test_grows_and_is_private(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "out.jsonl"
         with MessageFile(path) as file:
@@ -117,10 +115,10 @@ class TestLetterFile:
     def test_what_is_there_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_text("mine")
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             MessageFile(path)
         (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(UsageError, match="exists already"):
+        with pytest.raises(UsageError, match="already exists"):
             MessageFile(tmp_path / "link")
         assert path.read_text() == "mine"
 

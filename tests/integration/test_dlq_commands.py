@@ -16,7 +16,7 @@ from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
-from refinerctl.dlq.inspect_view import TIMES
+from refinerctl.dlq.inspect import TIMES
 from refinerctl.dlq.records import read_records
 from tests.command import Command
 
@@ -121,13 +121,13 @@ class TestList:
         assert header.split() == ["QUEUE", "KIND", "FROM", "DEPTH", "IN", "FLIGHT", "OLDEST", "EXPIRES"]
         assert there.split() == [pair.dlq, "processing", pair.name, "0", "0", "-", "-"]
         assert missing.split() == ["nix-dlq", "unknown", "-", "-", "-", "-", "-"]
-        assert "there is no queue 'nix-dlq'" in done.err
+        assert "queue nix-dlq does not exist" in done.err
 
     def test_a_source_that_is_gone(self, run: Command, pair: Pair) -> None:
         allow = json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [pair.arn_of(pair.source_url)]})
         pair.sqs.set_queue_attributes(QueueUrl=pair.url, Attributes={"RedriveAllowPolicy": allow})
         pair.sqs.delete_queue(QueueUrl=pair.source_url)
-        assert f"{pair.name} (gone)" in run("dlq", "list", pair.dlq).out
+        assert f"{pair.name} (deleted)" in run("dlq", "list", pair.dlq).out
 
 
 class TestInspect:
@@ -141,7 +141,7 @@ class TestInspect:
 
         assert done.code == 0, done.err
         document = done.json()
-        assert (document["received"], document["matched"], document["is_whole"]) == (3, 3, True)
+        assert (document["received"], document["matched"], document["is_complete"]) == (3, 3, True)
         there, gone, odd = (next(item for item in document["messages"] if item["id"] == id_) for id_ in ids)
         assert (there["key"], there["object"], there["error"]) == ("there.txt", "exists", None)
         assert there["attributes"] == {"who": {"type": "String", "value": "me"}}
@@ -150,7 +150,7 @@ class TestInspect:
         assert gone["request_id"] == "8f3c2c1e-6a0b-4f7e-9a43-0c7b1d5e2f01"
         assert (odd["key"], odd["object"], odd["body"]) == (None, None, "no \u202eevent")
         assert odd["attributes"]["raw"] == {"type": "Binary", "base64": "AP8="}
-        assert "looking raised the receive counts of 3 messages by 1" in done.err
+        assert "receive counts of 3 messages increased by 1" in done.err
         assert pair.depth == (3, 0)
 
     def test_as_text_what_is_odd_stays_readable(self, run: Command, pair: Pair) -> None:
@@ -159,7 +159,7 @@ class TestInspect:
         out = run("dlq", "inspect", pair.dlq).out
         assert "no \\x202eevent\n    at all" in out
         assert "y… (600 characters)" in out
-        assert "z… (5000 characters; `dlq export` has all of it)" in out
+        assert "z… (5000 characters; `dlq export` writes all of them)" in out
         assert "raw: 2 bytes, base64 AP8=" in out
 
     def test_as_text_nothing_steers_the_terminal(self, run: Command, pair: Pair) -> None:
@@ -169,7 +169,7 @@ class TestInspect:
         assert "\x1b" not in done.out
         assert "\x07" not in done.out
         assert "error: unknown" in done.out
-        assert "received once (this look counts)" in done.out
+        assert "received once (this receive included)" in done.out
 
     def test_lines_groups_and_filters(self, run: Command, pair: Pair) -> None:
         first, second, third = (pair.put(f"team/{name}.txt") for name in "abc")
@@ -185,14 +185,14 @@ class TestInspect:
         ]
         assert (group["count"], group["example_id"], group["example_key"]) == (1, third, "team/c.txt")
         assert len(run("dlq", "inspect", pair.dlq, "--limit", "2", "--jsonl").lines()) == 2
-        assert "the first 2, there may be more" in run("dlq", "inspect", pair.dlq, "--limit", "2").err
-        assert "there may be more" not in run("dlq", "inspect", pair.dlq, "--limit", "3").err
+        assert "only the first 2 messages" in run("dlq", "inspect", pair.dlq, "--limit", "2").err
+        assert "only the first" not in run("dlq", "inspect", pair.dlq, "--limit", "3").err
 
     def test_nothing_to_see(self, run: Command, pair: Pair) -> None:
         assert run("dlq", "inspect", pair.dlq, "--output", "json").json()["messages"] == []
         done = run("dlq", "inspect", pair.dlq)
         assert (done.code, done.out) == (0, "")
-        assert f"{pair.dlq}: nothing to see" in done.err
+        assert f"{pair.dlq}: no visible message" in done.err
         pair.put("a")
         assert "none of 1 messages matches" in run("dlq", "inspect", pair.dlq, "--until", "1d").err
 
@@ -200,7 +200,7 @@ class TestInspect:
         pair.sqs.send_message(QueueUrl=pair.source_url, MessageBody="x")
         done = run("dlq", "inspect", pair.name)
         assert done.code == 4
-        assert "has a dead-letter queue itself: a message that is looked at 5 times moves there" in done.err
+        assert "has a DLQ itself: a message that is received 5 times moves there" in done.err
         assert run("dlq", "inspect", pair.name, "--force", "--jsonl").lines()[0]["body"] == "x"
 
     @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ class TestInspect:
     def test_a_queue_that_is_missing(self, run: Command) -> None:
         done = run("dlq", "inspect", "nix-dlq")
         assert done.code == 1
-        assert "there is no queue 'nix-dlq'" in done.err
+        assert "queue nix-dlq does not exist" in done.err
 
 
 class TestExport:
@@ -232,7 +232,7 @@ class TestExport:
         done = run("dlq", "export", pair.dlq, "out.jsonl", "--output", "json")
 
         assert done.code == 0, done.err
-        counts = {"exported": 24, "received": 24, "is_whole": True}
+        counts = {"exported": 24, "received": 24, "is_complete": True}
         assert done.json() == {"queue": pair.dlq, "file": "out.jsonl", **counts}
         file = tmp_path / "out.jsonl"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -254,14 +254,14 @@ class TestExport:
             "team/10",
             "team/11",
         }
-        assert f"{pair.dlq}: exported 3 of 12 messages that were looked at" in done.err
+        assert f"{pair.dlq}: exported 3 of 12 received messages" in done.err
         assert len(run("dlq", "export", pair.dlq, "-", "--limit", "5").lines()) == 5
 
     def test_a_file_that_is_there_is_replaced_only_if_asked(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("mine")
         done = run("dlq", "export", pair.dlq, "out")
         assert done.code == 2
-        assert "out exists already" in done.err
+        assert "out already exists" in done.err
         assert (tmp_path / "out").read_text() == "mine"
         assert run("dlq", "export", pair.dlq, "out", "--force").code == 0
         assert (tmp_path / "out").read_text() == ""
@@ -306,7 +306,7 @@ class TestPurge:
         done = run("dlq", "purge", pair.dlq, *which, "--yes")
 
         assert done.code == 0, done.err
-        assert done.out == f"{pair.dlq}: 1 deleted, written to kept.jsonl, 2 skipped, 0 failed, 2 left\n"
+        assert done.out == f"{pair.dlq}: 1 deleted, saved to kept.jsonl, 2 skipped, 0 failed, 2 left\n"
         assert json.loads((tmp_path / "kept.jsonl").read_text())["id"] == ids["b"]
         assert pair.depth == (2, 0)
         assert run("dlq", "purge", pair.dlq, *which, "--yes").code == 2  # the file is there
@@ -329,7 +329,7 @@ class TestPurge:
     def test_nobody_there_to_type_its_name(self, run: Command, pair: Pair) -> None:
         done = run("dlq", "purge", pair.dlq)
         assert done.code == 2
-        assert "there is no terminal to ask at" in done.err
+        assert "stdin is not a terminal; pass --yes" in done.err
         assert run("dlq", "purge", pair.dlq, "--yes", "--export", "x", "--no-export").code == 2
 
     def test_an_empty_queue_leaves_no_file(self, run: Command, pair: Pair, tmp_path: Path) -> None:

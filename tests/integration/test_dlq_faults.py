@@ -134,7 +134,7 @@ class TestInterrupted:
         left = ids(server, dead)
         assert json.loads(out)["deleted"] == COUNT + 1500 - len(left)
         assert ids(server, dead, "visible") == left
-        assert "could not be given back" not in err
+        assert "could not be released" not in err
 
     def test_a_killed_look_hides_messages_for_some_seconds_only(
         self, server: SqsServer, dead: str, project: Path
@@ -232,7 +232,7 @@ class TestFaults:
             monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
             done = run("dlq", "inspect", dead, "--limit", "5")
         assert done.code == 0
-        assert "5 messages could not be given back: hidden for 10 s at most" in done.err
+        assert "5 messages could not be released: invisible for at most 10 s" in done.err
 
     def test_a_throttled_export_has_everything(
         self, run: Command, server: SqsServer, dead: str, project: Path, monkeypatch: pytest.MonkeyPatch
@@ -249,7 +249,7 @@ def test_fifo_queues_give_the_first_of_each_group_only(run: Command, server: Sqs
     server.fill(dead, 30, group="one", deduplication="{n}")
     done = run("dlq", "export", dead, "out")
     assert done.code == 1
-    assert "of a FIFO queue only the first messages of each message group" in done.err
+    assert "a FIFO queue returns only the first messages of each message group" in done.err
     done = run("dlq", "purge", dead, "--yes", "--output", "json")
     assert done.code == 0, done.err
     assert done.json()["deleted"] == 30

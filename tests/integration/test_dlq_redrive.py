@@ -308,7 +308,7 @@ def test_of_several_sources_one_may_be_gone(stage: Stage, unique: str) -> None:
     report = stage.report(stage.dead, "--method", "copy", code=1)
 
     assert (report["moved"], report["failed"], report["left"]) == (3, 2, 2)
-    assert list(report["reasons"]) == [f"it belongs to {other}: there is no queue '{other}'"]
+    assert list(report["reasons"]) == [f"it belongs to {other}: queue {other} does not exist"]
 
 
 def test_sqs_moves_to_another_queue_too(stage: Stage, unique: str) -> None:

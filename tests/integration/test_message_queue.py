@@ -77,7 +77,7 @@ class TestCalls:
 
     def test_no_such_queue(self, server: SqsServer) -> None:
         missing = queue_at(server, "missing")
-        with pytest.raises(NotFoundError, match="there is no queue 'missing'"):
+        with pytest.raises(NotFoundError, match="queue missing does not exist"):
             missing.attributes()
         with pytest.raises(NotFoundError):
             missing.receive(1, visibility_s=30, wait_s=0)
@@ -186,5 +186,5 @@ class TestAddresses:
 
     @pytest.mark.parametrize("text", ["nowhere", "arn:aws:sqs:us-east-1:000000000000:nowhere"])
     def test_no_such_queue(self, queues: Queues, text: str) -> None:
-        with pytest.raises(NotFoundError, match="there is no queue 'nowhere'"):
+        with pytest.raises(NotFoundError, match="queue nowhere does not exist"):
             queues.address(text)

@@ -112,7 +112,7 @@ class TestQueues:
         assert (state.depth.visible, state.visibility_timeout_s, state.max_receive_count) == (1, 77, 4)
         assert (dead.depth.visible, dead.retention_s, dead.max_receive_count) == (0, 1209600, None)
         assert [message.texts for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
-        with pytest.raises(NotFoundError, match=f"no queue '{unique}-nix'"):
+        with pytest.raises(NotFoundError, match=f"queue {unique}-nix does not exist"):
             queues.state(f"{unique}-nix")
 
     def test_known_urls_cost_a_call_less(self) -> None:

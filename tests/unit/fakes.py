@@ -20,13 +20,15 @@ from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
-from refinerctl.stacks.settings import Pipeline
+from refinerctl.stacks import find_stack
+from refinerctl.stacks.base import Storage
 
 START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
+STORAGE = Storage("data-repository", "RefinerInput/", "RefinerOutput/", "RefinerComplete/")
 
 
 class Clock:
-    """Takes the place of module `time` in an operation: sleeping takes no time, and things happen meanwhile."""
+    """A clock in place of module `time`: sleeping takes no time, and planned actions happen meanwhile."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -255,5 +257,5 @@ class Recorder:
         self.done += size
 
 
-def completions_of(bucket: FakeBucket, pipeline: Pipeline | None = None) -> Completions:
-    return Completions(bucket, pipeline or Pipeline())
+def completions_of(bucket: S3Bucket) -> Completions:
+    return Completions(bucket, STORAGE, find_stack("refiner"))

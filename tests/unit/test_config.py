@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.config import GlobalFlags, Settings, ToolSettings, find_config, load_settings
+from refinerctl.config import GlobalFlags, Settings, find_config, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.stacks.settings import Pipeline
@@ -210,37 +210,43 @@ class TestImages:
 
 class TestTools:
     def test_a_variable_goes_before_the_file_and_that_before_the_default(self, tmp_path: Path) -> None:
-        assert load(tmp_path).tools == ToolSettings()
-        text = '[tools]\nterraform_binary = "tofu"\nterraform_version = "1.10.0"'
-        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform", "REFINERCTL_TERRAFORM_VERSION": ""}
-        tools = load(tmp_path, text, environ=environ).tools
-        assert (tools.terraform_binary, tools.terraform_version) == ("/opt/terraform", "1.10.0")
+        assert load(tmp_path).terraform_binary == "terraform"
+        text = '[tools]\nterraform_binary = "tofu"'
+        assert load(tmp_path, text).terraform_binary == "tofu"
+        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform"}
+        assert load(tmp_path, text, environ=environ).terraform_binary == "/opt/terraform"
+
+    @pytest.mark.parametrize("key", ["terraform_version", "terraform_base_url"])
+    def test_keys_of_the_removed_installation_are_an_error_that_says_so(self, tmp_path: Path, key: str) -> None:
+        with pytest.raises(RefinerctlError, match=f"tools.{key} has no effect any more") as said:
+            load(tmp_path, f'[tools]\n{key} = "1.11.4"')
+        assert "terraform_binary" in str(said.value.hint)
 
 
 class TestMistakes:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ('regio = "x"', "'regio'"),
-            ('[environments.local]\nregio = "x"', "environments.local.regio"),
-            ('[stacks.refiner]\ninput = "x"', "stacks.refiner.input"),
-            ('[images.refiner]\nrepo = "x"', "images.refiner.repo"),
+            ('regio = "x"', "unknown key regio"),
+            ('[environments.local]\nregio = "x"', "environments.local: unknown key regio"),
+            ('[stacks.refiner]\ninput = "x"', "stacks.refiner: unknown key input"),
+            ('[images.refiner]\nrepo = "x"', "images.refiner: unknown key repo"),
             ("environment = 1", "environment"),
             ("stack = true", "stack"),
             ("environments = 7", "environments"),
             ("environments = []", "environments"),
-            ("[environments]\nlocal = 7", "environments.local is not a table"),
+            ("[environments]\nlocal = 7", "expected a table"),
             ("[environments.local]\nembedded = 1", "environments.local.embedded"),
-            ('[environments.local]\nembedded = "yes"', "environments.local.embedded is not true or false"),
-            ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket is not text"),
+            ('[environments.local]\nembedded = "yes"', "environments.local.embedded: expected true or false"),
+            ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket: expected text"),
             ('[images.refiner]\nrepository = "x"', "context"),
-            ("[images.refiner]", "context"),
+            ("[images.refiner]", "images.refiner: key repository is missing"),
             ("[", "not valid TOML"),
             ("a = 1\na = 2", "not valid TOML"),
             ('[stacks.refinr]\nbucket = "x"', "stacks.refinr"),
             ("tools = 1", "tools"),
             ("[tools]\nterraform_binary = 1", "tools.terraform_binary"),
-            ('[tools]\nterraform = "tofu"', "tools.terraform"),
+            ('[tools]\nterraform = "tofu"', "tools: unknown key terraform"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nplatform = "amd64"', "images.x"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nruns_on = "fargate"', "images.x"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nsource = "https://ghcr.io/x"', "images.x"),
@@ -255,7 +261,7 @@ class TestMistakes:
         assert caught.value.exit_code in (1, 2)
 
     def test_a_kind_of_backend_that_terraform_stacks_do_not_have(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="there is no backend 'gcs'"):
+        with pytest.raises(UsageError, match="unknown backend 'gcs'"):
             load(tmp_path, '[environments.local]\nbackend = "gcs"')
 
     def test_a_file_that_is_not_utf_8_is_not_toml(self, tmp_path: Path) -> None:
@@ -279,7 +285,7 @@ class TestMistakes:
     def test_an_unknown_environment_names_those_that_are_known(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="'prod'") as caught:
             load(tmp_path, flags=GlobalFlags(env="prod"))
-        assert caught.value.hint == "It has: local, staging."
+        assert caught.value.hint == "Environments: local, staging."
 
     @pytest.mark.parametrize(
         ("flags", "environ"),

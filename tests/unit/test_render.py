@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.console import Renderer, printable
-from refinerctl.inputs.poll_command import show_completion
-from refinerctl.inputs.types import Output, PolledCompletion, Upload, UploadStatus
-from refinerctl.inputs.upload_command import upload_json
-from refinerctl.local.command import status_json
-from refinerctl.local.status import LocalStatus
+from refinerctl.embedded import LocalStatus
+from refinerctl.inputs.follow import Upload, UploadStatus
+from refinerctl.inputs.outputs import Output
+from refinerctl.inputs.poll import PolledCompletion, show_completion
+from refinerctl.inputs.upload import upload_json
+from refinerctl.local.status import status_json
 from refinerctl.stacks.base import CompletionStatus
 
 AT = datetime(2026, 3, 1, 14, 2, tzinfo=UTC)

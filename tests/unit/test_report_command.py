@@ -76,5 +76,5 @@ class TestSummary:
 def test_each_problem_is_told_once() -> None:
     found = report(1)
     (first, *rest) = found.status.rulesets
-    status = replace(found.status, rulesets=(replace(first, problems=("queue gone",)), *rest), problems=("a", "a"))
+    status = replace(found.status, stages=(replace(first, problems=("queue gone",)), *rest), problems=("a", "a"))
     assert all_problems(replace(found, problems=("a", "b"), status=status)) == ["a", "b", f"{first.name}: queue gone"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from refinerctl.aws.message_queue import MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.sqs import QueueSettings
+from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.redrive import Queue, copy
 from refinerctl.dlq.redrive.command_edit import read_edited
 from refinerctl.dlq.redrive.command_errors import compare
@@ -20,8 +21,7 @@ from refinerctl.dlq.redrive.health import look
 from refinerctl.dlq.redrive.returns import SentMessages, Watch
 from refinerctl.dlq.redrive.routes import Routes
 from refinerctl.dlq.redrive.types import CopyRules, Moved
-from refinerctl.dlq.stations import consumers_errors
-from refinerctl.dlq.walk import meant
+from refinerctl.dlq.walk import matching
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -102,8 +102,8 @@ class Copying:
         finally:
             report.came_back = len(watch.returned)
         if watch.returned:
-            before = consumers_errors(self.app, targets, self._began)
-            report.same = compare(watch.returned, before, consumers_errors(self.app, targets))
+            before = error_finder(self.app, targets, self._began)
+            report.same = compare(watch.returned, before, error_finder(self.app, targets))
 
     def _tell_missing(self, count: int) -> None:
         if count > 0:
@@ -130,13 +130,13 @@ class Copying:
             if not chosen.may_match(letter):
                 return "not asked for"
             with lock:
-                return None if meant([letter], chosen, self._errors) else "not asked for"
+                return None if matching([letter], chosen, self._errors) else "not asked for"
 
         return unwanted
 
     @cached_property
     def _errors(self) -> ErrorFinder:
-        finder = consumers_errors(self.app, self.station.origin.sources)
+        finder = error_finder(self.app, self.station.origin.sources)
         finder.many = True
         return finder
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.move_tasks import MoveTasks
+from refinerctl.dlq.errors import error_finder
+from refinerctl.dlq.queues import at_queue
 from refinerctl.dlq.redrive.command_copy import Copying
 from refinerctl.dlq.redrive.command_edit import edit_messages
 from refinerctl.dlq.redrive.command_options import RedriveOptions
@@ -21,9 +23,8 @@ from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.plan import PlanRequest, PlanSources, check_healthy, make_plan
 from refinerctl.dlq.redrive.tasks import TaskRun
 from refinerctl.dlq.redrive.types import Method, Moved, RedrivePlan
-from refinerctl.dlq.stations import at_queue, consumers_errors
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.releases.planning import ask, check_consent
+from refinerctl.options import ask, check_consent
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -131,7 +132,7 @@ class Redrive:
                 self._check_unfinished(station)
                 self._check_sent_before(station)
                 if self._options.filter.needs_error:
-                    consumers_errors(self._app, station.origin.sources).check(reads=True)
+                    error_finder(self._app, station.origin.sources).check(reads=True)
             if self._flags.edits:
                 edited = edit_messages(self._app, station, self._options)
                 if edited is None:

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from refinerctl.aws.consumers import Consumers
-from refinerctl.aws.dead_letter_queues import DeadLetterQueues
 from refinerctl.aws.message_queue import MessageQueues
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.dlq.queues import DlqKind, look_at
+from refinerctl.dlq.errors import error_finder
+from refinerctl.dlq.queues import DlqKind, at_queue, find_queue
 from refinerctl.dlq.redrive import Queue
 from refinerctl.dlq.redrive.command_view import messages
 from refinerctl.dlq.redrive.from_file import FileSource, check
 from refinerctl.dlq.redrive.health import HealthSources
 from refinerctl.dlq.redrive.types import Origin
-from refinerctl.dlq.stations import at_queue, consumers_errors, queue_stations, wanted_queue
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def open_station(
 def _origin(app: AppContext, text: str, *, force: bool = True) -> tuple[Origin, tuple[str, ...]]:
     """A dead-letter queue with its sources, and the names of those that are gone."""
     app = at_queue(app, text)
-    found = look_at(wanted_queue(app, text), queue_stations(app))
+    found = find_queue(app, text)
     if found.max_receive_count is not None and not force:
         raise RefusedError(
             f"{found.name} has a dead-letter queue itself: what is received too often moves there",
@@ -88,9 +87,9 @@ def _origin(app: AppContext, text: str, *, force: bool = True) -> tuple[Origin, 
     if found.kind is not DlqKind.PROCESSING:
         return Origin(address, found.kind), ()
     there = []
-    gone = [source.name for source in found.sources if source.is_there is False]
+    gone = [source.name for source in found.sources if source.exists is False]
     for source in found.sources:
-        if source.is_there is not False and source.arn:
+        if source.exists is not False and source.arn:
             try:
                 there.append(app.queues.address(source.arn))
             except NotFoundError:
@@ -110,10 +109,9 @@ def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> tuple[
 
 
 def health_sources(app: AppContext) -> HealthSources:
-    settings = DeadLetterQueues(app.session)
     return HealthSources(
         Consumers(app.session),
-        lambda address: settings.snapshot(address).queue,
+        lambda address: app.queues.snapshot(address).settings,
         app.functions.get,
         app.metrics,
     )
@@ -130,7 +128,7 @@ def look_into(app: AppContext, station: Station, chosen: MessageFilter, keep: in
     """
     from refinerctl.dlq.choose import choose
 
-    errors = consumers_errors(app, station.origin.sources if chosen.needs_error else ())
+    errors = error_finder(app, station.origin.sources if chosen.needs_error else ())
     with app.render.progress() as progress:
         found = choose(station.source, chosen, errors, progress, keep=keep)
     if station.is_queue:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from refinerctl.console import Progress
 from refinerctl.dlq.redrive.types import Moved, RedrivePlan
-from refinerctl.dlq.views import standing
+from refinerctl.dlq.walk import progress_text
 
 if TYPE_CHECKING:
     from refinerctl.console import Renderer
@@ -128,4 +128,4 @@ class CountedProgress:
         now = time.monotonic()
         if now - self._shown >= UPDATE_SECONDS:
             self._shown = now
-            self._progress.update(standing(self._done, self._total, now - self._began))
+            self._progress.update(progress_text(self._done, self._total, now - self._began))

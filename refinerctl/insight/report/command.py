@@ -16,10 +16,11 @@ from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.insight.report.types import Report
 from refinerctl.insight.status_types import FunctionStatus, PipelineStatus, RulesetStatus
-from refinerctl.insight.verify.command import check_json, names_in_values, names_of, sources_of
-from refinerctl.insight.verify.types import PipelineParts, Status
+from refinerctl.insight.verify.checks import Status
+from refinerctl.insight.verify.command import check_json, checked, differences, pipeline_of
 from refinerctl.options import Moment, global_options
 from refinerctl.parallel import concurrently
+from refinerctl.stacks.base import Bucket, EventRule, Pipeline
 from refinerctl.stacks.names import RulesetNames
 from refinerctl.stations import chosen_rulesets
 
@@ -77,16 +78,13 @@ def _looked_at(
     from refinerctl.insight.report import Activity
     from refinerctl.insight.report.tally import Timeline
 
-    names, problems = names_in_values(app), list[str]()
-    looks = _looks(app, rulesets, names.bus, since, now)
-    if with_checks and app.settings.stack == "refiner":
+    pipeline, problems = app.pipeline, list[str]()
+    looks = _looks(app, rulesets, _bus(pipeline), since, now)
+    if with_checks:
         # Terraform's outputs come first: what runs Terraform stays in the thread that hears of Ctrl-C.
-        names = names_of(app, problems.append)
-        looks["verify"] = _Look(partial(_checks, app, names))
-    elif with_checks:
-        problems.append(f"verify: there are no checks of stack {app.settings.stack}")
-    if names.bucket != app.old_pipeline.bucket:
-        problems.append(f"the stack's bucket is {names.bucket}; the status is of {app.old_pipeline.bucket}")
+        pipeline = pipeline_of(app, problems.append)
+        looks["verify"] = _Look(partial(checked, app, pipeline))
+    problems += differences(app, pipeline)
     with app.render.progress() as progress:
         progress.step(f"reading {', '.join(looks)} since {since:%Y-%m-%dT%H:%M:%SZ}")
         concurrently(looks.values(), len(looks))
@@ -98,8 +96,8 @@ def _looked_at(
     return Report(
         env=app.settings.env,
         stack=app.settings.stack,
-        bucket=names.bucket,
-        bus=names.bus,
+        bucket=next((bucket.name for bucket in pipeline.by_kind(Bucket)), ""),
+        bus=_bus(pipeline),
         since=since,
         interval=activity.interval,
         status=looks["status"].found or _unknown(rulesets, now),
@@ -117,25 +115,23 @@ def _looks(
     from refinerctl.aws.log_settings import LogSettings
     from refinerctl.insight.report import ActivityRequest, Sources, activity
     from refinerctl.insight.report.function_log import PATTERN
-    from refinerctl.insight.status import Stations, status
+    from refinerctl.insight.stage_status import read_status
 
-    stations = Stations(app.queues, app.functions, app.metrics, app.bucket, lambda: app.ledger.read())
+    stages = app.pipeline.choose(tuple(ruleset.name for ruleset in rulesets))
     # Other endpoints than AWS's know less of its filter patterns, or nothing.
     pattern = None if app.session.endpoint_url else PATTERN
     request = ActivityRequest(rulesets, bus, since, now, pattern)
     sources = Sources(app.log_groups, LogSettings(app.session), app.metrics)
     return {
-        "status": _Look(partial(status, rulesets, app.old_pipeline, stations, now)),
+        "status": _Look(partial(read_status, app, stages, now)),
         ACTIVITY: _Look(partial(activity, sources, request)),
         "releases": _Look(lambda: app.ledger.read()),
     }
 
 
-def _checks(app: AppContext, names: PipelineParts) -> Any:
-    from refinerctl.insight.verify import verify
-    from refinerctl.insight.verify.snapshot import take_snapshot
-
-    return verify(take_snapshot(sources_of(app), names))
+def _bus(pipeline: Pipeline) -> str:
+    """The event bus that the stages' rules are on."""
+    return next((rule.bus for stage in pipeline.stages if isinstance(rule := stage.source, EventRule)), "")
 
 
 def _unknown(rulesets: tuple[RulesetNames, ...], now: datetime) -> PipelineStatus:

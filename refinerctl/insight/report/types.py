@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from refinerctl.insight.status_types import PipelineStatus
-from refinerctl.insight.verify.types import CheckResult
-from refinerctl.releases.model import Release
+from refinerctl.insight.verify.checks import CheckResult
+from refinerctl.releases.release import Release
 
 
 @dataclass(frozen=True)

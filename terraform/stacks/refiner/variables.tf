@@ -21,24 +21,6 @@ variable "bucket_name" {
   type        = string
   default     = "data-repository"
   nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "The bucket's name must have 3 to 63 lower-case letters, digits, dots and hyphens, and start and end with a letter or digit."
-  }
-
-  validation {
-    condition     = !strcontains(var.bucket_name, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket_name))
-    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
-  }
-
-  validation {
-    condition = (
-      !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket_name)) &&
-      !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket_name))
-    )
-    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
-  }
 }
 
 variable "create_bucket" {
@@ -66,16 +48,6 @@ variable "bus_name" {
   type        = string
   default     = "data-repository-bus"
   nullable    = false
-
-  validation {
-    condition     = can(regex("^[A-Za-z0-9._-]{1,256}$", var.bus_name))
-    error_message = "The event bus's name must have 1 to 256 letters, digits, dots, hyphens and underscores."
-  }
-
-  validation {
-    condition     = var.bus_name != "default" && !startswith(var.bus_name, "aws.")
-    error_message = "The event bus's name must not be \"default\", nor start with \"aws.\": these are AWS's own buses."
-  }
 }
 
 variable "name_prefix" {
@@ -95,16 +67,6 @@ variable "output_prefix" {
   type        = string
   default     = "/RefinerOutput/"
   nullable    = false
-
-  validation {
-    condition     = can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", var.output_prefix))
-    error_message = "output_prefix must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
-  }
-
-  validation {
-    condition     = length(var.output_prefix) <= 512
-    error_message = "output_prefix must have at most 512 characters; S3 allows 1,024 bytes for a whole key."
-  }
 }
 
 variable "complete_prefix" {
@@ -112,16 +74,6 @@ variable "complete_prefix" {
   type        = string
   default     = "/RefinerComplete/"
   nullable    = false
-
-  validation {
-    condition     = can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", var.complete_prefix))
-    error_message = "complete_prefix must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
-  }
-
-  validation {
-    condition     = length(var.complete_prefix) <= 512
-    error_message = "complete_prefix must have at most 512 characters; S3 allows 1,024 bytes for a whole key."
-  }
 }
 
 variable "rulesets" {
@@ -166,12 +118,6 @@ variable "rulesets" {
   nullable = false
 
   validation {
-    condition     = alltrue([for name in keys(var.rulesets) : can(regex("^[A-Za-z0-9_-]{1,62}$", name))])
-    error_message = "A ruleset's name must have letters, digits, hyphens and underscores only, and with name_prefix at most 64 characters; refused: ${join(", ", [for name in keys(var.rulesets) : jsonencode(name) if !can(regex("^[A-Za-z0-9_-]{1,62}$", name))])}."
-  }
-
-  # X-dlq would be the dead-letter queue of X, X-delivery-dlq both the delivery one of X and the one of X-delivery.
-  validation {
     condition     = alltrue([for name in keys(var.rulesets) : !can(regex("(?i)(?:-dlq|-delivery)$|^forward$", name))])
     error_message = "A ruleset must not be named \"forward\", nor end in \"-dlq\" or \"-delivery\": such names are those of the stack's own queues."
   }
@@ -179,11 +125,6 @@ variable "rulesets" {
   validation {
     condition     = length(distinct([for name in keys(var.rulesets) : lower(name)])) == length(var.rulesets)
     error_message = "Two rulesets have names that differ in upper and lower case only, which IAM takes for the same role."
-  }
-
-  validation {
-    condition     = alltrue([for ruleset in values(var.rulesets) : can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", ruleset.prefix)) && length(ruleset.prefix) <= 512])
-    error_message = "A ruleset's prefix must name at least one folder and end in one slash, in at most 512 characters, with no empty part (\"//\") and none of * ? $ or control characters; one leading slash is allowed. Refused: ${join(", ", [for name, ruleset in var.rulesets : name if !can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", ruleset.prefix)) || length(ruleset.prefix) > 512])}."
   }
 
   validation {
@@ -195,119 +136,12 @@ variable "rulesets" {
     ]))
     error_message = "Two rulesets have overlapping prefixes and would process an object twice; one prefix must not be the start of another: ${join(", ", flatten([for a, first in var.rulesets : [for b, second in var.rulesets : "${a} (${first.prefix}) lies in ${b} (${second.prefix})" if a != b && startswith(trimprefix(first.prefix, "/"), trimprefix(second.prefix, "/"))]]))}."
   }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) : ruleset.image_uri == null || can(regex(
-        "^(?:(?:[A-Za-z0-9-]+(?:\\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost)/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})?$",
-        ruleset.image_uri
-      ))
-    ])
-    error_message = "A ruleset's image_uri must be [<registry>/]<repository> in lower case, followed by \":tag\", \"@sha256:<64 hexadecimal digits>\" or neither, without a scheme such as https://."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) :
-      ruleset.memory_mb >= 128 && ruleset.memory_mb <= 10240 && ruleset.memory_mb == floor(ruleset.memory_mb)
-    ])
-    error_message = "A ruleset's memory_mb must be a whole number from 128 to 10240."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) :
-      ruleset.timeout_s >= 1 && ruleset.timeout_s <= 900 && ruleset.timeout_s == floor(ruleset.timeout_s)
-    ])
-    error_message = "A ruleset's timeout_s must be a whole number of seconds from 1 to 900."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) : ruleset.visibility_timeout_s == null ? true : (
-        ruleset.visibility_timeout_s >= ruleset.timeout_s && ruleset.visibility_timeout_s <= 43200 &&
-        ruleset.visibility_timeout_s == floor(ruleset.visibility_timeout_s)
-      )
-    ])
-    error_message = "A ruleset's visibility_timeout_s must be a whole number of seconds, at least its timeout_s and at most 43200, or null for six times timeout_s."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) :
-      ruleset.max_receive_count >= 1 && ruleset.max_receive_count <= 1000 && ruleset.max_receive_count == floor(ruleset.max_receive_count)
-    ])
-    error_message = "A ruleset's max_receive_count must be a whole number from 1 to 1000."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) :
-      ruleset.batch_size >= 1 && ruleset.batch_size <= 10000 && ruleset.batch_size == floor(ruleset.batch_size)
-    ])
-    error_message = "A ruleset's batch_size must be a whole number from 1 to 10000."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) : ruleset.max_concurrency == null ? true : (
-        ruleset.max_concurrency >= 2 && ruleset.max_concurrency <= 1000 && ruleset.max_concurrency == floor(ruleset.max_concurrency)
-      )
-    ])
-    error_message = "A ruleset's max_concurrency must be a whole number from 2 to 1000, or null for no limit."
-  }
-
-  validation {
-    condition     = alltrue([for ruleset in values(var.rulesets) : contains(["x86_64", "arm64"], ruleset.architecture)])
-    error_message = "A ruleset's architecture must be x86_64 or arm64, Lambda's names for amd64 and aarch64."
-  }
-
-  validation {
-    condition = alltrue(flatten([
-      for ruleset in values(var.rulesets) : [for name in keys(ruleset.environment) : can(regex("^[A-Za-z][A-Za-z0-9_]+$", name))]
-    ]))
-    error_message = "A name in a ruleset's environment is not one that Lambda accepts: it must start with a letter and have at least two letters, digits and underscores."
-  }
-
-  validation {
-    condition = length(setintersection(flatten([for ruleset in values(var.rulesets) : keys(ruleset.environment)]), [
-      "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-      "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE",
-      "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION",
-      "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
-    ])) == 0
-    error_message = "A name in a ruleset's environment is reserved: Lambda sets its region, credentials, AWS_LAMBDA_FUNCTION_* and other runtime variables itself."
-  }
-
-  validation {
-    condition = length(setintersection(flatten([for ruleset in values(var.rulesets) : keys(ruleset.environment)]), [
-      "REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX",
-    ])) == 0
-    error_message = "A ruleset's environment must not set REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX or REFINER_COMPLETE_PREFIX: they follow from the prefixes, as the policies do."
-  }
-
-  validation {
-    condition = alltrue([
-      for ruleset in values(var.rulesets) : ruleset.vpc == null ? true : (
-        length(ruleset.vpc.subnet_ids) >= 1 && length(ruleset.vpc.subnet_ids) <= 16 &&
-        alltrue([for id in ruleset.vpc.subnet_ids : can(regex("^subnet-[0-9a-f]+$", id))]) &&
-        length(ruleset.vpc.security_group_ids) >= 1 && length(ruleset.vpc.security_group_ids) <= 5 &&
-        alltrue([for id in ruleset.vpc.security_group_ids : can(regex("^sg-[0-9a-f]+$", id))])
-      )
-    ])
-    error_message = "A ruleset's vpc must hold 1 to 16 subnet IDs (subnet-…) and 1 to 5 security group IDs (sg-…), or be null."
-  }
 }
 
 variable "release_tag" {
   description = "Tag that completes every `image_uri` without tag or digest."
   type        = string
   default     = null
-
-  validation {
-    condition     = var.release_tag == null || can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.release_tag))
-    error_message = "release_tag must be an OCI tag: 1 to 128 letters, digits, dots, hyphens and underscores, not starting with a dot or hyphen."
-  }
 }
 
 variable "pinned_images" {
@@ -327,28 +161,6 @@ variable "function_environment" {
   type        = map(string)
   default     = {}
   nullable    = false
-
-  validation {
-    condition     = alltrue([for name in keys(var.function_environment) : can(regex("^[A-Za-z][A-Za-z0-9_]+$", name))])
-    error_message = "A name in function_environment is not one that Lambda accepts: it must start with a letter and have at least two letters, digits and underscores."
-  }
-
-  validation {
-    condition = length(setintersection(keys(var.function_environment), [
-      "AWS_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-      "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE",
-      "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_LAMBDA_RUNTIME_API", "AWS_REGION",
-      "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "LAMBDA_RUNTIME_DIR", "LAMBDA_TASK_ROOT",
-    ])) == 0
-    error_message = "A name in function_environment is reserved: Lambda sets its region, credentials, AWS_LAMBDA_FUNCTION_* and other runtime variables itself."
-  }
-
-  validation {
-    condition = length(setintersection(keys(var.function_environment), [
-      "REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX",
-    ])) == 0
-    error_message = "function_environment must not set REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX or REFINER_COMPLETE_PREFIX: they follow from the prefixes, as the policies do."
-  }
 }
 
 variable "log_retention_days" {
@@ -356,14 +168,6 @@ variable "log_retention_days" {
   type        = number
   default     = 30
   nullable    = false
-
-  validation {
-    condition = contains(
-      [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653],
-      var.log_retention_days
-    )
-    error_message = "log_retention_days must be one of CloudWatch Logs' values: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653."
-  }
 }
 
 variable "message_retention_s" {
@@ -371,11 +175,6 @@ variable "message_retention_s" {
   type        = number
   default     = 345600
   nullable    = false
-
-  validation {
-    condition     = var.message_retention_s >= 60 && var.message_retention_s <= 1209600 && var.message_retention_s == floor(var.message_retention_s)
-    error_message = "message_retention_s must be a whole number of seconds from 60 (a minute) to 1209600 (14 days)."
-  }
 }
 
 variable "tags" {

@@ -63,7 +63,7 @@ def test_attributes_and_group_can_be_edited() -> None:
         (edited(0, body=""), "no body left"),
         (edited(0, receive_count=0), "receive count"),
         (edited(0, sent="2026-03-01T14:00:01Z"), "when it was sent is SQS's own"),
-        (edited(0, body="\ud83d"), "line 1: half of a character"),
+        (edited(0, body="\ud83d"), "line 1: half of a surrogate pair"),
         (edited(1, system={"SenderId": "other", "MessageGroupId": "g"}), "SenderId is SQS's own"),
         (LINES[0].encode()[:30], "line 1: not JSON"),
         (LINES[0].encode() + b"\xff\n", "line 2: not JSON"),

@@ -6,9 +6,9 @@ import json
 from datetime import timedelta
 
 from refinerctl.aws.log_events import LogEvent
-from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.redrive.command_errors import SameErrors, compare, sentence
 from refinerctl.dlq.redrive.returns import Original, Returned
+from tests.unit.dlq.test_errors import finder
 from tests.unit.fakes import FakeLogGroups
 from tests.unit.redrive.letters import DLQ, SENT, letter
 
@@ -35,7 +35,7 @@ def compared(*events: LogEvent) -> SameErrors:
     logs.written += events
     items = [returned(1, "in/a.txt"), returned(2, "in/b.txt")]
     until = SENT + timedelta(hours=3)
-    return compare(items, ErrorFinder(logs, [GROUP], REDRIVEN), ErrorFinder(logs, [GROUP], until))
+    return compare(items, finder(logs, GROUP, until=REDRIVEN), finder(logs, GROUP, until=until))
 
 
 def test_the_same_error_of_other_keys_is_the_same() -> None:

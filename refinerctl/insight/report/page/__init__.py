@@ -12,7 +12,7 @@ from refinerctl.insight.report.page.lanes import drawn, lanes
 from refinerctl.insight.report.page.palette import style_variables
 from refinerctl.insight.report.page.text import harmless
 from refinerctl.insight.report.types import Report
-from refinerctl.insight.verify.types import Status
+from refinerctl.insight.verify.checks import Status
 
 if TYPE_CHECKING:
     from jinja2 import Environment

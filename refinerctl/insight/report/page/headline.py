@@ -10,7 +10,7 @@ from refinerctl.insight.report.page.lanes import Lane
 from refinerctl.insight.report.page.numbers import UNKNOWN, Count, counted, share, span, total
 from refinerctl.insight.report.page.sections import problems
 from refinerctl.insight.report.types import Report
-from refinerctl.insight.verify.types import Status
+from refinerctl.insight.verify.checks import Status
 
 # What is added to a word that sounds calm.
 _AFTER = {"warn": ", with warnings", "bad": ", with trouble"}

@@ -63,7 +63,7 @@ def _lane(ruleset: RulesetStatus, activity: RulesetActivity | None) -> Lane:
     queue, function, done = ruleset.queue, ruleset.function, ruleset.last_completion
     return Lane(
         name=ruleset.name,
-        prefix=ruleset.prefix,
+        prefix=ruleset.prefix or "",
         has_function=function is not None,
         matched=Count(flow.matched if flow else None),
         undelivered=Count(flow.undelivered if flow else None),

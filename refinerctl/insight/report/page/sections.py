@@ -9,8 +9,8 @@ from itertools import zip_longest
 
 from refinerctl.insight.report.page.numbers import cut
 from refinerctl.insight.report.types import FailureGroup, Report
-from refinerctl.insight.verify.types import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.releases.release import Release, ReleaseAction
 
 MOST_CAUSES, MOST_KEYS, MOST_RELEASES = 30, 20, 20
 MOST_NAMES = 8
@@ -42,7 +42,7 @@ def check_groups(checks: Iterable[CheckResult]) -> dict[Status, list[CheckGroup]
     by_status: dict[Status, list[CheckGroup]] = {status: [] for status in _ORDER}
     for (status, identifier, fix), results in groups.items():
         seen = tuple(dict.fromkeys(cut(result.seen, LONGEST_TEXT) for result in results))
-        names = tuple(result.ruleset for result in results if result.ruleset)
+        names = tuple(result.stage for result in results if result.stage)
         by_status[status].append(CheckGroup(identifier, status, seen, results[0].why, fix, names))
     return by_status
 

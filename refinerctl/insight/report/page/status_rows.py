@@ -65,7 +65,7 @@ def row(ruleset: RulesetStatus) -> Row:
         Cell(UNKNOWN if at is None else f"{at:%d %b %H:%M}", at=at),
         _release(function.runs_release if function else None),
     )
-    return Row(ruleset.name, ruleset.prefix, cells)
+    return Row(ruleset.name, ruleset.prefix or "", cells)
 
 
 def _count(value: int | None) -> Cell:

@@ -1,0 +1,83 @@
+"""`refinerctl dlq list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import click
+
+from refinerctl.app import app_context
+from refinerctl.dlq.queues import DeadLetterQueue, MessageSource, list_queues, queue_reader, requested, stack_dlqs
+from refinerctl.errors import NotFoundError, UsageError
+from refinerctl.insight.status_view import seconds
+from refinerctl.options import examples, global_options
+from refinerctl.tables import table
+
+HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
+
+
+@click.command(
+    "list", epilog=examples("refinerctl dlq list", "refinerctl dlq list dibbs-ecr-RefinerInput-dlq --output json")
+)
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@global_options
+@click.pass_context
+def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
+    """List dead-letter queues: all of the stack, or those given by name, URL or ARN.
+
+    Receives no message. A dash stands for unknown. Exit code 1 if a queue could not be read.
+    """
+    app = app_context(ctx)
+    app.tell_settings()
+    wanted = tuple(requested(app, text) for text in queues) if queues else stack_dlqs(app)
+    if not wanted:
+        raise UsageError(
+            f"stack {app.settings.stack} has no dead-letter queue", hint="Name queues: refinerctl dlq list QUEUE…"
+        )
+    try:
+        found, problems = list_queues(wanted, lambda region: queue_reader(app.in_region(region)), datetime.now(UTC))
+    except NotFoundError as error:
+        if queues:
+            raise
+        raise NotFoundError(
+            f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} exists: {error.message}",
+            hint="Check --env and --region, deploy the stack, or name other queues: refinerctl dlq list QUEUE…",
+        ) from error
+    if app.render.is_json:
+        app.render.json({"queues": found})
+    else:
+        for line in table(HEADER, [row(queue) for queue in found]):
+            app.render.line(line)
+    for text in (*warnings(found), *problems):
+        app.render.warning(text)
+    if any(queue.error for queue in found):
+        ctx.exit(1)
+
+
+def row(queue: DeadLetterQueue) -> tuple[str, ...]:
+    return (
+        queue.name,
+        queue.kind,
+        ", ".join(_source(source) for source in queue.sources),
+        _number(queue.depth),
+        _number(queue.in_flight),
+        seconds(queue.oldest_age_s),
+        seconds(queue.expires_in_s),
+    )
+
+
+def _source(source: MessageSource) -> str:
+    return f"{source.name} (deleted)" if source.exists is False else source.name
+
+
+def warnings(queues: Iterable[DeadLetterQueue]) -> Iterator[str]:
+    for queue in queues:
+        if queue.error:
+            yield f"{queue.name}: {queue.error}"
+        elif queue.expires_soon:
+            yield f"{queue.name}: the oldest message expires in {seconds(queue.expires_in_s)} at the latest"
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)

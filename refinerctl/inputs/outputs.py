@@ -1,0 +1,109 @@
+"""The outputs that a completion lists: read in part, or saved as files."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.errors import RefinerctlError
+
+if TYPE_CHECKING:
+    from refinerctl.aws.s3 import S3Bucket
+
+CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output that a completion lists. Either `content` (its first bytes) or `path` (the saved file) is set."""
+
+    key: str
+    size: int | None = None
+    content: bytes | None = None
+    truncated: bool = False
+    path: Path | None = None
+    error: str | None = None
+
+
+ReadOutput = Callable[[str], Output]
+
+
+def read_outputs(bucket: S3Bucket, limit: int) -> ReadOutput:
+    """Return a function that reads an output's first `limit` bytes."""
+
+    def read(key: str) -> Output:
+        found = bucket.read(key, limit + 1)
+        if found is None:
+            return _missing(key)
+        info, content = found
+        return Output(key, info.size, content[:limit], truncated=len(content) > limit)
+
+    return read
+
+
+def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | None = None) -> ReadOutput:
+    """Return a function that saves an output below `folder` under its key.
+
+    A key that would leave the folder is an error of that output. A download that is in progress when `cancelled` is set
+    stops and leaves no file.
+    """
+    stop = cancelled or threading.Event()
+
+    def save(key: str) -> Output:
+        try:
+            target = target_path(folder, key)
+            opened = bucket.open(key)
+            if opened is None:
+                return _missing(key)
+            info, body = opened
+            with body:
+                _write_whole(target, body, stop)
+        except (RefinerctlError, OSError) as error:
+            return Output(key, error=f"{key} was not saved: {error}")
+        return Output(key, info.size, path=target)
+
+    return save
+
+
+def target_path(folder: Path, key: str) -> Path:
+    """The file below `folder` that `key` is saved as. Raises RefinerctlError for a key that is no path below it."""
+    parts = key.split("/")
+    if "\0" in key or any(part in ("", ".", "..") for part in parts):
+        raise RefinerctlError("the key is not a path below the folder")
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        raise RefinerctlError("the key is not UTF-8") from None
+    target = folder.joinpath(*parts)
+    # A symbolic link below the folder may lead out of it even though the key does not.
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise RefinerctlError("the path leaves the folder")
+    return target
+
+
+def _write_whole(target: Path, body: Any, stop: threading.Event) -> None:
+    """Write under another name and rename: nobody finds half a file under the final name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".refinerctl-{uuid.uuid4().hex}")
+    try:
+        with unfinished.open("xb") as file:
+            while chunk := body.read(CHUNK_BYTES):
+                file.write(chunk)
+                _raise_if(stop)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _raise_if(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise RefinerctlError("interrupted")
+
+
+def _missing(key: str) -> Output:
+    return Output(key, error=f"listed output {key} does not exist")

@@ -1,0 +1,130 @@
+"""What `add-prefix` and `remove-prefix` have in common: show the edit, write it, deploy it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from refinerctl.app import AppContext
+from refinerctl.errors import RefinerctlError
+from refinerctl.files import FileEdit
+from refinerctl.options import Duration, yes_option
+from refinerctl.releases.deployment import (
+    ApplyOptions,
+    apply_and_record,
+    apply_options,
+    confirm,
+    outcome_json,
+    report,
+)
+from refinerctl.releases.pins import pins_for
+from refinerctl.releases.plan import Plan, make_plan
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """What is to become of an edit. `apply` None: it is only written."""
+
+    dry_run: bool
+    lock_timeout_s: float
+    apply: ApplyOptions | None
+
+
+def edit_options(command: Decorated) -> Decorated:
+    """The options that `read_options` reads."""
+    deploy = click.option("--deploy", is_flag=True, help="Plan and apply it at once, as `refinerctl deploy` does.")
+    dry_run = click.option("--dry-run", is_flag=True, help="Show the change of the file, and stop.")
+    wait = click.option(
+        "--wait-timeout",
+        type=Duration(),
+        default="5m",
+        show_default=True,
+        help="With --deploy: how long to wait until functions are updated and their mappings enabled.",
+    )
+    for option in (apply_options, wait, yes_option, deploy, dry_run):
+        command = option(command)
+    return command
+
+
+def read_options(given: dict[str, Any]) -> EditOptions:
+    """Raises UsageError if nobody is there to be asked."""
+    apply = None
+    if given["deploy"] and not given["dry_run"]:
+        apply = ApplyOptions(given["yes"], False, given["wait_timeout"], given["min_credential_lifetime"])
+    return EditOptions(given["dry_run"], given["lock_timeout"], apply)
+
+
+def carry_out_edit(
+    app: AppContext, edit: FileEdit | None, options: EditOptions, document: dict[str, Any], gives_up: str | None = None
+) -> None:
+    """Show the edit, write it, deploy it, as the options say; `document` is the JSON that tells of it.
+
+    `edit` None: the file is as it should be. `gives_up` names a ruleset whose data a deployment may destroy.
+    """
+    name = _relative(app, edit.path) if edit else None
+    diff = edit.diff(name) if edit and name else ""
+    if diff and not app.render.is_json:
+        app.render.content(diff.encode())
+    document |= {"file": name, "diff": diff}
+    deployed = None
+    if not options.dry_run:
+        if options.apply is not None:
+            deployed = _deployed(app, edit, options.apply, options.lock_timeout_s, gives_up)
+        elif edit is not None:
+            edit.write()
+            app.render.note(f"written to {name}; `refinerctl deploy --env {app.settings.env}` brings it into place")
+    if app.render.is_json:
+        app.render.json(document if deployed is None else {**document, "deployment": deployed})
+
+
+def _relative(app: AppContext, path: Path) -> str:
+    return path.relative_to(app.settings.project).as_posix()
+
+
+def _deployed(
+    app: AppContext, edit: FileEdit | None, options: ApplyOptions, lock_timeout_s: float, gives_up: str | None
+) -> dict[str, Any]:
+    root = app.root_module(lock_timeout_s)
+    with root.folder() as folder:
+        with _written(app, edit):
+            with app.render.progress() as progress:
+                plan = make_plan(root, pins_for(app, None), folder, progress)
+            plan = _allowing(plan, gives_up)
+            root = confirm(app, root, plan, options)
+        outcome = apply_and_record(app, root, plan, options)
+    if not app.render.is_json:
+        report(app, plan, outcome)
+    return outcome_json(plan, outcome)
+
+
+@contextlib.contextmanager
+def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
+    """With the edit in place; without it again if it cannot be planned, or is not wanted after all."""
+    if edit is None:
+        yield
+        return
+    edit.write()
+    try:
+        yield
+    except BaseException:
+        try:
+            edit.undo()
+            app.render.note(f"{_relative(app, edit.path)} is as it was before")
+        except RefinerctlError:
+            app.render.warning(f"{_relative(app, edit.path)} still holds the change: somebody has edited it meanwhile")
+        raise
+
+
+def _allowing(plan: Plan, ruleset: str | None) -> Plan:
+    """The same plan, with leave to destroy what belongs to `ruleset`."""
+    if ruleset is None:
+        return plan
+    own = tuple(change.address for change in plan.losses if change.stage == ruleset)
+    return replace(plan, record=replace(plan.record, allow_destroy=(*plan.record.allow_destroy, *own)))

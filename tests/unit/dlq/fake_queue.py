@@ -1,0 +1,105 @@
+"""A queue in memory: received messages are in flight until they are released, and no call waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from refinerctl.aws.messages import EntryResult, Message, QueueAddress, QueueAttributes
+from refinerctl.errors import RefinerctlError
+from tests.unit.dlq.messages import message, queue
+
+
+class FakeQueue:
+    """`fail` gets the name of each call first, and raises what is to go wrong; `others` are in flight elsewhere."""
+
+    def __init__(self, messages: Sequence[Message], name: str = "a-dlq") -> None:
+        self.visible = list(messages)
+        self.in_flight: dict[str, Message] = {}
+        self.visibilities: list[int] = []
+        self.calls: list[str] = []
+        self.fail: Callable[[str], None] = lambda _: None
+        self.refuse_delete: set[str] = set()
+        self.on_receive: Callable[[], None] = lambda: None
+        self.largest_receive = 10
+        self.others = 0
+        self._address = queue(name)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> QueueAddress:
+        return self._address
+
+    @property
+    def ids(self) -> list[str]:
+        return sorted(message.id for message in self.visible)
+
+    def attributes(self) -> QueueAttributes:
+        with self._lock:
+            self._begin("attributes")
+            return QueueAttributes(datetime.now(UTC), len(self.visible), len(self.in_flight) + self.others, 0, 262_144)
+
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
+        with self._lock:
+            self._begin("receive")
+            self.on_receive()
+            self.visibilities.append(visibility_s)
+            taken = self.visible[: min(count, self.largest_receive)]
+            self.visible = self.visible[len(taken) :]
+            return [self._taken(message) for message in taken]
+
+    def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
+        with self._lock:
+            self._begin("delete")
+            return [self._delete(receipt) for receipt in receipts]
+
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+        assert visibility_s == 0
+        assert 1 <= len(receipts) <= 10
+        with self._lock:
+            self._begin("change_visibility")
+            return [self._release(receipt) for receipt in receipts]
+
+    def time_out(self, receipt: str) -> None:
+        """Make a message that is in flight visible again."""
+        self.visible.append(self.in_flight.pop(receipt))
+
+    def _begin(self, call: str) -> None:
+        self.calls.append(call)
+        self.fail(call)
+
+    def _taken(self, message: Message) -> Message:
+        self._count += 1
+        taken = replace(message, receipt=f"receipt {self._count}", receive_count=message.receive_count + 1)
+        self.in_flight[taken.receipt] = taken
+        return taken
+
+    def _delete(self, receipt: str) -> EntryResult:
+        message = self.in_flight.get(receipt)
+        if message is not None and message.id in self.refuse_delete:
+            return EntryResult(error="InternalError", message="try again")
+        self.in_flight.pop(receipt, None)
+        return EntryResult()
+
+    def _release(self, receipt: str) -> EntryResult:
+        if receipt not in self.in_flight:
+            return EntryResult(error="InvalidParameterValue", message="not in flight", is_sender_fault=True)
+        self.visible.append(self.in_flight.pop(receipt))
+        return EntryResult()
+
+
+def filled(count: int, name: str = "a-dlq") -> FakeQueue:
+    return FakeQueue([message(number) for number in range(count)], name)
+
+
+def failing(call: str, errors: list[RefinerctlError | None]) -> Callable[[str], None]:
+    """Fails the next calls of this name, as long as there are errors; None lets a call pass."""
+
+    def fail(name: str) -> None:
+        if name == call and errors and (error := errors.pop(0)) is not None:
+            raise error
+
+    return fail

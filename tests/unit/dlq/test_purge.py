@@ -1,0 +1,145 @@
+"""`dlq purge`: only messages that match and have been saved are deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from refinerctl.aws.messages import EntryResult, Message
+from refinerctl.console import Silent
+from refinerctl.dlq.filters import MessageFilter
+from refinerctl.dlq.purge import Purge, purge
+from refinerctl.errors import AccessDeniedError, RefinerctlError
+from tests.unit.dlq.fake_queue import FakeQueue, filled
+from tests.unit.dlq.messages import matching, message
+from tests.unit.dlq.test_errors import Logs, finder
+from tests.unit.dlq.test_walk import walk_of
+
+Save = Callable[[Sequence[Message]], None]
+
+
+def purged(source: FakeQueue, which: MessageFilter | None = None, save: Save | None = None, **given: Any) -> Purge:
+    return purge(walk_of(source, which, **given), Silent(), save)
+
+
+class Saved:
+    """Remembers what it saved."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def __call__(self, messages: Sequence[Message]) -> None:
+        self.ids += [item.id for item in messages]
+
+
+def test_all_messages_are_saved_and_deleted() -> None:
+    source, saved = filled(500), Saved()
+    ids = source.ids
+    done = purged(source, save=saved)
+    assert sorted(saved.ids) == ids
+    assert (done.deleted, done.exported, done.skipped, done.failed, done.left) == (500, 500, 0, 0, 0)
+    assert source.ids == []
+    assert source.in_flight == {}
+
+
+def test_only_matching_messages_are_deleted() -> None:
+    source = filled(50)
+    done = purged(source, matching("starts_with(key, 'RefinerInput/1')"), Saved())
+    assert (done.deleted, done.skipped, done.left) == (11, 39, 39)
+    assert len(source.visible) == 39
+    assert not {"m1", "m10", "m19"} & set(source.ids)
+
+
+def test_messages_are_saved_before_they_are_deleted() -> None:
+    source = filled(30)
+    order: list[str] = []
+
+    def save(messages: Sequence[Message]) -> None:
+        assert all(item.receipt in source.in_flight for item in messages)
+        order.append("saved")
+
+    purged(source, save=save)
+    assert order
+
+
+def test_messages_that_cannot_be_saved_stay() -> None:
+    source = filled(30)
+
+    def fail(_: Sequence[Message]) -> None:
+        raise RefinerctlError("disk full")
+
+    done = purged(source, save=fail)
+    assert isinstance(done.stopped_by, RefinerctlError)
+    assert (done.deleted, done.exported, done.left) == (0, 0, None)
+    assert len(source.visible) == 30
+
+
+def test_without_saving() -> None:
+    done = purged(filled(30))
+    assert (done.deleted, done.exported) == (30, 0)
+
+
+def test_messages_that_cannot_be_deleted_are_counted_and_stay() -> None:
+    source = filled(30)
+    source.refuse_delete = {"m3", "m17"}
+    done = purged(source, save=Saved())
+    assert (done.deleted, done.failed, done.left) == (28, 2, 2)
+    assert done.notes[0] == "2 messages could not be deleted: still in the queue, and they are in the file as well"
+    assert source.ids == ["m17", "m3"]
+
+
+def test_denied_delete_ends_the_purge_and_releases_all() -> None:
+    source = filled(30)
+    cause = AccessDeniedError("access denied: DeleteMessageBatch")
+    source.delete = lambda receipts: [EntryResult(error="AccessDenied", cause=cause)] * len(receipts)  # type: ignore[method-assign]
+    done = purged(source, save=Saved())
+    assert done.stopped_by is cause
+    assert len(source.visible) == 30
+
+
+def test_interrupted_purge_counts_what_it_deleted() -> None:
+    source = filled(1000)
+    sizes: list[int] = []
+
+    def save(messages: Sequence[Message]) -> None:
+        sizes.append(len(messages))
+        if len(sizes) == 2:
+            raise KeyboardInterrupt
+
+    done = purged(source, save=save)
+    assert isinstance(done.stopped_by, KeyboardInterrupt)
+    assert done.deleted == done.exported == sizes[0]
+    assert len(source.visible) == 1000 - sizes[0]
+
+
+def test_messages_that_arrive_meanwhile_stay() -> None:
+    source, saved = filled(20), Saved()
+    late = [message(900)]
+    source.fail = lambda call: source.visible.extend([late.pop()] if call == "change_visibility" and late else [])
+    source.refuse_delete = {"m1"}  # so that a message is released at the end
+    assert purged(source, save=saved).deleted == 19
+    assert "m900" in source.ids
+    assert "m900" not in saved.ids
+
+
+class TestUnknownErrors:
+    """A filter that matches messages without an error must not delete those whose error could not be looked up."""
+
+    def test_unreadable_logs_delete_nothing(self) -> None:
+        logs, source = Logs(), filled(20)
+        logs.denied = True
+        done = purged(source, matching("error == null"), errors=finder(logs))
+
+        assert (done.deleted, len(source.ids)) == (0, 20)
+        assert isinstance(done.stopped_by, RefinerctlError)
+        assert "cannot be read: access denied" in done.stopped_by.message
+
+    def test_messages_that_were_not_looked_up_do_not_match(self) -> None:
+        errors = finder(Logs())
+        errors.max_lookups = 3
+        done = purged(filled(20), matching("error == null"), errors=errors)
+        assert (done.deleted, done.skipped) == (3, 17)
+
+    def test_function_without_logs_has_no_errors(self) -> None:
+        done = purged(filled(5), matching("error == null"), errors=finder(Logs()))
+        assert (done.deleted, done.stopped_by) == (5, None)

@@ -1,0 +1,220 @@
+"""A walk receives every message once and releases all that it did not delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from refinerctl.aws.messages import EntryResult
+from refinerctl.dlq.errors import ErrorFinder
+from refinerctl.dlq.filters import MessageFilter
+from refinerctl.dlq.walk import Walk, progress_text, visibility_timeout_s
+from refinerctl.errors import AccessDeniedError, TransientError
+from tests.unit.dlq.fake_queue import FakeQueue, failing, filled
+from tests.unit.dlq.messages import matching, message
+
+
+def walk_of(source: FakeQueue, which: MessageFilter | None = None, **given: Any) -> Walk:
+    errors = given.pop("errors", None) or ErrorFinder()
+    return Walk(source, which or MessageFilter(), errors, pause_s=0.0, **given)
+
+
+def walked(source: FakeQueue, chunk: int = 50, **given: Any) -> tuple[Walk, list[str]]:
+    with walk_of(source, **given) as walk:
+        found = [item.id for part in walk.chunks(chunk) for item in part]
+    return walk, found
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 11, 2000])
+def test_every_message_is_received_once_and_released(count: int) -> None:
+    source = filled(count)
+    before = source.ids
+
+    walk, found = walked(source)
+
+    assert sorted(found) == source.ids == before
+    assert source.in_flight == {}
+    assert (walk.received, walk.left, walk.is_complete) == (count, 0, True)
+    assert {item.receive_count for item in source.visible} <= {7}
+    assert "delete" not in source.calls
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(3, 1), (10, 1), (25, 3)])
+@pytest.mark.parametrize("name", ["limit", "max_received"])
+def test_no_more_than_the_limit_is_received(limit: int, calls: int, name: str) -> None:
+    source = filled(100)
+    walk, found = walked(source, **{name: limit})
+    assert len(found) == walk.received == limit
+    assert source.calls.count("receive") == calls
+    assert (walk.left, walk.is_complete) == (100 - limit, False)
+    assert len(source.visible) == 100
+
+
+def test_limit_counts_messages_that_match_the_filter() -> None:
+    source = filled(300)
+    walk, found = walked(source, which=matching("ends_with(key, '7.txt')"), limit=3)
+    assert (len(found), walk.matched) == (3, 3)
+    assert walk.received >= 27
+    assert len(source.visible) == 300
+
+
+def test_limit_is_reached_with_receives_of_one_message() -> None:
+    source = filled(100)
+    source.largest_receive = 1
+    assert len(walked(source, limit=25, workers=4)[1]) == 25
+
+
+@pytest.mark.parametrize(("count", "expected"), [(10, 10), (2000, 20), (10**7, 43_200)])
+def test_visibility_timeout_is_as_short_as_the_walk_allows(count: int, expected: int) -> None:
+    assert visibility_timeout_s(count, 200.0) == expected
+
+
+def test_all_messages_are_received_with_the_visibility_timeout_of_the_walk() -> None:
+    source = filled(5)
+    walked(source)
+    assert set(source.visibilities) == {10}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_messages_are_released_after_an_error(error: type[BaseException]) -> None:
+    source = filled(300)
+    walk = walk_of(source)
+
+    def fail() -> None:
+        with walk:
+            next(walk.chunks(20))
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert len(source.visible) == 300
+    assert source.in_flight == {}
+    assert walk.receives >= 10
+
+
+def test_message_that_is_received_twice_is_returned_once_and_released() -> None:
+    source = filled(30)
+    with walk_of(source, workers=1) as walk:
+        chunks = walk.chunks(10)
+        first = next(chunks)
+        source.time_out(first[0].receipt)
+        found = first + [item for chunk in chunks for item in chunk]
+    assert len({item.id for item in found}) == len(found) == walk.received == 30
+    assert walk.receives == 31
+    assert len(source.visible) == 30
+
+
+def test_walk_ends_although_the_queue_is_being_filled() -> None:
+    source = filled(50)
+    numbers = iter(range(1000, 10**9))
+    source.on_receive = lambda: source.visible.extend(message(next(numbers)) for _ in range(10))
+    walk, found = walked(source)
+    assert 50 <= len(found) <= 50 * 1.1 + 100 + 10 * 30
+    assert walk.is_complete  # all messages of the start
+    assert source.in_flight == {}
+
+
+def test_transient_errors_are_retried() -> None:
+    source = filled(30)
+    source.fail = failing("receive", [TransientError("throttled")] * 4)
+    assert len(walked(source)[1]) == 30
+
+
+def test_transient_errors_of_the_last_workers_do_not_fail_the_walk() -> None:
+    source = filled(30)
+    calls: list[None] = []
+
+    def fail(name: str) -> None:
+        if name == "receive" and not source.visible:
+            calls.append(None)
+            if len(calls) % 2:
+                raise TransientError("throttled")
+
+    source.fail = fail
+    assert len(walked(source, workers=3)[1]) == 30
+
+
+def test_permanent_error_is_raised_after_the_messages_before_it() -> None:
+    source = filled(30)
+    source.fail = failing("receive", [None, AccessDeniedError("denied")])
+    found: list[str] = []
+
+    def take() -> None:
+        with walk_of(source, workers=1) as walk:
+            for chunk in walk.chunks(10):
+                found.extend(item.id for item in chunk)
+
+    with pytest.raises(AccessDeniedError, match="denied"):
+        take()
+    assert len(found) == 10
+    assert len(source.visible) == 30
+
+
+def test_notes_count_messages_that_could_not_be_released() -> None:
+    source = filled(3)
+    with walk_of(source) as walk:
+        for chunk in walk.chunks(10):
+            source.in_flight.pop(chunk[0].receipt)  # somebody else deleted it
+    assert list(walk.notes()) == [
+        "receive counts of 3 messages increased by 1",
+        "1 message could not be released: invisible for at most 10 s",
+    ]
+
+
+def test_notes_name_messages_in_flight_and_the_limits_of_fifo_queues() -> None:
+    source = filled(2, "a.fifo")
+    source.others = 2
+    walk, _ = walked(source, limit=1)
+    assert list(walk.notes())[1:] == [
+        "not received, because in flight: 2 messages",
+        "a FIFO queue returns only the first messages of each message group",
+    ]
+
+
+class TestDelete:
+    def test_deleted_messages_are_not_released(self) -> None:
+        source = filled(20)
+        with walk_of(source) as walk:
+            for chunk in walk.chunks(10):
+                walk.delete(chunk)
+        assert walk.deleted == 20
+        assert source.ids == []
+        assert "change_visibility" not in source.calls
+
+    def test_transient_errors_are_retried(self) -> None:
+        source = filled(10)
+        throttled = EntryResult(error="Throttled", cause=TransientError("throttled"))
+        answers = [[throttled] * 10] * 3
+        assert self.delete_all(source, lambda: answers.pop() if answers else []) == 10
+
+    def test_message_that_cannot_be_deleted_is_released(self) -> None:
+        source = filled(10)
+        source.refuse_delete = {"m3"}
+        assert self.delete_all(source) == 9
+        assert source.ids == ["m3"]
+
+    def test_messages_of_a_fifo_group_become_available_by_deletes(self) -> None:
+        source = filled(25, "a.fifo")
+        source.on_receive = lambda: setattr(source, "largest_receive", 0 if source.in_flight else 10)
+        with walk_of(source) as walk:
+            for chunk in walk.chunks(10):
+                time.sleep(0.05)  # meanwhile SQS returns none
+                walk.delete(chunk)
+        assert (walk.received, walk.is_complete) == (25, True)
+
+    def delete_all(self, source: FakeQueue, answer: Callable[[], list[EntryResult]] = list) -> int:
+        delete = source.delete
+        source.delete = lambda receipts: answer() or delete(receipts)  # type: ignore[method-assign]
+        with walk_of(source) as walk:
+            for chunk in walk.chunks(10):
+                walk.delete(chunk)
+        return walk.deleted
+
+
+def test_progress_text_has_rate_and_time_left() -> None:
+    assert progress_text(1200, 5000, 2.0) == "1,200 of 5,000 messages (600/s, 6 s left)"
+    assert progress_text(1200, None, 2.0) == "1,200 messages (600/s)"
+    assert progress_text(0, 10, 0.0) == "0 of 10 messages (0/s)"

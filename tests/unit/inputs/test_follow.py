@@ -1,0 +1,345 @@
+"""Following uploads to their completions, against an in-memory bucket and a clock that does not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import pytest
+
+from refinerctl.aws.messages import Message
+from refinerctl.console import Silent
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.inputs.completions import Completions
+from refinerctl.inputs.follow import Dlqs, Identity, Upload, UploadStatus, existing_completions, follow
+from tests.unit.fakes import START, Clock, FakeBucket, FakeQueues, completions_of
+
+DLQ = "dibbs-ecr-RefinerInput-dlq"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def bucket(clock: Clock) -> FakeBucket:
+    return FakeBucket(clock)
+
+
+@pytest.fixture
+def completions(bucket: FakeBucket) -> Completions:
+    return completions_of(bucket)
+
+
+def uploaded(bucket: FakeBucket, name: str = "x", content: bytes = b"input") -> Upload:
+    info = bucket.write(f"RefinerInput/{name}", content)
+    return Upload(info.key, info.size, info.version_id, UploadStatus.UPLOADED, info.last_modified)
+
+
+def wait_for(
+    completions: Completions,
+    *items: Upload,
+    existing: Mapping[str, Identity] | None = None,
+    timeout_s: float = 60,
+    dlqs: Dlqs | None = None,
+    prefix: str = "RefinerInput/",
+) -> list[Upload]:
+    assert isinstance(completions.bucket, FakeBucket)
+    return follow(
+        completions,
+        items,
+        existing=existing or {},
+        prefix=prefix,
+        timeout_s=timeout_s,
+        progress=Silent(),
+        dlqs=dlqs,
+        clock=completions.bucket.clock,
+    )
+
+
+def completes(bucket: FakeBucket, name: str, body: str = "[]", **metadata: str) -> Callable[[], object]:
+    given = {key.replace("_", "-"): value for key, value in metadata.items()}
+    return lambda: bucket.write(f"RefinerComplete/{name}", body, given)
+
+
+class TestFollow:
+    @pytest.mark.parametrize("completion", ["x.json", "x"])
+    def test_an_input_completes_with_its_outputs(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, completion: str
+    ) -> None:
+        item = uploaded(bucket)
+        bucket.write("RefinerOutput/1")
+        clock.at(3, completes(bucket, completion, '["/RefinerOutput/1"]'))
+        (done,) = wait_for(completions, item)
+        assert done.status is UploadStatus.COMPLETED
+        assert done.completion_key == f"RefinerComplete/{completion}"
+        assert done.outputs == ("RefinerOutput/1",)
+        assert done.error is None
+        assert (done.key, done.version_id) == (item.key, item.version_id)
+
+    def test_results_have_the_order_of_the_uploads(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        items = [uploaded(bucket, name) for name in "abc"]
+        for second, name in enumerate("cab", start=1):
+            clock.at(second, completes(bucket, f"{name}.json"))
+        done = wait_for(completions, *items)
+        assert [item.key[-1] for item in done] == ["a", "b", "c"]
+        assert all(item.status is UploadStatus.COMPLETED for item in done)
+
+    def test_an_input_below_another_prefix_completes(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        info = bucket.write("team/In/sub/x")
+        item = Upload(info.key, 0, info.version_id, UploadStatus.UPLOADED, info.last_modified)
+        clock.at(1, completes(bucket, "sub/x.json"))
+        (done,) = wait_for(completions, item, prefix="team/In/")
+        assert done.status is UploadStatus.COMPLETED
+
+    def test_a_completion_with_an_error_fails_the_upload(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, completes(bucket, "x", '{"RefinerSkip": true, "Error": "no condition"}'))
+        (done,) = wait_for(completions, item)
+        assert (done.status, done.error) == (UploadStatus.FAILED, "no condition")
+        assert done.completion_key == "RefinerComplete/x"
+
+    def test_a_malformed_completion_fails_the_upload(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, completes(bucket, "x.json", "{"))
+        (done,) = wait_for(completions, item)
+        assert done.status is UploadStatus.FAILED
+        assert "not JSON" in str(done.error)
+
+    def test_a_listed_output_that_does_not_exist_fails_the_upload(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        bucket.write("RefinerOutput/1")
+        clock.at(1, completes(bucket, "x.json", '["RefinerOutput/1", "RefinerOutput/2"]'))
+        (done,) = wait_for(completions, item)
+        assert done.status is UploadStatus.FAILED
+        assert "RefinerOutput/2" in str(done.error)
+        assert "RefinerOutput/1" not in str(done.error)
+
+    def test_an_upload_without_a_completion_is_pending_after_the_timeout(
+        self, bucket: FakeBucket, completions: Completions, clock: Clock
+    ) -> None:
+        (done,) = wait_for(completions, uploaded(bucket), timeout_s=60)
+        assert (done.status, done.error) == (UploadStatus.PENDING, "timed out without a completion")
+        assert 60 <= clock.now < 61
+
+    def test_a_timeout_of_zero_still_polls_once(self, bucket: FakeBucket, completions: Completions) -> None:
+        item = uploaded(bucket)
+        completes(bucket, "x.json")()
+        assert wait_for(completions, item, timeout_s=0)[0].status is UploadStatus.COMPLETED
+
+    def test_the_last_poll_is_at_the_deadline(self, clock: Clock, bucket: FakeBucket, completions: Completions) -> None:
+        item = uploaded(bucket)
+        clock.at(59.9, completes(bucket, "x.json"))
+        assert wait_for(completions, item, timeout_s=60)[0].status is UploadStatus.COMPLETED
+
+    def test_a_failed_upload_is_returned_unchanged(self, bucket: FakeBucket, completions: Completions) -> None:
+        failed = Upload("RefinerInput/f", 0, None, UploadStatus.FAILED, START, error="denied")
+        item = uploaded(bucket)
+        completes(bucket, "x.json")()
+        completes(bucket, "f.json")()
+        assert wait_for(completions, failed, item)[0] == failed
+
+    def test_an_overwritten_input_is_pending_with_the_new_version(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, lambda: bucket.write(item.key, b"other"))
+        (done,) = wait_for(completions, item, timeout_s=5)
+        assert done.status is UploadStatus.PENDING
+        assert "overwritten meanwhile (version v2)" in str(done.error)
+
+    def test_a_deleted_input_is_pending_and_says_so(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, lambda: bucket.delete(item.key))
+        assert "deleted meanwhile" in str(wait_for(completions, item, timeout_s=5)[0].error)
+
+    def test_an_input_that_cannot_be_read_again_is_pending(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, lambda: bucket.denied.add(item.key))
+        (done,) = wait_for(completions, item, timeout_s=5)
+        assert (done.status, done.error) == (UploadStatus.PENDING, "timed out without a completion")
+
+
+class TestEarlierCompletion:
+    """The same key was uploaded before, and its completion is still there."""
+
+    def test_an_existing_completion_without_metadata_is_ignored(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        completes(bucket, "x.json")()
+        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        item = uploaded(bucket)
+        assert wait_for(completions, item, existing=existing, timeout_s=5)[0].status is UploadStatus.PENDING
+        clock.at(clock.now + 2, completes(bucket, "x.json"))
+        assert wait_for(completions, item, existing=existing)[0].status is UploadStatus.COMPLETED
+
+    def test_without_versioning_a_later_write_of_the_same_content_completes(
+        self, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bucket = FakeBucket(clock, versioned=False)
+        completions = completions_of(bucket)
+        completes(bucket, "x.json")()
+        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        item = uploaded(bucket)
+        assert item.version_id is None
+        assert wait_for(completions, item, existing=existing, timeout_s=5)[0].status is UploadStatus.PENDING
+        clock.at(clock.now + 2, completes(bucket, "x.json"))
+        assert wait_for(completions, item, existing=existing)[0].status is UploadStatus.COMPLETED
+
+    def test_a_new_completion_of_another_version_is_ignored(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        """The message of the earlier upload is delivered late."""
+        item = uploaded(bucket)
+        clock.at(1, completes(bucket, "x.json", source_version="v0"))
+        clock.at(4, completes(bucket, "x.json", source_version=str(item.version_id)))
+        (done,) = wait_for(completions, item, timeout_s=3)
+        assert done.status is UploadStatus.PENDING
+        (done,) = wait_for(completions, item)
+        assert done.status is UploadStatus.COMPLETED
+
+    def test_a_completion_whose_event_named_our_version_completes(
+        self, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        """Overwritten before the image read it: the event was ours, the content that it read was not."""
+        item = uploaded(bucket)
+        completes(bucket, "x.json", source_version="v9", source_event_version=str(item.version_id))()
+        assert wait_for(completions, item)[0].status is UploadStatus.COMPLETED
+
+    def test_the_second_candidate_completes_if_the_first_is_old(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        completes(bucket, "x.json")()
+        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        item = uploaded(bucket)
+        clock.at(1, completes(bucket, "x"))
+        (done,) = wait_for(completions, item, existing=existing)
+        assert done.completion_key == "RefinerComplete/x"
+
+
+def dead_message(
+    item: Upload, version: str | None, *, bucket: str = "data-repository", minutes_ago: float = 0
+) -> Message:
+    extra = f', "version-id": "{version}"' if version else ""
+    body = f'{{"detail": {{"bucket": {{"name": "{bucket}"}}, "object": {{"key": "{item.key}"{extra}}}}}}}'
+    return Message(body, item.uploaded_at - timedelta(minutes=minutes_ago), 5)
+
+
+class TestDlqs:
+    @pytest.fixture
+    def queues(self) -> FakeQueues:
+        queues = FakeQueues()
+        queues.messages[DLQ] = []
+        return queues
+
+    @pytest.fixture
+    def dlqs(self, queues: FakeQueues, clock: Clock) -> Dlqs:
+        return Dlqs(queues, lambda _key: DLQ, "data-repository", clock=clock)
+
+    def test_an_input_whose_message_is_in_the_dlq_has_failed(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        items = [uploaded(bucket, "a"), uploaded(bucket, "b")]
+        clock.at(4, lambda: queues.messages[DLQ].append(dead_message(items[0], items[0].version_id)))
+        clock.at(20, completes(bucket, "b.json"))
+        done = wait_for(completions, *items, dlqs=dlqs)
+        assert done[0].status is UploadStatus.FAILED
+        assert DLQ in str(done[0].error)
+        assert done[1].status is UploadStatus.COMPLETED
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            Message("no event", START, 1),
+            Message(
+                '{"detail": {"bucket": {"name": "data-repository"}, "object": {"key": "RefinerInput/y"}}}', START, 1
+            ),
+        ],
+    )
+    def test_messages_of_other_inputs_are_ignored(
+        self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs, message: Message
+    ) -> None:
+        queues.messages[DLQ].append(message)
+        (done,) = wait_for(completions, uploaded(bucket), dlqs=dlqs, timeout_s=10)
+        assert done.status is UploadStatus.PENDING
+
+    def test_messages_of_other_versions_and_buckets_are_ignored(
+        self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        item = uploaded(bucket)
+        queues.messages[DLQ] += [dead_message(item, "v0"), dead_message(item, item.version_id, bucket="other")]
+        assert wait_for(completions, item, dlqs=dlqs, timeout_s=10)[0].status is UploadStatus.PENDING
+
+    @pytest.mark.parametrize(("minutes_ago", "status"), [(0, "failed"), (0.5, "failed"), (10, "pending")])
+    def test_without_versioning_a_message_sent_before_the_upload_is_ignored(
+        self, clock: Clock, queues: FakeQueues, dlqs: Dlqs, minutes_ago: float, status: str
+    ) -> None:
+        bucket = FakeBucket(clock, versioned=False)
+        item = uploaded(bucket)
+        queues.messages[DLQ].append(dead_message(item, None, minutes_ago=minutes_ago))
+        (done,) = wait_for(completions_of(bucket), item, dlqs=dlqs, timeout_s=10)
+        assert done.status == status
+
+    def test_a_duplicate_message_fails_its_input_once(
+        self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        item = uploaded(bucket)
+        queues.messages[DLQ] += [dead_message(item, item.version_id)] * 2
+        assert [done.status.value for done in wait_for(completions, item, dlqs=dlqs)] == ["failed"]
+
+    @pytest.mark.parametrize(
+        "error", [AccessDeniedError("access denied"), NotFoundError("no queue"), RefinerctlError("x")]
+    )
+    def test_a_dlq_that_cannot_be_read_is_asked_once_and_the_wait_continues(
+        self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs, error: Exception
+    ) -> None:
+        assert isinstance(error, RefinerctlError)
+        queues.error = error
+        (done,) = wait_for(completions, uploaded(bucket), dlqs=dlqs, timeout_s=60)
+        assert done.status is UploadStatus.PENDING
+        assert queues.requests["depth"] == 1
+
+    def test_an_empty_dlq_is_not_received_from(
+        self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        wait_for(completions, uploaded(bucket), dlqs=dlqs, timeout_s=60)
+        assert queues.requests["peek"] == 0
+        assert 4 <= queues.requests["depth"] <= 15  # at growing intervals
+
+
+class TestCost:
+    @pytest.mark.parametrize("history", [0, 3000])
+    def test_requests_do_not_grow_with_the_history_of_the_bucket(self, clock: Clock, history: int) -> None:
+        bucket = FakeBucket(clock)
+        for number in range(history):
+            bucket.write(f"RefinerComplete/old-{number}.json", "[]")
+        completions = completions_of(bucket)
+        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        item = uploaded(bucket)
+        clock.at(60, completes(bucket, "x.json"))
+        wait_for(completions, item, existing=existing, timeout_s=120)
+        assert bucket.requests["list"] == 0
+        assert bucket.requests["head"] == 2
+        assert bucket.requests["get"] <= 45
+
+    def test_polls_become_rarer(self, clock: Clock, bucket: FakeBucket, completions: Completions) -> None:
+        wait_for(completions, uploaded(bucket), timeout_s=300)
+        first = bucket.requests["get"]
+        wait_for(completions, uploaded(bucket), timeout_s=600)
+        assert bucket.requests["get"] - first < first * 2
+        assert first <= 2 * (300 / 5 + 10)

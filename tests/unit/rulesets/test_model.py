@@ -1,0 +1,157 @@
+"""What a new ruleset must satisfy; that Terraform refuses the same is tested in integration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.rulesets.model import (
+    Ruleset,
+    RulesetValues,
+    check_conflicts,
+    check_form,
+    check_registry,
+    default_name,
+    differences,
+)
+
+DEFAULTS: dict[str, Any] = {
+    "rulesets": {"In": {"prefix": "/In/", "image_uri": "repo"}, "Done": {"prefix": "Done/", "image_uri": None}},
+    "name_prefix": "np",
+    "output_prefix": "/Out/",
+    "complete_prefix": "/Done/",
+    "bus_name": "bus",
+    "function_environment": {},
+}
+VALUES = RulesetValues.of(DEFAULTS)
+NEW = Ruleset("New", "New/", "repo:v1")
+
+
+def test_values_are_read_without_leading_slashes() -> None:
+    assert (VALUES.name_prefix, VALUES.output_prefix) == ("np", "Out/")
+    assert VALUES.rulesets["In"] == Ruleset("In", "In/", "repo")
+
+
+@pytest.mark.parametrize("rulesets", [{"A": {}}, {"A": None}, ["A"], {"A": {"prefix": "a/"}, "B": 1}])
+def test_invalid_rulesets_are_an_error(rulesets: Any) -> None:
+    with pytest.raises(RefinerctlError, match="rulesets cannot be read"):
+        RulesetValues.of({**DEFAULTS, "rulesets": rulesets})
+
+
+def test_a_stack_without_rulesets_is_an_error() -> None:
+    with pytest.raises(UsageError, match="has no rulesets"):
+        RulesetValues.of({"name_prefix": "np"})
+
+
+def test_defaults_equal_those_of_the_stack(root: Path) -> None:
+    text = (root / "terraform" / "stacks" / "refiner" / "variables.tf").read_text(encoding="utf-8")
+    of_stack = dict(re.findall(r'^ {4}(\w+) += optional\(\w+, "?(\w+)"?\)$', text, re.MULTILINE))
+    ours = {item.name: str(item.default) for item in fields(Ruleset) if isinstance(item.default, int | str)}
+    assert of_stack == ours
+
+
+@pytest.mark.parametrize(
+    ("name_or_prefix", "found"),
+    [("In", "In"), ("/In/", "In"), ("Done/", "Done"), ("in", None), ("I", None)],
+)
+def test_a_ruleset_is_found_by_name_or_prefix(name_or_prefix: str, found: str | None) -> None:
+    ruleset = VALUES.find(name_or_prefix)
+    assert (ruleset.name if ruleset else None) == found
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"), [("team/MyNew/", "team-MyNew"), ("a b/ü/c/", "a-b-c"), ("x.y/", "x-y"), ("-/a/", "a")]
+)
+def test_default_name_follows_the_prefix(prefix: str, name: str) -> None:
+    assert default_name(prefix) == name
+
+
+def test_prefix_without_letters_needs_a_name() -> None:
+    with pytest.raises(UsageError, match="makes no name"):
+        default_name("ü/")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prefix": "e\u0301/"}, "normal form C"),
+        ({"prefix": "€" * 400 + "/"}, "has 1202 bytes"),
+        ({"prefix": "x" * 512 + "/"}, "has 513 characters"),
+        ({"prefix": "a\n/"}, "is not a valid prefix"),
+        ({"prefix": "\udc80/"}, "not UTF-8"),
+        ({"name": "n" * 62}, "65 characters; AWS accepts 64"),
+        ({"image_uri": "a:v1@sha256:" + "0" * 64}, "a tag and a digest"),
+        ({"image_uri": "Repo"}, "is not an image reference"),
+    ],
+)
+def test_invalid_form_is_refused(change: dict[str, Any], said: str) -> None:
+    check_form(NEW, "np")
+    with pytest.raises(UsageError, match=said):
+        check_form(replace(NEW, **change), "np")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "IN"}, r"ruleset In \(In/\) already has that name"),
+        ({"prefix": "In/"}, "ruleset In already has prefix In/"),
+        ({"prefix": "In/sub/"}, "overlaps In/ of ruleset In"),
+        ({"name": "Forward"}, "names like Forward are reserved"),
+        ({"name": "x-Delivery"}, "names like x-Delivery are reserved"),
+        ({"prefix": "Out/"}, r"outputs \(Out/\) would be inputs of New \(Out/\): a loop"),
+        ({"prefix": "Out/sub/"}, "a loop"),
+    ],
+)
+def test_conflict_is_refused(change: dict[str, Any], said: str) -> None:
+    check_conflicts(NEW, VALUES)
+    with pytest.raises(RefusedError, match=said):
+        check_conflicts(replace(NEW, **change), VALUES)
+
+
+def test_completion_ruleset_may_read_results() -> None:
+    check_conflicts(Ruleset("Audit", "Out/"), VALUES)
+
+
+def test_existing_loop_is_reported() -> None:
+    values = RulesetValues.of({**DEFAULTS, "output_prefix": "In/"})
+    with pytest.raises(RefusedError, match=r"outputs \(In/\) would be inputs of In"):
+        check_conflicts(NEW, values)
+
+
+def test_quota_of_the_bus_is_checked() -> None:
+    check_conflicts(NEW, VALUES, rule_quota=3)
+    with pytest.raises(RefusedError, match="event bus bus would have 3 rules; its quota is 2"):
+        check_conflicts(NEW, VALUES, rule_quota=2)
+
+
+def test_all_conflicts_are_reported_at_once() -> None:
+    with pytest.raises(RefusedError, match="already has that name; ruleset Done already has prefix Done/"):
+        check_conflicts(Ruleset("In", "Done/"), VALUES)
+
+
+class TestRegistry:
+    URI = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/repo:v1"
+
+    @pytest.mark.parametrize("uri", ["repo", "a/b:v1", URI])
+    def test_ecr_of_the_same_region_is_accepted(self, uri: str) -> None:
+        check_registry(uri, "eu-west-1")
+        check_registry(uri, None)
+
+    @pytest.mark.parametrize(
+        ("uri", "said"),
+        [(URI, "is in eu-west-1, and the functions are in"), ("ghcr.io/a", "is not an ECR")],
+    )
+    def test_other_registry_is_refused(self, uri: str, said: str) -> None:
+        with pytest.raises(RefusedError, match=said):
+            check_registry(uri, "us-east-1")
+
+
+def test_only_given_settings_are_compared() -> None:
+    there = replace(NEW, memory_mb=2048)
+    assert differences({"image_uri": "repo:v1"}, there) == ()
+    assert differences({"image_uri": "repo:v2", "memory_mb": 2048}, there) == ("image_uri is 'repo:v1', not 'repo:v2'",)
