@@ -68,7 +68,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Insight": {
         "status": ("refinerctl.insight.status:status", "Show how each stage is doing."),
         "trace": ("refinerctl.insight.trace:trace", "Show where an input is, and why."),
-        "logs": ("refinerctl.insight.logs_command:logs", "Print the logs of the functions."),
+        "logs": ("refinerctl.insight.logs:logs", "Print the logs of the functions."),
         "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),
         "report": ("refinerctl.insight.report.command:report", "Write an HTML report."),
     },

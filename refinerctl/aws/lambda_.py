@@ -118,6 +118,14 @@ class Functions:
             raise _explained(error, name) from error
         return found[0].get("State") if found else None
 
+    def mapping_is_enabled(self, uuid: str) -> bool:
+        """Whether the event source mapping takes messages."""
+        try:
+            found = self._client().get_event_source_mapping(UUID=uuid)
+        except Exception as error:
+            raise explain(error, f"event source mapping {uuid}") or error from error
+        return found.get("State") == "Enabled"
+
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
         """What feeds the function. Raises NotFoundError without it."""
         try:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 OUTPUT = "releases"
 LOCK_TIMEOUT_S = 60.0
-LOCK_POLL_S = 1.0
 
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
@@ -46,7 +45,8 @@ class HttpLedger:
     update_method: str = "POST"
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     lock_timeout_s: float = LOCK_TIMEOUT_S
-    _transport: Transport = field(default_factory=Transport, repr=False)
+    lock_poll_s: float = 1.0
+    transport: Transport = field(default_factory=Transport, repr=False)
 
     @classmethod
     def beside(cls, backend: Backend) -> HttpLedger:
@@ -149,7 +149,7 @@ class HttpLedger:
                     hint=f"Nothing was added. The lock's ID is {holder.get('ID') or 'unknown'}. If its holder has "
                     "crashed, unlock that state on its server (GitLab: Operate, Terraform states), and run this again.",
                 )
-            time.sleep(LOCK_POLL_S)
+            time.sleep(self.lock_poll_s)
 
     def _send(self, method: str, url: str, document: Any = None, *, allowed: tuple[int, ...] = ()) -> Response:
         headers = {"Accept": "application/json"}
@@ -161,7 +161,7 @@ class HttpLedger:
             body = json.dumps(document).encode()
             headers["Content-Type"] = "application/json"
         try:
-            answer = self._transport.fetch(method, url, headers, body)
+            answer = self.transport.fetch(method, url, headers, body)
         except RefinerctlError as error:
             raise type(error)(f"{self.place}: {error.message}", hint=error.hint) from error
         self._check(method, answer, allowed)
