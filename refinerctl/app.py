@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
-    from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
     from refinerctl.terraform.root_module import RootModule
 
@@ -84,12 +83,6 @@ class AppContext:
             embedded=self.settings.embedded,
             assume_role=self.settings.assume_role,
         )
-
-    @property
-    def old_pipeline(self) -> OldPipeline:
-        self.storage  # noqa: B018
-        found: OldPipeline = self.settings.old_pipeline
-        return found
 
     @cached_property
     def stack(self) -> Stack:
@@ -183,17 +176,6 @@ class AppContext:
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
-
-    def queue_for(self, prefix: str) -> str:
-        """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
-
-        To read the environment's values takes some tenths of a second: ask only when it is needed.
-        """
-        try:
-            stage = self.pipeline.stage_for(prefix)
-        except RefinerctlError:
-            stage = None
-        return stage.queue.name if stage and stage.queue else self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:
