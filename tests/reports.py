@@ -6,14 +6,8 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from refinerctl.insight.report.types import FailureGroup, Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.insight.status_types import (
-    DeadLetterStatus,
-    FunctionStatus,
-    LastCompletion,
-    PipelineStatus,
-    QueueStatus,
-    RulesetStatus,
-)
+from refinerctl.insight.stage_status import FunctionStatus, LastCompletion, PipelineStatus, QueueStatus
+from refinerctl.insight.status_types import DeadLetterStatus, RulesetStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.releases.release import Release, ReleaseAction
 

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.log_settings import LogGroupSettings
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.logs import LogEvent
+from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.report import Activity, ActivityRequest, Sources, activity
 from refinerctl.insight.report.flow import MetricKey

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.insight.report.function_log import MAX_OPEN, FunctionLog
 from refinerctl.insight.report.tally import (
     DURATION_EDGES_MS,

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from refinerctl.insight.report.page import page
 from refinerctl.insight.report.page.palette import COLOURS
 from refinerctl.insight.report.types import Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.insight.status_types import FunctionStatus, PipelineStatus, QueueStatus, RulesetStatus
+from refinerctl.insight.stage_status import FunctionStatus, PipelineStatus, QueueStatus
+from refinerctl.insight.status_types import RulesetStatus
 from tests import reports
 from tests.html import Element, elements
 

@@ -15,7 +15,8 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.insight.report.types import Report
-from refinerctl.insight.status_types import FunctionStatus, PipelineStatus, RulesetStatus
+from refinerctl.insight.stage_status import FunctionStatus, PipelineStatus
+from refinerctl.insight.status_types import RulesetStatus
 from refinerctl.insight.verify.checks import Status
 from refinerctl.insight.verify.command import check_json, checked, differences, pipeline_of
 from refinerctl.options import Moment, global_options

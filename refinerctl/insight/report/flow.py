@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.insight.report.tally import Tally
 from refinerctl.insight.report.types import Flow
 from refinerctl.stacks.names import RulesetNames

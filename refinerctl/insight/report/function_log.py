@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.insight import function_lines
-from refinerctl.insight.function_lines import Mark, PlatformLine, error_text, json_line, moment, platform_line
+from refinerctl.insight.function_lines import Mark, PlatformLine, json_line, moment, platform_line
 from refinerctl.insight.report.tally import NO_REASON, Tally, Timeline
+from refinerctl.stacks.base import error_text
 
 # As few lines as possible. Where terms begin with a question mark, one of them is enough.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html

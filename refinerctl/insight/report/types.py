@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from refinerctl.insight.status_types import PipelineStatus
+from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult
 from refinerctl.releases.release import Release
 
