@@ -170,6 +170,8 @@ def test_print_shows_folded_content(browser: Chromium, urls: dict[str, str]) -> 
     assert browser.evaluate(folded) > 5
     browser.screen(1280, media="print")
     assert browser.evaluate(folded) == 0
+    browser.screen(700, media="print")
+    assert browser.evaluate(BEYOND) == []
     assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
     browser.screen(1280)
 
