@@ -109,6 +109,11 @@ class AppContext:
         defaults = variable_defaults(module) if module.is_dir() else {}
         return {**defaults, **{name: value for name, value in given.items() if value is not None}}
 
+    def forget_values(self) -> None:
+        """Read the values and what follows from them again: their file was edited."""
+        for name in ("values", "pipeline"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stack's components, named as the environment's values name them. Asks no server."""
