@@ -107,17 +107,17 @@ def test_a_queues_settings(session: AwsSession, unique: str) -> None:
         "RedriveAllowPolicy": json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [QUEUE]}),
     }
     url = session.client("sqs").create_queue(QueueName=unique, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
-    found = Queues(session).settings(unique)
+    found = Queues(session).state(unique)
     assert (found.visibility_timeout_s, found.retention_s, found.redrive_sources) == (7, 3600, (QUEUE,))
     assert (found.dlq_arn, found.max_receive_count, found.policy) == (None, None, ())
     redrive = json.dumps({"deadLetterTargetArn": found.arn, "maxReceiveCount": "4"})
     session.client("sqs").set_queue_attributes(
         QueueUrl=url, Attributes={"RedrivePolicy": redrive, "RedriveAllowPolicy": '{"redrivePermission": "denyAll"}'}
     )
-    changed = Queues(session).settings(unique)
+    changed = Queues(session).state(unique)
     assert (changed.dlq_arn, changed.max_receive_count, changed.redrive_sources) == (found.arn, 4, ())
     with pytest.raises(NotFoundError):
-        Queues(session).settings("nowhere")
+        Queues(session).state("nowhere")
 
 
 def test_log_groups_are_told_apart(session: AwsSession, unique: str) -> None:
@@ -232,7 +232,7 @@ def test_a_stack_of_a_schedule_a_function_and_a_queue(session: AwsSession, uniqu
     sqs.create_queue(QueueName=dlq, Attributes={"MessageRetentionPeriod": "1209600"})
     redrive = json.dumps({"deadLetterTargetArn": dlq_arn, "maxReceiveCount": "4"})
     sqs.create_queue(QueueName=queue, Attributes={"RedrivePolicy": redrive})
-    arn = Queues(session).settings(queue).arn
+    arn = Queues(session).state(queue).arn
     target = {"Arn": arn, "RoleArn": "arn:aws:iam::000000000000:role/nobody", "DeadLetterConfig": {"Arn": dlq_arn}}
     scheduler.create_schedule(
         Name=unique,
