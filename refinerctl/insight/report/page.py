@@ -14,7 +14,7 @@ from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import Lane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
-from refinerctl.insight.report.text import UNKNOWN, Count, counted, cut, harmless, share, total
+from refinerctl.insight.report.text import Count, counted, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.releases.release import Release, ReleaseAction
@@ -65,7 +65,17 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    for function in (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.utc, _at):
+    for function in (
+        text.ago,
+        text.count,
+        text.counted,
+        text.cut,
+        text.duration,
+        text.named,
+        text.share,
+        text.utc,
+        _at,
+    ):
         environment.filters[function.__name__.strip("_")] = function
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment
@@ -93,7 +103,6 @@ def _context(report: Report) -> dict[str, Any]:
     causes, rows, problems = failure_causes(report.activity), release_rows(report.releases), all_problems(report)
     step = report.activity.interval
     together, each = charts.distributions(report.activity.stages)
-    quantiles = next((plot.quantiles for plot in together if plot.what == charts.LATENCY), ())
     sums = _sums(lanes)
     window = text.span((now - report.since).total_seconds())
     return {
@@ -102,7 +111,8 @@ def _context(report: Report) -> dict[str, Any]:
         "window": window,
         "is_known": sums["completed"].value is not None,
         "verdict": _verdict(report, sums, window, len(problems)),
-        "tiles": _tiles(report, sums, window, quantiles),
+        "sums": sums,
+        "latency": next((plot.quantiles for plot in together if plot.what == charts.LATENCY), ()),
         "lanes": lanes,
         "shown": (shown := shown_lanes(lanes)),
         "last_joined": max((number for number, lane in enumerate(shown, 1) if "matched" in lane.counts), default=0),
@@ -175,40 +185,6 @@ def _flow(sums: Mapping[str, Count]) -> tuple[str, str]:
     if sums["waiting"]:
         return ("Starting", "neutral") if sums["in_flight"] else ("Stalled", "bad")
     return "Idle", "neutral"
-
-
-class Tile(NamedTuple):
-    """A number that stands out."""
-
-    label: str
-    number: str
-    note: str = ""
-    tone: str = ""
-
-
-def _tiles(report: Report, sums: Mapping[str, Count], window: str, latency: Sequence[str]) -> tuple[Tile, ...]:
-    """`latency`: p50, p95 and p99 of all stages, if known."""
-    completed, failed, dead = sums["completed"], sums["failed"], sums["dead"]
-    known = failed and completed.value is not None
-    of_all = f"{share(failed.value or 0, (completed.value or 0) + (failed.value or 0))} of attempts" if known else ""
-    checks = Counter(check.status for check in report.checks or ())
-    passed = f"{checks[Status.PASS]:,} passed"
-    if report.checks is None:
-        check_tile = Tile("Checks", UNKNOWN, "verify was not run")
-    elif checks[Status.FAIL]:
-        check_tile = Tile("Checks", f"{checks[Status.FAIL]:,} failed", passed, "bad")
-    elif checks[Status.WARN]:
-        check_tile = Tile("Checks", f"{checks[Status.WARN]:,} warned", passed, "warn")
-    else:
-        check_tile = Tile("Checks", passed)
-    return (
-        Tile("Completed", completed.text, f"in {window}"),
-        Tile("Failed attempts", failed.text, of_all, "bad" if failed else ""),
-        Tile("Waiting now", sums["waiting"].text, f"{sums['in_flight'].text} in flight"),
-        Tile("Messages in DLQs", dead.text, "", "bad" if dead else ""),
-        Tile("p95 latency", f"≤ {latency[1]}", f"p50 ≤ {latency[0]}") if latency else Tile("p95 latency", UNKNOWN),
-        check_tile,
-    )
 
 
 class CheckGroup(NamedTuple):
