@@ -17,7 +17,7 @@ from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.schedules import Schedules, ScheduleSettings
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import Queues, QueueSettings
+from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, both, concurrently
@@ -74,7 +74,7 @@ RULES: Question[tuple[RuleSettings, ...]] = Question(lambda to, bus: to.buses.ru
 TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda to, bus, rule: to.buses.targets(bus, rule))
 SENDERS: Question[frozenset[str]] = Question(lambda to, bus, arn: to.buses.senders(bus, arn))
 SCHEDULE: Question[ScheduleSettings] = Question(lambda to, group, name: to.schedules.get(group, name))
-QUEUE: Question[QueueSettings] = Question(lambda to, name: to.queues.settings(name))
+QUEUE: Question[QueueState] = Question(lambda to, name: to.queues.state(name))
 FUNCTION: Question[FunctionConfiguration] = Question(lambda to, name: to.functions.get(name))
 MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda to, function: to.functions.mappings(function))
 LOG_GROUP: Question[LogGroupSettings] = Question(lambda to, name: to.logs.get(name))
@@ -108,7 +108,7 @@ def _led_to(value: object) -> Iterator[Asked]:
         case FunctionConfiguration():
             yield ROLE, value.role_name
             yield IMAGE, value.running_image
-        case QueueSettings(dlq_arn=str(arn)):
+        case QueueState(dlq_arn=str(arn)):
             yield QUEUE, name_of(arn)
         case RuleTarget() | ScheduleSettings():
             if value.dlq_arn:
@@ -118,7 +118,7 @@ def _led_to(value: object) -> Iterator[Asked]:
         case tuple():
             for item in value:
                 yield from _led_to(item)
-    encrypted = QueueSettings | BusSettings | FunctionConfiguration | LogGroupSettings
+    encrypted = QueueState | BusSettings | FunctionConfiguration | LogGroupSettings
     if isinstance(value, encrypted) and value.kms_key:
         yield KEY, value.kms_key
 
