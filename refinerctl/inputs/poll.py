@@ -157,6 +157,11 @@ class Poller:
     cancelled: threading.Event = field(default_factory=threading.Event)
     clock: Clock = time
 
+    def get(self, key: str) -> PolledCompletion | None:
+        """The completion at `key`; None if it does not exist (any more)."""
+        completion = self.completions.get(key)
+        return None if completion is None else self._polled(completion)
+
     def existing(self) -> Iterator[PolledCompletion]:
         """Those that exist now, in the order of their keys."""
         with self._pool() as pool:
@@ -224,15 +229,11 @@ class Poller:
         """Fetch several at once, yield them in order, and keep no more than that in memory."""
         ahead: deque[Future[PolledCompletion | None]] = deque()
         for info in infos:
-            ahead.append(pool.submit(self._get, info.key))
+            ahead.append(pool.submit(self.get, info.key))
             if len(ahead) >= THREADS:
                 yield from filter(None, [ahead.popleft().result()])
         while ahead:
             yield from filter(None, [ahead.popleft().result()])
-
-    def _get(self, key: str) -> PolledCompletion | None:
-        completion = self.completions.get(key)
-        return None if completion is None else self._polled(completion)  # deleted since it was listed
 
     def _polled(self, completion: Completion) -> PolledCompletion:
         document, info = completion.document, completion.info

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.aws.logs import LogEvent
 from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
 from refinerctl.insight.function_lines import Mark, json_line, pattern_of, platform_line
 from refinerctl.options import Moment, examples, global_options

@@ -127,7 +127,7 @@ resource "aws_sqs_queue" "work" {
   name                       = "tiny-work"
   visibility_timeout_seconds = 6 * var.timeout_s
   redrive_policy = jsonencode({
-    deadLetterTargetArn = "${local.arn_prefix}:tiny-work-dlq"
+    deadLetterTargetArn = aws_sqs_queue.dlq.arn
     maxReceiveCount     = 1
   })
 }

@@ -11,8 +11,7 @@ from typing import Any
 from refinerctl.app import AppContext
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueDepth, QueueState
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Metrics, Name
+from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
 from refinerctl.releases.release import Release

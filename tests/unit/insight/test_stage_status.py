@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueDepth, QueueState
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Name
+from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.objects import ObjectInfo
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import MAX_COMPLETIONS, PipelineStatus, StageStatus, read_status
