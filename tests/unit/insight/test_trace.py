@@ -16,6 +16,7 @@ from refinerctl.aws.objects import ObjectVersion
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
+from refinerctl.insight.trace import hops_of
 from refinerctl.insight.trace_search import Trace, TraceRequest, trace_input
 from refinerctl.insight.trace_verdict import Outcome, Place
 from refinerctl.stacks.base import EventRule, Function, Queue, Stack, Stage
@@ -93,14 +94,14 @@ class TestCompleted:
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
         assert found.verdict.text == "completed at 14:00:02Z: 1 output, RefinerComplete/a b.txt.json"
-        hops = [(hop.component, hop.elapsed_s) for hop in found.hops]
+        hops = [(hop.component, hop.elapsed_s) for hop in hops_of(found.facts)]
         assert hops == [("S3", 0), ("EventBridge", 0), ("SQS", 0.2), ("Lambda", 1), ("Lambda", 1.1), ("S3", 2)]
 
     def test_a_completion_is_not_shown_before_its_outputs(self, world: World) -> None:
         world.attempt(1, 2.3, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
         world.attempt(1, 2.4, {"message": "record done", "durationMs": 200})
         world.complete()  # at 2 s, by S3
-        hops = world.trace().hops
+        hops = hops_of(world.trace().facts)
         assert [hop.elapsed_s for hop in hops][-2:] == [2.5, 2.5]
 
     def test_the_production_refiners_completion(self, world: World) -> None:
@@ -139,7 +140,7 @@ class TestCompleted:
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
         assert found.verdict.text.endswith("; the object was deleted at 14:00:03Z")
-        assert found.hops[-1].detail == "deleted"
+        assert hops_of(found.facts)[-1].detail == "deleted"
 
     def test_ignored(self, world: World) -> None:
         world.attempt(1, 1, {"message": "record ignored", "reason": "a folder marker"})
@@ -451,7 +452,7 @@ class TestOtherStacks:
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
-        assert [hop.component for hop in found.hops] == ["S3", "EventBridge", "Lambda", "Lambda"]
+        assert [hop.component for hop in hops_of(found.facts)] == ["S3", "EventBridge", "Lambda", "Lambda"]
 
     def test_a_stack_without_completions(self, world: World) -> None:
         world.stack = Stack("other", storage=lambda _: STORAGE, read_log_line=STACK.read_log_line)
