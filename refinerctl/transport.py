@@ -154,7 +154,7 @@ class Transport:
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
     def retry(self, what: str) -> Retry:
-        """For one thing that is to be tried as often as the limits allow. `what` is for the messages."""
+        """Counts the attempts at one thing; messages call it `what`."""
         return Retry(self.limits, what, self._tell)
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
