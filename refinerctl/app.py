@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
     from refinerctl.embedded import Instance
-    from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
     from refinerctl.registries import Registries
-    from refinerctl.registry.repository import Repository
-    from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.terraform.backend import Backend
@@ -149,7 +146,14 @@ class AppContext:
     def registries(self) -> Registries:
         from refinerctl.registries import Registries
 
-        return Registries(self)
+        def ecr(region: str | None) -> EcrRegistry:
+            from refinerctl.aws.ecr import EcrRegistry
+
+            if region is None:
+                return self.ecr
+            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+
+        return Registries(self.settings, ecr, self.render.note)
 
     @cached_property
     def log_groups(self) -> LogGroups:
@@ -200,17 +204,6 @@ class AppContext:
         from refinerctl.aws.ecs import TaskDefinitions
 
         return TaskDefinitions(self.session)
-
-    @cached_property
-    def deployable_images(self) -> EcrImages:
-        from refinerctl.releases.ecr_images import EcrImages
-
-        def repository(reference: ImageReference) -> Repository:
-            # With an endpoint of its own, an environment has one registry, whatever the names in its images are.
-            host = self.ecr.host if self.session.endpoint_url or not reference.registry else reference.registry
-            return self.registries.client(host).repository(reference.repository)
-
-        return EcrImages(repository)
 
     @cached_property
     def bucket_versions(self) -> BucketVersions:

@@ -58,7 +58,7 @@ def test_second_run_shows_a_person_what_happens(demo_project: Project) -> None:
     terminal.expect("RefinerComplete/helloworld.txt.json")
     terminal.expect("Hello, world!")
     terminal.expect("Hello, world!")
-    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3} .* Lambda ")
+    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3}Z .* Lambda ")
     terminal.expect("done in")
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.logs import LogEvent
-from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute
 from refinerctl.aws.objects import ObjectVersion
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
+from refinerctl.insight.trace import hops_of
 from refinerctl.insight.trace_search import Trace, TraceRequest, trace_input
 from refinerctl.insight.trace_verdict import Outcome, Place
 from refinerctl.stacks.base import EventRule, Function, Queue, Stack, Stage
@@ -68,7 +70,7 @@ class World(Account):
         self.bucket.write(key or "RefinerComplete/a b.txt.json", body, {"source-version": version}, at=at(2))
 
     def hide(self, name: str, count: int = 1) -> None:
-        self.queues.states[name] = QueueState(QueueDepth(name, 0, count, 0), 345600, 60, 5)
+        self.queues.states[name] = QueueState(name, "", 60, 345600, max_receive_count=5, in_flight=count)
 
     def trace(self, seconds: float = 600, key: str = KEY, version: str | None = None, *, look: bool = False) -> Trace:
         return trace_input(self.app, TraceRequest(key, at(-86400), at(seconds), version, look=look))
@@ -92,14 +94,14 @@ class TestCompleted:
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
         assert found.verdict.text == "completed at 14:00:02Z: 1 output, RefinerComplete/a b.txt.json"
-        hops = [(hop.component, hop.elapsed_s) for hop in found.hops]
+        hops = [(hop.component, hop.elapsed_s) for hop in hops_of(found.facts)]
         assert hops == [("S3", 0), ("EventBridge", 0), ("SQS", 0.2), ("Lambda", 1), ("Lambda", 1.1), ("S3", 2)]
 
     def test_a_completion_is_not_shown_before_its_outputs(self, world: World) -> None:
         world.attempt(1, 2.3, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
         world.attempt(1, 2.4, {"message": "record done", "durationMs": 200})
         world.complete()  # at 2 s, by S3
-        hops = world.trace().hops
+        hops = hops_of(world.trace().facts)
         assert [hop.elapsed_s for hop in hops][-2:] == [2.5, 2.5]
 
     def test_the_production_refiners_completion(self, world: World) -> None:
@@ -138,7 +140,7 @@ class TestCompleted:
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
         assert found.verdict.text.endswith("; the object was deleted at 14:00:03Z")
-        assert found.hops[-1].detail == "deleted"
+        assert hops_of(found.facts)[-1].detail == "deleted"
 
     def test_ignored(self, world: World) -> None:
         world.attempt(1, 1, {"message": "record ignored", "reason": "a folder marker"})
@@ -277,7 +279,7 @@ class TestUnderWay:
 
     def test_waiting_messages_are_not_received_unless_asked_for(self, world: World) -> None:
         """Whoever asks until it is done would move it to the dead-letter queue, and all others there with it."""
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 345600, 60, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=5, visible=3, in_flight=2)
         found = world.trace()
         assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
         assert found.verdict.text == (
@@ -292,12 +294,12 @@ class TestUnderWay:
         assert seen(world.trace(look=True)) == (Place.UNKNOWN, Outcome.FAILED)
 
     def test_a_message_older_than_the_retention_period_does_not_wait(self, world: World) -> None:
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 3600, 60, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 3600, max_receive_count=5, visible=3, in_flight=2)
         assert seen(world.trace(3500)) == (Place.WAITING, Outcome.UNDER_WAY)
         assert seen(world.trace(3700)) == (Place.UNKNOWN, Outcome.FAILED)
 
     def test_messages_with_few_receives_are_not_received(self, world: World) -> None:
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 0, 0), 345600, 60, 2)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=2, visible=3)
         found = world.trace(look=True)
         assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
         assert "probably" in found.verdict.text
@@ -312,7 +314,7 @@ class TestUnderWay:
 
     def test_a_function_that_logged_nothing_for_longer_than_its_timeout(self, world: World) -> None:
         world.attempt(1, 1)
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 0, 1, 0), 345600, 360, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 360, 345600, max_receive_count=5, in_flight=1)
         found = world.trace(200)
         assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
         assert "no log line says how that ended" in found.verdict.text
@@ -450,7 +452,7 @@ class TestOtherStacks:
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         found = world.trace()
         assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
-        assert [hop.component for hop in found.hops] == ["S3", "EventBridge", "Lambda", "Lambda"]
+        assert [hop.component for hop in hops_of(found.facts)] == ["S3", "EventBridge", "Lambda", "Lambda"]
 
     def test_a_stack_without_completions(self, world: World) -> None:
         world.stack = Stack("other", storage=lambda _: STORAGE, read_log_line=STACK.read_log_line)
