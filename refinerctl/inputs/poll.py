@@ -23,7 +23,7 @@ from refinerctl.aws.objects import ObjectInfo
 from refinerctl.console import Renderer
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions
-from refinerctl.inputs.outputs import Output, ReadOutput, read_outputs, save_outputs
+from refinerctl.inputs.outputs import ListedOutput, ReadOutput, read_outputs, save_outputs
 from refinerctl.options import Duration, Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import CompletionStatus
 
@@ -119,7 +119,7 @@ class PolledCompletion:
     key: str
     status: CompletionStatus
     last_modified: datetime
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[ListedOutput, ...] = ()
     error: str | None = None
 
 
@@ -244,12 +244,12 @@ class Poller:
             status, error = CompletionStatus.FAILED, "; ".join(errors)
         return PolledCompletion(info.key, status, info.last_modified, outputs, error)
 
-    def _output(self, key: str) -> Output:
+    def _output(self, key: str) -> ListedOutput:
         """An output that cannot be read fails its completion, and does not end the following of others."""
         try:
             return self.read(key)
         except RefinerctlError as error:
-            return Output(key, error=f"{key} was not read: {error}")
+            return ListedOutput(key, error=f"{key} was not read: {error}")
 
 
 @dataclass
@@ -332,7 +332,7 @@ def completion_json(item: PolledCompletion) -> dict[str, Any]:
     }
 
 
-def _output_json(output: Output) -> dict[str, Any]:
+def _output_json(output: ListedOutput) -> dict[str, Any]:
     document: dict[str, Any] = {"key": output.key, "size": output.size}
     if output.path is not None:
         document["path"] = output.path
