@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.lambda_ import Functions
+    from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.s3 import S3Bucket
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
-    from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
     from refinerctl.terraform.root_module import RootModule
 
@@ -84,12 +84,6 @@ class AppContext:
             assume_role=self.settings.assume_role,
         )
 
-    @property
-    def old_pipeline(self) -> OldPipeline:
-        self.storage  # noqa: B018
-        found: OldPipeline = self.settings.old_pipeline
-        return found
-
     @cached_property
     def stack(self) -> Stack:
         """What this run's stack is."""
@@ -114,6 +108,11 @@ class AppContext:
         given = load_values(layout.values_file(self.settings.env, self.stack.name), missing_ok=True)
         defaults = variable_defaults(module) if module.is_dir() else {}
         return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+    def forget_values(self) -> None:
+        """Read the values and what follows from them again: their file was edited."""
+        for name in ("values", "pipeline"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -159,6 +158,12 @@ class AppContext:
         return LogGroups(self.session)
 
     @cached_property
+    def log_settings(self) -> LogSettings:
+        from refinerctl.aws.log_settings import LogSettings
+
+        return LogSettings(self.session)
+
+    @cached_property
     def metrics(self) -> Metrics:
         from refinerctl.aws.metrics import Metrics
 
@@ -171,17 +176,6 @@ class AppContext:
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
-
-    def queue_for(self, prefix: str) -> str:
-        """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
-
-        To read the environment's values takes some tenths of a second: ask only when it is needed.
-        """
-        try:
-            stage = self.pipeline.stage_for(prefix)
-        except RefinerctlError:
-            stage = None
-        return stage.queue.name if stage and stage.queue else self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:

@@ -149,21 +149,6 @@ class Settings:
     def work_folder(self) -> Path:
         return self.layout.work_folder
 
-    @property
-    def old_pipeline(self) -> Any:
-        from refinerctl.stacks.settings import Pipeline
-
-        return Pipeline(
-            **{
-                **self.stack_settings,
-                **{
-                    k: normalize_prefix(v)
-                    for k, v in self.stack_settings.items()
-                    if k.endswith("_prefix") and k != "name_prefix"
-                },
-            }
-        )
-
 
 def find_config(start: Path) -> Path | None:
     """The nearest refinerctl.toml in `start` or a folder above it."""

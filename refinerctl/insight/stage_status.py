@@ -122,10 +122,6 @@ class PipelineStatus:
     is_released: bool = False
     problems: tuple[str, ...] = ()
 
-    @property
-    def rulesets(self) -> tuple[StageStatus, ...]:
-        return self.stages
-
 
 # How the state of a component is read, by its kind. Other kinds have none.
 _READERS: Mapping[type, Callable[[AppContext, Any], Callable[[], Any]]] = {

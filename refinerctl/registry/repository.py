@@ -132,14 +132,19 @@ class Repository:
         retry = self.registry.transport.retry(f"{self.name} {blob.digest[:19]}…")
         sha, done, last_break, last = hashlib.sha256(), 0, 0, b""
         while done < blob.size:
+            headers = {"Range": f"bytes={done}-"} if done else {}
             try:
-                for chunk in self._read_from(blob, done):
+                response = self._open("GET", self._url("blobs", blob.digest), headers)
+                self._check_blob(response, blob, done)
+                for chunk in _chunks_from(response, done, blob.size):
                     sha.update(chunk)
                     done += len(chunk)
                     if done == blob.size:
                         last = chunk
                     else:
                         yield chunk
+                if done < blob.size:
+                    raise TransportError(f"{blob.digest} from {self.name} broke off")  # noqa: TRY301
             except TransportError as error:
                 if done - last_break >= PROGRESS_BYTES:
                     retry.attempt = 1
@@ -152,24 +157,6 @@ class Repository:
             )
         if last:
             yield last
-
-    def _read_from(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
-        """The blob's bytes from `offset` on, not verified. Raises TransportError if they are too few."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = self._open("GET", self._url("blobs", blob.digest), headers)
-        self._check_blob(response, blob, offset)
-        skip = offset if response.status == OK else 0  # without ranges the server sends all
-        left = blob.size - offset
-        with contextlib.closing(response.chunks()) as chunks:
-            for chunk in chunks:
-                wanted = chunk[skip : skip + left]
-                skip = max(0, skip - len(chunk))
-                left -= len(wanted)
-                if wanted:
-                    yield wanted
-                if not left:
-                    return
-        raise TransportError(f"{blob.digest} from {self.name} broke off")
 
     def _check_blob(self, response: Response, blob: Descriptor, offset: int) -> None:
         if response.status == NOT_FOUND:
@@ -244,6 +231,21 @@ class Repository:
 
     def _url(self, kind: str, reference: str) -> str:
         return f"/v2/{quote(self.path)}/{kind}/{quote(reference, safe=':')}"
+
+
+def _chunks_from(response: Response, offset: int, size: int) -> Iterator[bytes]:
+    """A blob's bytes from `offset` on, at most `size` - `offset`."""
+    skip = offset if response.status == OK else 0  # without ranges the server sends all
+    left = size - offset
+    with contextlib.closing(response.chunks()) as chunks:
+        for chunk in chunks:
+            wanted = chunk[skip : skip + left]
+            skip = max(0, skip - len(chunk))
+            left -= len(wanted)
+            if wanted:
+                yield wanted
+            if not left:
+                return
 
 
 def _with_digest(location: str, blob: Descriptor) -> str:

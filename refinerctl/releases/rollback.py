@@ -29,7 +29,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
 
     Only images are rolled back: the configuration is that of this checkout.
     """
-    options = ApplyOptions(**given)
+    options = ApplyOptions(**given, action=ReleaseAction.ROLLBACK)
     app = app_context(ctx)
     root = app.root_module(lock_timeout)
     current, target = choose(app.ledger.read(), to)
@@ -39,7 +39,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
             plan = make_plan(root, pins_of(app, target, current), folder, progress, allow=allow)
         if to is None:
             check_finished(current, plan.images)
-        deploy_plan(app, root, plan, options, ReleaseAction.ROLLBACK)
+        deploy_plan(app, root, plan, options)
 
 
 def choose(releases: Sequence[Release], to: str | None) -> tuple[Release, Release]:

@@ -182,6 +182,11 @@ class Snapshot:
         return next((bucket.name for bucket in self.pipeline.by_kind(Bucket)), None)
 
     @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The key prefixes of the stages that objects start."""
+        return tuple(stage.prefix for stage in self.pipeline.stages if stage.prefix is not None)
+
+    @property
     def region(self) -> str:
         """Where the pipeline's event buses are; empty if they are not known."""
         return next((bus.arn.split(":")[3] for bus in self.answered(BUS).values()), "")
