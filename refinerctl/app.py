@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.config import CONFIG_NAME, NO_PROJECT, GlobalFlags, Settings, load_settings
+from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.function_updates import FunctionUpdates
-    from refinerctl.aws.inventory import RepositorySettings
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
@@ -32,11 +30,10 @@ if TYPE_CHECKING:
     from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
     from refinerctl.registries import Registries
-    from refinerctl.registry.client import Repository
+    from refinerctl.registry.repository import Repository
     from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
-    from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
     from refinerctl.terraform.root_module import RootModule
 
@@ -53,12 +50,11 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: where this command is about to work."""
+        """With -v: which environment, stack and endpoint this command works on."""
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
-        self.render.detail(
-            f"environment {settings.env}, stack {settings.stack}, bucket {self.old_pipeline.bucket}, {where}"
-        )
+        bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
+        self.render.detail(f"environment {settings.env}, stack {settings.stack}{bucket}, {where}")
 
     @cached_property
     def render(self) -> Renderer:
@@ -87,15 +83,6 @@ class AppContext:
             embedded=self.settings.embedded,
             assume_role=self.settings.assume_role,
         )
-
-    @cached_property
-    def old_pipeline(self) -> OldPipeline:
-        if not self.settings.has_pipeline:
-            stack = self.settings.stack
-            raise UsageError(
-                f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
-            )
-        return self.settings.old_pipeline
 
     @cached_property
     def stack(self) -> Stack:
@@ -179,22 +166,11 @@ class AppContext:
 
     def repository_settings(self) -> RepositorySettings:
         """As stack `registry` has them in this environment."""
-        from refinerctl.aws.inventory import RepositorySettings
+        from refinerctl.aws.ecr import RepositorySettings
         from refinerctl.terraform.hcl import load_values
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
-
-    def queue_for(self, prefix: str) -> str:
-        """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
-
-        To read the environment's values takes some tenths of a second: ask only when it is needed.
-        """
-        try:
-            stage = self.pipeline.stage_for(prefix)
-        except RefinerctlError:
-            stage = None
-        return stage.queue.name if stage and stage.queue else self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -232,12 +208,6 @@ class AppContext:
         return EcrImages(repository)
 
     @cached_property
-    def function_updates(self) -> FunctionUpdates:
-        from refinerctl.aws.function_updates import FunctionUpdates
-
-        return FunctionUpdates(self.session)
-
-    @cached_property
     def bucket_versions(self) -> BucketVersions:
         from refinerctl.aws.bucket_versions import BucketVersions
 
@@ -261,10 +231,44 @@ class AppContext:
         return ledger_of(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
-        """The root module of this run's stack, with its Terraform and its state."""
-        from refinerctl.app_terraform import make_root_module
+        """The root module of this run's stack, with its Terraform and its state.
 
-        return make_root_module(self, lock_timeout_s)
+        Raises RefinerctlError without the root module, or without a supported Terraform.
+        """
+        from refinerctl.terraform.installation import check_version, find_terraform
+        from refinerctl.terraform.root_module import RootModule
+        from refinerctl.terraform.runner import Terraform
+
+        settings, backend = self.settings, self.backend
+        self.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
+        binary = find_terraform(settings.terraform_binary)
+        check_version(binary)
+        if settings.embedded:
+            from refinerctl.embedded import embedded_terraform
+
+            _ = self.session  # raises if the environment is down
+            terraform = embedded_terraform(self.instance, settings, settings.stack)
+        else:
+            folder = settings.work_folder.resolve() / "terraform" / settings.env
+            terraform = Terraform(
+                module=settings.layout.root_module(settings.stack),
+                data_dir=folder / settings.stack,
+                work_folder=settings.work_folder.resolve(),
+                log=folder / f"{settings.stack}.log",
+                environment=self.terraform_environment(),
+            )
+        terraform = replace(
+            terraform,
+            module=backend.prepare_module(settings.layout, settings.stack),
+            binary=str(binary),
+            lock_timeout_s=lock_timeout_s,
+            tell=self.render.note,
+        )
+        return RootModule(settings.env, settings.stack, terraform, settings.layout, backend.init_arguments)
+
+    def terraform_environment(self) -> dict[str, str]:
+        """Terraform's variables with the session's credentials of now: a role is assumed again, for its whole hour."""
+        return {**self.session.terraform_environment(), **self.backend.environment}
 
     @property
     def operator(self) -> str:
@@ -295,10 +299,9 @@ class AppContext:
         status = self.instance.status()
         if status.endpoint_url is None:
             project = self.settings.project
-            is_project = any((project / name).exists() for name in (CONFIG_NAME, "terraform"))
             raise RefinerctlError(
                 f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if is_project else NO_PROJECT,
+                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(

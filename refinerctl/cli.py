@@ -31,8 +31,8 @@ LOCAL = {
     "down": ("refinerctl.local.status:down", "Stop the local environment and delete its data."),
 }
 IMAGES = {
-    "list": ("refinerctl.releases.images_command:list_command", "List the images in ECR and what uses them."),
-    "prune": ("refinerctl.releases.images_command:prune", "Delete images that nothing deployed uses."),
+    "list": ("refinerctl.releases.images:list_command", "List the images in ECR and what uses them."),
+    "prune": ("refinerctl.releases.prune:prune", "Delete images that nothing deployed uses."),
 }
 DLQ = {
     "list": ("refinerctl.dlq.list:command", "List the dead-letter queues and how many messages they hold."),
@@ -48,8 +48,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "poll": ("refinerctl.inputs.poll:poll", "Print completions and the outputs that they list."),
     },
     "Releases": {
-        "sync": ("refinerctl.releases.sync_command:sync", "Copy the images of a release to ECR."),
-        "releases": ("refinerctl.releases.releases_command:releases", "List releases: published, in ECR, deployed."),
+        "sync": ("refinerctl.releases.sync:sync", "Copy the images of a release to ECR."),
+        "releases": ("refinerctl.releases.releases:releases", "List releases: published, in ECR, deployed."),
         "images": (IMAGES, "List or prune the images in ECR."),
         "plan": ("refinerctl.releases.plan:plan", "Show what a deployment would change."),
         "deploy": ("refinerctl.releases.deploy:deploy", "Apply a release with Terraform."),
@@ -67,8 +67,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Insight": {
         "status": ("refinerctl.insight.status:status", "Show how each stage is doing."),
-        "trace": ("refinerctl.insight.trace.command:trace", "Show where an input is, and why."),
-        "logs": ("refinerctl.insight.logs_command:logs", "Print the logs of the functions."),
+        "trace": ("refinerctl.insight.trace:trace", "Show where an input is, and why."),
+        "logs": ("refinerctl.insight.logs:logs", "Print the logs of the functions."),
         "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),
         "report": ("refinerctl.insight.report.command:report", "Write an HTML report."),
     },

@@ -15,6 +15,11 @@ class Layout:
     root: Path
 
     @property
+    def is_project(self) -> bool:
+        """Whether the folder looks like a project's."""
+        return (self.root / CONFIG_NAME).exists() or self.terraform.exists()
+
+    @property
     def work_folder(self) -> Path:
         """The ignored folder for everything that refinerctl writes unasked."""
         return self.root / ".refinerctl"

@@ -1,4 +1,4 @@
-"""The registries that a command works with, and who it is there: part of the composition root."""
+"""The registries that a command works with, and its logins there: part of the composition root."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.registry.client import Registry
-    from refinerctl.registry.credentials import CredentialChain, Login
+    from refinerctl.registry.credentials import CredentialChain
+    from refinerctl.transport import Login, Transport
 
 
 class Registries:
-    """Clients of registries, each made once: a host has one connection pool and one login."""
+    """Clients of registries, each made once: a host has one login."""
 
     def __init__(self, app: AppContext) -> None:
         self._app = app
         self._lock = threading.Lock()
         self._clients: dict[str, Registry] = {}
         self._ecr: dict[str, EcrRegistry] = {}
-        # Hosts that are ECR without being called like it: another endpoint than AWS's.
+        # Hosts of an ECR with another name: the endpoint that replaces AWS.
         self._endpoints = {urlsplit(app.settings.endpoint_url or "").netloc} - {""}
 
     def client(self, host: str) -> Registry:
@@ -35,15 +36,21 @@ class Registries:
 
         with self._lock:  # images are checked at the same time
             if host not in self._clients:
-                self._clients[host] = Registry(host, self.credentials, tell=self._app.render.note)
+                self._clients[host] = Registry(host, self.credentials.login, self._transport)
             return self._clients[host]
 
     def impatient_client(self, host: str) -> Registry:
-        """The same, for questions that can do without an answer: gives up early."""
+        """A client that gives up early, for questions that do not need an answer."""
         from refinerctl.registry.client import Registry
-        from refinerctl.transport import Limits
+        from refinerctl.transport import Limits, Transport
 
-        return Registry(host, self.credentials, Limits(attempts=3, connect_timeout_s=4))
+        return Registry(host, self.credentials.login, Transport(Limits(attempts=3, connect_timeout_s=4)))
+
+    @cached_property
+    def _transport(self) -> Transport:
+        from refinerctl.transport import Transport
+
+        return Transport(tell=self._app.render.note)
 
     @cached_property
     def credentials(self) -> CredentialChain:
@@ -53,7 +60,7 @@ class Registries:
         return CredentialChain(os.environ, self._ecr_login)
 
     def ecr_host(self, reference: ImageReference) -> str | None:
-        """The host of the ECR that `reference` is in: the environment's, if it names no registry. None if in no ECR."""
+        """The host of the ECR that `reference` is in; without a registry, the environment's. None if not in ECR."""
         if reference.registry is None:
             self._endpoints.add(self._app.ecr.host)
             return self._app.ecr.host
@@ -65,7 +72,7 @@ class Registries:
         # A registry goes by several names: with FIPS, with IPv6.
         same = ecr is not None and (ecr.host == host or (named and named == ImageReference(name, ecr.host).ecr))
         if ecr is None or not same:
-            raise UsageError(f"{host} is not the ECR of the account in use: {name} cannot be created there")
+            raise UsageError(f"{host} is not the ECR of the account in use: cannot create {name} there")
         self._app.render.note(f"creating repository {host}/{name}")
         ecr.create_repository(name)
 
@@ -74,11 +81,11 @@ class Registries:
         return ecr.login() if ecr else None
 
     def _ecr_of(self, host: str) -> EcrRegistry | None:
-        """The ECR behind a host, if it is one that the credentials in use are for."""
+        """The ECR at a host, if the credentials in use are for it."""
         if host in self._endpoints:
             return self._app.ecr
         named = ImageReference("any", host).ecr
-        if named is None or self._app.settings.embedded:  # an emulator's credentials are nobody's in an account
+        if named is None or self._app.settings.embedded:  # an emulator's credentials are not those of an account
             return None
         region = named[1]
         if region not in self._ecr:

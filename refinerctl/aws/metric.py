@@ -1,28 +1,5 @@
-"""Metrics of CloudWatch."""
+"""Where the types of metrics.py were."""
 
-from __future__ import annotations
+from refinerctl.aws.metrics import DataPoint, Metric
 
-from dataclasses import dataclass
-from datetime import datetime
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of CloudWatch `of` one thing, and how its values are to be summed up over each period.
-
-    `more` are further dimensions, by name: CloudWatch knows a metric by all that it was sent with.
-    """
-
-    namespace: str
-    name: str
-    dimension: str
-    of: str
-    statistic: str
-    period_s: int = 60
-    more: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class DataPoint:
-    at: datetime
-    value: float
+__all__ = ["DataPoint", "Metric"]

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.messages import QueueAddress, expires_in_s, waited_s
-from refinerctl.aws.metric import Metric
+from refinerctl.aws.metrics import Metric
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.errors import RefusedError

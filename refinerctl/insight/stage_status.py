@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.messages import expires_in_s, waited_s
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import Component, Function, Queue, Stage

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,11 +14,11 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.objects import object_event
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
 from refinerctl.inputs.follow import Upload, UploadStatus, existing_completions, follow
-from refinerctl.inputs.hop import Hop
-from refinerctl.inputs.object_path import object_path
 from refinerctl.inputs.outputs import read_outputs
 from refinerctl.inputs.poll import Expectation, PolledCompletion, Poller, completion_json, expectation, show_completion
 from refinerctl.inputs.upload import collect, send, upload_json
+from refinerctl.insight.hops import Hop, hop_table, with_elapsed
+from refinerctl.insight.trace_search import TraceRequest, trace_input
 from refinerctl.local.launcher import Launch, stopped_afterwards
 from refinerctl.local.up import bring_up, engine_option
 from refinerctl.options import examples, global_options
@@ -52,7 +51,7 @@ def demo(ctx: click.Context, engine: str) -> None:
     with stopped_afterwards(app.instance):
         item = _upload(app, prefix)
         completion = _poll(app, item)
-        _show(app, item, completion, _path(app, item))
+        _show(app, item, completion, _hops(app, item))
         app.render.note("stopping the embedded environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
 
@@ -91,26 +90,28 @@ def _poll(app: AppContext, item: Upload) -> PolledCompletion:
     return completion
 
 
-def _path(app: AppContext, item: Upload) -> list[Hop]:
-    stage = app.pipeline.stage_for(item.key)
-    if stage is None or stage.queue is None or stage.source is None:
-        return []
-    hops = object_path(app.bucket, app.log_groups, item, stage.queue.name, getattr(stage.source, "bus", ""))
-    return [*hops, *_downstream_hop(app, item)]
-
-
-def _downstream_hop(app: AppContext, item: Upload) -> Iterator[Hop]:
-    """The message for downstream consumers. Receiving it is harmless here: nothing else reads the demo's queue."""
-    stage = app.pipeline.stage_for(item.completion_key or "")
-    if stage is None or stage.queue is None:
-        return
+def _hops(app: AppContext, item: Upload) -> list[Hop]:
+    """Of the input, once its log is complete, and of its completion's message for downstream consumers."""
+    downstream = _downstream_hops(app, item)
     deadline = time.monotonic() + COMPLETION_SECONDS
-    while time.monotonic() < deadline:
+    while True:
+        now = datetime.now(UTC)
+        found = trace_input(app, TraceRequest(item.key, now - timedelta(hours=1), now, item.version_id))
+        if time.monotonic() > deadline or any(attempt.ended for attempt in found.facts.attempts):
+            return with_elapsed([*found.hops, *downstream])
+        time.sleep(0.5)
+
+
+def _downstream_hops(app: AppContext, item: Upload) -> list[Hop]:
+    """Receiving the message is harmless here: nothing else reads the demo's queue."""
+    stage = app.pipeline.stage_for(item.completion_key or "")
+    deadline = time.monotonic() + COMPLETION_SECONDS
+    while stage is not None and stage.queue is not None and time.monotonic() < deadline:
         for message in app.queues.peek(stage.queue.name):
             event = object_event(message.body)
             if event is not None and event.key == item.completion_key:
-                yield Hop("SQS", f"{stage.queue.name}, for downstream consumers", message.sent_at)
-                return
+                return [Hop("SQS", f"{stage.queue.name}, for downstream consumers", message.sent_at)]
+    return []
 
 
 def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: list[Hop]) -> None:
@@ -128,17 +129,5 @@ def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: lis
     show_completion(app.render, completion)
     app.render.line()
     app.render.line(f"Trace of {item.key}:")
-    start = hops[0].at if hops else None
-    for hop in hops:
-        app.render.line(f"{_clock(hop.at)}  {_elapsed(start, hop.at)}  {hop.station:<11}  {hop.detail}")
-
-
-def _clock(at: datetime | None) -> str:
-    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if at else " " * 12
-
-
-def _elapsed(start: datetime | None, at: datetime | None) -> str:
-    if start is None or at is None:
-        return " " * 9
-    # S3 and EventBridge record whole seconds: a time before the start is the start.
-    return f"+{max(0.0, (at - start).total_seconds()):6.3f} s"
+    for line in hop_table(hops):
+        app.render.line(line)

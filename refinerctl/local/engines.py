@@ -78,7 +78,7 @@ def _python(context: Path, handler: str) -> list[str]:
         hint = f"Run `{python} -m pip install awslambdaric`."
     else:
         python, is_installed = Path(sys.executable), importlib.util.find_spec("awslambdaric") is not None
-        hint = NOT_INSTALLED
+        hint = NOT_INSTALLED if sys.platform == "linux" else "It runs on Linux only: use --engine docker."
     if not is_installed:
         raise RefinerctlError(f"{python} has no awslambdaric, which runs a Python image", hint=hint)
     return [str(python), "-m", "awslambdaric", handler]

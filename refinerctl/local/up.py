@@ -85,14 +85,14 @@ def bring_up(
     An environment that was started here is stopped again after a failure. Raises RefusedError if it is up with another
     engine or port, or if another command is starting it; RefinerctlError with what failed otherwise.
     """
-    for name in _stack_names(app):
-        check_root_module(app.settings.layout.root_module(name))
     status = app.instance.status()
     if status.state != "down":
         _refuse_other(status, wanted)
         progress.step(f"the embedded environment is up at {status.endpoint_url}; bringing it up to date")
         _apply_stacks(app, status, progress, disposable=False)
         return False
+    for name in _stack_names(app):  # before minutes of image builds
+        check_root_module(app.settings.layout.root_module(name))
     if wanted.engine == "docker":
         from refinerctl.local.engines import build_images
 

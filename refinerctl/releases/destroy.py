@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import attempt
-from refinerctl.releases.deployment import add_to_ledger, apply_file, apply_options, ready_to_apply
+from refinerctl.releases.deploy import add_to_ledger, apply_file, apply_options, ready_to_apply
 from refinerctl.releases.pins import Pins
-from refinerctl.releases.plan import Plan, make_plan, show_plan
+from refinerctl.releases.plan import plan_json, show_plan
+from refinerctl.releases.planning import Plan, make_plan
 from refinerctl.releases.release import Release, ReleaseAction, deployed
 
 if TYPE_CHECKING:
@@ -96,8 +98,6 @@ def _check_name(app: AppContext, name: str) -> None:
 
 
 def _report(app: AppContext, plan: Plan, objects: int = 0, images: int = 0, *, applied: bool) -> None:
-    from refinerctl.releases.plan_view import plan_json
-
     if app.render.is_json:
         counts = {"objects_deleted": objects, "images_deleted": images}
         app.render.json({"applied": applied, **counts, "plan": plan_json(plan)})

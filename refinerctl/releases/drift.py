@@ -8,7 +8,8 @@ from refinerctl.app import app_context
 from refinerctl.errors import DIFFERENCES
 from refinerctl.options import examples, global_options
 from refinerctl.releases.pins import pins_for
-from refinerctl.releases.plan import Plan, lock_timeout_option, make_plan
+from refinerctl.releases.plan import change_json, change_text, heading, lock_timeout_option
+from refinerctl.releases.planning import Plan, make_plan
 from refinerctl.terraform.plan_json import Change
 
 
@@ -18,8 +19,6 @@ from refinerctl.terraform.plan_json import Change
 @click.pass_context
 def drift(ctx: click.Context, lock_timeout: float) -> None:
     """Compare what is deployed with the current release, by resource. Exit with 5 if they differ."""
-    from refinerctl.releases.plan_view import change_json, change_text, heading
-
     app = app_context(ctx)
     root = app.root_module(lock_timeout)
     with root.folder() as folder, app.render.progress() as progress:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from refinerctl.errors import NotFoundError
-from refinerctl.images import Descriptor, ImageReference, Manifest
-from refinerctl.registry.client import Repository
+from refinerctl.images import ImageReference
+from refinerctl.registry.manifests import Descriptor, Manifest
+from refinerctl.registry.repository import Repository
 
 
 class EcrImages:

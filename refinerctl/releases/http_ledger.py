@@ -19,14 +19,13 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from refinerctl import __version__
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.releases.release import Release, dump_releases, load_releases, local_user
-from refinerctl.transport import Answer, Limits, Transport
+from refinerctl.transport import Response, Transport
 
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend
 
 OUTPUT = "releases"
 LOCK_TIMEOUT_S = 60.0
-LOCK_POLL_S = 1.0
 
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
@@ -46,7 +45,8 @@ class HttpLedger:
     update_method: str = "POST"
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     lock_timeout_s: float = LOCK_TIMEOUT_S
-    _transport: Transport = field(default_factory=lambda: Transport(Limits(), lambda _: None), repr=False)
+    lock_poll_s: float = 1.0
+    transport: Transport = field(default_factory=Transport, repr=False)
 
     @classmethod
     def beside(cls, backend: Backend) -> HttpLedger:
@@ -149,9 +149,9 @@ class HttpLedger:
                     hint=f"Nothing was added. The lock's ID is {holder.get('ID') or 'unknown'}. If its holder has "
                     "crashed, unlock that state on its server (GitLab: Operate, Terraform states), and run this again.",
                 )
-            time.sleep(LOCK_POLL_S)
+            time.sleep(self.lock_poll_s)
 
-    def _send(self, method: str, url: str, document: Any = None, *, allowed: tuple[int, ...] = ()) -> Answer:
+    def _send(self, method: str, url: str, document: Any = None, *, allowed: tuple[int, ...] = ()) -> Response:
         headers = {"Accept": "application/json"}
         if self.credentials is not None:
             login = base64.b64encode(":".join(self.credentials).encode()).decode()
@@ -161,13 +161,13 @@ class HttpLedger:
             body = json.dumps(document).encode()
             headers["Content-Type"] = "application/json"
         try:
-            answer = self._transport.fetch(method, url, headers, body)
+            answer = self.transport.fetch(method, url, headers, body)
         except RefinerctlError as error:
             raise type(error)(f"{self.place}: {error.message}", hint=error.hint) from error
         self._check(method, answer, allowed)
         return answer
 
-    def _check(self, method: str, answer: Answer, allowed: tuple[int, ...]) -> None:
+    def _check(self, method: str, answer: Response, allowed: tuple[int, ...]) -> None:
         hidden = answer.status == 404 and _HIDDEN in answer.body
         missing = method == "GET" and answer.status in _MISSING and not hidden
         if answer.status in allowed or 200 <= answer.status < 300 or missing:
@@ -189,7 +189,7 @@ def _beside(url: str, address: str) -> str:
     return urlunsplit(target._replace(path=f"{state.path.rstrip('/')}-releases{below}"))
 
 
-def _holder(answer: Answer) -> dict[str, Any]:
+def _holder(answer: Response) -> dict[str, Any]:
     """Who holds the lock; empty if the server does not say."""
     try:
         info = json.loads(answer.body)

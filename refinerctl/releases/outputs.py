@@ -13,7 +13,7 @@ from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
 
 if TYPE_CHECKING:
-    from refinerctl.terraform.runner import Output
+    from refinerctl.terraform.runner import OutputValue
 
 MASK = "(sensitive)"
 
@@ -42,7 +42,7 @@ def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
         write_value(app.render, value, "" if name else f"{key} = ")
 
 
-def _value(output: Output, show_sensitive: bool) -> Any:
+def _value(output: OutputValue, show_sensitive: bool) -> Any:
     return MASK if output.sensitive and not show_sensitive else output.value
 
 

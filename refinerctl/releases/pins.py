@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.images import ImageReference, Manifest, RunsOn, newest_first, unacceptable
+from refinerctl.images import ImageReference, RunsOn, newest_first
 from refinerctl.parallel import concurrently
+from refinerctl.registry.manifests import unacceptable
 from refinerctl.releases.release import Release, deployed
 from refinerctl.stacks.base import Function, Pipeline, StageImage
 
@@ -58,8 +59,7 @@ class PinRequest:
 
 def pins_for(app: AppContext, tag: str | None) -> Pins:
     """The images of release `tag`; without it those of the current release, else those that the values name."""
-    wanted = app.stack.images(app.values)
-    if not wanted:
+    if not app.stack.images(app.values):
         if tag is not None:
             raise UsageError(f"stack {app.stack.name} has no images, and so no releases", hint="Omit --tag.")
         return Pins()
@@ -70,8 +70,7 @@ def pins_for(app: AppContext, tag: str | None) -> Pins:
         kept=current.images if current else {},
         local_repositories=app.settings.local_repositories if tag is None else frozenset(),
     )
-    pins = pin_images(wanted, app.deployable_images, request, services_of(app.pipeline))
-    return replace(pins, current=current)
+    return replace(_pin_all(app, request), current=current)
 
 
 def pins_of(app: AppContext, target: Release, current: Release) -> Pins:
@@ -81,9 +80,11 @@ def pins_of(app: AppContext, target: Release, current: Release) -> Pins:
         kept={**current.images, **target.images},
         by_record=True,
     )
-    wanted = app.stack.images(app.values)
-    pins = pin_images(wanted, app.deployable_images, request, services_of(app.pipeline))
-    return replace(pins, current=current)
+    return replace(_pin_all(app, request), current=current)
+
+
+def _pin_all(app: AppContext, request: PinRequest) -> Pins:
+    return pin_images(app.stack.images(app.values), app.deployable_images, request, services_of(app.pipeline))
 
 
 def services_of(pipeline: Pipeline) -> dict[str, RunsOn]:
@@ -103,78 +104,71 @@ def pin_images(
     Raises RefusedError, which begins with `refusal`, for every image that is missing or that its service would not
     accept; UsageError if an image needs a tag and none is set.
     """
-    choices = [_explain_ignored_tag(_choose(image, request), request.tag) for image in wanted]
-    if request.tag and choices and all(choice.ignores_tag for choice in choices):
+    chosen = [_explain_ignored_tag(_choose(image, request), request.tag) for image in wanted]
+    if request.tag and chosen and all(pin.ignores_tag for pin in chosen):
         raise RefusedError(
             f"no stage would run release {request.tag}: the environment's values set a tag or digest for every image",
             hint="Remove it from the environment's tfvars, or omit --tag.",
         )
     services = services or {}
-    results = concurrently(
-        [
-            partial(_resolve, choice, images, services.get(choice.image.stage, RunsOn.LAMBDA), request)
-            for choice in choices
-        ],
-        _THREADS,
-    )
-    if problems := [f"{result.stage}: {problem}" for result in results for problem in result.problems]:
-        is_missing = any(result.is_missing for result in results)
+    tasks = [partial(_resolve, pin, images, services.get(pin.stage, RunsOn.LAMBDA), request) for pin in chosen]
+    pins = concurrently(tasks, _THREADS)
+    if problems := [f"{pin.stage}: {problem}" for pin in pins for problem in pin.problems]:
+        is_missing = any(pin.is_missing for pin in pins)
         hint = "Copy a release's images to ECR: refinerctl sync --tag TAG." if is_missing else None
         raise RefusedError(f"{refusal}: {'; '.join(problems)}", hint=hint)
     return Pins(
         tag=request.release_tag,
-        images={result.stage: result.pinned for result in results if result.pinned},
-        notes=tuple(f"{result.stage}: {note}" for result in results for note in result.notes),
+        images={pin.stage: pin.uri for pin in pins if pin.uri},
+        notes=tuple(f"{pin.stage}: {note}" for pin in pins for note in pin.notes),
     )
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """What to look up for a stage, and notes why; without `reference` its image is not in ECR."""
+class _Pin:
+    """An image on its way to a digest: `reference` is what to look up, None if it is not in ECR; `uri` the result."""
 
     image: StageImage
     reference: ImageReference | None
     notes: tuple[str, ...] = ()
     ignores_tag: bool = False
-
-
-@dataclass(frozen=True)
-class _Result:
-    stage: str
-    pinned: str | None = None
+    uri: str | None = None
     problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
     is_missing: bool = False
 
+    @property
+    def stage(self) -> str:
+        return self.image.stage
 
-def _choose(image: StageImage, request: PinRequest) -> _Choice:
+
+def _choose(image: StageImage, request: PinRequest) -> _Pin:
     own = image.reference
     kept = _kept(image, request)
     if own.digest and not (request.by_record and kept):
-        return _Choice(image, own)
+        return _Pin(image, own)
     if kept is not None:
         notes: tuple[str, ...] = ()
         if own.digest and own.digest != kept.digest:
             notes = ("the environment's values name another digest, which the next deployment uses again",)
         elif own.tag and not request.by_record:
             notes = (f"keeps its current digest; --tag resolves {own} again",)
-        return _Choice(image, kept, notes)
+        return _Pin(image, kept, notes)
     if own.registry and not own.ecr:
-        return _Choice(image, None, (f"{own} is not in ECR, and is not pinned",))
+        return _Pin(image, None, (f"{own} is not in ECR, and is not pinned",))
     tag = own.tag or request.release_tag
     if tag is None:
         raise UsageError(f"no release is set for {image.stage}, which runs {own}", hint="Set it: --tag TAG.")
-    return _Choice(image, ImageReference(own.repository, own.registry, tag=tag))
+    return _Pin(image, ImageReference(own.repository, own.registry, tag=tag))
 
 
-def _explain_ignored_tag(choice: _Choice, tag: str | None) -> _Choice:
+def _explain_ignored_tag(pin: _Pin, tag: str | None) -> _Pin:
     """With a note if the stage will not run the release that the user asks for."""
-    own = choice.image.reference
+    own = pin.image.reference
     if tag is None or not (own.digest or own.tag not in (None, tag)):
-        return choice
+        return pin
     named = "a digest" if own.digest else f"tag {own.tag}"
     note = f"the environment's values name {named}, which wins over --tag {tag}"
-    return replace(choice, notes=(note, *choice.notes), ignores_tag=True)
+    return replace(pin, notes=(note, *pin.notes), ignores_tag=True)
 
 
 def _kept(image: StageImage, request: PinRequest) -> ImageReference | None:
@@ -186,35 +180,28 @@ def _kept(image: StageImage, request: PinRequest) -> ImageReference | None:
     return kept
 
 
-def _resolve(choice: _Choice, images: EcrImages, runs_on: RunsOn, request: PinRequest) -> _Result:
-    stage, reference = choice.image.stage, choice.reference
+def _resolve(pin: _Pin, images: EcrImages, runs_on: RunsOn, request: PinRequest) -> _Pin:
+    reference = pin.reference
     if reference is None:
-        return _Result(stage, notes=choice.notes)
+        return pin
     manifest = images.find(reference)
     if manifest is None:
         if reference.repository in request.local_repositories and reference.digest is None:
             note = f"{reference} is not in the registry, and runs from the image's folder"
-            return _Result(stage, notes=(*choice.notes, note))
-        return _Result(stage, problems=(_missing(reference, images),), is_missing=True)
-    config, notes = _config(reference, manifest, images)
-    problems = unacceptable(manifest, config, runs_on, choice.image.platform)
-    return _Result(
-        stage,
-        pinned=reference.at(manifest.digest),
+            return replace(pin, notes=(*pin.notes, note))
+        newest = newest_first(images.tags(reference))[:_TAGS_SHOWN]
+        problem = f"{reference} is not in ECR" + (f" (newest tags: {', '.join(newest)})" if newest else "")
+        return replace(pin, problems=(problem,), is_missing=True)
+    config, notes = None, pin.notes
+    if manifest.config is not None:
+        try:
+            config = images.blob(reference, manifest.config)
+        except NotFoundError:
+            notes = (*notes, f"the config of {reference} is not in the registry: its architecture is not checked")
+    problems = unacceptable(manifest, config, runs_on, pin.image.platform)
+    return replace(
+        pin,
+        uri=reference.at(manifest.digest),
         problems=tuple(f"{reference}: {problem}" for problem in problems),
-        notes=(*choice.notes, *notes),
+        notes=notes,
     )
-
-
-def _config(reference: ImageReference, manifest: Manifest, images: EcrImages) -> tuple[bytes | None, tuple[str, ...]]:
-    if manifest.config is None:
-        return None, ()
-    try:
-        return images.blob(reference, manifest.config), ()
-    except NotFoundError:
-        return None, (f"the config of {reference} is not in the registry: its architecture is not checked",)
-
-
-def _missing(reference: ImageReference, images: EcrImages) -> str:
-    newest = newest_first(images.tags(reference))[:_TAGS_SHOWN]
-    return f"{reference} is not in ECR" + (f" (newest tags: {', '.join(newest)})" if newest else "")

@@ -1,38 +1,48 @@
-"""`refinerctl plan`: what Terraform would do, as a model and as a file to apply."""
+"""`refinerctl plan`, and a plan as text, as data, as a merge request note and as GitLab's report.
+
+Attributes are shown by name only: values may be secret.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from refinerctl import __version__
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import Progress
-from refinerctl.errors import DIFFERENCES, RefusedError
+from refinerctl.console import printable
+from refinerctl.errors import DIFFERENCES
 from refinerctl.files import check_writable, write_text
 from refinerctl.options import Decorated, Duration, ReleaseTag, examples, global_options
-from refinerctl.releases.pins import Pins, pins_for
-from refinerctl.terraform.plan_file import PlanRecord, copy_plan, planned_state, read_record, save_plan
-from refinerctl.terraform.plan_json import (
-    Action,
-    Change,
-    ImageChange,
-    check_images,
-    read_changes,
-    read_drift,
-    read_images,
-    read_outputs,
-)
+from refinerctl.releases.pins import pins_for
+from refinerctl.releases.planning import Plan, make_plan, refuse_losses
+from refinerctl.terraform.plan_file import save_plan
+from refinerctl.terraform.plan_json import Action, Change, ImageChange
 
 if TYPE_CHECKING:
-    from refinerctl.releases.release import Release
     from refinerctl.terraform.root_module import RootModule
+
+SIGNS = {
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.REPLACE: "-/+",
+    Action.DESTROY: "-",
+    Action.FORGET: "forget",
+    Action.IMPORT: "import",
+    Action.MOVE: "move",
+}
+_MANY_CREATED = 5
+_DIGEST_LENGTH = 19
+
+# https://spec.commonmark.org/0.31.2/#backslash-escapes; GitLab supports them for its references, too.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>()|@#!~&$%^]")
+
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -84,8 +94,6 @@ def plan(
     The image of every stage is resolved to a digest in ECR first. Refused (4) if an image is missing or its service
     would not accept it, or if the plan would lose data that --allow-destroy does not name.
     """
-    from refinerctl.releases.plan_view import gitlab_report, markdown, plan_json
-
     app = app_context(ctx)
     for path in filter(None, (out, report, note)):
         check_writable(path)
@@ -108,170 +116,151 @@ def plan(
         ctx.exit(DIFFERENCES)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What Terraform would do: its plan `file`, what that was made for, and what is in it.
-
-    `drift` is what differs between the state and reality before anything is done.
-    """
-
-    file: Path
-    record: PlanRecord
-    changes: tuple[Change, ...] = ()
-    images: tuple[ImageChange, ...] = ()
-    drift: tuple[Change, ...] = ()
-    outputs: tuple[str, ...] = ()
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.changes and not self.outputs
-
-    @property
-    def losses(self) -> tuple[Change, ...]:
-        """Changes that lose data, unless that was accepted."""
-        return tuple(
-            change for change in self.changes if change.loses_data and change.address not in self.record.allow_destroy
-        )
-
-    def count(self, *actions: Action) -> int:
-        return sum(change.action in actions for change in self.changes)
-
-    def removed(self, kind: str) -> tuple[str, ...]:
-        """The names of the resources of a type that it destroys or replaces."""
-        return tuple(change.name for change in self.changes if change.type == kind and change.is_removed)
-
-
-def make_plan(
-    root: RootModule, pins: Pins, folder: Path, progress: Progress, *, allow: Sequence[str] = (), destroy: bool = False
-) -> Plan:
-    """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
-
-    Raises RefinerctlError if Terraform fails or would not deploy the pinned images; TimedOutError while another run
-    holds the state's lock.
-    """
-    root.prepare()
-    progress.step(f"terraform plan: stack {root.name} of {root.env}")
-    configuration = root.configuration()
-    file = folder / "plan.tfplan"
-    values = {"pinned_images": dict(pins.images), "release_tag": pins.tag} if pins.images or pins.tag else {}
-    root.terraform.plan(file, root.var_files(folder, values), destroy=destroy)
-    document = root.terraform.show(file)
-    commit, is_dirty = root.commit()
-    record = PlanRecord(
-        env=root.env,
-        stack=root.name,
-        tag=pins.tag,
-        images=dict(pins.images),
-        configuration=configuration,
-        state=planned_state(file),
-        commit=commit,
-        is_dirty=is_dirty,
-        allow_destroy=tuple(allow),
-        notes=(*pins.notes, *_unfinished_notes(pins, document), *_not_destroyed(document, allow)),
-        refinerctl_version=__version__,
-        terraform_version=str(document["terraform_version"]),
-    )
-    return _plan(file, document, record, destroy=destroy)
-
-
-def _unfinished_notes(pins: Pins, document: Mapping[str, Any]) -> list[str]:
-    if pins.current is None:
-        return []
-    name = pins.current.tag or "the recorded release"
-    return [
-        f"{stage}: does not run the image of {name}, the last recorded release: a deployment was interrupted"
-        for stage in unfinished(pins.current, read_images(document))
-    ]
-
-
-def unfinished(recorded: Release, images: Sequence[ImageChange]) -> tuple[str, ...]:
-    """The stages that run another image than the recorded one: an apply was interrupted, or made by other means."""
-    return tuple(
-        image.stage
-        for image in images
-        if (uri := recorded.images.get(image.stage)) and image.before and _digest(uri) != _digest(image.before)
-    )
-
-
-def _digest(uri: str) -> str:
-    return uri.rpartition("@")[2]
-
-
-def _not_destroyed(document: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
-    losses = {change.address for change in read_changes(document) if change.loses_data}
-    return [f"--allow-destroy {address}: the plan does not destroy it" for address in allow if address not in losses]
-
-
-def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecord:
-    """What a saved plan was made for. Raises RefusedError if that is another environment, stack or release.
-
-    Raises RefinerctlError for a file that is not a saved plan. `tag` None accepts any release.
-    """
-    record = read_record(path)
-    for what, planned, wanted in (
-        ("environment", record.env, env),
-        ("stack", record.stack, stack),
-        ("release", record.tag, tag or record.tag),
-    ):
-        if planned != wanted:
-            raise RefusedError(f"{path} was made for {what} {planned}, not {wanted}", hint="Make a new plan.")
-    return record
-
-
-def load_plan(
-    root: RootModule, path: Path, folder: Path, progress: Progress, *, tag: str | None = None, allow: Sequence[str] = ()
-) -> Plan:
-    """A saved plan, if it is still valid. `allow` adds to the losses of data that it accepts.
-
-    It is copied to `folder`, which only its owner can write to: what is shown is what will be applied, even if `path`
-    changes meanwhile. Raises what `check_target` does, and RefusedError if the configuration or the state has changed.
-    """
-    check_target(path, root.env, root.name, tag)
-    progress.step(f"checking {path} against the state of {root.env}")
-    file = copy_plan(path, folder)
-    record = check_target(file, root.env, root.name, tag)
-    root.prepare()
-    if record.configuration != root.configuration():
-        raise RefusedError(
-            f"{path} was made with another configuration than that of this checkout",
-            hint=f"It was made at commit {record.commit or 'unknown'}{' with changes' if record.is_dirty else ''}.",
-        )
-    root.check_state(record.state)
-    allowed = tuple(dict.fromkeys([*record.allow_destroy, *allow]))
-    return _plan(file, root.terraform.show(file), replace(record, allow_destroy=allowed))
-
-
-def _plan(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Plan:
-    images = read_images(document)
-    if not destroy:
-        check_images(images, record.images)
-    return Plan(
-        file,
-        record,
-        changes=read_changes(document),
-        images=images,
-        drift=read_drift(document),
-        outputs=read_outputs(document),
-    )
-
-
-def refuse_losses(plan: Plan) -> None:
-    """Raises RefusedError if the plan loses data, unless that was accepted."""
-    if not plan.losses:
-        return
-    named = "; ".join(f"{change.address} ({change.action})" for change in plan.losses)
-    addresses = [*plan.record.allow_destroy, *(change.address for change in plan.losses)]
-    flags = " ".join(f"--allow-destroy {shlex.quote(address)}" for address in addresses)
-    raise RefusedError(f"the plan loses data: {named}", hint=f"To accept that, add {flags}")
-
-
 def show_plan(app: AppContext, root: RootModule, plan: Plan) -> None:
     """Print the summary: to stderr with --output json, because whoever confirms needs it there, too."""
-    from refinerctl.releases.plan_view import plan_lines
-
     write = app.render.note if app.render.is_json else app.render.line
     for line in plan_lines(plan):
         write(line)
     if app.settings.verbosity > 0:
         for line in root.terraform.show_text(plan.file).splitlines():
             app.render.detail(line)
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The summary of a plan, one screen for an ordinary one."""
+    yield heading(plan)
+    images = _changed_images(plan)
+    if images:
+        yield "images"
+        yield from (f"  {image.stage:<24}  {_short(image.before)} → {_short(image.after)}" for image in images)
+    for title, changes in _grouped(plan.changes):
+        yield title
+        yield from (f"  {line}" for line in _change_lines(changes))
+    if plan.outputs:
+        yield f"outputs that change: {', '.join(plan.outputs)}"
+    if plan.drift:
+        yield "changed outside of Terraform"
+        yield from (f"  {change_text(change, change.address)}" for change in plan.drift)
+    yield from (f"note: {note}" for note in plan.record.notes)
+    yield totals(plan)
+
+
+def heading(plan: Plan) -> str:
+    """What the plan is for."""
+    record = plan.record
+    return f"environment {record.env}, stack {record.stack}" + (f", release {record.tag}" if record.tag else "")
+
+
+def totals(plan: Plan) -> str:
+    """The numbers of changes, in one line."""
+    if plan.is_empty:
+        return "no changes"
+    parts = [
+        f"{plan.count(Action.CREATE)} to create",
+        f"{plan.count(Action.UPDATE)} to change",
+        f"{plan.count(Action.REPLACE)} to replace",
+        f"{plan.count(Action.DESTROY)} to destroy",
+    ]
+    rare = (Action.FORGET, Action.IMPORT, Action.MOVE)
+    parts += [f"{count} to {action}" for action in rare if (count := plan.count(action))]
+    return ", ".join(parts)
+
+
+def _changed_images(plan: Plan) -> list[ImageChange]:
+    return [image for image in plan.images if image.before != image.after]
+
+
+def _grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
+    """Changes by module instance, which is a stage, as a rule; all others last."""
+    groups: dict[str | None, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.module, []).append(change)
+    ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
+    return [(module or "all other resources", found) for module, found in ordered]
+
+
+def _change_lines(changes: list[Change]) -> Iterator[str]:
+    """A line per change; many creations only as counts of their types."""
+    created = [change for change in changes if change.action is Action.CREATE]
+    if len(created) > _MANY_CREATED:
+        types = Counter(change.type for change in created)
+        yield f"+ {', '.join(name if count == 1 else f'{name} x {count}' for name, count in sorted(types.items()))}"
+        changes = [change for change in changes if change.action is not Action.CREATE]
+    for change in changes:
+        yield change_text(change, change.address.removeprefix(f"{change.module}."))
+
+
+def change_text(change: Change, name: str) -> str:
+    attributes = f"  ({', '.join(change.attributes)})" if change.attributes else ""
+    return f"{SIGNS[change.action]} {name}{attributes}" + ("  LOSES DATA" if change.loses_data else "")
+
+
+def _short(uri: str | None) -> str:
+    """The start of the digest; the tag of an image that is not pinned."""
+    if uri is None:
+        return "none"
+    _, at, digest = uri.rpartition("@")
+    return digest[:_DIGEST_LENGTH] if at else uri.rpartition("/")[2]
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as data."""
+    return {
+        "env": plan.record.env,
+        "stack": plan.record.stack,
+        "tag": plan.record.tag,
+        "has_changes": not plan.is_empty,
+        "totals": {action.value: plan.count(action) for action in Action},
+        "images": [vars(image) for image in plan.images],
+        "changes": [change_json(change) for change in plan.changes],
+        "outputs": list(plan.outputs),
+        "drift": [change_json(change) for change in plan.drift],
+        "notes": list(plan.record.notes),
+    }
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    return {**vars(change), "stage": change.stage, "loses_data": change.loses_data}
+
+
+def gitlab_report(plan: Plan) -> Mapping[str, int]:
+    """https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsterraform"""
+    return {
+        "create": plan.count(Action.CREATE, Action.REPLACE),
+        "update": plan.count(Action.UPDATE),
+        "delete": plan.count(Action.DESTROY, Action.REPLACE),
+    }
+
+
+def markdown(plan: Plan) -> str:
+    """A note for a merge request; a long list is folded."""
+    record = plan.record
+    head = f"Terraform plan: {_escaped(record.stack)} in {_escaped(record.env)}"
+    head += f", release {_escaped(record.tag)}" if record.tag else ""
+    lines = [f"### {head}", "", f"**{totals(plan)}**", ""]
+    if images := _changed_images(plan):
+        lines += ["| stage | image before | image after |", "| --- | --- | --- |"]
+        lines += [
+            f"| {_escaped(image.stage)} | `{_short(image.before)}` | `{_short(image.after)}` |" for image in images
+        ]
+        lines.append("")
+    if plan.changes:
+        lines += ["<details><summary>Changes</summary>", "", "```diff"]
+        for title, changes in _grouped(plan.changes):
+            lines += [printable(line) for line in (f"# {title}", *map(_diff, _change_lines(changes)))]
+        lines += ["```", "", "</details>", ""]
+    if plan.drift:
+        lines += ["Changed outside of Terraform:", ""]
+        lines += [f"- {_escaped(change_text(change, change.address))}" for change in plan.drift] + [""]
+    lines += [f"- {_escaped(note)}" for note in record.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Names come from the author of a merge request: without markup, mentions and line breaks."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
+def _diff(line: str) -> str:
+    """GitLab colours a line by its first character."""
+    return f"! {line[2:]}" if line.startswith("~ ") else line

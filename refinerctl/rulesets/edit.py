@@ -14,16 +14,16 @@ from refinerctl.app import AppContext
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import FileEdit
 from refinerctl.options import Duration, yes_option
-from refinerctl.releases.deployment import (
+from refinerctl.releases.deploy import (
     ApplyOptions,
     apply_and_record,
     apply_options,
     confirm,
-    outcome_json,
+    deployment_json,
     report,
 )
 from refinerctl.releases.pins import pins_for
-from refinerctl.releases.plan import Plan, make_plan
+from refinerctl.releases.planning import Plan, make_plan
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -98,10 +98,10 @@ def _deployed(
                 plan = make_plan(root, pins_for(app, None), folder, progress)
             plan = _allowing(plan, gives_up)
             root = confirm(app, root, plan, options)
-        outcome = apply_and_record(app, root, plan, options)
+        deployment = apply_and_record(app, root, plan, options)
     if not app.render.is_json:
-        report(app, plan, outcome)
-    return outcome_json(plan, outcome)
+        report(app, plan, deployment)
+    return deployment_json(plan, deployment)
 
 
 @contextlib.contextmanager

@@ -158,14 +158,20 @@ def read_outputs(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_images(document: Mapping[str, Any]) -> tuple[ImageChange, ...]:
-    """The image of each stage's function, changed or not. A stage's module has an instance key or its name."""
+    """The image of each function, changed or not, by stage."""
     found = []
     for entry in document.get("resource_changes", []):
-        module = _MODULE.match(entry["address"])
-        if module and entry["type"] == FUNCTION and entry.get("mode") == "managed":
+        if entry["type"] == FUNCTION and entry.get("mode") == "managed":
             before, after = ((entry["change"].get(side) or {}).get("image_uri") for side in ("before", "after"))
-            found.append(ImageChange(module[3] or module[2], before, after))
+            found.append(ImageChange(_stage(entry), before, after))
     return tuple(sorted(found, key=lambda image: image.stage))
+
+
+def _stage(entry: Mapping[str, Any]) -> str:
+    """A stage is an instance of a module, a module, or a resource of the root module: its key, or else its name."""
+    if module := _MODULE.match(entry["address"]):
+        return module[3] or module[2]
+    return str(entry.get("index", entry["name"]))
 
 
 def check_images(images: tuple[ImageChange, ...], pinned: Mapping[str, str]) -> None:

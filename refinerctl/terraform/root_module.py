@@ -20,7 +20,7 @@ from typing import Any
 from refinerctl.errors import RefinerctlError, RefusedError, Terminated
 from refinerctl.layout import Layout
 from refinerctl.terraform.events import OnApply
-from refinerctl.terraform.runner import Output, Terraform
+from refinerctl.terraform.runner import OutputValue, Terraform
 from refinerctl.terraform.state import HEAD_BYTES, StateVersion
 
 _PLAN_FOLDER = "plan-"
@@ -49,7 +49,7 @@ class RootModule:
         """`terraform init` with the environment's state."""
         self.terraform.init(*self.init_arguments)
 
-    def outputs(self) -> dict[str, Output]:
+    def outputs(self) -> dict[str, OutputValue]:
         """Its outputs by name, after init; none before the first apply."""
         self.init()
         return self.terraform.outputs()

@@ -42,7 +42,7 @@ ERRORED_STATE = "errored.tfstate"
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputValue:
     """An output of a root module."""
 
     value: Any = field(repr=False)
@@ -178,10 +178,12 @@ class Terraform:
         """A plan as Terraform shows it to people: without secrets."""
         return self._capture("show", "-no-color", str(plan)).decode(errors="replace")
 
-    def outputs(self) -> dict[str, Output]:
+    def outputs(self) -> dict[str, OutputValue]:
         """The root module's outputs by name; none before the first apply."""
         document: dict[str, Any] = json.loads(self._capture("output", "-json", "-no-color"))
-        return {name: Output(item["value"], bool(item.get("sensitive"))) for name, item in sorted(document.items())}
+        return {
+            name: OutputValue(item["value"], bool(item.get("sensitive"))) for name, item in sorted(document.items())
+        }
 
     def state_version(self) -> StateVersion:
         """Lineage and serial of the state as it is now; those of an empty one if there is none yet."""

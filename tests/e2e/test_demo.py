@@ -35,8 +35,8 @@ def test_tells_the_whole_story_and_leaves_nothing(demo_project: Project) -> None
     assert story["completion"]["key"] == "RefinerComplete/helloworld.txt.json"
     assert [output["content"] for output in story["completion"]["outputs"]] == ["Hello, world!\n"] * 2
     assert len({output["key"] for output in story["completion"]["outputs"]}) == 2
-    stations = [hop["station"] for hop in story["hops"]]
-    assert stations == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "S3", "SQS"]
+    components = [hop["component"] for hop in story["hops"]]
+    assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3", "SQS"]
     assert all(hop["at"] for hop in story["hops"])
     assert demo_project.processes() == []
     assert demo_project.files() == before

@@ -125,7 +125,7 @@ def test_report_names_what_cannot_be_read_and_shows_the_rest(
     done = running.run("report", "--html", str(page), "--no-verify", "--output", "json")
     assert done.code == 0, done.err
     document = done.json()
-    problem = f"{not_deployed}: there is no log group /aws/lambda/dibbs-ecr-{not_deployed}"
+    problem = f"{not_deployed}: log group /aws/lambda/dibbs-ecr-{not_deployed} does not exist"
     assert document["problems"] == [problem]
     assert problem in done.err
     assert of_stage(document, not_deployed)["flow"]["completed"] is None

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.inventory import RepositorySettings
+from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
 from refinerctl.aws.session import AwsSession
 from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.e2e.project import ROOT, Project

@@ -106,8 +106,14 @@ provider "aws" {}
 variable "image_uri" { type = string }
 variable "timeout_s" { default = 3 }
 variable "release_tag" { default = "local" }
-variable "pinned_images" { default = {} }
-variable "function_environment" { default = {} }
+variable "pinned_images" {
+  type    = map(string)
+  default = {}
+}
+variable "function_environment" {
+  type    = map(string)
+  default = {}
+}
 
 data "aws_caller_identity" "current" {}
 data "aws_region" "current" {}
@@ -121,7 +127,7 @@ resource "aws_sqs_queue" "work" {
   name                       = "tiny-work"
   visibility_timeout_seconds = 6 * var.timeout_s
   redrive_policy = jsonencode({
-    deadLetterTargetArn = "${local.arn_prefix}:tiny-work-dlq"
+    deadLetterTargetArn = aws_sqs_queue.dlq.arn
     maxReceiveCount     = 1
   })
 }

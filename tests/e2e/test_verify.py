@@ -10,7 +10,9 @@ import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
-from refinerctl.insight.verify.checks import CheckResult, checks_of, run_checks
+from refinerctl.insight.verify.checks import CheckResult
+from refinerctl.insight.verify.command import clients_of
+from refinerctl.insight.verify.run import checks_of, run_checks
 from refinerctl.insight.verify.snapshot import Clients, take_snapshot
 from refinerctl.stacks.base import Pipeline
 from refinerctl.stacks.refiner import STACK
@@ -42,7 +44,7 @@ def app(running: Project) -> Iterator[AppContext]:
 
 @pytest.fixture(scope="module")
 def clients(app: AppContext) -> Clients:
-    return Clients.of(app)
+    return clients_of(app)
 
 
 def recorded(aws: Aws) -> Pipeline:
@@ -96,7 +98,7 @@ def test_an_image_that_does_not_exist_in_ecr(clients: Clients, aws: Aws) -> None
     """As in an account, not as in an embedded environment."""
     ecr, repository = aws.make("ecr"), "dibbs-ecr-refiner/lambda"
     ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
-    account = replace(clients, embedded=False)
+    account = Clients(clients.session, clients.release)
 
     def of_input() -> list[str]:
         results = run_checks(take_snapshot(account, recorded(aws)), CHECKS, only=["function-image"])

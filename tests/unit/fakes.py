@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
-from refinerctl.aws.log_events import LogEvent
-from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.logs import LogEvent, LogGroups
 from refinerctl.aws.messages import Message, QueueDepth, QueueState
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion
 from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket

@@ -524,6 +524,8 @@ class TestLocalEnv:
         Instance(running.resolve() / ".refinerctl" / "local").write_state(
             phase="running", endpoint_url="http://127.0.0.1:9", engine="process"
         )
+        for stack in ("registry", "refiner"):
+            (running / "terraform" / "stacks" / stack).mkdir(parents=True)
         done = refinerctl("local", "up", "--detach", *arguments, cwd=running)
         assert (done.code, done.out) == (4, "")
         assert f"with {what}" in done.err

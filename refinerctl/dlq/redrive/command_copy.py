@@ -13,10 +13,11 @@ from refinerctl.aws.message_queue import MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.errors import error_finder
-from refinerctl.dlq.redrive import Queue, copy
+from refinerctl.dlq.redrive import Queue
 from refinerctl.dlq.redrive.command_edit import read_edited
 from refinerctl.dlq.redrive.command_errors import compare
 from refinerctl.dlq.redrive.command_view import CountedProgress, messages
+from refinerctl.dlq.redrive.engine import copy
 from refinerctl.dlq.redrive.health import look
 from refinerctl.dlq.redrive.returns import SentMessages, Watch
 from refinerctl.dlq.redrive.routes import Routes

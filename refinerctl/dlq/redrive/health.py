@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.redrive.types import Consumer, Health
 from refinerctl.errors import NotFoundError, RefinerctlError

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from refinerctl.aws.metric import Metric
+from refinerctl.aws.metrics import Metric
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import read_attempts
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval, Tally, Timeline

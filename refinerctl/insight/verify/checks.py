@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from refinerctl.aws.event_pattern import Verdict
-from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stack
+from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule
 
 Found = TypeVar("Found")
 
-# The checks that every stack gets, by the kinds of its components. `Stack.checks` names further modules like these.
-MODULES = tuple(
-    f"refinerctl.insight.verify.{name}" for name in ("delivery", "schedules", "processing", "permissions", "quotas")
-)
 CANARY = "canary"  # the id of the result of `--canary`
 _KINDS = {
     Bucket: "bucket",
@@ -139,33 +133,6 @@ class Section:
             return look
 
         return add
-
-
-def sections_of(stack: Stack) -> tuple[Section, ...]:
-    """The checks that every stack gets, and the stack's own."""
-    return tuple(importlib.import_module(name).SECTION for name in (*MODULES, *stack.checks))
-
-
-def checks_of(stack: Stack) -> tuple[Check, ...]:
-    return tuple(check for section in sections_of(stack) for check in section.checks)
-
-
-def choose(checks: Collection[Check], only: Collection[str] = (), skip: Collection[str] = ()) -> tuple[Check, ...]:
-    """All checks, or those in `only`, without those in `skip`. Raises UsageError for an unknown id."""
-    known_ids = {check.id for check in checks}
-    if unknown := sorted({*only, *skip} - known_ids):
-        raise UsageError(f"unknown check {', '.join(unknown)}", hint=f"Checks: {', '.join(sorted(known_ids))}.")
-    return tuple(check for check in checks if (not only or check.id in only) and check.id not in skip)
-
-
-def run_checks(
-    snapshot: Snapshot, checks: Collection[Check], only: Collection[str] = (), skip: Collection[str] = ()
-) -> tuple[CheckResult, ...]:
-    """The results of the chosen checks. Raises RefinerctlError if all should run and none could see anything."""
-    results = tuple(result for check in choose(checks, only, skip) for result in check.run(snapshot))
-    if results and not only and all(result.status is Status.SKIP for result in results):
-        raise RefinerctlError(f"nothing could be checked: {results[0].seen}")
-    return results
 
 
 def passed(seen: str) -> Finding:

@@ -17,6 +17,7 @@ from refinerctl.options import Duration, examples, global_options
 
 if TYPE_CHECKING:
     from refinerctl.insight.verify.checks import CheckResult
+    from refinerctl.insight.verify.snapshot import Clients
     from refinerctl.stacks.base import Pipeline
 
 
@@ -54,7 +55,8 @@ def verify(
     fails. docs/verify.md describes the checks. --canary sends an input through each stage that has a function;
     downstream consumers get the event of its completion.
     """
-    from refinerctl.insight.verify.checks import Status, checks_of, choose
+    from refinerctl.insight.verify.checks import Status
+    from refinerctl.insight.verify.run import checks_of, choose
 
     app = app_context(ctx)
     choose(checks_of(app.stack), only, skip)
@@ -91,10 +93,17 @@ def checked(
     app: AppContext, pipeline: Pipeline, only: Collection[str] = (), skip: Collection[str] = ()
 ) -> tuple[CheckResult, ...]:
     """The results of all checks of the stack, of those in `only`, without those in `skip`."""
-    from refinerctl.insight.verify.checks import checks_of, run_checks
-    from refinerctl.insight.verify.snapshot import Clients, take_snapshot
+    from refinerctl.insight.verify.run import checks_of, run_checks
+    from refinerctl.insight.verify.snapshot import take_snapshot
 
-    return run_checks(take_snapshot(Clients.of(app), pipeline), checks_of(app.stack), only, skip)
+    return run_checks(take_snapshot(clients_of(app), pipeline), checks_of(app.stack), only, skip)
+
+
+def clients_of(app: AppContext) -> Clients:
+    from refinerctl.insight.verify.snapshot import Clients
+    from refinerctl.releases.release import deployed
+
+    return Clients(app.session, lambda: deployed(app.ledger.read()), embedded=app.settings.embedded)
 
 
 def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:

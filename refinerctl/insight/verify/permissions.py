@@ -97,10 +97,6 @@ def service_role(
     )
 
 
-def _stage_of(snapshot: Snapshot, function: Function) -> Stage:
-    return next(stage for stage in snapshot.pipeline.stages if stage.consumer == function)
-
-
 def _role_of(snapshot: Snapshot, function: Function) -> Answer[Role]:
     return snapshot.get(ROLE, known(snapshot.get(FUNCTION, function.name)).role_name)
 
@@ -142,7 +138,7 @@ def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
     "CreateLogStream and PutLogEvents. Policies of an AWS organization are not evaluated.",
 )
 def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
-    answer, stage = _role_of(snapshot, function), _stage_of(snapshot, function)
+    answer, stage = _role_of(snapshot, function), snapshot.stage_of(function)
     if answer.not_found:
         return failed(str(answer.error))
     role = known(answer)
@@ -190,7 +186,7 @@ def _bucket_policy(snapshot: Snapshot) -> Policy:
     "functions are expected. Does not run for a function that no object starts: what it needs is unknown.",
 )
 def _role_extra(snapshot: Snapshot, function: Function) -> Finding | None:
-    stage = _stage_of(snapshot, function)
+    stage = snapshot.stage_of(function)
     if stage.prefix is None:
         return None
     role = known(_role_of(snapshot, function))
@@ -239,7 +235,7 @@ def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str
     if action in map(str.lower, (*_LOGS, "logs:CreateLogGroup")):
         return resource.startswith(_log_group_arn(snapshot, function))
     if action in _KMS:
-        return resource in {key.arn for key in snapshot.known(KEY).values()}
+        return resource in {key.arn for key in snapshot.answered(KEY).values()}
     return action in _TRACING
 
 
@@ -255,7 +251,7 @@ def _kms_keys(snapshot: Snapshot) -> Finding:
     for status in (Status.FAIL, Status.WARN, Status.SKIP):
         if seen := [finding.seen for finding in findings if finding.status is status]:
             return Finding(status, "; ".join(dict.fromkeys(seen)))
-    count = len(snapshot.known(KEY))
+    count = len(snapshot.answered(KEY))
     return passed(
         f"{count} KMS key{'s' * (count != 1)} in use can be used" if count else "no KMS keys of your own are in use"
     )

@@ -57,7 +57,7 @@ def _redrive(snapshot: Snapshot, queue: Queue) -> Finding | None:
     "dlq-retention",
     Queue,
     why="The age of a message in the DLQ counts from when it was first sent: it may be deleted soon after it arrives.",
-    fix="Set message_retention_s of the stack below the 14 days of its DLQs, and deploy.",
+    fix="Reduce the queue's retention period (message_retention_s) below its DLQ's, and deploy.",
     details="Fails if the DLQ's retention period is shorter than the queue's, warns if they are equal.",
 )
 def _dlq_retention(snapshot: Snapshot, queue: Queue) -> Finding | None:
@@ -83,7 +83,7 @@ def _days(seconds: int) -> str:
     Function,
     why="A message that becomes visible again while it is processed is processed twice. AWS advises six times the "
     "function's timeout, so that messages of throttled batches do not move to the DLQ.",
-    fix="Increase the stage's visibility_timeout_s or remove it, and deploy.",
+    fix="Increase the queue's visibility timeout (visibility_timeout_s), and deploy.",
     details="Fails below the function's timeout, warns below six times as long, except in an embedded environment.",
 )
 def _visibility_timeout(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
@@ -132,7 +132,7 @@ def _function_active(snapshot: Snapshot, component: Function) -> Finding:
 )
 def _function_release(snapshot: Snapshot, component: Function) -> Finding:
     function, release = known(snapshot.get(FUNCTION, component.name)), known(snapshot.get(RELEASE))
-    name = next(stage.name for stage in snapshot.pipeline.stages if stage.consumer == component)
+    name = snapshot.stage_of(component).name
     tag, recorded = release.tag or "without a tag", release.images.get(name)
     if recorded is None:
         raise CannotTellError(f"release {tag} records no image of {name}")
@@ -211,7 +211,7 @@ def _mapping_enabled(snapshot: Snapshot, queue: Queue, function: Function) -> Fi
 def _partial_batches(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
     mapping = _mapping(snapshot, queue, function)
     if mapping is None:
-        raise CannotTellError("there is no event source mapping")
+        raise CannotTellError(f"no event source mapping from queue {queue.name} to function {function.name}")
     if mapping.reports_failures:
         return passed("only the messages that failed become visible again")
     return failed("the event source mapping has no ReportBatchItemFailures")
@@ -247,7 +247,7 @@ def _function_concurrency(snapshot: Snapshot, component: Function) -> Finding:
     "log-retention",
     Function,
     why="Logs that never expire cost more every month, and may hold what should not be kept.",
-    fix="Set log_retention_days of the stack, and deploy.",
+    fix="Set the log group's retention (log_retention_days), and deploy.",
     details="Warns only.",
 )
 def _log_retention(snapshot: Snapshot, function: Function) -> Finding:

@@ -5,34 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
-from refinerctl.aws.iam import Role
-from refinerctl.aws.kms import KmsKey
-from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
-from refinerctl.aws.log_settings import LogGroupSettings
+from refinerctl.aws.bucket_settings import BucketSettings
+from refinerctl.aws.ecr import EcrRegistry
+from refinerctl.aws.events import BusSettings, EventBuses, RuleSettings, RuleTarget
+from refinerctl.aws.iam import Role, Roles
+from refinerctl.aws.kms import Keys, KmsKey
+from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, Functions, SourceMapping
+from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
 from refinerctl.aws.policies import Policy
-from refinerctl.aws.schedules import ScheduleSettings
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.schedules import Schedules, ScheduleSettings
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues, QueueSettings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.release import Release, deployed
-from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule
-
-if TYPE_CHECKING:
-    from refinerctl.app import AppContext
-    from refinerctl.aws.bucket_settings import BucketSettings
-    from refinerctl.aws.ecr import EcrRegistry
-    from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.iam import Roles
-    from refinerctl.aws.kms import Keys
-    from refinerctl.aws.lambda_ import Functions
-    from refinerctl.aws.log_settings import LogSettings
-    from refinerctl.aws.schedules import Schedules
-    from refinerctl.aws.sqs import Queues
-    from refinerctl.releases.release import Release
+from refinerctl.releases.release import Release
+from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32
 # IAM throttles early: at 20 calls/s, 32 roles at once lose 19 of 50 to throttling, 8 at once lose none.
@@ -41,45 +31,24 @@ ROLES_AT_ONCE = 8
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
 class Clients:
-    """Who is asked. `caller` returns the ARN of the credentials' owner, `release` the deployed release, if any."""
+    """Who is asked. `release` returns the deployed release, if any."""
 
-    caller: Callable[[], str]
-    bucket: Callable[[str], BucketSettings]
-    buses: EventBuses
-    schedules: Schedules
-    queues: Queues
-    functions: Functions
-    roles: Roles
-    logs: LogSettings
-    ecr: EcrRegistry
-    keys: Keys
-    release: Callable[[], Release | None]
-    embedded: bool = False
+    def __init__(self, session: AwsSession, release: Callable[[], Release | None], *, embedded: bool = False) -> None:
+        self.session = session
+        self.buses = EventBuses(session)
+        self.schedules = Schedules(session)
+        self.queues = Queues(session)
+        self.functions = Functions(session)
+        self.roles = Roles(session)
+        self.logs = LogSettings(session)
+        self.ecr = EcrRegistry(session)
+        self.keys = Keys(session)
+        self.release = release
+        self.embedded = embedded
 
-    @classmethod
-    def of(cls, app: AppContext) -> Clients:
-        from refinerctl.aws.bucket_settings import BucketSettings
-        from refinerctl.aws.iam import Roles
-        from refinerctl.aws.kms import Keys
-        from refinerctl.aws.log_settings import LogSettings
-        from refinerctl.aws.schedules import Schedules
-
-        return cls(
-            caller=app.session.caller,
-            bucket=lambda name: BucketSettings(app.session, name),
-            buses=app.event_buses,
-            schedules=Schedules(app.session),
-            queues=app.queues,
-            functions=app.functions,
-            roles=Roles(app.session),
-            logs=LogSettings(app.session),
-            ecr=app.ecr,
-            keys=Keys(app.session),
-            release=lambda: deployed(app.ledger.read()),
-            embedded=app.settings.embedded,
-        )
+    def bucket(self, name: str) -> BucketSettings:
+        return BucketSettings(self.session, name)
 
     def deployed_release(self) -> Release:
         if (found := self.release()) is None:
@@ -175,8 +144,8 @@ class Snapshot:
         """The answer to a question; an error if it was not asked."""
         return self.answers.get((question, *names)) or Answer(error=RefinerctlError(f"{' '.join(names)} was not read"))
 
-    def known(self, question: Question[Found]) -> Mapping[tuple[str, ...], Found]:
-        """All answers without errors to a question, by names."""
+    def answered(self, question: Question[Found]) -> Mapping[tuple[str, ...], Found]:
+        """What was found for a question, by names; without errors."""
         return {
             asked[1:]: answer.value  # type: ignore[misc]  # without an error it is what was found
             for asked, answer in self.answers.items()
@@ -202,6 +171,11 @@ class Snapshot:
         """None if it is not known."""
         return getattr(self.settings(component).value, "arn", None)
 
+    def stage_of(self, function: Function) -> Stage:
+        """The function's stage; for a shared function one of itself alone."""
+        alone = Stage(function.name, consumer=function)
+        return next((stage for stage in self.pipeline.stages if stage.consumer == function), alone)
+
     @property
     def bucket(self) -> str | None:
         """The name of the pipeline's bucket; None for a pipeline without one."""
@@ -210,7 +184,7 @@ class Snapshot:
     @property
     def region(self) -> str:
         """Where the pipeline's event buses are; empty if they are not known."""
-        return next((bus.arn.split(":")[3] for bus in self.known(BUS).values()), "")
+        return next((bus.arn.split(":")[3] for bus in self.answered(BUS).values()), "")
 
 
 def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
@@ -218,7 +192,7 @@ def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
 
     Raises RefinerctlError if the credentials or the network do not work; what is denied is an answer with an error.
     """
-    caller = clients.caller()
+    caller = clients.session.caller()
     # Saves one call for each queue that is found here.
     clients.queues.find(f"{pipeline.name_prefix}-")
     answers: dict[Asked, Answer[Any]] = {}
@@ -241,7 +215,7 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
         yield from _about(component)
     for answer in list(snapshot.answers.values()):
         yield from _led_to(answer.value)
-    for key in snapshot.known(BUCKET_KEY).values():
+    for key in snapshot.answered(BUCKET_KEY).values():
         if key:
             yield KEY, key
     for source, target in pipeline.edges:  # who else sends there?

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -28,7 +27,8 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.images import ImageReference
-from refinerctl.insight.verify.checks import Status, checks_of, run_checks
+from refinerctl.insight.verify.checks import Status
+from refinerctl.insight.verify.run import checks_of, run_checks
 from refinerctl.insight.verify.snapshot import ROLE, ROLES_AT_ONCE, Clients, take_snapshot
 from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
 from refinerctl.stacks.refiner import STACK
@@ -55,7 +55,7 @@ def test_a_bus_with_its_rules_and_targets(session: AwsSession, unique: str) -> N
     assert buses.senders(unique, f"{QUEUE}-2") == set()
     client.put_permission(EventBusName=unique, Policy=json.dumps(ALLOW))
     assert len(buses.bus(unique).policy) == 1
-    with pytest.raises(NotFoundError, match="there is no event bus nowhere"):
+    with pytest.raises(NotFoundError, match="event bus nowhere does not exist"):
         buses.bus("nowhere")
 
 
@@ -77,7 +77,7 @@ def test_a_role_with_inline_and_attached_policies(session: AwsSession, unique: s
     request = Request("s3:GetObject", "arn:aws:s3:::b/k", role_arn=role.arn)
     assert all(allowed([policy.statements], request) for policy in role.policies)
     assert allowed([role.trust], Request("sts:AssumeRole", role.arn, service="lambda.amazonaws.com")) is True
-    with pytest.raises(NotFoundError, match="there is no role 'nobody'"):
+    with pytest.raises(NotFoundError, match="role nobody does not exist"):
         Roles(session).get("nobody")
 
 
@@ -96,7 +96,7 @@ def test_a_buckets_settings(session: AwsSession, bucket: S3Bucket) -> None:
     assert (settings.sends_events(), len(settings.policy()), settings.kms_key()) == (True, 1, "k")
     nowhere = BucketSettings(session, "nowhere")
     for ask in (nowhere.check, nowhere.sends_events, nowhere.policy, nowhere.kms_key):
-        with pytest.raises(NotFoundError, match="there is no bucket 'nowhere'"):
+        with pytest.raises(NotFoundError, match="bucket nowhere does not exist"):
             ask()
 
 
@@ -184,7 +184,7 @@ def test_keys_of_all_kinds() -> None:
         assert own.policy
         client.disable_key(KeyId=arn.rpartition("/")[2])
         assert keys.get(arn).state == "Disabled"
-        with pytest.raises(NotFoundError, match="there is no KMS key"):
+        with pytest.raises(NotFoundError, match=r"KMS key 11111111.* does not exist"):
             keys.get("11111111-2222-3333-4444-555555555555")
 
 
@@ -198,19 +198,7 @@ def test_a_key_of_awss_own(session: AwsSession) -> None:
 
 
 def clients(session: AwsSession) -> Clients:
-    return Clients(
-        caller=session.caller,
-        bucket=lambda name: BucketSettings(session, name),
-        buses=EventBuses(session),
-        schedules=Schedules(session),
-        queues=Queues(session),
-        functions=Functions(session),
-        roles=Roles(session),
-        logs=LogSettings(session),
-        ecr=EcrRegistry(session),
-        keys=Keys(session),
-        release=lambda: None,
-    )
+    return Clients(session, lambda: None)
 
 
 def pipeline(**values: Any) -> Pipeline:
@@ -306,15 +294,22 @@ class BusyRoles(Roles):
 def test_a_few_roles_are_read_at_a_time(session: AwsSession) -> None:
     rulesets = {f"R{n}": {"prefix": f"R{n}/", "image_uri": "team/x"} for n in range(3 * ROLES_AT_ONCE)}
     many, roles = pipeline(rulesets=rulesets), BusyRoles(session)
-    found = take_snapshot(replace(clients(session), roles=roles, functions=ManyFunctions(session)), many)
-    assert {role.name for role in found.known(ROLE).values()} == {f"never-made-{name}" for name in rulesets}
+    asked = clients(session)
+    asked.roles, asked.functions = roles, ManyFunctions(session)
+    found = take_snapshot(asked, many)
+    assert {role.name for role in found.answered(ROLE).values()} == {f"never-made-{name}" for name in rulesets}
     assert len(roles.counts) == 3 * ROLES_AT_ONCE
     assert 1 < max(roles.counts) <= ROLES_AT_ONCE
 
 
-def test_credentials_that_do_not_work_are_an_error(session: AwsSession) -> None:
-    def expired() -> str:
+class Expired(AwsSession):
+    """A session whose credentials are refused."""
+
+    def caller(self) -> str:
         raise AccessDeniedError("the AWS credentials are expired")
 
+
+def test_credentials_that_do_not_work_are_an_error() -> None:
+    session = Expired("us-east-1", profile=None, endpoint_url=None, embedded=False)
     with pytest.raises(AccessDeniedError):
-        take_snapshot(replace(clients(session), caller=expired), NOTHING)
+        take_snapshot(clients(session), NOTHING)

@@ -1,4 +1,4 @@
-"""Credentials around the question before an apply: an answer may take an hour."""
+"""Credentials before and after the confirmation of an apply, which may take an hour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefusedError
 from refinerctl.local.emulator import Emulator
-from refinerctl.releases.deployment import ready_to_apply
+from refinerctl.releases.deploy import ready_to_apply
 from tests.needs import needs_terraform
 
 ROLE = "arn:aws:iam::000000000000:role/deployer"
@@ -20,7 +20,7 @@ LEAST_SECONDS = 15 * 60.0
 
 @pytest.fixture
 def app(tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> AppContext:
-    """An environment in an account, with keys of the caller's own."""
+    """An environment in an account, with the caller's own keys."""
     needs_terraform()
     (tmp_path / "refinerctl.toml").write_text('[environments.far]\nregion = "us-east-1"\n')
     module = tmp_path / "terraform" / "stacks" / "registry"
@@ -38,7 +38,7 @@ def expire_in(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", at.isoformat())
 
 
-def test_terraform_gets_the_role_anew_after_the_answer(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_role_is_assumed_again_after_the_confirmation(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFINERCTL_ASSUME_ROLE", ROLE)
     stack = app.root_module(0)
     asked: list[str] = []
@@ -49,7 +49,7 @@ def test_terraform_gets_the_role_anew_after_the_answer(app: AppContext, monkeypa
     assert first != second
 
 
-def test_credentials_that_ran_down_while_somebody_thought_are_refused(
+def test_credentials_that_expire_during_the_confirmation_are_refused(
     app: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expire_in(monkeypatch, 16)
@@ -57,7 +57,9 @@ def test_credentials_that_ran_down_while_somebody_thought_are_refused(
         ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: expire_in(monkeypatch, 10))
 
 
-def test_nobody_is_asked_with_credentials_that_will_not_do(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_lived_credentials_are_refused_before_the_confirmation(
+    app: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expire_in(monkeypatch, 10)
     asked: list[str] = []
     with pytest.raises(RefusedError, match="expire in 9 min"):

@@ -1,36 +1,33 @@
-"""What a deployment asks AWS, against the emulator: images in ECR, functions' updates, all versions of a bucket."""
+"""A deployment's clients against the emulator: images in ECR, functions' updates, all versions of a bucket."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from refinerctl.aws import bucket_versions
 from refinerctl.aws.bucket_versions import BucketVersions
-from refinerctl.aws.function_updates import FunctionUpdates
+from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import Descriptor, ImageReference, Platform, config_platform, digest_of
+from refinerctl.images import ImageReference, Platform
 from refinerctl.registry.client import Registry
 from refinerctl.registry.credentials import CredentialChain
+from refinerctl.registry.manifests import Descriptor, config_platform, digest_of
 from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.stacks.base import StageImage
+from refinerctl.transport import Transport
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
 
 
 class TestBucketVersions:
-    def test_every_version_and_delete_marker_goes_several_batches_at_once(
-        self, session: AwsSession, bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(bucket_versions, "BATCH", 7)
+    def test_all_versions_and_delete_markers_are_deleted(self, session: AwsSession, bucket: S3Bucket) -> None:
         client = session.client("s3")
-        versions = BucketVersions(session)
+        versions = BucketVersions(session, batch=7)
         assert not versions.any_in(bucket.name)
         for number in range(20):
             for body in (b"one", b"two"):
@@ -44,14 +41,14 @@ class TestBucketVersions:
         assert not versions.any_in(bucket.name)
         client.delete_bucket(Bucket=bucket.name)
 
-    def test_a_delete_marker_alone_is_something(self, session: AwsSession, bucket: S3Bucket) -> None:
+    def test_delete_marker_alone_counts(self, session: AwsSession, bucket: S3Bucket) -> None:
         client = session.client("s3")
         client.delete_object(Bucket=bucket.name, Key="never-there")
         versions = BucketVersions(session)
         assert versions.any_in(bucket.name)
         assert versions.delete_all(bucket.name) == 1
 
-    def test_a_bucket_that_is_gone_holds_nothing(self, session: AwsSession) -> None:
+    def test_missing_bucket_is_empty(self, session: AwsSession) -> None:
         assert not BucketVersions(session).any_in("no-such-bucket-here")
         with pytest.raises(RefinerctlError, match="no-such-bucket-here"):
             BucketVersions(session).delete_all("no-such-bucket-here")
@@ -64,7 +61,7 @@ class TestEcrImages:
 
     @pytest.fixture
     def images(self, registry: DockerRegistry) -> EcrImages:
-        client = Registry(registry.host, CredentialChain({}))
+        client = Registry(registry.host, CredentialChain({}).login, Transport())
         return EcrImages(lambda reference: client.repository(reference.repository))
 
     @pytest.fixture
@@ -72,7 +69,7 @@ class TestEcrImages:
         session.client("ecr").create_repository(repositoryName=unique)
         return unique
 
-    def test_by_tag_by_digest_and_its_config(
+    def test_image_is_found_by_tag_and_by_digest(
         self, images: EcrImages, registry: DockerRegistry, repository: str
     ) -> None:
         made = push_image(registry, repository, "v1", architecture="arm64")
@@ -85,7 +82,7 @@ class TestEcrImages:
         assert str(config_platform(config)) == "linux/arm64"
         assert images.tags(ImageReference(repository)) == ["v1"]
 
-    def test_what_is_not_there(self, images: EcrImages, repository: str) -> None:
+    def test_missing_image_and_repository_are_not_found(self, images: EcrImages, repository: str) -> None:
         for name in (repository, "no/such/repository"):
             reference = ImageReference(name, tag="v1")
             assert images.find(reference) is None
@@ -93,7 +90,7 @@ class TestEcrImages:
         with pytest.raises(NotFoundError, match="there is no blob"):
             images.blob(ImageReference(repository), Descriptor("x", digest_of(b"never"), 5))
 
-    def test_a_release_is_pinned_over_the_wire(
+    def test_release_is_pinned_to_the_registrys_digest(
         self, images: EcrImages, registry: DockerRegistry, repository: str
     ) -> None:
         made = push_image(registry, repository, "v1")
@@ -102,9 +99,9 @@ class TestEcrImages:
         assert pins.images == {"In": f"{repository}@{made.digest}"}
 
 
-class TestFunctionUpdates:
-    def test_a_function_and_its_mapping(self, session: AwsSession, unique: str) -> None:
-        client, updates = session.client("lambda"), FunctionUpdates(session)
+class TestFunctions:
+    def test_function_is_configured_and_its_mapping_enabled(self, session: AwsSession, unique: str) -> None:
+        client, functions = session.client("lambda"), Functions(session)
         queue = session.client("sqs").create_queue(QueueName=unique)["QueueUrl"]
         arn = session.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
         client.create_function(
@@ -113,19 +110,17 @@ class TestFunctionUpdates:
             PackageType="Image",
             Code={"ImageUri": "repo:v1"},
         )
-        deadline = time.monotonic() + 10
-        while not updates.function_is_ready(unique):
-            assert time.monotonic() < deadline
+        assert functions.get(unique).update in ("InProgress", "Successful")
         mapping = client.create_event_source_mapping(
             FunctionName=unique, EventSourceArn=arn["QueueArn"], Enabled=False
         )["UUID"]
-        assert not updates.mapping_is_enabled(mapping)
+        assert not functions.mapping_is_enabled(mapping)
         client.update_event_source_mapping(UUID=mapping, Enabled=True)
-        assert updates.mapping_is_enabled(mapping)
+        assert functions.mapping_is_enabled(mapping)
         client.delete_event_source_mapping(UUID=mapping)
 
-    def test_what_is_not_there_is_named(self, session: AwsSession) -> None:
+    def test_missing_function_or_mapping_is_named(self, session: AwsSession) -> None:
         with pytest.raises(RefinerctlError, match="no-such-function"):
-            FunctionUpdates(session).function_is_ready("no-such-function")
+            Functions(session).get("no-such-function")
         with pytest.raises(RefinerctlError, match="event source mapping"):
-            FunctionUpdates(session).mapping_is_enabled("6d0a2f7e-0000-0000-0000-000000000000")
+            Functions(session).mapping_is_enabled("6d0a2f7e-0000-0000-0000-000000000000")

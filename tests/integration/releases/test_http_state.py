@@ -1,4 +1,4 @@
-"""plan and deploy in GitLab jobs whose project keeps the state: real Terraform, a server with GitLab's semantics."""
+"""plan and deploy in GitLab jobs whose project stores the state: real Terraform, a server like GitLab."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[StateServer]:
         yield server
 
 
-def test_a_plan_of_one_job_is_deployed_by_the_next(refinerctl: Command, server: StateServer, tmp_path: Path) -> None:
-    """Which has its own working copy, at another path."""
+def test_plan_of_one_job_is_deployed_by_the_next(refinerctl: Command, server: StateServer, tmp_path: Path) -> None:
+    """The next job has its own working copy, at another path."""
     first, second = _project(tmp_path / "first"), _project(tmp_path / "second")
     plan = tmp_path / "plan.tfplan"
     planned = refinerctl("plan", "--out", str(plan), cwd=first)
@@ -76,7 +76,7 @@ def test_a_plan_of_one_job_is_deployed_by_the_next(refinerctl: Command, server: 
     assert drift.code == 0, drift.err
 
 
-def test_a_state_that_may_not_be_read(
+def test_denied_access_to_the_state_is_an_error(
     refinerctl: Command, server: StateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI_JOB_TOKEN", "expired-token")

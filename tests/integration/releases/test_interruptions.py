@@ -1,4 +1,4 @@
-"""Held locks, interrupts, states that could not be saved: the real terraform on a module that needs no provider."""
+"""Held locks, interrupts and unsaved states with the real terraform, on a module that needs no provider."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def project(tmp_path: Path) -> Project:
 
 @pytest.fixture
 def slow_apply(project: Project) -> Iterator[psutil.Popen]:
-    """Somebody else's terraform, in the midst of an apply that takes a while."""
+    """Another user's terraform, during an apply that takes a while."""
     project.root.init()
     process = psutil.Popen(
         ["terraform", "apply", "-auto-approve", "-var=seconds=2"],
@@ -44,7 +44,7 @@ def slow_apply(project: Project) -> Iterator[psutil.Popen]:
 
 
 class TestLock:
-    def test_who_holds_it_is_told_and_how_to_free_it(self, project: Project, slow_apply: psutil.Popen) -> None:
+    def test_error_names_the_holder_and_the_release_command(self, project: Project, slow_apply: psutil.Popen) -> None:
         with pytest.raises(TimedOutError, match=r"@.* holds the state's lock since 20.*apply") as caught:
             project.plan()
         assert "refinerctl unlock" in str(caught.value.hint)
@@ -53,7 +53,7 @@ class TestLock:
         assert lock.id is not None
         assert lock.id in caught.value.message
 
-    def test_it_waits_for_the_other_to_finish(self, project: Project, slow_apply: psutil.Popen) -> None:
+    def test_plan_waits_for_the_other_run(self, project: Project, slow_apply: psutil.Popen) -> None:
         patient = replace(project.root, terraform=replace(project.root.terraform, lock_timeout_s=2_000_000))
         planned = project.plan(root=patient)
         assert slow_apply.wait(5) == 0
@@ -61,7 +61,7 @@ class TestLock:
         assert "waiting up to 2000000 s" in project.told[0]
         assert planned.record.state.serial > 0
 
-    def test_nobody_holds_it(self, project: Project) -> None:
+    def test_free_state_has_no_lock(self, project: Project) -> None:
         project.deploy()
         serial = project.state()["serial"]
         assert project.root.terraform.find_lock() is None
@@ -70,10 +70,10 @@ class TestLock:
 
 class TestInterrupt:
     @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
-    def test_terraform_finishes_its_state(
+    def test_terraform_saves_its_state(
         self, project: Project, number: signal.Signals, raised: type[BaseException]
     ) -> None:
-        """The resource in the making is in the state, what comes after it is not begun, and the lock is free."""
+        """The resource that was being created is in the state, the next one is not started, and the lock is free."""
         project.set(seconds=1)
         planned = project.plan()
 
@@ -99,7 +99,7 @@ class TestInterrupt:
 
     @pytest.fixture
     def patient(self, project: Project) -> Terraform:
-        """A terraform that writes down each interrupt and takes its time to end."""
+        """A terraform that records each interrupt and takes a second to end."""
         binary = project.folder / "patient"
         binary.write_text(
             f"#!{sys.executable}\n"
@@ -123,10 +123,8 @@ class TestInterrupt:
         thread.start()
         return thread
 
-    def test_whoever_fails_to_listen_to_an_interrupted_run_does_not_interrupt_it_again(
-        self, project: Project, patient: Terraform
-    ) -> None:
-        """As when the terminal is closed: of a second signal Terraform would drop what it has made."""
+    def test_failing_receiver_of_messages_does_not_interrupt_again(self, project: Project, patient: Terraform) -> None:
+        """As when the terminal is closed: on a second signal Terraform would not save its state."""
 
         def closed(_text: str) -> None:
             raise BrokenPipeError
@@ -168,8 +166,8 @@ class TestInterrupt:
         assert time.monotonic() - began < 20
         assert "a third interrupt kills" in project.told[1]
 
-    def test_terraform_outlives_whoever_started_it(self, project: Project) -> None:
-        """kill -9: an apply that died with it would lose what it has made."""
+    def test_terraform_survives_kill_of_refinerctl(self, project: Project) -> None:
+        """An apply that died with it would lose what it has created."""
         project.set(seconds=1)
         program = (
             "import sys; from pathlib import Path; from refinerctl.terraform.runner import Terraform\n"
@@ -190,15 +188,15 @@ class TestInterrupt:
 
 
 class TestErroredState:
-    def test_one_that_is_there_stops_everything_and_is_explained(self, project: Project) -> None:
+    def test_unsaved_state_refuses_a_plan_and_says_how_to_push_it(self, project: Project) -> None:
         project.deploy()
         (project.module / "errored.tfstate").write_text(json.dumps(project.state(), indent=2))
         with pytest.raises(RefusedError, match=r"errored\.tfstate holds the state of an apply") as caught:
             project.plan()
         assert "state push" in str(caught.value.hint)
 
-    def test_that_of_another_environment_is_neither_ours_nor_in_our_way(self, project: Project) -> None:
-        """All environments share the module that Terraform leaves it in."""
+    def test_unsaved_state_of_another_environment_is_ignored(self, project: Project) -> None:
+        """All environments share the folder in which Terraform leaves it."""
         project.deploy()
         left = project.module / "errored.tfstate"
         left.write_text(json.dumps(project.state() | {"lineage": "production's"}, indent=2))
@@ -211,7 +209,7 @@ class TestErroredState:
             project.deploy(planned)
         assert left.exists()
 
-    def test_an_apply_that_cannot_save_its_state_tells_and_keeps_it_for_its_environment(self, project: Project) -> None:
+    def test_failed_save_keeps_the_state_for_its_environment(self, project: Project) -> None:
         (project.module / "main.tf").write_text(MODULE.replace('"local" {}', '"http" {}'))
         with state_server() as server:
             login = {"TF_HTTP_USERNAME": USER, "TF_HTTP_PASSWORD": PASSWORD}
@@ -229,7 +227,7 @@ class TestErroredState:
             assert project.ledger.read() == ()
             with pytest.raises(RefusedError, match="of an apply that could not save it"):
                 project.plan(root=root)
-            # What it says to do helps; the password is not among it.
+            # The command in the hint works, and does not hold the password.
             del server.fail["POST"]
             assert PASSWORD not in str(caught.value.hint)
             command = str(caught.value.hint).partition("Push it: ")[2].partition("; then")[0]
@@ -242,7 +240,7 @@ class TestErroredState:
 
 
 class TestFolder:
-    def test_what_a_killed_run_has_left_goes_and_what_is_in_use_stays(self, project: Project) -> None:
+    def test_folders_of_killed_runs_are_removed_and_those_in_use_are_kept(self, project: Project) -> None:
         long_ago = time.time() - 3600
         with project.root.folder() as used:
             left = used.with_name("plan-left")
@@ -259,8 +257,8 @@ class TestFolder:
         assert not used.exists()
 
 
-def test_the_commit_of_a_checkout_that_belongs_to_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a container's job often has it: git would not tell."""
+def test_commit_of_another_users_checkout_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container's job: git itself would refuse."""
     (tmp_path / "file").write_text("x")
     author = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "x"]):

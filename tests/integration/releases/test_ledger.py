@@ -23,6 +23,7 @@ from refinerctl.releases.http_ledger import HttpLedger
 from refinerctl.releases.ledger import Ledger, S3Ledger, ledger_of
 from refinerctl.releases.release import Release, ReleaseAction, dump_releases
 from refinerctl.terraform.backend import Backend, read_backend
+from refinerctl.transport import Limits, Transport
 from tests.integration.servers import Answer, error, serving
 from tests.needs import needs_terraform
 from tests.state_server import StateServer, state_server
@@ -62,7 +63,7 @@ def http_backend(server: StateServer, tmp_path: Path) -> Backend:
 def http_ledger(http_backend: Backend, session: AwsSession) -> HttpLedger:
     ledger = ledger_of(http_backend, session)
     assert isinstance(ledger, HttpLedger)
-    return ledger
+    return replace(ledger, lock_poll_s=0.01)
 
 
 @pytest.fixture
@@ -80,23 +81,22 @@ def ledger(request: pytest.FixtureRequest) -> Ledger:
 
 
 class TestEither:
-    def test_there_is_none_yet(self, ledger: Ledger) -> None:
+    def test_ledger_is_empty_before_the_first_release(self, ledger: Ledger) -> None:
         assert ledger.read() == ()
 
-    def test_entries_come_back_as_they_were(self, ledger: Ledger) -> None:
+    def test_entries_are_read_back(self, ledger: Ledger) -> None:
         ledger.append(release(1))
         ledger.append(release(2))
 
         assert ledger.read() == (release(1), release(2))
 
-    def test_the_same_entry_again_changes_nothing(self, ledger: Ledger) -> None:
+    def test_same_entry_is_added_once(self, ledger: Ledger) -> None:
         ledger.append(release(1))
         ledger.append(release(1))
 
         assert ledger.read() == (release(1),)
 
-    def test_writers_at_once_lose_nothing(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("refinerctl.releases.http_ledger.LOCK_POLL_S", 0.01)
+    def test_concurrent_writers_lose_nothing(self, ledger: Ledger) -> None:
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(ledger.append, map(release, range(WRITERS))))
 
@@ -104,7 +104,7 @@ class TestEither:
 
 
 class TestS3:
-    def test_it_stands_beside_the_state(self, s3_ledger: S3Ledger, bucket: S3Bucket, session: AwsSession) -> None:
+    def test_ledger_is_beside_the_state(self, s3_ledger: S3Ledger, bucket: S3Bucket, session: AwsSession) -> None:
         s3_ledger.append(release(1))
 
         assert s3_ledger.place == f"s3://{bucket.name}/refiner/terraform.releases.json"
@@ -112,18 +112,18 @@ class TestS3:
         assert json.loads(answer["Body"].read())["releases"][0]["tag"] == "v1.1.0"
         assert answer["ServerSideEncryption"] == "AES256"
 
-    def test_something_else_in_its_place(self, s3_ledger: S3Ledger, bucket: S3Bucket, session: AwsSession) -> None:
+    def test_other_content_is_an_error(self, s3_ledger: S3Ledger, bucket: S3Bucket, session: AwsSession) -> None:
         session.client("s3").put_object(Bucket=bucket.name, Key="refiner/terraform.releases.json", Body=b"[]")
         for attempt in (s3_ledger.read, lambda: s3_ledger.append(release(1))):
             with pytest.raises(RefinerctlError, match=f"s3://{bucket.name}/refiner/terraform.releases.json"):
                 attempt()
 
-    def test_no_bucket(self, session: AwsSession, unique: str) -> None:
+    def test_missing_bucket_is_named(self, session: AwsSession, unique: str) -> None:
         with pytest.raises(NotFoundError, match=f"bucket no-{unique} .* does not exist"):
             S3Ledger(session, f"no-{unique}", "x.releases.json").read()
 
-    def test_a_lost_answer(self) -> None:
-        """The write got through, its answer did not: the SDK's second attempt meets its own first one."""
+    def test_write_whose_answer_was_lost_is_added_once(self) -> None:
+        """The SDK's second attempt meets its own first one."""
         kept: list[bytes] = []
 
         def answer(request: object) -> Answer:
@@ -139,7 +139,7 @@ class TestS3:
             S3Ledger(server.session(), "bucket", "x.releases.json").append(release(1))
             assert server.count()["PUT"] == 2
 
-    def test_it_always_changes(self) -> None:
+    def test_constant_changes_end_in_an_error(self) -> None:
         def answer(request: object) -> Answer:
             found = getattr(request, "method", "") == "GET"
             return error(404, "NoSuchKey") if found else error(412, "PreconditionFailed")
@@ -157,15 +157,16 @@ class TestS3:
         ):
             S3Ledger(server.session(), "b", "k").read()
 
-    def test_the_buckets_own_region(self, session: AwsSession, s3_ledger: S3Ledger, bucket: S3Bucket) -> None:
+    def test_ledger_uses_the_backends_region(self, session: AwsSession, s3_ledger: S3Ledger, bucket: S3Bucket) -> None:
         settings = {"bucket": bucket.name, "key": "refiner/terraform.tfstate", "region": "eu-west-1"}
         s3_ledger.append(release(1))
 
         assert ledger_of(Backend("s3", settings), session).read() == (release(1),)
         assert session.in_region("eu-west-1").client("s3").meta.region_name == "eu-west-1"
 
-    def test_a_state_in_another_account(self, emulator: Emulator, unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Which is entered through the backend's own role."""
+    def test_ledger_uses_the_backends_role_in_another_account(
+        self, emulator: Emulator, unique: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         account = "333333333333"  # the emulator takes a key of twelve digits for its account
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", account)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
@@ -183,7 +184,7 @@ class TestS3:
 
 
 class TestHttp:
-    def test_it_is_a_state_of_its_own(self, http_ledger: HttpLedger, server: StateServer) -> None:
+    def test_ledger_is_a_state_of_its_own(self, http_ledger: HttpLedger, server: StateServer) -> None:
         http_ledger.append(release(1))
         http_ledger.append(release(2))
         state = server.state("refiner-test-releases")
@@ -193,7 +194,7 @@ class TestHttp:
         assert not server.locks
         assert list(server.states) == ["refiner-test-releases"]
 
-    def test_a_lock_that_is_held(self, http_ledger: HttpLedger, server: StateServer) -> None:
+    def test_held_lock_names_its_holder(self, http_ledger: HttpLedger, server: StateServer) -> None:
         server.lock("refiner-test-releases", Created="2026-03-01T14:00:00Z")
         patient = replace(http_ledger, lock_timeout_s=0.0)
         with pytest.raises(RefinerctlError, match="locked by somebody@else since 2026-03-01T14:00:00Z"):
@@ -202,13 +203,13 @@ class TestHttp:
         assert server.locks["refiner-test-releases"]["ID"] == "theirs"
         assert not server.states
 
-    def test_the_states_own_lock_does_not_matter(self, http_ledger: HttpLedger, server: StateServer) -> None:
+    def test_lock_of_the_state_does_not_block_the_ledger(self, http_ledger: HttpLedger, server: StateServer) -> None:
         server.lock("refiner-test")
         http_ledger.append(release(1))
 
         assert http_ledger.read() == (release(1),)
 
-    def test_a_failed_write_gives_the_lock_back(self, http_ledger: HttpLedger, server: StateServer) -> None:
+    def test_failed_write_releases_the_lock(self, http_ledger: HttpLedger, server: StateServer) -> None:
         http_ledger.append(release(1))
         server.states["refiner-test-releases"] = server.states["refiner-test-releases"].replace(
             b'"serial": 1', b'"serial": -5'
@@ -225,13 +226,13 @@ class TestHttp:
             replace(http_ledger, credentials=login).read()
         assert "wrong-secret" not in said.value.message
 
-    def test_a_project_that_the_login_may_not_see_is_not_an_empty_ledger(self) -> None:
+    def test_hidden_project_is_not_an_empty_ledger(self) -> None:
         hidden = Answer(404, b'{"message":"404 Project Not Found"}', {"Content-Type": "application/json"})
         with serving(lambda _: hidden) as gitlab, pytest.raises(AccessDeniedError, match="access denied: GET"):
             HttpLedger(f"{gitlab.url}/api/v4/projects/1/terraform/state/x").read()
 
     @pytest.mark.parametrize("content", [b"no JSON", b"[]", b'{"version": 4, "serial": 1, "outputs": {}}'])
-    def test_something_else_in_its_place(self, http_ledger: HttpLedger, server: StateServer, content: bytes) -> None:
+    def test_other_content_is_an_error(self, http_ledger: HttpLedger, server: StateServer, content: bytes) -> None:
         server.states["refiner-test-releases"] = content
         with pytest.raises(RefinerctlError, match=f"^{server.address('refiner-test-releases')}"):
             http_ledger.append(release(1))
@@ -239,13 +240,13 @@ class TestHttp:
         assert server.states["refiner-test-releases"] == content
         assert not server.locks
 
-    def test_nobody_there(self, http_ledger: HttpLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("time.sleep", lambda _: None)
+    def test_unreachable_server_is_named(self, http_ledger: HttpLedger) -> None:
+        hasty = Transport(Limits(attempts=2, first_pause_s=0.0), lambda _: None)
         with pytest.raises(RefinerctlError, match=r"^http://127\.0\.0\.1:9/x: the connection to"):
-            replace(http_ledger, address="http://127.0.0.1:9/x").read()
+            replace(http_ledger, address="http://127.0.0.1:9/x", transport=hasty).read()
 
-    def test_one_address_for_everything(self) -> None:
-        """As in Terraform's documentation: the lock is the state's address with other methods."""
+    def test_lock_at_the_states_own_address_is_moved_with_it(self) -> None:
+        """As in Terraform's documentation: the state's address with other methods."""
         address = "https://example.org/states/one?x=1"
         settings = {"address": address, "lock_address": address, "unlock_address": "https://example.org/locks"}
         ledger = HttpLedger.beside(Backend("http", settings))
@@ -279,7 +280,7 @@ class TestTerraform:
 
         return run
 
-    def test_apply_over_http(
+    def test_terraform_applies_over_http(
         self, terraform: Callable[..., str], http_backend: Backend, server: StateServer, tmp_path: Path
     ) -> None:
         terraform("init", "-input=false", "-no-color", *http_backend.init_arguments)

@@ -1,4 +1,4 @@
-"""Plans and what is made of them, with the real terraform on a module that needs no provider."""
+"""Plans and deployments with the real terraform, on a module that needs no provider."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_destroyed
 from refinerctl.releases.drift import configuration_changes
 from refinerctl.releases.pins import Pins
-from refinerctl.releases.plan import load_plan, make_plan
-from refinerctl.releases.plan_view import gitlab_report, markdown, plan_json, plan_lines
+from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines
+from refinerctl.releases.planning import load_plan, make_plan
 from refinerctl.releases.release import ReleaseAction, deployed
 from refinerctl.terraform.plan_file import save_plan
 from refinerctl.terraform.plan_json import Action
@@ -28,7 +28,7 @@ def project(tmp_path: Path) -> Project:
 
 
 class TestPlan:
-    def test_from_nothing_to_nothing_left_to_do(self, project: Project) -> None:
+    def test_first_deployment_leaves_an_empty_plan(self, project: Project) -> None:
         planned = project.plan("v1")
         assert [(change.address, change.action) for change in planned.changes] == [
             (f"terraform_data.{name}", Action.CREATE) for name in ("after", "plain", "secret", "slow")
@@ -41,7 +41,7 @@ class TestPlan:
         assert not project.deploy(again)
         assert [(release.tag, release.who) for release in project.ledger.read()] == [("v1", "alice")]
 
-    def test_what_is_applied_and_not_recorded_says_so_and_is_recorded_by_the_next(self, project: Project) -> None:
+    def test_release_that_was_not_recorded_is_recorded_by_the_next_run(self, project: Project) -> None:
         project.ledger.error = RefusedError("no right to write it")
         with pytest.raises(RefinerctlError, match="applied, but not recorded: no right") as caught:
             project.deploy(project.plan("v1"))
@@ -56,7 +56,7 @@ class TestPlan:
             assert not project.deploy(project.plan("v2"))
         assert [release.tag for release in project.ledger.read()] == ["v1", "v2"]
 
-    def test_secrets_are_in_nothing_that_is_shown_or_written_but_the_plan_itself(self, project: Project) -> None:
+    def test_secrets_are_only_in_the_plan_file(self, project: Project) -> None:
         project.deploy()
         project.set(size=2, secret=f"{SECRET}-more")
         planned = project.plan()
@@ -79,7 +79,7 @@ class TestPlan:
         assert (found["size"].value, found["size"].sensitive) == (1, False)
         assert (found["secret"].value, found["secret"].sensitive) == (SECRET, True)
 
-    def test_nothing_differs_after_a_deployment_and_then_the_configuration_does(self, project: Project) -> None:
+    def test_drift_of_the_configuration_is_found(self, project: Project) -> None:
         project.deploy()
         plan = project.plan()
         assert (plan.drift, configuration_changes(plan)) == ((), ())
@@ -103,14 +103,14 @@ class TestPlan:
             apply_destruction(project.root, planned, project.ledger, "bob", Silent())
         assert caught.value.exit_code == 1  # 4 says that nothing was changed, but buckets may have been emptied
 
-    def test_a_destruction_that_nobody_recorded_is_recorded_by_the_next(self, project: Project) -> None:
+    def test_destruction_that_was_not_recorded_is_recorded_by_the_next_run(self, project: Project) -> None:
         project.deploy(project.plan("v1"))
         record = project.plan().record
         assert record_destroyed(record, project.ledger, "bob")
         assert deployed(project.ledger.read()) is None
         assert not record_destroyed(record, project.ledger, "bob")
 
-    def test_what_is_moved_imported_or_removed_only_is_applied_too(self, project: Project) -> None:
+    def test_moved_imported_and_removed_blocks_are_applied(self, project: Project) -> None:
         project.deploy()
         text = MODULE.replace('"terraform_data" "plain"', '"terraform_data" "renamed"')
         (project.module / "main.tf").write_text(text)
@@ -141,17 +141,15 @@ class TestPlan:
         assert project.deploy(forgotten)
         assert project.plan().is_empty
 
-    def test_a_check_that_fails_is_told(self, project: Project) -> None:
+    def test_failed_check_block_is_a_warning(self, project: Project) -> None:
         (project.module / "check.tf").write_text(
             'check "size" {\n assert {\n condition = var.size > 1\n error_message = "It is small."\n }\n}\n'
         )
         project.plan()
         assert project.told == ["terraform warns: Check block assertion failed: It is small."]
 
-    def test_what_steers_terraform_from_outside_does_not_get_through(
-        self, project: Project, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Another workspace is another state than the one that is told; -target makes a part of a plan."""
+    def test_callers_terraform_variables_are_ignored(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another workspace is another state; -target plans only a part."""
         project.deploy(project.plan("v1"))
         project.root.terraform.run("workspace", "new", "-no-color", "other")
         (project.root.terraform.data_dir / "environment").write_text("other")
@@ -162,14 +160,14 @@ class TestPlan:
         project.set(size=2)
         assert len(project.plan().changes) == 4
 
-    def test_what_is_no_event_is_the_reason_where_there_is_no_other(self, project: Project) -> None:
+    def test_output_of_a_crash_is_the_reason(self, project: Project) -> None:
         binary = project.folder / "broken"
         binary.write_text("#!/bin/sh\necho 'Error: it crashed'\nexit 11\n")
         binary.chmod(0o755)
         with pytest.raises(RefinerctlError, match="terraform plan of tiny failed: it crashed"):
             replace(project.root.terraform, binary=str(binary)).plan(project.folder / "x")
 
-    def test_terraforms_error_is_the_message(self, project: Project) -> None:
+    def test_terraforms_error_is_the_reason(self, project: Project) -> None:
         project.set(size={"not": "a number"})
         (project.module / "bad.tf").write_text('resource "terraform_data" "bad" { input = var.size + 1 }\n')
         with pytest.raises(RefinerctlError, match=r"terraform plan of tiny failed: .*Invalid operand"):
@@ -186,19 +184,17 @@ class TestSavedPlan:
         save_plan(planned.file, planned.record, path)
         return path
 
-    def test_terraform_applies_it_with_our_entry_in_it(self, project: Project, saved: Path) -> None:
+    def test_terraform_applies_a_saved_plan(self, project: Project, saved: Path) -> None:
         assert project.deploy(project.load(saved, tag="v2"))
         assert project.state()["outputs"]["size"]["value"] == 2
         assert project.plan().is_empty
 
-    def test_a_second_time_the_state_has_moved_on(self, project: Project, saved: Path) -> None:
+    def test_saved_plan_is_refused_the_second_time(self, project: Project, saved: Path) -> None:
         project.deploy(project.load(saved))
         with pytest.raises(RefusedError, match="it was at serial"):
             project.load(saved)
 
-    def test_the_state_that_moves_in_the_last_moment_is_terraforms_to_notice(
-        self, project: Project, saved: Path
-    ) -> None:
+    def test_state_that_changes_during_the_confirmation_is_noticed(self, project: Project, saved: Path) -> None:
         loaded = project.load(saved)
         project.deploy(project.load(saved))
         serial = project.state()["serial"]
@@ -206,9 +202,7 @@ class TestSavedPlan:
             project.deploy(loaded)
         assert project.state()["serial"] == serial
 
-    def test_what_was_shown_is_what_is_applied_whoever_writes_to_the_file_meanwhile(
-        self, project: Project, saved: Path
-    ) -> None:
+    def test_shown_plan_is_applied_even_if_its_file_changes(self, project: Project, saved: Path) -> None:
         loaded = project.load(saved)
         project.set(size=7)
         other = project.plan("v3")
@@ -216,7 +210,7 @@ class TestSavedPlan:
         assert project.deploy(loaded)
         assert project.state()["outputs"]["size"]["value"] == 2
 
-    def test_another_state_with_the_same_serial(self, project: Project, saved: Path) -> None:
+    def test_other_state_with_the_same_serial_is_refused(self, project: Project, saved: Path) -> None:
         state = project.state() | {"lineage": "somebody-elses"}
         (project.module / "terraform.tfstate").write_text(json.dumps(state, indent=2))
         with pytest.raises(RefusedError, match="it was at serial"):
@@ -230,18 +224,18 @@ class TestSavedPlan:
             ({}, "v3", "release v2, not v3"),
         ],
     )
-    def test_for_another_target(
+    def test_plan_for_another_target_is_refused(
         self, project: Project, saved: Path, other: dict[str, str], tag: str | None, message: str
     ) -> None:
         with pytest.raises(RefusedError, match=message):
             load_plan(replace(project.root, **other), saved, project.folder, Silent(), tag=tag)  # type: ignore[arg-type]
 
-    def test_made_with_other_values(self, project: Project, saved: Path) -> None:
+    def test_plan_with_other_values_is_refused(self, project: Project, saved: Path) -> None:
         project.set(size=3)
         with pytest.raises(RefusedError, match="another configuration"):
             project.load(saved)
 
-    def test_made_with_another_module(self, project: Project, saved: Path) -> None:
+    def test_plan_with_another_module_is_refused(self, project: Project, saved: Path) -> None:
         with (project.module / "main.tf").open("a") as file:
             file.write("# more\n")
         with pytest.raises(RefusedError, match="another configuration"):

@@ -11,9 +11,9 @@ from typing import Any
 from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError
 from refinerctl.layout import Layout
-from refinerctl.releases.deployment import deploy
+from refinerctl.releases.deploy import apply_plan
 from refinerctl.releases.pins import Pins
-from refinerctl.releases.plan import Plan, load_plan, make_plan
+from refinerctl.releases.planning import Plan, load_plan, make_plan
 from refinerctl.releases.release import Release
 from refinerctl.terraform.root_module import RootModule
 from refinerctl.terraform.runner import Terraform
@@ -101,7 +101,7 @@ class Project:
     def deploy(self, plan: Plan | None = None, root: RootModule | None = None) -> bool:
         """Whether it has applied anything."""
         plan = plan or self.plan(root=root)
-        return deploy(root or self.root, plan, self.ledger, "alice", Silent()).applied
+        return apply_plan(root or self.root, plan, self.ledger, "alice", Silent()).applied
 
     def state(self) -> dict[str, Any]:
         """The state as terraform keeps it."""

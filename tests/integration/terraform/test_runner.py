@@ -1,4 +1,4 @@
-"""The terraform binary: a stand-in on PATH that replays what it is told to, and the real one once."""
+"""The terraform binary: a stand-in on PATH that replays given output, and the real one once."""
 
 from __future__ import annotations
 
@@ -97,32 +97,32 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 class TestFindProviderMirror:
     @pytest.mark.parametrize("below", ["mirror", "a/mirror"])
-    def test_one_or_two_levels_below_a_root(self, tmp_path: Path, below: str) -> None:
+    def test_mirror_is_one_or_two_levels_below_a_root(self, tmp_path: Path, below: str) -> None:
         (tmp_path / below / PROVIDER).mkdir(parents=True)
         assert find_provider_mirror([tmp_path / "none", tmp_path]) == tmp_path / below
 
     @pytest.mark.parametrize("below", [".", "a/b/mirror"])
-    def test_neither_the_root_itself_nor_deeper(self, tmp_path: Path, below: str) -> None:
+    def test_mirror_elsewhere_is_not_found(self, tmp_path: Path, below: str) -> None:
         (tmp_path / below / PROVIDER).mkdir(parents=True)
         assert find_provider_mirror([tmp_path]) is None
 
-    def test_the_first_root_counts_and_the_nearer_level(self, tmp_path: Path) -> None:
+    def test_first_root_and_nearer_level_win(self, tmp_path: Path) -> None:
         for below in ("1/a/b", "1/z", "2/a"):
             (tmp_path / below / PROVIDER).mkdir(parents=True)
         assert find_provider_mirror([tmp_path / "1", tmp_path / "2"]) == tmp_path / "1" / "z"
 
-    def test_a_root_in_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_root_in_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         (tmp_path / ".terraform.d" / "plugins" / PROVIDER).mkdir(parents=True)
         assert find_provider_mirror([Path("~/.terraform.d")]) == tmp_path / ".terraform.d" / "plugins"
 
-    def test_another_provider_is_none(self, tmp_path: Path) -> None:
+    def test_other_provider_is_not_found(self, tmp_path: Path) -> None:
         (tmp_path / "m" / "registry.terraform.io/hashicorp/random").mkdir(parents=True)
         assert find_provider_mirror([tmp_path]) is None
 
 
 class TestApply:
-    def test_progress_counts_what_is_changed_of_what_was_planned(self, stand_in: StandIn) -> None:
+    def test_progress_counts_changed_of_planned_resources(self, stand_in: StandIn) -> None:
         stand_in.says(
             {"type": "version"},
             complete("data.aws_region.this", "read"),
@@ -148,15 +148,15 @@ class TestApply:
         assert "-var-file=/a.tfvars" in call["arguments"]
 
     @pytest.mark.parametrize("line", ["", "not json", "{", "[]", "null", "17", '"text"', "9" * 5000, '{"type": null}'])
-    def test_a_line_that_is_no_event_does_not_end_it(self, stand_in: StandIn, line: str) -> None:
-        """Standard error is in between: a provider may print anything."""
+    def test_line_that_is_not_an_event_is_logged(self, stand_in: StandIn, line: str) -> None:
+        """Standard error is mixed in: a provider may print anything."""
         stand_in.says(line, change_summary("plan", add=1), complete("a.b"))
         seen: list[ApplyProgress] = []
         stand_in.terraform.apply(on_progress=seen.append)
         assert seen[-1] == ApplyProgress(1, 1, "a.b")
         assert line in stand_in.log()
 
-    def test_terraforms_own_errors_are_the_reason(self, stand_in: StandIn) -> None:
+    def test_terraforms_errors_are_the_reason(self, stand_in: StandIn) -> None:
         stand_in.says(
             diagnostic("warning", "Deprecated"),
             diagnostic("error", "creating SQS Queue", "AccessDenied:\n  not authorized"),
@@ -171,28 +171,28 @@ class TestApply:
         assert caught.value.hint == f"The whole output is in {stand_in.terraform.log}."
         assert "Deprecated" in stand_in.log()
 
-    def test_without_an_error_of_its_own_the_last_thing_it_says_is(self, stand_in: StandIn) -> None:
+    def test_last_output_is_the_reason_without_an_error(self, stand_in: StandIn) -> None:
         stand_in.says("panic: boom", code=11)
         with pytest.raises(RefinerctlError, match="failed: panic: boom"):
             stand_in.terraform.apply()
 
-    def test_one_that_is_killed_is_a_failure(self, stand_in: StandIn) -> None:
+    def test_killed_terraform_is_an_error(self, stand_in: StandIn) -> None:
         stand_in.does("os.kill(os.getpid(), signal.SIGKILL)")
         with pytest.raises(RefinerctlError, match="exit code -9"):
             stand_in.terraform.apply()
 
-    def test_a_missing_binary_says_where_to_get_it(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_binary_says_where_to_get_it(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(stand_in.folder / "empty"))
         with pytest.raises(RefinerctlError, match="terraform is not installed") as caught:
             stand_in.terraform.apply()
         assert "https://" in str(caught.value.hint)
 
-    def test_a_missing_root_module_is_named(self, stand_in: StandIn) -> None:
+    def test_missing_root_module_is_named(self, stand_in: StandIn) -> None:
         stand_in.says()
         with pytest.raises(RefinerctlError, match=r"no Terraform root module .*nowhere"):
             replace(stand_in.terraform, module=stand_in.folder / "nowhere").apply()
 
-    def test_any_other_command_gives_both_streams(self, stand_in: StandIn) -> None:
+    def test_other_command_returns_both_streams(self, stand_in: StandIn) -> None:
         stand_in.does("say('out'); print('err', file=sys.stderr, flush=True); sys.exit(2)")
         done = stand_in.terraform.run("show", "-json")
         assert (done.returncode, sorted(done.stdout.split())) == (2, ["err", "out"])
@@ -219,7 +219,7 @@ class TestEnvironment:
         environment: dict[str, str] = stand_in.calls()[-1]["environment"]
         return environment
 
-    def test_embedded_nothing_of_the_callers_steers_it(
+    def test_embedded_run_ignores_the_callers_variables(
         self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = self.seen(stand_in, monkeypatch, embedded=True)
@@ -229,7 +229,7 @@ class TestEnvironment:
         assert seen["AWS_REGION"] == "ours"
         assert seen["PATH"] == os.environ["PATH"]
 
-    def test_otherwise_the_callers_account_is_meant(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_other_run_uses_the_callers_account(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = self.seen(stand_in, monkeypatch)
         for name in ("AWS_PROFILE", "AWS_SECRET_ACCESS_KEY", "TF_VAR_bucket_name", "TF_CLI_ARGS_init"):
             assert seen[name] == self.CALLERS[name]
@@ -237,17 +237,17 @@ class TestEnvironment:
         assert seen["TF_WORKSPACE"] == "default"
         assert seen["TF_DATA_DIR"] == str(stand_in.terraform.data_dir)
 
-    def test_it_never_asks_and_never_calls_home(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_terraform_never_prompts_or_checks_for_updates(
+        self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         seen = self.seen(stand_in, monkeypatch)
         assert (seen["TF_INPUT"], seen["CHECKPOINT_DISABLE"]) == ("0", "1")
 
-    def test_a_configuration_that_does_not_exist_is_dropped(
-        self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_missing_cli_configuration_is_dropped(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/no/such/file")
         assert "TF_CLI_CONFIG_FILE" not in self.seen(stand_in, monkeypatch)
 
-    def test_one_that_exists_is_the_callers_choice(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_existing_cli_configuration_is_kept(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
         mine = stand_in.folder / "mine.tfrc"
         mine.touch()
         monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(mine))
@@ -267,7 +267,7 @@ if path is None or not pathlib.Path(path).is_dir():
 
 
 class TestInit:
-    def test_with_a_registry_no_configuration_is_made(self, stand_in: StandIn) -> None:
+    def test_reachable_registry_needs_no_mirror(self, stand_in: StandIn) -> None:
         stand_in.mirror()
         stand_in.says()
         stand_in.terraform.init("-backend-config=x")
@@ -276,7 +276,7 @@ class TestInit:
         assert call["arguments"][-1] == "-backend-config=x"
         assert "TF_CLI_CONFIG_FILE" not in call["environment"]
 
-    def test_out_of_reach_of_the_registry_it_takes_the_mirror_and_stays_with_it(self, stand_in: StandIn) -> None:
+    def test_unreachable_registry_falls_back_to_the_mirror(self, stand_in: StandIn) -> None:
         mirror = stand_in.mirror()
         stand_in.does(NEEDS_MIRROR)
         stand_in.terraform.init()
@@ -288,7 +288,7 @@ class TestInit:
         assert config.is_relative_to(stand_in.terraform.work_folder)
         assert apply["environment"]["TF_CLI_CONFIG_FILE"] == str(config)
 
-    def test_a_dead_configuration_of_the_callers_does_not_keep_it_from_the_mirror(
+    def test_missing_cli_configuration_does_not_prevent_the_mirror(
         self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/no/such/file")
@@ -297,15 +297,15 @@ class TestInit:
         stand_in.terraform.init()
         assert len(stand_in.calls()) == 2
 
-    def test_a_mirror_that_has_moved_is_found_again(self, stand_in: StandIn) -> None:
-        """The work folder stays where it is; a container's mirror is not there on the next machine."""
+    def test_moved_mirror_is_found_again(self, stand_in: StandIn) -> None:
+        """The work folder is kept; a container's mirror does not exist on the next machine."""
         mirror = stand_in.mirror()
         stand_in.does(NEEDS_MIRROR)
         stand_in.terraform.init()
         mirror.rename(mirror.with_name("elsewhere"))
         stand_in.terraform.init()
 
-    def test_a_mirror_that_is_gone_leaves_the_registry(self, stand_in: StandIn) -> None:
+    def test_removed_mirror_falls_back_to_the_registry(self, stand_in: StandIn) -> None:
         mirror = stand_in.mirror()
         stand_in.does(NEEDS_MIRROR)
         stand_in.terraform.init()
@@ -313,20 +313,20 @@ class TestInit:
         stand_in.does('if os.environ.get("TF_CLI_CONFIG_FILE"):' + NEEDS_MIRROR.replace("\n", "\n    "))
         stand_in.terraform.init()
 
-    def test_without_a_mirror_the_failure_is_told(self, stand_in: StandIn) -> None:
+    def test_unreachable_registry_without_a_mirror_is_an_error(self, stand_in: StandIn) -> None:
         stand_in.does(NEEDS_MIRROR)
         with pytest.raises(RefinerctlError, match=r"terraform init of module failed: .*Failed to query"):
             stand_in.terraform.init()
         assert len(stand_in.calls()) == 1
 
-    def test_a_mirror_that_does_not_help_leaves_no_configuration_behind(self, stand_in: StandIn) -> None:
+    def test_useless_mirror_leaves_no_configuration(self, stand_in: StandIn) -> None:
         stand_in.mirror()
         stand_in.does(f'say("{UNREACHABLE}"); sys.exit(1)')
         with pytest.raises(RefinerctlError, match="Failed to query"):
             stand_in.terraform.init()
         assert not list(stand_in.terraform.work_folder.glob("*.rc"))
 
-    def test_another_failure_is_not_the_mirrors_business(self, stand_in: StandIn) -> None:
+    def test_other_failure_does_not_try_the_mirror(self, stand_in: StandIn) -> None:
         stand_in.mirror()
         stand_in.does('say("╷", "│ Error: Invalid backend", "│", "│ because of this", "╵"); sys.exit(1)')
         with pytest.raises(RefinerctlError, match=r"failed: Invalid backend because of this$"):
@@ -365,23 +365,23 @@ class TestInterrupt:
         with pytest.raises(KeyboardInterrupt):
             terraform.apply(on_progress=report)
 
-    def test_terraform_gets_one_sigint_and_finishes_its_state(self, stand_in: StandIn) -> None:
+    def test_terraform_gets_one_sigint_and_saves_its_state(self, stand_in: StandIn) -> None:
         self.interrupt(stand_in, stand_in.terraform)
         assert (stand_in.folder / "signals").read_text() == "1"
         assert (stand_in.folder / "finished").exists()
 
-    def test_embedded_it_is_killed_with_all_that_it_started(self, stand_in: StandIn) -> None:
+    def test_disposable_run_is_killed_with_its_children(self, stand_in: StandIn) -> None:
         self.interrupt(stand_in, replace(stand_in.terraform, embedded=True, disposable=True))
         assert not (stand_in.folder / "finished").exists()
         assert not psutil.pid_exists(int((stand_in.folder / "pid").read_text()))
 
-    def test_the_terminals_own_ctrl_c_does_not_reach_it(self, stand_in: StandIn) -> None:
-        """It would be a second one, on which terraform gives up its state."""
+    def test_ctrl_c_of_the_terminal_does_not_reach_terraform(self, stand_in: StandIn) -> None:
+        """It would be a second one, on which terraform does not save its state."""
         stand_in.does("(folder / 'session').write_text(str(os.getsid(0) == os.getpid()))")
         stand_in.terraform.apply()
         assert (stand_in.folder / "session").read_text() == "True"
 
-    def test_a_receiver_of_progress_that_fails_does_not_leave_it_running(self, stand_in: StandIn) -> None:
+    def test_failing_receiver_of_progress_ends_the_run(self, stand_in: StandIn) -> None:
         stand_in.does(INTERRUPTED)
 
         def fail(_at: ApplyProgress) -> None:
@@ -402,14 +402,14 @@ def _until(look: Callable[[], bool]) -> None:
 
 
 def _mirror_roots(module: Path, folder: Path) -> Sequence[Path]:
-    """Where this machine has a mirror; one that is made here, from the registry, where it has none."""
+    """This machine's mirrors, or a new one from the registry."""
     if find_provider_mirror(MIRROR_ROOTS) is not None:
         return MIRROR_ROOTS
     subprocess.run(["terraform", f"-chdir={module}", "providers", "mirror", str(folder / "mirror")], check=True)
     return [folder]
 
 
-def test_the_real_terraform_takes_the_real_mirror(root: Path, tmp_path: Path) -> None:
+def test_real_terraform_uses_the_real_mirror(root: Path, tmp_path: Path) -> None:
     """Offline. A copy of the module, so that nothing is written into the tree."""
     module = tmp_path / "registry"
     module.mkdir()
@@ -418,7 +418,7 @@ def test_the_real_terraform_takes_the_real_mirror(root: Path, tmp_path: Path) ->
     (module / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
     terraform = Terraform(module, tmp_path / "data", tmp_path / "work", tmp_path / "terraform.log", embedded=True)
     terraform = replace(terraform, mirror_roots=_mirror_roots(module, tmp_path / "roots"))
-    # A registry that is out of reach at once, whether this machine has internet or not.
+    # The registry is unreachable, whether this machine has internet or not.
     terraform = replace(
         terraform, environment={"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     )

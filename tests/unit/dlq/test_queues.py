@@ -11,7 +11,7 @@ import pytest
 
 from refinerctl.aws.events import RuleTarget
 from refinerctl.aws.messages import QueueAddress, QueueDepth
-from refinerctl.aws.metric import DataPoint, Metric
+from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.aws.policies import parse_policy
 from refinerctl.aws.sqs import QueueSettings, QueueSnapshot
 from refinerctl.dlq.queues import (

@@ -11,8 +11,7 @@ from typing import Any
 from refinerctl.app import AppContext
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueDepth, QueueState
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Metrics, Name
+from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
 from refinerctl.releases.release import Release
@@ -93,8 +92,7 @@ class Account:
 
     def __post_init__(self) -> None:
         pipeline = Pipeline("x", self.stages, self.shared)
-        for queue in pipeline.by_kind(Queue):
-            self.set_counts(queue.name)
+        self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue)}
         for function in pipeline.by_kind(Function):
             image = f"r@{DIGEST}"
             self.functions.known[function.name] = FunctionConfiguration(

@@ -10,9 +10,9 @@ from typing import cast
 
 import pytest
 
-from refinerctl.aws.log_events import LogEvent
 from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
-from refinerctl.aws.metric import Metric
+from refinerctl.aws.logs import LogEvent
+from refinerctl.aws.metrics import Metric
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import attempts_pattern
 from refinerctl.insight.report.activity import Activity, Flow, read_activity

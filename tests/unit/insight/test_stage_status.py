@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueDepth, QueueState
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Name
+from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.objects import ObjectInfo
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import MAX_COMPLETIONS, PipelineStatus, StageStatus, read_status
@@ -70,14 +69,14 @@ class TestQueues:
         assert queue.oldest_age_s is None
 
     def test_messages_of_a_dlq_expire_by_the_time_of_their_first_send(self, account: Account) -> None:
-        """The metric of a DLQ counts from the move; the message was hidden five times for 60 s before that."""
+        """The metric of a DLQ counts from the move; the message was hidden five times for 30 s before that."""
         for name in (DLQ, DELIVERY):
             account.set_counts(name, 1)
             account.metrics.set(name, "ApproximateAgeOfOldestMessage", 1000)
         found = one(account)
         assert found.dlq is not None
         assert found.delivery_dlq is not None
-        assert found.dlq.expires_in_s == 1209600 - 1000 - 5 * 60
+        assert found.dlq.expires_in_s == 1209600 - 1000 - 5 * 30
         assert found.delivery_dlq.expires_in_s == 1209600 - 1000
 
     def test_no_message_is_received(self, account: Account) -> None:
@@ -164,7 +163,7 @@ class TestLastCompletion:
 
 class TestProblems:
     def test_what_cannot_be_read_does_not_hide_the_rest(self, account: Account) -> None:
-        del account.queues.states[DLQ]
+        del account.queues.messages[DLQ]
         account.metrics.error = AccessDeniedError("access denied: GetMetricData")
         found = read(account)
         assert found.problems == ("metrics: access denied: GetMetricData",)
@@ -191,7 +190,7 @@ class TestProblems:
     def test_a_stage_that_is_not_deployed_has_one_problem(self, account: Account) -> None:
         account.functions.known.clear()
         for name in (QUEUE, DLQ, DELIVERY):
-            del account.queues.states[name]
+            del account.queues.messages[name]
         assert one(account).problems == ("it is not deployed",)
 
     def test_it_fails_if_nothing_can_be_read(self, account: Account) -> None:

@@ -92,7 +92,6 @@ def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() 
 def test_problems_that_differ_only_in_their_resource_are_told_once() -> None:
     account = Account((stage_of("One"), stage_of("Done", has_function=False)))
     account.queues.error = AccessDeniedError("access denied: GetQueueUrl on queue q")
-    account.queues.states.clear()
     account.metrics.error = AccessDeniedError("access denied: GetMetricData on the metrics")
     assert problems(read_status(account.app, account.stages, START)) == [
         "metrics: access denied: GetMetricData on the metrics",

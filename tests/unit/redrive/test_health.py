@@ -10,8 +10,7 @@ import pytest
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Metrics, Name
+from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueSettings
 from refinerctl.dlq.redrive.health import HealthSources, look
 from refinerctl.dlq.redrive.plan import check_healthy

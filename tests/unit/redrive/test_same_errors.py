@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.dlq.redrive.command_errors import SameErrors, compare, sentence
 from refinerctl.dlq.redrive.returns import Original, Returned
 from tests.unit.dlq.test_errors import finder

@@ -8,7 +8,7 @@ import pytest
 
 from refinerctl.aws.messages import Message
 from refinerctl.console import Silent
-from refinerctl.dlq.redrive import copy
+from refinerctl.dlq.redrive.engine import copy
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.types import CopyRules, Moved, Route
 from tests.unit.redrive_engine.queues import MemoryQueue, forward

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refinerctl.console import Silent
-from refinerctl.dlq.redrive import copy
+from refinerctl.dlq.redrive.engine import copy
 from refinerctl.dlq.redrive.journal import JournalHeader, find
 from refinerctl.dlq.redrive.types import CopyRules, Moved
 from tests.unit.redrive_engine.queues import (

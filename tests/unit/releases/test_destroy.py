@@ -10,8 +10,7 @@ from typing import cast
 import pytest
 
 from refinerctl.aws.bucket_versions import BucketVersions
-from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.inventory import DeleteFailure, EcrImage
+from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Silent
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError

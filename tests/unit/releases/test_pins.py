@@ -10,16 +10,8 @@ from typing import cast
 import pytest
 
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.images import (
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    ImageReference,
-    Manifest,
-    Platform,
-    RunsOn,
-    digest_of,
-)
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform, RunsOn
+from refinerctl.registry.manifests import Descriptor, Manifest, digest_of
 from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pins import PinRequest, Pins, pin_images, services_of
 from refinerctl.stacks.base import Function, Pipeline, Stage, StageImage

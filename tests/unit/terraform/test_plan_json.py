@@ -157,12 +157,18 @@ class TestImages:
             ImageChange("Out", "r:old", None),
         )
 
-    def test_function_outside_of_a_module_has_no_stage(self) -> None:
-        assert read_images({"resource_changes": [entry("aws_lambda_function.x", "no-op", after={})]}) == ()
-
-    def test_module_without_a_key_is_a_stage_of_its_name(self) -> None:
-        change = entry("module.producer.aws_lambda_function.this", "no-op", before={"image_uri": "r:1"}, after={})
-        assert read_images({"resource_changes": [change]}) == (ImageChange("producer", "r:1", None),)
+    @pytest.mark.parametrize(
+        ("address", "fields"),
+        [
+            ('module.stages["work"].aws_lambda_function.this', {}),
+            ("module.work.aws_lambda_function.this", {}),
+            ("aws_lambda_function.work", {"name": "work"}),
+            ('aws_lambda_function.this["work"]', {"name": "this", "index": "work"}),
+        ],
+    )
+    def test_stage_is_an_instance_a_module_or_a_resource(self, address: str, fields: dict[str, str]) -> None:
+        change = entry(address, "no-op", before={"image_uri": "r:1"}, after={}) | fields
+        assert read_images({"resource_changes": [change]}) == (ImageChange("work", "r:1", None),)
 
     def test_pinned_digest_is_accepted(self) -> None:
         planned = (ImageChange("In", None, f"123.dkr.ecr.us-east-1.amazonaws.com/r@{DIGEST}"),)

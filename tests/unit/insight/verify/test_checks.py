@@ -14,7 +14,8 @@ from refinerctl.aws.lambda_ import Concurrency, SourceMapping
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.schedules import ScheduleSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
-from refinerctl.insight.verify.checks import CheckResult, Status, checks_of, choose, run_checks
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.insight.verify.run import checks_of, choose, run_checks
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.snapshot import (
     BUCKET,
