@@ -57,7 +57,7 @@ Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
-class Output:
+class WrittenOutput:
     """An output, as the function logged it."""
 
     key: str
@@ -85,7 +85,7 @@ class Attempt:
     duration_ms: float | None = None
     error: str | None = None
     ignored: str | None = None
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[WrittenOutput, ...] = ()
     completion_key: str | None = None
 
     @property
@@ -254,7 +254,7 @@ def _fill_in(attempt: Attempt, line: RecordLine, at: datetime) -> None:
     if line.duration_ms is not None:
         attempt.duration_ms = line.duration_ms
     if line.event is RecordEvent.OUTPUT and len(attempt.outputs) < MAX_OUTPUTS:
-        attempt.outputs = (*attempt.outputs, Output(line.output_key or "", at))
+        attempt.outputs = (*attempt.outputs, WrittenOutput(line.output_key or "", at))
     elif line.event is RecordEvent.COMPLETION:
         attempt.completion_key = line.completion_key
     elif line.event is RecordEvent.FAILED:

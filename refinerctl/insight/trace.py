@@ -13,7 +13,7 @@ from refinerctl.app import app_context
 from refinerctl.errors import UsageError
 from refinerctl.insight.attempts import Attempt
 from refinerctl.insight.trace_search import Trace, TraceRequest, trace_input
-from refinerctl.insight.trace_verdict import DlqMessage, Facts, Outcome
+from refinerctl.insight.trace_verdict import DlqMessage, Facts, TraceOutcome
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import EventRule
@@ -22,7 +22,7 @@ from refinerctl.tables import seconds, table
 if TYPE_CHECKING:
     from refinerctl.inputs.completions import Completion
 
-EXIT_CODES = {Outcome.COMPLETED: 0, Outcome.FAILED: 1, Outcome.UNDER_WAY: 3}
+EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UNDER_WAY: 3}
 
 
 @click.command(
