@@ -21,7 +21,7 @@ from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32
@@ -99,9 +99,7 @@ def _about(component: Component) -> tuple[Asked, ...]:
         case Queue(name):
             return ((QUEUE, name),)
         case Function(name):
-            # The function first: its role and its image are asked for after it.
-            group = component.log_group
-            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, group), (CONCURRENCY,), (RELEASE,)
+            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, component.log_group), (CONCURRENCY,), (RELEASE,)
 
 
 def _led_to(value: object) -> Iterator[Asked]:
@@ -203,8 +201,10 @@ def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
     answers: dict[Asked, Answer[Any]] = {}
     snapshot = Snapshot(pipeline, caller.split(":")[4], caller.split(":")[1], answers, clients.embedded)
     while new := [asked for asked in dict.fromkeys(_questions(snapshot)) if asked not in answers]:
-        roles = [asked for asked in new if asked[0] is ROLE]
-        others = [asked for asked in new if asked[0] is not ROLE]
+        # Functions alone first: their roles take longest, and are then read at the same time as all else.
+        wave = [asked for asked in new if asked[0] is FUNCTION] or new
+        roles = [asked for asked in wave if asked[0] is ROLE]
+        others = [asked for asked in wave if asked[0] is not ROLE]
         found = both(
             partial(_ask, clients, roles, ROLES_AT_ONCE),
             partial(_ask, clients, others, THREADS),
@@ -216,7 +216,7 @@ def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
 def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     """All questions, as far as the answers so far lead to them."""
     pipeline = snapshot.pipeline
-    for component in sorted(pipeline.components, key=lambda item: not isinstance(item, Function)):
+    for component in pipeline.components:
         yield from _about(component)
     for answer in list(snapshot.answers.values()):
         yield from _led_to(answer.value)
