@@ -19,8 +19,8 @@ from refinerctl.stacks.base import Component, Function, Queue, Stage
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.lambda_ import FunctionConfiguration
-    from refinerctl.aws.messages import QueueState
     from refinerctl.aws.objects import ObjectInfo
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.releases.release import Release
 
 THREADS = 32

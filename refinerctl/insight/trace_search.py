@@ -17,7 +17,8 @@ from refinerctl.stacks.base import CompletionStatus, EventRule, Queue, Stage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
-    from refinerctl.aws.messages import Message, QueueState
+    from refinerctl.aws.messages import Message
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.inputs.completions import Completion
 
 THREADS = 16

@@ -11,8 +11,9 @@ from refinerctl.insight.attempts import Attempt
 from refinerctl.stacks.base import CompletionStatus, Function, Queue, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.aws.messages import Message, QueueState
+    from refinerctl.aws.messages import Message
     from refinerctl.aws.objects import ObjectVersion
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.inputs.completions import Completion
 
 # An event is delivered within this; before, its absence means nothing.

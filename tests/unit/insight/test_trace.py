@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.logs import LogEvent
-from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute
 from refinerctl.aws.objects import ObjectVersion
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
 from refinerctl.insight.trace import hops_of
@@ -69,7 +70,7 @@ class World(Account):
         self.bucket.write(key or "RefinerComplete/a b.txt.json", body, {"source-version": version}, at=at(2))
 
     def hide(self, name: str, count: int = 1) -> None:
-        self.queues.states[name] = QueueState(QueueDepth(name, 0, count, 0), 345600, 60, 5)
+        self.queues.states[name] = QueueState(name, "", 60, 345600, max_receive_count=5, in_flight=count)
 
     def trace(self, seconds: float = 600, key: str = KEY, version: str | None = None, *, look: bool = False) -> Trace:
         return trace_input(self.app, TraceRequest(key, at(-86400), at(seconds), version, look=look))
@@ -278,7 +279,7 @@ class TestUnderWay:
 
     def test_waiting_messages_are_not_received_unless_asked_for(self, world: World) -> None:
         """Whoever asks until it is done would move it to the dead-letter queue, and all others there with it."""
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 345600, 60, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=5, visible=3, in_flight=2)
         found = world.trace()
         assert seen(found) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         assert found.verdict.text == (
@@ -293,12 +294,12 @@ class TestUnderWay:
         assert seen(world.trace(look=True)) == (Place.UNKNOWN, TraceOutcome.FAILED)
 
     def test_a_message_older_than_the_retention_period_does_not_wait(self, world: World) -> None:
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 3600, 60, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 3600, max_receive_count=5, visible=3, in_flight=2)
         assert seen(world.trace(3500)) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         assert seen(world.trace(3700)) == (Place.UNKNOWN, TraceOutcome.FAILED)
 
     def test_messages_with_few_receives_are_not_received(self, world: World) -> None:
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 0, 0), 345600, 60, 2)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=2, visible=3)
         found = world.trace(look=True)
         assert seen(found) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         assert "probably" in found.verdict.text
@@ -313,7 +314,7 @@ class TestUnderWay:
 
     def test_a_function_that_logged_nothing_for_longer_than_its_timeout(self, world: World) -> None:
         world.attempt(1, 1)
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 0, 1, 0), 345600, 360, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 360, 345600, max_receive_count=5, in_flight=1)
         found = world.trace(200)
         assert seen(found) == (Place.FAILING, TraceOutcome.UNDER_WAY)
         assert "no log line says how that ended" in found.verdict.text
