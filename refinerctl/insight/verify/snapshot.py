@@ -21,7 +21,7 @@ from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32

@@ -14,7 +14,7 @@ from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of

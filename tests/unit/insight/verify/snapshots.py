@@ -16,7 +16,7 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.insight.verify import snapshot as facts
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import EventRule, Pipeline, Stage
 from refinerctl.stacks.refiner import STACK
 
