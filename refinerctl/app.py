@@ -106,6 +106,11 @@ class AppContext:
         defaults = variable_defaults(module) if module.is_dir() else {}
         return {**defaults, **{name: value for name, value in given.items() if value is not None}}
 
+    def forget_values(self) -> None:
+        """Read the values and what follows from them again: their file was edited."""
+        for name in ("values", "pipeline"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stack's components, named as the environment's values name them. Asks no server."""
@@ -219,9 +224,13 @@ class AppContext:
 
     @cached_property
     def ledger(self) -> Ledger:
-        from refinerctl.releases.ledger import ledger_of
+        if self.backend.kind == "http":
+            from refinerctl.releases.http_ledger import HttpLedger
 
-        return ledger_of(self.backend, self.session)
+            return HttpLedger.beside(self.backend)
+        from refinerctl.releases.s3_ledger import S3Ledger
+
+        return S3Ledger.beside(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.
@@ -266,7 +275,7 @@ class AppContext:
     @property
     def operator(self) -> str:
         """Who runs this, for the ledger."""
-        from refinerctl.releases.release import operator
+        from refinerctl.releases.ledger import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 

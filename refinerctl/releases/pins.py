@@ -11,7 +11,7 @@ from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import ImageReference, RunsOn, newest_first
 from refinerctl.parallel import concurrently
 from refinerctl.registry.manifests import unacceptable
-from refinerctl.releases.release import Release, deployed
+from refinerctl.releases.ledger import Release, deployed
 from refinerctl.stacks.base import Function, Pipeline, StageImage
 
 if TYPE_CHECKING:

@@ -14,17 +14,16 @@ from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import Lane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
-from refinerctl.insight.report.text import UNKNOWN, Count, counted, cut, harmless, share, total
+from refinerctl.insight.report.text import Count, counted, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_CAUSES, MOST_KEYS, MOST_RELEASES = 30, 20, 20
-LONGEST_ERROR, LONGEST_TEXT = 2000, 600
+MOST_KEYS, MOST_RELEASES = 20, 20
 MARKS = {"good": "✓", "warn": "!", "bad": "✗", "neutral": "○"}
 
 
@@ -65,8 +64,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    for function in (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.utc, _at):
-        environment.filters[function.__name__.strip("_")] = function
+    functions = (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.share, text.utc)
+    environment.filters |= {function.__name__: function for function in functions} | {"at": _at}
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment
 
@@ -90,36 +89,28 @@ def _context(report: Report) -> dict[str, Any]:
         stage_lane(stage, statuses.get(stage.name), activities.get(stage.name), has_completions=report.has_completions)
         for stage in report.pipeline.stages
     )
-    causes, rows, problems = failure_causes(report.activity), release_rows(report.releases), all_problems(report)
-    step = report.activity.interval
     together, each = charts.distributions(report.activity.stages)
-    quantiles = next((plot.quantiles for plot in together if plot.what == charts.LATENCY), ())
-    sums = _sums(lanes)
+    sums, problems = _sums(lanes), all_problems(report)
     window = text.span((now - report.since).total_seconds())
     return {
         "report": report,
         "now": now,
         "window": window,
-        "is_known": sums["completed"].value is not None,
         "verdict": _verdict(report, sums, window, len(problems)),
-        "tiles": _tiles(report, sums, window, quantiles),
+        "sums": sums,
+        "latency": next((plot.quantiles for plot in together if plot.what == charts.LATENCY), ()),
         "lanes": lanes,
-        "shown": (shown := shown_lanes(lanes)),
-        "last_joined": max((number for number, lane in enumerate(shown, 1) if "matched" in lane.counts), default=0),
+        "shown": shown_lanes(lanes),
         "shared": shared_components(report.pipeline),
         "events": total(lane["matched"] for lane in lanes if "matched" in lane.counts),
         "most_plotted": charts.MOST_PLOTTED,
-        "throughput": charts.throughput(report.activity.stages, report.since, now, step),
+        "throughput": charts.throughput(report.activity.stages, report.since, now, report.activity.interval),
         "together": together,
         "each": each,
-        "causes": causes[:MOST_CAUSES],
-        "rarer_causes": causes[MOST_CAUSES:],
-        "longest_error": LONGEST_ERROR,
-        "longest_text": LONGEST_TEXT,
+        "causes": failure_causes(report.activity),
         "cut_stages": tuple(item.stage for item in report.activity.stages if item.is_cut),
         "checks": check_groups(report.checks or ()),
-        "releases": rows,
-        "older_releases": len(report.releases) - len(rows),
+        "releases": release_rows(report.releases),
         "problems": problems,
     }
 
@@ -177,40 +168,6 @@ def _flow(sums: Mapping[str, Count]) -> tuple[str, str]:
     return "Idle", "neutral"
 
 
-class Tile(NamedTuple):
-    """A number that stands out."""
-
-    label: str
-    number: str
-    note: str = ""
-    tone: str = ""
-
-
-def _tiles(report: Report, sums: Mapping[str, Count], window: str, latency: Sequence[str]) -> tuple[Tile, ...]:
-    """`latency`: p50, p95 and p99 of all stages, if known."""
-    completed, failed, dead = sums["completed"], sums["failed"], sums["dead"]
-    known = failed and completed.value is not None
-    of_all = f"{share(failed.value or 0, (completed.value or 0) + (failed.value or 0))} of attempts" if known else ""
-    checks = Counter(check.status for check in report.checks or ())
-    passed = f"{checks[Status.PASS]:,} passed"
-    if report.checks is None:
-        check_tile = Tile("Checks", UNKNOWN, "verify was not run")
-    elif checks[Status.FAIL]:
-        check_tile = Tile("Checks", f"{checks[Status.FAIL]:,} failed", passed, "bad")
-    elif checks[Status.WARN]:
-        check_tile = Tile("Checks", f"{checks[Status.WARN]:,} warned", passed, "warn")
-    else:
-        check_tile = Tile("Checks", passed)
-    return (
-        Tile("Completed", completed.text, f"in {window}"),
-        Tile("Failed attempts", failed.text, of_all, "bad" if failed else ""),
-        Tile("Waiting now", sums["waiting"].text, f"{sums['in_flight'].text} in flight"),
-        Tile("Messages in DLQs", dead.text, "", "bad" if dead else ""),
-        Tile("p95 latency", f"≤ {latency[1]}", f"p50 ≤ {latency[0]}") if latency else Tile("p95 latency", UNKNOWN),
-        check_tile,
-    )
-
-
 class CheckGroup(NamedTuple):
     """`results` of one check with the same fix: what stages have in common is shown once."""
 
@@ -226,7 +183,7 @@ def check_groups(checks: Iterable[CheckResult]) -> dict[Status, list[CheckGroup]
         groups.setdefault((check.status, check.id, check.fix), []).append(check)
     by_status: dict[Status, list[CheckGroup]] = {status: [] for status in Status}
     for (status, _, _), results in groups.items():
-        seen = tuple(dict.fromkeys(cut(result.seen, LONGEST_TEXT) for result in results))
+        seen = tuple(dict.fromkeys(result.seen for result in results))
         stages = tuple(result.stage for result in results if result.stage)
         by_status[status].append(CheckGroup(results[0], seen, stages, max(1, len(stages))))
     return by_status

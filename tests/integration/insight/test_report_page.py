@@ -45,7 +45,7 @@ TEXTS = """
                 && at.top >= frame.top - 1 && at.bottom <= frame.bottom + 1,
         }
     })"""
-# Parts of the pipeline's drawing that overlap, and those whose text is cut.
+# Parts of the pipeline's drawing that overlap, those beyond its card, and those whose text is cut.
 OVERLAPS = """
     [...document.querySelectorAll('.pipeline :is(.box, .outcome, .edge > span, .end, .back, h3 > *)')]
         .filter(one => one.textContent && one.checkVisibility())
@@ -53,6 +53,11 @@ OVERLAPS = """
             const a = one.getBoundingClientRect(), b = other.getBoundingClientRect()
             return a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1
         }).map(other => [one.textContent, other.textContent]))"""
+BEYOND = """
+    [...document.querySelectorAll('.pipeline :is(.box, .outcome, .edge, .end)')].filter(one => {
+        const at = one.getBoundingClientRect(), card = one.closest('.pipeline').getBoundingClientRect()
+        return at.left < card.left || at.right > card.right || at.bottom > card.bottom
+    }).map(one => one.textContent)"""
 CUT = """
     [...document.querySelectorAll('.pipeline :is(.box > *, .outcome > span, .edge > span, .end, h3 > *)')]
         .filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)"""
@@ -141,6 +146,7 @@ def test_drawing_of_the_pipeline_has_no_overlaps(
     browser.screen(width)
     browser.open(urls[name])
     assert browser.evaluate(OVERLAPS) == []
+    assert browser.evaluate(BEYOND) == []
     if name not in ("hostile", "fifty"):  # names of any length are cut, and have a title
         assert browser.evaluate(CUT) == []
 
@@ -164,6 +170,8 @@ def test_print_shows_folded_content(browser: Chromium, urls: dict[str, str]) -> 
     assert browser.evaluate(folded) > 5
     browser.screen(1280, media="print")
     assert browser.evaluate(folded) == 0
+    browser.screen(700, media="print")
+    assert browser.evaluate(BEYOND) == []
     assert browser.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
     browser.screen(1280)
 
