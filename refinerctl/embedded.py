@@ -139,17 +139,13 @@ class Instance:
         applied, phase, started = self._applied(), state.get("phase", "starting"), state.get("started_at")
         if phase == "running":
             phase = "starting" if applied is None else "up"
+        as_written = ("endpoint_url", "engine", "supervisor_pid", "emulator_pid", "functions_url", "detail")
         return LocalStatus(
-            state=phase,
-            directory=self.directory,
-            endpoint_url=state.get("endpoint_url"),
-            engine=state.get("engine"),
-            supervisor_pid=state.get("supervisor_pid"),
-            emulator_pid=state.get("emulator_pid"),
-            functions_url=state.get("functions_url"),
+            phase,
+            self.directory,
             started_at=datetime.fromisoformat(started) if started else None,
             stacks=tuple(applied or ()),
-            detail=state.get("detail"),
+            **{name: state.get(name) for name in as_written},
         )
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""S3: everything that a bucket holds, every version of it."""
+"""S3: the versions of a bucket's objects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BucketVersions:
         self._batch = batch
 
     def any_in(self, bucket: str) -> bool:
-        """Whether the bucket holds any version or delete marker; a bucket that is gone holds none."""
+        """Whether the bucket holds any version or delete marker; a bucket that does not exist holds none."""
         try:
             page = self._session.client("s3").list_object_versions(Bucket=bucket, MaxKeys=1)
         except Exception as error:

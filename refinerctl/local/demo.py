@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.objects import object_event
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
-from refinerctl.inputs.follow import Upload, UploadStatus, existing_completions, follow
+from refinerctl.inputs.follow import Upload, UploadStatus, follow
 from refinerctl.inputs.outputs import read_outputs
-from refinerctl.inputs.poll import Expectation, PolledCompletion, Poller, completion_json, expectation, show_completion
-from refinerctl.inputs.upload import collect, send, upload_json
-from refinerctl.insight.hops import Hop, hop_table, with_elapsed
+from refinerctl.inputs.poll import PolledCompletion, Poller, completion_json, show_completion
+from refinerctl.inputs.upload import UploadSource, send, upload_json
+from refinerctl.insight.trace import Hop, hop_table, hops_of, with_elapsed
 from refinerctl.insight.trace_search import TraceRequest, trace_input
 from refinerctl.local.launcher import Launch, stopped_afterwards
 from refinerctl.local.up import bring_up, engine_option
@@ -49,45 +46,33 @@ def demo(ctx: click.Context, engine: str) -> None:
     with app.render.progress() as progress:
         bring_up(app, Launch(engine, attached=True), progress)
     with stopped_afterwards(app.instance):
-        item = _upload(app, prefix)
-        completion = _poll(app, item)
+        item = _upload(app, prefix + INPUT_NAME)
+        completion = Poller(app.completions, read_outputs(app.bucket, 1024 * 1024)).get(item.completion_key or "")
         _show(app, item, completion, _hops(app, item))
         app.render.note("stopping the embedded environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
 
 
-def _upload(app: AppContext, prefix: str) -> Upload:
-    with TemporaryDirectory(dir=app.instance.temporary) as folder:
-        file = Path(folder) / INPUT_NAME
-        file.write_bytes(INPUT)
-        sources = collect([str(file)], prefix, recursive=False, name=None)
-        app.render.note(f"uploading {INPUT_NAME} to s3://{app.bucket.name}/{prefix}")
-        existing = existing_completions(app.completions, [sources[0].key], prefix)
-        with app.render.progress(len(INPUT)) as progress:
-            uploads = send(app.bucket, sources, progress)
-        with app.render.progress() as progress:
-            progress.step("waiting for its completion")
-            (item,) = follow(
-                app.completions,
-                uploads,
-                existing=existing,
-                prefix=prefix,
-                timeout_s=COMPLETION_SECONDS,
-                progress=progress,
-            )
+def _upload(app: AppContext, key: str) -> Upload:
+    """Upload the input and follow it to its completion."""
+    file = app.instance.temporary / INPUT_NAME
+    file.write_bytes(INPUT)
+    app.render.note(f"uploading {INPUT_NAME} to s3://{app.bucket.name}/{key}")
+    with app.render.progress() as progress:
+        uploads = send(app.bucket, [UploadSource(key, file, len(INPUT))], progress)
+        progress.step("waiting for its completion")
+        (item,) = follow(
+            app.completions,
+            uploads,
+            existing={},  # the environment is new
+            prefix=app.storage.input_prefix,
+            timeout_s=COMPLETION_SECONDS,
+            progress=progress,
+        )
     if item.status is not UploadStatus.COMPLETED:
         kind = TimedOutError if item.status is UploadStatus.PENDING else RefinerctlError
         raise kind(f"{item.key}: {item.error}", hint=f"See {app.instance.log('functions')}.")
     return item
-
-
-def _poll(app: AppContext, item: Upload) -> PolledCompletion:
-    wanted = [expectation(app.completions, item.completion_key or item.key)]
-    poller = Poller(app.completions, read_outputs(app.bucket, 1024 * 1024))
-    (completion,) = poller.expect(wanted, interval_s=1, timeout_s=COMPLETION_SECONDS)
-    if isinstance(completion, Expectation):
-        raise TimedOutError(f"timed out without a completion: {completion.asked}")
-    return completion
 
 
 def _hops(app: AppContext, item: Upload) -> list[Hop]:
@@ -98,7 +83,7 @@ def _hops(app: AppContext, item: Upload) -> list[Hop]:
         now = datetime.now(UTC)
         found = trace_input(app, TraceRequest(item.key, now - timedelta(hours=1), now, item.version_id))
         if time.monotonic() > deadline or any(attempt.ended for attempt in found.facts.attempts):
-            return with_elapsed([*found.hops, *downstream])
+            return with_elapsed([*hops_of(found.facts), *downstream])
         time.sleep(0.5)
 
 
@@ -114,18 +99,16 @@ def _downstream_hops(app: AppContext, item: Upload) -> list[Hop]:
     return []
 
 
-def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: list[Hop]) -> None:
+def _show(app: AppContext, item: Upload, completion: PolledCompletion | None, hops: list[Hop]) -> None:
+    if completion is None:
+        raise RefinerctlError(f"completion {item.completion_key} was deleted")
     if app.render.is_json:
-        document: dict[str, Any] = {
-            "upload": upload_json(item),
-            "completion": completion_json(completion),
-            "hops": [vars(hop) for hop in hops],
-        }
-        app.render.json(document)
+        document = {"upload": upload_json(item), "completion": completion_json(completion)}
+        app.render.json({**document, "hops": [vars(hop) for hop in hops]})
         return
-    if (document_read := app.bucket.read(completion.key)) is not None:
+    if (found := app.bucket.read(completion.key)) is not None:
         app.render.line(f"==> {completion.key} <==")
-        app.render.content(document_read[1])
+        app.render.content(found[1])
     show_completion(app.render, completion)
     app.render.line()
     app.render.line(f"Trace of {item.key}:")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO
 
 import click
@@ -16,6 +16,7 @@ from refinerctl.embedded import Instance
 from refinerctl.options import examples, global_options
 
 SOURCES = ("functions", "emulator", "terraform", "supervisor")
+FIELDS = ("message", "timestamp", "function", "request_id")
 POLL_SECONDS = 0.3
 
 
@@ -34,19 +35,8 @@ def logs(ctx: click.Context, source: str, follow: bool) -> None:
         show_line(app.render, line)
 
 
-@dataclass(frozen=True)
-class LogLine:
-    """A line of a log; the last three fields are set for source `functions` only."""
-
-    source: str
-    message: str
-    timestamp: str | None = None
-    function: str | None = None
-    request_id: str | None = None
-
-
-def read_lines(instance: Instance, source: str) -> Iterator[LogLine]:
-    """All lines up to now."""
+def read_lines(instance: Instance, source: str) -> Iterator[dict[str, str]]:
+    """All lines up to now: `message` and `source`, those of functions with `timestamp`, `function`, `request_id`."""
     path = instance.log(source)
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -54,7 +44,7 @@ def read_lines(instance: Instance, source: str) -> Iterator[LogLine]:
                 yield _parsed(source, line)
 
 
-def follow_lines(instance: Instance, source: str, interval_s: float = POLL_SECONDS) -> Iterator[LogLine]:
+def follow_lines(instance: Instance, source: str, interval_s: float = POLL_SECONDS) -> Iterator[dict[str, str]]:
     """All lines up to now and new ones, until the environment is down."""
     path = instance.log(source)
     while not path.is_file() and instance.is_supervised():
@@ -81,22 +71,20 @@ def _whole_lines(file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _parsed(source: str, line: str) -> LogLine:
+def _parsed(source: str, line: str) -> dict[str, str]:
     text = line.rstrip("\n")
-    if source != "functions":
-        return LogLine(source, text)
-    try:
-        record = json.loads(text)
-        return LogLine(source, record["message"], record["timestamp"], record["function"], record["request_id"])
-    except (ValueError, KeyError, TypeError):
-        return LogLine(source, text)
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        if source == "functions":
+            record = json.loads(text)
+            return {"source": source, **{name: record[name] for name in FIELDS}}
+    return {"source": source, "message": text}
 
 
-def show_line(render: Renderer, line: LogLine) -> None:
+def show_line(render: Renderer, line: dict[str, str]) -> None:
     """Print a line, as text or as one JSON line."""
     if render.is_json:
-        render.json({key: value for key, value in vars(line).items() if value is not None}, indent=None)
-    elif line.timestamp:
-        render.line(f"{line.timestamp}  {line.function}  {line.message}")
+        render.json(line, indent=None)
+    elif "timestamp" in line:
+        render.line(f"{line['timestamp']}  {line['function']}  {line['message']}")
     else:
-        render.line(line.message)
+        render.line(line["message"])

@@ -89,13 +89,5 @@ def show_status(render: Renderer, state: LocalStatus, indent: int | None = 2) ->
 
 def status_json(state: LocalStatus) -> dict[str, Any]:
     """The status in the contract's form."""
-    return {
-        "state": state.state,
-        "endpoint_url": state.endpoint_url,
-        "engine": state.engine,
-        "stacks": list(state.stacks),
-        "started_at": state.started_at,
-        "supervisor_pid": state.supervisor_pid,
-        "emulator_pid": state.emulator_pid,
-        "detail": state.detail,
-    }
+    internal = ("directory", "functions_url")
+    return {name: value for name, value in vars(state).items() if name not in internal}

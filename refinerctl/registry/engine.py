@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from refinerctl.console import BlobProgress
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform
-from refinerctl.parallel import both, concurrently
-from refinerctl.registry.client import Registry
+from refinerctl.parallel import concurrently
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
@@ -26,7 +27,6 @@ from refinerctl.registry.copies import (
     unknown_tag,
 )
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform
-from refinerctl.registry.repository import PULL, PULL_AND_PUSH, Repository
 from refinerctl.transport import TransportError
 
 LARGE_BLOBS_AT_ONCE = 4
@@ -89,15 +89,15 @@ class RegistryEngine:
         if manifest.is_index:
             raise RefusedError(f"{request.source} has an index for {request.platform} instead of an image")
         blobs = [blob for blob in manifest.blobs if not blob.urls]  # a foreign layer is in no registry
-        questions: list[Callable[[], bool]] = [partial(target.has_blob, blob.digest) for blob in blobs]
+        questions: list[Callable[[], Any]] = [partial(target.has_blob, blob.digest) for blob in blobs]
+        questions.append(partial(_config, source, manifest, request))
         if request.in_ecr:
             questions.append(target.exists)
-        answers, config = both(
-            partial(concurrently, questions, QUESTIONS_AT_ONCE), partial(_config, source, manifest, request)
-        )
-        exists = answers.pop() if request.in_ecr else True
+        answers = concurrently(questions, QUESTIONS_AT_ONCE)
+        lacks_repository = request.in_ecr and not answers.pop()
+        config = answers.pop()
         pass_gate(request, manifest, config)
-        if not exists and self._create_repository is None:
+        if lacks_repository and self._create_repository is None:
             raise no_repository(target)
         missing = tuple(blob for blob, has_blob in zip(blobs, answers, strict=True) if not has_blob)
         outlook = replace(
@@ -108,7 +108,7 @@ class RegistryEngine:
             blobs_skipped=len(manifest.blobs) - len(missing),
             seconds=time.monotonic() - began,
         )
-        return CheckedCopy(request, outlook, manifest, missing, lacks_repository=not exists)
+        return CheckedCopy(request, outlook, manifest, missing, lacks_repository=lacks_repository)
 
     def copy(self, checked: CheckedCopy, progress: BlobProgress) -> ImageCopy:
         """Copy the missing blobs, then the manifest by digest, then the tag: a tag never has an incomplete image."""

@@ -26,10 +26,10 @@ from refinerctl.options import (
     yes_option,
 )
 from refinerctl.parallel import concurrently
+from refinerctl.releases.ledger import Release, ReleaseAction, deployed
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
-from refinerctl.releases.release import Release, ReleaseAction, deployed
 from refinerctl.stacks.base import Function, Stack, Values
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class ApplyOptions:
     dry_run: bool
     timeout: float
     min_credential_lifetime: float
+    action: ReleaseAction = ReleaseAction.DEPLOY
 
     def __post_init__(self) -> None:
         check_consent(self.yes or self.dry_run)
@@ -132,9 +133,7 @@ class Deployment:
     release: Release | None
 
 
-def deploy_plan(
-    app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions, action: ReleaseAction = ReleaseAction.DEPLOY
-) -> None:
+def deploy_plan(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> None:
     """Show the plan, confirm it, apply it, record the release, wait, and report; with --dry-run only show it."""
     if options.dry_run:
         show_plan(app, root, plan)
@@ -143,7 +142,7 @@ def deploy_plan(
         refuse_losses(plan)
         return
     root = confirm(app, root, plan, options)
-    deployment = apply_and_record(app, root, plan, options, action)
+    deployment = apply_and_record(app, root, plan, options)
     if app.render.is_json:
         app.render.json(deployment_json(plan, deployment))
     else:
@@ -191,12 +190,10 @@ def check_credentials(expiry: datetime | None, least_s: float) -> None:
         )
 
 
-def apply_and_record(
-    app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions, action: ReleaseAction = ReleaseAction.DEPLOY
-) -> Deployment:
+def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> Deployment:
     """Apply the plan, record the release, and wait until it is in effect."""
     with app.render.progress() as progress:
-        deployment = apply_plan(root, plan, app.ledger, app.operator, progress, action)
+        deployment = apply_plan(root, plan, app.ledger, app.operator, progress, options.action)
         if deployment.applied:
             values = {name: output.value for name, output in root.terraform.outputs().items()}
             wait_until_ready(readiness_checks(app.stack, values, app.functions), options.timeout, progress)
@@ -230,10 +227,10 @@ def apply_plan(
 def apply_file(root: RootModule, file: Path, progress: Progress) -> None:
     """`terraform apply` of a plan file."""
 
-    def report(at: ApplyProgress) -> None:
+    def show(at: ApplyProgress) -> None:
         progress.update(f"stack {root.name}: {at.done} of {at.total} resources  {at.address}")
 
-    root.apply(file, report)
+    root.apply(file, show)
 
 
 def add_to_ledger(ledger: Ledger, release: Release, failure: str) -> None:

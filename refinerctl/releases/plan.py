@@ -43,7 +43,6 @@ _DIGEST_LENGTH = 19
 # https://spec.commonmark.org/0.31.2/#backslash-escapes; GitLab supports them for its references, too.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>()|@#!~&$%^]")
 
-
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -117,7 +116,7 @@ def plan(
 
 
 def show_plan(app: AppContext, root: RootModule, plan: Plan) -> None:
-    """Print the summary: to stderr with --output json, because whoever confirms needs it there, too."""
+    """Print the summary: with --output json to stderr, because a user who confirms needs it, too."""
     write = app.render.note if app.render.is_json else app.render.line
     for line in plan_lines(plan):
         write(line)

@@ -11,9 +11,9 @@ from refinerctl.app import app_context
 from refinerctl.errors import NotFoundError, RefusedError
 from refinerctl.options import ReleaseTag, examples, global_options
 from refinerctl.releases.deploy import ApplyOptions, deploy_options, deploy_plan
+from refinerctl.releases.ledger import Release, ReleaseAction, deployed, last_deploy, previous
 from refinerctl.releases.pins import pins_of
 from refinerctl.releases.planning import make_plan, unfinished
-from refinerctl.releases.release import Release, ReleaseAction, deployed, last_deploy, previous
 from refinerctl.terraform.plan_json import ImageChange
 
 _TAGS_SHOWN = 10
@@ -29,7 +29,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
 
     Only images are rolled back: the configuration is that of this checkout.
     """
-    options = ApplyOptions(**given)
+    options = ApplyOptions(**given, action=ReleaseAction.ROLLBACK)
     app = app_context(ctx)
     root = app.root_module(lock_timeout)
     current, target = choose(app.ledger.read(), to)
@@ -39,7 +39,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
             plan = make_plan(root, pins_of(app, target, current), folder, progress, allow=allow)
         if to is None:
             check_finished(current, plan.images)
-        deploy_plan(app, root, plan, options, ReleaseAction.ROLLBACK)
+        deploy_plan(app, root, plan, options)
 
 
 def choose(releases: Sequence[Release], to: str | None) -> tuple[Release, Release]:

@@ -111,6 +111,7 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
         yield
         return
     edit.write()
+    app.forget_values()
     try:
         yield
     except BaseException:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from refinerctl.config import check_root_module
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, TimedOutError
@@ -123,7 +123,7 @@ class Terraform:
         self._change("apply", ["-auto-approve", *(f"-var-file={path}" for path in var_files)], on_progress)
 
     def apply_plan(self, plan: Path, on_progress: OnApply = lambda _: None) -> None:
-        """Apply exactly `plan`. Raises RefusedError if the state has moved on since it was made."""
+        """Apply exactly `plan`. Raises RefusedError if the state has changed since it was made."""
         self._change("apply", [str(plan)], on_progress)
 
     def _change(self, verb: str, arguments: Sequence[str], on_progress: OnApply = lambda _: None) -> None:
@@ -220,16 +220,13 @@ class Terraform:
 
     def _capture(self, *arguments: str, limit: int = -1) -> bytes:
         """The output of a command that only reads, or its first `limit` bytes; never logged: it may hold secrets."""
-        with self._temporary() as output:
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.data_dir) as output:
             code, errors = capture(self._command(arguments), self._process_environment(), output)
             if code != 0:
                 raise self._failed(arguments[0], last_error(errors))
             output.seek(0)
             return output.read(limit)
-
-    def _temporary(self) -> IO[bytes]:
-        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=self.data_dir)
 
     def _cli_config(self) -> Path | None:
         given = os.environ.get("TF_CLI_CONFIG_FILE") or str(Path("~/.terraformrc").expanduser())

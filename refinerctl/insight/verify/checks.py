@@ -10,19 +10,12 @@ from typing import Any, TypeVar
 from refinerctl.aws.event_pattern import Verdict
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule
+from refinerctl.stacks.base import Component, EventRule, Pipeline, Queue, Schedule
 
 Found = TypeVar("Found")
 
 CANARY = "canary"  # the id of the result of `--canary`
-_KINDS = {
-    Bucket: "bucket",
-    EventBus: "event bus",
-    EventRule: "event rule",
-    Queue: "queue",
-    Schedule: "schedule",
-    Function: "function",
-}
+DEPLOY = "`refinerctl deploy` restores the released configuration."
 
 
 class Status(StrEnum):
@@ -54,7 +47,7 @@ class CheckResult:
 
 
 class CannotTellError(Exception):
-    """What the check needs does not exist or could not be read. Other checks report that; this one is skipped."""
+    """What the check needs does not exist, which another check reports, or could not be read: it is skipped."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +64,6 @@ class Check:
     details: str
     look: Callable[..., Finding | None]
 
-    @property
-    def scope(self) -> str:
-        """What it runs for, in words."""
-        if not self.kinds:
-            return "once"
-        first, *others = (" or ".join(_KINDS[kind] for kind in _members(kinds)) for kinds in self.kinds)
-        return " that sends to ".join([f"for each {first}", *(f"{_article(other)} {other}" for other in others)])
-
     def run(self, snapshot: Snapshot) -> Iterator[CheckResult]:
         for subject in _subjects(snapshot.pipeline, self.kinds):
             try:
@@ -90,30 +75,27 @@ class Check:
                 yield CheckResult(self.id, found.status, found.seen, self.why, found.fix or self.fix, stage)
 
 
-def _members(kinds: Any) -> tuple[type, ...]:
-    return getattr(kinds, "__args__", (kinds,))  # of a union
-
-
-def _article(noun: str) -> str:
-    return "an" if noun[0] in "aeiou" else "a"
-
-
 def _subjects(pipeline: Pipeline, kinds: tuple[Any, ...]) -> Iterable[tuple[Component, ...]]:
-    """Without DLQs: the checks of what sends to a DLQ look at it."""
+    """Without DLQs, unless one is a stage's queue: the checks of what sends to a DLQ look at it."""
     if not kinds:
         return [()]
-    dlqs = {item.dlq for item in pipeline.components if isinstance(item, EventRule | Schedule | Queue) and item.dlq}
-    if len(kinds) == 1:
-        return [(item,) for item in pipeline.components if isinstance(item, kinds[0]) and item not in dlqs]
-    return [
-        (source, target)
-        for source, target in pipeline.edges
-        if isinstance(source, kinds[0]) and isinstance(target, kinds[1]) and target not in dlqs
-    ]
+    if len(kinds) == 2:
+        return [
+            (source, target)
+            for source, target in pipeline.edges
+            if isinstance(source, kinds[0]) and isinstance(target, kinds[1]) and target != _dlq(source)
+        ]
+    dlqs = {_dlq(item) for item in pipeline.components} - {stage.queue for stage in pipeline.stages}
+    return [(item,) for item in pipeline.components if isinstance(item, kinds[0]) and item not in dlqs]
+
+
+def _dlq(component: Component) -> Queue | None:
+    return component.dlq if isinstance(component, EventRule | Schedule | Queue) else None
 
 
 def _stage_of(pipeline: Pipeline, component: Component) -> str | None:
-    return next((stage.name for stage in pipeline.stages if component in stage.components), None)
+    stages = (stage for stage in pipeline.stages if component in (stage.source, stage.queue, stage.consumer))
+    return next((stage.name for stage in stages), None)
 
 
 @dataclass
@@ -124,7 +106,7 @@ class Section:
     checks: list[Check] = field(default_factory=list)
 
     def check(
-        self, check_id: str, *kinds: Any, why: str, fix: str, details: str = ""
+        self, check_id: str, *kinds: Any, why: str, fix: str = DEPLOY, details: str = ""
     ) -> Callable[[Callable[..., Finding | None]], Callable[..., Finding | None]]:
         """Make the decorated function a check; `kinds` are one kind or two connected ones, unions allowed."""
 

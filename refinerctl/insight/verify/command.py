@@ -12,7 +12,6 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.insight.verify.view import junit, result_lines
 from refinerctl.options import Duration, examples, global_options
 
 if TYPE_CHECKING:
@@ -59,12 +58,13 @@ def verify(
     from refinerctl.insight.verify.run import checks_of, choose
 
     app = app_context(ctx)
+    if app.stack.pipeline is None:
+        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
     choose(checks_of(app.stack), only, skip)
     if report is not None:
         check_writable(report)
     if canary_file is not None and not canary:
         raise UsageError("--canary-file needs --canary")
-    check_has_pipeline(app)
     app.tell_settings()
     if canary:
         from refinerctl.insight.verify.canary import check_possible, send_canaries
@@ -77,16 +77,12 @@ def verify(
     if canary:
         results += send_canaries(app, pipeline, results, timeout, canary_file)
     if report is not None:
+        from refinerctl.insight.verify.view import junit
+
         write_text(report, junit(results))
     _show(app, pipeline, results)
     if any(result.status is Status.FAIL for result in results):
         ctx.exit(DIFFERENCES)
-
-
-def check_has_pipeline(app: AppContext) -> None:
-    """Raise UsageError for a stack that there is nothing to check of."""
-    if app.stack.pipeline is None:
-        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
 
 
 def checked(
@@ -101,14 +97,13 @@ def checked(
 
 def clients_of(app: AppContext) -> Clients:
     from refinerctl.insight.verify.snapshot import Clients
-    from refinerctl.releases.release import deployed
+    from refinerctl.releases.ledger import deployed
 
     return Clients(app.session, lambda: deployed(app.ledger.read()), embedded=app.settings.embedded)
 
 
 def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
     """From Terraform's outputs; from the environment's values if those cannot be read, with a warning that says why."""
-
     if app.stack.pipeline_of_outputs is None:
         return _pipeline_of_values(app)
     try:
@@ -149,6 +144,7 @@ def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
 
 
 def _show(app: AppContext, pipeline: Pipeline, results: Sequence[CheckResult]) -> None:
+    from refinerctl.insight.verify.view import result_lines
 
     if app.render.is_json:
         app.render.json({"source": pipeline.told_by, "checks": [check_json(result) for result in results]})

@@ -1,11 +1,11 @@
-"""Checks of what delivers inputs: the bucket, event buses, and the event rules that send to a queue or a function."""
+"""Checks of what starts the stages: buckets, event buses, the event rules on them, and schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from refinerctl.aws.event_pattern import pattern_matches
-from refinerctl.aws.events import DEFAULT_BUS, RuleSettings, RuleTarget
+from refinerctl.aws.events import DEFAULT_BUS, RULES_PER_BUS, RuleSettings, RuleTarget
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.insight.verify.checks import (
     CannotTellError,
@@ -18,14 +18,16 @@ from refinerctl.insight.verify.checks import (
     present,
     warned,
 )
-from refinerctl.insight.verify.permissions import EVENTS
+from refinerctl.insight.verify.permissions import EVENTS, service_role
 from refinerctl.insight.verify.samples import SAMPLE_NAME, event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import (
     BUCKET,
     BUCKET_EVENTS,
     BUS,
     QUEUE,
+    ROLE,
     RULES,
+    SCHEDULE,
     SENDERS,
     TARGETS,
     Snapshot,
@@ -33,11 +35,12 @@ from refinerctl.insight.verify.snapshot import (
 )
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Queue, Schedule
 
-DEPLOY = "`refinerctl deploy` restores the released configuration."
 OTHER_BUCKET = "some-other-bucket"
+SCHEDULER = "scheduler.amazonaws.com"
+QUOTA_WARNING = 0.8
 _OTHER_RULE = "Remove that rule or its target; Terraform does not manage it."
 
-SECTION = Section("From the bucket to the queues")
+SECTION = Section("Delivery: buckets, event buses, event rules, schedules")
 
 
 @SECTION.check(
@@ -64,7 +67,7 @@ def _bucket_events(snapshot: Snapshot, bucket: Bucket, _bus: EventBus) -> Findin
     return failed(f"bucket {bucket.name} sends no events to EventBridge")
 
 
-@SECTION.check("bus-exists", EventBus, why="The event rules of all stages are on it.", fix=DEPLOY)
+@SECTION.check("bus-exists", EventBus, why="The event rules of all stages are on it.")
 def _bus_exists(snapshot: Snapshot, bus: EventBus) -> Finding | None:
     if bus.name == DEFAULT_BUS:  # every account has it
         return None
@@ -78,11 +81,8 @@ def _bus_exists(snapshot: Snapshot, bus: EventBus) -> Finding | None:
     why="It sends the stage's inputs from the event bus to its queue.",
     fix="`aws events enable-rule --event-bus-name BUS --name RULE`, or `refinerctl deploy`.",
 )
-def _rule(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding:
-    return enabled(snapshot, rule)
-
-
-def enabled(snapshot: Snapshot, rule: EventRule) -> Finding:
+def enabled(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding:
+    """Whether the rule exists and is enabled."""
     answer = snapshot.rule(rule)
     if answer.not_found:
         return failed(str(answer.error))
@@ -96,7 +96,6 @@ def enabled(snapshot: Snapshot, rule: EventRule) -> Finding:
     EventRule,
     Queue | Function,
     why="An input that no rule matches is never processed; one that two rules match is processed twice.",
-    fix=DEPLOY,
     details="Evaluates the pattern on events as S3 sends them, for two keys below the stage's prefix: created at once, "
     "as a multipart upload and by a copy. Fails if the rule matches inputs of another stage; warns if it matches keys "
     "outside of its prefix, other buckets' events or deletions, or has an operator that refinerctl does not know.",
@@ -136,9 +135,8 @@ def _matches_more(snapshot: Snapshot, rule: EventRule, pattern: str) -> Finding 
 
 def _keys_elsewhere(snapshot: Snapshot, prefix: str) -> Iterator[str]:
     """Keys below no stage's prefix, one of them almost below `prefix`."""
-    prefixes = tuple(stage.prefix for stage in snapshot.pipeline.stages if stage.prefix is not None)
     for key in (f"{prefix.removesuffix('/')}-refinerctl-verify", "refinerctl-verify", f"refinerctl-verify/{prefix}x"):
-        if not key.startswith(prefixes):
+        if not key.startswith(snapshot.prefixes):
             yield key
 
 
@@ -147,19 +145,14 @@ def _keys_elsewhere(snapshot: Snapshot, prefix: str) -> Iterator[str]:
     EventRule,
     Queue | Function,
     why="Each event must reach the stage's queue once and unchanged.",
-    fix=DEPLOY,
     details="Fails without the target, if two targets are the same queue, if the target changes the event, and if "
     "another rule of the bus sends the same events there; warns about further targets.",
 )
-def _rule_target(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding:
-    return sends_once(snapshot, rule, target, [rule.prefix])
-
-
-def sends_once(snapshot: Snapshot, rule: EventRule, target: Component, prefixes: Sequence[str]) -> Finding:
-    """Whether the rule, and no other rule of its bus, sends events of objects below `prefixes` to `target`."""
+def sends_once(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding:
+    """Whether the rule, and no other rule of its bus, sends its events to `target`."""
     settings, arn = known(snapshot.rule(rule)), known(snapshot.settings(target)).arn
     found = _sends_to(settings, known(snapshot.get(TARGETS, rule.bus, rule.name)), arn)
-    return _sent_again(snapshot, rule, arn, prefixes) or found
+    return _sent_again(snapshot, rule, arn) or found
 
 
 def _sends_to(rule: RuleSettings, targets: tuple[RuleTarget, ...], arn: str) -> Finding:
@@ -176,8 +169,9 @@ def _sends_to(rule: RuleSettings, targets: tuple[RuleTarget, ...], arn: str) -> 
     return passed(f"rule {rule.name} sends to {name_of(arn)}")
 
 
-def _sent_again(snapshot: Snapshot, own: EventRule, arn: str, prefixes: Sequence[str]) -> Finding | None:
+def _sent_again(snapshot: Snapshot, own: EventRule, arn: str) -> Finding | None:
     """The finding if another rule of the bus sends events there; None also if the rules could not be read."""
+    prefixes = [prefix for prefix in snapshot.prefixes if prefix.startswith(own.prefix)]
     rules = snapshot.get(RULES, own.bus).value or ()
     senders = snapshot.get(SENDERS, own.bus, arn).value or frozenset()
     for rule in rules:
@@ -195,7 +189,6 @@ def _sent_again(snapshot: Snapshot, own: EventRule, arn: str, prefixes: Sequence
     EventRule,
     Queue,
     why="EventBridge can send to a queue only if the queue's policy allows it for the rule.",
-    fix=DEPLOY,
     details="Evaluates statements with the conditions `ArnEquals`, `ArnLike`, `String…`, `Bool` and `Null`; warns if "
     "another condition decides.",
 )
@@ -208,14 +201,11 @@ def _queue_policy(snapshot: Snapshot, rule: EventRule, queue: Queue) -> Finding:
     EventRule | Schedule,
     Queue | Function,
     why="An event that cannot be delivered would be lost.",
-    fix=DEPLOY,
 )
-def _delivery_dlq(snapshot: Snapshot, source: EventRule | Schedule, target: Component) -> Finding | None:
-    return has_dlq(snapshot, source, target) if source.dlq else None
-
-
-def has_dlq(snapshot: Snapshot, source: EventRule | Schedule, target: Component) -> Finding:
+def has_dlq(snapshot: Snapshot, source: EventRule | Schedule, target: Component) -> Finding | None:
     """Whether the target has a DLQ for what cannot be delivered, and the DLQ exists."""
+    if source.dlq is None:
+        return None
     dlq_arn = _dlq_arn(snapshot, source, target)
     if dlq_arn is None:
         return failed(f"target {target.name} of {source.name} has no DLQ for events that cannot be delivered")
@@ -244,13 +234,11 @@ def target_of(snapshot: Snapshot, rule: EventRule, component: Component) -> Rule
     EventRule,
     Queue | Function,
     why="A DLQ that the rule may not send to receives nothing: the event is lost.",
-    fix=DEPLOY,
 )
-def _delivery_dlq_policy(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding | None:
-    return dlq_may_receive(snapshot, rule, target) if rule.dlq else None
-
-
-def dlq_may_receive(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding:
+def dlq_may_receive(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding | None:
+    """Whether the DLQ's policy allows the rule to send to it."""
+    if rule.dlq is None:
+        return None
     dlq_arn = target_of(snapshot, rule, target).dlq_arn
     if dlq_arn is None:
         raise CannotTellError("the target has no DLQ")
@@ -277,3 +265,64 @@ def rule_context(snapshot: Snapshot, rule: RuleSettings) -> dict[str, str]:
         "aws:principalisawsservice": "true",
         "aws:principalservicename": EVENTS,
     }
+
+
+@SECTION.check(
+    "schedule",
+    Schedule,
+    why="It starts the stage's work.",
+    fix="Enable it in EventBridge Scheduler, or `refinerctl deploy`.",
+)
+def _schedule(snapshot: Snapshot, schedule: Schedule) -> Finding:
+    answer = snapshot.get(SCHEDULE, schedule.group, schedule.name)
+    if answer.not_found:
+        return failed(str(answer.error))
+    settings = known(answer)
+    if not settings.is_enabled:
+        return failed(f"schedule {schedule.name} is disabled")
+    return passed(f"schedule {schedule.name} is enabled: {settings.expression}")
+
+
+@SECTION.check(
+    "schedule-target",
+    Schedule,
+    Queue | Function,
+    why="A schedule with another target does not start the stage's work.",
+)
+def _schedule_target(snapshot: Snapshot, schedule: Schedule, target: Component) -> Finding:
+    settings, arn = known(snapshot.settings(schedule)), known(snapshot.settings(target)).arn
+    if settings.target_arn != arn:
+        return failed(f"schedule {schedule.name} sends to {settings.target_arn}, not to {target.name}")
+    return passed(f"schedule {schedule.name} sends to {name_of(arn)}")
+
+
+@SECTION.check(
+    "schedule-role",
+    Schedule,
+    Queue | Function,
+    why="Without the role's permission the schedule starts nothing.",
+    details="Evaluates the role's trust policy, policies and boundary: InvokeFunction or SendMessage.",
+)
+def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) -> Finding:
+    settings, arn = known(snapshot.settings(schedule)), known(snapshot.settings(target)).arn
+    if settings.role_arn is None:
+        return failed(f"schedule {schedule.name} has no role")
+    action = "lambda:InvokeFunction" if isinstance(target, Function) else "sqs:SendMessage"
+    context = {"aws:sourcearn": settings.arn, "aws:sourceaccount": snapshot.account}
+    return service_role(snapshot.get(ROLE, name_of(settings.role_arn)), SCHEDULER, context, (action, arn))
+
+
+@SECTION.check(
+    "quota-rules",
+    why="A full event bus takes no further rule.",
+    fix="Request a higher quota in Service Quotas: EventBridge, rules per event bus.",
+    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher one of yours is not known.",
+)
+def _quota_rules(snapshot: Snapshot) -> Finding | None:
+    buses = list(snapshot.pipeline.by_kind(EventBus))
+    counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in buses}
+    if not counts:
+        return None
+    listed = ", ".join(f"bus {bus} has {count} of {RULES_PER_BUS} rules" for bus, count in sorted(counts.items()))
+    seen = f"{listed}, by the default quota"
+    return warned(seen) if any(count >= QUOTA_WARNING * RULES_PER_BUS for count in counts.values()) else passed(seen)

@@ -173,7 +173,7 @@ def _bucket_policy(snapshot: Snapshot) -> Policy:
         return ()
     answer = snapshot.get(BUCKET_POLICY, snapshot.bucket)
     if answer.error is not None and not answer.not_found:
-        return (Statement(allows=True, is_whole=False),)
+        return (Statement(allows=True, is_readable=False),)
     return answer.value or ()
 
 
@@ -205,7 +205,7 @@ def _role_extra(snapshot: Snapshot, function: Function) -> Finding | None:
 
 
 def _more_than_needed(snapshot: Snapshot, stage: Stage, function: Function, statement: Statement) -> Iterator[str]:
-    if statement.not_actions or statement.not_resources or not statement.is_whole:
+    if statement.not_actions or statement.not_resources or not statement.is_readable:
         yield "a statement with NotAction or NotResource, or one that cannot be read"
         return
     for action in statement.actions:

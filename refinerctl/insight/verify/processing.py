@@ -6,14 +6,25 @@ from refinerctl.aws.lambda_ import SourceMapping
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
 from refinerctl.insight.verify.checks import CannotTellError, Finding, Section, failed, known, passed, present, warned
-from refinerctl.insight.verify.delivery import DEPLOY
-from refinerctl.insight.verify.snapshot import FUNCTION, IMAGE, LOG_GROUP, MAPPINGS, QUEUE, RELEASE, Snapshot, name_of
+from refinerctl.insight.verify.snapshot import (
+    CONCURRENCY,
+    FUNCTION,
+    IMAGE,
+    LOG_GROUP,
+    MAPPINGS,
+    QUEUE,
+    RELEASE,
+    Snapshot,
+    name_of,
+)
 from refinerctl.stacks.base import Function, Queue
 
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 ADVISED_TIMEOUTS = 6
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html: what Lambda starts with, limited or not.
 _FIRST_INVOCATIONS = 5
+# A new account starts with as few as 10: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+LOW_CONCURRENCY = 50
 _DIGEST_SHOWN = 19
 _NO_FILTER = "`aws lambda update-event-source-mapping --uuid UUID --filter-criteria '{}'` removes the filter."
 _WAIT = "Wait until Lambda is done, then run `refinerctl verify` again."
@@ -35,7 +46,6 @@ def _queue_exists(snapshot: Snapshot, queue: Queue) -> Finding:
     "redrive",
     Queue,
     why="Without a DLQ a message that cannot be processed is received again until it expires, and is lost.",
-    fix=DEPLOY,
 )
 def _redrive(snapshot: Snapshot, queue: Queue) -> Finding | None:
     if queue.dlq is None:
@@ -206,7 +216,6 @@ def _mapping_enabled(snapshot: Snapshot, queue: Queue, function: Function) -> Fi
     Queue,
     Function,
     why="Without it Lambda ignores the messages that the function reports as failed: they are deleted, and lost.",
-    fix=DEPLOY,
 )
 def _partial_batches(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
     mapping = _mapping(snapshot, queue, function)
@@ -259,3 +268,29 @@ def _log_retention(snapshot: Snapshot, function: Function) -> Finding:
     if group.retention_days is None:
         return warned(f"the lines of log group {group.name} never expire")
     return passed(f"log group {group.name} keeps lines for {group.retention_days} days")
+
+
+@SECTION.check(
+    "quota-concurrency",
+    why="Functions without a free execution are throttled: inputs wait, and may move to the DLQ.",
+    fix="Request a higher quota in Service Quotas: Lambda, concurrent executions; or lower max_concurrency.",
+    details=f"Warns if fewer than {LOW_CONCURRENCY} executions are unreserved, or fewer than all max_concurrency.",
+)
+def _quota_concurrency(snapshot: Snapshot) -> Finding | None:
+    functions = list(snapshot.pipeline.by_kind(Function))
+    if not functions:
+        return None
+    concurrency = known(snapshot.get(CONCURRENCY))
+    seen = f"{concurrency.unreserved} of the account's {concurrency.limit} concurrent executions are unreserved"
+    wanted = sum(_max_concurrency(snapshot, function) for function in functions)
+    if wanted > concurrency.unreserved:
+        return warned(f"{seen}; the functions may want {wanted}")
+    return warned(seen) if concurrency.unreserved < LOW_CONCURRENCY else passed(seen)
+
+
+def _max_concurrency(snapshot: Snapshot, function: Function) -> int:
+    """What it may take of the unreserved executions."""
+    settings = snapshot.get(FUNCTION, function.name).value
+    if settings is None or settings.reserved_concurrency is not None:
+        return 0
+    return sum(mapping.max_concurrency or 0 for mapping in snapshot.get(MAPPINGS, function.name).value or ())

@@ -11,7 +11,6 @@ from itertools import permutations
 from refinerctl.aws.event_pattern import all_of, pattern_matches
 from refinerctl.insight.verify.checks import CannotTellError, Finding, Section, failed, judged, known, passed, warned
 from refinerctl.insight.verify.delivery import (
-    DEPLOY,
     OTHER_BUCKET,
     dlq_may_receive,
     enabled,
@@ -28,19 +27,13 @@ from refinerctl.stacks.base import Component, EventBus, EventRule, Stage
 SECTION = Section("Stack refiner")
 
 
-def _prefixes(snapshot: Snapshot) -> list[str]:
-    return [stage.prefix for stage in snapshot.pipeline.stages if stage.prefix is not None]
-
-
-@SECTION.check(
+SECTION.check(
     "forward-rule",
     EventRule,
     EventBus,
     why="S3 sends its events to the default event bus only; this rule forwards them to the pipeline's event bus.",
     fix="`aws events enable-rule --name RULE`, or `refinerctl deploy`.",
-)
-def _forward_rule(snapshot: Snapshot, rule: EventRule, _bus: EventBus) -> Finding:
-    return enabled(snapshot, rule)
+)(enabled)
 
 
 @SECTION.check(
@@ -48,12 +41,11 @@ def _forward_rule(snapshot: Snapshot, rule: EventRule, _bus: EventBus) -> Findin
     EventRule,
     EventBus,
     why="An event that the rule does not match reaches no ruleset.",
-    fix=DEPLOY,
     details="Evaluated like `rule-pattern`, below each ruleset's prefix. Warns about events of other buckets.",
 )
 def _forward_pattern(snapshot: Snapshot, rule: EventRule, _bus: EventBus) -> Finding:
     pattern = known(snapshot.rule(rule)).pattern
-    verdict = all_of(matches_all(snapshot, pattern, prefix) for prefix in _prefixes(snapshot) or [""])
+    verdict = all_of(matches_all(snapshot, pattern, prefix) for prefix in snapshot.prefixes or [""])
     if verdict and pattern_matches(pattern, event(snapshot, "x", bucket=OTHER_BUCKET)):
         return warned(f"rule {rule.name} also forwards events of other buckets: {pattern}")
     objects = f"objects that are created in bucket {snapshot.bucket}"
@@ -65,16 +57,13 @@ def _forward_pattern(snapshot: Snapshot, rule: EventRule, _bus: EventBus) -> Fin
     )
 
 
-@SECTION.check(
+SECTION.check(
     "forward-target",
     EventRule,
     EventBus,
     why="Each event must reach the pipeline's event bus once.",
-    fix=DEPLOY,
     details="Like `rule-target`.",
-)
-def _forward_target(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding:
-    return sends_once(snapshot, rule, bus, _prefixes(snapshot))
+)(sends_once)
 
 
 @SECTION.check(
@@ -82,7 +71,6 @@ def _forward_target(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Findi
     EventRule,
     EventBus,
     why="EventBridge needs the role to put events on another event bus; without it no input is processed.",
-    fix=DEPLOY,
     details="Evaluates the role's trust policy, its policies and boundary, and the event bus's policy.",
 )
 def _forward_role(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding:
@@ -95,20 +83,13 @@ def _forward_role(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding
     return service_role(role, EVENTS, rule_context(snapshot, settings), call, [target_bus.policy])
 
 
-@SECTION.check("forward-dlq", EventRule, EventBus, why="An event that cannot be forwarded would be lost.", fix=DEPLOY)
-def _forward_dlq(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding:
-    return has_dlq(snapshot, rule, bus)
-
-
-@SECTION.check(
+SECTION.check("forward-dlq", EventRule, EventBus, why="An event that cannot be forwarded would be lost.")(has_dlq)
+SECTION.check(
     "forward-dlq-policy",
     EventRule,
     EventBus,
     why="A DLQ that the rule may not send to receives nothing: the event is lost.",
-    fix=DEPLOY,
-)
-def _forward_dlq_policy(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding:
-    return dlq_may_receive(snapshot, rule, bus)
+)(dlq_may_receive)
 
 
 @SECTION.check(

@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Collection
 
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.insight.verify import delivery, permissions, processing, quotas, schedules
+from refinerctl.insight.verify import delivery, permissions, processing
 from refinerctl.insight.verify.checks import Check, CheckResult, Section, Status
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.stacks.base import Stack
 
-GENERAL = tuple(module.SECTION for module in (delivery, schedules, processing, permissions, quotas))
+GENERAL = tuple(module.SECTION for module in (delivery, processing, permissions))
 
 
 def sections_of(stack: Stack) -> tuple[Section, ...]:

@@ -189,7 +189,7 @@ class TestApply:
 
     def test_missing_root_module_is_named(self, stand_in: StandIn) -> None:
         stand_in.says()
-        with pytest.raises(RefinerctlError, match=r"no Terraform root module .*nowhere"):
+        with pytest.raises(RefinerctlError, match=r"Terraform root module .*nowhere does not exist"):
             replace(stand_in.terraform, module=stand_in.folder / "nowhere").apply()
 
     def test_other_command_returns_both_streams(self, stand_in: StandIn) -> None:

@@ -62,7 +62,7 @@ def sends(*statements: dict[str, Any]) -> bool | None:
         ({"NotPrincipal": {"AWS": "x"}}, None),
     ],
 )
-def test_elements(change: dict[str, Any], verdict: bool | None) -> None:
+def test_elements_of_a_statement(change: dict[str, Any], verdict: bool | None) -> None:
     assert sends(statement(**change)) is verdict
 
 
@@ -91,11 +91,11 @@ def test_elements(change: dict[str, Any], verdict: bool | None) -> None:
         ({"StringEquals": {"aws:SourceOrgID": "o-1"}, "ArnLike": {"aws:SourceArn": "x"}}, False),
     ],
 )
-def test_conditions(condition: dict[str, Any], verdict: bool | None) -> None:
+def test_condition_operators(condition: dict[str, Any], verdict: bool | None) -> None:
     assert sends(statement(Condition=condition)) is verdict
 
 
-def test_a_denial_wins_and_one_that_may_apply_leaves_it_open() -> None:
+def test_a_denial_wins_and_a_possible_denial_gives_no_answer() -> None:
     assert sends(statement(), statement(Effect="Deny", Principal="*")) is False
     open_question = statement(Effect="Deny", Condition={"StringNotEquals": {"aws:SourceVpce": "vpce-1"}})
     assert sends(statement(), open_question) is None
@@ -108,11 +108,11 @@ def test_without_statements_nothing_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"Statement": [1]}', '{"Statement": [{"Action": "*"}]}'])
-def test_what_cannot_be_read_is_not_guessed(text: str) -> None:
+def test_unreadable_documents_give_no_answer(text: str) -> None:
     assert allowed([parse_policy(text)], SEND) is None
 
 
-def test_a_single_statement_and_a_role() -> None:
+def test_a_statement_that_is_not_in_a_list_applies_to_a_role() -> None:
     policy = parse_policy({"Statement": {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}})
     request = Request("s3:GetObject", "arn:aws:s3:::b/x", role_arn=ROLE)
     assert allowed([policy], request) is True
@@ -121,7 +121,7 @@ def test_a_single_statement_and_a_role() -> None:
     assert allowed([named], replace(request, role_arn=f"{ROLE}x")) is False
 
 
-def test_a_key_that_leaves_it_to_the_account() -> None:
+def test_a_key_policy_delegates_to_the_account() -> None:
     root = statement(Principal={"AWS": "arn:aws:iam::123456789012:root"}, Action="kms:*", Resource="*")
     policy = parse_policy({"Statement": [root]})
     assert delegates(policy, "123456789012", "kms:Decrypt") is True

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refinerctl.embedded import Instance
-from refinerctl.local.logs import LogLine, follow_lines, read_lines
+from refinerctl.local.logs import follow_lines, read_lines
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ class TestLogs:
     def test_lines_of_functions_have_fields(self, instance: Instance) -> None:
         instance.log("functions").write_text(f"{self.LINE}\nnot json\n[]\n")
         assert list(read_lines(instance, "functions")) == [
-            LogLine("functions", "said", "t", "f", "r"),
-            LogLine("functions", "not json"),
-            LogLine("functions", "[]"),
+            {"source": "functions", "message": "said", "timestamp": "t", "function": "f", "request_id": "r"},
+            {"source": "functions", "message": "not json"},
+            {"source": "functions", "message": "[]"},
         ]
 
     def test_other_logs_are_plain_lines(self, instance: Instance) -> None:
         instance.log("emulator").write_bytes(b"one\ntw\xff\n")
-        assert [line.message for line in read_lines(instance, "emulator")] == ["one", "tw\ufffd"]
+        assert [line["message"] for line in read_lines(instance, "emulator")] == ["one", "tw\ufffd"]
 
     def test_without_a_file_there_are_no_lines(self, tmp_path: Path) -> None:
         assert list(read_lines(Instance(tmp_path / "none"), "functions")) == []
@@ -42,10 +42,10 @@ class TestLogs:
         log = instance.log("terraform")
         seen: list[str] = []
         with instance.supervised():
-            lines: Iterator[LogLine] = follow_lines(instance, "terraform", interval_s=0.01)
+            lines: Iterator[dict[str, str]] = follow_lines(instance, "terraform", interval_s=0.01)
             log.write_text("one\ntwo\nhalf")
-            seen += [next(lines).message, next(lines).message]
+            seen += [next(lines)["message"], next(lines)["message"]]
             with log.open("a") as file:
                 file.write(" and half\nlast\n")
-        seen += [line.message for line in lines]
+        seen += [line["message"] for line in lines]
         assert seen == ["one", "two", "half and half", "last"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from refinerctl.app import AppContext
+from refinerctl.config import GlobalFlags
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform, RunsOn
+from refinerctl.registries import Registries
 from refinerctl.registry.manifests import Descriptor, Manifest, digest_of
-from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pins import PinRequest, Pins, pin_images, services_of
 from refinerctl.stacks.base import Function, Pipeline, Stage, StageImage
 
@@ -60,7 +63,7 @@ def wanted(uri: str = "repo", name: str = "In", platform: Platform = AMD64) -> l
 
 
 def pin(wanted: Sequence[StageImage], store: Store, request: PinRequest, **services: RunsOn) -> Pins:
-    return pin_images(wanted, cast(EcrImages, store), request, services)
+    return pin_images(wanted, cast("Registries", store), request, services)
 
 
 class TestChoice:
@@ -216,3 +219,19 @@ class TestRequestedTag:
     def test_tag_that_equals_the_values_has_no_note(self, store: Store) -> None:
         store.push("repo", "v1")
         assert pin(wanted("repo:v1"), store, PinRequest("v1")).notes == ()
+
+
+def test_edited_values_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `add-prefix --deploy` needs it: the ruleset that it adds must be pinned."""
+    (tmp_path / "refinerctl.toml").write_text("[environments.far]\n")
+    monkeypatch.chdir(tmp_path)
+    app = AppContext(GlobalFlags(env="far"))
+    file = app.settings.layout.values_file("far", "refiner")
+    file.parent.mkdir(parents=True)
+    assert (app.values, len(app.pipeline.stages)) == ({}, 2)
+
+    file.write_text('rulesets = {\n  New = {\n    prefix = "New/"\n    image_uri = "repo"\n  }\n}\n')
+    app.forget_values()
+
+    assert [image.stage for image in app.stack.images(app.values)] == ["New"]
+    assert [stage.name for stage in app.pipeline.stages] == ["New"]

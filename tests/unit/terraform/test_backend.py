@@ -86,13 +86,13 @@ def test_s3_backend_without_a_bucket_is_an_error(project: Path) -> None:
 
 
 def test_missing_root_module_is_an_error(project: Path) -> None:
-    with pytest.raises(NotFoundError, match="no Terraform root module") as said:
+    with pytest.raises(NotFoundError, match=r"Terraform root module .* does not exist") as said:
         read_backend(_settings(project, "production"), "registry")
     assert said.value.hint is None
 
 
 def test_missing_root_module_outside_of_a_project_hints_at_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="no Terraform root module") as said:
+    with pytest.raises(NotFoundError, match=r"Terraform root module .* does not exist") as said:
         read_backend(_settings(tmp_path, "local"), "refiner")
     assert "project's folder" in (said.value.hint or "")
 

@@ -39,7 +39,7 @@ from refinerctl.insight.verify.snapshot import (
     Question,
     Snapshot,
 )
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.insight.verify import snapshots
@@ -489,3 +489,13 @@ def test_a_broken_stack_of_schedules_fails_one_check(check: str, stage: str, wor
     (found,) = [result for result in run_checks(snapshot, SMALL_CHECKS) if result.status is Status.FAIL]
     assert (found.id, found.stage) == (check, stage)
     assert words in found.seen
+
+
+def test_a_stage_that_consumes_a_dlq_is_checked() -> None:
+    consumed = replace(
+        SCHEDULES, stages=(*SCHEDULES.stages, Stage("dead", queue=JOBS.dlq, consumer=Function("x-dead")))
+    )
+    results = run_checks(replace(HEALTHY_SCHEDULES, pipeline=consumed), SMALL_CHECKS)
+    of_stage = {result.id for result in results if result.stage == "dead"}
+    assert {"queue-exists", "mapping", "visibility-timeout", "function-active"} <= of_stage
+    assert "redrive" not in of_stage

@@ -31,7 +31,7 @@ def refused(code: str) -> Answer:
 
 class TestQueues:
     @mock_aws
-    def test_settings_and_counts_in_one_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_snapshot_has_settings_and_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "test")
         session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
@@ -51,14 +51,14 @@ class TestQueues:
         sqs.send_message(QueueUrl=url, MessageBody="x")
         address = QueueAddress("a-dlq", url, "arn:aws:sqs:us-east-1:123456789012:a-dlq")
 
-        seen = Queues(session).snapshot(address)
+        seen = Queues(session).state_at(address)
 
         assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
-        assert (seen.settings.arn, seen.settings.retention_s) == (address.arn, 1209600)
-        assert seen.settings.max_receive_count is None
-        assert RULE in repr(seen.settings.policy)
+        assert (seen.arn, seen.retention_s) == (address.arn, 1209600)
+        assert seen.max_receive_count is None
+        assert RULE in repr(seen.policy)
         with pytest.raises(NotFoundError, match="queue nix does not exist"):
-            Queues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
+            Queues(session).state_at(QueueAddress("nix", url + "nix", address.arn))
 
     @pytest.mark.parametrize(
         ("code", "error", "message"),
@@ -69,7 +69,7 @@ class TestQueues:
             ("AccessDeniedException", AccessDeniedError, "access denied: PurgeQueue on queue a-dlq"),
         ],
     )
-    def test_a_purge_that_sqs_does_not_do(self, code: str, error: type[RefinerctlError], message: str) -> None:
+    def test_purge_that_sqs_refuses(self, code: str, error: type[RefinerctlError], message: str) -> None:
         def answer(_request: Request) -> Answer:
             return refused(code)
 
@@ -80,7 +80,7 @@ class TestQueues:
 
 
 class TestObjectStates:
-    def test_a_version_there_replaced_and_gone(self, session: AwsSession, bucket: S3Bucket) -> None:
+    def test_version_that_exists_was_replaced_or_deleted(self, session: AwsSession, bucket: S3Bucket) -> None:
         s3, states = session.client("s3"), ObjectStates(session)
         first = s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"1")["VersionId"]
         about = ObjectEvent(bucket.name, "a b+ü", first)
@@ -94,7 +94,7 @@ class TestObjectStates:
         assert states.of(ObjectEvent("no-such-bucket-anywhere", "a", None)) is ObjectState.GONE
 
     @pytest.mark.parametrize("status", [403, 400])
-    def test_who_may_not_look_does_not_know(self, status: int) -> None:
+    def test_denied_read_is_unknown(self, status: int) -> None:
         def answer(_request: Request) -> Answer:
             return Answer(status, b"")
 
@@ -103,7 +103,7 @@ class TestObjectStates:
 
 
 class TestMessageFile:
-    def test_grows_and_is_private(self, tmp_path: Path) -> None:
+    def test_appends_to_a_private_file(self, tmp_path: Path) -> None:
         path = tmp_path / "new" / "folder" / "out.jsonl"
         with MessageFile(path) as file:
             file.append(["a", "ü"])
@@ -112,7 +112,7 @@ class TestMessageFile:
         assert path.read_text() == "a\nü\nb\n"
         assert path.stat().st_mode & 0o777 == 0o600
 
-    def test_what_is_there_stays(self, tmp_path: Path) -> None:
+    def test_existing_file_is_not_overwritten(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         path.write_text("mine")
         with pytest.raises(UsageError, match="already exists"):
@@ -122,12 +122,12 @@ class TestMessageFile:
             MessageFile(tmp_path / "link")
         assert path.read_text() == "mine"
 
-    def test_where_nothing_can_be_written(self, tmp_path: Path) -> None:
+    def test_folder_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         with pytest.raises(RefinerctlError, match="cannot write"):
             MessageFile(tmp_path / "file" / "out")
 
-    def test_a_full_disk_leaves_whole_lines_and_the_file_can_be_closed(self, tmp_path: Path) -> None:
+    def test_full_disk_leaves_complete_lines_and_the_file_can_be_closed(self, tmp_path: Path) -> None:
         path = tmp_path / "out"
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -145,7 +145,7 @@ class TestMessageFile:
             signal.signal(signal.SIGXFSZ, handler)
         assert path.read_text() == "a" * 50 + "\nd\n"
 
-    def test_left_empty_it_is_removed(self, tmp_path: Path) -> None:
+    def test_empty_file_is_removed(self, tmp_path: Path) -> None:
         with MessageFile(tmp_path / "out"):
             pass
         assert list(tmp_path.iterdir()) == []
@@ -153,7 +153,7 @@ class TestMessageFile:
 
 class TestAnotherRegion:
     @mock_aws
-    def test_a_queue_of_another_region_is_seen_with_its_sources_there(
+    def test_queue_of_another_region_has_its_sources_from_there(
         self, refinerctl: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -53,7 +53,7 @@ class Pair:
         return str(answer["Attributes"]["QueueArn"])
 
     def put(self, key: str, **attributes: MessageAttribute) -> str:
-        """A dead letter about `key`; its id."""
+        """Send a message about `key`; returns its id."""
         return self.put_body(
             json.dumps({"detail": {"bucket": {"name": self.bucket.name}, "object": {"key": key}}}), **attributes
         )
@@ -69,7 +69,7 @@ class Pair:
         return str(self.sqs.send_message(QueueUrl=self.url, MessageBody=body, MessageAttributes=given)["MessageId"])
 
     def fail(self, ids: Sequence[str], error: str) -> None:
-        """The function says why."""
+        """Log why the function failed."""
         logs, group = LogGroups(self.session), f"/aws/lambda/{self.name}"
         logs.create_stream(group, "s")
         now = datetime.now(UTC)
@@ -81,7 +81,7 @@ class Pair:
 
     @property
     def depth(self) -> tuple[int, int]:
-        """Visible, and in somebody's hands."""
+        """Visible and in flight."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
         return int(found[names[0]]), int(found[names[1]])
@@ -96,7 +96,6 @@ def pair(session: AwsSession, bucket: S3Bucket, unique: str) -> Pair:
 def run(refinerctl: Command, session: AwsSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command line in an empty project."""
     (tmp_path / "refinerctl.toml").write_text('environment = "account"\n[environments.account]\nregion = "us-east-1"\n')
-    monkeypatch.setattr("refinerctl.dlq.walk.WAIT_S", 0)  # the emulator gives all that it has
     monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", str(session.endpoint_url))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -105,7 +104,7 @@ def run(refinerctl: Command, session: AwsSession, tmp_path: Path, monkeypatch: p
 
 
 class TestList:
-    def test_by_name_url_and_arn(self, run: Command, pair: Pair) -> None:
+    def test_list_by_name_url_and_arn(self, run: Command, pair: Pair) -> None:
         pair.put("a.txt")
         done = run("dlq", "list", pair.dlq, pair.url, pair.arn, "--output", "json")
         assert done.code == 0, done.err
@@ -114,7 +113,7 @@ class TestList:
         assert {(queue["kind"], queue["depth"], queue["oldest_age_s"]) for queue in queues} == {("processing", 1, None)}
         assert [source["name"] for source in queues[0]["sources"]] == [pair.name]
 
-    def test_as_text_with_a_queue_that_is_missing(self, run: Command, pair: Pair) -> None:
+    def test_list_as_text_with_a_missing_queue(self, run: Command, pair: Pair) -> None:
         done = run("dlq", "list", pair.dlq, "nix-dlq")
         assert done.code == 1
         header, there, missing = done.out.splitlines()
@@ -123,7 +122,7 @@ class TestList:
         assert missing.split() == ["nix-dlq", "unknown", "-", "-", "-", "-", "-"]
         assert "queue nix-dlq does not exist" in done.err
 
-    def test_a_source_that_is_gone(self, run: Command, pair: Pair) -> None:
+    def test_deleted_source_queue(self, run: Command, pair: Pair) -> None:
         allow = json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [pair.arn_of(pair.source_url)]})
         pair.sqs.set_queue_attributes(QueueUrl=pair.url, Attributes={"RedriveAllowPolicy": allow})
         pair.sqs.delete_queue(QueueUrl=pair.source_url)
@@ -131,7 +130,7 @@ class TestList:
 
 
 class TestInspect:
-    def test_everything_of_a_message(self, run: Command, pair: Pair) -> None:
+    def test_message_as_json(self, run: Command, pair: Pair) -> None:
         ids = [pair.put("there.txt", who=MessageAttribute("String", "me")), pair.put("gone.txt")]
         ids.append(pair.put_body("no \u202eevent", raw=MessageAttribute("Binary", b"\x00\xff")))
         pair.session.client("s3").put_object(Bucket=pair.bucket.name, Key="there.txt", Body=b"x")
@@ -153,7 +152,7 @@ class TestInspect:
         assert "receive counts of 3 messages increased by 1" in done.err
         assert pair.depth == (3, 0)
 
-    def test_as_text_what_is_odd_stays_readable(self, run: Command, pair: Pair) -> None:
+    def test_long_and_binary_values_as_text(self, run: Command, pair: Pair) -> None:
         pair.put_body("no \u202eevent\nat all", long=MessageAttribute("String", "y" * 600))
         pair.put_body("z" * 5000, raw=MessageAttribute("Binary", b"\x00\xff"))
         out = run("dlq", "inspect", pair.dlq).out
@@ -162,7 +161,7 @@ class TestInspect:
         assert "z… (5000 characters; `dlq export` writes all of them)" in out
         assert "raw: 2 bytes, base64 AP8=" in out
 
-    def test_as_text_nothing_steers_the_terminal(self, run: Command, pair: Pair) -> None:
+    def test_control_characters_are_escaped(self, run: Command, pair: Pair) -> None:
         pair.put("a\x1b[31m.txt", bell=MessageAttribute("String", "\x07"))
         done = run("dlq", "inspect", pair.dlq)
         assert done.code == 0, done.err
@@ -171,7 +170,7 @@ class TestInspect:
         assert "error: unknown" in done.out
         assert "received once (this receive included)" in done.out
 
-    def test_lines_groups_and_filters(self, run: Command, pair: Pair) -> None:
+    def test_jsonl_groups_filters_and_limits(self, run: Command, pair: Pair) -> None:
         first, second, third = (pair.put(f"team/{name}.txt") for name in "abc")
         pair.fail([first, second], "NoSuchKey: The specified key does not exist.")
         pair.fail([third], "OutOfMemory: more than 192 MB")
@@ -188,7 +187,7 @@ class TestInspect:
         assert "only the first 2 messages" in run("dlq", "inspect", pair.dlq, "--limit", "2").err
         assert "only the first" not in run("dlq", "inspect", pair.dlq, "--limit", "3").err
 
-    def test_nothing_to_see(self, run: Command, pair: Pair) -> None:
+    def test_empty_queue(self, run: Command, pair: Pair) -> None:
         assert run("dlq", "inspect", pair.dlq, "--output", "json").json()["messages"] == []
         done = run("dlq", "inspect", pair.dlq)
         assert (done.code, done.out) == (0, "")
@@ -196,7 +195,7 @@ class TestInspect:
         pair.put("a")
         assert "none of 1 messages matches" in run("dlq", "inspect", pair.dlq, "--until", "1d").err
 
-    def test_a_queue_in_which_looking_could_kill_messages(self, run: Command, pair: Pair) -> None:
+    def test_queue_with_a_dlq_is_refused(self, run: Command, pair: Pair) -> None:
         pair.sqs.send_message(QueueUrl=pair.source_url, MessageBody="x")
         done = run("dlq", "inspect", pair.name)
         assert done.code == 4
@@ -206,25 +205,25 @@ class TestInspect:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--filter", "a["], "--filter: more is expected at column 3"),
+            (["--filter", "a["], "--filter: incomplete expression at column 3"),
             (["--since", "1h", "--until", "2h"], "--until"),
             (["--since", "soon"], "'soon' is neither a time"),
             (["--limit", "0"], "0 is not in the range"),
         ],
     )
-    def test_what_makes_no_sense(self, run: Command, arguments: list[str], message: str) -> None:
+    def test_invalid_options(self, run: Command, arguments: list[str], message: str) -> None:
         done = run("dlq", "inspect", "any", *arguments)
         assert done.code == 2
         assert message in done.err
 
-    def test_a_queue_that_is_missing(self, run: Command) -> None:
+    def test_missing_queue(self, run: Command) -> None:
         done = run("dlq", "inspect", "nix-dlq")
         assert done.code == 1
         assert "queue nix-dlq does not exist" in done.err
 
 
 class TestExport:
-    def test_everything_comes_back_from_the_file(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+    def test_exported_messages_are_read_back(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         attributes = {"raw": MessageAttribute("Binary.png", b"\x00\xff"), "n": MessageAttribute("Number", "12")}
         ids = [pair.put(f"ü {number}", **attributes) for number in range(23)]
         ids.append(pair.put_body("x" * 200_000 + "\u2028\t"))
@@ -244,7 +243,7 @@ class TestExport:
         assert records[ids[-1]].message.body == "x" * 200_000 + "\u2028\t"
         assert pair.depth == (24, 0)
 
-    def test_to_standard_output_filtered_and_limited(self, run: Command, pair: Pair) -> None:
+    def test_stdout_with_filter_and_limit(self, run: Command, pair: Pair) -> None:
         for number in range(12):
             pair.put(f"team/{number}")
         done = run("dlq", "export", pair.dlq, "-", "--key-prefix", "team/1")
@@ -257,7 +256,7 @@ class TestExport:
         assert f"{pair.dlq}: exported 3 of 12 received messages" in done.err
         assert len(run("dlq", "export", pair.dlq, "-", "--limit", "5").lines()) == 5
 
-    def test_a_file_that_is_there_is_replaced_only_if_asked(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+    def test_existing_file_is_replaced_only_with_force(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("mine")
         done = run("dlq", "export", pair.dlq, "out")
         assert done.code == 2
@@ -266,7 +265,7 @@ class TestExport:
         assert run("dlq", "export", pair.dlq, "out", "--force").code == 0
         assert (tmp_path / "out").read_text() == ""
 
-    def test_nothing_is_left_of_an_export_that_failed(self, run: Command, tmp_path: Path) -> None:
+    def test_failed_export_leaves_no_file(self, run: Command, tmp_path: Path) -> None:
         before = sorted(tmp_path.iterdir())
         assert run("dlq", "export", "nix-dlq", "out").code == 1
         assert run("dlq", "export", "nix-dlq", "no/such/folder/out").code == 1
@@ -274,7 +273,7 @@ class TestExport:
 
 
 class TestPurge:
-    def test_all_and_the_file_has_them(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+    def test_all_messages_are_saved_and_deleted(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         ids = {pair.put(f"{number}") for number in range(25)}
         done = run("dlq", "purge", pair.dlq, "--yes", "--output", "json")
         assert done.code == 0, done.err
@@ -293,7 +292,7 @@ class TestPurge:
         assert {json.loads(line)["id"] for line in file.read_text().splitlines()} == ids
         assert pair.depth == (0, 0)
 
-    def test_a_plan_and_then_only_what_is_meant(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+    def test_dry_run_and_then_only_matching_messages(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         ids = {name: pair.put(f"team/{name}") for name in ("a", "b", "c")}
         pair.fail([ids["b"]], "NoSuchKey: x")
         which = ("--filter", "contains(error, 'NoSuchKey')", "--export", "kept.jsonl")
@@ -311,7 +310,7 @@ class TestPurge:
         assert pair.depth == (2, 0)
         assert run("dlq", "purge", pair.dlq, *which, "--yes").code == 2  # the file is there
 
-    def test_by_sqs_itself_where_nothing_is_kept(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+    def test_without_export_sqs_purges(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         pair.put("a")
         done = run("dlq", "purge", pair.dlq, "--no-export", "--yes")
         assert done.code == 0, done.err
@@ -319,20 +318,20 @@ class TestPurge:
         assert pair.depth == (0, 0)
         assert not (tmp_path / ".refinerctl").exists()
 
-    def test_refused_for_what_is_no_dead_letter_queue(self, run: Command, pair: Pair) -> None:
+    def test_queue_that_is_no_dlq_is_refused(self, run: Command, pair: Pair) -> None:
         pair.sqs.send_message(QueueUrl=pair.source_url, MessageBody="x")
         done = run("dlq", "purge", pair.name, "--yes")
         assert done.code == 4
         assert f"{pair.name} is not a dead-letter queue" in done.err
         assert run("dlq", "purge", pair.name, "--yes", "--force", "--no-export", "--filter", "body").code == 0
 
-    def test_nobody_there_to_type_its_name(self, run: Command, pair: Pair) -> None:
+    def test_without_a_terminal_yes_is_needed(self, run: Command, pair: Pair) -> None:
         done = run("dlq", "purge", pair.dlq)
         assert done.code == 2
         assert "stdin is not a terminal; pass --yes" in done.err
         assert run("dlq", "purge", pair.dlq, "--yes", "--export", "x", "--no-export").code == 2
 
-    def test_an_empty_queue_leaves_no_file(self, run: Command, pair: Pair, tmp_path: Path) -> None:
+    def test_purge_of_an_empty_queue_leaves_no_file(self, run: Command, pair: Pair, tmp_path: Path) -> None:
         done = run("dlq", "purge", pair.dlq, "--yes", "--export", "kept.jsonl")
         assert done.out == f"{pair.dlq}: 0 deleted, 0 skipped, 0 failed, 0 left\n"
         assert not (tmp_path / "kept.jsonl").exists()

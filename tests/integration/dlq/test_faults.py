@@ -1,4 +1,4 @@
-"""`dlq` when things go wrong: what was received comes back, and only what was written down is deleted."""
+"""`dlq` under faults: received messages are released, and only saved messages are deleted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def server() -> Iterator[SqsServer]:
 
 @pytest.fixture
 def dead(server: SqsServer, unique: str) -> str:
-    """A dead-letter queue with messages."""
+    """A DLQ with messages."""
     _, dead = server.create_pair(unique)
     server.fill(dead, COUNT)
     return dead
@@ -47,8 +47,6 @@ def environ(url: str) -> Mapping[str, str]:
 
 @pytest.fixture
 def run(refinerctl: Command, project: Path, server: SqsServer, monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setattr("refinerctl.dlq.walk.WAIT_S", 0)
-    monkeypatch.setattr("refinerctl.dlq.walk.PAUSE_S", 0.01)
     for name, value in environ(server.url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(project)
@@ -60,7 +58,7 @@ def ids(server: SqsServer, queue: str, state: str | None = None) -> set[str]:
 
 
 def kept(file: Path) -> set[str]:
-    """The ids in a file; a last line without its end counts for nothing."""
+    """The ids in a file, without an incomplete last line."""
     return {json.loads(line)["id"] for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")}
 
 
@@ -93,7 +91,7 @@ class TestInterrupted:
         server.latency(0)
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    def test_an_export_gives_all_back_and_leaves_no_file(
+    def test_interrupted_export_releases_all_and_leaves_no_file(
         self, server: SqsServer, dead: str, project: Path, number: signal.Signals, code: int
     ) -> None:
         before = sorted(project.iterdir())
@@ -106,9 +104,7 @@ class TestInterrupted:
         assert len(ids(server, dead, "visible")) == COUNT + 4000
         assert sorted(project.iterdir()) == before
 
-    def test_an_interrupt_while_all_is_given_back_waits_for_that(
-        self, server: SqsServer, dead: str, project: Path
-    ) -> None:
+    def test_interrupt_during_release_waits_for_it(self, server: SqsServer, dead: str, project: Path) -> None:
         server.fill(dead, 1500)
         running = start(server, project, "inspect", dead, "--group")
         assert in_flight(server, dead, COUNT + 1490)
@@ -120,7 +116,7 @@ class TestInterrupted:
         assert len(ids(server, dead, "visible")) == COUNT + 1500
 
     @pytest.mark.parametrize("least", [1, 400, 900])
-    def test_an_interrupted_purge_counts_all_that_it_has_deleted(
+    def test_interrupted_purge_counts_what_it_deleted(
         self, server: SqsServer, dead: str, project: Path, least: int
     ) -> None:
         server.fill(dead, 1500)
@@ -136,7 +132,7 @@ class TestInterrupted:
         assert ids(server, dead, "visible") == left
         assert "could not be released" not in err
 
-    def test_a_killed_look_hides_messages_for_some_seconds_only(
+    def test_messages_of_a_killed_inspect_become_visible_within_seconds(
         self, server: SqsServer, dead: str, project: Path
     ) -> None:
         running = start(server, project, "inspect", dead, "--filter", "body.id == `-1`")
@@ -144,14 +140,12 @@ class TestInterrupted:
         running.kill()
         running.communicate(timeout=30)
         server.advance(13)
-        if len(ids(server, dead, "visible")) < COUNT:  # the server had a request yet, and answered it to nobody
+        if len(ids(server, dead, "visible")) < COUNT:  # the server still had a request when the process died
             time.sleep(0.5)
             server.advance(13)
         assert len(ids(server, dead, "visible")) == COUNT
 
-    def test_a_killed_purge_has_written_down_all_that_it_deleted(
-        self, server: SqsServer, dead: str, project: Path
-    ) -> None:
+    def test_killed_purge_has_saved_all_that_it_deleted(self, server: SqsServer, dead: str, project: Path) -> None:
         server.fill(dead, 1500)
         all_ids = ids(server, dead)
         for number, pause_s in enumerate((0.05, 0.2, 0.35, 0.5)):
@@ -183,7 +177,7 @@ class TestFaults:
             Fault(Kind.RESET_HALFWAY, RECEIVE, times=None, every=7),
         ],
     )
-    def test_a_purge_deletes_only_what_is_in_the_file(
+    def test_purge_deletes_only_saved_messages(
         self,
         run: Command,
         server: SqsServer,
@@ -201,12 +195,10 @@ class TestFaults:
         found = done.json()
         assert found["exported"] == len(written)
         assert found["deleted"] + found["failed"] == found["exported"]
-        # What was received and never arrived is hidden for a while, and was not counted.
+        # Messages whose receive got no answer are invisible for a while and not counted.
         assert found["deleted"] >= len(before - left) - found["failed"]
 
-    def test_no_permission_to_delete(
-        self, run: Command, server: SqsServer, dead: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_denied_delete(self, run: Command, server: SqsServer, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with sqs_faults(server.url, denied(DELETE, times=None)) as proxy:
             done = self.purge(run, proxy.url, monkeypatch, dead)
         assert done.code == 1
@@ -214,7 +206,7 @@ class TestFaults:
         assert done.json()["deleted"] == 0
         assert len(ids(server, dead, "visible")) == COUNT
 
-    def test_no_permission_to_receive(
+    def test_denied_receive(
         self, run: Command, server: SqsServer, dead: str, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with sqs_faults(server.url, denied(RECEIVE, times=None)) as proxy:
@@ -225,7 +217,7 @@ class TestFaults:
                 assert "access denied: ReceiveMessage on queue" in done.err
         assert not (project / "out").exists()
 
-    def test_what_cannot_be_given_back_is_said(
+    def test_denied_release_is_noted(
         self, run: Command, server: SqsServer, dead: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with sqs_faults(server.url, denied(HIDE, times=None)) as proxy:
@@ -234,7 +226,7 @@ class TestFaults:
         assert done.code == 0
         assert "5 messages could not be released: invisible for at most 10 s" in done.err
 
-    def test_a_throttled_export_has_everything(
+    def test_throttled_export_is_complete(
         self, run: Command, server: SqsServer, dead: str, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with sqs_faults(server.url, throttled(RECEIVE, times=None, every=4)) as proxy:
@@ -244,7 +236,7 @@ class TestFaults:
         assert kept(project / "out") == ids(server, dead, "visible")
 
 
-def test_fifo_queues_give_the_first_of_each_group_only(run: Command, server: SqsServer, unique: str) -> None:
+def test_fifo_queue_is_purged_although_export_is_incomplete(run: Command, server: SqsServer, unique: str) -> None:
     _, dead = server.create_pair(f"{unique}.fifo")
     server.fill(dead, 30, group="one", deduplication="{n}")
     done = run("dlq", "export", dead, "out")

@@ -1,3 +1,5 @@
+"""Queue names from names, URLs and ARNs."""
+
 from __future__ import annotations
 
 import pytest
@@ -24,13 +26,13 @@ OTHER = QueueName("q-dlq", "123456789012", "eu-west-1")
         ("http://localhost:4566/queue/us-east-1/000000000000/q", QueueName("q", "000000000000")),
     ],
 )
-def test_names(text: str, found: QueueName) -> None:
+def test_name_url_or_arn(text: str, found: QueueName) -> None:
     assert QueueName.parse(text) == found
 
 
 @pytest.mark.parametrize(
     "text", ["", "a b", "q.txt", "arn:aws:sns:eu-west-1:123456789012:t", "arn:aws:sqs:q", "https://sqs/", "s3://a/b.c"]
 )
-def test_what_names_no_queue(text: str) -> None:
+def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         QueueName.parse(text)
