@@ -210,14 +210,10 @@ def _complete(done: int) -> StageStatus:
 
 def releases(names: list[str]) -> tuple[Release, ...]:
     """Newest first; the one before the last was rolled back."""
-    history = (
-        ("v1.8.2", "c", "deploy"),
-        ("v1.8.0", "1", "rollback"),
-        ("v1.8.1", "5", "deploy"),
-        ("v1.8.0", "1", "deploy"),
-    )
+    history = (("v1.8.2", "c"), ("v1.8.0", "1"), ("v1.8.1", "5"), ("v1.8.0", "1"))
     found = []
-    for number, (tag, digit, action) in enumerate(history):
+    for number, (tag, digit) in enumerate(history):
+        action = ReleaseAction.ROLLBACK if number == 1 else ReleaseAction.DEPLOY
         image = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/refiner@sha256:{digit * 64}"
         commit = f"{number}f3b9d1c7a{number}e5" * 3 + "0000"
         at = NOW - timedelta(days=3 * number, hours=5)
