@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
-from refinerctl.insight.report.page import Report
+from refinerctl.insight.report.page import PipelineReport
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval
 from refinerctl.insight.stage_status import (
     DlqStatus,
@@ -50,7 +50,7 @@ def pipeline(functions: list[str], others: list[str] | None = None) -> Pipeline:
     return replace(found, stages=tuple(sorted(found.stages, key=lambda stage: order.index(stage.name))))
 
 
-def report(stages: int = 1, *, trouble: bool = True) -> Report:
+def report(stages: int = 1, *, trouble: bool = True) -> PipelineReport:
     """So many stages with a function and, if there are any, that of the completions."""
     chance = random.Random(stages)  # noqa: S311 - the same every time
     names = [name_of(number) for number in range(stages)]
@@ -60,7 +60,7 @@ def report(stages: int = 1, *, trouble: bool = True) -> Report:
         done = sum(item.flow.completed or 0 for item in activity)
         activity.append(StageActivity("RefinerComplete", Flow(done, 0, done, 0)))
         states.append(_complete(done))
-    return Report(
+    return PipelineReport(
         env="production",
         stack="refiner",
         pipeline=pipeline(names, ["RefinerComplete"] if names else []),
@@ -73,23 +73,23 @@ def report(stages: int = 1, *, trouble: bool = True) -> Report:
     )
 
 
-def empty() -> Report:
+def empty() -> PipelineReport:
     """An environment in which nothing was ever done and nothing checked."""
     status = PipelineStatus(NOW, (StageStatus("RefinerInput", "RefinerInput/", function=FunctionStatus("f")),))
     quiet = StageActivity("RefinerInput", Flow(0, 0, 0, 0, 0, 0), (Interval(SINCE, 0, 0),))
-    return Report("staging", "refiner", pipeline(["RefinerInput"]), SINCE, status, Activity(HOUR, (quiet,)))
+    return PipelineReport("staging", "refiner", pipeline(["RefinerInput"]), SINCE, status, Activity(HOUR, (quiet,)))
 
 
-def unknown() -> Report:
+def unknown() -> PipelineReport:
     """Nothing could be read."""
     function = FunctionStatus("f")
     unread = StageStatus("RefinerInput", "RefinerInput/", function=function, problems=("access denied",))
-    return Report(
+    return PipelineReport(
         "staging", "refiner", pipeline(["RefinerInput"]), SINCE, PipelineStatus(NOW, (unread,)), Activity(HOUR)
     )
 
 
-def hostile(text: str) -> Report:
+def hostile(text: str) -> PipelineReport:
     """Whatever others can choose is this text."""
     failure = FailureGroup(text, text, 3, SINCE, NOW, text, (text,), (text,))
     state = StageStatus(text, text, QueueStatus(text, 1, 0, 0), function=FunctionStatus(text), problems=(text,))
@@ -101,7 +101,7 @@ def hostile(text: str) -> Report:
         Stage(text, source, Queue(text, Queue(text)), Function(text)),
         Stage(text + "2", Schedule(text, dlq=Queue(text)), None, Function(text)),
     )
-    return Report(
+    return PipelineReport(
         env=text,
         stack=text,
         pipeline=Pipeline(text, stages, (bucket, bus), ((bucket, bus), (bus, source))),
@@ -114,7 +114,7 @@ def hostile(text: str) -> Report:
     )
 
 
-def scheduled() -> Report:
+def scheduled() -> PipelineReport:
     """Of a stack without data: a schedule that starts a function, and queues that others fill or empty."""
     dlq = Queue("dlq")
     stages = (
@@ -133,7 +133,7 @@ def scheduled() -> Report:
         StageActivity("produce", Flow(attempts=9, completed=8, failed=1), (Interval(SINCE, 8, 1),)),
         StageActivity("work", Flow(queued=7, attempts=7, completed=7, failed=0), (Interval(SINCE + HOUR, 7, 0),)),
     )
-    return Report(
+    return PipelineReport(
         "production",
         "batch",
         Pipeline("x", stages),
