@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.forwarder import forwarder
 from refinerctl.aws.session import AwsSession
+from refinerctl.embedded import Instance
 from refinerctl.local.emulator import start_emulator
-from refinerctl.local.instance import Instance
 
 RULESETS = 50
 ROUND_TRIP_S = 0.05

@@ -21,9 +21,9 @@ import boto3
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.console import Silent
+from refinerctl.embedded import Instance
 from refinerctl.inputs.upload import collect, send
 from refinerctl.local.emulator import start_emulator
-from refinerctl.local.instance import Instance
 
 RTT_MS = 20
 REGION = "us-east-1"

@@ -10,34 +10,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.config import CONFIG_NAME, NO_PROJECT, GlobalFlags, Settings, load_settings
+from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.function_updates import FunctionUpdates
-    from refinerctl.aws.inventory import RepositorySettings
     from refinerctl.aws.lambda_ import Functions
+    from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.s3 import S3Bucket
     from refinerctl.aws.session import AwsSession
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
-    from refinerctl.images import ImageReference
+    from refinerctl.embedded import Instance
     from refinerctl.inputs.completions import Completions
-    from refinerctl.local.instance import Instance
     from refinerctl.registries import Registries
-    from refinerctl.registry.client import Repository
-    from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
-    from refinerctl.stacks.settings import Pipeline as OldPipeline
     from refinerctl.terraform.backend import Backend
-    from refinerctl.terraform.stack import Stack as RootModule
+    from refinerctl.terraform.root_module import RootModule
 
 
 class AppContext:
@@ -52,12 +47,11 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: where this command is about to work."""
+        """With -v: which environment, stack and endpoint this command works on."""
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
-        self.render.detail(
-            f"environment {settings.env}, stack {settings.stack}, bucket {self.old_pipeline.bucket}, {where}"
-        )
+        bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
+        self.render.detail(f"environment {settings.env}, stack {settings.stack}{bucket}, {where}")
 
     @cached_property
     def render(self) -> Renderer:
@@ -67,7 +61,7 @@ class AppContext:
 
     @cached_property
     def instance(self) -> Instance:
-        from refinerctl.local.instance import Instance
+        from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
             raise UsageError(
@@ -86,15 +80,6 @@ class AppContext:
             embedded=self.settings.embedded,
             assume_role=self.settings.assume_role,
         )
-
-    @cached_property
-    def old_pipeline(self) -> OldPipeline:
-        if not self.settings.has_pipeline:
-            stack = self.settings.stack
-            raise UsageError(
-                f"refinerctl.toml does not say where stack {stack!r} keeps things", hint=f"Add [stacks.{stack}] to it."
-            )
-        return self.settings.old_pipeline
 
     @cached_property
     def stack(self) -> Stack:
@@ -120,6 +105,11 @@ class AppContext:
         given = load_values(layout.values_file(self.settings.env, self.stack.name), missing_ok=True)
         defaults = variable_defaults(module) if module.is_dir() else {}
         return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+    def forget_values(self) -> None:
+        """Read the values and what follows from them again: their file was edited."""
+        for name in ("values", "pipeline"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -156,13 +146,26 @@ class AppContext:
     def registries(self) -> Registries:
         from refinerctl.registries import Registries
 
-        return Registries(self)
+        def ecr(region: str | None) -> EcrRegistry:
+            from refinerctl.aws.ecr import EcrRegistry
+
+            if region is None:
+                return self.ecr
+            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+
+        return Registries(self.settings, ecr, self.render.note)
 
     @cached_property
     def log_groups(self) -> LogGroups:
         from refinerctl.aws.logs import LogGroups
 
         return LogGroups(self.session)
+
+    @cached_property
+    def log_settings(self) -> LogSettings:
+        from refinerctl.aws.log_settings import LogSettings
+
+        return LogSettings(self.session)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -172,22 +175,11 @@ class AppContext:
 
     def repository_settings(self) -> RepositorySettings:
         """As stack `registry` has them in this environment."""
-        from refinerctl.aws.inventory import RepositorySettings
+        from refinerctl.aws.ecr import RepositorySettings
         from refinerctl.terraform.hcl import load_values
 
         folder = self.settings.project / "terraform" / "environments" / self.settings.env
         return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
-
-    def queue_for(self, prefix: str) -> str:
-        """The queue that gets the objects below `prefix`: of the environment's ruleset for it, else of that name.
-
-        To read the environment's values takes some tenths of a second: ask only when it is needed.
-        """
-        try:
-            stage = self.pipeline.stage_for(prefix)
-        except RefinerctlError:
-            stage = None
-        return stage.queue.name if stage and stage.queue else self.old_pipeline.queue_name(prefix)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -214,23 +206,6 @@ class AppContext:
         return TaskDefinitions(self.session)
 
     @cached_property
-    def deployable_images(self) -> EcrImages:
-        from refinerctl.releases.ecr_images import EcrImages
-
-        def repository(reference: ImageReference) -> Repository:
-            # With an endpoint of its own, an environment has one registry, whatever the names in its images are.
-            host = self.ecr.host if self.session.endpoint_url or not reference.registry else reference.registry
-            return self.registries.client(host).repository(reference.repository)
-
-        return EcrImages(repository)
-
-    @cached_property
-    def function_updates(self) -> FunctionUpdates:
-        from refinerctl.aws.function_updates import FunctionUpdates
-
-        return FunctionUpdates(self.session)
-
-    @cached_property
     def bucket_versions(self) -> BucketVersions:
         from refinerctl.aws.bucket_versions import BucketVersions
 
@@ -242,27 +217,65 @@ class AppContext:
 
         overrides = None
         if self.settings.embedded:
-            from refinerctl.local.stacks import STATE_BUCKET
+            from refinerctl.embedded import STATE_BUCKET
 
             overrides = {"bucket": STATE_BUCKET, "region": self.settings.embedded_region}
         return read_backend(self.settings, self.settings.stack, overrides)
 
     @cached_property
     def ledger(self) -> Ledger:
-        from refinerctl.releases.ledger import ledger_of
+        if self.backend.kind == "http":
+            from refinerctl.releases.http_ledger import HttpLedger
 
-        return ledger_of(self.backend, self.session)
+            return HttpLedger.beside(self.backend)
+        from refinerctl.releases.s3_ledger import S3Ledger
+
+        return S3Ledger.beside(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
-        """The stack of this run, with its Terraform and its state."""
-        from refinerctl.app_stacks import make_stack
+        """The root module of this run's stack, with its Terraform and its state.
 
-        return make_stack(self, lock_timeout_s)
+        Raises RefinerctlError without the root module, or without a supported Terraform.
+        """
+        from refinerctl.terraform.installation import check_version, find_terraform
+        from refinerctl.terraform.root_module import RootModule
+        from refinerctl.terraform.runner import Terraform
+
+        settings, backend = self.settings, self.backend
+        self.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
+        binary = find_terraform(settings.terraform_binary)
+        check_version(binary)
+        if settings.embedded:
+            from refinerctl.embedded import embedded_terraform
+
+            _ = self.session  # raises if the environment is down
+            terraform = embedded_terraform(self.instance, settings, settings.stack)
+        else:
+            folder = settings.work_folder.resolve() / "terraform" / settings.env
+            terraform = Terraform(
+                module=settings.layout.root_module(settings.stack),
+                data_dir=folder / settings.stack,
+                work_folder=settings.work_folder.resolve(),
+                log=folder / f"{settings.stack}.log",
+                environment=self.terraform_environment(),
+            )
+        terraform = replace(
+            terraform,
+            module=backend.prepare_module(settings.layout, settings.stack),
+            binary=str(binary),
+            lock_timeout_s=lock_timeout_s,
+            tell=self.render.note,
+        )
+        return RootModule(settings.env, settings.stack, terraform, settings.layout, backend.init_arguments)
+
+    def terraform_environment(self) -> dict[str, str]:
+        """Terraform's variables with the session's credentials of now: a role is assumed again, for its whole hour."""
+        return {**self.session.terraform_environment(), **self.backend.environment}
 
     @property
     def operator(self) -> str:
-        """Who does this, for the ledger."""
-        from refinerctl.releases.operator import operator
+        """Who runs this, for the ledger."""
+        from refinerctl.releases.ledger import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 
@@ -271,7 +284,7 @@ class AppContext:
         given = (env, stack or self.settings.stack)
         if given == (self.settings.env, self.settings.stack):
             return self
-        return AppContext(replace(self._flags, env=given[0], stack=given[1]))
+        return AppContext(replace(self._flags, env=given[0], stack=given[1]), self._instance_name)
 
     def in_region(self, region: str | None) -> AppContext:
         """The same run, with the same credentials, in another region; None is this one."""
@@ -288,10 +301,9 @@ class AppContext:
         status = self.instance.status()
         if status.endpoint_url is None:
             project = self.settings.project
-            is_project = any((project / name).exists() for name in (CONFIG_NAME, "terraform"))
             raise RefinerctlError(
                 f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if is_project else NO_PROJECT,
+                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(

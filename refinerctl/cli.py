@@ -24,15 +24,15 @@ atexit.register(gc.freeze)
 
 # Group of commands → what a command is called → where it is and its help, so that --help imports none of them.
 LOCAL = {
-    "up": ("refinerctl.local.command:up", "Start the local environment and apply the stacks to it."),
-    "status": ("refinerctl.local.command:status", "Show whether the local environment is up, and its endpoint."),
-    "logs": ("refinerctl.local.command:logs", "Print the log of the functions or of another part."),
-    "env": ("refinerctl.local.command:env", "Print variables that point other tools at the local environment."),
-    "down": ("refinerctl.local.command:down", "Stop the local environment and delete its data."),
+    "up": ("refinerctl.local.up:up", "Start the local environment and apply the stacks to it."),
+    "status": ("refinerctl.local.status:status", "Show whether the local environment is up, and its endpoint."),
+    "logs": ("refinerctl.local.logs:logs", "Print the log of the functions or of another part."),
+    "env": ("refinerctl.local.status:env", "Print variables that point other tools at the local environment."),
+    "down": ("refinerctl.local.status:down", "Stop the local environment and delete its data."),
 }
 IMAGES = {
-    "list": ("refinerctl.releases.images_command:list_command", "List the images in ECR and what uses them."),
-    "prune": ("refinerctl.releases.images_command:prune", "Delete images that nothing deployed uses."),
+    "list": ("refinerctl.releases.images:list_command", "List the images in ECR and what uses them."),
+    "prune": ("refinerctl.releases.prune:prune", "Delete images that nothing deployed uses."),
 }
 DLQ = {
     "list": ("refinerctl.dlq.list:command", "List the dead-letter queues and how many messages they hold."),
@@ -48,18 +48,17 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "poll": ("refinerctl.inputs.poll:poll", "Print completions and the outputs that they list."),
     },
     "Releases": {
-        "sync": ("refinerctl.releases.sync_command:sync", "Copy the images of a release to ECR."),
-        "releases": ("refinerctl.releases.releases_command:releases", "List releases: published, in ECR, deployed."),
+        "sync": ("refinerctl.releases.sync:sync", "Copy the images of a release to ECR."),
+        "releases": ("refinerctl.releases.releases:releases", "List releases: published, in ECR, deployed."),
         "images": (IMAGES, "List or prune the images in ECR."),
-        "plan": ("refinerctl.releases.plan_command:plan", "Show what a deployment would change."),
-        "deploy": ("refinerctl.releases.deploy_command:deploy", "Apply a release with Terraform."),
-        "apply": ("refinerctl.releases.deploy_command:deploy", "Alias of deploy."),
-        "rollback": ("refinerctl.releases.rollback_command:rollback", "Deploy the previous release again."),
-        "drift": ("refinerctl.releases.drift_command:drift", "Show what differs from the deployed release."),
-        "destroy": ("refinerctl.releases.destroy_command:destroy", "Destroy a stack."),
-        "outputs": ("refinerctl.releases.outputs_command:outputs", "Print Terraform's outputs."),
-        "unlock": ("refinerctl.releases.unlock_command:unlock", "Release a state lock left by a crashed run."),
-        "tools": ("refinerctl.terraform.tools_command:tools", "Install Terraform."),
+        "plan": ("refinerctl.releases.plan:plan", "Show what a deployment would change."),
+        "deploy": ("refinerctl.releases.deploy:deploy", "Apply a release with Terraform."),
+        "apply": ("refinerctl.releases.deploy:deploy", "Alias of deploy."),
+        "rollback": ("refinerctl.releases.rollback:rollback", "Deploy the previous release again."),
+        "drift": ("refinerctl.releases.drift:drift", "Show what differs from the deployed release."),
+        "destroy": ("refinerctl.releases.destroy:destroy", "Destroy a stack."),
+        "outputs": ("refinerctl.releases.outputs:outputs", "Print Terraform's outputs."),
+        "unlock": ("refinerctl.releases.unlock:unlock", "Release a state lock left by a crashed run."),
     },
     "Rulesets": {
         "add-prefix": ("refinerctl.rulesets.add_prefix:add_prefix", "Add a ruleset for a prefix."),
@@ -67,9 +66,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
     },
     "Insight": {
-        "status": ("refinerctl.insight.status_command:status", "Show how each stage is doing."),
-        "trace": ("refinerctl.insight.trace.command:trace", "Show where an input is, and why."),
-        "logs": ("refinerctl.insight.logs_command:logs", "Print the logs of the functions."),
+        "status": ("refinerctl.insight.status:status", "Show how each stage is doing."),
+        "trace": ("refinerctl.insight.trace:trace", "Show where an input is, and why."),
+        "logs": ("refinerctl.insight.logs:logs", "Print the logs of the functions."),
         "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),
         "report": ("refinerctl.insight.report.command:report", "Write an HTML report."),
     },

@@ -2,37 +2,77 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
-from refinerctl.layout import Layout
+from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
-from refinerctl.stacks.settings import Pipeline
 
-CONFIG_NAME = "refinerctl.toml"
-WORK_FOLDER = ".refinerctl"
-# For who stands elsewhere: without a refinerctl.toml the folder itself is taken for the project.
+# For who works outside of a project: without a refinerctl.toml the current folder is the project.
 NO_PROJECT = (
-    "Is this the project's folder? From elsewhere REFINERCTL_CONFIG names its refinerctl.toml, "
-    "and --env aws works on what the AWS credentials lead to."
+    "Is this the project's folder? Set REFINERCTL_CONFIG to its refinerctl.toml, "
+    "or pass --env aws to work on whatever the AWS credentials lead to."
 )
-# Without a refinerctl.toml: this machine, or whatever account the credentials are of.
-NO_ENVIRONMENTS: dict[str, dict[str, Any]] = {"local": {"embedded": True}, "aws": {}}
-STACKS = ("refiner", "registry")
+# Without a refinerctl.toml: this machine, or the account of the credentials.
+DEFAULT_ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {"local": {"embedded": True}, "aws": {}}
+DEFAULT_STACK = "refiner"
 BACKENDS = ("s3", "http")
 OUTPUTS = ("text", "json")
 DEFAULT_REGION = "us-east-1"
+# Keys of the former `refinerctl tools install`.
+_REMOVED_TOOLS = ("terraform_version", "terraform_base_url")
 _SWITCH = {"": 0, "false": 0, "no": 0, "off": 0, "true": 1, "yes": 1, "on": 1}
 
-# What `refinerctl tools install` fetches; the oldest that locks its state in S3 without a table is 1.10.
-TERRAFORM_VERSION = "1.11.4"
-TERRAFORM_BASE_URL = "https://releases.hashicorp.com/terraform"
+Table = TypeVar("Table", bound=msgspec.Struct)
+
+
+class EnvironmentTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[environments.<name>] of refinerctl.toml."""
+
+    embedded: bool = False
+    region: str | None = None
+    profile: str | None = None
+    endpoint_url: str | None = None
+    bucket: str | None = None
+    assume_role: str | None = None
+    backend: str = "s3"
+
+
+class ImageTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[images.<name>] of refinerctl.toml."""
+
+    repository: str
+    context: str
+    source: str | None = None
+    stack: str = DEFAULT_STACK
+    platform: str = str(DEFAULT_PLATFORM)
+    runs_on: str = "lambda"
+
+
+class ToolsTable(msgspec.Struct, forbid_unknown_fields=True):
+    """[tools] of refinerctl.toml."""
+
+    terraform_binary: str | None = None
+
+
+class ConfigFile(msgspec.Struct, forbid_unknown_fields=True):
+    """refinerctl.toml; the inner tables are checked one by one, so that an error names its table."""
+
+    environment: str | None = None
+    stack: str | None = None
+    stacks: dict[str, dict[str, Any]] = {}
+    images: dict[str, dict[str, Any]] = {}
+    environments: dict[str, dict[str, Any]] = {}
+    tools: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -61,27 +101,18 @@ class ImageSettings:
     repository: str
     context: Path
     source: ImageReference | None = None
-    stack: str = "refiner"
+    stack: str = DEFAULT_STACK
     platform: Platform = DEFAULT_PLATFORM
     runs_on: RunsOn = RunsOn.LAMBDA
-
-
-@dataclass(frozen=True)
-class ToolSettings:
-    """The terraform in use: a name to look up, or a path; and where `tools install` fetches which release of it."""
-
-    terraform_binary: str = "terraform"
-    terraform_version: str = TERRAFORM_VERSION
-    terraform_base_url: str = TERRAFORM_BASE_URL
 
 
 @dataclass(frozen=True)
 class Settings:
     """What every command runs with.
 
-    `embedded` marks an environment that lives on this machine, without an account. `region` None leaves it to boto3.
-    Without `has_pipeline` nobody has said where the stack keeps things, and `pipeline` is another one's. `backend` is
-    the kind of the Terraform backend: "s3" or "http". `environments` are the names of all that the file has.
+    `embedded` marks an environment on this machine, without an account. `region` None leaves it to boto3.
+    `stack_settings` are the stack's [stacks.<name>] over its defaults. `backend` is the kind of the Terraform backend:
+    "s3" or "http". `environments` are the names of all environments. `terraform_binary` is a name or a path.
     """
 
     env: str
@@ -92,15 +123,13 @@ class Settings:
     endpoint_url: str | None
     verbosity: int
     embedded: bool
-    old_pipeline: Pipeline
-    has_pipeline: bool
+    stack_settings: Mapping[str, str]
     images: tuple[ImageSettings, ...]
     project: Path
     environments: tuple[str, ...] = ("local",)
     assume_role: str | None = None
     backend: str = "s3"
-    tools: ToolSettings = ToolSettings()
-    stack_settings: Mapping[str, str] = field(default_factory=dict)
+    terraform_binary: str = "terraform"
 
     @property
     def layout(self) -> Layout:
@@ -108,7 +137,7 @@ class Settings:
 
     @property
     def embedded_region(self) -> str:
-        """The region that an environment on this machine pretends to be in."""
+        """The region of an environment on this machine."""
         return self.region or DEFAULT_REGION
 
     @property
@@ -118,78 +147,71 @@ class Settings:
 
     @property
     def work_folder(self) -> Path:
-        """The ignored folder that holds everything refinerctl writes beside what it is asked for."""
-        return self.project / WORK_FOLDER
+        return self.layout.work_folder
 
 
 def find_config(start: Path) -> Path | None:
     """The nearest refinerctl.toml in `start` or a folder above it."""
-    for folder in (start, *start.parents):
-        candidate = folder / CONFIG_NAME
-        if candidate.is_file():
-            return candidate
-    return None
+    candidates = (folder / CONFIG_NAME for folder in (start, *start.parents))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def check_root_module(module: Path) -> None:
-    """Raises NotFoundError if Terraform's folder of a stack is not there."""
+    """Raises NotFoundError if a stack's Terraform root module does not exist."""
     if not module.is_dir():
         hint = None if module.parent.is_dir() else NO_PROJECT
-        raise NotFoundError(f"there is no Terraform root module {module}", hint=hint)
-
-
-def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
-    return Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
+        raise NotFoundError(f"Terraform root module {module} does not exist", hint=hint)
 
 
 def environment_names(environ: Mapping[str, str], cwd: Path) -> list[str]:
-    """The environments that there are. Raises RefinerctlError for a file that makes no sense."""
-    config_path = _config_path(environ, cwd)
-    return sorted((_read(config_path) if config_path else {}).get("environments") or ["local"])
+    """The names of all environments. Raises RefinerctlError for an invalid file."""
+    path = _config_path(environ, cwd)
+    return sorted((_read(path) if path else ConfigFile()).environments or ["local"])
 
 
 def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> Settings:
-    """Resolve the settings. Raises UsageError for values and RefinerctlError for a file that make no sense."""
-    config_path = _config_path(environ, cwd)
-    document = _read(config_path) if config_path else {}
-    project = config_path.resolve().parent if config_path else cwd
-    where = str(config_path or "the defaults")
+    """Resolve the settings. Raises UsageError for an invalid value and RefinerctlError for an invalid file."""
+    path = _config_path(environ, cwd)
+    file = _read(path) if path else ConfigFile()
+    project = path.resolve().parent if path else cwd
 
     def value(name: str, *fallbacks: str | None) -> str | None:
-        given = getattr(flags, name) or environ.get(f"REFINERCTL_{name.upper()}")
+        given = getattr(flags, name, None) or environ.get(f"REFINERCTL_{name.upper()}")
         return given or next((item for item in fallbacks if item), None)
 
-    env = value("env", document.get("environment"), "local") or ""
-    stack = _one_of(STACKS, value("stack", document.get("stack"), "refiner"), "stack")
-    environments: dict[str, dict[str, Any]] = document.get("environments") or NO_ENVIRONMENTS
+    env = value("env", file.environment, "local") or ""
+    stack = value("stack", file.stack, DEFAULT_STACK) or ""
+    environments = file.environments or DEFAULT_ENVIRONMENTS
     if env not in environments:
         raise UsageError(
-            f"there is no environment {env!r} in {where}", hint=f"It has: {', '.join(sorted(environments))}."
+            f"environment {env!r} does not exist in {path or 'the defaults'}",
+            hint=f"Environments: {', '.join(sorted(environments))}.",
         )
-    chosen = environments[env]
-    embedded = bool(chosen.get("embedded", False))
+    chosen = _convert(environments[env], EnvironmentTable, path, f"environments.{env}")
     return Settings(
         env=env,
-        stack=stack,
+        stack=find_stack(stack).name,
         output=_one_of(OUTPUTS, value("output", "text"), "output"),
         # boto3 alone of AWS's tools does not know AWS_REGION.
-        region=value("region", chosen.get("region"))
-        or (DEFAULT_REGION if embedded else environ.get("AWS_REGION"))
+        region=value("region", chosen.region)
+        or (DEFAULT_REGION if chosen.embedded else environ.get("AWS_REGION"))
         or None,
-        profile=value("profile", chosen.get("profile")),
+        profile=value("profile", chosen.profile),
         # An environment on this machine has an endpoint of its own: a variable meant for another must not redirect it.
-        endpoint_url=flags.endpoint_url if embedded else value("endpoint_url", chosen.get("endpoint_url")),
+        endpoint_url=flags.endpoint_url if chosen.embedded else value("endpoint_url", chosen.endpoint_url),
         verbosity=flags.verbosity or verbosity(environ),
-        embedded=embedded,
-        old_pipeline=_pipeline(document, stack, chosen, flags.bucket if embedded else value("bucket")),
-        has_pipeline=stack == "refiner" or stack in document.get("stacks", {}),
-        images=_images(document, project),
+        embedded=chosen.embedded,
+        stack_settings=_stack_settings(
+            file, stack, flags.bucket if chosen.embedded else value("bucket"), chosen.bucket
+        ),
+        images=tuple(_image(name, table, path, project) for name, table in file.images.items()),
         project=project,
         environments=tuple(environments),
-        assume_role=None if embedded else value("assume_role", chosen.get("assume_role")),
-        backend=_one_of(BACKENDS, chosen.get("backend", "s3"), "backend"),
-        tools=_tools(document, environ),
-        stack_settings=_stack_settings(document, stack, chosen, flags.bucket if embedded else value("bucket")),
+        assume_role=None if chosen.embedded else value("assume_role", chosen.assume_role),
+        backend=_one_of(BACKENDS, chosen.backend, "backend"),
+        terraform_binary=environ.get("REFINERCTL_TERRAFORM_BINARY")
+        or file.tools.get("terraform_binary")
+        or "terraform",
     )
 
 
@@ -204,119 +226,103 @@ def _level(environ: Mapping[str, str], name: str) -> int:
     if given in _SWITCH:
         return _SWITCH[given]
     if not given.isdecimal():
-        raise UsageError(f"{name} is {given!r}", hint="It is a number, or one of: true, false, yes, no, on, off.")
+        raise UsageError(f"{name} is {given!r}", hint="Use a number, or one of: true, false, yes, no, on, off.")
     return int(given)
 
 
 def _one_of(allowed: tuple[str, ...], value: str | None, what: str) -> str:
     if value not in allowed:
-        raise UsageError(f"there is no {what} {value!r}", hint=f"It is one of: {', '.join(allowed)}.")
+        raise UsageError(f"unknown {what} {value!r}", hint=f"Use one of: {', '.join(allowed)}.")
     return value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
+    return Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
+
+
+def _read(path: Path) -> ConfigFile:
+    """The whole file, checked: a misspelt key that is silently ignored would send a run to the wrong place."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RefinerctlError(f"{path} is not valid TOML: {error}") from error
-    _check_shape(document, path)
-    return document
+    file = _convert(document, ConfigFile, path)
+    for name, table in file.environments.items():
+        _convert(table, EnvironmentTable, path, f"environments.{name}")
+    for name, table in file.images.items():
+        _convert(table, ImageTable, path, f"images.{name}")
+    for key in _REMOVED_TOOLS:
+        if key in file.tools:
+            raise RefinerctlError(
+                f"{path}: tools.{key} has no effect any more: refinerctl does not install Terraform",
+                hint="Remove it. refinerctl runs the terraform on PATH, or the one that tools.terraform_binary names.",
+            )
+    _convert(file.tools, ToolsTable, path, "tools")
+    for name, table in file.stacks.items():
+        _check_stack_table(name, table, path)
+    return file
 
 
-_KINDS: dict[type, str] = {bool: "true or false", str: "text", dict: "a table"}
-_PIPELINE_KEYS: dict[str, type] = {item.name: str for item in fields(Pipeline)}
-_TOOL_KEYS: dict[str, type] = {item.name: str for item in fields(ToolSettings)}
-_SECTIONS: dict[str, dict[str, type]] = {
-    "stacks": _PIPELINE_KEYS,
-    "images": {"repository": str, "context": str, "source": str, "stack": str, "platform": str, "runs_on": str},
-    "environments": {
-        "embedded": bool,
-        "region": str,
-        "profile": str,
-        "endpoint_url": str,
-        "bucket": str,
-        "assume_role": str,
-        "backend": str,
-    },
+def _convert(table: Mapping[str, Any], kind: type[Table], path: Path | None, name: str = "") -> Table:
+    """`table` as `kind`; `name` is the table's. Raises RefinerctlError that names the wrong key."""
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        text, _, at = str(error).partition(" - at ")
+        key = f"{name}{at.strip('`').removeprefix('$')}".removeprefix(".")
+        for pattern, words in _PROBLEMS.items():
+            if match := re.fullmatch(pattern, text):
+                text = words.format(*(_TYPES.get(group, group) for group in match.groups()))
+        raise RefinerctlError(
+            f"{path}: {f'{key}: ' if key else ''}{text}", hint=f"Known keys: {', '.join(kind.__struct_fields__)}."
+        ) from error
+
+
+_PROBLEMS = {
+    r"Object contains unknown field `(.+)`": "unknown key {}",
+    r"Object missing required field `(.+)`": "key {} is missing",
+    r"Expected `(.+?)(?: \| null)?`, got `.+`": "expected {}",
 }
+_TYPES = {"bool": "true or false", "str": "text", "object": "a table"}
 
 
-def _check_shape(document: dict[str, Any], path: Path) -> None:
-    """A misspelt key that is silently ignored would send a run to the wrong place."""
-    for key, entry in document.items():
-        if key in ("environment", "stack"):
-            _expect(entry, str, key, path)
-        elif key == "tools":
-            _check_table(_TOOL_KEYS, entry, key, path)
-        elif key in _SECTIONS:
-            _expect(entry, dict, key, path)
-            for name, table in entry.items():
-                if key == "stacks" and name not in STACKS:
-                    raise RefinerctlError(
-                        f"{path}: there is no stack {key}.{name}", hint=f"Known: {', '.join(STACKS)}."
-                    )
-                _check_table(_SECTIONS[key], table, f"{key}.{name}", path)
-        else:
-            raise RefinerctlError(f"{path}: unknown key {key!r}")
-
-
-def _check_table(known: dict[str, type], table: object, where: str, path: Path) -> None:
-    _expect(table, dict, where, path)
-    assert isinstance(table, dict)  # noqa: S101 - for the type checker; _expect has raised otherwise
+def _check_stack_table(name: str, table: Mapping[str, Any], path: Path) -> None:
+    """The keys are those that the stack has settings for."""
+    try:
+        known = find_stack(name).settings
+    except UsageError as error:
+        raise RefinerctlError(f"{path}: stacks.{name}: {error.message}", hint=error.hint) from error
     for key, value in table.items():
         if key not in known:
-            raise RefinerctlError(f"{path}: unknown key {where}.{key}", hint=f"Known: {', '.join(sorted(known))}.")
-        _expect(value, known[key], f"{where}.{key}", path)
+            hint = f"Known keys: {', '.join(known)}."
+            raise RefinerctlError(f"{path}: stacks.{name}: unknown key {key}", hint=hint)
+        if not isinstance(value, str):
+            raise RefinerctlError(f"{path}: stacks.{name}.{key}: expected text")
+        if key.endswith("_prefix") and key != "name_prefix":
+            normalize_prefix(value)
 
 
-def _expect(value: object, kind: type, where: str, path: Path) -> None:
-    if not isinstance(value, kind):
-        raise RefinerctlError(f"{path}: {where} is not {_KINDS[kind]}")
+def _stack_settings(file: ConfigFile, stack: str, *buckets: str | None) -> dict[str, str]:
+    """The first of `buckets` that is given wins over the file's."""
+    settings = {**find_stack(stack).settings, **file.stacks.get(stack, {})}
+    if bucket := next(filter(None, buckets), None):
+        settings["bucket"] = bucket
+    return settings
 
 
-def _pipeline(document: dict[str, Any], stack: str, chosen: dict[str, Any], bucket: str | None) -> Pipeline:
-    given: dict[str, str] = dict(document.get("stacks", {}).get(stack, {}))
-    for key in [key for key in given if key.endswith("_prefix") and key != "name_prefix"]:
-        given[key] = normalize_prefix(given[key])
-    if override := bucket or chosen.get("bucket"):
-        given["bucket"] = override
-    return Pipeline(**given)
-
-
-def _stack_settings(document: dict[str, Any], stack: str, chosen: dict[str, Any], bucket: str | None) -> dict[str, str]:
-    given = {**find_stack(stack).settings, **document.get("stacks", {}).get(stack, {})}
-    if override := bucket or chosen.get("bucket"):
-        given["bucket"] = override
-    return given
-
-
-def _images(document: dict[str, Any], project: Path) -> tuple[ImageSettings, ...]:
-    return tuple(_image(name, table, project) for name, table in document.get("images", {}).items())
-
-
-def _image(name: str, table: dict[str, str], project: Path) -> ImageSettings:
-    if missing := {"repository", "context"} - table.keys():
-        raise RefinerctlError(f"{CONFIG_NAME}: images.{name} has no {' and no '.join(sorted(missing))}")
+def _image(name: str, given: Mapping[str, Any], path: Path | None, project: Path) -> ImageSettings:
+    table = _convert(given, ImageTable, path, f"images.{name}")
     try:
-        source = ImageReference.parse(table["source"]) if "source" in table else None
         return ImageSettings(
             name,
-            table["repository"],
-            project / table["context"],
-            source=source,
-            stack=_one_of(STACKS, table.get("stack", "refiner"), "stack"),
-            platform=Platform.parse(table.get("platform", str(DEFAULT_PLATFORM))),
-            runs_on=RunsOn(_one_of(tuple(RunsOn), table.get("runs_on", "lambda"), "service")),
+            table.repository,
+            project / table.context,
+            source=ImageReference.parse(table.source) if table.source else None,
+            stack=find_stack(table.stack).name,
+            platform=Platform.parse(table.platform),
+            runs_on=RunsOn(_one_of(tuple(RunsOn), table.runs_on, "service")),
         )
     except UsageError as error:
-        raise RefinerctlError(f"{CONFIG_NAME}: images.{name}: {error.message}", hint=error.hint) from error
-
-
-def _tools(document: dict[str, Any], environ: Mapping[str, str]) -> ToolSettings:
-    given = dict(document.get("tools", {}))
-    for key in _TOOL_KEYS:
-        if value := environ.get(f"REFINERCTL_{key.upper()}"):
-            given[key] = value
-    return ToolSettings(**given)
+        raise RefinerctlError(f"{path}: images.{name}: {error.message}", hint=error.hint) from error

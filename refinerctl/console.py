@@ -31,27 +31,19 @@ class Progress(Protocol):
 
 
 class BlobProgress(Progress, Protocol):
-    """Progress of several blobs at once, each with a bar of its own."""
+    """Progress of several blobs at once."""
 
-    def begin(self, blob: str, size: int) -> None:
-        """Blob `blob` of so many bytes is being moved, from its beginning: maybe not for the first time."""
-
-    def moved(self, blob: str, size: int) -> None:
-        """So many bytes more of it."""
-
-    def end(self, blob: str) -> None:
-        """It is where it should be."""
+    def part(self, name: str, done: int, size: int) -> None:
+        """`done` of `size` bytes of blob `name` are copied; fewer than before if it starts again."""
 
 
 class Silent:
-    """Progress that nobody wants to see."""
+    """Shows nothing."""
 
     def step(self, text: str) -> None: ...
     def update(self, text: str) -> None: ...
     def advance(self, size: int) -> None: ...
-    def begin(self, blob: str, size: int) -> None: ...
-    def moved(self, blob: str, size: int) -> None: ...
-    def end(self, blob: str) -> None: ...
+    def part(self, name: str, done: int, size: int) -> None: ...
 
 
 if TYPE_CHECKING:
@@ -109,8 +101,8 @@ class Renderer:
         self._stderr(f"warning: {text}")
 
     @contextmanager
-    def progress(self, total_bytes: int | None = None) -> Iterator[Progress]:
-        """Progress on standard error: live on a terminal, timestamped lines elsewhere, nothing with --quiet."""
+    def progress(self, total_bytes: int | None = None) -> Iterator[BlobProgress]:
+        """Progress on standard error: live on a terminal, lines with timestamps elsewhere, nothing with --quiet."""
         if self._verbosity < 0:
             yield Silent()
         elif self._on_terminal:
@@ -119,37 +111,28 @@ class Renderer:
         else:
             yield PlainProgress(total_bytes)
 
-    @contextmanager
-    def blobs(self, total_bytes: int) -> Iterator[BlobProgress]:
-        """The same for several blobs at once: on a terminal each has a bar of its own."""
-        with self.progress(total_bytes) as progress:
-            if isinstance(progress, _LiveProgress):
-                yield _LiveBlobs(progress)
-            elif isinstance(progress, PlainProgress):
-                yield PlainBlobs(progress)
-            else:
-                yield Silent()
-
     def _stderr(self, text: str) -> None:
         prefix = "" if self._on_terminal else f"{datetime.now(UTC):%H:%M:%SZ} "
         print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class PlainProgress:
-    """Lines for a log: every step, and now and then where it stands."""
+    """Lines for a log: every step, and now and then the current state."""
 
-    def __init__(self, total_bytes: int | None) -> None:
+    def __init__(self, total_bytes: int | None, every_s: float = PLAIN_UPDATE_SECONDS) -> None:
         self._total = total_bytes
+        self._every_s = every_s
         self._done = 0
+        self._parts: dict[str, int] = {}
         self._last = time.monotonic()
         self._lock = threading.Lock()
 
     def step(self, text: str) -> None:
-        self._write(text)
+        print(f"{datetime.now(UTC):%H:%M:%SZ} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
         self._last = time.monotonic()
 
     def update(self, text: str) -> None:
-        if time.monotonic() - self._last >= PLAIN_UPDATE_SECONDS:
+        if time.monotonic() - self._last >= self._every_s:
             self.step(text)
 
     def advance(self, size: int) -> None:
@@ -158,82 +141,43 @@ class PlainProgress:
         whole = f" of {self._total / 1e6:.1f}" if self._total else ""
         self.update(f"{self._done / 1e6:.1f}{whole} MB")
 
-    def _write(self, text: str) -> None:
-        print(f"{datetime.now(UTC):%H:%M:%SZ} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+    def part(self, name: str, done: int, size: int) -> None:
+        before, self._parts[name] = self._parts.get(name, 0), done
+        self.advance(done - before)
 
 
 class _LiveProgress:
-    """A line that moves, below steps that stay."""
+    """A line that changes, below steps that stay; under it a bar for each blob."""
 
     def __init__(self, bar: Bar, task: TaskID) -> None:
-        self.bar = bar
+        self._bar = bar
         self._task = task
-
-    def step(self, text: str) -> None:
-        self.bar.console.print(printable(text), markup=False, highlight=False)
-        self.bar.update(self._task, description=printable(text))
-
-    def update(self, text: str) -> None:
-        self.bar.update(self._task, description=printable(text))
-
-    def advance(self, size: int) -> None:
-        self.bar.advance(self._task, size)
-
-
-class PlainBlobs:
-    """Blobs in a log: their bytes all together; what is sent once more does not count twice."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._moved: dict[str, int] = {}
-
-    def step(self, text: str) -> None:
-        self._progress.step(text)
-
-    def update(self, text: str) -> None:
-        self._progress.update(text)
-
-    def advance(self, size: int) -> None:
-        self._progress.advance(size)
-
-    def begin(self, blob: str, size: int) -> None:
-        self.advance(-self._moved.get(blob, 0))
-        self._moved[blob] = 0
-
-    def moved(self, blob: str, size: int) -> None:
-        self._moved[blob] += size
-        self.advance(size)
-
-    def end(self, blob: str) -> None:
-        """Its bytes have been counted."""
-
-
-class _LiveBlobs(PlainBlobs):
-    """A bar for each blob that is on its way, below that of all together."""
-
-    def __init__(self, progress: _LiveProgress) -> None:
-        super().__init__(progress)
-        self._bar = progress.bar
         self._tasks: dict[str, TaskID] = {}
+        self._parts: dict[str, int] = {}
 
-    def begin(self, blob: str, size: int) -> None:
-        super().begin(blob, size)
-        if blob in self._tasks:
-            self._bar.update(self._tasks[blob], completed=0)
-        else:
-            self._tasks[blob] = self._bar.add_task(f"  {blob[:19]}", total=size)
+    def step(self, text: str) -> None:
+        self._bar.console.print(printable(text), markup=False, highlight=False)
+        self._bar.update(self._task, description=printable(text))
 
-    def moved(self, blob: str, size: int) -> None:
-        super().moved(blob, size)
-        self._bar.advance(self._tasks[blob], size)
+    def update(self, text: str) -> None:
+        self._bar.update(self._task, description=printable(text))
 
-    def end(self, blob: str) -> None:
-        if blob in self._tasks:
-            self._bar.remove_task(self._tasks.pop(blob))
+    def advance(self, size: int) -> None:
+        self._bar.advance(self._task, size)
+
+    def part(self, name: str, done: int, size: int) -> None:
+        before, self._parts[name] = self._parts.get(name, 0), done
+        self.advance(done - before)
+        if done >= size and name in self._tasks:
+            self._bar.remove_task(self._tasks.pop(name))
+        elif name in self._tasks:
+            self._bar.update(self._tasks[name], completed=done)
+        elif done < size:
+            self._tasks[name] = self._bar.add_task(f"  {printable(name)[:19]}", total=size)
 
 
 @contextmanager
-def _live(total_bytes: int | None) -> Iterator[Progress]:
+def _live(total_bytes: int | None) -> Iterator[BlobProgress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

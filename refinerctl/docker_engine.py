@@ -1,4 +1,4 @@
-"""A Docker engine, through the docker SDK: builds images and runs containers of them."""
+"""A Docker engine, through the docker SDK: builds images, runs containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-# A container that does not answer a stop within the engine's own grace period.
+# Longer than the engine waits for a container to stop.
 CALL_SECONDS = 60
 
 
@@ -30,9 +30,9 @@ class RunSpec:
 
 
 class DockerEngine:
-    """The engine that DOCKER_HOST names, or the default socket. `instead` is the option that needs none.
+    """The engine that DOCKER_HOST names, or the default socket. `instead` is the option that needs no engine.
 
-    `call_seconds`: how long the engine may say nothing during a call.
+    `call_seconds`: how long a call may take without an answer or event.
     """
 
     def __init__(self, *, instead: str = "--engine process", call_seconds: int = CALL_SECONDS) -> None:
@@ -72,7 +72,7 @@ class DockerEngine:
     def build(self, context: Path, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]) -> None:
         """Build `context` as `tag`. Raises RefinerctlError with the step that failed.
 
-        The SDK reports a failed build inside the stream, not as an exception.
+        The SDK reports a failed build as an event of the stream, not as an exception.
         """
         from docker.errors import DockerException
 
@@ -90,17 +90,17 @@ class DockerEngine:
             for event in stream:
                 if "error" in event:
                     raise RefinerctlError(
-                        f"the image of {context} was not built: {event['error'].strip()}", hint=last or None
+                        f"building the image of {context} failed: {event['error'].strip()}", hint=last or None
                     )
                 text = event.get("stream", "").strip()
                 if text:
                     last = text
                     on_line(text)
-        except (DockerException, TypeError) as error:  # TypeError: the SDK's word for a context that is no folder
-            raise RefinerctlError(f"the image of {context} was not built: {error}") from error
+        except (DockerException, TypeError) as error:  # TypeError: the SDK raises it if the context is not a folder
+            raise RefinerctlError(f"building the image of {context} failed: {error}") from error
 
     def run(self, spec: RunSpec, on_line: Callable[[str], None]) -> RunningContainer:
-        """Start a container; its output goes to `on_line`. Raises RefinerctlError without the image."""
+        """Start a container; `on_line` gets its output. Raises RefinerctlError if the image does not exist."""
         from docker.errors import DockerException
 
         try:
@@ -120,7 +120,7 @@ class DockerEngine:
         return RunningContainer(container, on_line)
 
     def remove_labelled(self, label: tuple[str, str]) -> int:
-        """Remove all containers with `label`, running or not; returns how many there were."""
+        """Remove all containers with `label`, running or not; returns their number."""
         found = self.client().containers.list(all=True, filters={"label": "=".join(label)})
         for container in found:
             _remove(container)
@@ -128,7 +128,7 @@ class DockerEngine:
 
 
 class RunningContainer:
-    """A container, watched by two threads: one reads its output, one learns of its end."""
+    """A container, followed by two threads: one reads its output, one waits for its end."""
 
     def __init__(self, container: Container, on_line: Callable[[str], None]) -> None:
         self._container = container
@@ -137,11 +137,11 @@ class RunningContainer:
         threading.Thread(target=self._wait, name="container-end", daemon=True).start()
 
     def ended(self) -> str | None:
-        """Why it ended; None while it runs."""
+        """Why it ended; None if it is running."""
         return self._reason
 
     def memory_bytes(self) -> int:
-        """0: the engine itself sees to the limit."""
+        """0: the engine itself enforces the limit."""
         return 0
 
     def kill(self) -> None:
@@ -166,7 +166,7 @@ class RunningContainer:
             self._reason = (
                 "signal: killed (out of memory)" if killed_for_memory else f"exit status {status['StatusCode']}"
             )
-        except (APIError, OSError) as error:  # removed meanwhile, or the engine is gone
+        except (APIError, OSError) as error:  # removed meanwhile, or the engine stopped
             self._reason = f"the container is gone: {error}"
 
 
@@ -178,5 +178,5 @@ def _remove(container: Container) -> None:
     except NotFound:
         return
     except APIError as error:
-        if error.status_code != 409:  # somebody else is removing it already
+        if error.status_code != 409:  # it is already being removed
             raise

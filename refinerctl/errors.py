@@ -46,3 +46,7 @@ class RefusedError(RefinerctlError):
     """A safety check said no; nothing was changed. Exit code 4."""
 
     exit_code = 4
+
+
+# Exit code of a command that succeeded and found differences.
+DIFFERENCES = 5

@@ -15,6 +15,11 @@ class Layout:
     root: Path
 
     @property
+    def is_project(self) -> bool:
+        """Whether the folder looks like a project's."""
+        return (self.root / CONFIG_NAME).exists() or self.terraform.exists()
+
+    @property
     def work_folder(self) -> Path:
         """The ignored folder for everything that refinerctl writes unasked."""
         return self.root / ".refinerctl"
@@ -22,6 +27,11 @@ class Layout:
     @property
     def terraform(self) -> Path:
         return self.root / "terraform"
+
+    @property
+    def modules(self) -> Path:
+        """The folder of the Terraform modules that root modules share."""
+        return self.terraform / "modules"
 
     def root_module(self, stack: str) -> Path:
         """The folder of a stack's Terraform root module."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -94,6 +95,24 @@ class ReleaseTag(click.ParamType[str]):
 def examples(*lines: str) -> str:
     """The end of a command's help: one to three command lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def yes_option(command: Decorated) -> Decorated:
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(command)
+
+
+def check_consent(given: bool, flag: str = "--yes") -> None:
+    """Before any work: raises UsageError if a confirmation is needed, `flag` does not give it, and nobody can."""
+    if not given and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            f"stdin is not a terminal; pass {flag}", hint="Without a terminal nobody can confirm the change."
+        )
+
+
+def ask(question: str, yes: bool) -> None:
+    """Ask on the terminal. Raises RefinerctlError for any other answer than yes."""
+    if not yes and not click.confirm(question, err=True):
+        raise RefinerctlError("not confirmed; nothing was changed")
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

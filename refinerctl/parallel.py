@@ -82,20 +82,26 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
 
     A second one gets through at once.
     """
-    results: list[Result] = []
-    errors: list[BaseException] = []
+    outcome: list[tuple[Result | None, BaseException | None]] = []
     ended = threading.Event()
+    begin = threading.Lock()  # whoever gets it first decides whether the task begins
 
     def work() -> None:
+        if not begin.acquire(blocking=False):
+            return
         try:
-            results.append(task())
+            outcome.append((task(), None))
         except BaseException as error:  # raised where it is waited for
-            errors.append(error)
-        finally:
-            ended.set()
+            outcome.append((None, error))
+        ended.set()
 
     signal: BaseException | None = None
-    threading.Thread(target=work, name="through-interrupt", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="through-interrupt", daemon=True).start()
+    except (KeyboardInterrupt, Terminated) as error:  # start() waits for the thread, in which the task may run already
+        if begin.acquire(blocking=False):
+            raise
+        signal = error
     while not ended.is_set():
         try:
             ended.wait(LOOK_SECONDS)
@@ -103,11 +109,10 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
             if signal is not None:
                 raise
             signal = error
-    if signal is not None:
-        raise signal
-    if errors:
-        raise errors[0]
-    return results[0]
+    result, failure = outcome[0]
+    if (raised := signal or failure) is not None:
+        raise raised
+    return result  # type: ignore[return-value]  # None is then what the task gave
 
 
 def both(first: Callable[[], Result], second: Callable[[], Other]) -> tuple[Result, Other]:

@@ -20,3 +20,18 @@ def size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:.1f} GB"
+
+
+def seconds(value: float | None) -> str:
+    """A duration in its two largest units: `45s`, `3m12s`, `2h5m`, `13d4h`; a dash for None."""
+    if value is None:
+        return "-"
+    left = round(max(0.0, value))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if parts:
+            return parts[0] + (f"{count}{unit}" if count else "")
+        if count:
+            parts.append(f"{count}{unit}")
+    return parts[0] if parts else "0s"

@@ -1,39 +1,48 @@
-"""HTTP as registries need it: plain on loopback, verified TLS elsewhere, retried with back-off."""
+"""HTTP as registries need it: plain on this machine only, verified TLS elsewhere, retries with back-off."""
 
 from __future__ import annotations
 
+import base64
+import os
 import random
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
-from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from functools import cached_property
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError, ProxyError
 
 from refinerctl import __version__
-from refinerctl.errors import RefinerctlError
-from refinerctl.http import Body, Pool, Response, is_loopback
+from refinerctl.errors import RefinerctlError, TransientError
 
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 NOT_IMPLEMENTED = 501
-SMALL_ANSWER_BYTES = 8 * 1024**2
+SMALL_BODY_BYTES = 8 * 1024**2
+IDLE_CONNECTIONS = 128
+# Sending one piece has to succeed within the connect timeout, on a slow line, too.
+CHUNK_BYTES = 128 * 1024
 
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
+
+Body = bytes | Iterable[bytes] | None
 Tell = Callable[[str], None]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how often to try. Seconds; `attempts` counts the first one.
+    """How long and how often to try. Seconds; `attempts` includes the first one.
 
-    Pauses double from `first_pause_s` and are drawn at random up to that; what a registry asks for goes before, as
-    far as `longest_retry_after_s`.
+    Pauses are random, up to a bound that starts at `first_pause_s` and doubles. A server's Retry-After takes
+    precedence, up to `longest_retry_after_s`.
     """
 
     attempts: int = 6
@@ -43,16 +52,16 @@ class Limits:
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
 
-    def pause(self, attempt: int, asked: float | None = None) -> float:
-        """Seconds before attempt number `attempt` + 1."""
+    def pause(self, attempt: int, retry_after: float | None = None) -> float:
+        """Seconds to wait after attempt number `attempt`."""
         drawn = random.uniform(0, min(self.longest_pause_s, self.first_pause_s * 2 ** (attempt - 1)))  # noqa: S311
-        return max(drawn, min(asked, self.longest_retry_after_s)) if asked is not None else drawn
+        return drawn if retry_after is None else max(drawn, min(retry_after, self.longest_retry_after_s))
 
 
-class TransportError(RefinerctlError):
-    """No usable answer came; the same request may succeed later. `retry_after` is what the server asked for.
+class TransportError(TransientError):
+    """No usable response; the same request may succeed later. `retry_after` is what the server asked for, in seconds.
 
-    `exhausted` once it has been tried as often as the limits allow.
+    `exhausted` if it was retried as often as the limits allow.
     """
 
     exhausted = False
@@ -63,12 +72,145 @@ class TransportError(RefinerctlError):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer that has been read to its end."""
+class Login:
+    """A user at a server. `identity_token` replaces the password if `docker login` stored one."""
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    username: str
+    password: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+    identity_token: str | None = field(default=None, repr=False)
+
+
+class Retry:
+    """Counts the attempts at one thing, and pauses between them:
+
+    while True:
+        try:
+            return attempt()
+        except TransportError as error:
+            retry.wait(error)
+    """
+
+    def __init__(self, limits: Limits, what: str, tell: Tell) -> None:
+        self._limits = limits
+        self._what = what
+        self._tell = tell
+        self.attempt = 1
+
+    def wait(self, error: TransportError) -> None:
+        """Pause before the next attempt. Raises `error` if none is left; retries within retries do not multiply."""
+        if error.exhausted or self.attempt >= self._limits.attempts:
+            error.exhausted = True
+            raise error
+        pause = self._limits.pause(self.attempt, error.retry_after)
+        self.attempt += 1
+        number = f"attempt {self.attempt} of {self._limits.attempts}"
+        self._tell(f"{self._what}: {error.message}; trying again in {pause:.1f} s ({number})")
+        time.sleep(pause)
+
+
+class Response:
+    """A response. Its body is read once, as `chunks` or as `body`; then its connection serves the next request."""
+
+    def __init__(self, host: str, raw: urllib3.BaseHTTPResponse) -> None:
+        self.host = host
+        self.status = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self._raw = raw
+
+    def chunks(self, size: int = CHUNK_BYTES) -> Generator[bytes]:
+        """The body in pieces. Raises TransportError if the connection breaks."""
+        try:
+            while piece := self._raw.read(size):
+                yield piece
+        except HTTPError as error:
+            raise _explained(self.host, error) from error
+        finally:
+            self._raw.close()
+
+    @cached_property
+    def body(self) -> bytes:
+        """The whole body. Raises TransportError if the connection breaks, RefinerctlError for more than 8 MiB."""
+        content = b""
+        for piece in self.chunks(SMALL_BODY_BYTES + 1):
+            content += piece
+            if len(content) > SMALL_BODY_BYTES:
+                raise RefinerctlError(f"{self.host} sent more than {SMALL_BODY_BYTES // 1024**2} MiB in a small answer")
+        return content
+
+    def whole(self) -> Response:
+        """The same, with its body read."""
+        _ = self.body
+        return self
+
+
+class Transport:
+    """Connections to all hosts; safe to share between threads. `tell` gets a line for each retry."""
+
+    def __init__(self, limits: Limits | None = None, tell: Tell = lambda _: None) -> None:
+        self.limits = limits or Limits()
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
+
+    def retry(self, what: str) -> Retry:
+        """Counts the attempts at one thing; messages call it `what`."""
+        return Retry(self.limits, what, self._tell)
+
+    def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        """A response of at most 8 MiB, read whole; retried."""
+        retry = self.retry(urlsplit(url).netloc)
+        while True:
+            try:
+                return self.send(method, url, headers, body).whole()
+            except TransportError as error:
+                retry.wait(error)
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body = None, patience_s: float = 0.0
+    ) -> Response:
+        """One request, without retry or redirect. The response may take `patience_s` longer than the limits say.
+
+        An iterable `body` needs the header Content-Length. Raises TransportError for a lost connection, 429 and 5xx.
+        """
+        parts = _address(url)
+        host = parts.netloc
+        if parts.scheme != "https" and not is_loopback(host):
+            raise RefinerctlError(f"refusing plain HTTP to {host}", hint="Only this machine is reached without TLS.")
+        timeout = urllib3.Timeout(connect=self.limits.connect_timeout_s, read=self.limits.read_timeout_s + patience_s)
+        try:
+            raw = self._manager(parts).urlopen(
+                method,
+                parts.geturl(),
+                redirect=False,
+                retries=False,
+                body=body,
+                headers={"User-Agent": f"refinerctl/{__version__}", **headers},
+                timeout=timeout,
+                preload_content=False,
+                decode_content=False,
+            )
+        except HTTPError as error:
+            raise _explained(host, error) from error
+        response = Response(host, raw)
+        if response.status == TOO_MANY_REQUESTS or (
+            response.status >= SERVER_ERROR and response.status != NOT_IMPLEMENTED
+        ):
+            asked = seconds_asked(response.whole().headers.get("Retry-After"))
+            raise TransportError(f"{host} answers {response.status} {raw.reason or ''}".rstrip(), retry_after=asked)
+        return response
+
+    def _manager(self, address: SplitResult) -> urllib3.PoolManager:
+        proxy = _proxy(address.netloc) if address.scheme == "https" else None
+        with self._lock:
+            if (address.scheme, proxy) not in self._managers:
+                self._managers[address.scheme, proxy] = new_manager(address)
+            return self._managers[address.scheme, proxy]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (with or without port) is this machine: localhost, 127.0.0.0/8 or [::1]."""
+    return _LOOPBACK.fullmatch(urlsplit(f"//{host}").hostname or "") is not None
 
 
 def base_url(host: str) -> str:
@@ -76,85 +218,16 @@ def base_url(host: str) -> str:
     return f"{'http' if is_loopback(host) else 'https'}://{host}"
 
 
-class Transport:
-    """One connection pool per scheme, host and port; safe to share between threads.
-
-    `tell` hears of each retry.
-    """
-
-    def __init__(self, limits: Limits, tell: Tell) -> None:
-        self.limits = limits
-        self.tell = tell
-        self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str], Pool] = {}
-
-    def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
-        """An answer of at most 8 MiB, read whole; retried."""
-
-        def once() -> Answer:
-            return read(self.send(method, url, headers, body))
-
-        return self.retried(urlsplit(url).netloc, once)
-
-    def retried(self, host: str, once: Callable[[], Result]) -> Result:
-        """What `once` gives, tried again after a TransportError as often as the limits allow."""
-        for attempt in range(1, self.limits.attempts + 1):
-            try:
-                return once()
-            except TransportError as error:
-                if error.exhausted or attempt == self.limits.attempts:
-                    error.exhausted = True
-                    raise
-                self.wait(attempt, host, error)
-        raise AssertionError("unreachable")
-
-    def wait(self, attempt: int, what: str, error: TransportError) -> None:
-        """Pause before the next attempt, and say so."""
-        pause = self.limits.pause(attempt, error.retry_after)
-        self.tell(f"{what}: {error.message}; trying again in {pause:.1f} s ({attempt + 1} of {self.limits.attempts})")
-        time.sleep(pause)
-
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body = None, patience_s: float = 0.0
-    ) -> Response:
-        """One request, no redirect followed. `patience_s`: seconds beyond the usual that the answer may take.
-
-        Raises TransportError for a lost connection, 429 and 5xx.
-        """
-        parts = _address(url)
-        host = parts.netloc
-        if parts.scheme != "https" and not is_loopback(host):
-            raise RefinerctlError(f"{host} is to be reached without TLS", hint="Only this machine may be.")
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        given = {"User-Agent": f"refinerctl/{__version__}", **headers}
-        try:
-            response = self._pool(parts.scheme, host).send(
-                method, target, given, body, self.limits.read_timeout_s, patience_s
-            )
-        except ssl.SSLCertVerificationError as error:
-            raise RefinerctlError(
-                f"the TLS certificate of {host} is not trusted: {error.verify_message}",
-                hint="SSL_CERT_FILE names a file of certificates to trust instead of the system's.",
-            ) from error
-        except (OSError, HTTPException) as error:
-            raise lost(host, error) from error
-        if _worth_a_retry(response.status):
-            answer = read(response)
-            raise TransportError(
-                f"{host} answers {answer.status} {response.reason}".rstrip(),
-                retry_after=seconds_asked(answer.headers.get("Retry-After")),
-            )
-        return response
-
-    def _pool(self, scheme: str, netloc: str) -> Pool:
-        with self._lock:
-            if (scheme, netloc) not in self._pools:
-                self._pools[scheme, netloc] = Pool(scheme, netloc, self.limits.connect_timeout_s)
-            return self._pools[scheme, netloc]
+def joined(base: str, location: str) -> str:
+    """The URL that a Location or Link header at `base` names. Raises RefinerctlError for an invalid one."""
+    try:
+        return urljoin(base, location)
+    except ValueError as error:
+        raise RefinerctlError("the server sent an invalid URL in a header") from error
 
 
 def _address(url: str) -> SplitResult:
-    """The parts of a URL, without a user or password. Raises RefinerctlError: a redirect may lead anywhere."""
+    """The parts of a URL, without user and password. Raises RefinerctlError: a redirect may lead anywhere."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -162,40 +235,74 @@ def _address(url: str) -> SplitResult:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         # Without the URL: it may be a signed one.
-        raise RefinerctlError("a server or a setting leads to an address that is no http:// or https:// URL")
+        raise RefinerctlError("a server or a setting names an address that is not an http:// or https:// URL")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
-def read(response: Response, limit: int = SMALL_ANSWER_BYTES) -> Answer:
-    """The whole of a small answer. Raises TransportError if it breaks off, RefinerctlError if it is not small."""
+def _proxy(netloc: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say about a host."""
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+    bypassed = is_loopback(netloc) or proxy_bypass_environment(netloc)
+    return None if bypassed else getproxies_environment().get("https")
+
+
+def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.PoolManager:
+    """Connections to hosts such as that of `address`: with verified TLS, maybe through a proxy.
+
+    `ca_bundle` replaces the certificate authorities of the environment and the system.
+    """
+    if address.scheme == "http":
+        return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS)
+    context = _tls_context(ca_bundle)
+    if (proxy := _proxy(address.netloc)) is None:
+        return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="The TLS connection goes through the proxy.")
+    headers = {}
+    if parts.username:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    url = f"http://{parts.hostname}:{parts.port or 80}"
+    return urllib3.ProxyManager(url, maxsize=IDLE_CONNECTIONS, proxy_headers=headers, ssl_context=context)
+
+
+def _tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+    """Trusts `ca_bundle`, else the authorities that SSL_CERT_FILE or REQUESTS_CA_BUNDLE names, else the system's."""
+    bundle = ca_bundle or (None if os.environ.get("SSL_CERT_FILE") else os.environ.get("REQUESTS_CA_BUNDLE"))
+    if not bundle:  # OpenSSL reads SSL_CERT_FILE itself
+        return ssl.create_default_context()
     try:
-        body = b""
-        while len(body) <= limit and (more := response.read(limit + 1 - len(body))):
-            body += more
-    except (OSError, HTTPException) as error:
-        raise lost(response.host, error) from error
-    finally:
-        response.close()
-    if len(body) > limit:
-        raise RefinerctlError(f"{response.host} sent more than {limit // 1024**2} MiB where little was asked for")
-    return Answer(response.status, response.headers, body)
+        folder = os.path.isdir(bundle)  # noqa: PTH112 - as it is in the variable
+        return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
+    except OSError as error:
+        raise RefinerctlError(
+            f"the CA bundle {bundle} cannot be read: {error.strerror}",
+            hint="AWS_CA_BUNDLE, ca_bundle of the AWS profile, or REQUESTS_CA_BUNDLE names it.",
+        ) from error
 
 
-def lost(host: str, error: Exception) -> TransportError:
-    """A connection's failure in a few words."""
-    if isinstance(error, TimeoutError):
-        return TransportError(f"{host} let us wait for too long")
-    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME:
-        raise RefinerctlError(f"there is no host {host}", hint="Check the name, and the network's DNS.") from error
-    if isinstance(error, OSError) and error.strerror:
-        return TransportError(f"the connection to {host} failed: {error.strerror}")
-    if isinstance(error, OSError) and str(error).startswith("Tunnel"):
-        return TransportError(f"HTTPS_PROXY does not let us through to {host}: {error}")
-    return TransportError(f"the connection to {host} broke off")
-
-
-def _worth_a_retry(status: int) -> bool:
-    return status == TOO_MANY_REQUESTS or (status >= SERVER_ERROR and status != NOT_IMPLEMENTED)
+def _explained(host: str, error: HTTPError) -> RefinerctlError:
+    """A connection's failure in a few words: a TransportError if it may be over later. Never with the URL's query."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, ProxyError):
+        said = str(error.original_error).rpartition(">: ")[2]
+        return TransportError(f"the proxy that HTTPS_PROXY names gives no connection to {host}: {said}")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return RefinerctlError(
+            f"the TLS certificate of {host} is not trusted: {cause.verify_message}",
+            hint="Set SSL_CERT_FILE to a file of the certificates to trust.",
+        )
+    if isinstance(cause, TimeoutError):
+        return TransportError(f"{host} did not answer in time")
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return RefinerctlError(f"host {host} does not exist", hint="Check the name, and the network's DNS.")
+    if cause is not None and cause.strerror:
+        return TransportError(f"the connection to {host} failed: {cause.strerror}")
+    return TransportError(f"the connection to {host} was lost")
 
 
 def seconds_asked(retry_after: str | None) -> float | None:

@@ -33,7 +33,7 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-# Moves the pipes to where Chromium expects them, in a process of its own: this one has other files there.
+# Moves the pipes to where Chromium expects them, in a new process: this one has other files there.
 _ON_3_AND_4 = """import fcntl, os, sys
 ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD_CLOEXEC, 10) for end in sys.argv[1:3]]
 for place, end in enumerate(ends, 3):
@@ -42,7 +42,7 @@ os.execvp(sys.argv[3], sys.argv[3:])"""
 
 
 class Chromium:
-    """One browser with one page. Whatever it reports stands in `events`, as (method, parameters)."""
+    """One browser with one page. `events` are what it reported since `open`, as (method, parameters)."""
 
     def __init__(self, folder: Path) -> None:
         to_browser, self._write = os.pipe()
@@ -75,7 +75,7 @@ class Chromium:
             raise
 
     def _attach(self) -> None:
-        """To its page: from now on commands go there."""
+        """Send commands to its page from now on."""
         targets = self("Target.getTargets")["targetInfos"]
         target = next(target["targetId"] for target in targets if target["type"] == "page")
         self._session = self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -99,10 +99,10 @@ class Chromium:
     def _next(self, deadline: float) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             if not self._selector.select(deadline - time.monotonic()):
-                raise TimeoutError("Chromium does not answer")
+                raise TimeoutError("Chromium does not respond")
             chunk = os.read(self._read, 1 << 16)
             if not chunk:
-                raise ConnectionError("Chromium is gone: " + Path(self._log.name).read_text(errors="replace")[-500:])
+                raise ConnectionError("Chromium ended: " + Path(self._log.name).read_text(errors="replace")[-500:])
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(line)
@@ -130,7 +130,7 @@ class Chromium:
         self("Emulation.setEmulatedMedia", media=media, features=features)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, which no policy of the page keeps from running."""
+        """The value of a JavaScript expression; the page's policy does not apply to it."""
         result = self("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
@@ -157,7 +157,7 @@ class Chromium:
         return [parameters for name, parameters in self.events if name == method]
 
     def close(self) -> None:
-        """End it and every process that it has started."""
+        """End it and every process that it started."""
         self._selector.close()
         os.close(self._write)
         os.close(self._read)

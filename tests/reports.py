@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from refinerctl.insight.report.types import FailureGroup, Flow, Histogram, Interval, Report, RulesetActivity
-from refinerctl.insight.status_types import (
-    DeadLetterStatus,
+from refinerctl.insight.report.activity import Activity, Flow, StageActivity
+from refinerctl.insight.report.page import Report
+from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval
+from refinerctl.insight.stage_status import (
+    DlqStatus,
     FunctionStatus,
     LastCompletion,
     PipelineStatus,
     QueueStatus,
-    RulesetStatus,
+    StageStatus,
 )
-from refinerctl.insight.verify.types import CheckResult, Status
-from refinerctl.releases.model import Release, ReleaseAction
+from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.stacks import find_stack
+from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)
@@ -31,28 +36,37 @@ _NAMES = (
 
 
 def name_of(number: int) -> str:
-    return _NAMES[number] if number < len(_NAMES) else f"Ruleset{number:02}"
+    return _NAMES[number] if number < len(_NAMES) else f"Stage{number:02}"
 
 
-def report(rulesets: int = 1, *, trouble: bool = True) -> Report:
-    """So many rulesets with a function and, if there are any, that of the completions."""
-    chance = random.Random(rulesets)  # noqa: S311 - the same every time
-    names = [name_of(number) for number in range(rulesets)]
+def pipeline(functions: list[str], others: list[str] | None = None) -> Pipeline:
+    """Of stack refiner, with these stages: with a function, and without one."""
+    stack = find_stack("refiner")
+    assert stack.pipeline
+    rulesets = {name: {"prefix": f"{name}/", "image_uri": "r:v1"} for name in functions}
+    rulesets |= {name: {"prefix": f"{name}/"} for name in others or []}
+    found = stack.pipeline(stack.settings, {"rulesets": rulesets})
+    order = [*functions, *(others or [])]
+    return replace(found, stages=tuple(sorted(found.stages, key=lambda stage: order.index(stage.name))))
+
+
+def report(stages: int = 1, *, trouble: bool = True) -> Report:
+    """So many stages with a function and, if there are any, that of the completions."""
+    chance = random.Random(stages)  # noqa: S311 - the same every time
+    names = [name_of(number) for number in range(stages)]
     activity = [_activity(chance, name, number, trouble=trouble) for number, name in enumerate(names)]
     states = [_status(item, number, trouble=trouble) for number, item in enumerate(activity)]
     if names:
         done = sum(item.flow.completed or 0 for item in activity)
-        activity.append(RulesetActivity("RefinerComplete", Flow(done, 0, done, 0)))
+        activity.append(StageActivity("RefinerComplete", Flow(done, 0, done, 0)))
         states.append(_complete(done))
     return Report(
         env="production",
         stack="refiner",
-        bucket="data-repository",
-        bus="data-repository-bus",
+        pipeline=pipeline(names, ["RefinerComplete"] if names else []),
         since=SINCE,
-        interval=HOUR,
         status=PipelineStatus(NOW, tuple(states), release="v1.8.2", is_released=True),
-        activity=tuple(activity),
+        activity=Activity(HOUR, tuple(activity)),
         releases=releases(names),
         checks=tuple(checks(names, trouble=trouble)),
         problems=("the logs of eICR: access denied to logs:FilterLogEvents",) if trouble and names else (),
@@ -61,42 +75,76 @@ def report(rulesets: int = 1, *, trouble: bool = True) -> Report:
 
 def empty() -> Report:
     """An environment in which nothing was ever done and nothing checked."""
-    status = PipelineStatus(NOW, (RulesetStatus("RefinerInput", "RefinerInput/", function=FunctionStatus("f")),))
-    quiet = RulesetActivity("RefinerInput", Flow(0, 0, 0, 0, 0, 0), (Interval(SINCE, 0, 0),))
-    return Report("staging", "refiner", "data-repository", "data-repository-bus", SINCE, HOUR, status, (quiet,))
+    status = PipelineStatus(NOW, (StageStatus("RefinerInput", "RefinerInput/", function=FunctionStatus("f")),))
+    quiet = StageActivity("RefinerInput", Flow(0, 0, 0, 0, 0, 0), (Interval(SINCE, 0, 0),))
+    return Report("staging", "refiner", pipeline(["RefinerInput"]), SINCE, status, Activity(HOUR, (quiet,)))
 
 
 def unknown() -> Report:
-    """Nothing could be looked at."""
+    """Nothing could be read."""
     function = FunctionStatus("f")
-    unread = RulesetStatus("RefinerInput", "RefinerInput/", function=function, problems=("access denied",))
-    status = PipelineStatus(NOW, (unread,))
-    return Report("staging", "refiner", "data-repository", "data-repository-bus", SINCE, HOUR, status)
+    unread = StageStatus("RefinerInput", "RefinerInput/", function=function, problems=("access denied",))
+    return Report(
+        "staging", "refiner", pipeline(["RefinerInput"]), SINCE, PipelineStatus(NOW, (unread,)), Activity(HOUR)
+    )
 
 
 def hostile(text: str) -> Report:
     """Whatever others can choose is this text."""
     failure = FailureGroup(text, text, 3, SINCE, NOW, text, (text,), (text,))
-    ruleset = RulesetStatus(text, text, QueueStatus(text, 1, 0, 0), function=FunctionStatus(text), problems=(text,))
+    state = StageStatus(text, text, QueueStatus(text, 1, 0, 0), function=FunctionStatus(text), problems=(text,))
     histogram = Histogram((0.1, 1.0, 10.0), (4, 1))
-    activity = RulesetActivity(text, Flow(1, 0, 1, 1, 1, 0), (Interval(SINCE, 1, 0),), histogram, None, (failure,))
-    other = RulesetActivity(text + "2", Flow(1, 0, 1, 1, 1, 0), (Interval(SINCE, 1, 0),), histogram)
+    activity = StageActivity(text, Flow(1, 0, 1, 1, 1, 0), (Interval(SINCE, 1, 0),), histogram, None, (failure,))
+    other = StageActivity(text + "2", Flow(1, 0, 1, 1, 1, 0), (Interval(SINCE, 1, 0),), histogram)
+    bucket, bus, source = Bucket(text), EventBus(text), EventRule(text, text, text, Queue(text))
+    stages = (
+        Stage(text, source, Queue(text, Queue(text)), Function(text)),
+        Stage(text + "2", Schedule(text, dlq=Queue(text)), None, Function(text)),
+    )
     return Report(
         env=text,
         stack=text,
-        bucket=text,
-        bus=text,
+        pipeline=Pipeline(text, stages, (bucket, bus), ((bucket, bus), (bus, source))),
         since=SINCE,
-        interval=HOUR,
-        status=PipelineStatus(NOW, (ruleset,), release=text, is_released=True, problems=(text,)),
-        activity=(activity, other),
+        status=PipelineStatus(NOW, (state,), release=text, is_released=True, problems=(text,)),
+        activity=Activity(HOUR, (activity, other)),
         releases=(Release(ReleaseAction.DEPLOY, text, {text: text}, text, text, NOW),),
         checks=tuple(CheckResult(text, status, text, text, text, text) for status in Status),
         problems=(text,),
     )
 
 
-def _activity(chance: random.Random, name: str, number: int, *, trouble: bool) -> RulesetActivity:
+def scheduled() -> Report:
+    """Of a stack without data: a schedule that starts a function, and queues that others fill or empty."""
+    dlq = Queue("dlq")
+    stages = (
+        Stage("produce", Schedule("every-5-minutes", dlq=dlq), None, Function("producer")),
+        Stage("clean", Schedule("nightly"), None, Function("cleaner")),
+        Stage("work", None, Queue("work", dlq), Function("worker")),
+        Stage("poll", Schedule("hourly"), Queue("poll")),
+    )
+    states = (
+        StageStatus("produce", "", None, None, DlqStatus("dlq", 2), FunctionStatus("producer", invocations=9)),
+        StageStatus("clean", "", function=FunctionStatus("cleaner")),
+        StageStatus("work", "", QueueStatus("work", 5, 1, 0), DlqStatus("dlq", 0), None, FunctionStatus("w")),
+        StageStatus("poll", "", QueueStatus("poll", 0, 0, 0)),
+    )
+    activity = (
+        StageActivity("produce", Flow(attempts=9, completed=8, failed=1), (Interval(SINCE, 8, 1),)),
+        StageActivity("work", Flow(queued=7, attempts=7, completed=7, failed=0), (Interval(SINCE + HOUR, 7, 0),)),
+    )
+    return Report(
+        "production",
+        "batch",
+        Pipeline("x", stages),
+        SINCE,
+        PipelineStatus(NOW, states),
+        Activity(HOUR, activity),
+        has_completions=False,
+    )
+
+
+def _activity(chance: random.Random, name: str, number: int, *, trouble: bool) -> StageActivity:
     fails = trouble and number % 5 == 0
     size = 60 if number == 0 else chance.randint(2, 40)
     intervals = []
@@ -105,7 +153,7 @@ def _activity(chance: random.Random, name: str, number: int, *, trouble: bool) -
         failed = chance.randint(1, 6) if fails and hour in (17, 18, 19) else 0
         intervals.append(Interval(SINCE + hour * HOUR, round(size * load * chance.uniform(0.8, 1.2)), failed))
     completed, failed = sum(part.completed for part in intervals), sum(part.failed for part in intervals)
-    return RulesetActivity(
+    return StageActivity(
         name,
         Flow(completed + failed, 0, completed + failed, completed + failed, completed, failed),
         tuple(intervals),
@@ -156,28 +204,28 @@ def _failures(name: str, count: int) -> tuple[FailureGroup, ...]:
     )
 
 
-def _status(activity: RulesetActivity, number: int, *, trouble: bool) -> RulesetStatus:
+def _status(activity: StageActivity, number: int, *, trouble: bool) -> StageStatus:
     dead = 2 if trouble and number % 5 == 0 else 0
-    base = f"dibbs-ecr-{activity.ruleset}"
+    base = f"dibbs-ecr-{activity.stage}"
     waiting = 12 if number == 0 else number % 3
-    return RulesetStatus(
-        activity.ruleset,
-        f"{activity.ruleset}/",
+    return StageStatus(
+        activity.stage,
+        f"{activity.stage}/",
         QueueStatus(base, waiting, 3, 0, 191 if waiting else None),
-        DeadLetterStatus(f"{base}-dlq", dead, 54000 if dead else None, 1155600 if dead else None),
-        DeadLetterStatus(f"{base}-delivery-dlq", 0),
+        DlqStatus(f"{base}-dlq", dead, 54000 if dead else None, 1155600 if dead else None),
+        DlqStatus(f"{base}-delivery-dlq", 0),
         FunctionStatus(base, "Active", "sha256:" + "a" * 64, number != 3, 61, 2 if dead else 0, 0, 412.0, 1250.0, 4),
         LastCompletion(NOW - timedelta(minutes=2 + number), f"RefinerComplete/{number}.json"),
     )
 
 
-def _complete(done: int) -> RulesetStatus:
-    return RulesetStatus(
+def _complete(done: int) -> StageStatus:
+    return StageStatus(
         "RefinerComplete",
         "RefinerComplete/",
         QueueStatus("dibbs-ecr-RefinerComplete", done, 0, 0, 86000),
-        DeadLetterStatus("dibbs-ecr-RefinerComplete-dlq", 0),
-        DeadLetterStatus("dibbs-ecr-RefinerComplete-delivery-dlq", 0),
+        DlqStatus("dibbs-ecr-RefinerComplete-dlq", 0),
+        DlqStatus("dibbs-ecr-RefinerComplete-delivery-dlq", 0),
     )
 
 

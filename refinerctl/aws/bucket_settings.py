@@ -1,4 +1,4 @@
-"""S3: how a bucket is set up."""
+"""S3: the settings of a bucket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BucketSettings:
         self._session = session
 
     def check(self) -> None:
-        """Raise NotFoundError unless the bucket is there."""
+        """Raise NotFoundError unless the bucket exists."""
         try:
             self._session.client("s3").head_bucket(Bucket=self.name)
         except Exception as error:
@@ -54,5 +54,5 @@ class BucketSettings:
 
     def _explained(self, error: Exception) -> Exception:
         if error_code(error) in ("NoSuchBucket", "404"):
-            return NotFoundError(f"there is no bucket {self.name!r}")
+            return NotFoundError(f"bucket {self.name} does not exist")
         return explain(error, f"bucket {self.name}") or error

@@ -1,4 +1,4 @@
-"""S3: everything that a bucket holds, every version of it."""
+"""S3: the versions of a bucket's objects."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ THREADS = 8
 class BucketVersions:
     """Object versions and delete markers of any bucket of the account."""
 
-    def __init__(self, session: AwsSession) -> None:
+    def __init__(self, session: AwsSession, batch: int = BATCH) -> None:
         self._session = session
+        self._batch = batch
 
     def any_in(self, bucket: str) -> bool:
-        """Whether the bucket holds any version or delete marker; a bucket that is gone holds none."""
+        """Whether the bucket holds any version or delete marker; a bucket that does not exist holds none."""
         try:
             page = self._session.client("s3").list_object_versions(Bucket=bucket, MaxKeys=1)
         except Exception as error:
@@ -53,8 +54,8 @@ class BucketVersions:
             for entry in self._entries(bucket, key)
             if entry["Key"] == key and (since is None or entry["LastModified"] >= since)
         ]
-        for start in range(0, len(listed), BATCH):
-            self._delete(bucket, listed[start : start + BATCH])
+        for start in range(0, len(listed), self._batch):
+            self._delete(bucket, listed[start : start + self._batch])
         return len(listed)
 
     def _delete_listed(self, bucket: str, on_deleted: Callable[[int], None]) -> int:
@@ -92,7 +93,7 @@ class BucketVersions:
     def _pages(self, bucket: str, prefix: str = "") -> Iterator[list[Any]]:
         pages = self._session.client("s3").get_paginator("list_object_versions")
         try:
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": BATCH}):
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": self._batch}):
                 yield [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         except Exception as error:
             raise explain(error, f"bucket {bucket}") or error from error

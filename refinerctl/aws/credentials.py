@@ -110,13 +110,13 @@ def use_role(core: CoreSession, sts: STSClient, arn: str, session_name: str) -> 
 
     credentials = RefreshableCredentials.create_from_metadata(metadata(), metadata, "sts-assume-role")
 
-    class Role(CredentialProvider):
+    class AssumedRole(CredentialProvider):
         METHOD = CANONICAL_NAME = "sts-assume-role"
 
         def load(self) -> RefreshableCredentials:
             return credentials
 
-    core.get_component("credential_provider").providers.insert(0, Role())
+    core.get_component("credential_provider").providers.insert(0, AssumedRole())
 
 
 def check_token_file(environ: Mapping[str, str]) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from refinerctl.aws.inventory import DeleteFailure, EcrImage, RepositorySettings
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference
-from refinerctl.registry.credentials import Login
+from refinerctl.images import INDEX_TYPES, ImageReference
+from refinerctl.transport import Login
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient
@@ -25,14 +26,82 @@ if TYPE_CHECKING:
 BATCH = 100
 PAGE = 1000
 
-# A token is renewed this long before it runs out: a request that carries it may take a while.
-EARLY = timedelta(minutes=10)
+# A token is renewed so long before it expires: a request with it may take a while.
+RENEW_BEFORE = timedelta(minutes=10)
+
+
+# Tools without the referrers API attach a signature or an attestation to an image by such a tag:
+# https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema
+_REFERRER_TAG = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class RepositorySettings:
+    """Settings of the repositories of stack `registry`; the defaults are those of its variables.
+
+    `kms_key_arn` None encrypts with AES-256.
+    """
+
+    untagged_expiry_days: int = 30
+    kms_key_arn: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, variables: Mapping[str, Any]) -> RepositorySettings:
+        """From the stack's variables; raises RefinerctlError for invalid values."""
+        days, key, tags = (variables.get(name) for name in ("untagged_expiry_days", "kms_key_arn", "tags"))
+        try:
+            return cls(
+                untagged_expiry_days=cls.untagged_expiry_days if days is None else int(days),
+                kms_key_arn=key or None,
+                tags={name: str(value) for name, value in (tags or {}).items()},
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise RefinerctlError(f"the variables of stack registry are invalid: {error}") from error
+
+
+@dataclass(frozen=True)
+class EcrImage:
+    """An image, index or artifact of an ECR repository, with times in UTC.
+
+    `subject` is the digest of the image that it is attached to, as a signature is.
+    """
+
+    repository: str
+    digest: str
+    tags: tuple[str, ...] = ()
+    pushed_at: datetime = datetime.min
+    size_bytes: int = 0
+    media_type: str = ""
+    last_pull: datetime | None = None
+    subject: str | None = None
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Digests of the images that this one is attached to: a signature is of no use without its image."""
+        by_tag = (_REFERRER_TAG.fullmatch(tag) for tag in self.tags)
+        found = {f"sha256:{match[1]}" for match in by_tag if match}
+        return frozenset(found | {self.subject}) if self.subject else frozenset(found)
+
+
+@dataclass(frozen=True)
+class DeleteFailure:
+    """An image that ECR did not delete. `code` is ECR's ImageFailureCode."""
+
+    repository: str
+    digest: str
+    code: str
+    reason: str
 
 
 class EcrRegistry:
     """The private registry of the session's account and region. Safe to share between threads.
 
-    `settings` gives what a repository is created with; it is asked when one is.
+    `settings` is called when a repository is created.
     """
 
     def __init__(self, session: AwsSession, settings: Callable[[], RepositorySettings] = RepositorySettings) -> None:
@@ -43,10 +112,15 @@ class EcrRegistry:
 
     @property
     def host(self) -> str:
-        """Where the OCI API answers, as `host` or `host:port`: another endpoint than AWS's serves it, too."""
+        """Host of the OCI API, maybe with port; an endpoint that replaces AWS serves it too."""
         if self._session.endpoint_url:
             return urlsplit(self._session.endpoint_url).netloc
         return self._authorized()[1]
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another endpoint replaces AWS."""
+        return self._session.endpoint_url is not None
 
     def login(self) -> Login:
         """User and password for the OCI API, from GetAuthorizationToken; renewed before they expire."""
@@ -55,7 +129,7 @@ class EcrRegistry:
     def _authorized(self) -> tuple[Login, str]:
         with self._lock:
             known = self._authorization
-            if known is None or known[0].expires_at is None or known[0].expires_at - EARLY < datetime.now(UTC):
+            if known is None or known[0].expires_at is None or known[0].expires_at - RENEW_BEFORE < datetime.now(UTC):
                 self._authorization = known = self._authorize()
             return known
 
@@ -68,9 +142,9 @@ class EcrRegistry:
         return Login(username, password, data["expiresAt"].astimezone(UTC)), urlsplit(data["proxyEndpoint"]).netloc
 
     def create_repository(self, name: str) -> None:
-        """Create `name` as stack `registry` would (terraform/modules/ecr-repository); nothing if it is there already.
+        """Create `name` as stack `registry` would (terraform/modules/ecr-repository), unless it exists.
 
-        A repository that cannot be given its policies is removed again.
+        If its policies cannot be set, the repository is deleted again.
         """
         settings = self._settings()
         encryption = {"encryptionType": "KMS", "kmsKey": settings.kms_key_arn} if settings.kms_key_arn else None
@@ -97,7 +171,7 @@ class EcrRegistry:
             client.set_repository_policy(repositoryName=name, policyText=json.dumps(policy))
             client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(lifecycle))
         except BaseException as error:
-            with contextlib.suppress(Exception):  # without force: what somebody has pushed meanwhile stays
+            with contextlib.suppress(Exception):  # without force: keeps images pushed meanwhile
                 client.delete_repository(repositoryName=name)
             if isinstance(error, Exception):
                 raise _explained(error, name) from error
@@ -106,7 +180,7 @@ class EcrRegistry:
     def find(self, reference: ImageReference) -> str:
         """The digest of an image in this region, of another account's registry if its name says so.
 
-        Raises NotFoundError if it, or its repository, is not there.
+        Raises NotFoundError if it or its repository does not exist.
         """
         wanted: Any = {"imageDigest": reference.digest} if reference.digest else {"imageTag": reference.tag or "latest"}
         registry: Any = {"registryId": reference.ecr[0]} if reference.ecr else {}
@@ -121,7 +195,7 @@ class EcrRegistry:
         raise NotFoundError(f"{reference} is not in ECR")
 
     def images(self, repository: str) -> Iterator[EcrImage]:
-        """Everything in `repository`, untagged images, too, in no order. Raises NotFoundError without it."""
+        """All images of `repository`, tagged or not, in no order. Raises NotFoundError without the repository."""
         try:
             pages = self._client().get_paginator("describe_images")
             for page in pages.paginate(repositoryName=repository, PaginationConfig={"PageSize": PAGE}):
@@ -131,7 +205,7 @@ class EcrRegistry:
             raise _explained(error, repository) from error
 
     def manifests(self, repository: str, digests: Sequence[str]) -> Mapping[str, bytes]:
-        """The manifests of `digests`, as they were pushed; one that is not there, or not readable, is left out."""
+        """The manifests of `digests`, as they were pushed, without those that do not exist or cannot be read."""
         found = {}
         for start in range(0, len(digests), BATCH):
             wanted = [{"imageDigest": digest} for digest in digests[start : start + BATCH]]
@@ -145,10 +219,10 @@ class EcrRegistry:
         return found
 
     def delete(self, repository: str, digests: Sequence[str]) -> tuple[DeleteFailure, ...]:
-        """Delete by digest, which takes all tags of an image with it; returns what ECR refused.
+        """Delete by digest, with all tags of each image; returns the images that ECR refused to delete.
 
-        An image that is gone already is no failure. ECR keeps an image that an index in the repository refers to. Where
-        a request fails, so have all the images that it was about, and those of the requests after it.
+        An image that does not exist is no failure. ECR refuses to delete an image that an index in the repository
+        refers to. If a request fails, its images and those of the following requests count as failures.
         """
         failures: list[DeleteFailure] = []
         for start in range(0, len(digests), BATCH):
@@ -193,7 +267,7 @@ def _image(repository: str, detail: ImageDetailTypeDef) -> EcrImage:
 
 
 def _lambda_may_pull(repository_arn: str) -> dict[str, Any]:
-    """Functions of the repository's account and region may pull. Lambda itself would write a statement of this Sid."""
+    """Lets functions of the repository's account and region pull. Lambda itself would add a statement of this Sid."""
     _, partition, _, region, account, _ = repository_arn.split(":", 5)
     statement = {
         "Sid": "LambdaECRImageRetrievalPolicy",
@@ -209,7 +283,7 @@ def _lambda_may_pull(repository_arn: str) -> dict[str, Any]:
 
 
 def _untagged_expire(days: int) -> dict[str, Any]:
-    """Untagged images only: expiring a tagged one could take what a function runs."""
+    """Untagged images only: a function may run a tagged one."""
     selection = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": days}
     rule = {
         "rulePriority": 1,
@@ -223,7 +297,7 @@ def _untagged_expire(days: int) -> dict[str, Any]:
 def _explained(error: Exception, repository: str) -> Exception:
     if error_code(error) == "RepositoryNotFoundException":
         return NotFoundError(
-            f"there is no ECR repository {repository!r}",
-            hint="`refinerctl deploy --stack registry` makes it, or `refinerctl sync --create-repository`.",
+            f"ECR repository {repository!r} does not exist",
+            hint="Create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`.",
         )
     return explain(error, f"ECR repository {repository}") or error

@@ -1,4 +1,4 @@
-"""ECS: which images its task definitions name, and which its services and tasks run."""
+"""ECS: the images of task definitions, services and running tasks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.inventory import ImageUse, UseKind
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import UsageError
-from refinerctl.images import ImageReference, is_digest
+from refinerctl.images import ImageReference, ImageUse, UseKind, is_digest
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:
@@ -25,16 +24,16 @@ TASKS_AT_ONCE = 100
 
 
 class TaskDefinitions:
-    """The task definitions of one account and region, and what runs by them."""
+    """The task definitions of one account and region, and their services and tasks."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
     def images(self) -> tuple[ImageUse, ...]:
-        """The images of all containers of all ACTIVE revisions, of those that services still start, and of all tasks.
+        """The images of all containers of ACTIVE revisions, of revisions that services start, and of running tasks.
 
-        A service goes on starting tasks of a revision that has been deregistered. A task runs the digest that its tag
-        stood for when it started.
+        A service starts tasks of its revision even after that was deregistered. A task runs the digest that its tag
+        had when the task started.
         """
         active = self._listed("list_task_definitions", "taskDefinitionArns", status="ACTIVE")
         clusters = self._listed("list_clusters", "clusterArns")
@@ -108,7 +107,7 @@ def _slices(items: Sequence[str], size: int) -> Iterable[Sequence[str]]:
 
 
 def _reference(image: str) -> ImageReference | None:
-    """None for what no registry can serve: ECS accepts any text in a definition."""
+    """None for other text: ECS accepts any in a definition."""
     try:
         return ImageReference.parse(image)
     except UsageError:

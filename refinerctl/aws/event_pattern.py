@@ -1,7 +1,8 @@
-"""EventBridge's event patterns: would a rule take this event?
+"""EventBridge's event patterns: does a pattern match an event?
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html and, for what that leaves
-open, https://github.com/aws/event-ruler. Answers are True, False, or None where a pattern holds what is not known here.
+open, https://github.com/aws/event-ruler. Answers are True, False, or None if a pattern has an operator that is not
+evaluated here.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     ">=": lambda value, bound: value >= bound,
 }
 _WILDCARD_TOKEN = re.compile(r"\\[*\\]|\*|[^*\\]|\\", re.DOTALL)
-_LITERAL = re.compile(r"[*?\[]")  # what means something else to fnmatch
+_LITERAL = re.compile(r"[*?\[]")  # special to fnmatch
 
 
 def any_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """True if one is; else None if one is not known; else False."""
+    """True if one is True, else None if one is None, else False."""
     found = False
     for verdict in verdicts:
         if verdict:
@@ -38,7 +39,7 @@ def any_of(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def all_of(verdicts: Iterable[Verdict]) -> Verdict:
-    """False if one is; else None if one is not known; else True."""
+    """False if one is False, else None if one is None, else True."""
     return negated(any_of(map(negated, verdicts)))
 
 
@@ -46,8 +47,8 @@ def negated(verdict: Verdict) -> Verdict:
     return None if verdict is None else not verdict
 
 
-def takes(pattern: str, event: Mapping[str, Any]) -> Verdict:
-    """Whether a rule with the event pattern `pattern`, as JSON, matches the event. None: it cannot be told."""
+def pattern_matches(pattern: str, event: Mapping[str, Any]) -> Verdict:
+    """Whether the event pattern, as JSON, matches the event."""
     try:
         document = json.loads(pattern)
     except (ValueError, RecursionError):
@@ -56,7 +57,7 @@ def takes(pattern: str, event: Mapping[str, Any]) -> Verdict:
 
 
 def matches(pattern: object, event: object) -> Verdict:
-    """The same for a pattern, or a part of one, that is parsed already: all of its fields have to match."""
+    """The same for a parsed pattern, or a part of one: all of its fields have to match."""
     if not isinstance(pattern, dict) or not pattern:
         return None
     if isinstance(event, list):  # of objects: one of them has to match as a whole
@@ -85,7 +86,7 @@ def _leaves(fields: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _value(matcher: object, values: list[Any]) -> Verdict:
-    """Whether one of the values is what one element of a pattern's list asks for."""
+    """Whether one of the values matches one element of a pattern's list."""
     if not isinstance(matcher, dict):
         return None if isinstance(matcher, list) else any(_same(matcher, value) for value in values)
     if len(matcher) != 1:
@@ -97,7 +98,7 @@ def _value(matcher: object, values: list[Any]) -> Verdict:
 
 
 def _known(operator: str, operand: object) -> Verdict:
-    """Without a value nothing matches, if this is an operator at all."""
+    """False for a known operator, as without a value nothing matches; None for an unknown one."""
     return None if _operator(operator, operand, "") is None else False
 
 
@@ -158,7 +159,7 @@ def _wildcard(pattern: str, text: str | None) -> Verdict:
     r"""`*` is any number of characters; `\*` and `\\` are those characters themselves."""
     parts = _WILDCARD_TOKEN.findall(pattern)
     if "\\" in parts or ("*", "*") in itertools.pairwise(parts):
-        return None  # EventBridge refuses both
+        return None  # EventBridge rejects both
     translated = "".join(part if part == "*" else _LITERAL.sub(r"[\g<0>]", part[-1]) for part in parts)
     return text is not None and fnmatch.fnmatchcase(text, translated)
 

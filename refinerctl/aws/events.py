@@ -1,4 +1,4 @@
-"""EventBridge: buses, their rules and where these send to."""
+"""EventBridge: event buses, their rules and the rules' targets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mypy_boto3_events.type_defs import TargetOutputTypeDef
 
 DEFAULT_BUS = "default"
+# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html: rules of one bus; can be raised.
+RULES_PER_BUS = 300
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class RuleSettings:
 
 @dataclass(frozen=True)
 class RuleTarget:
-    """Where a rule sends to. `changes_event`: the target gets something else than the event."""
+    """A target of a rule. `changes_event`: the target gets other content than the event."""
 
     id: str
     arn: str
@@ -112,5 +114,5 @@ def _target(item: TargetOutputTypeDef) -> RuleTarget:
 
 def _explained(error: Exception, resource: str) -> Exception:
     if error_code(error) == "ResourceNotFoundException":
-        return NotFoundError(f"there is no {resource}")
+        return NotFoundError(f"{resource} does not exist")
     return explain(error, resource) or error

@@ -1,4 +1,4 @@
-"""IAM: what a role may do, and who may use it."""
+"""IAM: what a role may do, and who may assume it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RolePolicy:
 
 @dataclass(frozen=True)
 class Role:
-    """`boundary` is the policy that bounds whatever others allow; None without one."""
+    """A role; `boundary` is the policy that limits what its other policies allow; None without one."""
 
     name: str
     arn: str
@@ -59,7 +59,7 @@ class Roles:
             boundary = self._document(bounds) if bounds else None
         except Exception as error:
             if error_code(error) == "NoSuchEntity":
-                raise NotFoundError(f"there is no role {name!r}") from error
+                raise NotFoundError(f"role {name} does not exist") from error
             raise explain(error, f"role {name}") or error from error
         return Role(name, found["Arn"], parse_policy(found.get("AssumeRolePolicyDocument")), policies, boundary)
 

@@ -11,7 +11,7 @@ from refinerctl.errors import NotFoundError
 
 @dataclass(frozen=True)
 class KmsKey:
-    """`state` is KMS's word; an AWS-managed key has a policy that nobody can change."""
+    """A key; `state` is KMS's word. Nobody can change the policy of a key that AWS manages."""
 
     arn: str
     state: str = "Enabled"
@@ -33,7 +33,7 @@ class Keys:
             policy = client.get_key_policy(KeyId=found["KeyId"], PolicyName="default")["Policy"]
         except Exception as error:
             if error_code(error) == "NotFoundException":
-                raise NotFoundError(f"there is no KMS key {key_id}") from error
+                raise NotFoundError(f"KMS key {key_id} does not exist") from error
             raise explain(error, f"KMS key {key_id}") or error from error
         return KmsKey(
             found.get("Arn", key_id),

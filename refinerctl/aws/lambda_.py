@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.inventory import ImageUse, UseKind
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference
+from refinerctl.images import ImageReference, ImageUse, UseKind
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:
@@ -118,6 +117,14 @@ class Functions:
         except Exception as error:
             raise _explained(error, name) from error
         return found[0].get("State") if found else None
+
+    def mapping_is_enabled(self, uuid: str) -> bool:
+        """Whether the event source mapping takes messages."""
+        try:
+            found = self._client().get_event_source_mapping(UUID=uuid)
+        except Exception as error:
+            raise explain(error, f"event source mapping {uuid}") or error from error
+        return found.get("State") == "Enabled"
 
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
         """What feeds the function. Raises NotFoundError without it."""

@@ -1,4 +1,4 @@
-"""CloudWatch Logs: how a group is set up."""
+"""CloudWatch Logs: the settings of a log group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from refinerctl.errors import NotFoundError
 
 @dataclass(frozen=True)
 class LogGroupSettings:
-    """`retention_days` None keeps lines for ever."""
+    """A log group; without `retention_days` its lines never expire."""
 
     name: str
     retention_days: int | None = None
@@ -18,7 +18,7 @@ class LogGroupSettings:
 
 
 class LogSettings:
-    """The settings of an account's and region's log groups. Safe to share between threads."""
+    """The log groups of one account and region. Safe to share between threads."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
@@ -33,4 +33,4 @@ class LogSettings:
                         return LogGroupSettings(group, item.get("retentionInDays"), item.get("kmsKeyId") or None)
         except Exception as error:
             raise explain(error, f"log group {group}") or error from error
-        raise NotFoundError(f"there is no log group {group}")
+        raise NotFoundError(f"log group {group} does not exist")

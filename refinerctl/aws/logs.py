@@ -1,17 +1,17 @@
-"""CloudWatch Logs: reading a group's lines, and writing them where there is no Lambda to do it."""
+"""CloudWatch Logs: reading the lines of a group, and writing them on behalf of local functions."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from refinerctl.aws.session import AwsSession, error_code, explain
 
-# What the SDK has given up on: FilterLogEvents is allowed a handful of times per second in a whole account.
+# Pauses after the SDK's own retries: FilterLogEvents is allowed a handful of times per second in a whole account.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 THROTTLED_PAUSES_S = (1, 2, 4, 8, 16, 30, 30, 30)
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException"}
@@ -31,11 +31,14 @@ class LogEvent:
 
 
 class LogGroups:
-    """The log groups of one account and region. `page_events`: how many events an answer holds at most."""
+    """The log groups of one account and region. `page_events`: maximum number of events of an answer."""
 
-    def __init__(self, session: AwsSession, page_events: int = PAGE_EVENTS) -> None:
+    def __init__(
+        self, session: AwsSession, page_events: int = PAGE_EVENTS, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._session = session
         self._page_events = page_events
+        self._sleep = sleep
 
     def events(
         self,
@@ -46,10 +49,10 @@ class LogGroups:
         until: datetime | None = None,
         streams: Sequence[str] = (),
     ) -> Iterator[LogEvent]:
-        """Lines of `group` from `since` to `until`, in time order, each once; one page is in memory at a time.
+        """Lines of `group` from `since` to `until`, in order of time, each once; one page is in memory at a time.
 
-        `pattern` is a CloudWatch filter pattern; of at most 100 `streams` if any are given. A group that does not
-        exist has no lines.
+        `pattern` is a CloudWatch filter pattern. `streams`: only these, at most 100. A group that does not exist has no
+        lines.
         """
         request: dict[str, Any] = {"logGroupName": group, "startTime": _ms(since)}
         if until is not None:
@@ -58,7 +61,7 @@ class LogGroups:
             request["filterPattern"] = pattern
         if streams:
             request["logStreamNames"] = list(streams)
-        last, edge = request["startTime"], set[str]()  # the newest millisecond that was seen, and its events
+        last, edge = request["startTime"], set[str]()  # the newest millisecond so far, and its events
         while (page := self._page(request, group, last)) is not None:
             events, token = page.get("events", []), page.get("nextToken")
             fresh = [event for event in events if event.get("eventId", "") not in edge]
@@ -69,15 +72,15 @@ class LogGroups:
             if events and events[-1]["timestamp"] > last:
                 last, edge = events[-1]["timestamp"], set()
             edge |= {event["eventId"] for event in events if event["timestamp"] == last and event.get("eventId")}
-            # A full page without a token may not be the end: go on from its last millisecond.
+            # A full page without a token may not be the end: continue from its last millisecond.
             request |= {"nextToken": token} if token else {"startTime": last}
             if not token:
                 request.pop("nextToken", None)
 
     def _page(self, request: dict[str, Any], group: str, last: int) -> Any:
-        """None without the group. What is throttled for longer than the SDK waits is asked for again, and again.
+        """None without the group. Throttled calls are repeated for minutes.
 
-        A token is good for a day: somebody may have left a pager open. Without it, it goes on from `last`, in ms.
+        A token is valid for a day, and a reader may have paused for longer: then it continues from `last`, in ms.
         """
         for pause in (*THROTTLED_PAUSES_S, None):
             try:
@@ -91,11 +94,11 @@ class LogGroups:
                     continue
                 if code not in _THROTTLED or pause is None:
                     raise explain(error, f"log group {group}") or error from error
-                time.sleep(pause)
+                self._sleep(pause)
         return None
 
     def create_stream(self, group: str, stream: str) -> None:
-        """Make the stream, and the group where Terraform has not; both may be there already."""
+        """Create the stream, and the group unless Terraform has; both may exist."""
         client = self._session.client("logs")
         with contextlib.suppress(client.exceptions.ResourceAlreadyExistsException):
             client.create_log_group(logGroupName=group)
@@ -103,7 +106,7 @@ class LogGroups:
             client.create_log_stream(logGroupName=group, logStreamName=stream)
 
     def put(self, group: str, stream: str, lines: Sequence[tuple[datetime, str]]) -> None:
-        """Append lines, in time order, to a stream that exists."""
+        """Append lines, in order of time, to a stream that exists."""
         self._session.client("logs").put_log_events(
             logGroupName=group,
             logStreamName=stream,

@@ -1,13 +1,13 @@
-"""CloudWatch: metrics, as many as there are in as few calls as possible."""
+"""CloudWatch metrics: many in few calls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from refinerctl.aws.metric import DataPoint, Metric
 from refinerctl.aws.session import AwsSession, explain
 from refinerctl.parallel import concurrently
 
@@ -21,6 +21,30 @@ CALLS_AT_ONCE = 4
 Name = TypeVar("Name")
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A metric of one resource, and the statistic of its values over each period.
+
+    `of` is the value of `dimension`. `more` are its other dimensions: a metric is identified by all of them.
+    """
+
+    namespace: str
+    name: str
+    dimension: str
+    of: str
+    statistic: str
+    period_s: int = 60
+    more: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class DataPoint:
+    """One value; `at` is the start of its period in UTC."""
+
+    at: datetime
+    value: float
+
+
 class Metrics:
     """The metrics of one account and region."""
 
@@ -30,7 +54,7 @@ class Metrics:
     def read(
         self, wanted: Mapping[Name, Metric], since: datetime, until: datetime
     ) -> dict[Name, tuple[DataPoint, ...]]:
-        """The values of all that is `wanted`, oldest first. A metric that does not exist has none."""
+        """The values of each metric from `since` to `until`, oldest first; none for a metric that does not exist."""
         names = list(wanted)
         starts = range(0, len(names), QUERIES_PER_CALL)
         batches = [[wanted[name] for name in names[start : start + QUERIES_PER_CALL]] for start in starts]

@@ -1,7 +1,7 @@
-"""IAM policies, as far as the pipeline's go: would this statement let that principal do this?
+"""IAM policies, as far as pipelines need them: does a policy allow a request?
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html, within one account and
-without organisations. Answers are True, False, or None where a policy holds what is not known here.
+without organizations. Answers are True, False, or None if that depends on something that is not evaluated here.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Conditions = tuple[tuple[str, str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement. `principals` are pairs of kind and name; None in a role's policy, which needs none.
+    """One statement. `principals` are pairs of kind and name; None in a role's policy, which names no principal.
 
-    `is_whole` is False if it holds elements that are not read here.
+    `is_readable` is False if it has elements that are not evaluated here.
     """
 
     allows: bool
@@ -31,7 +31,7 @@ class Statement:
     conditions: Conditions = ()
     not_actions: tuple[str, ...] = ()
     not_resources: tuple[str, ...] = ()
-    is_whole: bool = True
+    is_readable: bool = True
 
 
 Policy = tuple[Statement, ...]
@@ -39,7 +39,7 @@ Policy = tuple[Statement, ...]
 
 @dataclass(frozen=True)
 class Request:
-    """Who wants to do what. `context` has the condition keys whose values are known, in lower case."""
+    """Who requests what. `context` has the condition keys with known values, in lower case."""
 
     action: str
     resource: str
@@ -49,7 +49,7 @@ class Request:
 
 
 def parse_policy(document: str | Mapping[str, Any] | None) -> Policy:
-    """The statements of a policy document; one that cannot be read is a statement that is not whole."""
+    """The statements of a policy document; a document that cannot be read is one statement that is not readable."""
     if not document:
         return ()
     try:
@@ -58,7 +58,7 @@ def parse_policy(document: str | Mapping[str, Any] | None) -> Policy:
         listed = statements if isinstance(statements, list) else [statements]
         return tuple(_statement(item) for item in listed)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return (Statement(allows=True, is_whole=False),)
+        return (Statement(allows=True, is_readable=False),)
 
 
 _ELEMENTS = {"Sid", "Effect", "Action", "Resource", "Principal", "Condition", "NotAction", "NotResource"}
@@ -77,7 +77,7 @@ def _statement(item: Mapping[str, Any]) -> Statement:
         ),
         not_actions=_texts(item.get("NotAction")),
         not_resources=_texts(item.get("NotResource")),
-        is_whole=not item.keys() - _ELEMENTS,
+        is_readable=not item.keys() - _ELEMENTS,
     )
 
 
@@ -99,7 +99,7 @@ def allowed(policies: Iterable[Policy], request: Request) -> Verdict:
 
 
 def granted(policies: Iterable[Policy], request: Request) -> Verdict:
-    """Whether one of the statements allows it, whatever others deny."""
+    """Whether one of the statements allows it, regardless of statements that deny it."""
     return any_of(_applies(item, request) for policy in policies for item in policy if item.allows)
 
 
@@ -109,7 +109,7 @@ def denied(policies: Iterable[Policy], request: Request) -> Verdict:
 
 
 def _applies(statement: Statement, request: Request) -> Verdict:
-    if not statement.is_whole:
+    if not statement.is_readable:
         return None
     return all_of(
         [
@@ -122,7 +122,7 @@ def _applies(statement: Statement, request: Request) -> Verdict:
 
 
 def _covers(names: tuple[str, ...], others: tuple[str, ...], wanted: str, *, fold: bool) -> Verdict:
-    """A trust policy has no resource, so none at all covers everything."""
+    """Without names it covers everything, as a trust policy has no resource."""
     patterns = [name.lower() if fold else name for name in names or others]
     if not patterns:
         return True
@@ -139,7 +139,7 @@ def _is_named(statement: Statement, request: Request) -> Verdict:
 
 
 def _is(kind: str, name: str, request: Request, allows: bool) -> bool:
-    """An account as principal is all of its roles to a denial; to a grant it leaves the choice to their policies."""
+    """To deny an account is to deny all of its roles; to allow it leaves the decision to the roles' policies."""
     if name == "*":
         return True
     if kind == "Service":
@@ -155,7 +155,7 @@ def _is_account(name: str, account: str) -> bool:
 
 
 def delegates(policy: Policy, account: str, action: str) -> Verdict:
-    """Whether a resource's policy leaves it to the account's own policies who may do `action`."""
+    """Whether a resource's policy leaves `action` to the policies of the account's roles."""
     statements = [
         item
         for item in policy
@@ -173,7 +173,7 @@ def like(pattern: str, text: str) -> bool:
 
 
 def _arn_like(pattern: str, text: str) -> bool:
-    """Each of an ARN's six components by itself."""
+    """Compare each of an ARN's six components."""
     wanted, given = pattern.split(":", 5), text.split(":", 5)
     return len(wanted) == len(given) and all(map(like, wanted, given))
 

@@ -1,4 +1,4 @@
-"""What people call a queue: its name, its URL or its ARN."""
+"""The name, account and region of a queue, read from its name, URL or ARN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from refinerctl.errors import UsageError
 
 _NAME = re.compile(r"[\w-]{1,80}|[\w-]{1,75}\.fifo", re.ASCII)
-# https://docs.aws.amazon.com/general/latest/gr/sqs-service.html: today's endpoints, private ones, and those of old.
+# https://docs.aws.amazon.com/general/latest/gr/sqs-service.html: current, private and legacy endpoints.
 _HOST = re.compile(
     r"(?:.+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?"
     r"|(?P<old>[a-z]+-[a-z0-9-]+)\.queue\.amazonaws\.com(?:\.cn)?"
@@ -19,7 +19,7 @@ _ARN_PARTS = 6
 
 @dataclass(frozen=True)
 class QueueName:
-    """A queue's name; the account and region that it is in, None for one's own."""
+    """A queue's name, account and region; None means those of the credentials."""
 
     name: str
     account: str | None = None
@@ -42,7 +42,7 @@ class QueueName:
             found = cls(text)
         if not _NAME.fullmatch(found.name):
             raise UsageError(
-                f"{text!r} names no queue",
-                hint="Letters, digits, - and _ make a queue's name; its URL or ARN will do, too.",
+                f"{text!r} is not the name, URL or ARN of a queue",
+                hint="A queue name has letters, digits, - and _.",
             )
         return found

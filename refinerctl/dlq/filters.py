@@ -1,4 +1,4 @@
-"""Which dead letters are meant: by when they were sent, by key, and by a JMESPath expression over all that they say."""
+"""Filters of messages: by the time they were sent, by key, and by a JMESPath expression."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from refinerctl.aws.messages import Message
 from refinerctl.dlq.bodies import body_value, source_key
 from refinerctl.errors import UsageError
 
-# What an expression is about; `body` is the JSON value where it holds one.
+# What an expression can use; `body` is its JSON value if it has one.
 FIELDS = ("id", "body", "attributes", "system", "error", "key", "sent", "receive_count")
-# What is right of the first part of these sees what that part gave, and not the message.
+# Only the first part of these sees the message; the others see the result of the part before.
 _CHAINS = ("subexpression", "index_expression", "pipe", "projection", "value_projection", "filter_projection")
-# `error == null` without back quotes compares with a field that there is not, which is null, too.
+# `error == null` without back quotes compares with a field that does not exist, which is null, too.
 _NULL = "null"
-# https://jmespath.org/specification.html#or-expressions: these are false, and 0 is not.
+# False by https://jmespath.org/specification.html#or-expressions; 0 is not.
 _EMPTY: tuple[Any, ...] = ("", [], {})
 
 
@@ -35,7 +35,7 @@ class Expression:
 
     @classmethod
     def parse(cls, text: str) -> Expression:
-        """Raises UsageError, with the position, for what is no expression or has nothing to do with a message."""
+        """Raises UsageError, with the column, for an invalid expression or one that uses nothing of a message."""
         try:
             parsed = jmespath.compile(text)
         except exceptions.ParseError as error:
@@ -47,17 +47,17 @@ class Expression:
 
     @property
     def needs_error(self) -> bool:
-        """Whether the answer may depend on the error, which has to be looked up in logs."""
+        """Whether the result may depend on the error, which has to be looked up in logs."""
         return any(
             node["type"] in ("current", "value_projection") or (node["type"] == "field" and node["value"] == "error")
             for node in _nodes(self._parsed.parsed, at_root=True)
         )
 
     def is_true_of(self, document: dict[str, Any]) -> bool:
-        """A document without what the expression is about, or with another type there, is not meant."""
+        """False for a document without the fields that the expression uses, or with other types there."""
         try:
             value = self._parsed.search(document)
-        # contains(error, 'x') where there is no error, for instance; and Python's own, as of a text > a number.
+        # contains(error, 'x') without an error, for instance; and Python's own, as of a string > a number.
         except (exceptions.JMESPathError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             return False
         return not (value is None or value is False or value in _EMPTY)
@@ -65,9 +65,9 @@ class Expression:
 
 @dataclass(frozen=True)
 class MessageFilter:
-    """A message is meant if all that is given says so; nothing given means all.
+    """A message matches if all that is given holds; an empty filter matches all.
 
-    `since` ≤ sent < `until`, in UTC. With `needs_error` messages have to be asked for with the error that killed them.
+    `since` ≤ sent < `until`, in UTC. With `needs_error`, the error of a message decides, too.
     """
 
     since: datetime | None = None
@@ -83,63 +83,63 @@ class MessageFilter:
     def needs_error(self) -> bool:
         return self.expression is not None and self.expression.needs_error
 
-    def may_match(self, letter: Message) -> bool:
-        """Without asking for its error: whether it is worth asking."""
-        if self.since is not None and letter.sent_at < self.since:
+    def may_match(self, message: Message) -> bool:
+        """Whether the message may match, before its error is known."""
+        if self.since is not None and message.sent_at < self.since:
             return False
-        if self.until is not None and letter.sent_at >= self.until:
+        if self.until is not None and message.sent_at >= self.until:
             return False
-        if self.key_prefix is not None and not (source_key(letter.body) or "").startswith(self.key_prefix):
+        if self.key_prefix is not None and not (source_key(message.body) or "").startswith(self.key_prefix):
             return False
-        return self.needs_error or self._holds(letter, None)
+        return self.needs_error or self._holds(message, None)
 
-    def matches(self, letter: Message, error: str | None = None) -> bool:
-        """Whether the message is meant; `error` is what killed it, where that is known."""
-        return self.may_match(letter) and (not self.needs_error or self._holds(letter, error))
+    def matches(self, message: Message, error: str | None = None) -> bool:
+        """Whether the message matches; `error` is why it failed, if that is known."""
+        return self.may_match(message) and (not self.needs_error or self._holds(message, error))
 
-    def _holds(self, letter: Message, error: str | None) -> bool:
-        return self.expression is None or self.expression.is_true_of(document(letter, error))
+    def _holds(self, message: Message, error: str | None) -> bool:
+        return self.expression is None or self.expression.is_true_of(document(message, error))
 
 
-def document(letter: Message, error: str | None) -> dict[str, Any]:
-    """What an expression sees of a message. Binary attributes are base64, as in an export."""
+def document(message: Message, error: str | None) -> dict[str, Any]:
+    """The message as an expression sees it. Binary attributes are base64, as in an export."""
     return {
-        "id": letter.id,
-        "body": body_value(letter.body),
+        "id": message.id,
+        "body": body_value(message.body),
         "attributes": {
             name: base64.b64encode(value).decode() if isinstance(value := attribute.value, bytes) else value
-            for name, attribute in letter.attributes.items()
+            for name, attribute in message.attributes.items()
         },
-        "system": dict(letter.system),
+        "system": dict(message.system),
         "error": error,
-        "key": source_key(letter.body),
-        "sent": letter.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        "receive_count": letter.receive_count,
+        "key": source_key(message.body),
+        "sent": message.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "receive_count": message.receive_count,
     }
 
 
 def _wrong(text: str, error: Any) -> UsageError:
-    """jmespath prints several lines; its position and its words make one."""
+    """One line with the column, instead of the several lines that jmespath prints."""
     position = error.lex_position
     if isinstance(error, exceptions.LexerError):
         reason = error.message
     elif isinstance(error, exceptions.IncompleteExpressionError):
-        reason, position = "more is expected", len(text)
+        reason, position = "incomplete expression", len(text)
     else:
         reason = error.msg
     return UsageError(
         f"--filter: {reason} at column {position + 1} of {text!r}",
-        hint="It is a JMESPath expression, like: contains(error, 'NoSuchKey') && body.detail.object.size > `1000`",
+        hint="Use a JMESPath expression, like: contains(error, 'NoSuchKey') && body.detail.object.size > `1000`",
     )
 
 
 def _check(text: str, node: Any) -> None:
-    """Functions and fields that do not exist would show only at the first message, or never."""
+    """Unknown functions and fields would otherwise fail at the first message, or match none without a word."""
     nodes = list(_nodes(node))
     for call in (node for node in nodes if node["type"] == "function_expression"):
         known = Functions.FUNCTION_TABLE.get(call["value"])
         if known is None:
-            raise UsageError(f"--filter: there is no function {call['value']}() in JMESPath")
+            raise UsageError(f"--filter: JMESPath has no function {call['value']}()")
         signature, count = known["signature"], len(call["children"])
         is_variadic = bool(signature) and bool(signature[-1].get("variadic"))
         if count < len(signature) or (count > len(signature) and not is_variadic):
@@ -149,14 +149,14 @@ def _check(text: str, node: Any) -> None:
         if name not in (*FIELDS, _NULL):  # error != "NoSuchKey", in the wrong quotes, would be true of all
             raise UsageError(
                 f"--filter: a message has no field {name!r}",
-                hint=f"There are: {', '.join(FIELDS)}. Text is in single quotes: error != 'x'.",
+                hint=f"Fields: {', '.join(FIELDS)}. Put text in single quotes: error != 'x'.",
             )
     if not names and not any(node["type"] in ("current", "value_projection") for node in nodes):
-        raise UsageError(f"--filter: {text!r} looks at nothing of a message", hint=f"There are: {', '.join(FIELDS)}.")
+        raise UsageError(f"--filter: {text!r} uses no field of a message", hint=f"Fields: {', '.join(FIELDS)}.")
 
 
 def _nodes(node: Any, *, at_root: bool = False) -> Iterator[Any]:
-    """The parts of a parsed expression; `at_root` leaves out what is below another one, as `error` in `body.error`."""
+    """The parts of a parsed expression; `at_root` without those below another part, like `error` in `body.error`."""
     yield node
     children = node["children"]
     if at_root and node["type"] in _CHAINS:

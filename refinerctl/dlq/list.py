@@ -10,9 +10,8 @@ import click
 from refinerctl.app import app_context
 from refinerctl.dlq.queues import DeadLetterQueue, MessageSource, list_queues, queue_reader, requested, stack_dlqs
 from refinerctl.errors import NotFoundError, UsageError
-from refinerctl.insight.status_view import seconds
 from refinerctl.options import examples, global_options
-from refinerctl.tables import table
+from refinerctl.tables import seconds, table
 
 HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
 

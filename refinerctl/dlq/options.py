@@ -1,4 +1,4 @@
-"""Options that commands on dead letters share."""
+"""The filter options of inspect, export, redrive and purge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def filter_options(command: Decorated) -> Decorated:
-    """Which messages are meant: the command gets them as one parameter `message_filter`."""
+    """Add the options to a command, which gets them as one parameter `message_filter`."""
 
     @wraps(command)
     def with_filter(*arguments: Any, **given: Any) -> Any:
@@ -28,12 +28,14 @@ def filter_options(command: Decorated) -> Decorated:
             "--filter",
             "filter_text",
             metavar="JMESPATH",
-            help="Only messages for which it is true. It sees body, attributes, system, error, key, sent, id, "
-            "receive_count.",
+            help="Only messages for which this expression is true. Fields: body, attributes, system, error, key, sent, "
+            "id, receive_count.",
         ),
-        click.option("--since", type=Moment(), metavar="TIME", help="Only what was sent from then on: a time, or 2h."),
-        click.option("--until", type=Moment(), metavar="TIME", help="Only what was sent before then."),
-        click.option("--key-prefix", metavar="PREFIX", help="Only what is about an S3 object with such a key."),
+        click.option(
+            "--since", type=Moment(), metavar="TIME", help="Only messages sent since this time; 2h means two hours ago."
+        ),
+        click.option("--until", type=Moment(), metavar="TIME", help="Only messages sent before this time."),
+        click.option("--key-prefix", metavar="PREFIX", help="Only messages about S3 objects with this key prefix."),
     ]
     decorated: Any = with_filter
     for option in reversed(options):
@@ -44,7 +46,7 @@ def filter_options(command: Decorated) -> Decorated:
 def _filter(
     filter_text: str | None, since: datetime | None, until: datetime | None, key_prefix: str | None
 ) -> MessageFilter:
-    """Raises UsageError for an expression that is none, and for times between which there is nothing."""
+    """Raises UsageError for an invalid expression, and if `until` is not after `since`."""
     from refinerctl.dlq.filters import Expression, MessageFilter
 
     if since is not None and until is not None and since >= until:

@@ -21,9 +21,8 @@ from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
 from refinerctl.dlq.records import MessageFile, to_line
 from refinerctl.dlq.walk import Walk, counted
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.options import examples, global_options
+from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import through_interrupt
-from refinerctl.releases.planning import check_consent
 from refinerctl.tables import table
 
 if TYPE_CHECKING:

@@ -1,33 +1,141 @@
-"""What functions have logged, and are logging: of all of them, in the order of time."""
+"""`refinerctl logs`: the log lines of all functions in order of time, of one invocation, or as they arrive."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.log_events import LogEvent, LogSource
-from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.insight.function_lines import Mark, pattern_of, platform_line
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.aws.logs import LogEvent
+from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
+from refinerctl.insight.function_lines import Mark, json_line, pattern_of, platform_line
+from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import concurrently
+from refinerctl.stacks.base import error_text
 
+if TYPE_CHECKING:
+    from refinerctl.aws.logs import LogEvent, LogGroups
+    from refinerctl.inputs.completions import Clock
+
+CLOCK_SKEW = timedelta(minutes=1)
 # FilterLogEvents is allowed a handful of times per second in a whole account.
 GROUPS_AT_ONCE = 4
-LOOK_SECONDS = 2.0
-# An event is there some seconds after its own time, as a rule; now and then `follow` looks for those that took longer.
-LOOK_BACK = timedelta(minutes=1)
-LATE_LOOK_SECONDS = 60.0
-LATE_LOOK_BACK = timedelta(minutes=5)
-# So many lines are remembered before the first look for what can be forgotten.
-ROOM = 10_000
-# After trouble that the client could not sit out.
-TROUBLE_SECONDS = 10.0
+POLL_SECONDS = 2.0
+ERROR_PAUSE_SECONDS = 10.0
+# A line usually arrives within seconds; now and then `follow` reads further back for those that took longer.
+OVERLAP = timedelta(minutes=1)
+LONG_OVERLAP_SECONDS = 60.0
+LONG_OVERLAP = timedelta(minutes=5)
+# So many lines are remembered before the first search for those that can be forgotten.
+MIN_REMEMBERED = 10_000
 
-_Identity = tuple[str, ...]
+# Of a JSON line: what stands elsewhere already, and what stands before the other fields.
+_TIMES = ("timestamp", "time", "@timestamp", "ts")
+_LEVELS = ("level", "severity", "levelname")
+_MESSAGES = ("message", "msg")
+_COLOURS = {"ERROR": "red", "FATAL": "red", "CRITICAL": "red", "WARN": "yellow", "WARNING": "yellow", "DEBUG": "dim"}
+
+
+@click.command(
+    epilog=examples(
+        "refinerctl logs --since 2h",
+        "refinerctl logs --stage RefinerInput --follow",
+        "refinerctl logs --filter ERROR --output json | jq .message",
+    )
+)
+@click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to read; repeatable.")
+@click.option("-f", "--follow", "follows", is_flag=True, help="Continue with new lines, until Ctrl-C.")
+@click.option("--since", type=Moment(), default="1h", show_default=True, help="Start: a time, or how long ago.")
+@click.option("--until", type=Moment(), help="End: a time, or how long ago.  [default: now]")
+@click.option("--filter", "pattern", metavar="EXPR", help="CloudWatch pattern: ERROR, '{ $.level = \"ERROR\" }', …")
+@click.option("--request-id", metavar="ID", help="Invocation of which to print all lines.")
+@global_options
+@click.pass_context
+def logs(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    follows: bool,
+    since: datetime,
+    until: datetime | None,
+    pattern: str | None,
+    request_id: str | None,
+) -> None:
+    """Print the logs of the functions, merged in order of time."""
+    if follows and (until or request_id):
+        raise UsageError(f"--follow and {'--until' if until else '--request-id'} are mutually exclusive")
+    if request_id and pattern:
+        raise UsageError("--request-id and --filter are mutually exclusive")
+    if until and until <= since:
+        raise UsageError(f"--until {until:%Y-%m-%dT%H:%M:%SZ} is not after --since {since:%Y-%m-%dT%H:%M:%SZ}")
+    app = app_context(ctx)
+    app.tell_settings()
+    chosen = app.pipeline.choose(names)
+    stages = {stage.consumer.log_group: stage.name for stage in chosen if stage.consumer is not None}
+    if not stages:
+        raise UsageError(f"no function: {', '.join(stage.name for stage in chosen) or 'the stack'} has no logs")
+    if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
+        app.render.warning("the emulator does not support patterns in braces; all lines are printed")
+    request = LogsRequest(tuple(stages), since, until, pattern)
+    if follows:
+        events = follow(app.log_groups, request, lambda error: app.render.warning(f"{error.message}; trying again"))
+    else:
+        # This clock may be slow; and without an end a busy log would have none.
+        request = replace(request, until=until or datetime.now(UTC) + CLOCK_SKEW)
+        events = of_request(app.log_groups, request, request_id) if request_id else read(app.log_groups, request)
+    is_empty = True
+    for event in events:
+        _show(app, event, stages[event.group])
+        is_empty = False
+    if is_empty:
+        app.render.note(f"no lines since {since:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _show(app: AppContext, event: LogEvent, stage: str) -> None:
+    text = event.message.replace("\r\n", "\n").rstrip("\n")
+    record = json_line(text)
+    if app.render.is_json:
+        fields = {"group": event.group, "stream": event.stream, "event_id": event.event_id, "message": text}
+        parsed = {"record": record} if record is not None else {}
+        app.render.json({"timestamp": event.timestamp, "stage": stage, **fields, **parsed}, indent=None)
+        return
+    at = f"{event.timestamp:%Y-%m-%dT%H:%M:%S}.{event.timestamp.microsecond // 1000:03}Z"
+    parts = list(pretty(record)) if record else []
+    app.render.styled([(f"{at}  {stage}  ", "dim"), *(parts or [(text, "")])])
+
+
+def pretty(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The parts of a JSON line and their colours: level, message, then `name=value` for all other fields."""
+    rest = {name: value for name, value in record.items() if name not in _TIMES}
+    level = str(_take(rest, _LEVELS) or "")
+    if level:
+        yield f"{level} ", _COLOURS.get(level.upper(), "")
+    if (message := _take(rest, _MESSAGES)) is not None:
+        yield str(message), "bold"
+    fields = "  ".join(f"{name}={_value(name, value)}" for name, value in rest.items())
+    if fields:
+        yield f"  {fields}", ""
+
+
+def _take(record: dict[str, Any], names: tuple[str, ...]) -> Any:
+    for name in names:
+        if isinstance(record.get(name), str):
+            return record.pop(name)
+    return None
+
+
+def _value(name: str, value: Any) -> str:
+    if name == "error" and isinstance(value, dict):
+        return error_text(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -40,8 +148,8 @@ class LogsRequest:
     pattern: str | None = None
 
 
-def read(groups: LogSource, request: LogsRequest) -> Iterator[LogEvent]:
-    """The lines of all groups in time order; a page of each group is in memory, however much there is."""
+def read(groups: LogGroups, request: LogsRequest) -> Iterator[LogEvent]:
+    """The lines of all groups in order of time. Only one page of each group is in memory."""
     streams = [groups.events(group, request.since, request.pattern, until=request.until) for group in request.groups]
     # The first pages at the same time; the others as they are needed.
     firsts = concurrently([partial(next, stream, None) for stream in streams], GROUPS_AT_ONCE)
@@ -52,85 +160,92 @@ def read(groups: LogSource, request: LogsRequest) -> Iterator[LogEvent]:
 
 
 def follow(
-    groups: LogSource, request: LogsRequest, on_trouble: Callable[[RefinerctlError], None]
+    groups: LogGroups,
+    request: LogsRequest,
+    on_error: Callable[[RefinerctlError], None],
+    clock: Clock = time,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[LogEvent]:
-    """The lines up to now, then those to come, for ever; each once.
+    """The lines up to now, then new ones, forever; each once.
 
-    Every look goes back behind the newest line that was seen, because lines do not arrive in order; what it has seen
-    there already is remembered for as long as a look goes back. Once it has begun, only AccessDeniedError ends it:
-    `on_trouble` hears of all others, and it goes on where it was.
+    An error of the first read, and AccessDeniedError, end it; `on_error` is told of all others, and it resumes.
     """
-    looks = _Looks(request.since)
+    reads = OverlappingReads(request.since, clock, now)
     has_begun = False
     while True:
-        pause = LOOK_SECONDS
+        pause = POLL_SECONDS
         try:
-            yield from looks.take(groups, request)
+            yield from reads.new_lines(groups, request)
             has_begun = True
         except RefinerctlError as error:
             if not has_begun or isinstance(error, AccessDeniedError):
                 raise
-            on_trouble(error)
-            pause = TROUBLE_SECONDS
-        time.sleep(pause)
+            on_error(error)
+            pause = ERROR_PAUSE_SECONDS
+        clock.sleep(pause)
 
 
-class _Looks:
-    """What was seen so far, and where the next look begins."""
+class OverlappingReads:
+    """Repeated reads that yield each line once.
 
-    def __init__(self, start: datetime) -> None:
+    Lines do not arrive in order: every read goes back behind the newest line of the reads before it. `remembered` holds
+    the lines that were yielded since then.
+    """
+
+    def __init__(self, start: datetime, clock: Clock, now: Callable[[], datetime]) -> None:
+        self.remembered: dict[tuple[str, ...], datetime] = {}
         self._start = start
+        self._clock = clock
+        self._now = now
         self._since = start
         self._newest = start
-        self._certain = start  # lines before were all there, but for those that are late
-        self._seen: dict[_Identity, datetime] = {}
-        self._room = ROOM
-        self._late_look = time.monotonic()
+        self._complete_until = start  # all earlier lines have arrived, except for late ones
+        self._room = MIN_REMEMBERED
+        self._long_overlap_at = clock.monotonic()
 
-    def take(self, groups: LogSource, request: LogsRequest) -> Iterator[LogEvent]:
-        """The lines that are new."""
-        began = datetime.now(UTC)
-        is_late_look = time.monotonic() - self._late_look >= LATE_LOOK_SECONDS
-        since = self._horizon(LATE_LOOK_BACK) if is_late_look else self._since
+    def new_lines(self, groups: LogGroups, request: LogsRequest) -> Iterator[LogEvent]:
+        began = self._now()
+        is_long = self._clock.monotonic() - self._long_overlap_at >= LONG_OVERLAP_SECONDS
+        since = self._back(LONG_OVERLAP) if is_long else self._since
         for event in read(groups, replace(request, since=since)):
-            if _identity(event) not in self._seen:
-                # The clock here and that of CloudWatch may differ: what is certain are its lines' own times.
+            if _identity(event) not in self.remembered:
+                # The clocks here and of CloudWatch may differ: only the times of its lines are certain.
                 self._newest = max(self._newest, event.timestamp)
                 self._advance(began)
                 self._remember(event)
                 yield event
-            if not is_late_look:  # should the look break off, the next one begins here
+            if not is_long:  # if the read fails, the next one begins here
                 self._since = max(self._since, _whole_ms(event.timestamp))
         self._advance(began)
-        self._since = self._horizon(LOOK_BACK)
+        self._since = self._back(OVERLAP)
         self._forget()
-        if is_late_look:
-            self._late_look = time.monotonic()
+        if is_long:
+            self._long_overlap_at = self._clock.monotonic()
 
     def _remember(self, event: LogEvent) -> None:
-        """A first look may be one through millions of lines."""
-        if len(self._seen) >= self._room:
+        """The first read may be one of millions of lines."""
+        if len(self.remembered) >= self._room:
             self._forget()
-            self._room = 2 * len(self._seen) + ROOM
-        self._seen[_identity(event)] = event.timestamp
+            self._room = 2 * len(self.remembered) + MIN_REMEMBERED
+        self.remembered[_identity(event)] = event.timestamp
 
     def _forget(self) -> None:
-        oldest = self._horizon(LATE_LOOK_BACK)
-        self._seen = {identity: at for identity, at in self._seen.items() if at >= oldest}
+        oldest = self._back(LONG_OVERLAP)
+        self.remembered = {identity: at for identity, at in self.remembered.items() if at >= oldest}
 
     def _advance(self, began: datetime) -> None:
-        """Never back, whatever is done to the clock: what is no longer remembered would be shown again."""
-        self._certain = max(self._certain, min(began, self._newest))
+        """Never back, even if the clock is set back: forgotten lines would be yielded again."""
+        self._complete_until = max(self._complete_until, min(began, self._newest))
 
-    def _horizon(self, back: timedelta) -> datetime:
-        return _whole_ms(max(self._certain - back, self._start))
+    def _back(self, overlap: timedelta) -> datetime:
+        return _whole_ms(max(self._complete_until - overlap, self._start))
 
 
-def of_request(groups: LogSource, request: LogsRequest, request_id: str) -> Iterator[LogEvent]:
-    """The lines of one invocation, also those that do not name it: an execution environment runs one at a time.
+def of_request(groups: LogGroups, request: LogsRequest, request_id: str) -> Iterator[LogEvent]:
+    """All lines of one invocation, also those that do not name it: an execution environment runs one at a time.
 
-    They stand between the first and the last line of their stream that do; a line of Lambda's own ends them. While that
-    has not been written, the invocation goes on.
+    They stand between the first and the last line of their stream that name it; while Lambda has not written the last
+    one, the invocation is still running.
     """
     streams: dict[str, set[str]] = {}
     times: list[datetime] = []
@@ -151,25 +266,25 @@ def of_request(groups: LogSource, request: LogsRequest, request_id: str) -> Iter
 
 
 def _section(events: Iterator[LogEvent], request_id: str) -> Iterator[LogEvent]:
-    """Of a stream's lines those of one invocation; another's may share its first or last millisecond."""
+    """The lines of one invocation in a stream. Others may share its first and its last millisecond."""
     inside = True
     for event in events:
         line = platform_line(event.message)
-        other = line is not None and line.request_id not in (None, request_id)
+        is_other = line is not None and line.request_id not in (None, request_id)
         if line is not None and line.mark is Mark.START:
-            inside = not other
-        if (inside and not other) or request_id in event.message:
+            inside = not is_other
+        if (inside and not is_other) or request_id in event.message:
             yield event
         if line is not None and line.mark is Mark.REPORT:
             inside = False
 
 
 def _whole_ms(moment: datetime) -> datetime:
-    """As CloudWatch has times."""
+    """As CloudWatch records times."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def _identity(event: LogEvent) -> _Identity:
+def _identity(event: LogEvent) -> tuple[str, ...]:
     if event.event_id:
         return (event.event_id,)
     return (event.group, event.stream, event.timestamp.isoformat(), event.message)

@@ -1,328 +1,247 @@
-"""How the pipeline is doing: every ruleset's queues, function, last completion and release, looked at all at once."""
+"""`refinerctl status`: a table, log lines or a live screen."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar, cast
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.messages import QueueState, expires_in_s, waited_s
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.objects import ObjectInfo
-from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference
-from refinerctl.insight.status_types import (
-    DeadLetterStatus,
-    FunctionStatus,
-    LastCompletion,
-    PipelineStatus,
-    QueueStatus,
-    RulesetStatus,
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.errors import RefinerctlError
+from refinerctl.options import Duration, examples, global_options
+from refinerctl.tables import seconds
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from refinerctl.insight.stage_status import FunctionStatus, PipelineStatus, StageStatus
+
+SHORT_DIGEST = 19  # sha256: and twelve digits
+GAP = 2
+
+
+@click.command(
+    epilog=examples(
+        "refinerctl status", "refinerctl status --watch", "refinerctl status --stage RefinerInput --output json"
+    )
 )
-from refinerctl.parallel import concurrently
-from refinerctl.releases.model import Release, deployed
-from refinerctl.stacks.names import RulesetNames
-from refinerctl.stacks.settings import Pipeline
+@click.option("--watch", is_flag=True, help="Live screen on a terminal (q quits), log lines elsewhere.")
+@click.option("--interval", type=Duration(shortest=0.5), default="5s", show_default=True, help="Interval of --watch.")
+@click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to show; repeatable.")
+@global_options
+@click.pass_context
+def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, ...]) -> None:
+    """Show how each stage is doing: queue, DLQs, function, last completion, release.
 
-THREADS = 32
-HOUR = timedelta(hours=1)
-# What is older is no age of now: SQS sends it every minute, and CloudWatch has it a few minutes later.
-AGES = timedelta(minutes=15)
-# A look at completions is no inventory: of more than this the newest is not looked for.
-MAX_COMPLETIONS = 3000
-# A message is deleted soon after its completion is written.
-SAME_RECORD = timedelta(minutes=2)
-# Whose completion is it? A completion's key does not tell its ruleset: inputs are asked for, at most so many.
-MAX_HEADS = 64
-
-Found = TypeVar("Found")
-MetricKey = tuple[str, str]  # whose, which
-_Points = Mapping[MetricKey, Sequence[DataPoint]]
-
-
-class Queues(Protocol):
-    def find(self, prefix: str) -> None: ...
-    def state(self, name: str) -> QueueState: ...
-
-
-class Functions(Protocol):
-    def get(self, name: str) -> FunctionConfiguration: ...
-
-
-class Metrics(Protocol):
-    def read(
-        self, wanted: Mapping[MetricKey, Metric], since: datetime, until: datetime
-    ) -> dict[MetricKey, tuple[DataPoint, ...]]: ...
-
-
-class Bucket(Protocol):
-    def objects(self, prefix: str) -> Iterator[ObjectInfo]: ...
-    def head(self, key: str) -> ObjectInfo | None: ...
-
-
-@dataclass(frozen=True)
-class Stations:
-    """What is looked at. `ledger` reads the releases of the environment."""
-
-    queues: Queues
-    functions: Functions
-    metrics: Metrics
-    bucket: Bucket
-    ledger: Callable[[], tuple[Release, ...]]
-
-
-@dataclass(frozen=True)
-class _Look(Generic[Found]):
-    """What was found, or why it could not be looked at."""
-
-    found: Found | None = None
-    error: RefinerctlError | None = None
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        return (self.error.message,) if self.error else ()
-
-
-def status(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, now: datetime) -> PipelineStatus:
-    """Look in two rounds, each with everything at the same time; nothing is changed, and no message is received.
-
-    What cannot be looked at is told as a problem; raises RefinerctlError if nothing can.
+    Changes nothing and receives no message. A dash means unknown, or that the stage has no such part.
     """
-    first, second = _first_round(rulesets, pipeline, stations, now), _second_round(rulesets, stations)
-    looks = _all_at_once(first)
-    newest: list[ObjectInfo] = looks["completions"].found or []
-    looks |= _all_at_once(second | _heads(rulesets, pipeline, stations, newest))
-    # To find the queues' addresses all at once is for speed only, and never fails.
-    telling = [look for name, look in looks.items() if name != "urls"]
-    if all(look.error for look in telling):
-        raise next(look.error for look in telling if look.error)
-    release = deployed(looks["ledger"].found or ())
-    points: _Points = {**(looks["metrics"].found or {}), **(looks["ages"].found or {})}
-    facts = _Facts(looks, pipeline, points, newest, release)
-    shared = [name for name in ("metrics", "ages", "completions", "ledger") if looks[name].error]
-    return PipelineStatus(
-        at=now,
-        rulesets=tuple(_ruleset(ruleset, facts, rulesets) for ruleset in rulesets),
-        release=release.tag if release else None,
-        is_released=release is not None,
-        problems=tuple(
-            dict.fromkeys(
-                f"{name.replace('ages', 'metrics')}: {problem}" for name in shared for problem in looks[name].problems
-            )
-        ),
-    )
+    from refinerctl.insight.stage_status import read_status
+
+    app = app_context(ctx)
+    app.tell_settings()
+    stages = app.pipeline.choose(names)
+
+    def read() -> PipelineStatus:
+        return read_status(app, stages, datetime.now(UTC))
+
+    if not watch:
+        _show(app, read())
+    elif _has_screen() and not app.render.is_json:
+        from refinerctl.insight.watch import watch as show_live
+
+        show_live(read, partial(screen, app.settings.env), interval)
+    else:
+        follow(app, read, interval)
 
 
-_Looks = dict[str, Callable[[], Any]]
+def _has_screen() -> bool:
+    return sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def _all_at_once(looks: _Looks) -> dict[str, _Look[Any]]:
-    return dict(zip(looks, concurrently([partial(_try, look) for look in looks.values()], THREADS), strict=True))
+def _show(app: AppContext, found: PipelineStatus) -> None:
+    if app.render.is_json:
+        app.render.json(_document(app, found))
+    else:
+        app.render.note(heading(found, app.settings.env))
+        for row in fitted([cells(found, stage) for stage in found.stages], None):
+            app.render.line("  ".join(cell.text for cell in row).rstrip())
+    for problem in problems(found):
+        app.render.warning(problem)
 
 
-def _try(look: Callable[[], Any]) -> _Look[Any]:
-    try:
-        return _Look(look())
-    except RefinerctlError as error:
-        return _Look(error=error)
+def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: float) -> None:
+    """Write log lines, or JSON Lines, forever. Only an error of the first read ends it."""
+    told: set[str] = set()
+    found = read()
+    while True:
+        if app.render.is_json:
+            app.render.json(_document(app, found), indent=None)
+        else:
+            for line in log_lines(found):
+                app.render.line(line)
+        for problem in problems(found):
+            if problem not in told:
+                app.render.warning(problem)
+        told = set(problems(found))
+        found = _read_later(app, read, interval_s)
 
 
-def _first_round(rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, now: datetime) -> _Looks:
-    common = os.path.commonprefix([ruleset.base for ruleset in rulesets])  # noqa: RUF071 - names, not paths
-    minute = now.replace(second=0, microsecond=0)  # periods begin where a question does, and this minute is not over
-    return {
-        "metrics": lambda: stations.metrics.read(_wanted(rulesets), minute - HOUR, minute),
-        "ages": lambda: stations.metrics.read(_ages(rulesets), now - AGES, now),
-        "completions": lambda: _newest_completions(rulesets, stations.bucket, pipeline.complete_prefix),
-        "ledger": stations.ledger,
-        "urls": lambda: stations.queues.find(common),
-        **{
-            f"function {ruleset.base}": partial(stations.functions.get, ruleset.base)
-            for ruleset in rulesets
-            if ruleset.has_function
-        },
-    }
+def _read_later(app: AppContext, read: Callable[[], PipelineStatus], interval_s: float) -> PipelineStatus:
+    while True:
+        time.sleep(interval_s)
+        try:
+            return read()
+        except RefinerctlError as error:
+            app.render.warning(f"not up to date: {error.message}")
 
 
-def _second_round(rulesets: Iterable[RulesetNames], stations: Stations) -> _Looks:
-    return {
-        f"queue {name}": partial(stations.queues.state, name)
-        for ruleset in rulesets
-        for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)
-    }
+def _document(app: AppContext, found: PipelineStatus) -> dict[str, Any]:
+    return {"env": app.settings.env, "stack": app.settings.stack, **vars(found)}
 
 
-def _wanted(rulesets: Iterable[RulesetNames]) -> dict[MetricKey, Metric]:
-    """Seven metrics of each ruleset: those of fifty fit into one call."""
-    wanted: dict[MetricKey, Metric] = {}
-    for ruleset in rulesets:
-        wanted[ruleset.base, "processed"] = Metric(
-            "AWS/SQS", "NumberOfMessagesDeleted", "QueueName", ruleset.queue, "Sum"
-        )
-        if ruleset.has_function:
-            wanted |= {(ruleset.base, name): metric for name, metric in _function_metrics(ruleset.base)}
-    return wanted
-
-
-def _ages(rulesets: Iterable[RulesetNames]) -> dict[MetricKey, Metric]:
-    return {
-        (queue, "age"): Metric("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", queue, "Maximum")
-        for ruleset in rulesets
-        for queue in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)
-    }
-
-
-def _function_metrics(function: str) -> Iterator[tuple[str, Metric]]:
-    """Periods of five minutes add up to the hour wherever CloudWatch lets them begin; percentiles do not add up."""
-    for name, metric, statistic, period_s in (
-        ("invocations", "Invocations", "Sum", 300),
-        ("errors", "Errors", "Sum", 300),
-        ("throttles", "Throttles", "Sum", 300),
-        ("p50", "Duration", "p50", 3600),
-        ("p95", "Duration", "p95", 3600),
-        ("concurrency", "ConcurrentExecutions", "Maximum", 300),
-    ):
-        yield name, Metric("AWS/Lambda", metric, "FunctionName", function, statistic, period_s)
-
-
-def _newest_completions(rulesets: Iterable[RulesetNames], bucket: Bucket, prefix: str) -> list[ObjectInfo]:
-    """Newest first; none if there are too many to tell, or too many rulesets that they may be of."""
-    if len(_writers(rulesets)) > MAX_HEADS // 2:
-        return []
-    found = list(islice(bucket.objects(prefix), MAX_COMPLETIONS + 1))
-    if len(found) > MAX_COMPLETIONS:
-        return []
-    return sorted(found, key=lambda info: info.last_modified, reverse=True)
-
-
-def _heads(
-    rulesets: Sequence[RulesetNames], pipeline: Pipeline, stations: Stations, newest: Sequence[ObjectInfo]
-) -> _Looks:
-    """The inputs that the newest completions may be of: not needed where only one ruleset writes completions."""
-    writers = _writers(rulesets)
-    if len(writers) < 2:
-        return {}
-    return {
-        f"input {key}": partial(stations.bucket.head, key)
-        for info in newest[: MAX_HEADS // len(writers) // 2]
-        for ruleset in writers
-        for key in _inputs_of(info.key, ruleset, pipeline)
-    }
-
-
-def _writers(rulesets: Iterable[RulesetNames]) -> list[RulesetNames]:
-    return [ruleset for ruleset in rulesets if ruleset.has_function]
-
-
-def _inputs_of(completion_key: str, ruleset: RulesetNames, pipeline: Pipeline) -> tuple[str, ...]:
-    """Either image: this repository's adds `.json` to the input's name."""
-    below = completion_key.removeprefix(pipeline.complete_prefix)
-    return tuple(dict.fromkeys((ruleset.prefix + below.removesuffix(".json"), ruleset.prefix + below)))
+def problems(found: PipelineStatus) -> list[str]:
+    """All problems, of several that differ only in their resource the first."""
+    told = [*found.problems, *(f"{stage.name}: {text}" for stage in found.stages for text in stage.problems)]
+    alike: dict[str, list[str]] = {}
+    for text in told:
+        alike.setdefault(text.partition(": ")[2].partition(" on ")[0], []).append(text)
+    return [f"{texts[0]}, and {len(texts) - 1} more like it" if texts[1:] else texts[0] for texts in alike.values()]
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """Everything that was found."""
+class Cell:
+    """`is_bad`: needs attention."""
 
-    looks: Mapping[str, _Look[Any]]
-    pipeline: Pipeline
-    points: _Points
-    completions: Sequence[ObjectInfo]
-    release: Release | None
-    nothing: _Look[Any] = field(default_factory=_Look)
-
-    def look(self, name: str) -> _Look[Any]:
-        return self.looks.get(name, self.nothing)
-
-    def last(self, of: str, name: str) -> DataPoint | None:
-        points = self.points.get((of, name), ())
-        return points[-1] if points else None
-
-    def total(self, of: str, name: str) -> int | None:
-        points = self.points.get((of, name), ())
-        return round(sum(point.value for point in points)) if points else None
-
-    def worst(self, of: str, name: str) -> float | None:
-        """CloudWatch may split the last hour in two."""
-        return max((point.value for point in self.points.get((of, name), ())), default=None)
+    text: str
+    is_bad: bool = False
 
 
-def _ruleset(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNames]) -> RulesetStatus:
-    queues = [facts.look(f"queue {name}") for name in (ruleset.queue, ruleset.dlq, ruleset.delivery_dlq)]
-    source, dlq, delivery_dlq = (cast("QueueState | None", look.found) for look in queues)
-    function = facts.look(f"function {ruleset.base}")
-    before = waited_s(source.max_receive_count, source.visibility_timeout_s) if source else 0
-    return RulesetStatus(
-        ruleset.name,
-        ruleset.prefix,
-        queue=_queue(source, facts) if source else None,
-        dlq=_dead_letters(dlq, facts, before) if dlq else None,
-        delivery_dlq=_dead_letters(delivery_dlq, facts, 0) if delivery_dlq else None,
-        function=_function(ruleset, function, facts) if ruleset.has_function else None,
-        last_completion=_last_completion(ruleset, facts, rulesets),
-        problems=_problems([*queues, function] if ruleset.has_function else queues),
-    )
+def _count(value: int | None) -> Cell:
+    return Cell("-" if value is None else str(value))
 
 
-def _problems(looks: Sequence[_Look[Any]]) -> tuple[str, ...]:
-    if all(isinstance(look.error, NotFoundError) for look in looks):
-        return ("it is not deployed",)
-    return tuple(problem for look in looks for problem in look.problems)
+def _bad_count(value: int | None) -> Cell:
+    return Cell("-" if value is None else str(value), is_bad=bool(value))
 
 
-def _queue(state: QueueState, facts: _Facts) -> QueueStatus:
-    depth = state.depth
-    age = facts.last(depth.name, "age") if depth.visible or depth.in_flight or depth.delayed else None
-    return QueueStatus(
-        depth.name, depth.visible, depth.in_flight, depth.delayed, oldest_age_s=age.value if age else None
-    )
+def _milliseconds(value: float | None) -> Cell:
+    if value is None:
+        return Cell("-")
+    return Cell(f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.1f}s")
 
 
-def _dead_letters(state: QueueState, facts: _Facts, before_s: float) -> DeadLetterStatus:
-    depth = state.depth.visible + state.depth.in_flight + state.depth.delayed
-    age = facts.last(state.depth.name, "age") if depth else None
-    if age is None:
-        return DeadLetterStatus(state.depth.name, depth)
-    left = expires_in_s(state.retention_s, age.value, before_s)
-    return DeadLetterStatus(state.depth.name, depth, oldest_age_s=age.value, expires_in_s=left)
+def _expires(stage: StageStatus, _found: PipelineStatus) -> Cell:
+    dlqs = (stage.dlq, stage.delivery_dlq)
+    expiries = [dlq.expires_in_s for dlq in dlqs if dlq is not None and dlq.expires_in_s is not None]
+    return Cell(f"<{seconds(min(expiries))}" if expiries else "-")
 
 
-def _function(ruleset: RulesetNames, look: _Look[FunctionConfiguration], facts: _Facts) -> FunctionStatus | None:
-    """Who may not see what it runs may still see its metrics. None: there is no such function."""
-    if isinstance(look.error, NotFoundError):
-        return None
-    name, running = ruleset.base, look.found
-    recorded = facts.release.images.get(ruleset.name) if facts.release else None
-    digest = ImageReference.parse(recorded).digest if recorded else None
-    concurrency = facts.worst(name, "concurrency")
-    return FunctionStatus(
-        name,
-        state=running.state if running else None,
-        digest=running.digest if running else None,
-        runs_release=digest == running.digest if digest and running and running.digest else None,
-        invocations=facts.total(name, "invocations"),
-        errors=facts.total(name, "errors"),
-        throttles=facts.total(name, "throttles"),
-        duration_p50_ms=facts.worst(name, "p50"),
-        duration_p95_ms=facts.worst(name, "p95"),
-        concurrency=None if concurrency is None else round(concurrency),
-    )
+def _release(function: FunctionStatus, found: PipelineStatus) -> Cell:
+    digest = (function.digest or "-")[:SHORT_DIGEST]
+    if function.runs_release is None:
+        return Cell(digest)
+    name = found.release or "the release"
+    return Cell(name) if function.runs_release else Cell(f"not {name}: {digest}", is_bad=True)
 
 
-def _last_completion(ruleset: RulesetNames, facts: _Facts, rulesets: Sequence[RulesetNames]) -> LastCompletion | None:
-    if not ruleset.has_function:
-        return None
-    alone = len(_writers(rulesets)) == 1
-    done = [point for point in facts.points.get((ruleset.base, "processed"), ()) if point.value > 0]
-    for info in facts.completions:
-        keys = _inputs_of(info.key, ruleset, facts.pipeline)
-        if alone or any(facts.look(f"input {key}").found for key in keys):
-            if not alone and done and done[-1].at > info.last_modified + SAME_RECORD:
-                break  # of newer ones the inputs are gone
-            return LastCompletion(info.last_modified, info.key)
-    return LastCompletion(done[-1].at) if done else None
+@dataclass(frozen=True)
+class Column:
+    """`part` of a stage is what `cell` shows; a stage without that part has a dash.
+
+    If not all columns fit, those with the highest `rank` are left out first.
+    """
+
+    title: str
+    rank: int
+    part: Callable[[StageStatus], Any]
+    cell: Callable[[Any, PipelineStatus], Cell]
+
+
+_STAGE: Callable[[StageStatus], Any] = lambda stage: stage  # noqa: E731
+_QUEUE, _DLQ, _DELIVERY_DLQ = attrgetter("queue"), attrgetter("dlq"), attrgetter("delivery_dlq")
+_FUNCTION, _DONE = attrgetter("function"), attrgetter("last_completion")
+COLUMNS = (
+    Column("STAGE", 0, _STAGE, lambda stage, _: Cell(stage.name)),
+    Column("WAITING", 0, _QUEUE, lambda queue, _: _count(queue.visible)),
+    Column("IN FLIGHT", 1, _QUEUE, lambda queue, _: _count(queue.in_flight)),
+    Column("DELAYED", 9, _QUEUE, lambda queue, _: _count(queue.delayed)),
+    Column("OLDEST", 3, _QUEUE, lambda queue, _: Cell(seconds(queue.oldest_age_s))),
+    Column("DLQ", 0, _DLQ, lambda dlq, _: _bad_count(dlq.depth)),
+    Column("EXPIRES", 4, _STAGE, _expires),
+    Column("UNDELIVERED", 2, _DELIVERY_DLQ, lambda dlq, _: _bad_count(dlq.depth)),
+    Column("ERRORS", 2, _FUNCTION, lambda function, _: _bad_count(function.errors)),
+    Column("THROTTLES", 5, _FUNCTION, lambda function, _: _bad_count(function.throttles)),
+    Column("P50", 8, _FUNCTION, lambda function, _: _milliseconds(function.duration_p50_ms)),
+    Column("P95", 6, _FUNCTION, lambda function, _: _milliseconds(function.duration_p95_ms)),
+    Column("CONCURRENT", 8, _FUNCTION, lambda function, _: _count(function.concurrency)),
+    Column("LAST DONE", 5, _DONE, lambda done, found: Cell(f"{seconds((found.at - done.at).total_seconds())} ago")),
+    Column("RELEASE", 6, _FUNCTION, _release),
+)
+
+
+def cells(found: PipelineStatus, stage: StageStatus) -> tuple[Cell, ...]:
+    """The row of a stage, one cell for each of COLUMNS."""
+    parts = [(column, column.part(stage)) for column in COLUMNS]
+    return tuple(Cell("-") if part is None else column.cell(part, found) for column, part in parts)
+
+
+def heading(found: PipelineStatus, env: str) -> str:
+    """Where and when."""
+    release = found.release or ("without a tag" if found.is_released else "none recorded")
+    return f"environment {env}, release {release}, {found.at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def log_lines(found: PipelineStatus) -> list[str]:
+    """A line of `name=value` pairs for each stage."""
+    names = [column.title.lower().replace(" ", "_") for column in COLUMNS]
+    lines = []
+    for stage in found.stages:
+        row = cells(found, stage)
+        pairs = (f"{name}={cell.text.replace(' ', '_')}" for name, cell in zip(names[1:], row[1:], strict=True))
+        lines.append(f"{found.at:%Y-%m-%dT%H:%M:%SZ} {stage.name} {' '.join(pairs)}")
+    return lines
+
+
+def fitted(rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]]:
+    """Header and rows with equal widths, and as many columns as fit into `width` characters (None: all)."""
+    full = [[Cell(column.title) for column in COLUMNS], *rows]
+    widths = [max(len(row[number].text) for row in full) for number in range(len(COLUMNS))]
+    shown = set(range(len(COLUMNS)))
+    for number in sorted(shown, key=lambda number: (-COLUMNS[number].rank, -number))[:-1]:
+        if width is None or sum(widths[other] + GAP for other in shown) - GAP <= width:
+            break
+        shown.discard(number)
+    return [[Cell(row[n].text.ljust(widths[n]), row[n].is_bad) for n in sorted(shown)] for row in full]
+
+
+def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width: int, height: int) -> Group:
+    """The live screen: as much as fits. `error`: why there is no newer status."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from refinerctl.console import printable
+
+    quits = "q" if sys.stdin.isatty() else "Ctrl-C"
+    lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim"), Text("")]
+    for number, row in enumerate(fitted([cells(found, stage) for stage in found.stages], width)):
+        line = Text(style="bold" if number == 0 else "")
+        for cell in row:
+            line.append(" " * GAP if line else "")
+            line.append(printable(cell.text), style="bold red" if cell.is_bad else "")
+        lines.append(line)
+    warnings = [*([f"not up to date: {error.message}"] if error else []), *problems(found)]
+    lines += [Text(""), *(Text(printable(text), style="yellow") for text in warnings)]
+    if len(lines) > height:
+        lines = [*lines[: height - 1], Text(f"… {len(lines) - height + 1} more lines", style="dim")]
+    for line in lines:
+        line.no_wrap = True
+        line.truncate(width, overflow="ellipsis")
+    return Group(*lines)

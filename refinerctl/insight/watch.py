@@ -1,4 +1,4 @@
-"""A screen that stays up to date until somebody has seen enough."""
+"""A live screen: a value that is read again and again, until `q` is pressed."""
 
 from __future__ import annotations
 
@@ -14,69 +14,76 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from refinerctl.errors import RefinerctlError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-LOOK_SECONDS = 0.1
-QUIT = "qQ"
+POLL_SECONDS = 0.1
 
-Seen = TypeVar("Seen")
-
-
-@dataclass(frozen=True)
-class Frame(Generic[Seen]):
-    """What is shown: the newest that was seen, and what keeps it from being newer."""
-
-    seen: Seen
-    error: RefinerctlError | None = None
+Value = TypeVar("Value")
 
 
-def watch(look: Callable[[], Seen], draw: Callable[[Frame[Seen], int, int], RenderableType], interval_s: float) -> None:
-    """Show what `look` sees on a terminal, anew every `interval_s` seconds, until `q` is pressed.
+Draw: TypeAlias = Callable[[Value, RefinerctlError | None, int, int], "RenderableType"]
 
-    `draw` gets the screen's width and height. Looks are taken beside, so that keys and a new size are answered at
-    once. Nothing is drawn unless it differs. Whatever ends or stops it (Ctrl-Z), the terminal is as it was. The first
-    look's error is raised; a later one stands beside what was seen last.
+
+def watch(read: Callable[[], Value], draw: Draw[Value], interval_s: float) -> None:
+    """Show what `read` returns on a terminal, and read again every `interval_s` seconds, until `q` is pressed.
+
+    `draw` gets the last value, the error that a later read raised, and the width and height of the screen. Reading has
+    a thread of its own, so that keys and a new size are answered at once. Nothing is drawn unless it differs. The
+    terminal is restored at the end and for Ctrl-Z. The error of the first read is raised.
     """
     from rich.console import Console
 
-    # Where somebody exports the size that the terminal once had, it would stay the size.
+    # Exported variables would fix the size, whatever size the terminal has now.
     console = Console(_environ={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")})
-    frames = _Frames(Frame(look()))
-    threading.Thread(target=_keep_looking, args=(look, frames, interval_s), daemon=True).start()
+    latest = _Latest(read())
+    threading.Thread(target=latest.keep_reading, args=(read, interval_s), daemon=True).start()
     with _stops() as stop:
-        while not _shown_to_the_end(console, frames, draw, stop):
+        while not _show(console, latest, draw, stop):
             stop.now()
 
 
-def _shown_to_the_end(
-    console: Console,
-    frames: _Frames[Seen],
-    draw: Callable[[Frame[Seen], int, int], RenderableType],
-    stop: _Stop,
-) -> bool:
-    """Whether somebody has seen enough; False if the process is to stop for now."""
+def _show(console: Console, latest: _Latest[Value], draw: Draw[Value], stop: _Stop) -> bool:
+    """Draw until `q` is pressed; False if the process has to stop first."""
     from rich.live import Live
 
-    shown: tuple[object, ...] = ()
+    shown: object = None
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
-        while not (pressed() & set(QUIT)):
+        while not pressed() & {"q", "Q"}:
             if stop.is_wanted:
                 return False
-            width, height = console.size
-            if shown != (frames.newest, width, height):
-                shown = (frames.newest, width, height)
-                live.update(draw(frames.newest, width, height), refresh=True)
+            current = (latest.value, latest.error, *console.size)
+            if shown != current:
+                shown = current
+                live.update(draw(*current), refresh=True)
     return True
 
 
 @dataclass
+class _Latest(Generic[Value]):
+    """The last value, and the error of a later read."""
+
+    value: Value
+    error: RefinerctlError | None = None
+
+    def keep_reading(self, read: Callable[[], Value], interval_s: float) -> None:
+        while True:
+            time.sleep(interval_s)
+            try:
+                self.value, self.error = read(), None
+            except RefinerctlError as error:
+                self.error = error
+            except Exception as error:  # an SDK's: nobody waits for this thread, so the screen has to show it
+                self.error = RefinerctlError(str(error))
+
+
+@dataclass
 class _Stop:
-    """Ctrl-Z: the terminal has to be put in order before the shell gets it."""
+    """Ctrl-Z: the terminal is restored before the shell gets it."""
 
     is_wanted: bool = False
 
@@ -94,7 +101,7 @@ class _Stop:
 @contextmanager
 def _stops() -> Iterator[_Stop]:
     stop, before = _Stop(), signal.getsignal(signal.SIGTSTP)
-    if before is not signal.SIG_IGN:  # where nobody could continue us
+    if before is not signal.SIG_IGN:  # nobody could continue the process
         signal.signal(signal.SIGTSTP, stop.want)
     try:
         yield stop
@@ -102,25 +109,9 @@ def _stops() -> Iterator[_Stop]:
         signal.signal(signal.SIGTSTP, before)
 
 
-@dataclass
-class _Frames(Generic[Seen]):
-    newest: Frame[Seen]
-
-
-def _keep_looking(look: Callable[[], Seen], frames: _Frames[Seen], interval_s: float) -> None:
-    while True:
-        time.sleep(interval_s)
-        try:
-            frames.newest = Frame(look())
-        except RefinerctlError as error:
-            frames.newest = Frame(frames.newest.seen, error)
-        except Exception as error:  # an SDK's: said on the screen, as nobody waits for this thread
-            frames.newest = Frame(frames.newest.seen, RefinerctlError(str(error)))
-
-
 @contextmanager
 def _keys() -> Iterator[Callable[[], set[str]]]:
-    """The keys that were pressed, waiting a moment for one; they are not echoed, and Ctrl-C is Ctrl-C."""
+    """A call that waits shortly and returns the keys that were pressed. They are not echoed; Ctrl-C interrupts."""
     if not sys.stdin.isatty():
         yield _no_keys
         return
@@ -128,18 +119,19 @@ def _keys() -> Iterator[Callable[[], set[str]]]:
     before = termios.tcgetattr(descriptor)
     try:
         tty.setcbreak(descriptor)
-        yield lambda: _pressed(descriptor)
+        yield lambda: pressed_keys(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def _no_keys() -> set[str]:
-    time.sleep(LOOK_SECONDS)
+    time.sleep(POLL_SECONDS)
     return set()
 
 
-def _pressed(descriptor: int) -> set[str]:
-    ready, _, _ = select.select([descriptor], [], [], LOOK_SECONDS)
+def pressed_keys(descriptor: int) -> set[str]:
+    """The keys that were pressed, after a short wait for one."""
+    ready, _, _ = select.select([descriptor], [], [], POLL_SECONDS)
     if not ready:
         return set()
-    return set(os.read(descriptor, 1024).decode(errors="replace")) or _no_keys()  # at its end it is ready for ever
+    return set(os.read(descriptor, 1024).decode(errors="replace")) or _no_keys()  # at end of file it is always ready

@@ -3,148 +3,114 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.objects import object_event
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
-from refinerctl.inputs.follow import Upload, UploadStatus, existing_completions, follow
-from refinerctl.inputs.hop import Hop
-from refinerctl.inputs.object_path import object_path
+from refinerctl.inputs.follow import Upload, UploadStatus, follow
 from refinerctl.inputs.outputs import read_outputs
-from refinerctl.inputs.poll import Expectation, PolledCompletion, Poller, completion_json, expectation, show_completion
-from refinerctl.inputs.upload import collect, send, upload_json
-from refinerctl.local.launcher import Launch, ended_afterwards
-from refinerctl.local.up import UpRequest, up
-from refinerctl.options import global_options
-from refinerctl.stacks.settings import Pipeline
+from refinerctl.inputs.poll import PolledCompletion, Poller, completion_json, show_completion
+from refinerctl.inputs.upload import UploadSource, send, upload_json
+from refinerctl.insight.trace import Hop, hop_table, hops_of, with_elapsed
+from refinerctl.insight.trace_search import TraceRequest, trace_input
+from refinerctl.local.launcher import Launch, stopped_afterwards
+from refinerctl.local.up import bring_up, engine_option
+from refinerctl.options import examples, global_options
 
 INPUT_NAME = "helloworld.txt"
 INPUT = b"Hello, world!\n"
 COMPLETION_SECONDS = 60.0
 
 
-@click.command()
-@click.option(
-    "--engine",
-    type=click.Choice(["process", "docker"]),
-    default="process",
-    show_default=True,
-    help="Run functions from the images' sources, or as built images in containers.",
-)
+@click.command(epilog=examples("refinerctl demo", "refinerctl demo --output json | jq .completion"))
+@engine_option
 @global_options
 @click.pass_context
 def demo(ctx: click.Context, engine: str) -> None:
-    """The whole story once: up, upload, process, poll, print, down.
+    """Run the pipeline end to end once: start it, upload an input, print its completion and trace, stop it.
 
-    Runs on an embedded environment of its own, beside one that `local up` may have started.
+    The demo has an embedded environment of its own; one that `local up` has started is not touched.
     """
-    # Its own folder; the input is made there, too, so that nothing is written elsewhere.
+    # The input is created in the environment's folder, too, so that nothing is written elsewhere.
     app = app_context(ctx, instance_name="demo", env="local")
-    if app.settings.endpoint_url or app.old_pipeline.bucket != Pipeline().bucket:
-        raise UsageError(
-            "the demo has an endpoint and a bucket of its own", hint="Leave out --endpoint-url and --bucket."
-        )
+    flags = ctx.find_root().obj
+    if flags is not None and (flags.endpoint_url or flags.bucket):
+        raise UsageError("the demo has its own endpoint and bucket", hint="Omit --endpoint-url and --bucket.")
+    prefix = app.storage.input_prefix
     if app.instance.status().state != "down":
-        raise RefusedError("a demo is running already", hint="Wait for it; its environment is taken down at its end.")
+        raise RefusedError("another demo is running", hint="Wait until it has ended.")
     began = time.monotonic()
     with app.render.progress() as progress:
-        up(app.instance, app.settings, UpRequest(Launch(engine, attached=True)), progress)
-    with ended_afterwards(app.instance):
-        item = _upload(app)
-        completion = _poll(app, item)
-        hops = _path(app, item)
-        _show(app, item, completion, hops)
-        app.render.note("taking everything down")
+        bring_up(app, Launch(engine, attached=True), progress)
+    with stopped_afterwards(app.instance):
+        item = _upload(app, prefix + INPUT_NAME)
+        completion = Poller(app.completions, read_outputs(app.bucket, 1024 * 1024)).get(item.completion_key or "")
+        _show(app, item, completion, _hops(app, item))
+        app.render.note("stopping the embedded environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
 
 
-def _upload(app: AppContext) -> Upload:
-    prefix = app.old_pipeline.input_prefix
-    with TemporaryDirectory(dir=app.instance.temporary) as folder:
-        file = Path(folder) / INPUT_NAME
-        file.write_bytes(INPUT)
-        sources = collect([str(file)], prefix, recursive=False, name=None)
-        app.render.note(f"uploading {INPUT_NAME} to s3://{app.bucket.name}/{prefix}")
-        existing = existing_completions(app.completions, [sources[0].key], prefix)
-        with app.render.progress(len(INPUT)) as progress:
-            uploads = send(app.bucket, sources, progress)
-        with app.render.progress() as progress:
-            progress.step("waiting for its completion")
-            (item,) = follow(
-                app.completions,
-                uploads,
-                existing=existing,
-                prefix=prefix,
-                timeout_s=COMPLETION_SECONDS,
-                progress=progress,
-            )
+def _upload(app: AppContext, key: str) -> Upload:
+    """Upload the input and follow it to its completion."""
+    file = app.instance.temporary / INPUT_NAME
+    file.write_bytes(INPUT)
+    app.render.note(f"uploading {INPUT_NAME} to s3://{app.bucket.name}/{key}")
+    with app.render.progress() as progress:
+        uploads = send(app.bucket, [UploadSource(key, file, len(INPUT))], progress)
+        progress.step("waiting for its completion")
+        (item,) = follow(
+            app.completions,
+            uploads,
+            existing={},  # the environment is new
+            prefix=app.storage.input_prefix,
+            timeout_s=COMPLETION_SECONDS,
+            progress=progress,
+        )
     if item.status is not UploadStatus.COMPLETED:
         kind = TimedOutError if item.status is UploadStatus.PENDING else RefinerctlError
         raise kind(f"{item.key}: {item.error}", hint=f"See {app.instance.log('functions')}.")
     return item
 
 
-def _poll(app: AppContext, item: Upload) -> PolledCompletion:
-    wanted = [expectation(app.completions, item.completion_key or item.key)]
-    poller = Poller(app.completions, read_outputs(app.bucket, 1024 * 1024))
-    (completion,) = poller.expect(wanted, interval_s=1, timeout_s=COMPLETION_SECONDS)
-    if isinstance(completion, Expectation):
-        raise TimedOutError(f"timed out without a completion: {completion.asked}")
-    return completion
-
-
-def _path(app: AppContext, item: Upload) -> list[Hop]:
-    pipeline = app.old_pipeline
-    queue = pipeline.queue_name(pipeline.input_prefix)
-    hops = object_path(app.bucket, app.log_groups, item, queue, pipeline.bus_name)
-    return [*hops, *_complete_queue_hop(app, item)]
-
-
-def _complete_queue_hop(app: AppContext, item: Upload) -> Iterator[Hop]:
-    """The message that tells downstream. Looking is fine here: nobody else reads the demo's queue."""
-    name = app.old_pipeline.queue_name(app.old_pipeline.complete_prefix)
+def _hops(app: AppContext, item: Upload) -> list[Hop]:
+    """Of the input, once its log is complete, and of its completion's message for downstream consumers."""
+    downstream = _downstream_hops(app, item)
     deadline = time.monotonic() + COMPLETION_SECONDS
-    while time.monotonic() < deadline:
-        for message in app.queues.peek(name):
+    while True:
+        now = datetime.now(UTC)
+        found = trace_input(app, TraceRequest(item.key, now - timedelta(hours=1), now, item.version_id))
+        if time.monotonic() > deadline or any(attempt.ended for attempt in found.facts.attempts):
+            return with_elapsed([*hops_of(found.facts), *downstream])
+        time.sleep(0.5)
+
+
+def _downstream_hops(app: AppContext, item: Upload) -> list[Hop]:
+    """Receiving the message is harmless here: nothing else reads the demo's queue."""
+    stage = app.pipeline.stage_for(item.completion_key or "")
+    deadline = time.monotonic() + COMPLETION_SECONDS
+    while stage is not None and stage.queue is not None and time.monotonic() < deadline:
+        for message in app.queues.peek(stage.queue.name):
             event = object_event(message.body)
             if event is not None and event.key == item.completion_key:
-                yield Hop("SQS", f"{name}, for whoever comes downstream", message.sent_at)
-                return
+                return [Hop("SQS", f"{stage.queue.name}, for downstream consumers", message.sent_at)]
+    return []
 
 
-def _show(app: AppContext, item: Upload, completion: PolledCompletion, hops: list[Hop]) -> None:
+def _show(app: AppContext, item: Upload, completion: PolledCompletion | None, hops: list[Hop]) -> None:
+    if completion is None:
+        raise RefinerctlError(f"completion {item.completion_key} was deleted")
     if app.render.is_json:
-        document: dict[str, Any] = {
-            "upload": upload_json(item),
-            "completion": completion_json(completion),
-            "hops": [vars(hop) for hop in hops],
-        }
-        app.render.json(document)
+        document = {"upload": upload_json(item), "completion": completion_json(completion)}
+        app.render.json({**document, "hops": [vars(hop) for hop in hops]})
         return
-    if (document_read := app.bucket.read(completion.key)) is not None:
+    if (found := app.bucket.read(completion.key)) is not None:
         app.render.line(f"==> {completion.key} <==")
-        app.render.content(document_read[1])
+        app.render.content(found[1])
     show_completion(app.render, completion)
     app.render.line()
-    app.render.line(f"The way of {item.key}:")
-    start = hops[0].at
-    for hop in hops:
-        app.render.line(f"{_clock(hop.at)}  {_elapsed(start, hop.at)}  {hop.station:<11}  {hop.detail}")
-
-
-def _clock(at: datetime | None) -> str:
-    return f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if at else " " * 12
-
-
-def _elapsed(start: datetime | None, at: datetime | None) -> str:
-    if start is None or at is None:
-        return " " * 9
-    # S3 and EventBridge record whole seconds: a time before the start is the start.
-    return f"+{max(0.0, (at - start).total_seconds()):6.3f} s"
+    app.render.line(f"Trace of {item.key}:")
+    for line in hop_table(hops):
+        app.render.line(line)

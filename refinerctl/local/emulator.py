@@ -1,4 +1,4 @@
-"""The AWS emulator: ministack as a process of its own, on 127.0.0.1 only."""
+"""The AWS emulator: ministack as a separate process, on 127.0.0.1 only."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import threading
 import time
 import urllib.request
 
+from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import RefinerctlError
-from refinerctl.local.instance import MARKER, Instance
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -33,7 +33,7 @@ def port_is_free(port: int) -> bool:
 
 _INHERITED = {"PATH", "HOME", "USER", "LANG", "LC_ALL", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 
-# Somebody's proxy has no business between us and 127.0.0.1.
+# Requests to 127.0.0.1 must not go through the user's proxy.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -43,7 +43,7 @@ def _open(url: str) -> contextlib.AbstractContextManager[object]:
 
 
 class Emulator:
-    """A running emulator. Everything it writes goes below the instance's folder."""
+    """A running emulator. It writes below the instance's folder only."""
 
     def __init__(self, instance: Instance, port: int, region: str) -> None:
         self.port = port
@@ -59,7 +59,10 @@ class Emulator:
             )
 
     def wait_until_ready(self, deadline: float, stop: threading.Event) -> None:
-        """Return once it answers. Raises RefinerctlError if it ends, takes too long or is not wanted any more."""
+        """Return once it answers.
+
+        Raises RefinerctlError if it ends, does not answer by `deadline`, or if `stop` is set.
+        """
         while time.monotonic() < deadline and not stop.is_set():
             if self.process.poll() is not None:
                 raise RefinerctlError(f"the AWS emulator ended at start with exit code {self.process.returncode}")
@@ -67,7 +70,7 @@ class Emulator:
                 return
             stop.wait(0.05)
         self.stop()
-        raise RefinerctlError(f"the AWS emulator did not answer within {START_SECONDS:.0f} s")
+        raise RefinerctlError("the AWS emulator did not answer in time")
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -79,17 +82,23 @@ class Emulator:
         self.process.wait()
 
 
-def start_emulator(instance: Instance, port: int | None, region: str, stop: threading.Event | None = None) -> Emulator:
-    """Start on `port`, or on a free one (None). Raises RefinerctlError if the port is taken, or `stop` is set."""
+def start_emulator(
+    instance: Instance,
+    port: int | None,
+    region: str,
+    stop: threading.Event | None = None,
+    timeout_s: float = START_SECONDS,
+) -> Emulator:
+    """Start on `port`, or on a free one (None). Raises RefinerctlError if the port is in use, or `stop` is set."""
     if port is not None and not port_is_free(port):
-        raise RefinerctlError(f"port {port} on 127.0.0.1 is taken", hint="Choose another --port, or leave it out.")
-    deadline = time.monotonic() + START_SECONDS
+        raise RefinerctlError(f"port {port} on 127.0.0.1 is in use", hint="Choose another --port, or omit it.")
+    deadline = time.monotonic() + timeout_s
     while True:
         emulator = Emulator(instance, port or free_port(), region)
         try:
             emulator.wait_until_ready(deadline, stop or threading.Event())
         except RefinerctlError:
-            # Somebody may have taken the free port between the look and the bind.
+            # Another process may have bound the free port first.
             lost_race = port is None and emulator.process.poll() == 1 and not port_is_free(emulator.port)
             if not lost_race:
                 raise
@@ -98,7 +107,7 @@ def start_emulator(instance: Instance, port: int | None, region: str, stop: thre
 
 
 def _environment(instance: Instance, port: int, region: str) -> dict[str, str]:
-    """A clean environment: the emulator reads many variables, and somebody's SERVICES or token is not for it."""
+    """A clean environment: the emulator reads many variables, which may be set for other tools."""
     inherited = {key: value for key, value in os.environ.items() if key in _INHERITED or key.startswith("PYTHON")}
     temporary = str(instance.temporary)
     return inherited | {
@@ -114,9 +123,9 @@ def _environment(instance: Instance, port: int, region: str) -> dict[str, str]:
         "TMPDIR": temporary,
         "STATE_DIR": f"{temporary}/state",
         "S3_DATA_DIR": f"{temporary}/s3",
-        # Listeners on fixed ports that nothing here uses.
+        # They would listen on fixed ports; nothing here uses them.
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
-        # At start it removes containers of other emulators: it must not find an engine. Ours is driven by us.
+        # At start it removes containers of other emulators: it must not find a Docker engine.
         "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
     }

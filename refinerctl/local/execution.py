@@ -1,4 +1,4 @@
-"""One execution environment: a child that runs the image's code, and the rules that Lambda holds it to."""
+"""One execution environment: a child that runs the image's code, with the limits that Lambda enforces."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.local.runtime_api import Invocation, Outcome, RuntimeApi, failure
+from refinerctl.local.runtime_api import Invocation, InvocationResult, RuntimeApi, failure
 
 INIT_SECONDS = 10.0  # Lambda's own limit for the init phase
-WATCH_SECONDS = 0.05
-LAST_WORDS_SECONDS = 0.1
+POLL_SECONDS = 0.05
+EXIT_SECONDS = 0.1
 
 OnLine = Callable[[str], None]
 
@@ -26,21 +26,21 @@ class Child(Protocol):
         """Why it ended ("exit status 3", "signal: killed"); None while it runs."""
 
     def memory_bytes(self) -> int:
-        """The memory it holds now; 0 where somebody else sees to the limit."""
+        """Its resident memory; 0 if the engine enforces the limit."""
 
     def kill(self) -> None:
-        """End it and everything it started, at once."""
+        """Kill it and everything it started."""
 
 
 class Engine(Protocol):
     """Starts the code behind a function."""
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> Child:
-        """Start a runtime client with `environment`. Raises RefinerctlError if the code is not there."""
+        """Start a runtime client with `environment`. Raises RefinerctlError if the code does not exist."""
 
 
 class ExecutionEnvironment:
-    """Runs one invocation at a time and stays warm in between, until the code dies or has to."""
+    """Runs one invocation at a time and stays warm in between, until its code ends or is killed."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class ExecutionEnvironment:
     def alive(self) -> bool:
         return self._child.ended() is None and self._api.init_error is None
 
-    def invoke(self, request_id: str, event: bytes) -> Outcome:
-        """Run the handler on `event`, bounded by the function's timeout and memory like on Lambda."""
+    def invoke(self, request_id: str, event: bytes) -> InvocationResult:
+        """Run the handler on `event` within the function's timeout and memory, as Lambda does."""
         self._request_id = request_id
         if (broken := self._initialize()) is not None:
             return broken
@@ -77,8 +77,8 @@ class ExecutionEnvironment:
         self._api.submit(invocation)
         outcome = self._watch(invocation, deadline)
         if not outcome.ok:
-            # A runtime that reports what nobody caught ends right after: it must not take the next invocation along.
-            time.sleep(LAST_WORDS_SECONDS)
+            # A runtime that reports an uncaught error exits right after: it must not get the next invocation.
+            time.sleep(EXIT_SECONDS)
         self.idle_since = time.monotonic()
         return outcome
 
@@ -86,21 +86,21 @@ class ExecutionEnvironment:
         self._child.kill()
         self._api.close()
 
-    def _initialize(self) -> Outcome | None:
-        """Wait until the runtime asks for its first invocation; what went wrong otherwise."""
+    def _initialize(self) -> InvocationResult | None:
+        """Wait until the runtime asks for its first invocation; return the failure if it does not."""
         deadline = time.monotonic() + INIT_SECONDS
-        while not self._api.initialized.wait(WATCH_SECONDS):
+        while not self._api.initialized.wait(POLL_SECONDS):
             if time.monotonic() > deadline:
                 self._child.kill()
                 return failure("Sandbox.Timedout", f"the init phase took longer than {INIT_SECONDS:.0f} seconds")
             if (broken := self._broken()) is not None:
-                return self._api.init_error or broken  # a runtime ends after it has said why
+                return self._api.init_error or broken  # a runtime reports its error, then exits
         return self._api.init_error
 
-    def _watch(self, invocation: Invocation, deadline: float) -> Outcome:
+    def _watch(self, invocation: Invocation, deadline: float) -> InvocationResult:
         while True:
             try:
-                return invocation.outcome.result(timeout=WATCH_SECONDS)
+                return invocation.answer.result(timeout=POLL_SECONDS)
             except FutureTimeoutError:
                 broken = self._broken()
                 if broken is None and time.monotonic() > deadline:
@@ -108,9 +108,9 @@ class ExecutionEnvironment:
                 if broken is not None:
                     invocation.settle(broken)
                     self._child.kill()
-                    return invocation.outcome.result()
+                    return invocation.answer.result()
 
-    def _broken(self) -> Outcome | None:
+    def _broken(self) -> InvocationResult | None:
         if (reason := self._child.ended()) is not None:
             return failure("Runtime.ExitError", f"Runtime exited with error: {reason}")
         used_mb = self._child.memory_bytes() / 1024 / 1024
@@ -123,7 +123,7 @@ class ExecutionEnvironment:
 
 
 def _lambda_variables(function: FunctionConfiguration, stream: str) -> dict[str, str]:
-    """What Lambda sets itself: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
+    """The variables that Lambda sets: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
     return {
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,

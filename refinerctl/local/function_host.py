@@ -1,4 +1,4 @@
-"""Runs the functions of the embedded environment: the emulator posts invocations here, environments run them."""
+"""Runs the functions of the embedded environment: the emulator posts each invocation here."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.embedded import PROXY_VARIABLE
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.runtime_api import POLL_SECONDS, Outcome, failure
+from refinerctl.local.runtime_api import InvocationResult, LoopbackServer, failure
 
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
 
-# ministack's way to have invocations run elsewhere; Terraform puts it into each function's environment.
-PROXY_VARIABLE = "MINISTACK_LAMBDA_PROXY_URL"
 IDLE_SECONDS = 300.0
 log = logging.getLogger(__name__)
 
@@ -37,24 +35,20 @@ class FunctionHost:
         self._lock = threading.Lock()
         self._idle: dict[str, list[ExecutionEnvironment]] = defaultdict(list)
         self._all: set[ExecutionEnvironment] = set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self.invoke))
-        self._server.daemon_threads = True
-        threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="function-host", daemon=True
-        ).start()
+        self._server = LoopbackServer(self, _InvocationHandler, "function-host")
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/"
 
-    def invoke(self, name: str, request_id: str, event: bytes) -> Outcome:
-        """Run one invocation; an environment that died or was killed is not used again."""
+    def invoke(self, name: str, request_id: str, event: bytes) -> InvocationResult:
+        """Run one invocation. An environment whose code has ended is not used again."""
         environment = None
         try:
             function = self._functions.get(name)
             environment = self._acquire(function)
             outcome = environment.invoke(request_id, event)
-        except Exception as error:  # whatever it is, the invocation failed and the emulator has to hear it
+        except Exception as error:  # for whatever reason, the invocation failed: the emulator needs an answer
             log.exception("invocation %s of %s", request_id, name)
             text = f"{error} {error.hint or ''}" if isinstance(error, RefinerctlError) else str(error)
             outcome = failure("Runtime.HostError", text.strip())
@@ -69,8 +63,7 @@ class FunctionHost:
         return outcome
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
         with self._lock:
             environments, self._all = list(self._all), set()
             self._idle.clear()
@@ -98,7 +91,7 @@ class FunctionHost:
         return fresh
 
     def _pop_stale(self, function: FunctionConfiguration) -> list[ExecutionEnvironment]:
-        """Take out what must not serve `function` any more: another configuration, dead, or idle for too long."""
+        """Remove environments that ended, were idle for too long, or have another configuration than `function`."""
         horizon = time.monotonic() - IDLE_SECONDS
         idle = self._idle[function.name]
         good = [item for item in idle if item.alive() and item.function == function and item.idle_since > horizon]
@@ -116,29 +109,26 @@ class FunctionHost:
         environment.close()
 
 
-def _handler_class(invoke: Callable[[str, str, bytes], Outcome]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _InvocationHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: LoopbackServer
 
-        def do_POST(self) -> None:
-            event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
-            outcome = invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
-            # The emulator takes any answer but 2xx for a failed invocation.
-            self.send_response(200 if outcome.ok else 500)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(outcome.payload)))
-            self.end_headers()
-            self.wfile.write(outcome.payload)
+    def do_POST(self) -> None:
+        event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
+        result = self.server.owner.invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
+        # The emulator treats every answer but 2xx as a failed invocation.
+        self._answer(200 if result.ok else 500, result.payload)
 
-        def do_GET(self) -> None:
-            body = json.dumps({"status": "ok"}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def do_GET(self) -> None:
+        self._answer(200, json.dumps({"status": "ok"}).encode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """The functions' own output tells more."""
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Not logged: the functions' own output tells more."""

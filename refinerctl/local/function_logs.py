@@ -1,4 +1,4 @@
-"""What functions print: into a file for `local logs`, and into the emulator's log groups like on Lambda."""
+"""The output of functions: into a file for `local logs`, and into the emulator's log groups as on Lambda."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Line = tuple[str, str, datetime, str]  # group, stream, time, message
 
 
 class FunctionLogs:
-    """Takes lines from any thread. Sending is batched and in the background: a function never waits for it."""
+    """Takes lines from any thread. They are sent in batches by a background thread: a function never waits for it."""
 
     def __init__(self, path: Path, groups: LogGroups) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -47,7 +47,7 @@ class FunctionLogs:
             self._queue.put((f"/aws/lambda/{function}", stream, now, message))
 
     def close(self) -> None:
-        """Send what is left, as far as the emulator still takes it."""
+        """Send the remaining lines, if the emulator still answers."""
         self._queue.put(None)
         self._sender.join(timeout=2)
         self._file.close()
@@ -58,7 +58,7 @@ class FunctionLogs:
             try:
                 self._send(batch)
             except Exception as error:
-                log.warning("%d lines of function output did not reach the log groups: %s", len(batch), error)
+                log.warning("%d lines of function output were not sent to the log groups: %s", len(batch), error)
             if ended:
                 return
 

@@ -1,4 +1,4 @@
-"""Starts and ends the supervisor of an embedded environment."""
+"""Starts and stops the supervisor of an embedded environment."""
 
 from __future__ import annotations
 
@@ -10,44 +10,48 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from refinerctl.config import Settings
+from refinerctl.embedded import MARKER, NOT_INSTALLED, Instance, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
-from refinerctl.local.instance import MARKER, Instance
-from refinerctl.local.status import LocalStatus
 
 START_SECONDS = 45.0
 STOP_SECONDS = 20.0
-ALREADY_RUNNING = 75
-"""The exit code of a supervisor that finds another one in place."""
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start an environment. `attached`: it ends with the command that started it, however that ends."""
+    """How to start an environment. `build_arguments` are for the images of engine `docker`.
+
+    `attached`: it stops when the command that started it ends, for whatever reason.
+    """
 
     engine: str = "process"
     port: int | None = None
+    build_arguments: Mapping[str, str] = field(default_factory=dict)
     attached: bool = False
 
 
 def launch(instance: Instance, settings: Settings, wanted: Launch) -> LocalStatus:
     """Start the supervisor and return once the emulator answers.
 
-    Raises RefusedError if somebody else is starting it, RefinerctlError with the reason if it does not start.
+    Raises RefusedError if another command is starting it, RefinerctlError with the reason if it does not start.
     """
     if importlib.util.find_spec("ministack") is None:
-        raise RefinerctlError(
-            "the embedded environment is not installed", hint="pip install 'refinerctl[local]' installs it."
-        )
+        raise RefinerctlError("the embedded environment is not installed", hint=NOT_INSTALLED)
     process = _start(instance, settings, wanted)
     try:
         return _wait_until_running(instance, process)
     except BaseException:
-        with masked_signals():
-            _end(process)
+        with _masked_signals():
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
         raise
 
 
@@ -66,31 +70,21 @@ def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) ->
             raise RefinerctlError(
                 f"the embedded environment did not start: {reason}", hint=f"See {instance.log('supervisor')}."
             )
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
     raise RefinerctlError(f"the embedded environment did not start within {START_SECONDS:.0f} s")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
-    images = [
-        {"name": image.name, "repository": image.repository, "context": str(image.context)} for image in settings.images
-    ]
-    # -P: a folder called refinerctl where somebody happens to stand is not the package.
-    command = [sys.executable, "-P", "-m", "refinerctl.local.supervisor", str(instance.directory)]
-    command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--images", json.dumps(images)]
+    contexts = {image.repository: str(image.context) for image in settings.images}
+    # -P: a folder named refinerctl in the current folder is not imported instead of the package.
+    command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(instance.directory)]
+    command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--contexts", json.dumps(contexts)]
     if wanted.port is not None:
         command += ["--port", str(wanted.port)]
     with contextlib.ExitStack() as stack:
         descriptors: tuple[int, ...] = ()
         if wanted.attached:
-            # We keep the writing end open for as long as we live, and say nothing.
+            # The writing end stays open as long as this process lives; nothing is written to it.
             reading, _writing = os.pipe()
             stack.callback(os.close, reading)
             descriptors = (reading,)
@@ -109,20 +103,20 @@ def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess
 
 
 def stop(instance: Instance) -> bool:
-    """End the environment and everything in it; False if there was nothing to end."""
-    was_there = instance.is_supervised()
-    if not _end_supervisor(instance):
+    """Stop the environment and delete its data; return False if there was nothing to stop."""
+    was_up = instance.is_supervised()
+    if not _stop_supervisor(instance):
         raise TimedOutError(
-            f"the supervisor (pid {instance.supervisor_pid()}) has not ended within {STOP_SECONDS:.0f} s",
+            f"the supervisor (pid {instance.supervisor_pid()}) did not stop within {STOP_SECONDS:.0f} s",
             hint=f"See {instance.log('supervisor')}.",
         )
     orphans = instance.kill_orphans()
     instance.clear()
-    return was_there or orphans > 0
+    return was_up or orphans > 0
 
 
-def _end_supervisor(instance: Instance) -> bool:
-    """It has the lock a moment before it has written its pid: look again until it has."""
+def _stop_supervisor(instance: Instance) -> bool:
+    """Send SIGTERM and wait. A supervisor locks the file a moment before it writes its pid: read again until it has."""
     deadline = time.monotonic() + STOP_SECONDS
     told: int | None = None
     while instance.is_supervised():
@@ -133,13 +127,13 @@ def _end_supervisor(instance: Instance) -> bool:
             told = pid
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
     return True
 
 
 @contextlib.contextmanager
-def masked_signals() -> Iterator[None]:
-    """Cleaning up is not interrupted: not by a second Ctrl-C, nor by SIGTERM or a closed terminal."""
+def _masked_signals() -> Iterator[None]:
+    """Nothing interrupts the cleanup: not a second Ctrl-C, not SIGTERM, not a closed terminal."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
@@ -150,21 +144,21 @@ def masked_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ended_afterwards(instance: Instance) -> Iterator[None]:
-    """Whatever happens inside: the environment is down afterwards."""
+def stopped_afterwards(instance: Instance) -> Iterator[None]:
+    """Stop the environment at the end of the block, however it ends."""
     try:
         yield
     finally:
-        with masked_signals():
+        with _masked_signals():
             stop(instance)
 
 
 @contextlib.contextmanager
-def ended_on_failure(instance: Instance) -> Iterator[None]:
-    """Half an environment is of no use to anybody: what fails or is interrupted inside leaves none."""
+def stopped_on_failure(instance: Instance) -> Iterator[None]:
+    """Stop the environment if the block fails or is interrupted: a half-made one is useless."""
     try:
         yield
     except BaseException:
-        with masked_signals():
+        with _masked_signals():
             stop(instance)
         raise

@@ -1,7 +1,7 @@
 """The Lambda Runtime API for one execution environment.
 
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Each environment has a server of its own because the
-API names no function: AWS's runtime clients take a host and a port, nothing more.
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Each environment has a server of its own: the API has no
+function name in its paths, and AWS's runtime clients are given a host and a port only.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 BASE = "/2018-06-01/runtime"
 HOST = "127.0.0.1"
-POLL_SECONDS = 0.05  # how soon a server notices that it is to end
+POLL_SECONDS = 0.05  # how soon a server notices that it is to stop
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an invocation came to: the handler's JSON, or why there is none."""
+class InvocationResult:
+    """The result of an invocation: the handler's JSON, or Lambda's error document."""
 
     payload: bytes
     error_type: str | None = None
@@ -31,44 +32,55 @@ class Outcome:
         return self.error_type is None
 
 
-def failure(error_type: str, message: str) -> Outcome:
-    """A failed invocation as Lambda words it: `{"errorType", "errorMessage"}`."""
-    return Outcome(json.dumps({"errorType": error_type, "errorMessage": message}).encode(), error_type)
+def failure(error_type: str, message: str) -> InvocationResult:
+    """A failed invocation in Lambda's form: `{"errorType", "errorMessage"}`."""
+    return InvocationResult(json.dumps({"errorType": error_type, "errorMessage": message}).encode(), error_type)
 
 
 @dataclass
 class Invocation:
-    """An event on its way to the handler. `deadline_ms` is milliseconds since 1970."""
+    """An event for the handler. `deadline_ms` is in milliseconds since 1970."""
 
     request_id: str
     event: bytes
     deadline_ms: int
     function_arn: str
-    outcome: Future[Outcome] = field(default_factory=Future)
+    answer: Future[InvocationResult] = field(default_factory=Future)
 
-    def settle(self, outcome: Outcome) -> None:
-        """The first word counts: a response may race with the deadline."""
+    def settle(self, result: InvocationResult) -> None:
+        """Set the result unless it is set: a response may race with the deadline."""
         with contextlib.suppress(InvalidStateError):
-            self.outcome.set_result(outcome)
+            self.answer.set_result(result)
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """An HTTP server on a free port of 127.0.0.1. `owner` is the object that its handlers work for."""
+
+    daemon_threads = True
+
+    def __init__(self, owner: Any, handler: type[BaseHTTPRequestHandler], name: str) -> None:
+        super().__init__((HOST, 0), handler)
+        self.owner = owner
+        threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name=name, daemon=True).start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 class RuntimeApi:
-    """Hands invocations to one runtime client and takes what it answers."""
+    """Gives invocations to one runtime client and takes its answers."""
 
     def __init__(self) -> None:
         self.initialized = threading.Event()
-        self.init_error: Outcome | None = None
+        self.init_error: InvocationResult | None = None
         self._next: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
         self._running: Invocation | None = None
-        self._server = ThreadingHTTPServer((HOST, 0), self._handler_class())
-        self._server.daemon_threads = True
-        threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="runtime-api", daemon=True
-        ).start()
+        self._server = LoopbackServer(self, _RuntimeHandler, "runtime-api")
 
     @property
     def address(self) -> str:
-        """What goes into AWS_LAMBDA_RUNTIME_API."""
+        """The value of AWS_LAMBDA_RUNTIME_API."""
         return f"{HOST}:{self._server.server_port}"
 
     def submit(self, invocation: Invocation) -> None:
@@ -76,45 +88,36 @@ class RuntimeApi:
 
     def close(self) -> None:
         self._next.put(None)
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def take(self) -> Invocation | None:
-        """The next invocation, once there is one; None when the environment is closed."""
+        """Wait for the next invocation; None when the environment is closed."""
         self.initialized.set()
         self._running = self._next.get()
         return self._running
 
-    def settle(self, request_id: str, outcome: Outcome) -> bool:
-        """Record an answer; False if it is not for the running invocation."""
+    def settle(self, request_id: str, result: InvocationResult) -> bool:
+        """Record an answer; return False if it is not for the running invocation."""
         running = self._running
         if running is None or running.request_id != request_id:
             return False
-        running.settle(outcome)
+        running.settle(result)
         return True
 
-    def fail_init(self, outcome: Outcome) -> None:
-        self.init_error = outcome
+    def fail_init(self, result: InvocationResult) -> None:
+        self.init_error = result
         self.initialized.set()
 
-    def _handler_class(self) -> type[BaseHTTPRequestHandler]:
-        api = self
 
-        class Handler(_Handler):
-            runtime = api
-
-        return Handler
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _RuntimeHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    runtime: RuntimeApi
+    server: LoopbackServer
 
     def do_GET(self) -> None:
         if self.path != f"{BASE}/invocation/next":
             self._answer(404)
             return
-        invocation = self.runtime.take()
+        invocation = self.server.owner.take()
         if invocation is None:
             self.close_connection = True
             return
@@ -133,12 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.removeprefix(BASE).strip("/").split("/")
         match parts:
             case ["init", "error"]:
-                self.runtime.fail_init(Outcome(body, _error_type(body)))
+                self.server.owner.fail_init(InvocationResult(body, _error_type(body)))
                 self._answer(202)
-            case ["invocation", request_id, "response"]:
-                self._answer(202 if self.runtime.settle(request_id, Outcome(body)) else 400)
-            case ["invocation", request_id, "error"]:
-                self._answer(202 if self.runtime.settle(request_id, Outcome(body, _error_type(body))) else 400)
+            case ["invocation", request_id, "response" | "error" as kind]:
+                result = InvocationResult(body, _error_type(body) if kind == "error" else None)
+                self._answer(202 if self.server.owner.settle(request_id, result) else 400)
             case _:
                 self._answer(404)
 
@@ -152,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Quiet: one line per invocation says nothing that the function's own output does not."""
+        """Not logged: the function's own output tells more."""
 
 
 def _error_type(body: bytes) -> str:

@@ -1,6 +1,6 @@
-"""The process that keeps an embedded environment: starts emulator and function host, ends both, leaves nothing.
+"""The process behind an embedded environment: it starts the emulator and the function host, and stops both.
 
-`python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME --images JSON [--port N] [--lifeline FD]`
+`python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME --contexts JSON [--port N] [--lifeline FD]`
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import EMBEDDED_CREDENTIALS, AwsSession
-from refinerctl.config import ImageSettings
+from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.emulator import Emulator, start_emulator
+from refinerctl.local.engines import ContainerEngine, ProcessEngine
 from refinerctl.local.execution import Engine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.instance import MARKER, Instance
-from refinerctl.local.launcher import ALREADY_RUNNING
 
+ALREADY_RUNNING = 75
+"""The exit code of a supervisor that finds another one running."""
 log = logging.getLogger("refinerctl.local.supervisor")
 
 
@@ -51,19 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="refinerctl.local.supervisor")
     parser.add_argument("directory")
     parser.add_argument("--region", required=True)
-    parser.add_argument("--images", required=True, type=_images)
+    parser.add_argument("--contexts", required=True, type=_contexts)
     parser.add_argument("--engine", choices=("process", "docker"), required=True)
     parser.add_argument("--port", type=int)
     parser.add_argument("--lifeline", type=int)
     return parser
 
 
-def _images(text: str) -> tuple[ImageSettings, ...]:
-    return tuple(ImageSettings(item["name"], item["repository"], Path(item["context"])) for item in json.loads(text))
+def _contexts(text: str) -> dict[str, Path]:
+    return {repository: Path(context) for repository, context in json.loads(text).items()}
 
 
 def _watch_lifeline(descriptor: int, stop: threading.Event) -> None:
-    """The other end is held by the command that started us: it closes however that command ends."""
+    """The other end is held by the command that started us: it closes when that command ends, for whatever reason."""
     while os.read(descriptor, 1):
         pass
     log.info("the command that started this environment has ended")
@@ -92,10 +93,10 @@ def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.
             log.info("running: %s", emulator.endpoint_url)
             detail = _wait(emulator, stop)
     except RefinerctlError as error:
-        # Told to stop while starting: what that broke off is no failure.
+        # An interrupted start is not a failure.
         detail = None if stop.is_set() else f"{error.message}. {error.hint or ''}".strip()
     except Exception as error:
-        log.exception("unexpected")
+        log.exception("unexpected error")
         detail = f"{type(error).__name__}: {error}"
     instance.kill_orphans()
     instance.clear()
@@ -128,21 +129,17 @@ def _start_host(instance: Instance, options: argparse.Namespace, emulator: Emula
 
 def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -> Engine:
     if options.engine == "docker":
-        from refinerctl.local.container_engine import ContainerEngine
-
-        containers = ContainerEngine(options.images, label=(MARKER, str(instance.directory)))
+        containers = ContainerEngine(options.contexts, label=(MARKER, str(instance.directory)))
         stack.callback(containers.remove_all)
         return containers
-    from refinerctl.local.process_engine import ProcessEngine
-
-    return ProcessEngine(options.images)
+    return ProcessEngine(options.contexts)
 
 
 def _wait(emulator: Emulator, stop: threading.Event) -> str | None:
-    """Until somebody stops us (None), or the emulator is gone (why)."""
+    """Wait until a signal stops us (None) or the emulator ends (the reason)."""
     while not stop.wait(0.2):
         if emulator.process.poll() is not None:
-            return f"the AWS emulator ended by itself with exit code {emulator.process.returncode}"
+            return f"the AWS emulator ended unexpectedly with exit code {emulator.process.returncode}"
     return None
 
 

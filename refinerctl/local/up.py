@@ -1,66 +1,119 @@
-"""Bring the embedded environment up: supervisor, state bucket, stacks."""
+"""`refinerctl local up`: start the embedded environment and apply the stacks to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from refinerctl.app import AppContext, app_context
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
+from refinerctl.config import check_root_module
 from refinerctl.console import Progress
+from refinerctl.embedded import STATE_BUCKET, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError
-from refinerctl.local.instance import Instance
-from refinerctl.local.launcher import Launch, ended_on_failure, launch
-from refinerctl.local.stacks import STACKS, STATE_BUCKET, stack_terraform
-from refinerctl.local.status import LocalStatus
-from refinerctl.releases.ledger import ledger_of
-from refinerctl.releases.model import deployed
-from refinerctl.terraform.backend import Backend, read_backend
-from refinerctl.terraform.stack import Stack
+from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stopped_on_failure
+from refinerctl.local.logs import follow_lines, show_line
+from refinerctl.local.status import show_status
+from refinerctl.options import examples, global_options
+from refinerctl.releases.ledger import deployed
 
 if TYPE_CHECKING:
-    from refinerctl.config import Settings
-    from refinerctl.terraform import ApplyProgress, Terraform
+    from refinerctl.releases.ledger import Ledger
+    from refinerctl.terraform.events import ApplyProgress
 
 
-_WAITS = {"refiner": " (about a minute: the AWS provider waits 25 s for each level of queues)"}
+def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given]
+    if wrong := [item for item in given if "=" not in item]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
-@dataclass(frozen=True)
-class UpRequest:
-    """`build_arguments` go to the image builds of engine `docker`."""
-
-    launch: Launch = field(default_factory=Launch)
-    build_arguments: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class UpResult:
-    """`started`: it was down before."""
-
-    status: LocalStatus
-    started: bool
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["process", "docker"]),
+    default="process",
+    show_default=True,
+    help="How to run functions: as processes from the images' folders, or as containers of the built images.",
+)
 
 
-def up(instance: Instance, settings: Settings, request: UpRequest, progress: Progress) -> UpResult:
-    """Start what does not run and apply the stacks; an environment that is up is brought up to date.
+@click.command(epilog=examples("refinerctl local up --detach", "refinerctl local up --engine docker"))
+@click.option("--detach", is_flag=True, help="Return once the environment is up, and leave it running.")
+@engine_option
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the emulator on 127.0.0.1. [default: a free one]")
+@click.option(
+    "--build-arg",
+    "build_arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_build_arguments,
+    help="Argument of the image builds with --engine docker; repeatable.",
+)
+@global_options
+@click.pass_context
+def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_arguments: dict[str, str]) -> None:
+    """Start the local environment and apply the stacks to it.
 
-    What was started here and fails is taken down again. Raises RefusedError if it is up with another engine or port, or
-    just being started by somebody else; RefinerctlError with what failed otherwise.
+    Applies the stack of --stack and those that it needs. Without --detach it prints the functions' log and stops the
+    environment on Ctrl-C. An environment that is up already is brought up to date and left running.
     """
-    status = instance.status()
+    app = app_context(ctx, env="local")
+    with app.render.progress() as progress:
+        started = bring_up(app, Launch(engine, port, build_arguments, attached=not detach), progress)
+    if detach or not started:  # an environment that another command started is not ours to stop
+        show_status(app.render, app.instance.status())
+        return
+    with stopped_afterwards(app.instance):
+        show_status(app.render, app.instance.status(), indent=None)
+        app.render.note("up; press Ctrl-C to stop it")
+        for line in follow_lines(app.instance, "functions"):
+            show_line(app.render, line)
+        if detail := app.instance.status().detail:
+            raise RefinerctlError(f"the embedded environment has ended: {detail}")
+
+
+def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
+    """Start the environment unless it is up, and apply the stacks; return whether it was started here.
+
+    An environment that was started here is stopped again after a failure. Raises RefusedError if it is up with another
+    engine or port, or if another command is starting it; RefinerctlError with what failed otherwise.
+    """
+    status = app.instance.status()
     if status.state != "down":
-        _refuse_other(status, request.launch)
-        progress.step(f"the embedded environment runs at {status.endpoint_url}; bringing it up to date")
-        return UpResult(_apply_stacks(instance, settings, status, progress, disposable=False), started=False)
-    if request.launch.engine == "docker":
-        _build_images(settings, request, progress)
-    progress.step(f"starting the embedded environment (engine {request.launch.engine})")
-    status = launch(instance, settings, request.launch)
-    with ended_on_failure(instance):
+        _refuse_other(status, wanted)
+        progress.step(f"the embedded environment is up at {status.endpoint_url}; bringing it up to date")
+        _build_images(app, wanted, [name for name in _stack_names(app) if name not in status.stacks], progress)
+        _apply_stacks(app, status, progress, disposable=False)
+        return False
+    for name in _stack_names(app):  # before minutes of image builds
+        check_root_module(app.settings.layout.root_module(name))
+    _build_images(app, wanted, _stack_names(app), progress)
+    progress.step(f"starting the embedded environment (engine {wanted.engine})")
+    status = launch(app.instance, app.settings, wanted)
+    with stopped_on_failure(app.instance):
         progress.step(f"AWS emulator at {status.endpoint_url}")
-        return UpResult(_apply_stacks(instance, settings, status, progress, disposable=True), started=True)
+        _apply_stacks(app, status, progress, disposable=True)
+    return True
+
+
+def _stack_names(app: AppContext) -> tuple[str, ...]:
+    """The stacks to apply, in this order: those that this run's stack needs, and itself."""
+    return (*app.stack.needs, app.stack.name)
+
+
+def _build_images(app: AppContext, wanted: Launch, stacks: Sequence[str], progress: Progress) -> None:
+    """For engine docker. The images of stacks that are applied already are built by the `up` that applied them."""
+    contexts = [(image.repository, image.context) for image in app.settings.images if image.stack in stacks]
+    if wanted.engine == "docker" and contexts:
+        from refinerctl.local.engines import build_images
+
+        progress.step("building the images")
+        build_images(contexts, wanted.build_arguments, progress.update)
 
 
 def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
@@ -68,68 +121,53 @@ def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
         raise RefusedError(
             "another command is starting this environment", hint="Wait until `refinerctl local status` says up."
         )
-    running_port = int((status.endpoint_url or ":0").rpartition(":")[2])
-    for what, is_there, asked in (
-        ("engine", status.engine, wanted.engine),
-        ("port", running_port, wanted.port or running_port),
-    ):
-        if is_there != asked:
+    port = int(status.endpoint_url.rpartition(":")[2])
+    for what, current, asked in (("engine", status.engine, wanted.engine), ("port", port, wanted.port or port)):
+        if current != asked:
             raise RefusedError(
-                f"the embedded environment is up with {what} {is_there}, not {asked}",
-                hint="refinerctl local down ends it.",
+                f"the embedded environment is up with {what} {current}, not {asked}",
+                hint="Stop it first: refinerctl local down.",
             )
 
 
-def _build_images(settings: Settings, request: UpRequest, progress: Progress) -> None:
-    from refinerctl.docker_engine import DockerEngine
-    from refinerctl.local.container_engine import build_images
-
-    progress.step("building the images")
-    build_images(DockerEngine(), settings.images, request.build_arguments, progress.update)
-
-
-def _apply_stacks(
-    instance: Instance, settings: Settings, status: LocalStatus, progress: Progress, *, disposable: bool
-) -> LocalStatus:
-    region = settings.embedded_region
+def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, disposable: bool) -> None:
+    """`disposable`: an interrupt stops the environment anyway."""
+    region = app.settings.embedded_region
+    # Not the app's own session, which refuses to work on an environment that is still starting.
     session = AwsSession(region, profile=None, endpoint_url=status.endpoint_url, embedded=True)
     S3Bucket(session, STATE_BUCKET).create()
-    for stack in STACKS:
-        terraform = stack_terraform(instance, settings, status, stack, disposable=disposable)
-        progress.step(f"terraform apply: stack {stack}{_WAITS.get(stack, '')}")
-        _apply(instance, terraform, settings, session, stack, progress)
-    instance.write_applied(STACKS)
-    status = instance.status()
+    for name in _stack_names(app):
+        of_stack = app.in_environment(app.settings.env, name)
+        of_stack.session = session
+        progress.step(f"terraform apply: stack {name}{of_stack.stack.apply_hint}")
+        _apply(of_stack, progress, disposable=disposable)
+    app.instance.write_applied(_stack_names(app))
+    status = app.instance.status()
     if status.state != "up":
-        raise RefinerctlError(f"the embedded environment ended while it was brought up: {status.detail}")
-    return status
+        raise RefinerctlError(f"the embedded environment ended while the stacks were applied: {status.detail}")
 
 
-def _apply(
-    instance: Instance,
-    terraform: Terraform,
-    settings: Settings,
-    session: AwsSession,
-    stack: str,
-    progress: Progress,
-) -> None:
+def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
+    from refinerctl.terraform.runner import LOCK_TIMEOUT_SECONDS
+
     def report(at: ApplyProgress) -> None:
-        if not instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
-            raise RefinerctlError(f"the embedded environment ended while it was brought up: {instance.status().detail}")
+        if not app.instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
+            detail = app.instance.status().detail
+            raise RefinerctlError(f"the embedded environment ended while the stacks were applied: {detail}")
         if at.total:
-            progress.update(f"stack {stack}: {at.done} of {at.total} resources  {at.address}")
+            progress.update(f"stack {app.stack.name}: {at.done} of {at.total} resources  {at.address}")
 
-    backend = read_backend(settings, stack, {"bucket": STATE_BUCKET, "region": settings.embedded_region})
-    place = Stack(settings.env, stack, terraform, settings.project, backend.init_arguments)
-    place.init()
-    with place.folder() as folder:
-        terraform.apply(place.var_files(folder, _release_in_place(backend, session, progress)), report)
+    root = app.root_module(LOCK_TIMEOUT_SECONDS)
+    root = replace(root, terraform=replace(root.terraform, disposable=disposable))
+    root.init()
+    with root.folder() as folder:
+        root.terraform.apply(root.var_files(folder, _deployed_images(app.ledger, progress)), report)
 
 
-def _release_in_place(backend: Backend, session: AwsSession, progress: Progress) -> dict[str, Any]:
-    """What was deployed since the environment is up stays, as its ledger says; a new one runs the images' folders."""
-    release = deployed(ledger_of(backend, session).read())
+def _deployed_images(ledger: Ledger, progress: Progress) -> dict[str, Any]:
+    """The images of the release that was deployed since the environment is up; none: run the images' folders."""
+    release = deployed(ledger.read())
     if release is None or not release.images:
         return {}
-    progress.step(f"release {release.tag or 'in place'} stays")
+    progress.step(f"release {release.tag or 'without a tag'} stays deployed")
     return {"pinned_images": dict(release.images)} | ({"release_tag": release.tag} if release.tag else {})

@@ -1,4 +1,4 @@
-"""Logging in as a registry asks for it: Basic, or a Bearer token from its token server.
+"""Login as a registry asks for it: Basic, or a Bearer token from its token server.
 
 https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -11,115 +11,101 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.http import is_loopback
-from refinerctl.registry.credentials import Credentials, Login
-from refinerctl.transport import Answer
+from refinerctl.registry.credentials import Logins
+from refinerctl.transport import Login, Response, is_loopback
 
 Scopes = tuple[str, ...]
-Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
+Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Response]
 
 CLIENT_ID = "refinerctl"
-# A token server that does not say how long: https://distribution.github.io/distribution/spec/auth/token/
+# The default of the token's lifetime: https://distribution.github.io/distribution/spec/auth/token/
 DEFAULT_TOKEN_SECONDS = 60.0
+# Of its lifetime, after which a token is renewed.
+RENEW_AFTER = 0.8
 
 _PARAMETER = re.compile(r'([A-Za-z][\w-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))|([A-Za-z][\w-]*)')
 
 
-@dataclass(frozen=True)
-class Challenge:
-    """One scheme of a WWW-Authenticate header, in lower case, with its parameters."""
+def parse_challenges(header: str) -> dict[str, dict[str, str]]:
+    """Read WWW-Authenticate: parameters by scheme, in lower case.
 
-    scheme: str
-    parameters: Mapping[str, str]
-
-
-def parse_challenges(header: str) -> tuple[Challenge, ...]:
-    """Read WWW-Authenticate: https://www.rfc-editor.org/rfc/rfc9110#name-www-authenticate"""
-    found: list[tuple[str, dict[str, str]]] = []
+    https://www.rfc-editor.org/rfc/rfc9110#name-www-authenticate
+    """
+    found: dict[str, dict[str, str]] = {}
+    parameters: dict[str, str] = {}
     for name, quoted, bare, scheme in _PARAMETER.findall(header):
         if scheme:
-            found.append((scheme.lower(), {}))
-        elif found:
-            found[-1][1][name.lower()] = re.sub(r"\\(.)", r"\1", quoted) or bare
-    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
-
-
-@dataclass(frozen=True)
-class _Token:
-    header: str
-    renew_at: float
+            parameters = found.setdefault(scheme.lower(), {})
+        else:
+            parameters[name.lower()] = re.sub(r"\\(.)", r"\1", quoted) or bare
+    return found
 
 
 class Authorizer:
     """The Authorization headers of one registry; safe to share between threads.
 
-    The first 401 teaches it what the registry wants; from then on requests carry it at once. `fetch` asks the
-    token server: `(method, url, headers, body)`.
+    The first 401 says what the registry wants; from then on each request carries it. `fetch` asks the token server:
+    `(method, url, headers, body)`.
     """
 
-    def __init__(self, host: str, credentials: Credentials, fetch: Fetch) -> None:
+    def __init__(self, host: str, logins: Logins, fetch: Fetch) -> None:
         self._host = host
-        self._credentials = credentials
+        self._logins = logins
         self._fetch = fetch
         self._lock = threading.Lock()
-        self._challenge: Challenge | None = None
-        self._tokens: dict[Scopes, _Token] = {}
+        self._scheme = ""
+        self._parameters: Mapping[str, str] = {}
+        # By scope: the header, and the monotonic time to renew it at.
+        self._tokens: dict[Scopes, tuple[str, float]] = {}
 
     def header(self, scopes: Scopes) -> str | None:
-        """The header's value for a request that needs `scopes`; None where there is nothing to send (yet)."""
-        with self._lock:  # one asks the token server, the others wait for its answer
-            if self._challenge is None:
-                return None
-            if self._challenge.scheme == "basic":
-                login = self._login()
+        """The header for a request that needs `scopes`; None if no login is known to be needed."""
+        with self._lock:  # one thread asks the token server, the others wait for its answer
+            if self._scheme == "basic":
+                login = self._logins(self._host)
                 return _basic(login) if login else None
-            token = self._tokens.get(scopes)
-            if token is None or token.renew_at <= time.monotonic():
-                token = self._tokens[scopes] = self._ask(self._challenge, scopes)
-            return token.header
+            if self._scheme != "bearer":
+                return None
+            if scopes not in self._tokens or self._tokens[scopes][1] <= time.monotonic():
+                self._tokens[scopes] = self._new_token(scopes)
+            return self._tokens[scopes][0]
 
     def learn(self, www_authenticate: str, scopes: Scopes, sent: str | None) -> bool:
-        """After a 401 to a request with header `sent`: whether another try may go better."""
-        known = {challenge.scheme: challenge for challenge in parse_challenges(www_authenticate)}
-        challenge = known.get("bearer") or known.get("basic")
-        if challenge is None:
+        """After a 401 to a request with header `sent`: whether another attempt may succeed."""
+        challenges = parse_challenges(www_authenticate)
+        scheme = next((scheme for scheme in ("bearer", "basic") if scheme in challenges), None)
+        if scheme is None:
             return False
         with self._lock:
-            self._challenge = challenge
-            token = self._tokens.get(scopes)
-            if token is not None and token.header == sent:  # it ran out, or was taken back
+            self._scheme, self._parameters = scheme, challenges[scheme]
+            if scopes in self._tokens and self._tokens[scopes][0] == sent:  # it expired, or was revoked
                 del self._tokens[scopes]
-        return challenge.scheme == "bearer" or sent is None
+        return scheme == "bearer" or sent is None
 
-    @property
-    def user(self) -> str:
-        """Whom the registry sees, for messages."""
-        return user_of(self._login())
+    def denied(self, scopes: Scopes, reason: str) -> AccessDeniedError:
+        """The error for a 401 or 403."""
+        return denied(self._host, self._logins(self._host), scopes, reason)
 
-    def _login(self) -> Login | None:
-        return self._credentials.login(self._host)
-
-    def _ask(self, challenge: Challenge, scopes: Scopes) -> _Token:
-        realm = challenge.parameters.get("realm", "")
+    def _new_token(self, scopes: Scopes) -> tuple[str, float]:
+        realm = self._parameters.get("realm", "")
         parts = urlsplit(realm)
         on_this_machine = is_loopback(parts.netloc) and is_loopback(self._host)
         if parts.scheme != "https" and not (parts.scheme == "http" and on_this_machine):
-            raise RefinerctlError(f"{self._host} names a token server without TLS: {parts.netloc or 'none at all'}")
-        service = challenge.parameters.get("service", "")
-        login = self._login()
+            raise RefinerctlError(f"{self._host} names a token server without TLS: {parts.netloc or 'no host'}")
+        service = self._parameters.get("service", "")
+        login = self._logins(self._host)
         if login is not None and login.identity_token:
-            answer = self._refresh(realm, service, scopes, login.identity_token)
+            response = self._refresh(realm, service, scopes, login.identity_token)
         else:
             query = [("service", service)] * bool(service) + [("scope", scope) for scope in scopes]
-            joined = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
-            answer = self._fetch("GET", joined, {"Authorization": _basic(login)} if login else {}, None)
-        return self._token(answer, parts.netloc, scopes)
+            url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
+            response = self._fetch("GET", url, {"Authorization": _basic(login)} if login else {}, None)
+        return self._read_token(response, parts.netloc, scopes)
 
-    def _refresh(self, realm: str, service: str, scopes: Scopes, identity_token: str) -> Answer:
+    def _refresh(self, realm: str, service: str, scopes: Scopes, identity_token: str) -> Response:
         """https://distribution.github.io/distribution/spec/auth/oauth/"""
         form = {
             "grant_type": "refresh_token",
@@ -131,35 +117,32 @@ class Authorizer:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._fetch("POST", realm, headers, urlencode(form).encode())
 
-    def _token(self, answer: Answer, server: str, scopes: Scopes) -> _Token:
-        if answer.status in (400, 401, 403):
-            raise denied(self._host, self.user, scopes, f"its token server {server} answers {answer.status}")
-        if answer.status != 200:
-            raise RefinerctlError(f"the token server {server} of {self._host} answers {answer.status}")
+    def _read_token(self, response: Response, server: str, scopes: Scopes) -> tuple[str, float]:
+        if response.status in (400, 401, 403):
+            raise self.denied(scopes, f"its token server {server} answers {response.status}")
+        if response.status != 200:
+            raise RefinerctlError(f"the token server {server} of {self._host} answers {response.status}")
         try:
-            document = json.loads(answer.body)
-            value = str(document.get("token") or document["access_token"])
+            document = json.loads(response.body)
+            token = str(document.get("token") or document["access_token"])
             seconds = float(document.get("expires_in") or DEFAULT_TOKEN_SECONDS)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            # Without the answer: it may hold a token.
+            # Without the response: it may hold a token.
             raise RefinerctlError(f"the token server {server} sent no token: {type(error).__name__}") from None
-        if not value.isascii() or not value.isprintable():
-            raise RefinerctlError(f"the token server {server} sent a token that is none")
-        return _Token(f"Bearer {value}", time.monotonic() + seconds * 0.8)
-
-
-def user_of(login: Login | None) -> str:
-    if login is None:
-        return "anonymous users"
-    return f"user {login.username!r}" if login.username else "the user of an identity token"
+        if not token.isascii() or not token.isprintable():
+            raise RefinerctlError(f"the token server {server} sent an invalid token")
+        return f"Bearer {token}", time.monotonic() + seconds * RENEW_AFTER
 
 
 def _basic(login: Login) -> str:
     return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
 
 
-def denied(host: str, user: str, scopes: Scopes, reason: str) -> AccessDeniedError:
+def denied(host: str, login: Login | None, scopes: Scopes, reason: str) -> AccessDeniedError:
     """401 or 403: which registry, which user, which scope is missing, and what to set."""
+    user = "anonymous users"
+    if login is not None:
+        user = f"user {login.username!r}" if login.username else "the user of an identity token"
     wanted = " and ".join(_scope_text(scope) for scope in scopes) or "that"
     return AccessDeniedError(f"{host} does not let {user} {wanted}: {reason}", hint=_what_to_set(host))
 
@@ -171,7 +154,9 @@ def _scope_text(scope: str) -> str:
 
 def _what_to_set(host: str) -> str:
     if host == "ghcr.io":
-        return "Set GITHUB_TOKEN to a token with read:packages (write:packages to push); is the name right?"
+        return (
+            "Set GITHUB_TOKEN to a token with read:packages (write:packages to push), and check the repository's name."
+        )
     if ".dkr.ecr" in host or ".dkr-ecr" in host:
         return "The role needs ecr:GetAuthorizationToken, and on the repository the ecr: actions of a pull or push."
-    return f"Log in with `docker login {host}`, as a user who may do this; is the name right?"
+    return f"Log in with `docker login {host}` as a user with this permission, and check the repository's name."

@@ -1,193 +1,176 @@
-"""A registry and its repositories: manifests, tags, blobs."""
+"""A registry and its repositories: requests with login, redirects and retries; manifests, tags and blobs."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from http.client import HTTPException
-from typing import TypeVar
+from functools import partial
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.http import Response, is_loopback
-from refinerctl.images import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    Descriptor,
-    Manifest,
-    digest_of,
-    is_digest,
-    parse_manifest,
-)
-from refinerctl.registry.answers import joined, next_page, origin, reason, tags_of
-from refinerctl.registry.auth import Authorizer, Scopes, denied
-from refinerctl.registry.credentials import DOCKER_HUB_HOSTS, Credentials
-from refinerctl.registry.download import verified
+from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, is_digest, is_tag
+from refinerctl.registry.auth import Authorizer, Scopes
+from refinerctl.registry.credentials import DOCKER_HUB_HOSTS, Logins
+from refinerctl.registry.manifests import Descriptor, Manifest, digest_of, parse_manifest
 from refinerctl.transport import (
-    SMALL_ANSWER_BYTES,
-    Answer,
-    Limits,
-    Tell,
+    SMALL_BODY_BYTES,
+    Response,
     Transport,
     TransportError,
     base_url,
-    lost,
-    read,
+    is_loopback,
+    joined,
 )
 
 PULL = "pull"
 PULL_AND_PUSH = "pull,push"
 
-# One send has to get through before the connection times out, on a slow line, too.
-CHUNK_BYTES = 512 * 1024
-# What a registry may take to check and store a blob before it answers: 20 MB/s.
-SLOWEST_STORE = 20e6
+# How fast a registry checks and stores a blob before it answers, at least.
+STORED_BYTES_PER_S = 20e6
+# A download that got this far since the last break is not given up.
+PROGRESS_BYTES = 1024**2
 TAGS_PER_PAGE = 1000
-# More than any repository has: a registry that goes on and on is broken, or wants our memory.
+# More than any repository has: a registry that has more is broken, or wants our memory.
 MAX_PAGES = 10_000
 MAX_TAGS = 1_000_000
-MAX_HOPS = 8
 
 OK, CREATED, ACCEPTED, NO_CONTENT, PARTIAL = 200, 201, 202, 204, 206
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
-REDIRECTS = (301, 302, 303, 307, 308)
-# How registries say that the last PUT of an upload may carry no body.
+# How registries refuse a body in the last PUT of an upload.
 BODY_REFUSED = (400, 404, 405, 411, 415, 416, 501)
 
 _ACCEPT = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 
-AnyResponse = TypeVar("AnyResponse", Answer, Response)
-Body = Callable[[], Iterable[memoryview]]
+MAX_HOPS = 8
+REDIRECTS = (301, 302, 303, 307, 308)
+
+# Content that is sent in pieces is made anew for each attempt.
+Content = bytes | Callable[[], Iterable[bytes]] | None
 
 
 class Registry:
-    """One registry by its host name, as it stands in image references. Safe to share between threads.
+    """One registry by its host name, as image references have it. Safe to share between threads."""
 
-    `tell` hears of each request that is tried again.
-    """
-
-    def __init__(
-        self, host: str, credentials: Credentials, limits: Limits | None = None, tell: Tell = lambda _: None
-    ) -> None:
+    def __init__(self, host: str, logins: Logins, transport: Transport) -> None:
         self.host = host
-        self.transport = Transport(limits or Limits(), tell)
-        # Whether blobs have to be sent by PATCH: learnt when the first is refused.
+        self.transport = transport
+        # Whether blobs have to be sent by PATCH: known after the first refusal.
         self.sends_by_patch = False
         self._base = base_url("registry-1.docker.io" if host in DOCKER_HUB_HOSTS else host)
-        self._auth = Authorizer(host, credentials, self.transport.fetch)
+        self._auth = Authorizer(host, logins, transport.fetch)
 
     def repository(self, name: str, actions: str = PULL) -> Repository:
-        """Repository `name`. `actions` are what the token is asked for: PULL or PULL_AND_PUSH."""
+        """Repository `name`. The token is asked for `actions`: PULL or PULL_AND_PUSH."""
         full = f"library/{name}" if self.host in DOCKER_HUB_HOSTS and "/" not in name else name
         return Repository(self, full, actions)
 
     def fetch(
-        self, method: str, url: str, scopes: Scopes, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> Answer:
-        """A small answer, whatever its status but 401 and 403, which raise AccessDeniedError. `url` may be a path."""
-        return self._exchange(
-            method, url, scopes, headers, lambda to, given: self.transport.fetch(method, to, given, body)
-        )
+        self, scopes: Scopes, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Response:
+        """A small response, read whole; retried. `url` may be a path. Raises AccessDeniedError for 401 and 403."""
+        retry = self.transport.retry(self.host)
+        while True:
+            try:
+                return self.open(scopes, method, url, headers, body).whole()
+            except TransportError as error:
+                retry.wait(error)
 
-    def open(self, url: str, scopes: Scopes, headers: Mapping[str, str]) -> Response:
-        """GET with the body still to be read, once."""
-        return self._exchange("GET", url, scopes, headers, lambda to, given: self.transport.send("GET", to, given))
-
-    def send(self, method: str, url: str, scopes: Scopes, headers: Mapping[str, str], body: Body, size: int) -> Answer:
-        """Stream `size` bytes, once; `body` gives them from the beginning each time that it is called."""
-
-        def send(to: str, given: Mapping[str, str]) -> Answer:
-            return read(self.transport.send(method, to, given, body(), patience_s=size / SLOWEST_STORE))
-
-        return self._exchange(method, url, scopes, {**headers, "Content-Length": str(size)}, send)
-
-    def _exchange(
+    def open(
         self,
+        scopes: Scopes,
         method: str,
         url: str,
-        scopes: Scopes,
-        headers: Mapping[str, str] | None,
-        send: Callable[[str, Mapping[str, str]], AnyResponse],
-    ) -> AnyResponse:
-        """Log in where a 401 asks for it, follow redirects; no other host than the registry sees the Authorization."""
+        headers: Mapping[str, str] | None = None,
+        body: Content = None,
+        patience_s: float = 0.0,
+    ) -> Response:
+        """A response whose body is not yet read; one attempt. Logs in after a 401, follows redirects of GET and HEAD.
+
+        Only the registry itself gets the Authorization header.
+        """
         url, challenged = joined(self._base, url), False
         for _ in range(MAX_HOPS):
-            ours = origin(url) == origin(self._base)
-            login = self._auth.header(scopes) if ours else None
-            response = send(url, {**(headers or {}), **({"Authorization": login} if login else {})})
+            own = origin(url) == origin(self._base)
+            login = self._auth.header(scopes) if own else None
+            sent = {**(headers or {}), **({"Authorization": login} if login else {})}
+            response = self.transport.send(method, url, sent, body() if callable(body) else body, patience_s)
             location = response.headers.get("Location")
             if response.status in REDIRECTS and location and method in ("GET", "HEAD"):
                 url = self._redirected(url, location)
-            elif response.status == UNAUTHORIZED and ours and not challenged:
+            elif response.status in (UNAUTHORIZED, FORBIDDEN) and own:
+                challenge = response.headers.get("WWW-Authenticate") or ""
+                is_new = response.status == UNAUTHORIZED and not challenged
+                if not is_new or not self._auth.learn(challenge, scopes, login):
+                    raise self._auth.denied(scopes, _reason(response))
                 challenged = True
-                if not self._auth.learn(response.headers.get("WWW-Authenticate") or "", scopes, login):
-                    raise denied(self.host, self._auth.user, scopes, reason(_whole(response)))
-            elif response.status in (UNAUTHORIZED, FORBIDDEN) and ours:
-                raise denied(self.host, self._auth.user, scopes, reason(_whole(response)))
             else:
                 return response
-            _whole(response)  # frees the connection
+            response.whole()  # frees the connection
         raise RefinerctlError(f"{self.host} redirects in a circle")
 
     def _redirected(self, url: str, location: str) -> str:
         target = joined(url, location)
         if is_loopback(urlsplit(target).netloc) and not is_loopback(self.host):
-            raise RefinerctlError(f"{self.host} redirects to a server on this machine, which is none of its own")
+            raise RefinerctlError(f"refusing a redirect of {self.host} to this machine")
         return target
 
-    def failed(self, what: str, answer: Answer) -> RefinerctlError:
-        """An answer that nothing can be done about, in the registry's own words."""
-        return RefinerctlError(f"{self.host}: {what} failed: {reason(answer)}")
+    def failed(self, what: str, response: Response) -> RefinerctlError:
+        """The error for a response that a retry does not change, in the registry's own words."""
+        return RefinerctlError(f"{self.host}: {what} failed: {_reason(response)}")
 
 
 class Repository:
-    """One repository. Its blobs and manifests are verified by digest as they are read."""
+    """Repository `path` of a registry. `actions` are those that the token is asked for."""
 
     def __init__(self, registry: Registry, path: str, actions: str) -> None:
         self.registry = registry
         self.path = path
         self.name = f"{registry.host}/{path}"
         self._scopes: Scopes = (f"repository:{path}:{actions}",)
+        self._fetch = partial(registry.fetch, self._scopes)
+        self._open = partial(registry.open, self._scopes)
 
     def find(self, reference: str) -> Manifest | None:
-        """The manifest of a tag or digest; None if there is none."""
-        return self.registry.transport.retried(self.name, lambda: self._find(reference))
-
-    def _find(self, reference: str) -> Manifest | None:
-        answer = self.registry.fetch("GET", self._url("manifests", reference), self._scopes, _ACCEPT)
-        if answer.status == NOT_FOUND:
-            return None
-        if answer.status != OK:
-            raise self.registry.failed(f"reading {self.name}:{reference}", answer)
-        expected = reference if is_digest(reference) else answer.headers.get("Docker-Content-Digest", "")
-        if is_digest(expected) and digest_of(answer.body) != expected:
-            raise TransportError(f"the manifest of {self.name} does not have its digest {expected}")
-        return parse_manifest(answer.body, answer.headers.get("Content-Type") or "")
+        """The manifest of a tag or digest; None if it does not exist."""
+        retry = self.registry.transport.retry(self.name)
+        while True:
+            response = self._fetch("GET", self._url("manifests", reference), _ACCEPT)
+            if response.status == NOT_FOUND:
+                return None
+            if response.status != OK:
+                raise self.registry.failed(f"reading {self.named(reference)}", response)
+            expected = reference if is_digest(reference) else response.headers.get("Docker-Content-Digest", "")
+            if not is_digest(expected) or digest_of(response.body) == expected:
+                return parse_manifest(response.body, response.headers.get("Content-Type") or "")
+            retry.wait(TransportError(f"the manifest of {self.name} does not have its digest {expected}"))
 
     def manifest(self, reference: str) -> Manifest:
-        """The same; raises NotFoundError if there is none."""
+        """The same; raises NotFoundError if it does not exist."""
         found = self.find(reference)
         if found is None:
-            raise NotFoundError(f"there is no {self._named(reference)}")
+            raise NotFoundError(f"{self.named(reference)} does not exist")
         return found
 
     def digest(self, reference: str) -> str | None:
-        """The digest that a tag stands for; None if there is no such tag or manifest."""
-        answer = self.registry.fetch("HEAD", self._url("manifests", reference), self._scopes, _ACCEPT)
-        if answer.status == NOT_FOUND:
+        """The digest of a tag; None if there is no such tag or manifest."""
+        response = self._fetch("HEAD", self._url("manifests", reference), _ACCEPT)
+        if response.status == NOT_FOUND:
             return None
-        given = answer.headers.get("Docker-Content-Digest", "")
-        if answer.status == OK and is_digest(given):
+        given = response.headers.get("Docker-Content-Digest", "")
+        if response.status == OK and is_digest(given):
             return given
         found = self.find(reference)
         return found.digest if found else None
 
     def exists(self) -> bool:
-        """Whether the registry has the repository. One that makes repositories on the first push has none before."""
-        answer = self.registry.fetch("GET", f"{self._url('tags', 'list')}?n=1", self._scopes)
-        if answer.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking for {self.name}", answer)
-        return answer.status == OK
+        """Whether the repository exists. A registry that creates repositories on the first push has none before."""
+        response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")
+        if response.status not in (OK, NOT_FOUND):
+            raise self.registry.failed(f"asking for {self.name}", response)
+        return response.status == OK
 
     def tags(self) -> list[str]:
         """All tags, each once, in the registry's order. Raises NotFoundError without the repository."""
@@ -196,130 +179,194 @@ class Repository:
         url: str | None = f"{self._url('tags', 'list')}?n={TAGS_PER_PAGE}"
         while url and url not in pages:
             pages.add(url)
-            answer = self.registry.fetch("GET", url, self._scopes)
-            if answer.status == NOT_FOUND:
-                raise NotFoundError(f"there is no repository {self.name}")
-            if answer.status != OK:
-                raise self.registry.failed(f"listing the tags of {self.name}", answer)
-            tags.update(dict.fromkeys(tags_of(answer.body)))
+            response = self._fetch("GET", url)
+            if response.status == NOT_FOUND:
+                raise self._missing()
+            if response.status != OK:
+                raise self.registry.failed(f"listing the tags of {self.name}", response)
+            tags.update(dict.fromkeys(_tags_of(response)))
             if len(pages) > MAX_PAGES or len(tags) > MAX_TAGS:
-                raise RefinerctlError(f"{self.name} has no end of tags: {len(tags)} in {len(pages)} pages")
-            url = next_page(url, answer.headers.get("Link"))
+                raise RefinerctlError(f"the list of tags of {self.name} has no end: {len(tags)} in {len(pages)} pages")
+            url = _next_page(url, response.headers.get("Link"))
         return list(tags)
 
     def has_blob(self, digest: str) -> bool:
-        answer = self.registry.fetch("HEAD", self._url("blobs", digest), self._scopes)
-        if answer.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking {self.name} for {digest}", answer)
-        return answer.status == OK
+        response = self._fetch("HEAD", self._url("blobs", digest))
+        if response.status not in (OK, NOT_FOUND):
+            raise self.registry.failed(f"asking {self.name} for {digest}", response)
+        return response.status == OK
 
     def blob(self, blob: Descriptor) -> bytes:
         """A small blob such as an image's config, verified. Raises RefinerctlError for more than 8 MiB."""
-        if blob.size > SMALL_ANSWER_BYTES:
-            raise RefinerctlError(f"{blob.digest} of {self.name} has {blob.size} bytes; that is no config")
-        return self.registry.transport.retried(self.name, lambda: b"".join(map(bytes, verified(self, blob))))
+        if blob.size > SMALL_BODY_BYTES:
+            raise RefinerctlError(f"{blob.digest} of {self.name} has {blob.size} bytes, which is too much for a config")
+        retry = self.registry.transport.retry(self.name)
+        while True:
+            try:
+                return b"".join(self.read(blob))
+            except TransportError as error:
+                retry.wait(error)
 
-    def read_blob(self, blob: Descriptor, offset: int = 0) -> Iterator[memoryview]:
-        """What there is of the blob's bytes from `offset` on, as they come, unverified: good until the next ones.
+    def read(self, blob: Descriptor) -> Iterator[bytes]:
+        """A blob's bytes, resumed after each break; the last ones come only if digest and size are right.
 
-        Raises TransportError where they break off, NotFoundError if there is no such blob.
+        Raises TransportError if the connection breaks too often or the bytes are others, NotFoundError.
         """
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = self.registry.open(self._url("blobs", blob.digest), self._scopes, headers)
-        try:
-            self._check_blob(response, blob, offset)
-            skip = offset if response.status == OK else 0  # then the server does not know ranges
-            left = skip + blob.size - offset
-            buffer = memoryview(bytearray(min(left, CHUNK_BYTES)))
-            while left and (count := response.readinto(buffer[:left])):
-                left -= count
-                if skip < count:
-                    yield buffer[skip:count]
-                skip = max(0, skip - count)
-            if left:
-                raise TransportError(f"{blob.digest} from {self.name} broke off")
-        except (HTTPException, OSError) as error:
-            raise lost(self.registry.host, error) from error
-        finally:
-            response.close()
+        retry = self.registry.transport.retry(f"{self.name} {blob.digest[:19]}…")
+        sha, done, last_break, last = hashlib.sha256(), 0, 0, b""
+        while done < blob.size:
+            headers = {"Range": f"bytes={done}-"} if done else {}
+            try:
+                response = self._open("GET", self._url("blobs", blob.digest), headers)
+                self._check_blob(response, blob, done)
+                for chunk in _chunks_from(response, done, blob.size):
+                    sha.update(chunk)
+                    done += len(chunk)
+                    if done == blob.size:
+                        last = chunk
+                    else:
+                        yield chunk
+                if done < blob.size:
+                    raise TransportError(f"{blob.digest} from {self.name} broke off")  # noqa: TRY301
+            except TransportError as error:
+                if done - last_break >= PROGRESS_BYTES:
+                    retry.attempt = 1
+                retry.wait(error)
+                last_break = done
+        if blob.digest != f"sha256:{sha.hexdigest()}":
+            raise TransportError(
+                f"{self.name} sends {blob.digest} corrupted: the bytes have sha256:{sha.hexdigest()}",
+                hint="The registry's storage or a proxy in between is damaged.",
+            )
+        if last:
+            yield last
 
     def _check_blob(self, response: Response, blob: Descriptor, offset: int) -> None:
         if response.status == NOT_FOUND:
-            raise NotFoundError(f"{self.name} has no blob {blob.digest}, which its manifest names")
-        if response.status in (UNAUTHORIZED, FORBIDDEN):  # where we were redirected to: ask for another address
+            raise NotFoundError(f"{self.name} has no blob {blob.digest}, although its manifest names it")
+        if response.status in (UNAUTHORIZED, FORBIDDEN):  # of the redirect's target: its signature may have expired
             raise TransportError(f"the storage of {self.registry.host} answers {response.status}")
         if response.status == PARTIAL and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             return
         if response.status != OK:
-            raise self.registry.failed(f"reading {blob.digest} of {self.name}", read(response))
+            raise self.registry.failed(f"reading {blob.digest} of {self.name}", response)
 
     def start_upload(self, blob: Descriptor, mount_from: Repository | None = None) -> str | None:
-        """Open an upload: where to send the bytes; None if the registry took the blob over from `mount_from`."""
+        """Start an upload: the URL for the bytes; None if the registry mounted the blob from `mount_from`."""
         url, scopes = f"{self._url('blobs', 'uploads')}/", self._scopes
         if mount_from is not None:
             url += "?" + urlencode({"mount": blob.digest, "from": mount_from.path})
             scopes = (*self._scopes, f"repository:{mount_from.path}:{PULL}")
-        answer = self.registry.fetch("POST", url, scopes, {"Content-Length": "0"})
-        if answer.status == CREATED and mount_from is not None:
+        response = self.registry.fetch(scopes, "POST", url, {"Content-Length": "0"})
+        if response.status == CREATED and mount_from is not None:
             return None
-        if answer.status == NOT_FOUND:
-            raise NotFoundError(f"there is no repository {self.name}")
-        if answer.status != ACCEPTED or not answer.headers.get("Location"):
-            raise self.registry.failed(f"starting an upload to {self.name}", answer)
-        return joined(url, answer.headers["Location"])
+        if response.status == NOT_FOUND:
+            raise self._missing()
+        location = response.headers.get("Location")
+        if response.status != ACCEPTED or not location:
+            raise self.registry.failed(f"starting an upload to {self.name}", response)
+        return joined(url, location)
 
-    def may_push(self) -> bool:
-        """True, or AccessDeniedError or NotFoundError as for a push: opens an upload and calls it off."""
+    def check_push(self) -> None:
+        """Start an upload and cancel it. Raises AccessDeniedError or NotFoundError as a push would."""
         location = self.start_upload(Descriptor("application/octet-stream", digest_of(b""), 0))
-        with contextlib.suppress(RefinerctlError):  # then it runs out there
-            self.registry.fetch("DELETE", location or "", self._scopes)
-        return True
+        with contextlib.suppress(RefinerctlError):  # the registry cancels it later
+            self._fetch("DELETE", location or "")
 
-    def upload(self, blob: Descriptor, location: str, body: Body) -> None:
-        """Send a blob to where `start_upload` said; `body` gives its bytes from the beginning on each call.
+    def upload(self, blob: Descriptor, location: str, content: Callable[[], Iterable[bytes]]) -> None:
+        """Send a blob to the URL of `start_upload`; `content` gives its bytes from the start, each time it is called.
 
-        Raises TransportError if it breaks: an upload that has failed is started anew.
+        Raises TransportError if it breaks: a failed upload is started anew.
         """
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+        patience_s = blob.size / STORED_BYTES_PER_S
         if not self.registry.sends_by_patch:
-            answer = self._send("PUT", _with_digest(location, blob), blob, body)
-            if answer.status in (CREATED, NO_CONTENT):
+            url = _with_digest(location, blob)
+            response = self._open("PUT", url, headers, content, patience_s).whole()
+            if response.status in (CREATED, NO_CONTENT):
                 return
-            if answer.status not in BODY_REFUSED:
-                raise self.registry.failed(f"storing {blob.digest} in {self.name}", answer)
+            if response.status not in BODY_REFUSED:
+                raise self.registry.failed(f"storing {blob.digest} in {self.name}", response)
             self.registry.sends_by_patch = True
             location = self.start_upload(blob) or location
-        answer = self._send("PATCH", location, blob, body)
-        if answer.status in (ACCEPTED, NO_CONTENT, CREATED):
-            location = joined(location, answer.headers.get("Location") or location)
-            url = _with_digest(location, blob)
-            answer = self.registry.fetch("PUT", url, self._scopes, {"Content-Length": "0"})
-        if answer.status not in (CREATED, NO_CONTENT):
-            self.registry.sends_by_patch = False  # then it was something else that the registry did not like
-            raise self.registry.failed(f"storing {blob.digest} in {self.name}", answer)
-
-    def _send(self, method: str, url: str, blob: Descriptor, body: Body) -> Answer:
-        headers = {"Content-Type": "application/octet-stream"}
-        return self.registry.send(method, url, self._scopes, headers, body, blob.size)
+        response = self._open("PATCH", location, headers, content, patience_s).whole()
+        if response.status in (ACCEPTED, NO_CONTENT, CREATED):
+            location = joined(location, response.headers.get("Location") or location)
+            response = self._fetch("PUT", _with_digest(location, blob), {"Content-Length": "0"})
+        if response.status not in (CREATED, NO_CONTENT):
+            self.registry.sends_by_patch = False  # the refusal was about something else
+            raise self.registry.failed(f"storing {blob.digest} in {self.name}", response)
 
     def push_manifest(self, manifest: Manifest, reference: str) -> None:
         """Put the manifest's very bytes under a tag, or under its digest."""
         url, headers = self._url("manifests", reference), {"Content-Type": manifest.media_type}
-        answer = self.registry.fetch("PUT", url, self._scopes, headers, manifest.raw)
-        if answer.status == NOT_FOUND:
-            raise NotFoundError(f"there is no repository {self.name}")
-        if answer.status not in (CREATED, OK, ACCEPTED):
-            raise self.registry.failed(f"pushing {self._named(reference)}", answer)
+        response = self._fetch("PUT", url, headers, manifest.raw)
+        if response.status == NOT_FOUND:
+            raise self._missing()
+        if response.status not in (CREATED, OK, ACCEPTED):
+            raise self.registry.failed(f"pushing {self.named(reference)}", response)
 
-    def _named(self, reference: str) -> str:
+    def named(self, reference: str) -> str:
         return f"{self.name}{'@' if is_digest(reference) else ':'}{reference}"
+
+    def _missing(self) -> NotFoundError:
+        return NotFoundError(f"repository {self.name} does not exist")
 
     def _url(self, kind: str, reference: str) -> str:
         return f"/v2/{quote(self.path)}/{kind}/{quote(reference, safe=':')}"
+
+
+def _chunks_from(response: Response, offset: int, size: int) -> Iterator[bytes]:
+    """A blob's bytes from `offset` on, at most `size` - `offset`."""
+    skip = offset if response.status == OK else 0  # without ranges the server sends all
+    left = size - offset
+    with contextlib.closing(response.chunks()) as chunks:
+        for chunk in chunks:
+            wanted = chunk[skip : skip + left]
+            skip = max(0, skip - len(chunk))
+            left -= len(wanted)
+            if wanted:
+                yield wanted
+            if not left:
+                return
 
 
 def _with_digest(location: str, blob: Descriptor) -> str:
     return f"{location}{'&' if '?' in location else '?'}{urlencode({'digest': blob.digest})}"
 
 
-def _whole(response: Answer | Response) -> Answer:
-    return response if isinstance(response, Answer) else read(response)
+def _tags_of(response: Response) -> list[str]:
+    """Without those that are not tags: they could not be asked for, or would steer a terminal."""
+    try:
+        return [tag for tag in map(str, json.loads(response.body).get("tags") or []) if is_tag(tag)]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise RefinerctlError(f"the list of tags of {response.host} cannot be read: {error}") from error
+
+
+def _next_page(url: str, link: str | None) -> str | None:
+    """https://www.rfc-editor.org/rfc/rfc8288: `<url>; rel="next"`. A path: the next page is the registry's own."""
+    for part in (link or "").split(","):
+        target, _, parameters = part.strip().partition(">")
+        if target.startswith("<") and 'rel="next"' in parameters.replace("rel=next", 'rel="next"'):
+            following = urlsplit(joined(url, target[1:]))
+            return f"{following.path}?{following.query}"
+    return None
+
+
+def _reason(response: Response) -> str:
+    """https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes"""
+    try:
+        error: dict[str, Any] = json.loads(response.body)["errors"][0]
+        code, message = str(error.get("code") or ""), str(error.get("message") or "")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return str(response.status)
+    return f"{response.status} {code}: {message[:300]}"
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """https://www.rfc-editor.org/rfc/rfc6454: scheme, host and port, however they are written."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError as error:
+        raise RefinerctlError("the server sent an invalid URL in a header") from error

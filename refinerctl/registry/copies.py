@@ -1,33 +1,24 @@
-"""What copying an image from registry to registry takes and gives, whichever engine does it."""
+"""What a copy of an image takes and gives, and the checks that both engines make."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
 
-from refinerctl.console import BlobProgress
-from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.images import (
-    CopyStatus,
-    Descriptor,
-    ImageCopy,
-    ImageReference,
-    Manifest,
-    Platform,
-    RunsOn,
-    release_order,
-    unacceptable,
-)
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
+from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
+from refinerctl.registry.client import Repository
+from refinerctl.registry.manifests import Descriptor, Manifest, unacceptable
+
+SHOWN_TAGS = 10
 
 
 @dataclass(frozen=True)
 class CopyRequest:
     """One image to copy. Both references have a registry, the target has a tag.
 
-    `runs_on` None copies whatever it is: no gate. `needs_repository`: the target's registry makes no repository on the
-    first push (ECR); then `create_repository` says whether we do.
+    `runs_on` None: copy the image whether a service runs it or not. `in_ecr`: a push to the target does not create its
+    repository.
     """
 
     name: str
@@ -35,13 +26,40 @@ class CopyRequest:
     target: ImageReference
     platform: Platform
     runs_on: RunsOn | None
-    needs_repository: bool = False
-    create_repository: bool = False
+    in_ecr: bool = False
+
+
+class CopyStatus(StrEnum):
+    COPIED = "copied"
+    UP_TO_DATE = "up-to-date"
+    WOULD_COPY = "would-copy"
+
+
+@dataclass(frozen=True)
+class ImageCopy:
+    """The result for one image. `source` and `target` are references; counts are of blobs, the config included.
+
+    In a dry run they say what the run would do.
+    """
+
+    name: str
+    source: str
+    target: str
+    source_digest: str
+    target_digest: str | None
+    platform: str | None
+    status: CopyStatus
+    bytes_copied: int = 0
+    blobs_copied: int = 0
+    blobs_mounted: int = 0
+    blobs_skipped: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CheckedCopy:
-    """A request that nothing speaks against. `outlook` is what copying would report: up-to-date or would-copy."""
+    """A request that passed all checks. `outlook` is its result in a dry run; `missing` are the blobs to copy."""
 
     request: CopyRequest
     outlook: ImageCopy
@@ -54,63 +72,61 @@ class CheckedCopy:
         return self.outlook.status is CopyStatus.UP_TO_DATE
 
 
-class CopyEngine(Protocol):
-    """Copies images: registry to registry, or through a Docker engine."""
-
-    def check(self, request: CopyRequest) -> CheckedCopy:
-        """All that can be known before a byte is copied; changes nothing in the target.
-
-        Raises RefusedError if the target's tag stands for another image or the image is not acceptable, NotFoundError
-        for what does not exist, AccessDeniedError.
-        """
-
-    def copy(self, checked: CheckedCopy, progress: BlobProgress) -> ImageCopy:
-        """Copy what `check` found missing, then the manifest, then the tag; read back and compare."""
-
-
-def choose_platform(index: Manifest, platform: Platform, name: str) -> Descriptor:
-    """The entry of an index for `platform`. Raises RefusedError that says which there are."""
-    if entry := index.entry(platform):
+def choose_platform(index: Manifest, request: CopyRequest) -> Descriptor:
+    """The entry of an index for the request's platform. Raises RefusedError with the platforms that it has."""
+    if entry := index.entry(request.platform):
         return entry
-    found = ", ".join(str(item) for item in index.platforms()) or "none"
-    raise RefusedError(f"{name} is not there for {platform}", hint=f"Its platforms: {found}.")
+    raise no_platform(request, index.platforms())
 
 
-def refuse_moved_tag(target: ImageReference, source_digest: str, target_digest: str) -> RefusedError:
-    """The target's tag stands for another image than the source's."""
+def no_platform(request: CopyRequest, platforms: tuple[Platform, ...]) -> RefusedError:
+    found = ", ".join(str(platform) for platform in platforms) or "none"
+    return RefusedError(f"{request.source} has no image for {request.platform}", hint=f"Its platforms: {found}.")
+
+
+def moved_tag(target: ImageReference, source_digest: str, target_digest: str) -> RefusedError:
+    """The target's tag already exists, with another image than the source's."""
     return RefusedError(
-        f"{target} is another image already: {target_digest}, not {source_digest}",
-        hint="Release tags do not move: publish a new tag, or find out who pushed to this one.",
+        f"{target} is already another image: {target_digest}, not {source_digest}",
+        hint="Release tags are immutable: publish a new tag, or find out who pushed this one.",
     )
 
 
 def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) -> None:
-    """Raises RefusedError if the service that the image is for would not run it."""
+    """Raises RefusedError if the image's service would not run it."""
     if request.runs_on is None:
         return
     if problems := unacceptable(manifest, config, request.runs_on, request.platform):
-        service = {RunsOn.LAMBDA: "Lambda", RunsOn.ECS: "ECS"}[request.runs_on]
-        raise RefusedError(
-            f"{service} would not run {request.source}: {'; '.join(problems)}",
-            hint="Build it for that, or copy it as it is with --no-gate.",
-        )
+        raise not_runnable(request, "; ".join(problems))
 
 
-def tags_from(tags: Iterable[str], first: str) -> list[str]:
-    """Release tags from `first` on, by version, oldest first. Raises UsageError if `first` is no release tag."""
-    start = release_order(first)
-    if start is None:
-        raise UsageError(f"{first!r} is no release tag", hint="It is one like v1.2.3.")
-    releases = [(order, tag) for tag in tags if (order := release_order(tag)) is not None and order >= start]
-    return [tag for _, tag in sorted(releases)]
+def not_runnable(request: CopyRequest, problem: str) -> RefusedError:
+    service = request.runs_on.label if request.runs_on else "no service"
+    return RefusedError(
+        f"{service} would not run {request.source}: {problem}",
+        hint=f"Build the image for {service}, or copy it as it is with --no-gate.",
+    )
 
 
-def dotenv(copies: Iterable[ImageCopy]) -> str:
-    """`IMAGE_<NAME>=repository@sha256:…`, a line each. Raises RefinerctlError if two would get the same name."""
-    lines: dict[str, str] = {}
-    for item in copies:
-        key = "IMAGE_" + re.sub(r"[^A-Z0-9]", "_", item.name.upper())
-        value = ImageReference.parse(item.target).at(item.target_digest or item.source_digest)
-        if lines.setdefault(key, value) != value:
-            raise RefinerctlError(f"{key} would stand for two images", hint="Copy one tag at a time, or rename one.")
-    return "".join(f"{key}={value}\n" for key, value in lines.items())
+def unknown_tag(source: Repository, reference: ImageReference) -> NotFoundError:
+    """The error for a tag that does not exist. Raises NotFoundError itself if the repository does not either."""
+    try:
+        newest = newest_first(source.tags())[:SHOWN_TAGS]
+    except AccessDeniedError:  # to list tags takes more permissions than to read an image
+        return NotFoundError(f"{reference} does not exist")
+    hint = f"Newest tags: {', '.join(newest)}." if newest else "The repository has no tags."
+    return NotFoundError(f"{reference} does not exist", hint=hint)
+
+
+def no_repository(target: Repository) -> NotFoundError:
+    return NotFoundError(
+        f"repository {target.name} does not exist",
+        hint="Create it with `refinerctl deploy --stack registry`, or with the option --create-repository.",
+    )
+
+
+def read_back_differs(target: ImageReference, found: str | None, pushed: str) -> RefinerctlError:
+    return RefinerctlError(
+        f"{target} reads back as {found or 'nothing'}, not as {pushed}",
+        hint="Another process may have pushed at the same time. Run the command again.",
+    )

@@ -1,4 +1,4 @@
-"""Who we are at a registry: GITHUB_TOKEN for ghcr.io, AWS for ECR, docker's own configuration for the rest."""
+"""Logins at registries: GITHUB_TOKEN for ghcr.io, AWS for ECR, docker's configuration for all others."""
 
 from __future__ import annotations
 
@@ -8,42 +8,29 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.transport import Login
 
 GITHUB_HOST = "ghcr.io"
 DOCKER_HUB_HOSTS = ("docker.io", "index.docker.io", "registry-1.docker.io")
-# What `docker login` calls Docker Hub.
+# The name of Docker Hub in docker's configuration.
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
-# A login that runs out in the middle of a copy helps nobody.
+# A copy takes a while: its login must not expire meanwhile.
 RENEW_BEFORE = timedelta(minutes=5)
 HELPER_TIMEOUT_SECONDS = 30
 
 
-@dataclass(frozen=True)
-class Login:
-    """A user at a registry. `identity_token` stands instead of a password where docker's login was given one."""
-
-    username: str
-    password: str = field(default="", repr=False)
-    expires_at: datetime | None = None
-    identity_token: str | None = field(default=None, repr=False)
-
-
-class Credentials(Protocol):
-    """Knows the logins of registries."""
-
-    def login(self, host: str) -> Login | None:
-        """The login at registry `host`; None to go there as nobody."""
+# The login at a registry by its host; None for anonymous access.
+Logins = Callable[[str], Login | None]
 
 
 class CredentialChain:
-    """`ecr_login` for the hosts that it knows, then GITHUB_TOKEN, then docker's configuration, then nobody.
+    """`ecr_login` for the hosts that it knows, then GITHUB_TOKEN, then docker's configuration, else anonymous.
 
     Asks once per host, and again when a login is about to expire. Safe to share between threads.
     """
@@ -57,7 +44,7 @@ class CredentialChain:
     def login(self, host: str) -> Login | None:
         """Raises RefinerctlError if docker's configuration or a credential helper is broken."""
         with self._lock:
-            if host not in self._known or _runs_out(self._known[host]):
+            if host not in self._known or _expires(self._known[host]):
                 self._known[host] = self._ecr_login(host) or self._github(host) or docker_login(self._environ, host)
             return self._known[host]
 
@@ -68,16 +55,16 @@ class CredentialChain:
         return Login(self._environ.get("GITHUB_ACTOR") or "refinerctl", token)
 
 
-def _runs_out(login: Login | None) -> bool:
+def _expires(login: Login | None) -> bool:
     return login is not None and login.expires_at is not None and login.expires_at - RENEW_BEFORE < datetime.now(UTC)
 
 
 def docker_login(environ: Mapping[str, str], host: str) -> Login | None:
-    """What `docker login` has kept for `host`, in a credential helper or in config.json itself.
+    """What `docker login` stored for `host`, in a credential helper or in config.json itself.
 
     https://docs.docker.com/reference/cli/docker/login/#credential-stores
     """
-    # os.path: a container's user may have no home folder, and then has no configuration either
+    # os.path: in a container a user may have no home folder, and then has no configuration
     folder = Path(environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker"))  # noqa: PTH111
     path = folder / "config.json"
     try:
@@ -86,7 +73,7 @@ def docker_login(environ: Mapping[str, str], host: str) -> Login | None:
         helpers, auths = config.get("credHelpers") or {}, config.get("auths") or {}
         helper = next((str(helpers[name]) for name in names if name in helpers), None)
         store = str(config.get("credsStore") or "")
-        kept = next((auths[name] for name in names if name in auths), None)
+        stored = next((auths[name] for name in names if name in auths), None)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
@@ -95,7 +82,7 @@ def docker_login(environ: Mapping[str, str], host: str) -> Login | None:
         return _ask_helper(helper, names[0])
     if store and (login := _ask_store(store, names[0])):
         return login
-    return _kept_login(kept, path) if kept else None
+    return _stored_login(stored, path) if stored else None
 
 
 def _names(host: str) -> tuple[str, ...]:
@@ -104,11 +91,11 @@ def _names(host: str) -> tuple[str, ...]:
     return (host, f"https://{host}", f"https://{host}/", f"http://{host}", f"https://{host}/v2/", f"https://{host}/v1/")
 
 
-def _kept_login(entry: Mapping[str, Any], path: Path) -> Login | None:
+def _stored_login(entry: Mapping[str, Any], path: Path) -> Login | None:
     try:
         text = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode()
     except AttributeError as error:
-        raise RefinerctlError(f"{path} holds a login that is no object") from error
+        raise RefinerctlError(f"{path} holds a login that is not an object") from error
     except (binascii.Error, UnicodeDecodeError) as error:
         raise RefinerctlError(f"{path} holds an `auth` that is not base64") from error
     username, _, password = text.rstrip("\0").partition(":")
@@ -118,7 +105,7 @@ def _kept_login(entry: Mapping[str, Any], path: Path) -> Login | None:
 
 
 def _ask_store(name: str, server: str) -> Login | None:
-    """Desktop installations leave the name of a helper behind that exists on the desktop only."""
+    """A configuration copied from a desktop names a helper that exists on the desktop only."""
     import shutil
 
     return _ask_helper(name, server) if shutil.which(f"docker-credential-{name}") else None
@@ -141,10 +128,10 @@ def _ask_helper(name: str, server: str) -> Login | None:
         )
     except OSError as error:
         raise RefinerctlError(
-            f"docker's configuration names {program} for {server}, which cannot be run: {error.strerror}"
+            f"docker's configuration names {program} for {server}, but it cannot be run: {error.strerror}"
         ) from error
     except subprocess.TimeoutExpired:
-        raise RefinerctlError(f"{program} gave no answer within {HELPER_TIMEOUT_SECONDS} s") from None
+        raise RefinerctlError(f"{program} did not answer within {HELPER_TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
         if "credentials not found" in done.stdout or "credentials not found" in done.stderr:
             return None
@@ -153,7 +140,7 @@ def _ask_helper(name: str, server: str) -> Login | None:
         answer = json.loads(done.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
-        raise RefinerctlError(f"{program} gave an answer for {server} that cannot be read") from None
+        raise RefinerctlError(f"the answer of {program} for {server} cannot be read") from None
     if username == "<token>":
         return Login("", identity_token=secret)
     return Login(username, secret)

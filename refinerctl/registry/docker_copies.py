@@ -1,173 +1,198 @@
-"""Engine `docker`: an image pulled into a Docker engine and pushed from it.
+"""Engine `docker`: an image pulled into a Docker engine and pushed from it, through the docker SDK.
 
-What the engine does not tell, the registries are asked where they can be reached from here: media types of layers,
-tags, and whether a push is allowed at all, which costs the engine 50 s of retries to find out.
+What the engine does not say, the registries are asked if this machine reaches them: media types of layers, tags, and
+whether a push is allowed, which takes the engine 50 s of retries to find out.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from refinerctl.console import BlobProgress, Silent
+from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
-from refinerctl.images import (
-    INDEX_TYPES,
-    LAMBDA_MAX_BYTES,
+from refinerctl.images import INDEX_TYPES, ImageReference, Platform
+from refinerctl.registry.auth import denied
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
+from refinerctl.registry.copies import (
+    CheckedCopy,
+    CopyRequest,
     CopyStatus,
     ImageCopy,
-    ImageReference,
-    Manifest,
-    RunsOn,
+    choose_platform,
+    moved_tag,
+    no_platform,
+    no_repository,
+    not_runnable,
+    pass_gate,
+    read_back_differs,
+    unknown_tag,
 )
-from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
-from refinerctl.registry.copies import CheckedCopy, CopyRequest, choose_platform, pass_gate, refuse_moved_tag
-from refinerctl.registry.docker_images import Distribution, DockerImages, EngineImage, Pushed
-from refinerctl.registry.engine import no_repository, unknown_tag
+from refinerctl.registry.credentials import Logins
+from refinerctl.registry.manifests import Manifest, too_large
 
-Answer = TypeVar("Answer")
+# Engines put a registry's 401 and 403 into these words; their own status is often 500.
+_DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|incorrect username|authorization failed", re.I)
+_QUERY = re.compile(r"\?[^\s\"']+")  # it may be a signed one
+
+Told = TypeVar("Told")
 
 
 class DockerCopies:
-    """`registry` gives the client of a host; it should give up early. `create_repository` makes one in ECR."""
+    """`logins` are sent with each call: the engine itself is never logged in.
+
+    `registry` gives the client of a host, one that gives up early. `create_repository` as for engine `registry`.
+    """
 
     def __init__(
         self,
-        images: DockerImages,
+        engine: DockerEngine,
+        logins: Logins,
         registry: Callable[[str], Registry],
         create_repository: Callable[[str, str], None] | None = None,
     ) -> None:
-        self._images = images
+        self._engine = engine
+        self._logins = logins
         self._registry = registry
         self._create_repository = create_repository
         self._out_of_reach: set[str] = set()
 
     def check(self, request: CopyRequest) -> CheckedCopy:
-        """Nothing is pulled, unless the target's tag stands for another digest and only the engine can compare."""
+        """As engine `registry`. Pulls nothing unless the target's tag exists and only the engine can compare it."""
         began = time.monotonic()
-        found = self._images.find(request.source)
+        found, there = self._find(request.source), self._find(request.target)
         if found is None:
-            raise self._unknown(request.source)  # with the tags that there are, if they can be had
-        there = self._images.find(request.target)
-        manifest = self._manifest(request, found)
+            told = self._ask(request.source, partial(unknown_tag, reference=request.source))
+            raise told or NotFoundError(f"{request.source} does not exist")
+        digest, is_index, platforms = found
+        manifest = self._manifest(request, digest)
+        if manifest is None and is_index and request.platform not in platforms:
+            raise no_platform(request, platforms)
         outlook = ImageCopy(
             name=request.name,
             source=str(request.source),
             target=str(request.target),
-            source_digest=manifest.digest if manifest else found.digest,
-            target_digest=there.digest if there else None,
-            platform=str(request.platform) if found.media_type in INDEX_TYPES else None,
+            source_digest=manifest.digest if manifest else digest,
+            target_digest=there[0] if there else None,
+            platform=str(request.platform) if is_index else None,
             status=CopyStatus.UP_TO_DATE if there else CopyStatus.WOULD_COPY,
         )
+        lacks_repository = False
         if there is not None:
-            outlook = self._compared(request, outlook, there, manifest)
-            return CheckedCopy(request, replace(outlook, seconds=time.monotonic() - began), manifest)
-        if manifest is None:
-            unseen = f"the media types of its layers were not checked: no way from here to {request.source.registry}"
-            outlook = replace(outlook, notes=(unseen,))
+            if not self._is_same(request, outlook.source_digest, there[0], manifest):
+                raise moved_tag(request.target, outlook.source_digest, there[0])
+            outlook = replace(outlook, notes=_about_digests(outlook.source_digest, there[0]))
         else:
-            self._pass_gate(request, manifest)
-            outlook = replace(outlook, bytes_copied=manifest.size, blobs_copied=len(manifest.blobs))
-        lacks = request.needs_repository and self._lacks_repository(request)
+            if manifest is None:
+                unseen = f"the media types of its layers were not checked: no connection to {request.source.registry}"
+                outlook = replace(outlook, notes=(unseen,))
+            else:
+                config = manifest.config if request.runs_on else None
+                content = self._ask(request.source, lambda source: source.blob(config)) if config else None
+                pass_gate(request, manifest, content)
+                outlook = replace(outlook, bytes_copied=manifest.size, blobs_copied=len(manifest.blobs))
+            lacks_repository = request.in_ecr and self._lacks_repository(request)
         outlook = replace(outlook, seconds=time.monotonic() - began)
-        return CheckedCopy(request, outlook, manifest, lacks_repository=lacks)
+        return CheckedCopy(request, outlook, manifest, lacks_repository=lacks_repository)
 
     def copy(self, checked: CheckedCopy, progress: BlobProgress) -> ImageCopy:
-        """Pull by digest, look at what came, push, read back."""
+        """Pull by digest, check what was pulled, push, read back."""
         if checked.is_done:
             return checked.outlook
         began, request = time.monotonic(), checked.request
         if checked.lacks_repository and self._create_repository:
             self._create_repository(str(request.target.registry), request.target.repository)
-        self._ask(request.target, Repository.may_push, PULL_AND_PUSH)  # raises AccessDeniedError, NotFoundError
-        platform = request.platform if request.runs_on or checked.outlook.platform else None
-        image = self._images.pull(_at(request.source, checked.outlook.source_digest), platform, progress)
-        _look(request, image)
-        pushed = self._images.push(image, request.target, progress)
-        self._read_back(request, pushed)
+        self._ask(request.target, Repository.check_push, PULL_AND_PUSH)
+        source = replace(request.source, tag=None, digest=checked.outlook.source_digest)
+        image = self._pull(source, request.platform if request.runs_on or checked.outlook.platform else None, progress)
+        platform = Platform(str(image["Os"]), str(image["Architecture"]))
+        if request.runs_on and platform != request.platform:
+            raise not_runnable(request, f"it is built for {platform}, not for {request.platform}")
+        if request.runs_on and (problem := too_large(int(image["Size"]), request.runs_on)):
+            raise not_runnable(request, problem)
+        digest, layers, bytes_sent = self._push(str(image["Id"]), request.target, progress)
+        self._read_back(request, digest)
         return replace(
             checked.outlook,
-            target_digest=pushed.digest,
-            platform=str(image.platform),
+            target_digest=digest,
+            platform=str(platform),
             status=CopyStatus.COPIED,
-            bytes_copied=pushed.bytes_sent,
-            blobs_copied=pushed.layers_sent,
-            blobs_mounted=pushed.layers_mounted,
-            blobs_skipped=pushed.layers_there,
+            bytes_copied=bytes_sent,
+            blobs_copied=layers.count("Pushed"),
+            blobs_mounted=sum(layer.startswith("Mounted from") for layer in layers),
+            blobs_skipped=layers.count("Layer already exists"),
             seconds=checked.outlook.seconds + time.monotonic() - began,
-            notes=(*checked.outlook.notes, *_about_digests(checked.outlook.source_digest, pushed.digest)),
+            notes=(*checked.outlook.notes, *_about_digests(checked.outlook.source_digest, digest)),
         )
 
-    def _manifest(self, request: CopyRequest, found: Distribution) -> Manifest | None:
-        """The image's own manifest, by the digest that the engine gave; None if it cannot be had from here."""
-        manifest = self._ask(request.source, lambda source: source.find(found.digest))
+    def _find(self, reference: ImageReference) -> tuple[str, bool, tuple[Platform, ...]] | None:
+        """Digest, whether it is an index, and its platforms if known, asked through the engine; None if not found."""
+        from docker.errors import NotFound
+
+        with self._explained("reading", reference):
+            try:
+                found = self._api.inspect_distribution(str(reference), self._login(reference))
+            except NotFound:
+                return None
+        platforms = tuple(
+            Platform(str(item["os"]), str(item["architecture"]))
+            for item in found.get("Platforms") or ()
+            if item["os"] != "unknown"
+        )
+        return str(found["Descriptor"]["digest"]), found["Descriptor"]["mediaType"] in INDEX_TYPES, platforms
+
+    def _manifest(self, request: CopyRequest, digest: str) -> Manifest | None:
+        """The image's manifest by the engine's digest; None if the registry is out of reach."""
+        manifest = self._ask(request.source, lambda source: source.find(digest))
         if manifest is not None and manifest.is_index:
-            entry = choose_platform(manifest, request.platform, str(request.source))
+            entry = choose_platform(manifest, request)
             return self._ask(request.source, lambda source: source.find(entry.digest))
-        if manifest is None and found.media_type in INDEX_TYPES and request.platform not in found.platforms:
-            there = ", ".join(str(platform) for platform in found.platforms) or "none"
-            raise RefusedError(f"{request.source} is not there for {request.platform}", hint=f"Its platforms: {there}.")
         return manifest
 
-    def _compared(
-        self, request: CopyRequest, outlook: ImageCopy, there: Distribution, manifest: Manifest | None
-    ) -> ImageCopy:
-        """The target's tag exists: it may be this image, as the engine has compressed it. Its config then is the same.
-
-        Raises RefusedError if it is another one.
-        """
-        if there.digest == outlook.source_digest:
-            return outlook
-        known = self._ask(request.target, lambda target: target.find(there.digest)) if manifest else None
+    def _is_same(self, request: CopyRequest, digest: str, there: str, manifest: Manifest | None) -> bool:
+        """Whether the target's tag is this image, maybe compressed again by the engine: then its config is the same."""
+        if digest == there:
+            return True
+        known = self._ask(request.target, lambda target: target.find(there)) if manifest else None
         if manifest and manifest.config and known and known.config:
-            is_same = manifest.config.digest == known.config.digest
-        else:
-            references = (_at(request.source, outlook.source_digest), _at(request.target, there.digest))
-            ours, theirs = (self._images.pull(item, request.platform, Silent()) for item in references)
-            is_same = ours.id == theirs.id
-        if not is_same:
-            raise refuse_moved_tag(request.target, outlook.source_digest, there.digest)
-        return replace(outlook, notes=_about_digests(outlook.source_digest, there.digest))
-
-    def _pass_gate(self, request: CopyRequest, manifest: Manifest) -> None:
-        wanted = manifest.config if request.runs_on is not None else None
-        pass_gate(request, manifest, self._ask(request.source, lambda source: source.blob(wanted)) if wanted else None)
+            return manifest.config.digest == known.config.digest
+        source, target = (
+            self._pull(replace(reference, tag=None, digest=found), request.platform, Silent())
+            for reference, found in ((request.source, digest), (request.target, there))
+        )
+        return bool(source["Id"] == target["Id"])
 
     def _lacks_repository(self, request: CopyRequest) -> bool:
-        """Raises NotFoundError if it may not be created. One that cannot be asked for has to be there."""
+        """Raises NotFoundError if it may not be created. If the registry is out of reach, it is taken to exist."""
 
         def ask(target: Repository) -> bool:
             lacks = not target.exists()
-            if lacks and not request.create_repository:
+            if lacks and self._create_repository is None:
                 raise no_repository(target)
             return lacks
 
         return self._ask(request.target, ask) or False
 
-    def _read_back(self, request: CopyRequest, pushed: Pushed) -> None:
-        found = self._images.find(request.target)
-        if found is None or found.digest != pushed.digest:
-            seen = found.digest if found else "nothing"
+    def _read_back(self, request: CopyRequest, pushed: str) -> None:
+        found = self._find(request.target)
+        if found is None or found[0] != pushed:
+            raise read_back_differs(request.target, found[0] if found else None, pushed)
+        if request.runs_on is not None and found[1]:  # with containerd's image store
             raise RefinerctlError(
-                f"{request.target} reads back as {seen}, not as {pushed.digest}",
-                hint="Somebody else may have pushed at the same time. Run it again.",
-            )
-        if request.runs_on is not None and found.media_type in INDEX_TYPES:  # with containerd's image store
-            raise RefinerctlError(
-                f"the Docker engine has pushed {request.target} as an index, which Lambda does not take",
+                f"the Docker engine pushed {request.target} as an index, which {request.runs_on.label} does not run",
                 hint="Remove the tag, and use --engine registry.",
             )
 
-    def _unknown(self, source: ImageReference) -> NotFoundError:
-        told = self._ask(source, lambda repository: unknown_tag(repository, source))
-        return told or NotFoundError(f"there is no {source}")
-
     def _ask(
-        self, reference: ImageReference, question: Callable[[Repository], Answer], actions: str = PULL
-    ) -> Answer | None:
-        """The registry's own answer; None if there is no way to it from here. Its refusals are answers."""
+        self, reference: ImageReference, question: Callable[[Repository], Told], actions: str = PULL
+    ) -> Told | None:
+        """The registry's own answer, refusals included; None if the registry is out of reach."""
         host = str(reference.registry)
         if host in self._out_of_reach:
             return None
@@ -179,26 +204,114 @@ class DockerCopies:
             self._out_of_reach.add(host)
             return None
 
+    def _pull(self, reference: ImageReference, platform: Platform | None, progress: BlobProgress) -> dict[str, Any]:
+        """The pulled image as the engine describes it; `Id` is the digest of its config, `Size` is uncompressed."""
+        with self._explained("pulling", reference):
+            stream = self._api.pull(
+                reference.name,
+                tag=reference.digest,
+                platform=str(platform) if platform else None,
+                auth_config=self._login(reference),
+                stream=True,
+                decode=True,
+            )
+            for _ in _followed(stream, progress):
+                pass
+            image: dict[str, Any] = self._api.inspect_image(str(reference))
+            return image
 
-def _at(reference: ImageReference, digest: str) -> ImageReference:
-    return replace(reference, tag=None, digest=digest)
+    def _push(self, image_id: str, target: ImageReference, progress: BlobProgress) -> tuple[str, list[str], int]:
+        """Push under `target`'s tag: digest, the final status of each layer, uncompressed bytes sent."""
+        digest, statuses, bytes_sent = "", list[str](), dict[str, int]()
+        with self._explained("pushing", target), self._tagged(image_id, target):
+            login = self._login(target)
+            stream = self._api.push(target.name, tag=target.tag, auth_config=login, stream=True, decode=True)
+            for event in _followed(stream, progress):
+                digest = str((event.get("aux") or {}).get("Digest") or digest)
+                statuses.append(str(event.get("status", "")))
+                if statuses[-1] == "Pushing" and (current := (event.get("progressDetail") or {}).get("current")):
+                    bytes_sent[str(event.get("id"))] = int(current)
+            if not digest:
+                raise _StreamError("it broke off without a digest")
+        return digest, statuses, sum(bytes_sent.values())
+
+    @property
+    def _api(self) -> Any:  # the SDK's types leave half of it untyped
+        return self._engine.client().api
+
+    @contextlib.contextmanager
+    def _tagged(self, image_id: str, target: ImageReference) -> Iterator[None]:
+        """The target's tag in the engine, restored afterwards."""
+        from docker.errors import ImageNotFound
+
+        try:
+            before = str(self._api.inspect_image(str(target))["Id"])
+        except ImageNotFound:
+            before = None
+        self._api.tag(image_id, target.name, target.tag)
+        try:
+            yield
+        finally:
+            if before is None:
+                self._api.remove_image(str(target), noprune=True)
+            else:
+                self._api.tag(before, target.name, target.tag)
+
+    @contextlib.contextmanager
+    def _explained(self, what: str, reference: ImageReference) -> Iterator[None]:
+        """The SDK's errors, and those in the engine's stream, as errors with a hint."""
+        from docker.errors import APIError, DockerException
+        from requests import RequestException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except (_StreamError, APIError) as error:
+            said = str(getattr(error, "explanation", None) or error)
+            words = " ".join(_QUERY.sub("?…", said).split())[:500]
+            if not _DENIED.search(words):
+                raise RefinerctlError(f"{what} {reference} through the Docker engine failed: {words}") from None
+            host, actions = str(reference.registry), PULL_AND_PUSH if what == "pushing" else PULL
+            scopes = (f"repository:{reference.repository}:{actions}",)
+            raise denied(host, self._logins(host), scopes, f"the Docker engine says: {words}") from None
+        except (DockerException, RequestException, HTTPError) as error:
+            raise RefinerctlError(
+                f"{what} {reference} failed: the Docker engine does not answer ({type(error).__name__})",
+                hint="Check the engine's log.",
+            ) from error
+
+    def _login(self, reference: ImageReference) -> dict[str, str]:
+        """For one call. Empty is anonymous: with None the SDK would look for a login of its own."""
+        login = self._logins(str(reference.registry))
+        if login is None:
+            return {}
+        if login.identity_token:
+            return {"identitytoken": login.identity_token}
+        return {"username": login.username, "password": login.password}
 
 
-def _look(request: CopyRequest, image: EngineImage) -> None:
-    """What only the pulled image tells. Raises RefusedError."""
-    if request.runs_on is None:
-        return
-    if image.platform != request.platform:
-        raise RefusedError(
-            f"{request.source} is built for {image.platform}, not for {request.platform}",
-            hint="Build it for that, or copy it as it is with --no-gate.",
-        )
-    if request.runs_on is RunsOn.LAMBDA and image.size > LAMBDA_MAX_BYTES:
-        raise RefusedError(
-            f"{request.source} has {image.size / 1e9:.1f} GB uncompressed; Lambda takes {LAMBDA_MAX_BYTES / 1e9:.1f}",
-            hint="Make it smaller, or copy it as it is with --no-gate.",
-        )
+class _StreamError(Exception):
+    """A failure that the engine reports as an event of its stream."""
+
+
+def _followed(events: Iterable[dict[str, Any]], progress: BlobProgress) -> Iterator[dict[str, Any]]:
+    """The same events, reported to `progress`. Raises _StreamError for a failure."""
+    sizes: dict[str, int] = {}
+    for event in events:
+        if error := event.get("error") or (event.get("errorDetail") or {}).get("message"):
+            raise _StreamError(str(error))
+        status, layer = str(event.get("status", "")), str(event.get("id", ""))
+        part = f"{'push' if status.startswith('Push') else 'pull'} {layer}"
+        detail = event.get("progressDetail") or {}
+        if status in ("Downloading", "Pushing") and "current" in detail:
+            sizes[part] = int(detail.get("total") or 0)
+            progress.part(part, int(detail["current"]), sizes[part])
+        elif status in ("Download complete", "Pushed") and part in sizes:
+            progress.part(part, sizes[part], sizes[part])
+        elif status.startswith("Retrying"):
+            progress.update(f"the engine tries layer {layer} again")
+        yield event
 
 
 def _about_digests(source: str, target: str) -> tuple[str, ...]:
-    return () if source == target else (f"docker has compressed the layers anew: {source} became {target}",)
+    return () if source == target else (f"docker compressed the layers again: {source} became {target}",)

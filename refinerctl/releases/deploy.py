@@ -1,102 +1,246 @@
-"""Apply a plan, record the release, wait until it is in effect."""
+"""`refinerctl deploy`, and the flow of everything that applies: show, confirm, apply, record, wait."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
+from refinerctl.options import (
+    Decorated,
+    Duration,
+    ReleaseTag,
+    ask,
+    check_consent,
+    examples,
+    global_options,
+    yes_option,
+)
 from refinerctl.parallel import concurrently
-from refinerctl.releases.ledger import Ledger
-from refinerctl.releases.model import DeployedFunction, PlanRecord, Release, ReleaseAction, deployed
-from refinerctl.terraform import ApplyProgress
-from refinerctl.terraform.stack import Stack
+from refinerctl.releases.ledger import Release, ReleaseAction, deployed
+from refinerctl.releases.pins import pins_for
+from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
+from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
+from refinerctl.stacks.base import Function, Stack, Values
+
+if TYPE_CHECKING:
+    from refinerctl.aws.lambda_ import Functions
+    from refinerctl.releases.ledger import Ledger
+    from refinerctl.terraform.events import ApplyProgress
+    from refinerctl.terraform.root_module import RootModule
 
 _THREADS = 8
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 
 
-class Updates(Protocol):
-    """Lambda, as far as an update's progress goes."""
+def apply_options(command: Decorated) -> Decorated:
+    """The options of everything that applies."""
+    lifetime = click.option(
+        "--min-credential-lifetime",
+        type=Duration(),
+        default="15m",
+        show_default=True,
+        help="Minimum lifetime of the credentials; refuse to apply with less.",
+    )
+    return lifetime(lock_timeout_option(command))
 
-    def function(self, name: str) -> str: ...
-    def mapping(self, uuid: str) -> str: ...
+
+def deploy_options(command: Decorated) -> Decorated:
+    """The options of a deployment: fields of ApplyOptions, `allow` and `lock_timeout`."""
+    timeout = click.option(
+        "--timeout",
+        type=Duration(),
+        default="5m",
+        show_default=True,
+        help="Maximum wait until functions are updated and their event source mappings enabled.",
+    )
+    dry_run = click.option("--dry-run", is_flag=True, help="Plan only.")
+    for option in (apply_options, timeout, allow_destroy_option, dry_run, yes_option):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog=examples("refinerctl deploy --tag v1.4.0", "refinerctl deploy --plan release.tfplan --yes --env production")
+)
+@click.option("--tag", type=ReleaseTag(), help="Release to deploy. [default: the current one]")
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Saved plan to apply exactly.",
+)
+@deploy_options
+@global_options
+@click.pass_context
+def deploy(
+    ctx: click.Context,
+    /,
+    tag: str | None,
+    plan_file: Path | None,
+    allow: tuple[str, ...],
+    lock_timeout: float,
+    **given: Any,
+) -> None:
+    """Deploy a release or a saved plan: plan, show, confirm, apply, record, wait.
+
+    A saved plan is refused (4) if it was made for another environment, stack, release or configuration, or if the
+    state has changed since.
+    """
+    options = ApplyOptions(**given)
+    app = app_context(ctx)
+    if plan_file is not None:  # before any request to what may be the wrong environment
+        check_target(plan_file, app.settings.env, app.settings.stack, tag)
+    root = app.root_module(lock_timeout)
+    with root.folder() as folder:
+        with app.render.progress() as progress:
+            if plan_file is not None:
+                plan = load_plan(root, plan_file, folder, progress, tag=tag, allow=allow)
+            else:
+                plan = make_plan(root, pins_for(app, tag), folder, progress, allow=allow)
+        deploy_plan(app, root, plan, options)
 
 
 @dataclass(frozen=True)
-class Deployed:
-    """What became of a deployment. `release` is the entry that was added to the ledger, if one was."""
+class ApplyOptions:
+    """How to apply. `timeout` and `min_credential_lifetime` in seconds. Raises UsageError if nobody can confirm."""
+
+    yes: bool
+    dry_run: bool
+    timeout: float
+    min_credential_lifetime: float
+    action: ReleaseAction = ReleaseAction.DEPLOY
+
+    def __post_init__(self) -> None:
+        check_consent(self.yes or self.dry_run)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The result of a deployment. `release` is the entry that was added to the ledger, if one was."""
 
     applied: bool
     release: Release | None
 
 
-def check_credentials(expiry: datetime | None, least: timedelta) -> None:
-    """Raises RefusedError if the credentials may run out during an apply, which leaves orphans and a held lock."""
+def deploy_plan(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> None:
+    """Show the plan, confirm it, apply it, record the release, wait, and report; with --dry-run only show it."""
+    if options.dry_run:
+        show_plan(app, root, plan)
+        if app.render.is_json:
+            app.render.json(plan_json(plan))
+        refuse_losses(plan)
+        return
+    root = confirm(app, root, plan, options)
+    deployment = apply_and_record(app, root, plan, options)
+    if app.render.is_json:
+        app.render.json(deployment_json(plan, deployment))
+    else:
+        report(app, plan, deployment)
+
+
+def confirm(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> RootModule:
+    """Show the plan and ask; nothing is changed yet. Returns the root module with credentials for the apply.
+
+    Raises RefusedError for losses of data, RefinerctlError for a no.
+    """
+    show_plan(app, root, plan)
+    refuse_losses(plan)
+    if plan.is_empty:
+        return root
+    question = f"Apply this to {root.env}?"
+    return ready_to_apply(app, root, options.min_credential_lifetime, lambda: ask(question, options.yes))
+
+
+def ready_to_apply(app: AppContext, root: RootModule, least_s: float, consent: Callable[[], None]) -> RootModule:
+    """Ask for consent. Returns the root module with credentials that last for at least `least_s` seconds.
+
+    Raises RefusedError if they do not: before the question, and after it, because an answer may take an hour.
+    """
+    check_credentials(app.session.credential_expiry(), least_s)
+    if app.session.has_unknown_expiry():
+        app.render.warning("the credentials are temporary, and their expiry is unknown")
+    consent()
+    if not app.settings.embedded:
+        root = replace(root, terraform=replace(root.terraform, environment=app.terraform_environment()))
+    check_credentials(app.session.credential_expiry(), least_s)
+    return root
+
+
+def check_credentials(expiry: datetime | None, least_s: float) -> None:
+    """Raises RefusedError if the credentials may expire during an apply, which leaves orphans and a held lock."""
     if expiry is None:
         return
     left = expiry - datetime.now(UTC)
-    if left < least:
+    if left < timedelta(seconds=least_s):
         minutes = max(0, int(left.total_seconds() // 60))
         raise RefusedError(
-            f"the credentials in use expire in {minutes} min; an apply wants {least.total_seconds() / 60:g} min",
+            f"the credentials in use expire in {minutes} min; an apply needs {least_s / 60:g} min",
             hint="Renew them (aws sso login, or a new session or job token), or lower --min-credential-lifetime.",
         )
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """A plan to apply, and how to record it. `has_changes` False: only the ledger may need an entry."""
-
-    stack: Stack
-    file: Path
-    record: PlanRecord
-    has_changes: bool
-    who: str
-    action: ReleaseAction = ReleaseAction.DEPLOY
+def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> Deployment:
+    """Apply the plan, record the release, and wait until it is in effect."""
+    with app.render.progress() as progress:
+        deployment = apply_plan(root, plan, app.ledger, app.operator, progress, options.action)
+        if deployment.applied:
+            values = {name: output.value for name, output in root.terraform.outputs().items()}
+            wait_until_ready(readiness_checks(app.stack, values, app.functions), options.timeout, progress)
+    return deployment
 
 
-def deploy(deployment: Deployment, ledger: Ledger, progress: Progress) -> Deployed:
-    """Apply the plan, if it changes anything, and record the release, if it is another than the last.
+def apply_plan(
+    root: RootModule,
+    plan: Plan,
+    ledger: Ledger,
+    who: str,
+    progress: Progress,
+    action: ReleaseAction = ReleaseAction.DEPLOY,
+) -> Deployment:
+    """Apply the plan if it changes anything, and record the release if it is another than the last one.
 
-    It is recorded as soon as it is applied: from then on it is what is in place, whatever is waited for.
+    It is recorded as soon as it is applied: from then on it is deployed, even if the wait for its effect fails.
     """
-    if deployment.has_changes:
-        _apply(deployment, progress)
-    release = Release(
-        action=deployment.action,
-        tag=deployment.record.tag,
-        images=dict(deployment.record.images),
-        commit=deployment.record.version,
-        who=deployment.who,
-        at=datetime.now(UTC),
-    )
-    if not deployment.has_changes and _is_recorded(release, deployed(ledger.read())):
-        return Deployed(applied=False, release=None)
+    has_changes = not plan.is_empty
+    if has_changes:
+        progress.step(f"terraform apply: stack {root.name} of {root.env}")
+        apply_file(root, plan.file, progress)
+    record = plan.record
+    release = Release(action, record.tag, dict(record.images), record.version, who, datetime.now(UTC))
+    if not has_changes and _is_recorded(release, deployed(ledger.read())):
+        return Deployment(applied=False, release=None)
+    add_to_ledger(ledger, release, "applied, but not recorded" if has_changes else "not recorded")
+    return Deployment(applied=has_changes, release=release)
+
+
+def apply_file(root: RootModule, file: Path, progress: Progress) -> None:
+    """`terraform apply` of a plan file."""
+
+    def show(at: ApplyProgress) -> None:
+        progress.update(f"stack {root.name}: {at.done} of {at.total} resources  {at.address}")
+
+    root.apply(file, show)
+
+
+def add_to_ledger(ledger: Ledger, release: Release, failure: str) -> None:
+    """Record a release. Raises RefinerctlError that begins with `failure`."""
     try:
         ledger.append(release)
     except RefinerctlError as error:
-        done = "applied, but not recorded" if deployment.has_changes else "not recorded"
         raise RefinerctlError(
-            f"{done}: {error.message}", hint="The same command once more records it, and changes nothing else."
+            f"{failure}: {error.message}", hint="Run the same command again: it records this, and changes nothing else."
         ) from error
-    return Deployed(applied=deployment.has_changes, release=release)
-
-
-def _apply(deployment: Deployment, progress: Progress) -> None:
-    stack = deployment.stack
-    progress.step(f"terraform apply: stack {stack.name} of {stack.env}")
-
-    def report(at: ApplyProgress) -> None:
-        progress.update(f"stack {stack.name}: {at.done} of {at.total} resources  {at.address}")
-
-    stack.apply(deployment.file, report)
 
 
 def _is_recorded(release: Release, last: Release | None) -> bool:
@@ -105,44 +249,67 @@ def _is_recorded(release: Release, last: Release | None) -> bool:
     return (release.tag, dict(release.images)) == (last.tag, dict(last.images))
 
 
-def functions_of(stack: Stack) -> tuple[DeployedFunction, ...]:
-    """The functions that the stack's outputs name; none in a stack without rulesets."""
-    rulesets: Mapping[str, Any] = stack.terraform.outputs().get("rulesets", {}).get("value") or {}
-    return tuple(
-        DeployedFunction(name, ruleset["function_name"], ruleset.get("event_source_mapping_id"))
-        for name, ruleset in sorted(rulesets.items())
-        if ruleset.get("function_name")
-    )
+def readiness_checks(stack: Stack, outputs: Values, functions: Functions) -> dict[str, Callable[[], bool]]:
+    """Whether each function has its update and each event source mapping is enabled, by what is checked."""
+    if stack.pipeline_of_outputs is None or not outputs:
+        return {}
+    pipeline = stack.pipeline_of_outputs(outputs)
+    checks: dict[str, Callable[[], bool]] = {
+        f"function {function.name}": partial(_is_updated, functions, function.name)
+        for function in pipeline.by_kind(Function)
+    }
+    for stage in pipeline.stages:
+        if mapping := stage.recorded.get("event_source_mapping_id"):
+            name = stage.consumer.name if stage.consumer else stage.name
+            checks[f"event source mapping of {name}"] = partial(functions.mapping_is_enabled, mapping)
+    return checks
 
 
-def wait_until_ready(
-    functions: Sequence[DeployedFunction], updates: Updates, timeout_s: float, progress: Progress
-) -> None:
-    """Until every function has taken its update and its mapping is enabled.
+def wait_until_ready(checks: Mapping[str, Callable[[], bool]], timeout_s: float, progress: Progress) -> None:
+    """Wait until every check holds.
 
-    Raises TimedOutError that names those that are not, RefinerctlError with Lambda's reason for one that failed.
+    Raises TimedOutError that names those that do not, RefinerctlError with Lambda's reason for an update that failed.
     """
     deadline = time.monotonic() + timeout_s
     pause = _FIRST_PAUSE_SECONDS
-    pending = _pending(functions, updates)
+    pending = _pending(checks)
     while pending and time.monotonic() < deadline:
         progress.update(f"waiting for {', '.join(pending)}")
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        pending = _pending(functions, updates)
+        pending = _pending(checks)
     if pending:
         raise TimedOutError(
             f"applied, but not in effect after {timeout_s:g} s: {', '.join(pending)}",
-            hint="Lambda goes on by itself; see the function's LastUpdateStatus, the mapping's State.",
+            hint="Lambda continues. See the function's LastUpdateStatus and the event source mapping's State.",
         )
 
 
-def _pending(functions: Sequence[DeployedFunction], updates: Updates) -> list[str]:
-    asked = [(f"function {item.function}", partial(updates.function, item.function)) for item in functions]
-    asked += [
-        (f"the mapping of {item.function}", partial(updates.mapping, item.mapping))
-        for item in functions
-        if item.mapping
-    ]
-    found = concurrently([look for _, look in asked], _THREADS)
-    return [what for (what, _), state in zip(asked, found, strict=True) if state != "ready"]
+def _is_updated(functions: Functions, name: str) -> bool:
+    """https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html"""
+    function = functions.get(name)
+    if "Failed" in (function.state, function.update):
+        raise RefinerctlError(f"the update of function {name} failed: {function.reason or 'Lambda gives no reason'}")
+    return function.state != "Pending" and function.update != "InProgress"
+
+
+def _pending(checks: Mapping[str, Callable[[], bool]]) -> list[str]:
+    found = concurrently(list(checks.values()), _THREADS)
+    return [what for what, is_ready in zip(checks, found, strict=True) if not is_ready]
+
+
+def deployment_json(plan: Plan, deployment: Deployment) -> dict[str, Any]:
+    """The result of a deployment as data."""
+    return {"applied": deployment.applied, "release": deployment.release, "plan": plan_json(plan)}
+
+
+def report(app: AppContext, plan: Plan, deployment: Deployment) -> None:
+    """Tell the user the result of a deployment."""
+    tag = deployment.release.tag if deployment.release else None
+    what = f" {tag}" if tag else ""
+    if deployment.applied:
+        app.render.note(f"deployed{what} to {plan.record.env}")
+    elif deployment.release:
+        app.render.note(f"no changes; recorded release{what}")
+    else:
+        app.render.note("no changes: this release is deployed already")

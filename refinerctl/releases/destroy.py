@@ -1,95 +1,161 @@
-"""Destroy a stack: never with what its buckets and repositories hold, unless told to."""
+"""`refinerctl destroy`: never with the data in its buckets and repositories, unless an option says so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from refinerctl.aws.inventory import DeleteFailure, EcrImage
+import click
+
+from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
-from refinerctl.releases.ledger import Ledger
-from refinerctl.releases.model import PlanRecord, Release, ReleaseAction, deployed
-from refinerctl.terraform import ApplyProgress
-from refinerctl.terraform.stack import Stack
+from refinerctl.options import check_consent, examples, global_options
+from refinerctl.parallel import attempt
+from refinerctl.releases.deploy import add_to_ledger, apply_file, apply_options, ready_to_apply
+from refinerctl.releases.ledger import Release, ReleaseAction, deployed
+from refinerctl.releases.pins import Pins
+from refinerctl.releases.plan import plan_json, show_plan
+from refinerctl.releases.planning import Plan, make_plan
+
+if TYPE_CHECKING:
+    from refinerctl.aws.bucket_versions import BucketVersions
+    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.messages import QueueDepth
+    from refinerctl.releases.ledger import Ledger
+    from refinerctl.terraform.plan_file import PlanRecord
+    from refinerctl.terraform.root_module import RootModule
 
 
-class Versions(Protocol):
-    """What buckets hold."""
+@click.command(
+    epilog=examples(
+        "refinerctl destroy --env staging --dry-run",
+        "refinerctl destroy --env staging --confirm staging --empty-bucket",
+    )
+)
+@click.option("--confirm", metavar="NAME", help="Name of the environment, instead of typing it when asked.")
+@click.option("--empty-bucket", is_flag=True, help="Delete all objects in the stack's bucket first, every version.")
+@click.option("--empty-repositories", is_flag=True, help="Delete all images in the stack's ECR repositories first.")
+@click.option("--dry-run", is_flag=True, help="Plan only.")
+@apply_options
+@global_options
+@click.pass_context
+def destroy(
+    ctx: click.Context,
+    confirm: str | None,
+    empty_bucket: bool,
+    empty_repositories: bool,
+    dry_run: bool,
+    min_credential_lifetime: float,
+    lock_timeout: float,
+) -> None:
+    """Destroy a stack of an environment.
 
-    def any_in(self, bucket: str) -> bool: ...
-    def delete_all(self, bucket: str, on_deleted: Callable[[int], None]) -> int: ...
-
-
-class Images(Protocol):
-    """What ECR repositories hold."""
-
-    def images(self, repository: str) -> Iterator[EcrImage]: ...
-    def delete(self, repository: str, digests: Sequence[str]) -> Sequence[DeleteFailure]: ...
-
-
-class Depths(Protocol):
-    """How many messages wait in a queue."""
-
-    def depth(self, name: str) -> QueueDepth: ...
-
-
-def check_buckets(buckets: Sequence[str], versions: Versions, *, empty: bool) -> tuple[str, ...]:
-    """The buckets that hold something and are to be emptied. Raises RefusedError if they are not to be.
-
-    That Terraform's state has force_destroy set does not count: it may be there for another reason.
+    Refused (4) if a bucket or an ECR repository of the stack is not empty, unless an option empties it.
     """
-    full = tuple(bucket for bucket in buckets if versions.any_in(bucket))
-    if full and not empty:
+    app = app_context(ctx)
+    if not dry_run:
+        check_consent(confirm is not None, "--confirm NAME")
+    if confirm is not None:
+        _check_name(app, confirm)
+    root = app.root_module(lock_timeout)
+    with root.folder() as folder:
+        with app.render.progress() as progress:
+            plan = make_plan(root, Pins(), folder, progress, destroy=True)
+        show_plan(app, root, plan)
+        if plan.is_empty:
+            if not dry_run:
+                record_destroyed(plan.record, app.ledger, app.operator)
+            _report(app, plan, applied=False)
+            return
+        for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.depth):
+            app.render.warning(sentence)
+        buckets = filled_buckets(plan.removed("aws_s3_bucket"), app.bucket_versions, empty=empty_bucket)
+        repositories = filled_repositories(plan.removed("aws_ecr_repository"), app.ecr, empty=empty_repositories)
+        if dry_run:
+            _report(app, plan, applied=False)
+            return
+        root = ready_to_apply(app, root, min_credential_lifetime, lambda: _ask_name(app, confirm))
+        with app.render.progress() as progress:
+            if buckets or repositories:
+                check_unchanged(root, plan)
+            objects = empty_buckets(buckets, app.bucket_versions, progress)
+            images = delete_images(repositories, app.ecr, progress)
+            apply_destruction(root, plan, app.ledger, app.operator, progress)
+    _report(app, plan, objects, images, applied=True)
+
+
+def _ask_name(app: AppContext, confirm: str | None) -> None:
+    if confirm is None:
+        _check_name(app, click.prompt("Type the environment's name to destroy this", err=True))
+
+
+def _check_name(app: AppContext, name: str) -> None:
+    if name != app.settings.env:
+        raise RefusedError(f"{name!r} is not the name of the environment, {app.settings.env!r}")
+
+
+def _report(app: AppContext, plan: Plan, objects: int = 0, images: int = 0, *, applied: bool) -> None:
+    if app.render.is_json:
+        counts = {"objects_deleted": objects, "images_deleted": images}
+        app.render.json({"applied": applied, **counts, "plan": plan_json(plan)})
+    elif applied:
+        app.render.note(f"destroyed stack {plan.record.stack} of {plan.record.env}")
+
+
+def filled_buckets(buckets: Sequence[str], versions: BucketVersions, *, empty: bool) -> tuple[str, ...]:
+    """The buckets that hold objects. Raises RefusedError for them, unless they are to be emptied.
+
+    force_destroy in Terraform's state does not count: it may be set for another reason.
+    """
+    filled = tuple(bucket for bucket in buckets if versions.any_in(bucket))
+    if filled and not empty:
         raise RefusedError(
-            f"{', '.join(full)} holds objects, or versions of deleted ones",
-            hint="--empty-bucket deletes them for good, every version.",
+            f"{', '.join(filled)} holds objects, or versions of deleted ones",
+            hint="--empty-bucket deletes them permanently, every version.",
         )
-    return full
+    return filled
 
 
-def check_repositories(repositories: Sequence[str], images: Images, *, empty: bool) -> tuple[str, ...]:
-    """The ECR repositories that hold images and are to be emptied. Raises RefusedError if they are not to be.
+def filled_repositories(repositories: Sequence[str], ecr: EcrRegistry, *, empty: bool) -> tuple[str, ...]:
+    """The ECR repositories that hold images. Raises RefusedError for them, unless they are to be emptied.
 
     Here, too, force_delete in the state does not count: other environments may run these images.
     """
-    full = tuple(repository for repository in repositories if _digests(repository, images))
-    if full and not empty:
+    filled = tuple(repository for repository in repositories if _digests(repository, ecr))
+    if filled and not empty:
         raise RefusedError(
-            f"{', '.join(full)} holds images",
-            hint="--empty-repositories deletes them for good; `refinerctl images list` says who uses them.",
+            f"{', '.join(filled)} holds images",
+            hint="--empty-repositories deletes them permanently; `refinerctl images list` shows what uses them.",
         )
-    return full
+    return filled
 
 
-def waiting_messages(queues: Sequence[str], depths: Depths) -> tuple[str, ...]:
-    """A sentence about each queue that still holds messages, or that cannot be looked at."""
+def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueDepth]) -> tuple[str, ...]:
+    """A sentence for each queue that holds messages, or whose depth cannot be read."""
     found = []
     for queue in queues:
-        try:
-            depth = depths.depth(queue)
-        except NotFoundError:
+        answer = attempt(lambda name=queue: depth_of(name))  # type: ignore[misc]
+        if answer.not_found:
             continue
-        except RefinerctlError as error:
-            found.append(f"whether queue {queue} holds messages is not known: {error.message}")
-            continue
-        if count := depth.visible + depth.in_flight + depth.delayed:
+        if answer.value is None:
+            found.append(f"it is unknown whether queue {queue} holds messages: {answer.error}")
+        elif count := answer.value.visible + answer.value.in_flight + answer.value.delayed:
             found.append(f"queue {queue} holds about {count} messages, which will be lost")
     return tuple(found)
 
 
-def check_still(stack: Stack, record: PlanRecord) -> None:
-    """Before anything is deleted. Raises what would keep Terraform from applying the plan, as far as can be told."""
-    stack.check_state(record.state)
-    if stack.terraform.find_lock()[0]:
+def check_unchanged(root: RootModule, plan: Plan) -> None:
+    """Before data is deleted. Raises what would keep Terraform from applying the plan, as far as can be known."""
+    root.check_state(plan.record.state)
+    if root.terraform.find_lock():
         raise TimedOutError("another run holds the state's lock; nothing was deleted")
 
 
-def empty_buckets(buckets: Sequence[str], versions: Versions, progress: Progress) -> int:
-    """Delete every version in `buckets`; how many there were."""
+def empty_buckets(buckets: Sequence[str], versions: BucketVersions, progress: Progress) -> int:
+    """Delete every version in `buckets`. Returns how many there were."""
     total = 0
     for bucket in buckets:
         progress.step(f"emptying bucket {bucket}")
@@ -97,16 +163,16 @@ def empty_buckets(buckets: Sequence[str], versions: Versions, progress: Progress
     return total
 
 
-def empty_repositories(repositories: Sequence[str], images: Images, progress: Progress) -> int:
-    """Delete every image in `repositories`; how many there were. Raises RefinerctlError with what ECR keeps.
+def delete_images(repositories: Sequence[str], ecr: EcrRegistry, progress: Progress) -> int:
+    """Delete every image in `repositories`. Returns how many there were. Raises RefinerctlError for what ECR keeps.
 
-    Several rounds: ECR takes an index before the images that it refers to.
+    In several rounds: ECR deletes an index before the images that it refers to.
     """
     total = 0
     for repository in repositories:
         progress.step(f"emptying ECR repository {repository}")
-        while digests := _digests(repository, images):
-            failures = images.delete(repository, digests)
+        while digests := _digests(repository, ecr):
+            failures = ecr.delete(repository, digests)
             if len(failures) >= len(digests):
                 first = failures[0]
                 raise RefinerctlError(
@@ -116,39 +182,32 @@ def empty_repositories(repositories: Sequence[str], images: Images, progress: Pr
     return total
 
 
-def _digests(repository: str, images: Images) -> list[str]:
-    """None in a repository that is gone."""
+def _digests(repository: str, ecr: EcrRegistry) -> list[str]:
+    """None in a repository that does not exist any more."""
     try:
-        return list(dict.fromkeys(image.digest for image in images.images(repository)))
+        return list(dict.fromkeys(image.digest for image in ecr.images(repository)))
     except NotFoundError:
         return []
 
 
-def destroy(stack: Stack, plan: Path, record: PlanRecord, ledger: Ledger, who: str, progress: Progress) -> Release:
+def apply_destruction(root: RootModule, plan: Plan, ledger: Ledger, who: str, progress: Progress) -> None:
     """Apply a plan that destroys everything, and record it."""
-    progress.step(f"terraform destroy: stack {stack.name} of {stack.env}")
-
-    def report(at: ApplyProgress) -> None:
-        progress.update(f"stack {stack.name}: {at.done} of {at.total} resources  {at.address}")
-
+    progress.step(f"terraform destroy: stack {root.name} of {root.env}")
     try:
-        stack.apply(plan, report)
-    except RefusedError as error:  # by then buckets may have been emptied: no refusal that changed nothing
+        apply_file(root, plan.file, progress)
+    except RefusedError as error:  # buckets may have been emptied: exit code 4 would say that nothing was changed
         raise RefinerctlError(error.message, hint=error.hint) from error
-    return _record(record, ledger, who)
+    _record(plan.record, ledger, who)
 
 
-def record_destroyed(record: PlanRecord, ledger: Ledger, who: str) -> Release | None:
-    """Where nothing is left: record that, if the run that destroyed it was killed before it could."""
-    return _record(record, ledger, who) if deployed(ledger.read()) else None
+def record_destroyed(record: PlanRecord, ledger: Ledger, who: str) -> bool:
+    """Record a destruction that was not recorded because its run was killed. Returns whether that was so."""
+    is_missing = deployed(ledger.read()) is not None
+    if is_missing:
+        _record(record, ledger, who)
+    return is_missing
 
 
-def _record(record: PlanRecord, ledger: Ledger, who: str) -> Release:
+def _record(record: PlanRecord, ledger: Ledger, who: str) -> None:
     release = Release(ReleaseAction.DESTROY, tag=None, commit=record.version, who=who, at=datetime.now(UTC))
-    try:
-        ledger.append(release)
-    except RefinerctlError as error:
-        raise RefinerctlError(
-            f"destroyed, but not recorded: {error.message}", hint="The same command once more records it."
-        ) from error
-    return release
+    add_to_ledger(ledger, release, "destroyed, but not recorded")

@@ -1,16 +1,14 @@
-"""The ledger of releases in a second state document beside the one that Terraform keeps over HTTP.
+"""The ledger of releases as a second state document beside the one that Terraform keeps over HTTP.
 
-The server takes Terraform states only, so that is what the ledger is wrapped in: version 4, no resources, the ledger as
-an output. Protocol: https://developer.hashicorp.com/terraform/language/backend/http
+The server stores Terraform states only, so the ledger is an output of one: version 4, without resources.
+Protocol: https://developer.hashicorp.com/terraform/language/backend/http
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import getpass
 import json
-import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,26 +19,24 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from refinerctl import __version__
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.releases.ledger import parse
-from refinerctl.releases.model import Release, dump_releases
-from refinerctl.transport import Answer, Limits, Transport
+from refinerctl.releases.ledger import Release, dump_releases, load_releases, local_user
+from refinerctl.transport import Response, Transport
 
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend
 
 OUTPUT = "releases"
 LOCK_TIMEOUT_S = 60.0
-LOCK_POLL_S = 1.0
 
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
-# What GitLab says of a project that the login may not see: taken for "no ledger yet", nothing would seem deployed.
+# GitLab's answer for a project that the login may not see. Read as "no ledger yet", nothing would seem deployed.
 _HIDDEN = b"Project Not Found"
 
 
 @dataclass(frozen=True)
 class HttpLedger:
-    """`address` is the document's, the others how it is locked; without `lock_address` it is not."""
+    """`address` is the document's, the other addresses lock and unlock it; without `lock_address` it is not locked."""
 
     address: str
     lock_address: str | None = None
@@ -50,7 +46,8 @@ class HttpLedger:
     update_method: str = "POST"
     credentials: tuple[str, str] | None = field(default=None, repr=False)
     lock_timeout_s: float = LOCK_TIMEOUT_S
-    _transport: Transport = field(default_factory=lambda: Transport(Limits(), lambda _: None), repr=False)
+    lock_poll_s: float = 1.0
+    transport: Transport = field(default_factory=Transport, repr=False)
 
     @classmethod
     def beside(cls, backend: Backend) -> HttpLedger:
@@ -80,7 +77,7 @@ class HttpLedger:
         return self._releases(self._state())
 
     def append(self, release: Release) -> None:
-        """Raises RefinerctlError if somebody else holds the lock for longer than `lock_timeout_s`."""
+        """Raises RefinerctlError if another writer holds the lock for longer than `lock_timeout_s`."""
         with self._locked() as lock_id:
             state = self._state()
             releases = self._releases(state)
@@ -96,7 +93,7 @@ class HttpLedger:
         except (ValueError, RecursionError):
             state = None
         if not isinstance(state, dict):
-            raise RefinerctlError(f"{self.place} holds no Terraform state")
+            raise RefinerctlError(f"{self.place} is not a Terraform state")
         return state
 
     def _releases(self, state: Mapping[str, Any]) -> tuple[Release, ...]:
@@ -106,10 +103,10 @@ class HttpLedger:
             document = str(state["outputs"][OUTPUT]["value"])
         except (KeyError, TypeError):
             raise RefinerctlError(
-                f"{self.place} holds a Terraform state, but no ledger of releases",
-                hint="It was written by something else than refinerctl: look at it before you remove it.",
+                f"{self.place} is a Terraform state without a ledger of releases",
+                hint="Another program than refinerctl wrote it: check what it is before you remove it.",
             ) from None
-        return parse(document.encode(), self.place)
+        return load_releases(document.encode(), self.place)
 
     def _write(self, releases: tuple[Release, ...], state: Mapping[str, Any], lock_id: str | None) -> None:
         document = {
@@ -143,19 +140,19 @@ class HttpLedger:
         while True:
             answer = self._send(self.lock_method, address, info, allowed=_LOCKED)
             holder = _holder(answer)
-            # Ours: the answer to an earlier attempt was lost.
+            # If the lock is ours, the answer to an earlier attempt was lost.
             if answer.status not in _LOCKED or holder.get("ID") == info["ID"]:
                 return
             if time.monotonic() >= deadline:
                 raise RefinerctlError(
-                    f"{self.place} is locked by {holder.get('Who') or 'somebody else'} since "
+                    f"{self.place} is locked by {holder.get('Who') or 'an unknown user'} since "
                     f"{holder.get('Created') or 'an unknown time'}",
-                    hint=f"Nothing was added. The lock's ID is {holder.get('ID') or 'unknown'}; if its holder is gone, "
-                    "unlock the state where it is kept (GitLab: Operate, Terraform states), and run this again.",
+                    hint=f"Nothing was added. The lock's ID is {holder.get('ID') or 'unknown'}. If its holder has "
+                    "crashed, unlock that state on its server (GitLab: Operate, Terraform states), and run this again.",
                 )
-            time.sleep(LOCK_POLL_S)
+            time.sleep(self.lock_poll_s)
 
-    def _send(self, method: str, url: str, document: Any = None, *, allowed: tuple[int, ...] = ()) -> Answer:
+    def _send(self, method: str, url: str, document: Any = None, *, allowed: tuple[int, ...] = ()) -> Response:
         headers = {"Accept": "application/json"}
         if self.credentials is not None:
             login = base64.b64encode(":".join(self.credentials).encode()).decode()
@@ -165,13 +162,13 @@ class HttpLedger:
             body = json.dumps(document).encode()
             headers["Content-Type"] = "application/json"
         try:
-            answer = self._transport.fetch(method, url, headers, body)
+            answer = self.transport.fetch(method, url, headers, body)
         except RefinerctlError as error:
             raise type(error)(f"{self.place}: {error.message}", hint=error.hint) from error
         self._check(method, answer, allowed)
         return answer
 
-    def _check(self, method: str, answer: Answer, allowed: tuple[int, ...]) -> None:
+    def _check(self, method: str, answer: Response, allowed: tuple[int, ...]) -> None:
         hidden = answer.status == 404 and _HIDDEN in answer.body
         missing = method == "GET" and answer.status in _MISSING and not hidden
         if answer.status in allowed or 200 <= answer.status < 300 or missing:
@@ -185,7 +182,7 @@ class HttpLedger:
 
 
 def _beside(url: str, address: str) -> str:
-    """The same URL for the document `<state>-releases`; one that is not below `address` locks all, and so this, too."""
+    """The same URL for the document `<state>-releases`; unchanged if it is not below `address`: it locks all states."""
     state, target = urlsplit(address), urlsplit(url)
     below = target.path.removeprefix(state.path)
     if target.netloc != state.netloc or not target.path.startswith(state.path) or below[:1] not in ("", "/"):
@@ -193,8 +190,8 @@ def _beside(url: str, address: str) -> str:
     return urlunsplit(target._replace(path=f"{state.path.rstrip('/')}-releases{below}"))
 
 
-def _holder(answer: Answer) -> dict[str, Any]:
-    """Who holds the lock; servers need not say."""
+def _holder(answer: Response) -> dict[str, Any]:
+    """Who holds the lock; empty if the server does not say."""
     try:
         info = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -203,16 +200,12 @@ def _holder(answer: Answer) -> dict[str, Any]:
 
 
 def _lock_info(address: str) -> dict[str, str]:
-    """As Terraform sends it; GitLab insists on all of it."""
-    try:
-        who = getpass.getuser()
-    except (OSError, KeyError):
-        who = "refinerctl"
+    """As Terraform sends it; GitLab requires all of it."""
     return {
         "ID": str(uuid.uuid4()),
         "Operation": "refinerctl release",
         "Info": "adds a release to the ledger",
-        "Who": f"{who}@{socket.gethostname()}",
+        "Who": local_user(),
         "Version": __version__,
         "Created": datetime.now(UTC).isoformat(),
         "Path": urlsplit(address).path,

@@ -1,23 +1,53 @@
-"""A stack's outputs."""
+"""`refinerctl outputs`."""
 
 from __future__ import annotations
 
-from refinerctl.errors import NotFoundError
-from refinerctl.releases.model import StackOutput
-from refinerctl.terraform.stack import Stack
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refinerctl.app import app_context
+from refinerctl.console import Renderer
+from refinerctl.errors import NotFoundError, UsageError
+from refinerctl.options import examples, global_options
+
+if TYPE_CHECKING:
+    from refinerctl.terraform.runner import OutputValue
+
+MASK = "(sensitive)"
 
 
-def read_outputs(stack: Stack, name: str | None = None) -> tuple[StackOutput, ...]:
-    """All outputs by name, or the one called `name`. Raises NotFoundError without it."""
-    stack.init()
-    found = tuple(
-        StackOutput(key, output["value"], bool(output.get("sensitive")))
-        for key, output in sorted(stack.terraform.outputs().items())
-    )
-    if name is None:
-        return found
-    chosen = tuple(output for output in found if output.name == name)
-    if not chosen:
-        hint = f"It has: {', '.join(output.name for output in found)}." if found else "Nothing is deployed."
-        raise NotFoundError(f"stack {stack.name} has no output {name!r}", hint=hint)
-    return chosen
+@click.command(epilog=examples("refinerctl outputs", "refinerctl outputs bucket"))
+@click.argument("name", required=False)
+@click.option("--show-sensitive", is_flag=True, help="Print the value of NAME even if it is sensitive.")
+@global_options
+@click.pass_context
+def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
+    """Print the stack's outputs, or the value of the output NAME."""
+    if show_sensitive and name is None:
+        raise UsageError("--show-sensitive needs the NAME of an output")
+    app = app_context(ctx)
+    found = app.root_module(0).outputs()
+    if name is not None:
+        if name not in found:
+            hint = f"Outputs: {', '.join(found)}." if found else "Nothing is deployed."
+            raise NotFoundError(f"stack {app.settings.stack} has no output {name}", hint=hint)
+        found = {name: found[name]}
+    values = {key: _value(output, show_sensitive) for key, output in found.items()}
+    if app.render.is_json:
+        app.render.json(values)
+        return
+    for key, value in values.items():
+        write_value(app.render, value, "" if name else f"{key} = ")
+
+
+def _value(output: OutputValue, show_sensitive: bool) -> Any:
+    return MASK if output.sensitive and not show_sensitive else output.value
+
+
+def write_value(render: Renderer, value: Any, prefix: str = "") -> None:
+    """A string as it is, for scripts; anything else as JSON, objects and lists over several lines."""
+    lines = [value] if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2).split("\n")
+    for line in (prefix + lines[0], *lines[1:]):
+        render.line(line)

@@ -1,154 +1,265 @@
-"""Plan a stack: what Terraform would do, as a model and as a file to apply."""
+"""`refinerctl plan`, and a plan as text, as data, as a merge request note and as GitLab's report.
+
+Attributes are shown by name only: values may be secret.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from refinerctl import __version__
-from refinerctl.console import Progress
-from refinerctl.errors import RefusedError
-from refinerctl.releases.model import Holdings, Pins, Plan, PlanRecord, unfinished
-from refinerctl.terraform.plan_file import copy_plan, load_plan, planned_state, save_plan
-from refinerctl.terraform.plan_json import (
-    check_images,
-    read_changes,
-    read_drift,
-    read_holdings,
-    read_images,
-    read_outputs,
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.console import printable
+from refinerctl.errors import DIFFERENCES
+from refinerctl.files import check_writable, write_text
+from refinerctl.options import Decorated, Duration, ReleaseTag, examples, global_options
+from refinerctl.releases.pins import pins_for
+from refinerctl.releases.planning import Plan, make_plan, refuse_losses
+from refinerctl.terraform.plan_file import save_plan
+from refinerctl.terraform.plan_json import Action, Change, ImageChange
+
+if TYPE_CHECKING:
+    from refinerctl.terraform.root_module import RootModule
+
+SIGNS = {
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.REPLACE: "-/+",
+    Action.DESTROY: "-",
+    Action.FORGET: "forget",
+    Action.IMPORT: "import",
+    Action.MOVE: "move",
+}
+_MANY_CREATED = 5
+_DIGEST_LENGTH = 19
+
+# https://spec.commonmark.org/0.31.2/#backslash-escapes; GitLab supports them for its references, too.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>()|@#!~&$%^]")
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def lock_timeout_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--lock-timeout",
+        type=Duration(),
+        default="2m",
+        show_default=True,
+        help="Maximum wait for another run that holds the state's lock.",
+    )(command)
+
+
+def allow_destroy_option(command: Decorated) -> Decorated:
+    return click.option(
+        "--allow-destroy",
+        "allow",
+        multiple=True,
+        metavar="ADDRESS",
+        help="Resource to destroy or replace although it holds data; repeatable.",
+    )(command)
+
+
+@click.command(
+    epilog=examples("refinerctl plan --tag v1.4.0 --out release.tfplan", "refinerctl plan --detailed-exitcode")
 )
-from refinerctl.terraform.stack import Stack
+@click.option("--tag", type=ReleaseTag(), help="Release to plan. [default: the current one]")
+@click.option("--out", type=_FILE, metavar="FILE", help="File for the plan, for `deploy --plan FILE`; holds secrets.")
+@click.option("--report", type=_FILE, metavar="FILE", help="File for GitLab's Terraform report (JSON).")
+@click.option("--markdown", "note", type=_FILE, metavar="FILE", help="File for a summary, for a merge request note.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 5 if there are changes.")
+@allow_destroy_option
+@lock_timeout_option
+@global_options
+@click.pass_context
+def plan(
+    ctx: click.Context,
+    tag: str | None,
+    out: Path | None,
+    report: Path | None,
+    note: Path | None,
+    detailed_exitcode: bool,
+    allow: tuple[str, ...],
+    lock_timeout: float,
+) -> None:
+    """Show what a deployment would change. Nothing is changed.
 
-
-@dataclass(frozen=True)
-class Planned:
-    """A plan, the file that Terraform applies, what that was made for, and what it takes along."""
-
-    plan: Plan
-    file: Path
-    record: PlanRecord
-    holdings: Holdings = field(default_factory=Holdings)
-
-
-def make_plan(
-    stack: Stack, pins: Pins, folder: Path, progress: Progress, *, allow: Sequence[str] = (), destroy: bool = False
-) -> Planned:
-    """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
-
-    Raises RefinerctlError if Terraform fails or would not deploy the pinned images; TimedOutError while another run
-    holds the state's lock.
+    The image of every stage is resolved to a digest in ECR first. Refused (4) if an image is missing or its service
+    would not accept it, or if the plan would lose data that --allow-destroy does not name.
     """
-    stack.prepare()
-    progress.step(f"terraform plan: stack {stack.name} of {stack.env}")
-    configuration = stack.configuration()
-    file = folder / "plan.tfplan"
-    values = {"pinned_images": dict(pins.images), "release_tag": pins.tag} if pins.images or pins.tag else {}
-    stack.terraform.plan(file, stack.var_files(folder, values), destroy=destroy)
-    document = stack.terraform.show(file)
-    commit, is_dirty = stack.commit()
-    record = PlanRecord(
-        env=stack.env,
-        stack=stack.name,
-        tag=pins.tag,
-        images=dict(pins.images),
-        configuration=configuration,
-        state=planned_state(file),
-        commit=commit,
-        is_dirty=is_dirty,
-        allow_destroy=tuple(allow),
-        notes=(*pins.notes, *_unfinished(pins, document), *_not_destroyed(document, allow)),
-        refinerctl_version=__version__,
-        terraform_version=str(document["terraform_version"]),
-    )
-    return _planned(file, document, record, destroy=destroy)
+    app = app_context(ctx)
+    for path in filter(None, (out, report, note)):
+        check_writable(path)
+    root = app.root_module(lock_timeout)
+    with root.folder() as folder:
+        with app.render.progress() as progress:
+            planned = make_plan(root, pins_for(app, tag), folder, progress, allow=allow)
+        show_plan(app, root, planned)
+        if report is not None:
+            write_text(report, json.dumps(gitlab_report(planned)) + "\n")
+        if note is not None:
+            write_text(note, markdown(planned))
+        if app.render.is_json:
+            app.render.json(plan_json(planned))
+        refuse_losses(planned)
+        if out is not None:
+            save_plan(planned.file, planned.record, out)
+            app.render.note(f"saved to {out}; apply it with: refinerctl deploy --plan {shlex.quote(str(out))}")
+    if detailed_exitcode and not planned.is_empty:
+        ctx.exit(DIFFERENCES)
 
 
-def _unfinished(pins: Pins, document: Mapping[str, Any]) -> list[str]:
-    if pins.in_place is None:
-        return []
-    name = pins.in_place.tag or "the recorded release"
-    return [
-        f"{ruleset}: runs another image than that of {name}, the last release recorded: a deployment was cut short"
-        for ruleset in unfinished(pins.in_place, read_images(document))
+def show_plan(app: AppContext, root: RootModule, plan: Plan) -> None:
+    """Print the summary: with --output json to stderr, because a user who confirms needs it, too."""
+    write = app.render.note if app.render.is_json else app.render.line
+    for line in plan_lines(plan):
+        write(line)
+    if app.settings.verbosity > 0:
+        for line in root.terraform.show_text(plan.file).splitlines():
+            app.render.detail(line)
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The summary of a plan, one screen for an ordinary one."""
+    yield heading(plan)
+    images = _changed_images(plan)
+    if images:
+        yield "images"
+        yield from (f"  {image.stage:<24}  {_short(image.before)} → {_short(image.after)}" for image in images)
+    for title, changes in _grouped(plan.changes):
+        yield title
+        yield from (f"  {line}" for line in _change_lines(changes))
+    if plan.outputs:
+        yield f"outputs that change: {', '.join(plan.outputs)}"
+    if plan.drift:
+        yield "changed outside of Terraform"
+        yield from (f"  {change_text(change, change.address)}" for change in plan.drift)
+    yield from (f"note: {note}" for note in plan.record.notes)
+    yield totals(plan)
+
+
+def heading(plan: Plan) -> str:
+    """What the plan is for."""
+    record = plan.record
+    return f"environment {record.env}, stack {record.stack}" + (f", release {record.tag}" if record.tag else "")
+
+
+def totals(plan: Plan) -> str:
+    """The numbers of changes, in one line."""
+    if plan.is_empty:
+        return "no changes"
+    parts = [
+        f"{plan.count(Action.CREATE)} to create",
+        f"{plan.count(Action.UPDATE)} to change",
+        f"{plan.count(Action.REPLACE)} to replace",
+        f"{plan.count(Action.DESTROY)} to destroy",
     ]
+    rare = (Action.FORGET, Action.IMPORT, Action.MOVE)
+    parts += [f"{count} to {action}" for action in rare if (count := plan.count(action))]
+    return ", ".join(parts)
 
 
-def _not_destroyed(document: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
-    losses = {change.address for change in read_changes(document) if change.loses_data}
-    return [f"--allow-destroy {address}: the plan does not destroy that" for address in allow if address not in losses]
+def _changed_images(plan: Plan) -> list[ImageChange]:
+    return [image for image in plan.images if image.before != image.after]
 
 
-def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecord:
-    """What a saved plan was made for. Raises RefusedError if that is another environment, stack or release.
-
-    Raises RefinerctlError for a file that is no plan. `tag` None takes whatever release it is.
-    """
-    record = load_plan(path)
-    for what, planned, wanted in (
-        ("environment", record.env, env),
-        ("stack", record.stack, stack),
-        ("release", record.tag, tag or record.tag),
-    ):
-        if planned != wanted:
-            raise RefusedError(f"{path} was made for {what} {planned}, not {wanted}", hint="Plan again.")
-    return record
+def _grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
+    """Changes by module instance, which is a stage, as a rule; all others last."""
+    groups: dict[str | None, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.module, []).append(change)
+    ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
+    return [(module or "all other resources", found) for module, found in ordered]
 
 
-def load(
-    stack: Stack, path: Path, folder: Path, progress: Progress, *, tag: str | None = None, allow: Sequence[str] = ()
-) -> Planned:
-    """A saved plan, if it is still the one to apply. `allow` adds to what it allows to destroy.
-
-    It is copied to `folder`, the user's own: what is shown is what will be applied, whoever writes to `path` meanwhile.
-    Raises what `check_target` does, and RefusedError if the configuration is another or the state moved on since.
-    """
-    check_target(path, stack.env, stack.name, tag)
-    progress.step(f"checking {path} against the state of {stack.env}")
-    file = copy_plan(path, folder)
-    record = check_target(file, stack.env, stack.name, tag)
-    stack.prepare()
-    if record.configuration != stack.configuration():
-        raise RefusedError(
-            f"{path} was made with another configuration than that of this checkout",
-            hint=f"It was made at commit {record.commit or 'unknown'}{' with changes' if record.is_dirty else ''}.",
-        )
-    stack.check_state(record.state)
-    allowed = tuple(dict.fromkeys([*record.allow_destroy, *allow]))
-    return _planned(file, stack.terraform.show(file), replace(record, allow_destroy=allowed))
+def _change_lines(changes: list[Change]) -> Iterator[str]:
+    """A line per change; many creations only as counts of their types."""
+    created = [change for change in changes if change.action is Action.CREATE]
+    if len(created) > _MANY_CREATED:
+        types = Counter(change.type for change in created)
+        yield f"+ {', '.join(name if count == 1 else f'{name} x {count}' for name, count in sorted(types.items()))}"
+        changes = [change for change in changes if change.action is not Action.CREATE]
+    for change in changes:
+        yield change_text(change, change.address.removeprefix(f"{change.module}."))
 
 
-def _planned(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Planned:
-    images = read_images(document)
-    if not destroy:
-        check_images(images, record.images)
-    plan = Plan(
-        env=record.env,
-        stack=record.stack,
-        tag=record.tag,
-        changes=read_changes(document),
-        images=images,
-        drift=read_drift(document),
-        outputs=read_outputs(document),
-        notes=record.notes,
-    )
-    return Planned(plan, file, record, read_holdings(document))
+def change_text(change: Change, name: str) -> str:
+    attributes = f"  ({', '.join(change.attributes)})" if change.attributes else ""
+    return f"{SIGNS[change.action]} {name}{attributes}" + ("  LOSES DATA" if change.loses_data else "")
 
 
-def save(planned: Planned, to: Path) -> None:
-    """Write the plan to a file that `load` takes. Raises RefinerctlError if it cannot be written."""
-    save_plan(planned.file, planned.record, to)
+def _short(uri: str | None) -> str:
+    """The start of the digest; the tag of an image that is not pinned."""
+    if uri is None:
+        return "none"
+    _, at, digest = uri.rpartition("@")
+    return digest[:_DIGEST_LENGTH] if at else uri.rpartition("/")[2]
 
 
-def refuse_losses(planned: Planned) -> None:
-    """Raises RefusedError if the plan loses data that nobody has allowed it to."""
-    losses = planned.plan.losses(planned.record.allow_destroy)
-    if not losses:
-        return
-    named = "; ".join(f"{change.address} ({change.action})" for change in losses)
-    addresses = [*planned.record.allow_destroy, *(change.address for change in losses)]
-    flags = " ".join(f"--allow-destroy {shlex.quote(address)}" for address in addresses)
-    raise RefusedError(f"the plan loses data: {named}", hint=f"If that is wanted: {flags}")
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as data."""
+    return {
+        "env": plan.record.env,
+        "stack": plan.record.stack,
+        "tag": plan.record.tag,
+        "has_changes": not plan.is_empty,
+        "totals": {action.value: plan.count(action) for action in Action},
+        "images": [vars(image) for image in plan.images],
+        "changes": [change_json(change) for change in plan.changes],
+        "outputs": list(plan.outputs),
+        "drift": [change_json(change) for change in plan.drift],
+        "notes": list(plan.record.notes),
+    }
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    return {**vars(change), "stage": change.stage, "loses_data": change.loses_data}
+
+
+def gitlab_report(plan: Plan) -> Mapping[str, int]:
+    """https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsterraform"""
+    return {
+        "create": plan.count(Action.CREATE, Action.REPLACE),
+        "update": plan.count(Action.UPDATE),
+        "delete": plan.count(Action.DESTROY, Action.REPLACE),
+    }
+
+
+def markdown(plan: Plan) -> str:
+    """A note for a merge request; a long list is folded."""
+    record = plan.record
+    head = f"Terraform plan: {_escaped(record.stack)} in {_escaped(record.env)}"
+    head += f", release {_escaped(record.tag)}" if record.tag else ""
+    lines = [f"### {head}", "", f"**{totals(plan)}**", ""]
+    if images := _changed_images(plan):
+        lines += ["| stage | image before | image after |", "| --- | --- | --- |"]
+        lines += [
+            f"| {_escaped(image.stage)} | `{_short(image.before)}` | `{_short(image.after)}` |" for image in images
+        ]
+        lines.append("")
+    if plan.changes:
+        lines += ["<details><summary>Changes</summary>", "", "```diff"]
+        for title, changes in _grouped(plan.changes):
+            lines += [printable(line) for line in (f"# {title}", *map(_diff, _change_lines(changes)))]
+        lines += ["```", "", "</details>", ""]
+    if plan.drift:
+        lines += ["Changed outside of Terraform:", ""]
+        lines += [f"- {_escaped(change_text(change, change.address))}" for change in plan.drift] + [""]
+    lines += [f"- {_escaped(note)}" for note in record.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Names come from the author of a merge request: without markup, mentions and line breaks."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text))
+
+
+def _diff(line: str) -> str:
+    """GitLab colours a line by its first character."""
+    return f"! {line[2:]}" if line.startswith("~ ") else line

@@ -1,140 +1,186 @@
-"""What plan, deploy, rollback, drift and destroy have in common: options, pins, the summary, consent."""
+"""Plans: what Terraform would do, as a model and as a file to apply."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import click
+from refinerctl import __version__
+from refinerctl.errors import RefusedError
+from refinerctl.terraform.plan_file import PlanRecord, copy_plan, planned_state, read_record
+from refinerctl.terraform.plan_json import (
+    Action,
+    Change,
+    ImageChange,
+    check_images,
+    read_changes,
+    read_drift,
+    read_images,
+    read_outputs,
+)
 
-from refinerctl.app import AppContext
-from refinerctl.app_stacks import with_fresh_credentials
-from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.files import write_text
-from refinerctl.options import Duration
-from refinerctl.releases.deploy import check_credentials
-from refinerctl.releases.model import Pins, Release, deployed
-from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
-from refinerctl.releases.plan import Planned
-from refinerctl.releases.plan_view import gitlab_report, markdown, plan_lines
-from refinerctl.terraform.hcl import load_values, variable_defaults
-from refinerctl.terraform.stack import Stack
-
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-
-def lock_timeout_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--lock-timeout",
-        type=Duration(),
-        default="2m",
-        show_default=True,
-        help="How long to wait for another run that holds the state's lock.",
-    )(command)
+if TYPE_CHECKING:
+    from refinerctl.console import Progress
+    from refinerctl.releases.ledger import Release
+    from refinerctl.releases.pins import Pins
+    from refinerctl.terraform.root_module import RootModule
 
 
-def allow_destroy_option(command: Decorated) -> Decorated:
-    return click.option(
-        "--allow-destroy",
-        "allow",
-        multiple=True,
-        metavar="ADDRESS",
-        help="Destroy or replace this resource, although it holds data; repeatable.",
-    )(command)
+@dataclass(frozen=True)
+class Plan:
+    """What Terraform would do: its plan `file`, what that was made for, and what is in it.
 
-
-def apply_options(command: Decorated) -> Decorated:
-    """What everything that applies takes."""
-    for option in (
-        click.option(
-            "--min-credential-lifetime",
-            type=Duration(),
-            default="15m",
-            show_default=True,
-            help="Refuse to apply with credentials that expire sooner.",
-        ),
-        lock_timeout_option,
-    ):
-        command = option(command)
-    return command
-
-
-def yes_option(command: Decorated) -> Decorated:
-    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
-
-
-def pins_for(app: AppContext, stack: Stack, tag: str | None) -> Pins:
-    """The images of a release; without `tag` those that are in place, or those that the environment names."""
-    recorded = deployed(app.ledger.read()) if _has_images(stack) else None
-    here = app.settings.local_repositories if tag is None else frozenset()
-    return _pins(app, stack, PinRequest(tag=tag, recorded=recorded, in_place=recorded, local_repositories=here))
-
-
-def pins_of(app: AppContext, stack: Stack, target: Release, current: Release) -> Pins:
-    """The images of a recorded release, by its digests."""
-    return _pins(app, stack, PinRequest(recorded=target, in_place=current, by_record=True, fallback=current.images))
-
-
-def _has_images(stack: Stack) -> bool:
-    return "rulesets" in variable_defaults(stack.source)
-
-
-def _pins(app: AppContext, stack: Stack, request: PinRequest) -> Pins:
-    defaults = variable_defaults(stack.source)
-    if "rulesets" not in defaults:
-        if request.tag is not None:
-            raise UsageError(f"stack {stack.name} has no images, and so no release", hint="Leave out --tag.")
-        return Pins()
-    values = load_values(stack.var_file, missing_ok=True)
-    default_tag = values.get("release_tag", defaults.get("release_tag"))
-    wanted = ruleset_images(values, defaults)
-    return pin_images(wanted, app.deployable_images, replace(request, default_tag=default_tag))
-
-
-def show_plan(app: AppContext, stack: Stack, planned: Planned) -> None:
-    """The summary: data, unless the data is to be JSON; a person who is asked sees it all the same."""
-    write = app.render.note if app.render.is_json else app.render.line
-    for line in plan_lines(planned.plan):
-        write(line)
-    if app.settings.verbosity > 0:
-        for line in stack.terraform.show_text(planned.file).splitlines():
-            app.render.detail(line)
-
-
-def write_reports(planned: Planned, report: Path | None, note: Path | None) -> None:
-    if report is not None:
-        write_text(report, json.dumps(gitlab_report(planned.plan)) + "\n")
-    if note is not None:
-        write_text(note, markdown(planned.plan))
-
-
-def check_consent(given: bool, flag: str = "--yes") -> None:
-    """Before any work: somebody has to be there to be asked, unless `flag` has answered already."""
-    if not given and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("there is no terminal to ask at", hint=f"{flag} goes ahead without asking.")
-
-
-def ask(question: str, yes: bool) -> None:
-    """Raises RefinerctlError for any other answer than yes."""
-    if not yes and not click.confirm(question, err=True):
-        raise RefinerctlError("not confirmed; nothing was changed")
-
-
-def ready_to_apply(app: AppContext, stack: Stack, least_s: float, consent: Callable[[], None]) -> Stack:
-    """The stack with credentials that last for at least `least_s` seconds, once there is consent.
-
-    Raises RefusedError without such: before anybody is asked, and after, as an answer may take an hour.
+    `drift` is what differs between the state and reality before anything is done.
     """
-    least = timedelta(seconds=least_s)
-    check_credentials(app.session.credential_expiry(), least)
-    if app.session.has_unknown_expiry():
-        app.render.warning("the credentials are temporary, and nothing says for how long")
-    consent()
-    fresh = with_fresh_credentials(app, stack)
-    check_credentials(app.session.credential_expiry(), least)
-    return fresh
+
+    file: Path
+    record: PlanRecord
+    changes: tuple[Change, ...] = ()
+    images: tuple[ImageChange, ...] = ()
+    drift: tuple[Change, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.changes and not self.outputs
+
+    @property
+    def losses(self) -> tuple[Change, ...]:
+        """Changes that lose data, unless that was accepted."""
+        return tuple(
+            change for change in self.changes if change.loses_data and change.address not in self.record.allow_destroy
+        )
+
+    def count(self, *actions: Action) -> int:
+        return sum(change.action in actions for change in self.changes)
+
+    def removed(self, kind: str) -> tuple[str, ...]:
+        """The names of the resources of a type that it destroys or replaces."""
+        return tuple(change.name for change in self.changes if change.type == kind and change.is_removed)
+
+
+def make_plan(
+    root: RootModule, pins: Pins, folder: Path, progress: Progress, *, allow: Sequence[str] = (), destroy: bool = False
+) -> Plan:
+    """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
+
+    Raises RefinerctlError if Terraform fails or would not deploy the pinned images; TimedOutError while another run
+    holds the state's lock.
+    """
+    root.prepare()
+    progress.step(f"terraform plan: stack {root.name} of {root.env}")
+    configuration = root.configuration()
+    file = folder / "plan.tfplan"
+    values = {"pinned_images": dict(pins.images), "release_tag": pins.tag} if pins.images or pins.tag else {}
+    root.terraform.plan(file, root.var_files(folder, values), destroy=destroy)
+    document = root.terraform.show(file)
+    commit, is_dirty = root.commit()
+    record = PlanRecord(
+        env=root.env,
+        stack=root.name,
+        tag=pins.tag,
+        images=dict(pins.images),
+        configuration=configuration,
+        state=planned_state(file),
+        commit=commit,
+        is_dirty=is_dirty,
+        allow_destroy=tuple(allow),
+        notes=(*pins.notes, *_unfinished_notes(pins, document), *_not_destroyed(document, allow)),
+        refinerctl_version=__version__,
+        terraform_version=str(document["terraform_version"]),
+    )
+    return _plan(file, document, record, destroy=destroy)
+
+
+def _unfinished_notes(pins: Pins, document: Mapping[str, Any]) -> list[str]:
+    if pins.current is None:
+        return []
+    name = pins.current.tag or "the recorded release"
+    return [
+        f"{stage}: does not run the image of {name}, the last recorded release: a deployment was interrupted"
+        for stage in unfinished(pins.current, read_images(document))
+    ]
+
+
+def unfinished(recorded: Release, images: Sequence[ImageChange]) -> tuple[str, ...]:
+    """The stages that run another image than the recorded one: an apply was interrupted, or made by other means."""
+    return tuple(
+        image.stage
+        for image in images
+        if (uri := recorded.images.get(image.stage)) and image.before and _digest(uri) != _digest(image.before)
+    )
+
+
+def _digest(uri: str) -> str:
+    return uri.rpartition("@")[2]
+
+
+def _not_destroyed(document: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
+    losses = {change.address for change in read_changes(document) if change.loses_data}
+    return [f"--allow-destroy {address}: the plan does not destroy it" for address in allow if address not in losses]
+
+
+def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecord:
+    """What a saved plan was made for. Raises RefusedError if that is another environment, stack or release.
+
+    Raises RefinerctlError for a file that is not a saved plan. `tag` None accepts any release.
+    """
+    record = read_record(path)
+    for what, planned, wanted in (
+        ("environment", record.env, env),
+        ("stack", record.stack, stack),
+        ("release", record.tag, tag or record.tag),
+    ):
+        if planned != wanted:
+            raise RefusedError(f"{path} was made for {what} {planned}, not {wanted}", hint="Make a new plan.")
+    return record
+
+
+def load_plan(
+    root: RootModule, path: Path, folder: Path, progress: Progress, *, tag: str | None = None, allow: Sequence[str] = ()
+) -> Plan:
+    """A saved plan, if it is still valid. `allow` adds to the losses of data that it accepts.
+
+    It is copied to `folder`, which only its owner can write to: what is shown is what will be applied, even if `path`
+    changes meanwhile. Raises what `check_target` does, and RefusedError if the configuration or the state has changed.
+    """
+    check_target(path, root.env, root.name, tag)
+    progress.step(f"checking {path} against the state of {root.env}")
+    file = copy_plan(path, folder)
+    record = check_target(file, root.env, root.name, tag)
+    root.prepare()
+    if record.configuration != root.configuration():
+        raise RefusedError(
+            f"{path} was made with another configuration than that of this checkout",
+            hint=f"It was made at commit {record.commit or 'unknown'}{' with changes' if record.is_dirty else ''}.",
+        )
+    root.check_state(record.state)
+    allowed = tuple(dict.fromkeys([*record.allow_destroy, *allow]))
+    return _plan(file, root.terraform.show(file), replace(record, allow_destroy=allowed))
+
+
+def _plan(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destroy: bool = False) -> Plan:
+    images = read_images(document)
+    if not destroy:
+        check_images(images, record.images)
+    return Plan(
+        file,
+        record,
+        changes=read_changes(document),
+        images=images,
+        drift=read_drift(document),
+        outputs=read_outputs(document),
+    )
+
+
+def refuse_losses(plan: Plan) -> None:
+    """Raises RefusedError if the plan loses data, unless that was accepted."""
+    if not plan.losses:
+        return
+    named = "; ".join(f"{change.address} ({change.action})" for change in plan.losses)
+    addresses = [*plan.record.allow_destroy, *(change.address for change in plan.losses)]
+    flags = " ".join(f"--allow-destroy {shlex.quote(address)}" for address in addresses)
+    raise RefusedError(f"the plan loses data: {named}", hint=f"To accept that, add {flags}")

@@ -1,66 +1,324 @@
-"""Copy images from registry to registry: all are checked before the first byte of any is copied."""
+"""`refinerctl sync`: copy images from registry to registry. All are checked before the first byte is copied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from refinerctl.console import BlobProgress
-from refinerctl.images import ImageCopy, Platform, config_created, newest_first, release_order
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.config import ImageSettings
+from refinerctl.console import Renderer
+from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.files import check_writable, write_text
+from refinerctl.images import (
+    DEFAULT_PLATFORM,
+    ImageReference,
+    Platform,
+    RunsOn,
+    check_tag,
+    newest_first,
+    release_order,
+)
+from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import concurrently
-from refinerctl.registry.copies import CheckedCopy, CopyEngine, CopyRequest, tags_from
 
 if TYPE_CHECKING:
     from refinerctl.registry.client import Repository
+    from refinerctl.registry.copies import CopyRequest, ImageCopy
+    from refinerctl.registry.docker_copies import DockerCopies
+    from refinerctl.registry.engine import RegistryEngine
+
+    CopyEngine = RegistryEngine | DockerCopies
 
 IMAGES_AT_ONCE = 4
-
-
-def check(engine: CopyEngine, requests: Sequence[CopyRequest]) -> list[CheckedCopy]:
-    """Check all, several at once; raises what speaks against the first of them that something speaks against."""
-    return concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
-
-
-def copy(engine: CopyEngine, checked: Sequence[CheckedCopy], progress: BlobProgress) -> Iterator[ImageCopy]:
-    """Copy one after the other; each comes as soon as it is done, so that an error loses none before it."""
-    for item in checked:
-        if not item.is_done:
-            progress.step(f"copying {item.request.source} to {item.request.target}")
-        yield engine.copy(item, progress)
+CONFIGS_AT_ONCE = 16
+# A registry may take this long to store what the Docker engine has sent; the engine says nothing meanwhile.
+DOCKER_CALL_SECONDS = 600
+DOCKER_HUB = "docker.io"
 
 
 @dataclass(frozen=True)
-class TagsSince:
-    """Release tags, oldest first; `undated` are those of images that do not say when they were built."""
+class _Pair:
+    """Source and target of an image, before the tags are known."""
 
-    tags: list[str]
-    undated: list[str] = field(default_factory=list)
+    name: str
+    source: ImageReference
+    target: ImageReference
+    platform: Platform
+    runs_on: RunsOn
 
 
-def tags_since(source: Repository, since: str | datetime, platform: Platform) -> TagsSince:
-    """Release tags of `source`: from release `since` on, or built after that moment.
-
-    When an image was built is what its config says (`created`).
-    """
-    tags = source.tags()
-    if isinstance(since, str):
-        return TagsSince(tags_from(tags, since))
-    releases = [tag for tag in reversed(newest_first(tags)) if release_order(tag)]
-    looks: list[Callable[[], datetime | None]] = [partial(_created, source, tag, platform) for tag in releases]
-    created = concurrently(looks, 4 * IMAGES_AT_ONCE)
-    dated = dict(zip(releases, created, strict=True))
-    return TagsSince(
-        [tag for tag, at in dated.items() if at is not None and at > since],
-        [tag for tag, at in dated.items() if at is None],
+@click.command(
+    epilog=examples(
+        "refinerctl sync --tag v1.2.3 --env production",
+        "refinerctl sync --all-tags-since v1.0.0 --dry-run",
+        "refinerctl sync --source ghcr.io/org/app:v1 --target registry.example.com/app",
     )
+)
+@click.option("--tag", metavar="TAG", help="Release tag to copy.")
+@click.option("--all-tags-since", "since", metavar="WHEN", help="All releases from a tag on, or built after a time.")
+@click.option("--image", "names", multiple=True, metavar="NAME", help="Only this image. [default: the stack's images]")
+@click.option("--source", metavar="REF", help="One image in any registry; needs --target.")
+@click.option("--target", metavar="REF", help="Target of --source; without a registry: the environment's ECR.")
+@click.option(
+    "--engine", type=click.Choice(("registry", "docker")), default="registry", show_default=True, help="Copy engine."
+)
+@click.option("--platform", metavar="OS/ARCH", help="Platform to take of an index. [default: the image's, linux/amd64]")
+@click.option(
+    "--runs-on",
+    type=click.Choice([service.value for service in RunsOn]),
+    help="Service that has to run the image. [default: the image's, lambda]",
+)
+@click.option("--no-gate", is_flag=True, help="Copy images that the service would not run, too.")
+@click.option("--create-repository", is_flag=True, help="Create a missing repository in ECR.")
+@click.option(
+    "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File for IMAGE_<NAME>=..., for CI jobs."
+)
+@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Large layers copied at once.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be copied.")
+@global_options
+@click.pass_context
+def sync(
+    ctx: click.Context,
+    tag: str | None,
+    since: str | None,
+    names: tuple[str, ...],
+    source: str | None,
+    target: str | None,
+    engine: str,
+    platform: str | None,
+    runs_on: str | None,
+    no_gate: bool,
+    create_repository: bool,
+    dotenv_file: Path | None,
+    jobs: int,
+    dry_run: bool,
+) -> None:
+    """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
+
+    Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
+    or if the service would not run the image.
+    """
+    app = app_context(ctx)
+    if dotenv_file and since:
+        raise UsageError("--dotenv and --all-tags-since are mutually exclusive", hint="--dotenv needs one tag.")
+    if dotenv_file:
+        check_writable(dotenv_file)
+    given = (Platform.parse(platform) if platform else None, RunsOn(runs_on) if runs_on else None)
+    pairs = _one_pair(source, target, names, *given) if source or target else _stack_pairs(app, names, *given)
+    requests = _requests(app, pairs, tag, since, gate=not no_gate, create_repository=create_repository)
+    if not requests:
+        app.render.note("no such release tags")
+    create = app.registries.create_repository if create_repository else None
+    if engine == "docker":
+        copies = _copy(app, _docker_engine(app, create), requests, dry_run)
+    else:
+        from refinerctl.registry.engine import RegistryEngine
+
+        engine_ = RegistryEngine(app.registries.client, create, blobs_at_once=jobs, dry_run=dry_run)
+        copies = _copy(app, engine_, requests, dry_run)
+    if dotenv_file and not dry_run:
+        write_text(dotenv_file, dotenv(copies))
+
+
+def _docker_engine(app: AppContext, create: Any) -> DockerCopies:
+    from refinerctl.docker_engine import DockerEngine
+    from refinerctl.registry.docker_copies import DockerCopies
+
+    docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
+    docker.check()
+    registries = app.registries
+    return DockerCopies(docker, registries.credentials.login, registries.impatient_client, create)
+
+
+def _one_pair(
+    source: str | None, target: str | None, names: tuple[str, ...], platform: Platform | None, runs_on: RunsOn | None
+) -> list[_Pair]:
+    if not source or not target or names:
+        raise UsageError("--source and --target go together, without --image")
+    there = ImageReference.parse(target)
+    here = _with_registry(ImageReference.parse(source))
+    return [_Pair(there.repository, here, there, platform or DEFAULT_PLATFORM, runs_on or RunsOn.LAMBDA)]
+
+
+def _stack_pairs(
+    app: AppContext, names: tuple[str, ...], platform: Platform | None, runs_on: RunsOn | None
+) -> list[_Pair]:
+    return [
+        _Pair(
+            image.name,
+            _with_registry(image.source),
+            ImageReference(image.repository),
+            platform or image.platform,
+            runs_on or image.runs_on,
+        )
+        for image in _images(app, names)
+        if image.source
+    ]
+
+
+def _images(app: AppContext, names: tuple[str, ...]) -> list[ImageSettings]:
+    """The images `names` of refinerctl.toml, or the stack's. Raises UsageError for one that cannot be copied."""
+    known = {image.name: image for image in app.settings.images}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"refinerctl.toml has no image {name!r}", hint=f"It has: {', '.join(known) or 'no images'}."
+            )
+        if known[name].source is None:
+            raise UsageError(f"image {name!r} has no source in refinerctl.toml", hint=f"Add images.{name}.source.")
+    stack = app.settings.stack
+    chosen = [known[name] for name in names] or [
+        image for image in known.values() if image.stack == stack and image.source
+    ]
+    if not chosen:
+        raise UsageError(
+            f"refinerctl.toml has no image with a source for stack {stack!r}",
+            hint="Add images.<name>.source, or pass --source and --target.",
+        )
+    return chosen
+
+
+def _with_registry(source: ImageReference) -> ImageReference:
+    """Without a registry it is in Docker Hub, as for docker."""
+    return source if source.registry else ImageReference.parse(f"{DOCKER_HUB}/{source}")
+
+
+def _requests(
+    app: AppContext, pairs: list[_Pair], tag: str | None, since: str | None, *, gate: bool, create_repository: bool
+) -> list[CopyRequest]:
+    from refinerctl.registry.copies import CopyRequest
+
+    if tag and since:
+        raise UsageError("--tag and --all-tags-since are mutually exclusive")
+    if other := next((pair.source for pair in pairs if tag and pair.source.tag not in (None, tag)), None):
+        raise UsageError(
+            f"--tag is {tag}, but the source is {other}",
+            hint="Give the tag once; --target may have another one.",
+        )
+    requests = []
+    for pair in pairs:
+        ecr_host = app.registries.ecr_host(pair.target)
+        if create_repository and not ecr_host:
+            raise UsageError(f"{pair.target} is not in ECR: --create-repository works only there")
+        registry = ecr_host or pair.target.registry
+        for source_tag in _tags(app, pair, tag, since):
+            target_tag = (pair.target.tag if not since else None) or source_tag
+            if not target_tag:
+                raise UsageError(f"{pair.target} has no tag", hint="Give one with --tag, or in --target.")
+            digest = None if since else pair.source.digest
+            requests.append(
+                CopyRequest(
+                    name=pair.name,
+                    source=ImageReference(pair.source.repository, pair.source.registry, source_tag, digest),
+                    target=ImageReference(pair.target.repository, registry, target_tag),
+                    platform=pair.platform,
+                    runs_on=pair.runs_on if gate else None,
+                    in_ecr=bool(ecr_host),
+                )
+            )
+    return requests
+
+
+def _tags(app: AppContext, pair: _Pair, tag: str | None, since: str | None) -> list[str] | list[None]:
+    """The source's tags to copy; [None] if a digest says what to copy."""
+    if since:
+        repository = app.registries.client(str(pair.source.registry)).repository(pair.source.repository)
+        if release_order(since):
+            return tags_from(repository.tags(), since)
+        dated, undated = _tags_built_after(repository, Moment().convert(since, None, None), pair.platform)
+        if undated:
+            tags = ", ".join(undated)
+            app.render.warning(f"{pair.source.name}: skipped, because their configs have no build time: {tags}")
+        return dated
+    if tag or pair.source.tag:
+        return [check_tag(tag or pair.source.tag or "")]
+    if pair.source.digest:
+        return [None]
+    raise UsageError("no tag was given", hint="Pass --tag TAG, or --all-tags-since WHEN.")
+
+
+def tags_from(tags: Iterable[str], first: str) -> list[str]:
+    """Release tags from `first` on, oldest first. Raises UsageError if `first` is not a release tag."""
+    start = release_order(first)
+    if start is None:
+        raise UsageError(f"{first!r} is not a release tag", hint="Use one such as v1.2.3.")
+    releases = [(order, tag) for tag in tags if (order := release_order(tag)) is not None and order >= start]
+    return [tag for _, tag in sorted(releases)]
+
+
+def _tags_built_after(source: Repository, since: datetime, platform: Platform) -> tuple[list[str], list[str]]:
+    """Release tags, oldest first, whose image was built after `since` by its config; and those without a build time."""
+    releases = [tag for tag in reversed(newest_first(source.tags())) if release_order(tag)]
+    created = concurrently([partial(_created, source, tag, platform) for tag in releases], CONFIGS_AT_ONCE)
+    dated = list(zip(releases, created, strict=True))
+    return [tag for tag, at in dated if at is not None and at > since], [tag for tag, at in dated if at is None]
 
 
 def _created(source: Repository, tag: str, platform: Platform) -> datetime | None:
+    from refinerctl.registry.manifests import config_created
+
     manifest = source.find(tag)
     if manifest is not None and manifest.is_index:
         entry = manifest.entry(platform)
         manifest = source.find(entry.digest) if entry else None
     return config_created(source.blob(manifest.config)) if manifest and manifest.config else None
+
+
+def _copy(app: AppContext, engine: CopyEngine, requests: list[CopyRequest], dry_run: bool) -> list[ImageCopy]:
+    """Check all, copy one after the other, show the results: after an error those of the images before it."""
+    checked = concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
+    for lacking in dict.fromkeys(item.request.target.name for item in checked if item.lacks_repository):
+        app.render.note(f"repository {lacking} does not exist and {'would' if dry_run else 'will'} be created")
+    if dry_run or all(item.is_done for item in checked):
+        copies = [item.outlook for item in checked]
+        _show(app.render, copies)
+        return copies
+    copies = []
+    try:
+        with app.render.progress(sum(item.outlook.bytes_copied for item in checked)) as progress:
+            for item in checked:
+                if not item.is_done:
+                    progress.step(f"copying {item.request.source} to {item.request.target}")
+                copies.append(engine.copy(item, progress))
+    except BaseException:
+        if copies:
+            _show(app.render, copies)
+        raise
+    _show(app.render, copies)
+    return copies
+
+
+def _show(render: Renderer, copies: list[ImageCopy]) -> None:
+    if render.is_json:
+        render.json({"images": [{**vars(item), "seconds": round(item.seconds, 3)} for item in copies]})
+        return
+    for item in copies:
+        render.line(f"{item.status:<10}  {item.name}  {item.source} -> {item.target}")
+        render.line(f"            {item.source_digest}  {item.platform or 'platform not checked'}")
+        if item.status != "up-to-date":
+            blobs = f"{item.blobs_copied} blob" + ("" if item.blobs_copied == 1 else "s")
+            render.line(
+                f"            {item.bytes_copied / 1e6:.1f} MB in {blobs}, {item.blobs_mounted} mounted, "
+                f"{item.blobs_skipped} already there, {item.seconds:.1f} s"
+            )
+        for note in item.notes:
+            render.note(f"{item.name}: {note}")
+
+
+def dotenv(copies: Iterable[ImageCopy]) -> str:
+    """`IMAGE_<NAME>=repository@sha256:…`, a line each. Raises RefinerctlError if two images have the same name."""
+    lines: dict[str, str] = {}
+    for item in copies:
+        key = "IMAGE_" + re.sub(r"[^A-Z0-9]", "_", item.name.upper())
+        value = ImageReference.parse(item.target).at(item.target_digest or item.source_digest)
+        if lines.setdefault(key, value) != value:
+            raise RefinerctlError(f"{key} would name two images", hint="Copy one tag at a time, or rename an image.")
+    return "".join(f"{key}={value}\n" for key, value in lines.items())

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.options import Prefix, examples, global_options
-from refinerctl.releases.model import RulesetImage, deployed
-from refinerctl.releases.pin_images import PinRequest, pin_images, ruleset_images
+from refinerctl.releases.ledger import deployed
+from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
 from refinerctl.rulesets.model import (
-    RULES_PER_BUS,
     Ruleset,
     RulesetFile,
     RulesetValues,
@@ -26,6 +26,7 @@ from refinerctl.rulesets.model import (
     default_name,
     differences,
 )
+from refinerctl.stacks.base import StageImage
 
 # The settings of a function by their names in the stack, and the options that set them.
 _FUNCTION_SETTINGS = {
@@ -212,21 +213,20 @@ def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> 
 
 
 def _check_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> list[str]:
-    (image,) = ruleset_images({"rulesets": {ruleset.name: vars(ruleset)}}, {})
+    (image,) = app.stack.images({"rulesets": {ruleset.name: vars(ruleset)}})
     request = PinRequest(
         default_tag=_release_tag(app, image, values),
         local_repositories=app.settings.local_repositories,
-        refusal="the image cannot be used",
     )
     if not (image.reference.tag or image.reference.digest or request.default_tag):
         return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
-    pins = pin_images([image], app.deployable_images, request)
+    pins = pin_images([image], app.registries, request, refusal="the image cannot be used")
     if app.settings.embedded and not pins.images:
         return []  # a local environment runs it from the image's folder
     return [*_other_account(app, image.reference), *pins.notes]
 
 
-def _release_tag(app: AppContext, image: RulesetImage, values: RulesetValues) -> str | None:
+def _release_tag(app: AppContext, image: StageImage, values: RulesetValues) -> str | None:
     """The tag that an image without one would get."""
     if image.reference.tag or image.reference.digest:
         return None

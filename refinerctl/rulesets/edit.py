@@ -13,10 +13,17 @@ import click
 from refinerctl.app import AppContext
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import FileEdit
-from refinerctl.options import Duration
-from refinerctl.releases.deploy_command import ApplyOptions, agree, carry_out, deployed_json, tell
-from refinerctl.releases.plan import Planned, make_plan
-from refinerctl.releases.planning import apply_options, check_consent, pins_for, yes_option
+from refinerctl.options import Duration, yes_option
+from refinerctl.releases.deploy import (
+    ApplyOptions,
+    apply_and_record,
+    apply_options,
+    confirm,
+    deployment_json,
+    report,
+)
+from refinerctl.releases.pins import pins_for
+from refinerctl.releases.planning import Plan, make_plan
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -50,7 +57,6 @@ def read_options(given: dict[str, Any]) -> EditOptions:
     """Raises UsageError if nobody is there to be asked."""
     apply = None
     if given["deploy"] and not given["dry_run"]:
-        check_consent(given["yes"])
         apply = ApplyOptions(given["yes"], False, given["wait_timeout"], given["min_credential_lifetime"])
     return EditOptions(given["dry_run"], given["lock_timeout"], apply)
 
@@ -85,17 +91,17 @@ def _relative(app: AppContext, path: Path) -> str:
 def _deployed(
     app: AppContext, edit: FileEdit | None, options: ApplyOptions, lock_timeout_s: float, gives_up: str | None
 ) -> dict[str, Any]:
-    stack = app.root_module(lock_timeout_s)
-    with stack.folder() as folder:
+    root = app.root_module(lock_timeout_s)
+    with root.folder() as folder:
         with _written(app, edit):
             with app.render.progress() as progress:
-                planned = make_plan(stack, pins_for(app, stack, None), folder, progress)
-            planned = _allowing(planned, gives_up)
-            ready = agree(app, stack, planned, options)
-        done = carry_out(app, ready, planned, options)
+                plan = make_plan(root, pins_for(app, None), folder, progress)
+            plan = _allowing(plan, gives_up)
+            root = confirm(app, root, plan, options)
+        deployment = apply_and_record(app, root, plan, options)
     if not app.render.is_json:
-        tell(app, planned, done)
-    return deployed_json(planned, done)
+        report(app, plan, deployment)
+    return deployment_json(plan, deployment)
 
 
 @contextlib.contextmanager
@@ -105,6 +111,7 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
         yield
         return
     edit.write()
+    app.forget_values()
     try:
         yield
     except BaseException:
@@ -116,9 +123,9 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
         raise
 
 
-def _allowing(planned: Planned, ruleset: str | None) -> Planned:
+def _allowing(plan: Plan, ruleset: str | None) -> Plan:
     """The same plan, with leave to destroy what belongs to `ruleset`."""
     if ruleset is None:
-        return planned
-    own = tuple(change.address for change in planned.plan.losses() if change.ruleset == ruleset)
-    return replace(planned, record=replace(planned.record, allow_destroy=(*planned.record.allow_destroy, *own)))
+        return plan
+    own = tuple(change.address for change in plan.losses if change.stage == ruleset)
+    return replace(plan, record=replace(plan.record, allow_destroy=(*plan.record.allow_destroy, *own)))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refinerctl.app import AppContext
+from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.files import FileEdit
 from refinerctl.images import ImageReference
@@ -23,8 +24,6 @@ VARIABLE = "rulesets"
 # Rules, queues, functions and roles all accept this; with `-delivery-dlq` it still fits into the 80 of a queue.
 MAX_FULL_NAME = 64
 MAX_PREFIX = 512
-# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html: rules of one bus; can be raised.
-RULES_PER_BUS = 300
 
 _PREFIX = re.compile(r"(?:[^/*?$\x00-\x1f\x7f-\x9f]+/)+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,62}", re.ASCII)

@@ -77,13 +77,15 @@ class Stage:
     """A part of a pipeline that works on its own: what starts it, the queue in between, what consumes that.
 
     What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
-    `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
+    `writes` are the key prefixes below which its consumer writes objects, `recorded` ARNs and ids as Terraform's
+    outputs have them, by the output's name.
     """
 
     name: str
     source: EventRule | Schedule | None = None
     queue: Queue | None = None
     consumer: Function | None = None
+    writes: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

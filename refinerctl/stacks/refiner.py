@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -88,7 +89,8 @@ def _pipeline(settings: Mapping[str, str], values: Values) -> Pipeline:
         ruleset_stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
         for name, (prefix, has_function) in named.items()
     )
-    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages)
+    writes = tuple(normalize_prefix(values.get(key) or settings[key]) for key in ("output_prefix", "complete_prefix"))
+    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages, writes)
 
 
 def ruleset_stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool = False) -> Stage:
@@ -106,6 +108,7 @@ def _of_stages(
     bucket: str,
     bus: str,
     stages: tuple[Stage, ...],
+    writes: tuple[str, ...],
     *,
     forward: EventRule | None = None,
     told_by: str = "",
@@ -115,6 +118,7 @@ def _of_stages(
     forward = forward or EventRule(rule, DEFAULT_BUS, dlq=Queue(f"{rule}-delivery-dlq"))
     shared: tuple[Component, ...] = (Bucket(bucket), EventBus(DEFAULT_BUS), forward, EventBus(bus))
     assert forward.dlq is not None  # noqa: S101 - set above and in _pipeline_of_outputs
+    stages = tuple(replace(stage, writes=writes) if stage.consumer else stage for stage in stages)
     return Pipeline(
         name_prefix,
         stages,
@@ -168,6 +172,7 @@ def _pipeline_of_outputs(outputs: Values) -> Pipeline:
             outputs["bucket"],
             bus,
             stages,
+            (outputs["output_prefix"], outputs["complete_prefix"]),
             forward=EventRule(outputs["forward_rule_name"], DEFAULT_BUS, dlq=Queue(outputs["forward_dlq_name"])),
             told_by="Terraform's outputs",
             recorded={key: outputs[key] for key in _SHARED_IDS},
@@ -312,6 +317,7 @@ STACK = Stack(
     read_completion=read_completion,
     read_log_line=_read_log_line,
     log_terms=_LOG_MESSAGES,
+    checks=("refinerctl.insight.verify.refiner",),
     needs=("registry",),
     apply_hint=" (about a minute: the AWS provider waits 25 s for each level of queues)",
 )

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 from refinerctl import files
 from refinerctl.config import check_root_module
 from refinerctl.errors import RefinerctlError
+from refinerctl.layout import Layout
 from refinerctl.terraform import hcl
 
 if TYPE_CHECKING:
@@ -30,18 +31,16 @@ _NOT_LINKED = (".terraform", "terraform.tfstate", "errored.tfstate", OVERRIDE_NA
 
 @dataclass(frozen=True)
 class Backend:
-    """A stack's backend: `kind` is "s3" or "http", `settings` its arguments, credentials not among them.
+    """A stack's backend: `kind` is "s3" or "http", `settings` its arguments without credentials.
 
     `init_arguments` are for `terraform init`, `environment` for every call of terraform: secrets among it, so that none
-    is an argument or ends in Terraform's data folder. `module` is the folder to run in, once it is prepared.
+    is an argument or ends in Terraform's data folder.
     """
 
     kind: str
     settings: Mapping[str, Any]
-    module: Path
     init_arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    linked_from: Path | None = None
 
     @property
     def place(self) -> str:
@@ -50,15 +49,17 @@ class Backend:
             return str(self.settings["address"])
         return f"s3://{self.settings['bucket']}/{self.settings['key']}"
 
-    def prepare_module(self) -> Path:
-        """Return the root module to run terraform in.
+    def prepare_module(self, layout: Layout, stack: str) -> Path:
+        """The folder to run terraform in, brought up to date.
 
-        The stacks declare a backend in S3. For another, it is a folder of links to the stack and its modules, and a
-        file that overrides the backend; it is brought up to date here.
+        The stacks declare a backend in S3, and are run where they are. For another backend it is a folder of links to
+        the stack and its modules, and a file that overrides the backend.
         """
-        if self.linked_from is not None:
-            _link_module(self.linked_from, self.module)
-        return self.module
+        if self.kind == "s3":
+            return layout.root_module(stack)
+        linked = Layout(layout.work_folder.resolve() / "http-backend")
+        _link_module(layout, linked, stack)
+        return linked.root_module(stack)
 
 
 def read_backend(
@@ -74,33 +75,22 @@ def read_backend(
     about its project; the earlier wins. Raises RefinerctlError if that does not say where the state is.
     """
     environ = os.environ if environ is None else environ
-    terraform = settings.project / "terraform"
-    module = terraform / "stacks" / stack
+    module = settings.layout.root_module(stack)
     check_root_module(module)
-    config = terraform / "environments" / settings.env / "backend.hcl"
+    config = settings.layout.backend_file(settings.env)
     given = hcl.load_values(config, missing_ok=True)
     from_file = (f"-backend-config={config.resolve()}",) if given else ()
     if settings.backend == "http":
-        linked = settings.work_folder.resolve() / "http-backend" / "terraform" / "stacks" / stack
-        return _http(given, from_file, linked, module, environ, f"{stack}-{settings.env}")
+        return _http(given, from_file, environ, f"{stack}-{settings.env}")
     given = {**hcl.backend_block(module), **given, **(overrides or {})}
     for name in ("bucket", "key"):
         if not given.get(name):
-            raise RefinerctlError(
-                f"nothing says which {name} in S3 holds the state of stack {stack}", hint=f"Set it in {config}."
-            )
+            raise RefinerctlError(f"no {name} in S3 is set for the state of stack {stack}", hint=f"Set it in {config}.")
     arguments = tuple(f"-backend-config={name}={value}" for name, value in (overrides or {}).items())
-    return Backend("s3", given, module, (*from_file, *arguments))
+    return Backend("s3", given, (*from_file, *arguments))
 
 
-def _http(
-    given: Mapping[str, Any],
-    from_file: tuple[str, ...],
-    linked: Path,
-    module: Path,
-    environ: Mapping[str, str],
-    state: str,
-) -> Backend:
+def _http(given: Mapping[str, Any], from_file: tuple[str, ...], environ: Mapping[str, str], state: str) -> Backend:
     """https://docs.gitlab.com/user/infrastructure/iac/terraform_state/: how a job reaches its project's states."""
     api, project = environ.get("CI_API_V4_URL", ""), environ.get("CI_PROJECT_ID", "")
     found = {name: str(value) for name, value in given.items() if name in (*HTTP_ARGUMENTS, *HTTP_CREDENTIALS)}
@@ -112,19 +102,19 @@ def _http(
     address = found.get("address")
     if address is None:
         raise RefinerctlError(
-            f"nothing says where the state {state} is kept",
-            hint="Set TF_HTTP_ADDRESS, TF_HTTP_USERNAME and TF_HTTP_PASSWORD, or run it in a GitLab job.",
+            f"the address of the state {state} is not set",
+            hint="Set TF_HTTP_ADDRESS, TF_HTTP_USERNAME and TF_HTTP_PASSWORD, or run this in a GitLab job.",
         )
     if "@" in urlsplit(address).netloc:
         raise RefinerctlError(
             f"the address of the state {state} holds a user name or password",
-            hint="Leave them out of it, and set TF_HTTP_USERNAME and TF_HTTP_PASSWORD.",
+            hint="Remove them from it, and set TF_HTTP_USERNAME and TF_HTTP_PASSWORD.",
         )
-    if api and address.startswith(f"{api}/"):  # nobody else gets a job's token, or is asked in GitLab's way
+    if api and address.startswith(f"{api}/"):  # only GitLab gets a job's token, and its methods
         _as_in_gitlab(found, environ.get("CI_JOB_TOKEN"))
     variables = {f"TF_HTTP_{name.upper()}": value for name, value in found.items()}
     arguments = {name: value for name, value in found.items() if name not in HTTP_CREDENTIALS}
-    return Backend("http", arguments, linked, from_file, variables, linked_from=module)
+    return Backend("http", arguments, from_file, variables)
 
 
 def _as_in_gitlab(found: dict[str, str], token: str | None) -> None:
@@ -137,19 +127,19 @@ def _as_in_gitlab(found: dict[str, str], token: str | None) -> None:
         found |= {"username": "gitlab-ci-token", "password": token}
 
 
-def _link_module(stack: Path, module: Path) -> None:
-    """Make `module` a folder of links to what is in `stack`, two levels below one that links to its modules."""
+def _link_module(layout: Layout, linked: Layout, stack: str) -> None:
+    """Link the files of a root module, and what is beside the stacks in the project: its modules."""
+    source, module = layout.root_module(stack).resolve(), linked.root_module(stack)
     module.mkdir(parents=True, exist_ok=True)
-    stack = stack.resolve()
-    wanted = {path.name: path for path in stack.iterdir() if not path.name.startswith(_NOT_LINKED)}
+    wanted = {path.name: path for path in source.iterdir() if not path.name.startswith(_NOT_LINKED)}
     for path in module.iterdir():
         if path.is_symlink() and path.name not in wanted:
             path.unlink()
     for name, path in wanted.items():
         _link(path, module / name)
-    for path in stack.parents[1].iterdir():
-        if path.name != "stacks":
-            _link(path, module.parents[1] / path.name)
+    for path in layout.terraform.resolve().iterdir():
+        if path.name != source.parent.name:
+            _link(path, linked.terraform / path.name)
     override = module / OVERRIDE_NAME
     if not override.is_file() or override.read_text(encoding="utf-8") != _OVERRIDE:
         files.write_text(override, _OVERRIDE)

@@ -1,4 +1,4 @@
-"""Saved plans: Terraform's own plan file, which is a zip archive, with one entry more that says what it is for."""
+"""Saved plans: Terraform's own plan file, which is a zip archive, with one more entry that says what it is for."""
 
 from __future__ import annotations
 
@@ -6,18 +6,46 @@ import json
 import shutil
 import zipfile
 import zlib
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import replacing
-from refinerctl.releases.model import HEAD_BYTES, PlanRecord, StateVersion
+from refinerctl.terraform.state import HEAD_BYTES, StateVersion
 
 ENTRY = "refinerctl.json"
 _PLAN_ENTRY = "tfplan"
 _STATE_ENTRY = "tfstate"
 _FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a plan was made for: `deploy --plan` compares it with what it finds.
+
+    `images` are those that the plan pins, by stage; `configuration` is a digest of all files that went into it;
+    `allow_destroy` are addresses whose loss of data was accepted.
+    """
+
+    env: str
+    stack: str
+    tag: str | None
+    images: Mapping[str, str]
+    configuration: str
+    state: StateVersion
+    commit: str | None = None
+    is_dirty: bool = False
+    allow_destroy: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    refinerctl_version: str = ""
+    terraform_version: str = ""
+
+    @property
+    def version(self) -> str | None:
+        """The commit for the ledger, marked if the files differed from it."""
+        return f"{self.commit}-dirty" if self.commit and self.is_dirty else self.commit
 
 
 def planned_state(plan: Path) -> StateVersion:
@@ -27,7 +55,7 @@ def planned_state(plan: Path) -> StateVersion:
 
 
 def save_plan(plan: Path, record: PlanRecord, to: Path) -> None:
-    """Write Terraform's plan file `plan` with `record` to `to`: whole or not at all, for the user's eyes only.
+    """Write Terraform's plan file `plan` with `record` to `to`: whole or not at all, readable by its owner only.
 
     A plan file holds the values of variables and of the state, secrets among them.
     """
@@ -48,8 +76,8 @@ def copy_plan(path: Path, folder: Path) -> Path:
     return copy
 
 
-def load_plan(path: Path) -> PlanRecord:
-    """What `save_plan` recorded. Raises RefinerctlError for a file that is no whole plan of ours."""
+def read_record(path: Path) -> PlanRecord:
+    """The record of a saved plan. Raises RefinerctlError for a file that `save_plan` did not write, or not whole."""
     again = "Make one: refinerctl plan --out FILE."
     try:
         with zipfile.ZipFile(path) as archive:
@@ -62,17 +90,17 @@ def load_plan(path: Path) -> PlanRecord:
             if ENTRY not in names or _PLAN_ENTRY not in names:
                 raise RefinerctlError(f"{path} is not a saved plan", hint=again)
             if (broken := archive.testzip()) is not None:
-                raise RefinerctlError(f"{path} is damaged: {broken} in it cannot be read", hint=again)
+                raise RefinerctlError(f"{path} is damaged: its entry {broken} cannot be read", hint=again)
             document = json.loads(archive.read(ENTRY))
         if document.pop("format", None) != _FORMAT:
             raise RefinerctlError(f"{path} was made by another version of refinerctl", hint=again)
         return _record(document)
     except FileNotFoundError as error:
-        raise RefinerctlError(f"there is no file {path}", hint=again) from error
+        raise RefinerctlError(f"file {path} does not exist", hint=again) from error
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise RefinerctlError(f"{path} is not a saved plan, or only a part of one", hint=again) from error
+        raise RefinerctlError(f"{path} is not a saved plan, or is incomplete", hint=again) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RefinerctlError(f"{path}: what is recorded in it cannot be read: {error!r}", hint=again) from error
+        raise RefinerctlError(f"cannot read the record in {path}: {error!r}", hint=again) from error
 
 
 def _record(document: dict[str, Any]) -> PlanRecord:

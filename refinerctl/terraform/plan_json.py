@@ -1,4 +1,4 @@
-"""A plan as Terraform's JSON, read as what a person wants to know of it.
+"""Terraform's JSON of a plan, read as the changes that it would make.
 
 https://developer.hashicorp.com/terraform/internals/json-format#plan-representation
 """
@@ -8,11 +8,51 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.model import Action, Change, Holdings, ImageChange
+
+# Types whose destruction loses what cannot be made again.
+HOLDS_DATA = frozenset(
+    {
+        "aws_cloudwatch_log_group",
+        "aws_db_instance",
+        "aws_dynamodb_table",
+        "aws_ebs_volume",
+        "aws_ecr_repository",
+        "aws_efs_file_system",
+        "aws_elasticache_cluster",
+        "aws_elasticache_replication_group",
+        "aws_elasticache_serverless_cache",
+        "aws_kms_key",
+        "aws_memorydb_cluster",
+        "aws_mq_broker",
+        "aws_rds_cluster",
+        "aws_s3_bucket",
+        "aws_s3_object",
+        "aws_secretsmanager_secret",
+        "aws_sqs_queue",
+    }
+)
+FUNCTION = "aws_lambda_function"
+
+# An instance's key is a number or a string in quotes, which may itself hold brackets.
+_KEY = r'"((?:[^"\\]|\\.)*)"'
+_INDEX = re.compile(rf"\[(?:\d+|{_KEY})\]")
+_MODULE = re.compile(rf"(module\.([^.\[]+)(?:\[{_KEY}\])?)\.")
+
+
+class Action(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    REPLACE = "replace"
+    DESTROY = "destroy"
+    FORGET = "forget"
+    IMPORT = "import"
+    MOVE = "move"
+
 
 _ACTIONS = {
     ("create",): Action.CREATE,
@@ -25,7 +65,51 @@ _ACTIONS = {
     ("forget", "create"): Action.REPLACE,
 }
 
-FUNCTION = "aws_lambda_function"
+
+@dataclass(frozen=True)
+class Change:
+    """What a plan does to one resource.
+
+    `attributes` are the names of those that differ: values may be secret. `name` is what AWS knows the existing
+    resource by, a bucket's or a queue's name; empty for a resource that has none.
+    """
+
+    address: str
+    type: str
+    action: Action
+    attributes: tuple[str, ...] = ()
+    name: str = ""
+
+    @property
+    def module(self) -> str | None:
+        """The address of the module instance that it belongs to: `module.<name>["<stage>"]`."""
+        match = _MODULE.match(self.address)
+        return match[1] if match and match[3] is not None else None
+
+    @property
+    def stage(self) -> str | None:
+        """The key of that module instance: a root module has one instance for each stage."""
+        match = _MODULE.match(self.address)
+        return match[3] if match else None
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the existing resource is gone afterwards."""
+        return self.action in (Action.REPLACE, Action.DESTROY)
+
+    @property
+    def loses_data(self) -> bool:
+        """Whether what the resource holds is gone afterwards."""
+        return self.is_removed and self.type in HOLDS_DATA
+
+
+@dataclass(frozen=True)
+class ImageChange:
+    """The image of a stage before and after; None without one."""
+
+    stage: str
+    before: str | None
+    after: str | None
 
 
 def read_changes(document: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -35,32 +119,29 @@ def read_changes(document: Mapping[str, Any]) -> tuple[Change, ...]:
 
 
 def read_drift(document: Mapping[str, Any]) -> tuple[Change, ...]:
-    """What was changed outside of Terraform: what is gone, and attributes that the configuration says or would restore.
+    """What was changed outside of Terraform: removed resources, and attributes that the configuration sets.
 
-    Providers read back much more: what AWS counts and dates by itself, what another resource has set.
+    An attribute that the configuration does not set counts if the plan would restore it. Providers read back much
+    more: what AWS counts and dates by itself, what another resource has set.
     """
-    says = _configured(document.get("configuration", {}).get("root_module", {}))
-    restores = {change.address: change for change in read_changes(document)}
+    configured = _configured(document.get("configuration", {}).get("root_module", {}))
+    restored = {change.address: change.attributes for change in read_changes(document)}
     found = []
     for entry in document.get("resource_drift", []):
         change = _change(entry)
         if change is None:
             continue
-        restored = restores.get(change.address)
         if change.action is Action.UPDATE:
-            ours = says.get(_INDEX.sub("", change.address), frozenset()) | set(restored.attributes if restored else ())
+            resource = _INDEX.sub("", change.address)
+            ours = configured.get(resource, frozenset()) | set(restored.get(change.address, ()))
             change = replace(change, attributes=tuple(name for name in change.attributes if name in ours))
         if change.action is not Action.UPDATE or change.attributes:
             found.append(change)
     return tuple(sorted(found, key=lambda change: change.address))
 
 
-# An instance's key is a number or a string in quotes, which may itself hold brackets.
-_INDEX = re.compile(r'\[(?:\d+|"(?:[^"\\]|\\.)*")\]')
-
-
 def _configured(module: Mapping[str, Any], prefix: str = "") -> dict[str, frozenset[str]]:
-    """The attributes that the configuration gives each resource, by address without instance keys."""
+    """The attributes that the configuration sets in each resource, by address without instance keys."""
     found = {
         f"{prefix}{resource['address']}": frozenset(resource.get("expressions", {}))
         for resource in module.get("resources", [])
@@ -77,54 +158,44 @@ def read_outputs(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_images(document: Mapping[str, Any]) -> tuple[ImageChange, ...]:
-    """The image of each ruleset's function, before and after, changed or not."""
+    """The image of each function, changed or not, by stage."""
     found = []
     for entry in document.get("resource_changes", []):
-        change = _bare_change(entry)
-        if entry["type"] == FUNCTION and change.ruleset and entry.get("mode") == "managed":
-            before, after = (_image(entry["change"].get(side)) for side in ("before", "after"))
-            found.append(ImageChange(change.ruleset, before, after))
-    return tuple(sorted(found, key=lambda image: image.ruleset))
+        if entry["type"] == FUNCTION and entry.get("mode") == "managed":
+            before, after = ((entry["change"].get(side) or {}).get("image_uri") for side in ("before", "after"))
+            found.append(ImageChange(_stage(entry), before, after))
+    return tuple(sorted(found, key=lambda image: image.stage))
 
 
-def read_holdings(document: Mapping[str, Any]) -> Holdings:
-    """Names of what the plan destroys or replaces that may hold something."""
-    return Holdings(
-        buckets=_lost(document, "aws_s3_bucket", "bucket"),
-        repositories=_lost(document, "aws_ecr_repository", "name"),
-        queues=_lost(document, "aws_sqs_queue", "name"),
-    )
-
-
-def _lost(document: Mapping[str, Any], kind: str, name: str) -> tuple[str, ...]:
-    entries = document.get("resource_changes", [])
-    lost = (entry["change"] for entry in entries if entry["type"] == kind and entry["mode"] == "managed")
-    return tuple(change["before"][name] for change in lost if "delete" in change["actions"])
+def _stage(entry: Mapping[str, Any]) -> str:
+    """A stage is an instance of a module, a module, or a resource of the root module: its key, or else its name."""
+    if module := _MODULE.match(entry["address"]):
+        return module[3] or module[2]
+    return str(entry.get("index", entry["name"]))
 
 
 def check_images(images: tuple[ImageChange, ...], pinned: Mapping[str, str]) -> None:
-    """Raises RefinerctlError unless the plan gives each ruleset the image that was pinned for it."""
-    planned = {image.ruleset: image.after for image in images}
-    for ruleset, uri in pinned.items():
+    """Raises RefinerctlError unless the plan gives each stage the image that was pinned for it."""
+    planned = {image.stage: image.after for image in images}
+    for stage, uri in pinned.items():
         digest = uri.rpartition("@")[2]
-        if not (planned.get(ruleset) or "").endswith(f"@{digest}"):
+        if not (planned.get(stage) or "").endswith(f"@{digest}"):
             raise RefinerctlError(
-                f"Terraform plans image {planned.get(ruleset) or 'unknown'} for ruleset {ruleset}, not {uri}",
-                hint="The stack has to hand var.pinned_images on to the ruleset's function.",
+                f"Terraform plans image {planned.get(stage) or 'unknown'} for {stage}, not {uri}",
+                hint="The root module must pass var.pinned_images to the functions.",
             )
 
 
-def _bare_change(entry: Mapping[str, Any]) -> Change:
-    return Change(entry["address"], entry["type"], Action.UPDATE)
-
-
 def _change(entry: Mapping[str, Any]) -> Change | None:
-    """None for what is read only or stays as it is."""
+    """None for what is only read or does not change."""
     if entry.get("mode") != "managed":
         return None
-    change = entry["change"]
+    change, kind = entry["change"], entry["type"]
     action = _action(entry)
-    return Change(entry["address"], entry["type"], action, _attributes(change, action)) if action else None
+    if action is None:
+        return None
+    name = (change.get("before") or {}).get("bucket" if kind == "aws_s3_bucket" else "name")
+    return Change(entry["address"], kind, action, _attributes(change, action), str(name or ""))
 
 
 def _action(entry: Mapping[str, Any]) -> Action | None:
@@ -136,7 +207,7 @@ def _action(entry: Mapping[str, Any]) -> Action | None:
     if actions not in (("no-op",), ("read",)):
         raise RefinerctlError(
             f"Terraform plans {' and '.join(actions)} for {entry['address']}: this refinerctl does not know that",
-            hint="A newer refinerctl may, or an older Terraform.",
+            hint="Use a newer refinerctl, or an older Terraform.",
         )
     if change.get("importing"):
         return Action.IMPORT
@@ -157,7 +228,7 @@ def _attributes(change: Mapping[str, Any], action: Action) -> tuple[str, ...]:
 
 
 def _value(value: Any) -> Any:
-    """Providers read nothing back in several forms, and a policy in whatever order AWS has its keys."""
+    """One form for values that mean the same: providers read nothing back in several forms, and reorder policies."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return _value(json.loads(value))
@@ -168,7 +239,3 @@ def _value(value: Any) -> Any:
     if isinstance(value, list):
         return [_value(item) for item in value] or None
     return None if value is False or value == "" else value
-
-
-def _image(resource: Mapping[str, Any] | None) -> str | None:
-    return (resource or {}).get("image_uri")

@@ -1,4 +1,4 @@
-"""One run of the binary: its output line by line, and what an interrupt does to it."""
+"""One run of the terraform binary: its output line by line, and what an interrupt does to it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _LOOK_SECONDS = 0.05
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_FINISHES = "interrupted: Terraform finishes what it has begun and saves its state; this may take minutes"
-_WARNS = "interrupted again: a third time kills Terraform, which leaves its state incomplete and its lock held"
+_FINISHES = "interrupted: Terraform finishes what it has started and saves its state; this may take minutes"
+_WARNS = "interrupted again: a third interrupt kills Terraform, which leaves its state incomplete and its lock held"
 
 Tell = Callable[[str], None]
 
-# What a temporary folder may have, so that our folder's name and a socket's fit in after it.
+# Longest path in bytes of a temporary folder in which a socket's name and our folder's still fit.
 MAX_SOCKET_FOLDER = 60
 
 
 @dataclass
 class Process:
-    """Runs a command to its end and hands on each line of its output, both streams as one.
+    """Runs a command to its end and passes on each line of its output, both streams as one.
 
-    Its output goes into a file and not into a pipe: if this program is killed, Terraform finishes its state all the
-    same, instead of dying with its next line. Ctrl-C reaches it once, through us, not by the terminal. `disposable`: an
-    interrupt kills it, with all that it started.
+    Its output goes into a file, not into a pipe: if this program is killed, Terraform still saves its state instead of
+    dying with its next line. Ctrl-C reaches it once, from us, not from the terminal. `disposable`: an interrupt kills
+    it, with all that it started.
     """
 
     command: Sequence[str]
@@ -66,7 +66,7 @@ class Process:
                     env={**self.environment, "TMPDIR": sockets},
                     start_new_session=True,
                 )
-                if self._interrupts:  # before there was anything to forward it to
+                if self._interrupts:  # before there was a process to forward it to
                     process.send_signal(signal.SIGINT)
                 try:
                     self._follow(process, output.fileno(), take)
@@ -77,7 +77,7 @@ class Process:
         return process.returncode
 
     def _follow(self, process: subprocess.Popen[bytes], output: int, take: Callable[[str], None]) -> None:
-        """Hand on whole lines until the end; the file's own position is Terraform's."""
+        """Pass on whole lines until the end; the file's own position is Terraform's."""
         position, rest = 0, b""
         ended = False
         while not ended:
@@ -95,14 +95,14 @@ class Process:
 
     @contextlib.contextmanager
     def _interrupts_forwarded(self) -> Iterator[None]:
-        """Terraform gets the first signal; from the second on it would give up its state."""
+        """Terraform gets the first signal only: on a second one it would not save its state."""
         if self.disposable or threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def forward(number: int, _frame: FrameType | None) -> None:
             if number == signal.SIGHUP and self._interrupts:
-                return  # a terminal that closes sends several; nobody is there who means it
+                return  # a closing terminal sends several, which is no repeated request
             self._interrupts.append(number)
             if self._process is None or self._process.poll() is not None:
                 return
@@ -120,13 +120,13 @@ class Process:
                 signal.signal(number, handler)
 
     def _tell_interrupts(self) -> None:
-        """Not in the handler: that may have come in the midst of another line."""
+        """Not in the handler: it may run while another line is being written."""
         for message in (_FINISHES, _WARNS)[self._told : len(self._interrupts)]:
             self._told += 1
             self.tell(message)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """After its own end nothing; whoever receives its output may have failed, in the midst of an interrupt, too."""
+        """End the process if it still runs: `take` has failed, maybe during an interrupt."""
         try:
             if process.poll() is None and not self.disposable:
                 if not self._interrupts:
@@ -144,7 +144,7 @@ class Process:
 
 
 def capture(command: Sequence[str], environment: Mapping[str, str], to: IO[bytes]) -> tuple[int, str]:
-    """Run what only reads, its standard output into `to` and nowhere else: it may hold secrets.
+    """Run a command that only reads; its standard output goes to `to` and nowhere else: it may hold secrets.
 
     Returns the exit code and what it wrote to standard error.
     """
@@ -161,16 +161,16 @@ def capture(command: Sequence[str], environment: Mapping[str, str], to: IO[bytes
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """With what it started; a group that is gone is no error."""
+    """Kill it with all that it started; a group that has ended is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _socket_folder() -> contextlib.AbstractContextManager[str]:
-    """Where providers put their sockets, which they leave when they are killed.
+    """A folder for the providers' sockets, which they leave when they are killed.
 
     Neither below the work folder nor below a deep TMPDIR: the path of a socket has at most 108 bytes (104 on macOS),
-    and the provider takes 17 of them for the name.
+    and the provider needs 17 of them for the name.
     """
     deep = len(os.fsencode(tempfile.gettempdir())) > MAX_SOCKET_FOLDER
     return tempfile.TemporaryDirectory(prefix="refinerctl-tf-", dir="/tmp" if deep else None)  # noqa: S108

@@ -13,19 +13,19 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from refinerctl.config import check_root_module
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, TimedOutError
-from refinerctl.releases.model import HEAD_BYTES, StateLock, StateVersion
-from refinerctl.terraform.events import EventReader, OnApply, last_error, parse_lock
-from refinerctl.terraform.mirror import MIRROR_ROOTS, find_provider_mirror, mirror_configuration
+from refinerctl.terraform.events import LOCKED, EventReader, OnApply, last_error
+from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror, find_terraform, mirror_configuration
 from refinerctl.terraform.process import Process, Tell, capture
+from refinerctl.terraform.state import HEAD_BYTES, StateLock, StateVersion, lock_text, parse_lock
 
-# Variables by which a caller steers the AWS provider or gives values: not where everything is on this machine.
+# Variables that configure the AWS provider or set values: an embedded environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
-# And those that would make a run another one than refinerctl says it is: only a part of the stack (-target), other
-# values (`refinerctl local env --terraform` sets some), no look at reality (-refresh=false), another state.
+# Variables with which a run would do something else than refinerctl says: only a part of the stack (-target), other
+# values (`refinerctl local env --terraform` sets some), no refresh (-refresh=false), another state.
 _REFUSED = re.compile(r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$")
 
 # How long to wait for another run on the same state to finish.
@@ -42,13 +42,21 @@ ERRORED_STATE = "errored.tfstate"
 
 
 @dataclass(frozen=True)
+class OutputValue:
+    """An output of a root module."""
+
+    value: Any = field(repr=False)
+    sensitive: bool = False
+
+
+@dataclass(frozen=True)
 class Terraform:
     """Runs terraform in one root module.
 
-    `environment` is set on top of the process's own. `embedded` is for an environment on this machine: nothing that
-    points terraform somewhere else gets through from the caller's variables. `disposable`: an interrupted run is
-    killed, because its state goes away with its environment; otherwise terraform gets one SIGINT and finishes it.
-    `tell` hears what a person in front of it should know: who holds the lock, what an interrupt does.
+    `environment` is set on top of the process's own. `embedded`: for an environment on this machine the caller's
+    variables for the provider are ignored. `disposable`: an interrupted run is killed, because its state ends with its
+    environment; otherwise terraform gets one SIGINT and saves its state. `binary` is a path or a name on PATH. `tell`
+    gets messages for the user: who holds the lock, what an interrupt does.
     """
 
     module: Path
@@ -59,7 +67,7 @@ class Terraform:
     embedded: bool = False
     disposable: bool = False
     mirror_roots: Sequence[Path] = MIRROR_ROOTS
-    binary: str | Path = "terraform"
+    binary: str = "terraform"
     lock_timeout_s: float = LOCK_TIMEOUT_SECONDS
     tell: Tell = lambda _: None
 
@@ -68,7 +76,7 @@ class Terraform:
         return self.work_folder / "terraform.rc"
 
     def variables(self) -> dict[str, str]:
-        """The environment variables that make a bare `terraform` in `module` do what this object does."""
+        """The environment variables with which a bare `terraform` in `module` does what this object does."""
         given = {
             **self.environment,
             "TF_DATA_DIR": str(self.data_dir),
@@ -82,7 +90,7 @@ class Terraform:
         return given
 
     def init(self, *arguments: str) -> None:
-        """`terraform init`; falls back to a provider mirror on this machine where the registry is out of reach."""
+        """`terraform init`; falls back to a provider mirror on this machine if the registry cannot be reached."""
         command = ["init", *_INIT_FLAGS, *arguments]
         with self._one_init_at_a_time():
             if self._cli_config() is not None:
@@ -99,7 +107,7 @@ class Terraform:
 
     @contextlib.contextmanager
     def _one_init_at_a_time(self) -> Iterator[None]:
-        """Terraform's plugin cache, shared by all stacks, does not take two at once."""
+        """Terraform's plugin cache, shared by all stacks, does not support two at once."""
         self.work_folder.mkdir(parents=True, exist_ok=True)
         with (self.work_folder / "terraform-init.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,14 +123,14 @@ class Terraform:
         self._change("apply", ["-auto-approve", *(f"-var-file={path}" for path in var_files)], on_progress)
 
     def apply_plan(self, plan: Path, on_progress: OnApply = lambda _: None) -> None:
-        """Apply exactly `plan`. Raises RefusedError if the state has moved on since it was made."""
+        """Apply exactly `plan`. Raises RefusedError if the state has changed since it was made."""
         self._change("apply", [str(plan)], on_progress)
 
     def _change(self, verb: str, arguments: Sequence[str], on_progress: OnApply = lambda _: None) -> None:
-        """A run that locks the state. The first attempt does not wait, so that who holds the lock can be told."""
+        """A run that locks the state. The first attempt does not wait, to report at once who holds the lock."""
         reader = EventReader(on_progress)
         code = self._stream(self._locking(verb, 0, arguments), reader.line)
-        if code != 0 and reader.is_locked and self.lock_timeout_s > 0:
+        if code != 0 and reader.lock and self.lock_timeout_s > 0:
             self.tell(f"{lock_text(reader.lock)}; waiting up to {self.lock_timeout_s:.10g} s")
             reader = EventReader(on_progress)
             code = self._stream(self._locking(verb, self.lock_timeout_s, arguments), reader.line)
@@ -130,14 +138,14 @@ class Terraform:
             self.tell(f"terraform warns: {warning}")
         if code == 0:
             return
-        if reader.is_locked:
-            waited = f", and did not let go of it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
+        if reader.lock:
+            waited = f", and did not release it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
             raise TimedOutError(
                 f"{lock_text(reader.lock)}{waited}",
-                hint="If that run is dead, `refinerctl unlock` frees it.",
+                hint="If that run has crashed, release the lock: refinerctl unlock.",
             )
         if reader.is_stale:
-            raise RefusedError("the state has changed since the plan was made", hint="Plan again.")
+            raise RefusedError("the state has changed since the plan was made", hint="Make a new plan.")
         raise self._failed(verb, reader.why() or f"exit code {code}")
 
     def _locking(self, verb: str, lock_timeout_s: float, arguments: Sequence[str]) -> list[str]:
@@ -146,23 +154,20 @@ class Terraform:
         flags = ["-json", "-input=false", f"-lock-timeout={lock_timeout_s * 1000:.0f}ms"]
         return [verb, *flags, *parallelism, *arguments]
 
-    def find_lock(self) -> tuple[bool, StateLock | None]:
-        """Whether another run holds the state's lock, and what the backend tells of it.
-
-        Asks for the lock by way of a command that changes nothing.
-        """
+    def find_lock(self) -> StateLock | None:
+        """The state's lock if another run holds it. Tries to lock the state with a command that changes nothing."""
         done = self.run("untaint", "-allow-missing", "-no-color", "-lock-timeout=0s", "refinerctl_probe.none")
         if done.returncode == 0:
-            return False, None
-        if "Error acquiring the state lock" not in done.stdout:
+            return None
+        if LOCKED not in done.stdout:
             raise self._failed("state lock", last_error(done.stdout))
-        return True, parse_lock(done.stdout)
+        return parse_lock(done.stdout)
 
     def force_unlock(self, lock_id: str) -> None:
-        """Raises RefinerctlError if the lock is not, or no longer, `lock_id`."""
+        """Release the lock. Raises RefinerctlError if its id is not, or no longer, `lock_id`."""
         done = self.run("force-unlock", "-force", lock_id)
         if done.returncode != 0:
-            raise self._failed("force-unlock", last_error(_plain(done.stdout)))
+            raise self._failed("force-unlock", last_error(re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)))
 
     def show(self, plan: Path) -> dict[str, Any]:
         """A plan file as Terraform's JSON, secrets included: https://developer.hashicorp.com/terraform/internals/json-format"""
@@ -173,31 +178,33 @@ class Terraform:
         """A plan as Terraform shows it to people: without secrets."""
         return self._capture("show", "-no-color", str(plan)).decode(errors="replace")
 
-    def outputs(self) -> dict[str, Any]:
-        """The root module's outputs, each with `value`, `type` and `sensitive`."""
+    def outputs(self) -> dict[str, OutputValue]:
+        """The root module's outputs by name; none before the first apply."""
         document: dict[str, Any] = json.loads(self._capture("output", "-json", "-no-color"))
-        return document
+        return {
+            name: OutputValue(item["value"], bool(item.get("sensitive"))) for name, item in sorted(document.items())
+        }
 
     def state_version(self) -> StateVersion:
         """Lineage and serial of the state as it is now; those of an empty one if there is none yet."""
         return StateVersion.read(self._capture("state", "pull", limit=HEAD_BYTES))
 
     def errored_state(self) -> Path | None:
-        """The state that an apply could not save.
+        """The file with the state that an apply could not save; None without one.
 
-        Terraform leaves it in the module, which all environments share: kept apart here, by environment, it cannot be
-        taken for another's.
+        Terraform leaves it in the module, which all environments share: `keep_errored_state` moves it to the
+        environment's own folder, so that it cannot be taken for another's.
         """
         left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
         return next((path for path in (left, kept) if path.exists()), None)
 
     def errored_state_mark(self) -> int | None:
-        """What tells a state that an apply leaves from one that was there before it."""
+        """Tells a state that an apply leaves from one that existed before it."""
         left = self.module / ERRORED_STATE
         return left.stat().st_mtime_ns if left.exists() else None
 
     def keep_errored_state(self, before: int | None) -> Path | None:
-        """After an apply of ours: move what it has left to where it belongs. `before`: the mark from before it."""
+        """After an apply of ours: move the state that it has left. `before` is the mark from before the apply."""
         left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
         if self.errored_state_mark() == before or not left.exists():
             return None
@@ -212,21 +219,18 @@ class Terraform:
         return subprocess.CompletedProcess(list(arguments), code, "".join(lines))
 
     def _capture(self, *arguments: str, limit: int = -1) -> bytes:
-        """What a command that only reads says, or its first `limit` bytes; never logged, as it may hold secrets."""
-        with self._temporary() as output:
+        """The output of a command that only reads, or its first `limit` bytes; never logged: it may hold secrets."""
+        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.data_dir) as output:
             code, errors = capture(self._command(arguments), self._process_environment(), output)
             if code != 0:
                 raise self._failed(arguments[0], last_error(errors))
             output.seek(0)
             return output.read(limit)
 
-    def _temporary(self) -> IO[bytes]:
-        self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(dir=self.data_dir)
-
     def _cli_config(self) -> Path | None:
         given = os.environ.get("TF_CLI_CONFIG_FILE") or str(Path("~/.terraformrc").expanduser())
-        if Path(given).is_file():  # the user's own goes first
+        if Path(given).is_file():  # the user's own wins
             return None
         return self._generated_config if self._generated_config.is_file() else None
 
@@ -251,20 +255,15 @@ class Terraform:
             cache = self.work_folder / "terraform-plugins"
             cache.mkdir(parents=True, exist_ok=True)
             inherited["TF_PLUGIN_CACHE_DIR"] = str(cache)
-        return inherited | ours | {"TF_WORKSPACE": "default"}  # nor one that somebody has chosen in the data folder
+        return inherited | ours | {"TF_WORKSPACE": "default"}  # whatever is chosen in the data folder
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        binary = shutil.which(self.binary)
-        if binary is None:
-            raise RefinerctlError(
-                f"{self.binary} is not installed",
-                hint="`refinerctl tools install` fetches it; or see https://developer.hashicorp.com/terraform/install.",
-            )
+        binary = find_terraform(self.binary)
         check_root_module(self.module)
-        return [binary, f"-chdir={self.module}", *arguments]
+        return [str(binary), f"-chdir={self.module}", *arguments]
 
     def _stream(self, arguments: Sequence[str], on_line: Callable[[str], None]) -> int:
-        """Run, handing on each line as it comes and writing it to the log."""
+        """Run; each line of output goes to `on_line` and to the log as it comes."""
         self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         process = Process(
             self._command(arguments),
@@ -284,17 +283,3 @@ class Terraform:
                 hint="Set AWS_PROFILE or --profile, or export the AWS_* variables.",
             )
         return RefinerctlError(f"terraform {verb} of {self.module.name} failed: {reason}", hint=hint)
-
-
-def lock_text(lock: StateLock | None) -> str:
-    """Who holds the lock since when."""
-    if lock is None:
-        return "another run holds the state's lock"
-    since = f" since {lock.created:%Y-%m-%d %H:%M:%SZ}" if lock.created else ""
-    return (
-        f"{lock.who or 'somebody'} holds the state's lock{since} ({lock.operation or 'some'} operation, id {lock.id})"
-    )
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from refinerctl.insight.verify.types import PipelineParts
-from refinerctl.releases.model import Release, ReleaseAction, dump_releases
+from refinerctl.releases.ledger import Release, ReleaseAction, dump_releases
 
 BUCKET = "data-repository"
 BUS = "data-repository-bus"
@@ -24,10 +23,10 @@ LEDGER = {"Bucket": "terraform-state", "Key": "refiner/terraform.releases.json"}
 
 @dataclass
 class Aws:
-    """Plain boto3 clients of the environment, and what a pipeline is expected to be called."""
+    """Plain boto3 clients of the environment, and Terraform's outputs."""
 
     make: Callable[[str], Any]
-    names: PipelineParts
+    outputs: dict[str, Any]
 
     @cached_property
     def s3(self) -> Any:
@@ -150,26 +149,21 @@ def mapping(after: dict[str, Any], before: dict[str, Any]) -> Breakage:
     return broken
 
 
-def expected(change: Callable[[PipelineParts], PipelineParts]) -> Breakage:
-    """Not AWS is another than Terraform has said, but the other way round."""
+def expected(change: Callable[[dict[str, Any]], object]) -> Breakage:
+    """Instead of AWS, Terraform's outputs change."""
 
     def broken(aws: Aws) -> Iterator[None]:
-        before = aws.names
-        aws.names = change(before)
+        before = aws.outputs
+        aws.outputs = json.loads(json.dumps(before))
+        change(aws.outputs)
         yield
-        aws.names = before
+        aws.outputs = before
 
     return broken
 
 
-def _of_ruleset(name: str, **change: Any) -> Callable[[PipelineParts], PipelineParts]:
-    def changed(names: PipelineParts) -> PipelineParts:
-        return replace(
-            names,
-            rulesets=tuple(replace(item, **change) if item.name == name else item for item in names.rulesets),
-        )
-
-    return changed
+def _ruleset(name: str, **change: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda outputs: outputs["rulesets"][name].update(change)
 
 
 def bucket_gone(aws: Aws) -> Iterator[None]:
@@ -247,7 +241,7 @@ def key_disabled(aws: Aws) -> Iterator[None]:
 
 def overlapping(aws: Aws) -> Iterator[None]:
     inner = "RefinerInput/done/"
-    renamed = expected(_of_ruleset("RefinerComplete", prefix=inner))
+    renamed = expected(_ruleset("RefinerComplete", prefix=inner))
     moved = rule_pattern(BUS, COMPLETE, lambda pattern: pattern["detail"]["object"].update(key=[{"prefix": inner}]))
     with broken_by(renamed, aws), broken_by(moved, aws):
         yield
@@ -259,7 +253,7 @@ _OTHER_QUEUE = f"arn:aws:sqs:us-east-1:000000000000:{COMPLETE}"
 # By check: the ruleset it is about, its status then, and what does it.
 BREAKAGES: dict[str, tuple[str | None, str, Breakage]] = {
     "bucket-events": (None, "fail", no_events),
-    "bus-exists": (None, "fail", expected(lambda names: replace(names, bus="another-bus"))),
+    "bus-exists": (None, "fail", expected(lambda outputs: outputs.update(bus_name="another-bus"))),
     "forward-rule": (None, "fail", rule_disabled("default", FORWARD)),
     "forward-pattern": (
         None,
@@ -306,7 +300,7 @@ BREAKAGES: dict[str, tuple[str | None, str, Breakage]] = {
     "redrive": ("PoisonInput", "fail", queue_gone(f"{POISON}-dlq", (*_QUEUE, "RedriveAllowPolicy"))),
     "dlq-retention": ("PoisonInput", "fail", queue_attribute(f"{POISON}-dlq", "MessageRetentionPeriod", "3600")),
     "visibility-timeout": ("PoisonInput", "fail", queue_attribute(POISON, "VisibilityTimeout", "3")),
-    "function-active": ("PoisonInput", "fail", expected(_of_ruleset("PoisonInput", function="dibbs-ecr-Nobody"))),
+    "function-active": ("PoisonInput", "fail", expected(_ruleset("PoisonInput", function_name="dibbs-ecr-Nobody"))),
     "function-release": ("RefinerInput", "fail", other_release),
     "mapping": ("PoisonInput", "fail", mapping({"Enabled": False}, {"Enabled": True})),
     "mapping-partial-batches": (
@@ -343,6 +337,6 @@ BREAKAGES: dict[str, tuple[str | None, str, Breakage]] = {
         "warn",
         mapping({"ScalingConfig": {"MaximumConcurrency": 1000}}, {"ScalingConfig": {}}),
     ),
-    "outputs-match": (None, "fail", expected(lambda names: replace(names, arns={"bus_arn": "arn:of:another:bus"}))),
+    "outputs-match": (None, "fail", expected(lambda outputs: outputs.update(bus_arn="arn:of:another:bus"))),
     "bucket-exists": (None, "fail", bucket_gone),
 }

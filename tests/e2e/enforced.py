@@ -1,4 +1,4 @@
-"""A role's policy, enforced: moto in this process lets a call through or denies it as IAM would."""
+"""A role's policy, enforced: moto in this process allows or denies each call as IAM does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 
 @dataclass(frozen=True)
 class Calls:
-    """What Lambda and the image call, by a name for each, and what they must not; see images/refiner/README.md."""
+    """The calls that Lambda and the image need, and calls that they must not make; see images/refiner/README.md."""
 
     make: Callable[[str], Any]
     queue_url: str
@@ -49,7 +49,7 @@ class Calls:
         }
 
     def never(self) -> dict[str, Callable[[], Any]]:
-        """What a role could be too wide for: all of NEVER is to be denied."""
+        """Calls that a role must deny: NEVER has their names."""
         s3, sqs, iam = (self.make(name) for name in ("s3", "sqs", "iam"))
         other = self.other_queue_url
         return {
@@ -127,7 +127,7 @@ def _is_denied(call: Callable[[], Any]) -> bool:
 
 
 def role_statements(iam: Any, role: str) -> list[dict[str, Any]]:
-    """All statements of a role's policies, inline and attached, by the IAM that has it."""
+    """All statements of a role's policies, inline and attached, from the IAM that has it."""
     inline = iam.list_role_policies(RoleName=role)["PolicyNames"]
     documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in inline]
     for attached in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
@@ -138,13 +138,13 @@ def role_statements(iam: Any, role: str) -> list[dict[str, Any]]:
 
 
 def without(statements: list[dict[str, Any]], action: str) -> list[dict[str, Any]]:
-    """The statements that are left if an action is taken out of all of them."""
+    """The statements without an action."""
     left = [{**item, "Action": [name for name in item["Action"] if name != action]} for item in statements]
     return [item for item in left if item["Action"]]
 
 
 def without_resource(statements: list[dict[str, Any]], resource: str) -> list[dict[str, Any]]:
-    """The statements that are left if a resource is taken out of all of them."""
+    """The statements without a resource."""
 
     def left(item: dict[str, Any]) -> Any:
         given = item["Resource"]

@@ -1,4 +1,4 @@
-"""The image's own code, in Node.js, as a role: S3 is moto in this process, which enforces the role's policies."""
+"""Runs the image's own code, in Node.js, with a role, on moto's S3 in this process, which enforces its policies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ process.exit(0);
 
 @dataclass
 class Handled:
-    """What came of a batch of INPUT and MISSING. Calls are like `PUT RefinerOutput/`."""
+    """The result of a batch of INPUT and MISSING. Calls are written as `PUT RefinerOutput/`."""
 
     failed: list[str] = field(default_factory=list)
     calls: set[str] = field(default_factory=set)
@@ -93,7 +93,7 @@ def _signer(credentials: Any) -> Any:
 
 @contextmanager
 def _s3(credentials: Any, seen: Handled) -> Iterator[int]:
-    """Gives each request to moto, signed anew with the same credentials as it goes to another host."""
+    """Passes each request to moto, signed again for its host with the same credentials."""
 
     class Bridge(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

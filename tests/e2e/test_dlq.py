@@ -20,7 +20,7 @@ ONLY_OURS = ("--key-prefix", PREFIX)
 
 @pytest.fixture(scope="module")
 def dead(running: Project) -> Iterator[list[str]]:
-    """Two inputs whose objects are gone, each until it is dead; their ids."""
+    """The ids of two messages about objects that do not exist, once they are in the DLQ."""
     sqs, url = running.client("sqs"), url_of(running, SOURCE)
     ids = [
         sqs.send_message(QueueUrl=url, MessageBody=event(f"{PREFIX}{name}.txt"))["MessageId"] for name in ("a", "b+ü")
@@ -36,7 +36,7 @@ def dead(running: Project) -> Iterator[list[str]]:
     running.run("dlq", "purge", DLQ, *ONLY_OURS, "--yes", "--no-export")
 
 
-def test_all_queues_of_the_stack(running: Project, dead: list[str]) -> None:
+def test_list_has_all_dlqs_of_the_stack(running: Project, dead: list[str]) -> None:
     done = running.run("dlq", "list", "--output", "json")
 
     assert done.code == 0, done.err
@@ -51,7 +51,7 @@ def test_all_queues_of_the_stack(running: Project, dead: list[str]) -> None:
     assert queues["dibbs-ecr-forward-delivery-dlq"]["kind"] == "delivery"
 
 
-def test_what_killed_them(running: Project, dead: list[str]) -> None:
+def test_inspect_has_errors_and_objects(running: Project, dead: list[str]) -> None:
     done = running.run("dlq", "inspect", DLQ, *ONLY_OURS, "--output", "json")
 
     assert done.code == 0, done.err
@@ -70,8 +70,8 @@ def test_what_killed_them(running: Project, dead: list[str]) -> None:
     assert [item["id"] for item in filtered] == dead[1:]
 
 
-def test_an_event_that_was_not_delivered(running: Project) -> None:
-    """The emulator delivers everything: its place is taken by a message as EventBridge writes it."""
+def test_undelivered_event(running: Project) -> None:
+    """The emulator delivers all events: the test sends a message as EventBridge writes it."""
     rule = f"arn:aws:events:us-east-1:000000000000:rule/data-repository-bus/{SOURCE}"
     attributes = {"ERROR_CODE": "NO_PERMISSIONS", "ERROR_MESSAGE": "not allowed", "RULE_ARN": rule}
     given = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
@@ -85,7 +85,7 @@ def test_an_event_that_was_not_delivered(running: Project) -> None:
     assert (done.code, done.out.split(": ")[1].split(",")[0]) == (0, "1 deleted")
 
 
-def test_exported_and_purged(running: Project, dead: list[str]) -> None:
+def test_export_and_purge(running: Project, dead: list[str]) -> None:
     file = running.folder / ".refinerctl" / "dead.jsonl"
     done = running.run("dlq", "export", DLQ, str(file), *ONLY_OURS)
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""`refinerctl report --html`: one page about what the environment did, and failed to do."""
+"""`refinerctl report --html`: a page about what the environment did, and failed to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAUSE = "Error: The completion's key would exceed … bytes: …"
 
 
 class Loads(HTMLParser):
-    """What a browser would load or go to from a page, and its text."""
+    """The addresses that a page loads or links to, its styles and its text."""
 
     def __init__(self, document: str) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ class Loads(HTMLParser):
         self._in_style = False
 
 
-def of_ruleset(document: Any, name: str) -> Any:
-    (found,) = [item for item in document["activity"] if item["ruleset"] == name]
+def of_stage(document: Any, name: str) -> Any:
+    (found,) = [item for item in document["activity"] if item["stage"] == name]
     return found
 
 
-def test_a_page_with_what_was_completed_and_what_failed_by_cause(running: Project, tmp_path: Path) -> None:
+def test_page_shows_completed_inputs_and_failures_by_cause(running: Project, tmp_path: Path) -> None:
     good, throws = tmp_path / "reported.txt", tmp_path / "throw"
     for path in (good, throws):
         path.write_text("content\n")
@@ -57,23 +57,23 @@ def test_a_page_with_what_was_completed_and_what_failed_by_cause(running: Projec
     assert running.run("upload", str(throws), "--prefix", "FaultyInput/").code == 0
     running.client("s3").put_object(Bucket=BUCKET, Key=POISON, Body=b"poison")
     page = tmp_path / "a report.html"
-    looks: list[Any] = []
+    documents: list[Any] = []
 
     def failed() -> bool:
         done = running.run("report", "--html", str(page), "--since", "1h", "--no-verify", "--output", "json")
         assert done.code == 0, done.err
-        looks.append(done.json())
-        causes = {group["signature"] for item in looks[-1]["activity"] for group in item["failures"]}
+        documents.append(done.json())
+        causes = {group["signature"] for item in documents[-1]["activity"] for group in item["failures"]}
         return {CAUSE, "Error: thrown on purpose"} <= causes
 
-    assert eventually(failed), [item["failures"] for item in looks[-1]["activity"]]
-    document = looks[-1]
+    assert eventually(failed), [item["failures"] for item in documents[-1]["activity"]]
+    document = documents[-1]
     assert (document["file"], document["checks"], document["problems"]) == (str(page), None, [])
-    poison = of_ruleset(document, "PoisonInput")
+    poison = of_stage(document, "PoisonInput")
     (group,) = [item for item in poison["failures"] if item["signature"] == CAUSE]
     assert group["keys"][0] == POISON
     assert group["count"] <= poison["flow"]["failed"]
-    refined = of_ruleset(document, "RefinerInput")
+    refined = of_stage(document, "RefinerInput")
     assert refined["flow"]["completed"] >= 1
     assert refined["flow"]["completed"] == sum(item["completed"] for item in refined["intervals"])
     # What was ignored took no time, and messages that a test has sent itself may name none.
@@ -97,19 +97,19 @@ def test_a_page_with_what_was_completed_and_what_failed_by_cause(running: Projec
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".html"] == [page.name]
 
 
-def test_only_the_rulesets_that_were_asked_for(running: Project, tmp_path: Path) -> None:
+def test_report_of_chosen_stages(running: Project, tmp_path: Path) -> None:
     page = tmp_path / "r.html"
-    done = running.run("report", "--html", str(page), "--ruleset", "RefinerInput", "--no-verify", "--output", "json")
+    done = running.run("report", "--html", str(page), "--stage", "RefinerInput", "--no-verify", "--output", "json")
     assert done.code == 0, done.err
     document = done.json()
-    assert [item["ruleset"] for item in document["activity"]] == ["RefinerInput"]
-    assert [item["name"] for item in document["status"]["rulesets"]] == ["RefinerInput"]
+    assert [item["stage"] for item in document["activity"]] == ["RefinerInput"]
+    assert [item["name"] for item in document["status"]["stages"]] == ["RefinerInput"]
     assert "PoisonInput" not in page.read_text()
 
 
 @pytest.fixture
 def not_deployed(running: Project) -> Iterator[str]:
-    """A ruleset that the environment's values have, and nobody has deployed yet."""
+    """A stage that is in the environment's values and not deployed."""
     values = running.folder / "terraform/environments/local/refiner.tfvars"
     before = values.read_text()
     ruleset = '\n  NewInput = {\n    prefix    = "NewInput/"\n    image_uri = "dibbs-ecr-refiner/lambda"\n  }\n}\n'
@@ -118,18 +118,18 @@ def not_deployed(running: Project) -> Iterator[str]:
     values.write_text(before)
 
 
-def test_what_cannot_be_looked_at_is_said_and_the_rest_is_there(
+def test_report_names_what_cannot_be_read_and_shows_the_rest(
     running: Project, not_deployed: str, tmp_path: Path
 ) -> None:
     page = tmp_path / "r.html"
     done = running.run("report", "--html", str(page), "--no-verify", "--output", "json")
     assert done.code == 0, done.err
     document = done.json()
-    problem = f"{not_deployed}: there is no log group /aws/lambda/dibbs-ecr-{not_deployed}"
+    problem = f"{not_deployed}: log group /aws/lambda/dibbs-ecr-{not_deployed} does not exist"
     assert document["problems"] == [problem]
     assert problem in done.err
-    assert of_ruleset(document, not_deployed)["flow"]["completed"] is None
-    assert of_ruleset(document, "RefinerInput")["flow"]["completed"] is not None
+    assert of_stage(document, not_deployed)["flow"]["completed"] is None
+    assert of_stage(document, "RefinerInput")["flow"]["completed"] is not None
     text = " ".join(Loads(page.read_text()).text)
     assert problem in text
     assert f"it is not deployed ({not_deployed})" in " ".join(text.split())

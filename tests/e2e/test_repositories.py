@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.inventory import RepositorySettings
+from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
 from refinerctl.aws.session import AwsSession
 from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.e2e.project import ROOT, Project
@@ -52,7 +51,7 @@ def test_images_and_releases_of_an_environment_that_is_up(running: Project) -> N
     listed = running.run("images", "list", "--output", "json")
     assert listed.code == 0, listed.err
     assert listed.json() == {"repositories": [{"name": BY_TERRAFORM, "images": []}], "unknown": []}
-    assert "there is no ECR repository 'tests/faulty'" in listed.err
+    assert "ECR repository 'tests/faulty' does not exist" in listed.err
     pruned = running.run("images", "prune")
     assert pruned.code == 0, pruned.err
     assert "0 images (0 B) to remove" in pruned.err

@@ -14,13 +14,12 @@ import pytest
 from refinerctl.console import Silent
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import RefusedError
-from refinerctl.images import CopyStatus, ImageReference, Platform, RunsOn
+from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.registry.client import Registry
-from refinerctl.registry.copies import CopyRequest
+from refinerctl.registry.copies import CopyRequest, CopyStatus
 from refinerctl.registry.credentials import CredentialChain
 from refinerctl.registry.docker_copies import DockerCopies
-from refinerctl.registry.docker_images import DockerImages
-from refinerctl.transport import Limits
+from refinerctl.transport import Limits, Transport
 from tests.command import Command, Finished
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
@@ -219,11 +218,10 @@ def test_without_an_engine(
 
 @pytest.fixture
 def copies(engine: Engine) -> DockerCopies:
-    """Where only the engine has a way to the registries."""
-    credentials = CredentialChain(os.environ)
-    return DockerCopies(
-        DockerImages(DockerEngine(), credentials), lambda _: Registry("127.0.0.1:9", credentials, Limits(attempts=1))
-    )
+    """If only the engine reaches the registries."""
+    logins = CredentialChain(os.environ).login
+    nowhere = Registry("127.0.0.1:9", logins, Transport(Limits(attempts=1)))
+    return DockerCopies(DockerEngine(), logins, lambda _: nowhere)
 
 
 def request_for(source: str, target: str, platform: str = "linux/amd64") -> CopyRequest:
@@ -243,9 +241,9 @@ def test_no_way_but_the_engine(
     assert (done.source_digest, done.target_digest) == (index.digest, skopeo_inspect(str(request.target)))
     assert copies.check(request).outlook.status is CopyStatus.UP_TO_DATE
     other = push_image(source_registry, f"{name}/other", layers=[Layer(seed=7)])
-    with pytest.raises(RefusedError, match="another image already"):
+    with pytest.raises(RefusedError, match="already another image"):
         copies.check(request_for(other.reference, str(request.target)))
-    with pytest.raises(RefusedError, match="not there for linux/s390x"):
+    with pytest.raises(RefusedError, match="no image for linux/s390x"):
         copies.check(request_for(index.reference, f"{target_registry.host}/{name}:v2", "linux/s390x"))
 
 

@@ -1,4 +1,4 @@
-"""`refinerctl trace`, `status` and `logs`: an input is found wherever it is."""
+"""`refinerctl trace`, `status` and `logs` on a running environment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def found(running: Project, key: str, place: str, timeout_s: float = 60) -> Any:
 
 @pytest.fixture(scope="module")
 def stopped(running: Project) -> Iterator[Any]:
-    """The function of PoisonInput does not take messages until this is called."""
+    """The function of PoisonInput gets no messages until this is called."""
     client = running.client("lambda")
     (mapping,) = client.list_event_source_mappings(FunctionName="dibbs-ecr-PoisonInput")["EventSourceMappings"]
 
@@ -62,7 +62,7 @@ def upload(running: Project, folder: Path, name: str, prefix: str = PREFIX) -> s
 
 
 def receive(running: Project, queue: str, key: str) -> None:
-    """Take the message of `key`, as a function does that works on it; the others stay for whoever comes."""
+    """Receive the message of `key`, as a function that processes it does; make the others visible again."""
     sqs = running.client("sqs")
     url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=20)["Messages"]:
@@ -71,20 +71,20 @@ def receive(running: Project, queue: str, key: str) -> None:
             sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
 
 
-def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
+def test_an_input_is_waiting_or_in_flight_then_completed_or_failing_then_in_the_dlq(
     running: Project, stopped: Any, tmp_path: Path
 ) -> None:
     good, gone, held = (upload(running, tmp_path, f"trace {name}+ü.txt") for name in ("good", "gone", "held"))
 
     code, waiting = found(running, good, "waiting")
     assert code == 3
-    assert "were not looked through; its event source mapping is Disabled" in waiting["verdict"]
+    assert "which were not received; its event source mapping is Disabled" in waiting["verdict"]
     assert waiting["notes"] == []
     code, looked = traced(running, good, "--look")
     assert code == 3
     assert looked["verdict"].startswith("waiting in dibbs-ecr-PoisonInput since ")
     assert "received" not in looked["verdict"]  # not by the traces before
-    assert any("counts one receive more" in note for note in looked["notes"])
+    assert any("receive counts increased by 1" in note for note in looked["notes"])
 
     receive(running, "dibbs-ecr-PoisonInput", held)
     code, in_flight = traced(running, held, "--look")
@@ -96,8 +96,8 @@ def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
     assert code == 0
     assert [attempt["error"] for attempt in completed["attempts"]] == [None]
     assert len(completed["outputs"]) == 2
-    stations = [hop["station"] for hop in completed["hops"]]
-    assert stations == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3"]
+    components = [hop["component"] for hop in completed["hops"]]
+    assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3"]
 
     code, failing = found(running, gone, "failing")
     assert code == 3
@@ -107,14 +107,14 @@ def test_waiting_or_in_flight_then_completed_or_failing_then_dead(
 
     code, dead = found(running, gone, "dead")
     assert code == 1
-    assert " receives) in PoisonInput: NoSuchKey" in dead["verdict"]  # those of the looks are no failures
+    assert " receives) in PoisonInput: NoSuchKey" in dead["verdict"]  # those of the traces are no failures
     assert "in dibbs-ecr-PoisonInput-dlq since" in dead["verdict"]
     assert dead["attempts"][-1]["duration_ms"] > 0
     first_line = running.run("trace", f"s3://{BUCKET}/{gone}").out.splitlines()[0]
     assert first_line.startswith(f"{gone}: failed ")
 
 
-def test_dead_in_a_function_that_logs_no_keys(running: Project, tmp_path: Path) -> None:
+def test_a_function_that_logs_no_keys(running: Project, tmp_path: Path) -> None:
     key = upload(running, tmp_path, "timeout", "FaultyInput/")
 
     code, dead = found(running, key, "dead")
@@ -123,20 +123,20 @@ def test_dead_in_a_function_that_logs_no_keys(running: Project, tmp_path: Path) 
     assert "Task timed out" in dead["verdict"]
 
 
-def test_what_no_ruleset_takes_and_what_never_was(running: Project, tmp_path: Path) -> None:
-    key = upload(running, tmp_path, "nobody.txt", "Elsewhere/")
+def test_an_input_that_no_stage_takes_and_one_that_never_existed(running: Project, tmp_path: Path) -> None:
+    key = upload(running, tmp_path, "unmatched.txt", "Elsewhere/")
 
     code, unmatched = traced(running, key)
     assert (code, unmatched["place"]) == (1, "never-matched")
-    assert unmatched["hops"][0]["station"] == "S3"
+    assert unmatched["hops"][0]["component"] == "S3"
     code, missing = traced(running, "never.txt", "--prefix", "/RefinerInput/")
     assert (code, missing["place"], missing["key"]) == (1, "never-existed", "RefinerInput/never.txt")
     assert running.run("trace", key, "--version-id", "no-such-version").code == 1
     assert running.run("trace", f"s3://other/{key}").code == 2
 
 
-def test_undelivered_says_what_eventbridge_said(running: Project, tmp_path: Path) -> None:
-    """The emulator delivers everything: its place is taken by a message as EventBridge writes it."""
+def test_an_undelivered_input_has_the_error_of_eventbridge(running: Project, tmp_path: Path) -> None:
+    """The emulator delivers everything: this sends a message as EventBridge writes it."""
     key = "PoisonInput/undelivered.txt"
     body = {"source": "aws.s3", "detail": {"bucket": {"name": BUCKET}, "object": {"key": key}}}
     sqs = running.client("sqs")
@@ -154,7 +154,7 @@ def test_undelivered_says_what_eventbridge_said(running: Project, tmp_path: Path
     sqs.purge_queue(QueueUrl=queue)
     assert (code, undelivered["place"]) == (1, "undelivered")
     assert "could not deliver its event to dibbs-ecr-PoisonInput: NO_PERMISSIONS" in undelivered["verdict"]
-    assert undelivered["dead_letter"]["attributes"] == attributes
+    assert undelivered["dlq_message"]["attributes"] == attributes
 
 
 def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> None:
@@ -174,17 +174,17 @@ def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> 
     assert all(attempt["request_id"] in line["message"] for line in lines)
 
     assert running.run("logs", "--since", "1h", "--until", "2026-01-01").code == 2
-    assert "no patterns in braces" in running.run("logs", "--since", "1s", "--filter", "{ $.x = 1 }").err
+    assert "does not support patterns in braces" in running.run("logs", "--since", "1s", "--filter", "{ $.x = 1 }").err
     everything = running.run("logs", "--output", "json").lines()
     assert [line["timestamp"] for line in everything] == sorted(line["timestamp"] for line in everything)
     ids = [line["event_id"] for line in everything if line["event_id"]]  # the emulator's own lines have none
     assert len(set(ids)) == len(ids)
     assert {"RefinerInput"} == {
-        line["ruleset"] for line in running.run("logs", "--ruleset", "RefinerInput", "--output", "json").lines()
+        line["stage"] for line in running.run("logs", "--stage", "RefinerInput", "--output", "json").lines()
     }
 
 
-def test_followed_logs_have_every_line_once(running: Project, tmp_path: Path) -> None:
+def test_followed_logs_show_every_line_once(running: Project, tmp_path: Path) -> None:
     only = ("--ruleset", "RefinerInput", "--filter", '"record done"')  # so few that they all fit into a pipe
     following = running.start("logs", *only, "--since", "0s", "--follow", "--output", "json", "-q")
     paths = []
@@ -192,7 +192,7 @@ def test_followed_logs_have_every_line_once(running: Project, tmp_path: Path) ->
         paths.append(tmp_path / f"follow-{number}.txt")
         paths[-1].write_text("x\n")
     assert running.run("upload", *map(str, paths), "--wait").code == 0
-    time.sleep(3)  # a look is taken every two seconds
+    time.sleep(3)  # it reads every two seconds
     following.send_signal(signal.SIGINT)
     out, _ = following.communicate(timeout=20)
 
@@ -202,16 +202,16 @@ def test_followed_logs_have_every_line_once(running: Project, tmp_path: Path) ->
     assert following.returncode == 130
 
 
-def test_status_counts_what_is_there(running: Project) -> None:
+def test_status_counts_messages_and_names_completions(running: Project) -> None:
     done = running.run("status", "--output", "json")
 
     assert done.code == 0, done.err
-    rulesets = {ruleset["name"]: ruleset for ruleset in done.json()["rulesets"]}
-    assert set(rulesets) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
-    assert rulesets["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
-    assert rulesets["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
-    assert rulesets["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
-    assert rulesets["RefinerComplete"]["function"] is None
+    stages = {stage["name"]: stage for stage in done.json()["stages"]}
+    assert set(stages) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
+    assert stages["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
+    assert stages["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
+    assert stages["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")
+    assert stages["RefinerComplete"]["function"] is None
 
 
 @pytest.mark.parametrize("how", ["q", "ctrl-c"])
@@ -230,7 +230,7 @@ def test_the_live_status_leaves_the_terminal_as_it_was(running: Project, how: st
     child.expect("RefinerInput")
     child.setwinsize(24, 60)
     os.kill(child.pid, 0)
-    child.expect("RULESET *WAITING")
+    child.expect("STAGE *WAITING")
     child.send("q") if how == "q" else child.sendintr()
     child.expect_exact("\x1b[?1049l")
     child.expect("code (\\d+)")
@@ -242,8 +242,8 @@ def test_the_live_status_leaves_the_terminal_as_it_was(running: Project, how: st
     assert " echo " in child.before
 
 
-def test_a_watched_status_is_lines_for_a_log(running: Project) -> None:
-    watching = running.start("status", "--watch", "--interval", "0.5s", "-q", "--ruleset", "RefinerInput")
+def test_watching_without_a_terminal_prints_log_lines(running: Project) -> None:
+    watching = running.start("status", "--watch", "--interval", "0.5s", "-q", "--stage", "RefinerInput")
     assert watching.stdout is not None
     lines = [watching.stdout.readline() for _ in range(2)]
     watching.send_signal(signal.SIGTERM)
@@ -253,7 +253,7 @@ def test_a_watched_status_is_lines_for_a_log(running: Project) -> None:
     assert watching.returncode == 143
 
 
-def test_a_dumb_terminal_gets_lines_too(running: Project) -> None:
+def test_watching_on_a_dumb_terminal_prints_log_lines(running: Project) -> None:
     child = pexpect.spawn(
         str(COMMAND),
         ["status", "--watch", "--interval", "0.5s"],

@@ -1,4 +1,4 @@
-"""`verify` on the embedded environment: what is whole passes, and what is broken is found, and nothing else."""
+"""`verify` in the embedded environment: a whole one passes, and one check finds each thing that is broken."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
-from refinerctl.insight.verify import CHECKS, verify
-from refinerctl.insight.verify.command import sources_of
-from refinerctl.insight.verify.snapshot import Sources, take_snapshot
-from refinerctl.insight.verify.types import CheckResult, names_from_outputs, names_from_values
-from refinerctl.stacks.settings import Pipeline
-from refinerctl.terraform.hcl import load_values, variable_defaults
+from refinerctl.insight.verify.checks import CheckResult
+from refinerctl.insight.verify.command import clients_of
+from refinerctl.insight.verify.run import checks_of, run_checks
+from refinerctl.insight.verify.snapshot import Clients, take_snapshot
+from refinerctl.stacks.base import Pipeline
+from refinerctl.stacks.refiner import STACK
 from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, Aws, broken_by
 from tests.e2e.enforced import NEVER, denied_calls, role_statements, without, without_resource
 from tests.e2e.enforced_handler import INPUT, MISSING, handle
@@ -24,32 +24,46 @@ from tests.e2e.project import Project, eventually
 pytestmark = pytest.mark.e2e
 
 
+CHECKS = checks_of(STACK)
+
+
 @pytest.fixture(scope="module")
 def aws(running: Project) -> Aws:
     clients = {name: running.client(name) for name in ("s3", "events", "sqs", "lambda", "iam", "logs", "kms", "ecr")}
-    return Aws(clients.__getitem__, names_from_outputs(running.run("outputs", "--output", "json").json()))
+    return Aws(clients.__getitem__, running.run("outputs", "--output", "json").json())
 
 
 @pytest.fixture(scope="module")
-def sources(running: Project) -> Iterator[Sources]:
+def app(running: Project) -> Iterator[AppContext]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(running.folder)
         app = AppContext(GlobalFlags())
         app.settings  # noqa: B018 - found from the folder that we are in
-        yield sources_of(app)
+        yield app
 
 
-def look(sources: Sources, aws: Aws) -> tuple[CheckResult, ...]:
-    return verify(take_snapshot(sources, aws.names))
+@pytest.fixture(scope="module")
+def clients(app: AppContext) -> Clients:
+    return clients_of(app)
+
+
+def recorded(aws: Aws) -> Pipeline:
+    assert STACK.pipeline_of_outputs is not None
+    return STACK.pipeline_of_outputs(aws.outputs)
+
+
+def look(clients: Clients, aws: Aws) -> tuple[CheckResult, ...]:
+    return run_checks(take_snapshot(clients, recorded(aws)), CHECKS)
 
 
 def not_fine(results: tuple[CheckResult, ...]) -> list[tuple[str, str | None, str]]:
-    return [(item.id, item.ruleset, item.status) for item in results if item.status in ("warn", "fail")]
+    return [(item.id, item.stage, item.status) for item in results if item.status in ("warn", "fail")]
 
 
-def test_every_check_is_broken_here_or_told_why_not() -> None:
+def test_every_check_is_broken_here_or_has_a_reason_why_not() -> None:
     elsewhere = {"function-image"}  # an image from a folder on this machine is in no ECR: below
-    assert BREAKAGES.keys() | elsewhere == {check.id for check in CHECKS}
+    without_schedules = {"schedule", "schedule-target", "schedule-role"}
+    assert BREAKAGES.keys() | elsewhere | without_schedules == {check.id for check in CHECKS}
 
 
 def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
@@ -58,7 +72,7 @@ def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
     assert done.code == 0, done.out
     document = done.json()
     assert document["source"] == "Terraform's outputs"
-    statuses = {(check["id"], check["ruleset"]): check["status"] for check in document["checks"]}
+    statuses = {(check["id"], check["stage"]): check["status"] for check in document["checks"]}
     skipped = {key for key, status in statuses.items() if status == "skip"}
     assert set(statuses.values()) == {"pass", "skip"}
     assert {check for check, _ in skipped} == {"function-release", "function-image"}
@@ -67,39 +81,35 @@ def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
     report.unlink()
 
 
-def test_the_environments_values_name_the_same_parts_as_terraform(running: Project, aws: Aws) -> None:
-    terraform = running.folder / "terraform"
-    values = load_values(terraform / "environments/local/refiner.tfvars")
-    derived = names_from_values(values, variable_defaults(terraform / "stacks/refiner"), Pipeline(), aws.names.source)
-    by_outputs = replace(aws.names, arns={}, rulesets=tuple(replace(item, arns={}) for item in aws.names.rulesets))
-    assert derived == by_outputs
+def test_the_environments_values_name_the_same_components_as_terraform(app: AppContext, aws: Aws) -> None:
+    assert replace(app.pipeline, told_by="Terraform's outputs") == recorded(aws)
 
 
 @pytest.mark.parametrize("check", BREAKAGES)
-def test_what_is_broken_is_found_and_nothing_else(sources: Sources, aws: Aws, check: str) -> None:
-    ruleset, status, breakage = BREAKAGES[check]
+def test_one_check_finds_what_is_broken(clients: Clients, aws: Aws, check: str) -> None:
+    stage, status, breakage = BREAKAGES[check]
     with broken_by(breakage, aws):
-        found = not_fine(look(sources, aws))
-    assert found == [(check, ruleset, status)]
-    assert not_fine(look(sources, aws)) == []
+        found = not_fine(look(clients, aws))
+    assert found == [(check, stage, status)]
+    assert not_fine(look(clients, aws)) == []
 
 
-def test_an_image_that_is_gone_from_ecr(sources: Sources, aws: Aws) -> None:
-    """Nothing is forgiven for being on this machine."""
+def test_an_image_that_does_not_exist_in_ecr(clients: Clients, aws: Aws) -> None:
+    """As in an account, not as in an embedded environment."""
     ecr, repository = aws.make("ecr"), "dibbs-ecr-refiner/lambda"
     ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
-    account = replace(sources, embedded=False)
+    account = Clients(clients.session, clients.release)
 
     def of_input() -> list[str]:
-        results = verify(take_snapshot(account, aws.names), only=["function-image"])
-        return [item.status for item in results if item.ruleset == "RefinerInput"]
+        results = run_checks(take_snapshot(account, recorded(aws)), CHECKS, only=["function-image"])
+        return [item.status for item in results if item.stage == "RefinerInput"]
 
     assert of_input() == ["pass"]
     ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageTag": "local"}])
     assert of_input() == ["fail"]
 
 
-def test_the_command_says_what_is_broken_without_terraform(running: Project, aws: Aws) -> None:
+def test_the_command_finds_what_is_broken_without_terraform(running: Project, aws: Aws) -> None:
     project = replace(running, environ={"REFINERCTL_TERRAFORM_BINARY": "/nonexistent/terraform"})
     aws.events.disable_rule(Name=FORWARD)
     try:
@@ -112,7 +122,7 @@ def test_the_command_says_what_is_broken_without_terraform(running: Project, aws
     assert "skip  outputs-match: the names come from refiner.tfvars" in done.out
 
 
-def test_canaries_come_back_and_leave_nothing(running: Project, aws: Aws) -> None:
+def test_canaries_are_completed_and_removed(running: Project, aws: Aws) -> None:
     def keys() -> list[str]:
         return [item["Key"] for item in aws.s3.list_object_versions(Bucket="data-repository").get("Versions", [])]
 
@@ -123,7 +133,7 @@ def test_canaries_come_back_and_leave_nothing(running: Project, aws: Aws) -> Non
     finally:
         aws.events.enable_rule(EventBusName=BUS, Name=FAULTY)
     assert done.code == 5, done.err
-    results = {check["ruleset"]: check for check in done.json()["checks"] if check["id"] == "canary"}
+    results = {check["stage"]: check for check in done.json()["checks"] if check["id"] == "canary"}
     assert {name: check["status"] for name, check in results.items()} == {
         "RefinerInput": "pass",
         "PoisonInput": "pass",
@@ -131,7 +141,7 @@ def test_canaries_come_back_and_leave_nothing(running: Project, aws: Aws) -> Non
     }, results
     assert "completed in " in results["RefinerInput"]["seen"]
     assert results["FaultyInput"]["seen"] == "not sent, because of rule"
-    assert "dibbs-ecr-RefinerComplete gets 2 messages of it" in done.err
+    assert "dibbs-ecr-RefinerComplete will get 2 messages" in done.err
     assert keys() == before
     assert eventually(lambda: int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"]) == waiting + 2, 10)
 
@@ -149,8 +159,8 @@ NEEDED_FOR = {
 }
 
 
-def test_the_role_that_terraform_made_is_enough_and_no_wider(aws: Aws) -> None:
-    """By its policies as the environment's IAM has them, enforced by moto in this process."""
+def test_the_role_is_sufficient_and_no_wider(aws: Aws) -> None:
+    """With its policies as the environment's IAM has them, enforced by moto in this process."""
     statements = role_statements(aws.iam, "dibbs-ecr-RefinerInput")
     assert denied_calls(statements) == NEVER
     for action, calls in NEEDED_FOR.items():
@@ -163,8 +173,8 @@ def test_the_role_that_terraform_made_is_enough_and_no_wider(aws: Aws) -> None:
     assert granted == {*NEEDED_FOR, "logs:CreateLogGroup"}
 
 
-def test_the_handler_itself_can_do_its_work_with_that_role_and_not_with_less(aws: Aws) -> None:
-    """The image's code makes these calls, and not what somebody thinks that it calls."""
+def test_the_handler_needs_all_permissions_of_the_role(aws: Aws) -> None:
+    """The calls are made by the image's code."""
     statements = role_statements(aws.iam, "dibbs-ecr-RefinerInput")
     done = handle(statements)
     assert (done.failed, done.denied) == ([MISSING], set())

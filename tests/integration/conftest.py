@@ -11,8 +11,8 @@ import pytest
 
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
+from refinerctl.embedded import Instance
 from refinerctl.local.emulator import Emulator, start_emulator
-from refinerctl.local.instance import Instance
 from tests.registries.fixtures import (  # noqa: F401 - fixtures
     basic_registry,
     faulty,

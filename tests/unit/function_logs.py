@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from tests.unit.fakes import START
 
 

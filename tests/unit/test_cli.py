@@ -17,6 +17,7 @@ from refinerctl import __version__
 from refinerctl.app import app_context
 from refinerctl.cli import LOCAL, SECTIONS, cli, main
 from refinerctl.config import GlobalFlags
+from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import (
     AccessDeniedError,
     NotFoundError,
@@ -25,7 +26,6 @@ from refinerctl.errors import (
     TimedOutError,
     UsageError,
 )
-from refinerctl.local.instance import MARKER, Instance
 from refinerctl.options import global_options
 from tests.command import Command, spawn
 
@@ -524,6 +524,8 @@ class TestLocalEnv:
         Instance(running.resolve() / ".refinerctl" / "local").write_state(
             phase="running", endpoint_url="http://127.0.0.1:9", engine="process"
         )
+        for stack in ("registry", "refiner"):
+            (running / "terraform" / "stacks" / stack).mkdir(parents=True)
         done = refinerctl("local", "up", "--detach", *arguments, cwd=running)
         assert (done.code, done.out) == (4, "")
         assert f"with {what}" in done.err

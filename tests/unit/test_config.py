@@ -1,4 +1,4 @@
-"""Settings: flag > environment variable > refinerctl.toml > default; and what is wrong is said."""
+"""Settings: flag > environment variable > refinerctl.toml > default, and errors in refinerctl.toml."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.config import GlobalFlags, Settings, ToolSettings, find_config, load_settings
+from refinerctl.config import GlobalFlags, Settings, find_config, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
-from refinerctl.stacks.settings import Pipeline
+from refinerctl.stacks import find_stack
+from refinerctl.stacks.base import Storage
 
 FULL = """
 environment = "staging"
@@ -52,6 +53,12 @@ def load(
     return load_settings(flags or GlobalFlags(), environ or {}, folder)
 
 
+def storage(settings: Settings) -> Storage:
+    make = find_stack(settings.stack).storage
+    assert make is not None
+    return make(settings.stack_settings)
+
+
 # Name of the setting, its value by flag, by variable, by FULL, and by default.
 PRECEDENCE = [
     ("env", "local", "local", "staging", "local"),
@@ -68,7 +75,7 @@ class TestPrecedence:
     @pytest.mark.parametrize(
         ("name", "flag", "variable", "toml", "default"), PRECEDENCE, ids=[p[0] for p in PRECEDENCE]
     )
-    def test_each_setting(
+    def test_flag_beats_variable_beats_file_beats_default(
         self, tmp_path: Path, name: str, flag: str, variable: str, toml: str, default: str | None
     ) -> None:
         empty = tmp_path / "empty"
@@ -82,29 +89,27 @@ class TestPrecedence:
         assert getattr(load(tmp_path, environ=environ), name) == variable
         assert getattr(load(tmp_path, flags=flags, environ=other), name) == flag
 
-    def test_the_bucket_has_one_more_place(self, tmp_path: Path) -> None:
+    def test_bucket_of_the_environment_beats_that_of_the_stack(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket"}
-        assert load(tmp_path).old_pipeline.bucket == "stack-bucket"
-        assert load(tmp_path, environ=environ).old_pipeline.bucket == "variable-bucket"
+        assert load(tmp_path).stack_settings["bucket"] == "stack-bucket"
+        assert load(tmp_path, environ=environ).stack_settings["bucket"] == "variable-bucket"
         flags = GlobalFlags(bucket="flag-bucket")
-        assert load(tmp_path, flags=flags, environ=environ).old_pipeline.bucket == "flag-bucket"
-        assert load(tmp_path, flags=GlobalFlags(env="local")).old_pipeline.bucket == "environment-bucket"
+        assert load(tmp_path, flags=flags, environ=environ).stack_settings["bucket"] == "flag-bucket"
+        assert load(tmp_path, flags=GlobalFlags(env="local")).stack_settings["bucket"] == "environment-bucket"
 
-    def test_an_environment_on_this_machine_has_no_roles(self, tmp_path: Path) -> None:
+    def test_local_environment_ignores_roles(self, tmp_path: Path) -> None:
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ={"REFINERCTL_ASSUME_ROLE": "arn:variable"})
         assert here.assume_role is None
 
-    def test_variables_meant_for_an_account_do_not_redirect_what_lives_here(self, tmp_path: Path) -> None:
+    def test_local_environment_ignores_endpoint_and_bucket_variables(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ=environ)
-        assert (here.old_pipeline.bucket, here.endpoint_url) == ("environment-bucket", None)
+        assert (here.stack_settings["bucket"], here.endpoint_url) == ("environment-bucket", None)
         asked = GlobalFlags(env="local", bucket="flag-bucket", endpoint_url="http://flag:1")
         here = load(tmp_path, flags=asked, environ=environ)
-        assert (here.old_pipeline.bucket, here.endpoint_url) == ("flag-bucket", "http://flag:1")
+        assert (here.stack_settings["bucket"], here.endpoint_url) == ("flag-bucket", "http://flag:1")
 
-    def test_without_a_region_aws_region_then_boto3_decides_and_an_embedded_environment_has_its_own(
-        self, tmp_path: Path
-    ) -> None:
+    def test_default_of_the_region(self, tmp_path: Path) -> None:
         environ = {"AWS_REGION": "ap-south-1"}
         assert load(tmp_path, environ=environ).region == "eu-west-1"
         assert load(tmp_path, flags=GlobalFlags(env="local"), environ=environ).embedded_region == "us-east-1"
@@ -112,11 +117,11 @@ class TestPrecedence:
         assert load(tmp_path, bare, flags=GlobalFlags(env="there"), environ=environ).region == "ap-south-1"
         assert load(tmp_path, bare, flags=GlobalFlags(env="there"), environ={}).region is None
 
-    def test_without_a_file_there_is_this_machine_and_an_account(self, tmp_path: Path) -> None:
+    def test_environments_without_a_file(self, tmp_path: Path) -> None:
         assert load_settings(GlobalFlags(), {}, tmp_path).embedded
         assert not load_settings(GlobalFlags(env="aws"), {}, tmp_path).embedded
 
-    def test_an_empty_variable_is_none(self, tmp_path: Path) -> None:
+    def test_empty_variable_is_ignored(self, tmp_path: Path) -> None:
         environ = {f"REFINERCTL_{name.upper()}": "" for name, *_ in PRECEDENCE} | {"REFINERCTL_CONFIG": ""}
         assert load(tmp_path, environ=environ) == load(tmp_path)
 
@@ -138,17 +143,17 @@ class TestPrecedence:
 
     @pytest.mark.parametrize("name", ["REFINERCTL_QUIET", "REFINERCTL_VERBOSE"])
     @pytest.mark.parametrize("given", ["maybe", "-1", "1.5"])
-    def test_a_switch_that_makes_no_sense(self, tmp_path: Path, name: str, given: str) -> None:
+    def test_invalid_verbosity_variable_is_an_error(self, tmp_path: Path, name: str, given: str) -> None:
         with pytest.raises(UsageError, match=f"{name} is '{given}'"):
             load(tmp_path, environ={name: given})
 
     @pytest.mark.parametrize("off", ["0", "false", "no"])
-    def test_a_switch_that_is_off_does_not_silence(self, tmp_path: Path, off: str) -> None:
+    def test_switched_off_quiet_variable_is_ignored(self, tmp_path: Path, off: str) -> None:
         assert load(tmp_path, environ={"REFINERCTL_QUIET": off}).verbosity == 0
 
 
 class TestFile:
-    def test_the_nearest_one_above_counts(self, tmp_path: Path) -> None:
+    def test_nearest_file_above_is_used(self, tmp_path: Path) -> None:
         inner = tmp_path / "a" / "b"
         inner.mkdir(parents=True)
         (tmp_path / "refinerctl.toml").write_text('stack = "registry"')
@@ -158,7 +163,7 @@ class TestFile:
         assert find_config(inner) == tmp_path / "a" / "refinerctl.toml"
         assert load_settings(GlobalFlags(), {}, inner).stack == "refiner"
 
-    def test_a_variable_may_name_another(self, tmp_path: Path) -> None:
+    def test_variable_names_another_file(self, tmp_path: Path) -> None:
         other = tmp_path / "elsewhere" / "settings.toml"
         other.parent.mkdir()
         other.write_text('stack = "registry"\n[images.x]\nrepository = "x"\ncontext = "c"')
@@ -168,15 +173,15 @@ class TestFile:
         assert settings.images[0].context == other.parent / "c"
         assert settings.work_folder == other.parent / ".refinerctl"
 
-    def test_without_any_there_is_the_embedded_environment(self, tmp_path: Path) -> None:
+    def test_defaults_without_a_file(self, tmp_path: Path) -> None:
         settings = load(tmp_path, None)
         assert settings.embedded
-        assert settings.old_pipeline == Pipeline()
+        assert settings.stack_settings == find_stack("refiner").settings
         assert settings.project == tmp_path
 
-    def test_prefixes_are_normalized_and_the_rest_is_taken_over(self, tmp_path: Path) -> None:
+    def test_prefixes_are_normalized(self, tmp_path: Path) -> None:
         settings = load(tmp_path)
-        assert settings.old_pipeline == Pipeline("stack-bucket", "In/", "Out/", "Done/", "team")
+        assert storage(settings) == Storage("stack-bucket", "In/", "Out/", "Done/")
         assert not settings.embedded
         assert load(tmp_path, flags=GlobalFlags(env="local")).embedded
         (image,) = settings.images
@@ -188,7 +193,7 @@ class TestFile:
 
 
 class TestImages:
-    def test_what_is_said_of_one(self, tmp_path: Path) -> None:
+    def test_settings_of_an_image(self, tmp_path: Path) -> None:
         text = """
         [images.worker]
         repository = "team/worker"
@@ -202,7 +207,7 @@ class TestImages:
         assert image.source == ImageReference("team/worker", "ghcr.io")
         assert (image.stack, image.platform, image.runs_on) == ("registry", Platform("linux", "arm64"), RunsOn.ECS)
 
-    def test_what_is_meant_where_nothing_is_said(self, tmp_path: Path) -> None:
+    def test_defaults_of_an_image(self, tmp_path: Path) -> None:
         (image,) = load(tmp_path).images
         assert (image.source, image.stack) == (None, "refiner")
         assert (str(image.platform), image.runs_on) == ("linux/amd64", RunsOn.LAMBDA)
@@ -210,76 +215,82 @@ class TestImages:
 
 class TestTools:
     def test_a_variable_goes_before_the_file_and_that_before_the_default(self, tmp_path: Path) -> None:
-        assert load(tmp_path).tools == ToolSettings()
-        text = '[tools]\nterraform_binary = "tofu"\nterraform_version = "1.10.0"'
-        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform", "REFINERCTL_TERRAFORM_VERSION": ""}
-        tools = load(tmp_path, text, environ=environ).tools
-        assert (tools.terraform_binary, tools.terraform_version) == ("/opt/terraform", "1.10.0")
+        assert load(tmp_path).terraform_binary == "terraform"
+        text = '[tools]\nterraform_binary = "tofu"'
+        assert load(tmp_path, text).terraform_binary == "tofu"
+        environ = {"REFINERCTL_TERRAFORM_BINARY": "/opt/terraform"}
+        assert load(tmp_path, text, environ=environ).terraform_binary == "/opt/terraform"
+
+    @pytest.mark.parametrize("key", ["terraform_version", "terraform_base_url"])
+    def test_keys_of_the_removed_installation_are_an_error_that_says_so(self, tmp_path: Path, key: str) -> None:
+        with pytest.raises(RefinerctlError, match=f"tools.{key} has no effect any more") as said:
+            load(tmp_path, f'[tools]\n{key} = "1.11.4"')
+        assert "terraform_binary" in str(said.value.hint)
 
 
 class TestMistakes:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ('regio = "x"', "'regio'"),
-            ('[environments.local]\nregio = "x"', "environments.local.regio"),
-            ('[stacks.refiner]\ninput = "x"', "stacks.refiner.input"),
-            ('[images.refiner]\nrepo = "x"', "images.refiner.repo"),
+            ('regio = "x"', "unknown key regio"),
+            ('[environments.local]\nregio = "x"', "environments.local: unknown key regio"),
+            ('[stacks.refiner]\ninput = "x"', "stacks.refiner: unknown key input"),
+            ('[images.refiner]\nrepo = "x"', "images.refiner: unknown key repo"),
             ("environment = 1", "environment"),
             ("stack = true", "stack"),
             ("environments = 7", "environments"),
             ("environments = []", "environments"),
-            ("[environments]\nlocal = 7", "environments.local is not a table"),
+            ("[environments]\nlocal = 7", "expected a table"),
             ("[environments.local]\nembedded = 1", "environments.local.embedded"),
-            ('[environments.local]\nembedded = "yes"', "environments.local.embedded is not true or false"),
-            ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket is not text"),
+            ('[environments.local]\nembedded = "yes"', "environments.local.embedded: expected true or false"),
+            ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket: expected text"),
             ('[images.refiner]\nrepository = "x"', "context"),
-            ("[images.refiner]", "context"),
+            ("[images.refiner]", "images.refiner: key repository is missing"),
             ("[", "not valid TOML"),
             ("a = 1\na = 2", "not valid TOML"),
             ('[stacks.refinr]\nbucket = "x"', "stacks.refinr"),
             ("tools = 1", "tools"),
             ("[tools]\nterraform_binary = 1", "tools.terraform_binary"),
-            ('[tools]\nterraform = "tofu"', "tools.terraform"),
+            ('[tools]\nterraform = "tofu"', "tools: unknown key terraform"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nplatform = "amd64"', "images.x"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nruns_on = "fargate"', "images.x"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nsource = "https://ghcr.io/x"', "images.x"),
             ('[images.x]\nrepository = "x"\ncontext = "c"\nstack = "refinr"', "images.x"),
         ],
     )
-    def test_one_sentence_names_what_is_wrong_in_the_file(self, tmp_path: Path, text: str, said: str) -> None:
+    def test_error_names_the_file_and_the_key(self, tmp_path: Path, text: str, said: str) -> None:
         with pytest.raises(RefinerctlError) as caught:
             load(tmp_path, text)
         assert said in caught.value.message
         assert "refinerctl.toml" in caught.value.message
         assert caught.value.exit_code in (1, 2)
 
-    def test_a_kind_of_backend_that_terraform_stacks_do_not_have(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="there is no backend 'gcs'"):
+    def test_unknown_backend_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="unknown backend 'gcs'"):
             load(tmp_path, '[environments.local]\nbackend = "gcs"')
 
-    def test_a_file_that_is_not_utf_8_is_not_toml(self, tmp_path: Path) -> None:
+    def test_file_with_another_encoding_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "refinerctl.toml").write_bytes(b'environment = "\xe9"')
         with pytest.raises(RefinerctlError, match="not valid TOML"):
             load(tmp_path, None)
 
-    def test_a_prefix_that_is_none_is_refused(self, tmp_path: Path) -> None:
+    def test_invalid_prefix_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is not a prefix"):
             load(tmp_path, '[stacks.refiner]\ninput_prefix = "In"')
 
-    def test_a_named_file_that_does_not_exist_is_an_error(self, tmp_path: Path) -> None:
+    def test_missing_named_file_is_an_error(self, tmp_path: Path) -> None:
         missing = str(tmp_path / "nowhere.toml")
         with pytest.raises(RefinerctlError, match=r"cannot read .*nowhere\.toml: No such file"):
             load(tmp_path, environ={"REFINERCTL_CONFIG": missing})
 
-    def test_a_named_folder_is_an_error(self, tmp_path: Path) -> None:
+    def test_folder_instead_of_a_file_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RefinerctlError, match="cannot read"):
             load(tmp_path, environ={"REFINERCTL_CONFIG": str(tmp_path)})
 
-    def test_an_unknown_environment_names_those_that_are_known(self, tmp_path: Path) -> None:
+    def test_unknown_environment_lists_the_known_ones(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="'prod'") as caught:
             load(tmp_path, flags=GlobalFlags(env="prod"))
-        assert caught.value.hint == "It has: local, staging."
+        assert caught.value.hint == "Environments: local, staging."
 
     @pytest.mark.parametrize(
         ("flags", "environ"),
@@ -290,7 +301,7 @@ class TestMistakes:
             (GlobalFlags(), {"REFINERCTL_OUTPUT": "yaml"}),
         ],
     )
-    def test_a_value_that_is_not_one_of_the_few_is_a_usage_error(
+    def test_unknown_stack_or_output_is_a_usage_error(
         self, tmp_path: Path, flags: GlobalFlags, environ: dict[str, str]
     ) -> None:
         with pytest.raises(UsageError) as caught:
@@ -305,7 +316,7 @@ class TestMistakes:
             ),
         )
     )
-    def test_any_document_is_settings_or_one_sentence(
+    def test_any_document_is_settings_or_an_error(
         self, tmp_path_factory: pytest.TempPathFactory, document: dict[str, str]
     ) -> None:
         folder = tmp_path_factory.mktemp("any")
@@ -324,13 +335,13 @@ def _assigned(text: str, name: str) -> str | None:
 
 
 class TestThisRepository:
-    """The same names stand in refinerctl.toml and in Terraform: they must not drift apart."""
+    """Names in refinerctl.toml equal those in Terraform."""
 
     @pytest.fixture
     def document(self, root: Path) -> dict[str, Any]:
         return tomllib.loads((root / "refinerctl.toml").read_text())
 
-    def test_its_file_loads_for_each_environment(self, root: Path, document: dict[str, Any]) -> None:
+    def test_file_loads_for_each_environment(self, root: Path, document: dict[str, Any]) -> None:
         for env in document["environments"]:
             settings = load_settings(GlobalFlags(env=env), {}, root)
             assert settings.embedded == (env == "local")
@@ -345,34 +356,28 @@ class TestThisRepository:
             ("name_prefix", "name_prefix"),
         ],
     )
-    def test_terraforms_defaults_are_the_same(self, root: Path, ours: str, terraforms: str) -> None:
+    def test_defaults_equal_those_of_terraform(self, root: Path, ours: str, terraforms: str) -> None:
         text = (root / "terraform/stacks/refiner/variables.tf").read_text()
         block = text.partition(f'variable "{terraforms}"')[2].partition("\n}")[0]
         default = _assigned(block, r"\s*default")
-        pipeline = load_settings(GlobalFlags(), {}, root).old_pipeline
         assert default is not None
-        assert default.removeprefix("/") == getattr(pipeline, ours)
+        assert default.removeprefix("/") == load_settings(GlobalFlags(), {}, root).stack_settings[ours]
 
-    def test_each_environments_rulesets_have_our_prefixes_under_the_names_that_make_our_queues(
-        self, root: Path, document: dict[str, Any]
-    ) -> None:
+    def test_rulesets_of_each_environment_have_the_prefixes(self, root: Path, document: dict[str, Any]) -> None:
         for env in document["environments"]:
-            pipeline = load_settings(GlobalFlags(env=env), {}, root).old_pipeline
+            settings = load_settings(GlobalFlags(env=env), {}, root).stack_settings
             text = (root / f"terraform/environments/{env}/refiner.tfvars").read_text()
             rulesets = dict(re.findall(r'^  (\w+) = \{\n\s*prefix\s*=\s*"([^"]+)"', text, re.MULTILINE))
             by_prefix = {prefix.removeprefix("/"): name for name, prefix in rulesets.items()}
-            for prefix in (pipeline.input_prefix, pipeline.complete_prefix):
-                assert pipeline.queue_name(prefix) == f"{pipeline.name_prefix}-{by_prefix[prefix]}"
+            assert {settings["input_prefix"], settings["complete_prefix"]} <= by_prefix.keys()
 
-    def test_an_environment_that_renames_the_bucket_in_terraform_renames_it_here(
-        self, root: Path, document: dict[str, Any]
-    ) -> None:
+    def test_bucket_of_each_environment_equals_that_of_terraform(self, root: Path, document: dict[str, Any]) -> None:
         for env in document["environments"]:
             text = (root / f"terraform/environments/{env}/refiner.tfvars").read_text()
             if (name := _assigned(text, "bucket_name")) is not None:
-                assert load_settings(GlobalFlags(env=env), {}, root).old_pipeline.bucket == name
+                assert load_settings(GlobalFlags(env=env), {}, root).stack_settings["bucket"] == name
 
-    def test_the_image_is_the_one_that_terraform_runs(self, root: Path) -> None:
+    def test_image_is_the_one_that_terraform_runs(self, root: Path) -> None:
         (image,) = load_settings(GlobalFlags(), {}, root).images
         text = (root / "terraform/environments/local/refiner.tfvars").read_text()
         assert f'"{image.repository}"' in text

@@ -1,16 +1,19 @@
-"""The parameter types: durations, moments, prefixes."""
+"""The parameter types: durations, moments, prefixes; and consent."""
 
 from __future__ import annotations
 
+import io
 import math
 from datetime import UTC, datetime, timedelta
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.options import Duration, Moment, Prefix
+from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.options import Duration, Moment, Prefix, ask, check_consent
 
 
 def duration(text: str) -> float:
@@ -100,3 +103,29 @@ class TestPrefix:
     def test_what_is_none_is_a_usage_error_with_the_hint(self) -> None:
         with pytest.raises(click.BadParameter, match="ends in one slash"):
             Prefix().convert("RefinerInput", None, None)
+
+
+class TestConsent:
+    def answered(self, text: str, *, yes: bool = False) -> BaseException | None:
+        @click.command()
+        def asks() -> None:
+            ask("Apply this?", yes)
+
+        return CliRunner().invoke(asks, input=text).exception
+
+    def test_only_a_yes_is_consent(self) -> None:
+        assert self.answered("y\n") is None
+        refused = self.answered("n\n")
+        assert isinstance(refused, RefinerctlError)
+        assert "nothing was changed" in refused.message
+        assert self.answered("\n") is not None
+        assert self.answered("") is not None
+
+    def test_flag_is_consent(self) -> None:
+        assert self.answered("", yes=True) is None
+
+    def test_flag_is_required_without_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        with pytest.raises(UsageError, match="pass --confirm NAME"):
+            check_consent(False, "--confirm NAME")
+        check_consent(True)

@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from refinerctl.aws.consumers import Consumers
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.metric import Metric
-from refinerctl.aws.metrics import Metrics
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.metrics import Metric, Metrics
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.parallel import attempt
 
@@ -38,7 +37,7 @@ class HealthCheck:
     """Checks the consumers of queues with these clients."""
 
     consumers: Consumers
-    settings: Callable[[QueueAddress], QueueSettings]
+    settings: Callable[[QueueAddress], QueueState]
     functions: Functions
     metrics: Metrics
 

@@ -31,8 +31,8 @@ from refinerctl.dlq.redrive.watch import Original, Watch, compare
 from refinerctl.dlq.redrive.worker import InHand
 from refinerctl.dlq.walk import Walk, counted, matching
 from refinerctl.errors import RefusedError
+from refinerctl.options import ask
 from refinerctl.parallel import attempt
-from refinerctl.releases.planning import ask
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -89,9 +89,7 @@ class Redrive:
     @cached_property
     def _health(self) -> HealthCheck:
         app = self._app
-        return HealthCheck(
-            Consumers(app.session), lambda queue: app.queues.snapshot(queue).settings, app.functions, app.metrics
-        )
+        return HealthCheck(Consumers(app.session), app.queues.state_at, app.functions, app.metrics)
 
     def prepare(self) -> RedrivePlan | None:
         """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""

@@ -3,189 +3,148 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.insight.report.types import Report
-from refinerctl.insight.status_types import FunctionStatus, PipelineStatus, RulesetStatus
-from refinerctl.insight.verify.command import check_json, names_in_values, names_of, sources_of
-from refinerctl.insight.verify.types import PipelineParts, Status
-from refinerctl.options import Moment, global_options
-from refinerctl.parallel import concurrently
-from refinerctl.stacks.names import RulesetNames
-from refinerctl.stations import chosen_rulesets
+from refinerctl.options import Moment, examples, global_options
+from refinerctl.parallel import Answer, attempt, concurrently
+from refinerctl.stacks.base import Bucket, EventRule, Stage
 
-Found = TypeVar("Found")
+if TYPE_CHECKING:
+    from refinerctl.insight.report.page import Report
 
 ACTIVITY = "metrics and logs"
 
 
-@click.command()
-@click.option("--html", "file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Write this page.")
-@click.option(
-    "--since", type=Moment(), default="24h", show_default=True, help="From then on: a time, or how long ago (7d)."
+@click.command(
+    epilog=examples(
+        "refinerctl report --html report.html",
+        "refinerctl report --html report.html --since 7d --stage RefinerInput --no-verify",
+    )
 )
-@click.option("--ruleset", "names", multiple=True, metavar="NAME", help="Only this ruleset; repeatable.")
-@click.option("--no-verify", is_flag=True, help="Without verify's checks.")
+@click.option("--html", "file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
+@click.option(
+    "--since",
+    type=Moment(),
+    default="24h",
+    show_default=True,
+    help="Start of the period: a time, or how long ago (7d).",
+)
+@click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to report; repeatable.")
+@click.option("--no-verify", is_flag=True, help="Skip the checks of verify.")
 @global_options
 @click.pass_context
 def report(ctx: click.Context, file: Path, since: datetime, names: tuple[str, ...], no_verify: bool) -> None:
-    """Write one page about the environment: flow, latency, throughput, failures by cause, releases, checks.
+    """Write an HTML page about the environment: throughput, latency, failures by cause, status, checks, releases.
 
-    The page needs nothing but itself. What could not be looked at is said on it. Changes nothing else.
+    The page is one file that loads nothing else, and names what could not be read. Changes nothing else.
     """
     from refinerctl.insight.report.page import page
 
     check_writable(file)
     now = datetime.now(UTC)
     if since >= now:
-        raise UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} has not come yet")
+        raise UsageError(f"--since {since:%Y-%m-%dT%H:%M:%SZ} is in the future")
     app = app_context(ctx)
     app.tell_settings()
-    found = _looked_at(app, chosen_rulesets(app, names), since, now, with_checks=not no_verify)
+    found = _read(app, app.pipeline.choose(names), since, now, with_checks=not no_verify)
     write_text(file, page(found))
     _show(app, file, found)
 
 
-@dataclass
-class _Look(Generic[Found]):
-    """What was found, or why it could not be looked at."""
-
-    read: Callable[[], Found]
-    found: Found | None = None
-    error: RefinerctlError | None = None
-
-    def __call__(self) -> None:
-        try:
-            self.found = self.read()
-        except RefinerctlError as error:
-            self.error = error
-
-
-def _looked_at(
-    app: AppContext, rulesets: tuple[RulesetNames, ...], since: datetime, now: datetime, *, with_checks: bool
-) -> Report:
-    """Raises RefinerctlError if nothing could be looked at."""
-    from refinerctl.insight.report import Activity
+def _read(app: AppContext, stages: tuple[Stage, ...], since: datetime, now: datetime, *, with_checks: bool) -> Report:
+    """Read everything at the same time. Raises RefinerctlError if nothing can be read."""
+    from refinerctl.insight.attempts import attempts_pattern
+    from refinerctl.insight.report.activity import Activity, read_activity
+    from refinerctl.insight.report.page import Report
     from refinerctl.insight.report.tally import Timeline
+    from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
+    from refinerctl.insight.verify.command import checked, differences, pipeline_of
 
-    names, problems = names_in_values(app), list[str]()
-    looks = _looks(app, rulesets, names.bus, since, now)
-    if with_checks and app.settings.stack == "refiner":
-        # Terraform's outputs come first: what runs Terraform stays in the thread that hears of Ctrl-C.
-        names = names_of(app, problems.append)
-        looks["verify"] = _Look(partial(_checks, app, names))
-    elif with_checks:
-        problems.append(f"verify: there are no checks of stack {app.settings.stack}")
-    if names.bucket != app.old_pipeline.bucket:
-        problems.append(f"the stack's bucket is {names.bucket}; the status is of {app.old_pipeline.bucket}")
+    # Other endpoints than AWS's know less of its filter patterns, or nothing.
+    pattern = None if app.session.endpoint_url else attempts_pattern(app.stack.log_terms)
+    reads: dict[str, Callable[[], Any]] = {
+        "status": partial(read_status, app, stages, now),
+        ACTIVITY: partial(read_activity, app, stages, since, now, pattern),
+        "releases": lambda: app.ledger.read(),
+    }
+    pipeline, problems = app.pipeline, list[str]()
+    if with_checks:
+        # Runs Terraform, so in the thread that gets Ctrl-C.
+        pipeline = pipeline_of(app, problems.append)
+        reads["verify"] = partial(checked, app, pipeline)
+    problems += differences(app, pipeline)
     with app.render.progress() as progress:
-        progress.step(f"reading {', '.join(looks)} since {since:%Y-%m-%dT%H:%M:%SZ}")
-        concurrently(looks.values(), len(looks))
-    errors = {what: look.error for what, look in looks.items() if look.error}
-    if len(errors) == len(looks):
+        progress.step(f"reading {', '.join(reads)} since {since:%Y-%m-%dT%H:%M:%SZ}")
+        results = concurrently([partial(attempt, read) for read in reads.values()], len(reads))
+    answers: dict[str, Answer[Any]] = dict(zip(reads, results, strict=True))
+    errors = {what: answer.error for what, answer in answers.items() if answer.error}
+    if len(errors) == len(answers):
         raise next(iter(errors.values()))
-    activity: Activity = looks[ACTIVITY].found or Activity(Timeline.over(since, now).step, ())
-    problems += [f"{what}: {error.message}" for what, error in errors.items()]
+    unknown = PipelineStatus(now, tuple(StageStatus(stage.name, stage.prefix) for stage in stages))
     return Report(
         env=app.settings.env,
         stack=app.settings.stack,
-        bucket=names.bucket,
-        bus=names.bus,
+        pipeline=replace(app.pipeline, stages=stages),
         since=since,
-        interval=activity.interval,
-        status=looks["status"].found or _unknown(rulesets, now),
-        activity=activity.rulesets,
-        releases=tuple(reversed(looks["releases"].found or ())),
-        checks=looks["verify"].found if "verify" in looks else None,
-        problems=(*problems, *activity.problems),
-    )
-
-
-def _looks(
-    app: AppContext, rulesets: tuple[RulesetNames, ...], bus: str, since: datetime, now: datetime
-) -> dict[str, _Look[Any]]:
-    """What is read at the same time. Its clients are made here: an environment that is down is told of at once."""
-    from refinerctl.aws.log_settings import LogSettings
-    from refinerctl.insight.report import ActivityRequest, Sources, activity
-    from refinerctl.insight.report.function_log import PATTERN
-    from refinerctl.insight.status import Stations, status
-
-    stations = Stations(app.queues, app.functions, app.metrics, app.bucket, lambda: app.ledger.read())
-    # Other endpoints than AWS's know less of its filter patterns, or nothing.
-    pattern = None if app.session.endpoint_url else PATTERN
-    request = ActivityRequest(rulesets, bus, since, now, pattern)
-    sources = Sources(app.log_groups, LogSettings(app.session), app.metrics)
-    return {
-        "status": _Look(partial(status, rulesets, app.old_pipeline, stations, now)),
-        ACTIVITY: _Look(partial(activity, sources, request)),
-        "releases": _Look(lambda: app.ledger.read()),
-    }
-
-
-def _checks(app: AppContext, names: PipelineParts) -> Any:
-    from refinerctl.insight.verify import verify
-    from refinerctl.insight.verify.snapshot import take_snapshot
-
-    return verify(take_snapshot(sources_of(app), names))
-
-
-def _unknown(rulesets: tuple[RulesetNames, ...], now: datetime) -> PipelineStatus:
-    """What there is to look at, where nothing could be."""
-    return PipelineStatus(
-        now,
-        tuple(
-            RulesetStatus(
-                ruleset.name, ruleset.prefix, function=FunctionStatus(ruleset.base) if ruleset.has_function else None
-            )
-            for ruleset in rulesets
-        ),
+        status=answers["status"].value or unknown,
+        activity=answers[ACTIVITY].value or Activity(Timeline.over(since, now).step),
+        releases=tuple(reversed(answers["releases"].value or ())),
+        checks=answers["verify"].value if with_checks else None,
+        problems=(*problems, *(f"{what}: {error.message}" for what, error in errors.items())),
+        has_completions=app.stack.completion_keys is not None,
     )
 
 
 def _show(app: AppContext, file: Path, found: Report) -> None:
+    from refinerctl.insight.report.page import all_problems
+
     if app.render.is_json:
         app.render.json(_document(file, found))
     else:
         app.render.line(summary(file, found))
-    for problem in all_problems(found):
-        app.render.warning(problem)
-
-
-def all_problems(found: Report) -> list[str]:
-    """Those of the status, too; each once."""
-    status = [*found.status.problems]
-    status += [f"{ruleset.name}: {text}" for ruleset in found.status.rulesets for text in ruleset.problems]
-    return list(dict.fromkeys([*found.problems, *status]))
+    for text, names in all_problems(found).items():
+        for problem in [f"{name}: {text}" for name in names] or [text]:
+            app.render.warning(problem)
 
 
 def summary(file: Path, found: Report) -> str:
-    flows = [activity.flow for activity in found.activity]
-    completed = [flow.completed for flow in flows if flow.completed is not None]
-    failed = [flow.failed for flow in flows if flow.failed is not None]
-    counts = ", ".join(
-        f"{sum(numbers)} {what}" if numbers else f"nothing known of what {what}"
-        for numbers, what in ((completed, "completed"), (failed, "failed"))
-    )
-    return f"{file}: {counts} since {found.since:%Y-%m-%dT%H:%M:%SZ}; {_checks_in_short(found)}"
-
-
-def _checks_in_short(found: Report) -> str:
-    if found.checks is None:
-        return "checks not run"
-    failed = sum(check.status is Status.FAIL for check in found.checks)
-    return f"{failed} of {len(found.checks)} checks failed"
+    """One line: how much was completed and failed, and how many checks failed."""
+    flows = [item.flow for item in found.activity.stages]
+    counts = {
+        "completed": [flow.completed for flow in flows if flow.completed is not None],
+        "failed": [flow.failed for flow in flows if flow.failed is not None],
+    }
+    parts = [f"{sum(numbers)} {what}" if numbers else f"{what} unknown" for what, numbers in counts.items()]
+    checks = "checks not run"
+    if found.checks is not None:
+        checks = f"{sum(check.status == 'fail' for check in found.checks)} of {len(found.checks)} checks failed"
+    return f"{file}: {', '.join(parts)} since {found.since:%Y-%m-%dT%H:%M:%SZ}; {checks}"
 
 
 def _document(file: Path, found: Report) -> dict[str, Any]:
-    fields = {name: value for name, value in vars(found).items() if name != "interval"}
-    checks = None if found.checks is None else [check_json(check) for check in found.checks]
-    return {"file": file, **fields, "interval_s": found.interval.total_seconds(), "checks": checks}
+    from refinerctl.insight.verify.command import check_json
+
+    buses = (stage.source.bus for stage in found.pipeline.stages if isinstance(stage.source, EventRule))
+    return {
+        "file": file,
+        "env": found.env,
+        "stack": found.stack,
+        "bucket": next((bucket.name for bucket in found.pipeline.by_kind(Bucket)), None),
+        "bus": next(buses, None),
+        "since": found.since,
+        "interval_s": found.activity.interval.total_seconds(),
+        "status": found.status,
+        "activity": found.activity.stages,
+        "releases": found.releases,
+        "checks": None if found.checks is None else [check_json(check) for check in found.checks],
+        "problems": (*found.problems, *found.activity.problems),
+    }

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.insight import verify as operation
-from refinerctl.insight.verify.types import CheckResult, PipelineParts, Status, names_from_outputs, names_from_values
-from refinerctl.insight.verify.view import junit, result_lines
-from refinerctl.options import Duration, global_options
-from refinerctl.releases.model import deployed
-from refinerctl.releases.outputs import read_outputs
-from refinerctl.releases.plan_command import DIFFERENCES
+from refinerctl.options import Duration, examples, global_options
 
 if TYPE_CHECKING:
-    from refinerctl.insight.verify.snapshot import Sources
+    from refinerctl.insight.verify.checks import CheckResult
+    from refinerctl.insight.verify.snapshot import Clients
+    from refinerctl.stacks.base import Pipeline
 
 
-@click.command()
-@click.option("--check", "only", multiple=True, metavar="ID", help="Run this check only; repeatable.")
-@click.option("--skip", multiple=True, metavar="ID", help="Leave this check out; repeatable.")
-@click.option("--junit", "report", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit report, too.")
-@click.option("--canary", is_flag=True, help="Send a small input through each ruleset, too, and remove it afterwards.")
+@click.command(
+    epilog=examples(
+        "refinerctl verify --env production",
+        "refinerctl verify --check rule-pattern --check queue-policy",
+        "refinerctl verify --canary --junit verify.xml",
+    )
+)
+@click.option("--check", "only", multiple=True, metavar="ID", help="Check to run, instead of all; repeatable.")
+@click.option("--skip", multiple=True, metavar="ID", help="Check to leave out; repeatable.")
+@click.option("--junit", "report", type=click.Path(path_type=Path, dir_okay=False), help="JUnit report to write.")
+@click.option("--canary", is_flag=True, help="Send a small input through each stage, and remove it afterwards.")
 @click.option(
     "--canary-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
-    help="With --canary: what to send, for functions that do not take plain text.",
+    help="Content of the canaries, for functions that do not process plain text.",
 )
-@click.option("--timeout", type=Duration(), default="2m", show_default=True, help="How long to wait for the canaries.")
+@click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Maximum wait for the canaries.")
 @global_options
 @click.pass_context
 def verify(
@@ -45,97 +48,108 @@ def verify(
     canary_file: Path | None,
     timeout: float,
 ) -> None:
-    """Would an input get through, and could one be lost? Changes nothing; exit code 5 if a check fails.
+    """Check wiring, permissions and quotas.
 
-    docs/verify.md has the checks. With --canary a marked input goes through each ruleset that has a function; its
-    completion's event goes to whoever comes downstream.
+    Tells whether an input would be processed and whether one could be lost. Changes nothing; exit code 5 if a check
+    fails. docs/verify.md describes the checks. --canary sends an input through each stage that has a function;
+    downstream consumers get the event of its completion.
     """
-    operation.check_ids([*only, *skip])
+    from refinerctl.insight.verify.checks import Status
+    from refinerctl.insight.verify.run import checks_of, choose
+
+    app = app_context(ctx)
+    if app.stack.pipeline is None:
+        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
+    choose(checks_of(app.stack), only, skip)
     if report is not None:
         check_writable(report)
     if canary_file is not None and not canary:
-        raise UsageError("--canary-file is for --canary")
-    app = app_context(ctx)
-    if app.settings.stack != "refiner":
-        raise UsageError(f"there are no checks of stack {app.settings.stack}", hint="Use --stack refiner.")
+        raise UsageError("--canary-file needs --canary")
     app.tell_settings()
-    names = names_of(app, app.render.warning)
-    if names.bucket != app.old_pipeline.bucket:
-        app.render.warning(f"the stack's bucket is {names.bucket}; other commands would use {app.old_pipeline.bucket}")
-    results = list(_results(app, names, only, skip))
     if canary:
-        from refinerctl.insight.verify.canary_command import send_canaries
+        from refinerctl.insight.verify.canary import check_possible, send_canaries
 
-        results += send_canaries(app, names, results, timeout, canary_file)
+        check_possible(app)
+    pipeline = pipeline_of(app, app.render.warning)
+    for difference in differences(app, pipeline):
+        app.render.warning(difference)
+    results = list(checked(app, pipeline, only, skip))
+    if canary:
+        results += send_canaries(app, pipeline, results, timeout, canary_file)
     if report is not None:
+        from refinerctl.insight.verify.view import junit
+
         write_text(report, junit(results))
-    _show(app, names, results)
+    _show(app, pipeline, results)
     if any(result.status is Status.FAIL for result in results):
         ctx.exit(DIFFERENCES)
 
 
-def _results(
-    app: AppContext, names: PipelineParts, only: Sequence[str], skip: Sequence[str]
+def checked(
+    app: AppContext, pipeline: Pipeline, only: Collection[str] = (), skip: Collection[str] = ()
 ) -> tuple[CheckResult, ...]:
+    """The results of all checks of the stack, of those in `only`, without those in `skip`."""
+    from refinerctl.insight.verify.run import checks_of, run_checks
     from refinerctl.insight.verify.snapshot import take_snapshot
 
-    return operation.verify(take_snapshot(sources_of(app), names), only, skip)
+    return run_checks(take_snapshot(clients_of(app), pipeline), checks_of(app.stack), only, skip)
 
 
-def names_of(app: AppContext, tell: Callable[[str], None]) -> PipelineParts:
-    """From Terraform's outputs; from the environment's values, and told why, where those are out of reach."""
+def clients_of(app: AppContext) -> Clients:
+    from refinerctl.insight.verify.snapshot import Clients
+    from refinerctl.releases.ledger import deployed
+
+    return Clients(app.session, lambda: deployed(app.ledger.read()), embedded=app.settings.embedded)
+
+
+def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
+    """From Terraform's outputs; from the environment's values if those cannot be read, with a warning that says why."""
+    if app.stack.pipeline_of_outputs is None:
+        return _pipeline_of_values(app)
     try:
-        outputs = {item.name: item.value for item in read_outputs(app.root_module(0))}
+        outputs = {name: output.value for name, output in app.root_module(0).outputs().items()}
         if outputs:
-            return names_from_outputs(outputs)
-        reason = "nothing is deployed, by Terraform's state"
+            return app.stack.pipeline_of_outputs(outputs)
+        reason = "nothing is deployed, according to Terraform's state"
     except RefinerctlError as error:
         reason = error.message
-    found = names_in_values(app)
-    tell(f"names come from {found.source}, not from Terraform's outputs: {reason}")
+    found = _pipeline_of_values(app)
+    warn(f"names come from {found.told_by}, not from Terraform's outputs: {reason}")
     return found
 
 
-def names_in_values(app: AppContext) -> PipelineParts:
-    """From the environment's values. Asks nobody."""
-    from refinerctl.terraform.hcl import load_values, variable_defaults
-
-    folder = app.settings.project / "terraform"
-    values = folder / "environments" / app.settings.env / f"{app.settings.stack}.tfvars"
-    module = folder / "stacks" / app.settings.stack
-    defaults = variable_defaults(module) if module.is_dir() else {}
-    return names_from_values(load_values(values, missing_ok=True), defaults, app.old_pipeline, values.name)
+def _pipeline_of_values(app: AppContext) -> Pipeline:
+    return replace(app.pipeline, told_by=app.settings.layout.values_file(app.settings.env, app.stack.name).name)
 
 
-def sources_of(app: AppContext) -> Sources:
-    """The clients that a snapshot is taken with."""
-    from refinerctl.aws.bucket_settings import BucketSettings
-    from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.iam import Roles
-    from refinerctl.aws.kms import Keys
-    from refinerctl.aws.log_settings import LogSettings
-    from refinerctl.insight.verify.snapshot import Sources
+def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
+    """Where the stack keeps its data, if other commands would use another place."""
+    if app.stack.storage is None:
+        return []
+    from refinerctl.stacks.base import Bucket
 
-    return Sources(
-        caller=app.session.caller,
-        bucket=lambda bucket: BucketSettings(app.session, bucket),
-        buses=EventBuses(app.session),
-        queues=app.queues,
-        functions=app.functions,
-        roles=Roles(app.session),
-        logs=LogSettings(app.session),
-        ecr=app.ecr,
-        keys=Keys(app.session),
-        release=lambda: deployed(app.ledger.read()),
-        embedded=app.settings.embedded,
-    )
+    storage = app.storage
+    found = [
+        f"the stack's bucket is {bucket.name}; other commands would use {storage.bucket}"
+        for bucket in pipeline.by_kind(Bucket)
+        if bucket.name != storage.bucket
+    ]
+    written = {stage.writes for stage in pipeline.stages if stage.writes}
+    return found + [
+        f"functions write below {' and '.join(prefixes)}; other commands look for completions below "
+        f"{storage.complete_prefix}"
+        for prefixes in sorted(written)
+        if storage.complete_prefix not in prefixes
+    ]
 
 
-def _show(app: AppContext, names: PipelineParts, results: Sequence[CheckResult]) -> None:
+def _show(app: AppContext, pipeline: Pipeline, results: Sequence[CheckResult]) -> None:
+    from refinerctl.insight.verify.view import result_lines
+
     if app.render.is_json:
-        app.render.json({"source": names.source, "checks": [check_json(result) for result in results]})
+        app.render.json({"source": pipeline.told_by, "checks": [check_json(result) for result in results]})
         return
-    for line in result_lines(results, names.source, with_passed=app.settings.verbosity > 0):
+    for line in result_lines(results, pipeline.told_by, with_passed=app.settings.verbosity > 0):
         app.render.line(line)
 
 
@@ -144,7 +158,7 @@ def check_json(result: CheckResult) -> dict[str, Any]:
     return {
         "id": result.id,
         "status": result.status,
-        "ruleset": result.ruleset,
+        "stage": result.stage,
         "seen": result.seen,
         "why": result.why,
         "fix": result.fix,

@@ -1,309 +1,328 @@
-"""From the bucket to the queues: EventBridge's side."""
+"""Checks of what starts the stages: buckets, event buses, the event rules on them, and schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from refinerctl.aws.event_pattern import all_of, takes
-from refinerctl.aws.events import RuleSettings, RuleTarget
-from refinerctl.aws.policies import Policy, Request, allowed
-from refinerctl.insight.verify.answers import Absent, Answer, Unread
-from refinerctl.insight.verify.framework import (
-    DEFAULT_BUS,
-    EVENTS,
+from refinerctl.aws.event_pattern import pattern_matches
+from refinerctl.aws.events import DEFAULT_BUS, RULES_PER_BUS, RuleSettings, RuleTarget
+from refinerctl.aws.policies import Request, allowed
+from refinerctl.insight.verify.checks import (
     CannotTellError,
-    Check,
+    Finding,
+    Section,
     failed,
-    hindered,
     judged,
     known,
-    name_of,
     passed,
     present,
-    queue_of,
-    role_may,
     warned,
 )
-from refinerctl.insight.verify.samples import NAMES, elsewhere, event, takes_all, takes_any
-from refinerctl.insight.verify.types import Finding, RulesetSnapshot, Snapshot
+from refinerctl.insight.verify.permissions import EVENTS, service_role
+from refinerctl.insight.verify.samples import SAMPLE_NAME, event, matches_all, matches_any
+from refinerctl.insight.verify.snapshot import (
+    BUCKET,
+    BUCKET_EVENTS,
+    BUS,
+    QUEUE,
+    ROLE,
+    RULES,
+    SCHEDULE,
+    SENDERS,
+    TARGETS,
+    Snapshot,
+    name_of,
+)
+from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Queue, Schedule
 
-_OTHERS = "Remove that rule, or its target; Terraform knows nothing of it."
-OTHER_BUCKET = "another-bucket-than-this-one"
+OTHER_BUCKET = "some-other-bucket"
+SCHEDULER = "scheduler.amazonaws.com"
+QUOTA_WARNING = 0.8
+_OTHER_RULE = "Remove that rule or its target; Terraform does not manage it."
 
-
-def _bucket_exists(snapshot: Snapshot) -> Finding:
-    return present(snapshot.bucket, lambda name: f"bucket {name} is there")
-
-
-def _bucket_events(snapshot: Snapshot) -> Finding:
-    name = snapshot.names.bucket
-    if known(snapshot.sends_events):
-        return passed(f"bucket {name} sends its events to EventBridge")
-    return failed(f"bucket {name} sends no events to EventBridge")
-
-
-def _bus_exists(snapshot: Snapshot) -> Finding:
-    return present(snapshot.bus, lambda bus: f"event bus {bus.name} is there")
-
-
-def _enabled(answer: Answer[RuleSettings]) -> Finding:
-    if isinstance(answer, Absent):
-        return failed(answer.reason)
-    rule = known(answer)
-    return passed(f"rule {rule.name} is enabled") if rule.is_enabled else failed(f"rule {rule.name} is disabled")
+SECTION = Section("Delivery: buckets, event buses, event rules, schedules")
 
 
-def _forward_rule(snapshot: Snapshot) -> Finding:
-    return _enabled(snapshot.forward_rule)
+@SECTION.check(
+    "bucket-exists",
+    Bucket,
+    why="Inputs, outputs and completions are in it.",
+    fix="Check --env and --region; `refinerctl deploy` creates the bucket unless create_bucket is false.",
+)
+def _bucket_exists(snapshot: Snapshot, bucket: Bucket) -> Finding:
+    return present(snapshot.get(BUCKET, bucket.name), f"bucket {bucket.name} exists")
 
 
-def _forward_pattern(snapshot: Snapshot) -> Finding:
-    rule = known(snapshot.forward_rule)
-    prefixes = [ruleset.names.prefix for ruleset in snapshot.rulesets] or [""]
-    verdict = all_of(takes_all(snapshot, rule.pattern, prefix) for prefix in prefixes)
-    found = judged(
-        verdict,
-        f"rule {rule.name} takes what is created in bucket {snapshot.names.bucket}",
-        f"rule {rule.name} does not take all that is created in bucket {snapshot.names.bucket}: {rule.pattern}",
-        f"the pattern of rule {rule.name} cannot be evaluated here: {rule.pattern}",
-    )
-    if verdict and takes(rule.pattern, event(snapshot, "x", bucket=OTHER_BUCKET)):
-        return warned(f"rule {rule.name} forwards the events of other buckets, too: {rule.pattern}")
-    return found
+@SECTION.check(
+    "bucket-events",
+    Bucket,
+    EventBus,
+    why="Without events no input is processed.",
+    fix="`refinerctl deploy` enables events for a bucket that it created; for any other bucket set "
+    "manage_bucket_notifications = true, or enable EventBridge in the bucket's properties.",
+)
+def _bucket_events(snapshot: Snapshot, bucket: Bucket, _bus: EventBus) -> Finding:
+    if known(snapshot.get(BUCKET_EVENTS, bucket.name)):
+        return passed(f"bucket {bucket.name} sends its events to EventBridge")
+    return failed(f"bucket {bucket.name} sends no events to EventBridge")
 
 
-def _forward_target(snapshot: Snapshot) -> Finding:
-    rule, arn = known(snapshot.forward_rule), known(snapshot.bus).arn
-    found = _sends_to(rule, known(snapshot.forward_targets), arn)
-    prefixes = [ruleset.names.prefix for ruleset in snapshot.rulesets]
-    return _sent_again(snapshot, DEFAULT_BUS, rule, arn, prefixes) or found
-
-
-def _sent_again(snapshot: Snapshot, bus: str, own: RuleSettings, arn: str, prefixes: Sequence[str]) -> Finding | None:
-    """What is wrong if another rule of the bus sends events there, too; who may not ask knows of none."""
-    rules, senders = snapshot.rules.get(bus, ()), snapshot.senders.get(arn, frozenset())
-    if isinstance(rules, Absent | Unread) or isinstance(senders, Absent | Unread):
+@SECTION.check("bus-exists", EventBus, why="The event rules of all stages are on it.")
+def _bus_exists(snapshot: Snapshot, bus: EventBus) -> Finding | None:
+    if bus.name == DEFAULT_BUS:  # every account has it
         return None
-    for rule in rules:
-        if rule.name != own.name and rule.name in senders and rule.is_enabled:
-            if verdict := takes_any(snapshot, rule.pattern, prefixes):
-                return failed(
-                    f"rule {rule.name} of bus {bus} sends the same events to {name_of(arn)}, once more", _OTHERS
-                )
-            if verdict is None:
-                return warned(f"rule {rule.name} of bus {bus} sends to {name_of(arn)}, too: {rule.pattern}", _OTHERS)
+    return present(snapshot.get(BUS, bus.name), f"event bus {bus.name} exists")
+
+
+@SECTION.check(
+    "rule",
+    EventRule,
+    Queue | Function,
+    why="It sends the stage's inputs from the event bus to its queue.",
+    fix="`aws events enable-rule --event-bus-name BUS --name RULE`, or `refinerctl deploy`.",
+)
+def enabled(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding:
+    """Whether the rule exists and is enabled."""
+    answer = snapshot.rule(rule)
+    if answer.not_found:
+        return failed(str(answer.error))
+    if not known(answer).is_enabled:
+        return failed(f"rule {rule.name} is disabled")
+    return passed(f"rule {rule.name} is enabled")
+
+
+@SECTION.check(
+    "rule-pattern",
+    EventRule,
+    Queue | Function,
+    why="An input that no rule matches is never processed; one that two rules match is processed twice.",
+    details="Evaluates the pattern on events as S3 sends them, for two keys below the stage's prefix: created at once, "
+    "as a multipart upload and by a copy. Fails if the rule matches inputs of another stage; warns if it matches keys "
+    "outside of its prefix, other buckets' events or deletions, or has an operator that refinerctl does not know.",
+)
+def _rule_pattern(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding | None:
+    if snapshot.bucket is None:
+        return None
+    pattern, own = known(snapshot.rule(rule)).pattern, rule.prefix
+    verdict = matches_all(snapshot, pattern, own)
+    if verdict is None:
+        return warned(f"refinerctl cannot evaluate the pattern of rule {rule.name}: {pattern}")
+    if not verdict:
+        return failed(f"rule {rule.name} does not match all objects that are created below {own}: {pattern}")
+    return _matches_more(snapshot, rule, pattern) or passed(
+        f"rule {rule.name} matches the objects that are created below {own}, and no other events"
+    )
+
+
+def _matches_more(snapshot: Snapshot, rule: EventRule, pattern: str) -> Finding | None:
+    """The finding if the pattern also matches what is not the rule's."""
+    own = rule.prefix
+    for stage in snapshot.pipeline.stages:
+        other = stage.prefix
+        if other is None or other.startswith(own) or own.startswith(other):
+            continue
+        if matches_any(snapshot, pattern, [other]):
+            return failed(f"rule {rule.name} also matches inputs of {stage.name} ({other}): {pattern}")
+    for key in _keys_elsewhere(snapshot, own):
+        if pattern_matches(pattern, event(snapshot, key)):
+            return warned(f"rule {rule.name} also matches keys outside of {own}, such as {key}: {pattern}")
+    if pattern_matches(pattern, event(snapshot, own + SAMPLE_NAME, bucket=OTHER_BUCKET)):
+        return warned(f"rule {rule.name} also matches events of other buckets: {pattern}")
+    if pattern_matches(pattern, event(snapshot, own + SAMPLE_NAME, kind="Object Deleted")):
+        return warned(f"rule {rule.name} also matches deletions: {pattern}")
     return None
 
 
-def _sends_to(rule: RuleSettings, targets: Sequence[RuleTarget], arn: str) -> Finding:
-    """Whether the event goes there, as it is, and nowhere else."""
+def _keys_elsewhere(snapshot: Snapshot, prefix: str) -> Iterator[str]:
+    """Keys below no stage's prefix, one of them almost below `prefix`."""
+    for key in (f"{prefix.removesuffix('/')}-refinerctl-verify", "refinerctl-verify", f"refinerctl-verify/{prefix}x"):
+        if not key.startswith(snapshot.prefixes):
+            yield key
+
+
+@SECTION.check(
+    "rule-target",
+    EventRule,
+    Queue | Function,
+    why="Each event must reach the stage's queue once and unchanged.",
+    details="Fails without the target, if two targets are the same queue, if the target changes the event, and if "
+    "another rule of the bus sends the same events there; warns about further targets.",
+)
+def sends_once(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding:
+    """Whether the rule, and no other rule of its bus, sends its events to `target`."""
+    settings, arn = known(snapshot.rule(rule)), known(snapshot.settings(target)).arn
+    found = _sends_to(settings, known(snapshot.get(TARGETS, rule.bus, rule.name)), arn)
+    return _sent_again(snapshot, rule, arn) or found
+
+
+def _sends_to(rule: RuleSettings, targets: tuple[RuleTarget, ...], arn: str) -> Finding:
     wanted = [target for target in targets if target.arn == arn]
     others = ", ".join(sorted(target.arn for target in targets if target.arn != arn))
     if not wanted:
-        return failed(f"rule {rule.name} sends to {others or 'nothing'}, not to {name_of(arn)}")
+        return failed(f"rule {rule.name} sends to {others or 'no target'}, not to {name_of(arn)}")
     if any(target.changes_event for target in wanted):
-        return failed(f"rule {rule.name} changes the event before it sends it to {name_of(arn)}")
+        return failed(f"rule {rule.name} changes the event that it sends to {name_of(arn)}")
     if len(wanted) > 1:
         return failed(f"rule {rule.name} sends each event {len(wanted)} times to {name_of(arn)}")
     if others:
-        return warned(f"rule {rule.name} sends to {name_of(arn)}, and to {others}")
+        return warned(f"rule {rule.name} sends to {name_of(arn)} and also to {others}")
     return passed(f"rule {rule.name} sends to {name_of(arn)}")
 
 
-def _target_to(targets: Sequence[RuleTarget], arn: str) -> RuleTarget:
-    for target in targets:
+def _sent_again(snapshot: Snapshot, own: EventRule, arn: str) -> Finding | None:
+    """The finding if another rule of the bus sends events there; None also if the rules could not be read."""
+    prefixes = [prefix for prefix in snapshot.prefixes if prefix.startswith(own.prefix)]
+    rules = snapshot.get(RULES, own.bus).value or ()
+    senders = snapshot.get(SENDERS, own.bus, arn).value or frozenset()
+    for rule in rules:
+        if rule.name != own.name and rule.name in senders and rule.is_enabled:
+            which = f"rule {rule.name} of event bus {own.bus} also sends"
+            if verdict := matches_any(snapshot, rule.pattern, prefixes):
+                return failed(f"{which} the same events to {name_of(arn)}", _OTHER_RULE)
+            if verdict is None:
+                return warned(f"{which} to {name_of(arn)}: {rule.pattern}", _OTHER_RULE)
+    return None
+
+
+@SECTION.check(
+    "queue-policy",
+    EventRule,
+    Queue,
+    why="EventBridge can send to a queue only if the queue's policy allows it for the rule.",
+    details="Evaluates statements with the conditions `ArnEquals`, `ArnLike`, `String…`, `Bool` and `Null`; warns if "
+    "another condition decides.",
+)
+def _queue_policy(snapshot: Snapshot, rule: EventRule, queue: Queue) -> Finding:
+    return _may_send(snapshot, known(snapshot.rule(rule)), queue.name)
+
+
+@SECTION.check(
+    "delivery-dlq",
+    EventRule | Schedule,
+    Queue | Function,
+    why="An event that cannot be delivered would be lost.",
+)
+def has_dlq(snapshot: Snapshot, source: EventRule | Schedule, target: Component) -> Finding | None:
+    """Whether the target has a DLQ for what cannot be delivered, and the DLQ exists."""
+    if source.dlq is None:
+        return None
+    dlq_arn = _dlq_arn(snapshot, source, target)
+    if dlq_arn is None:
+        return failed(f"target {target.name} of {source.name} has no DLQ for events that cannot be delivered")
+    name = name_of(dlq_arn)
+    return present(snapshot.get(QUEUE, name), f"events that cannot be delivered to {target.name} go to {name}")
+
+
+def _dlq_arn(snapshot: Snapshot, source: EventRule | Schedule, target: Component) -> str | None:
+    if isinstance(source, Schedule):
+        found: str | None = known(snapshot.settings(source)).dlq_arn
+        return found
+    return target_of(snapshot, source, target).dlq_arn
+
+
+def target_of(snapshot: Snapshot, rule: EventRule, component: Component) -> RuleTarget:
+    """The rule's target that is the component."""
+    arn = known(snapshot.settings(component)).arn
+    for target in known(snapshot.get(TARGETS, rule.bus, rule.name)):
         if target.arn == arn:
             return target
-    raise CannotTellError(f"no target sends to {name_of(arn)}")
+    raise CannotTellError(f"no target of rule {rule.name} is {component.name}")
 
 
-def _forward_role(snapshot: Snapshot) -> Finding:
-    rule, bus = known(snapshot.forward_rule), known(snapshot.bus)
-    target = _target_to(known(snapshot.forward_targets), bus.arn)
-    if target.role_arn is None:
-        return failed(f"the target of rule {rule.name} has no role")
-    if isinstance(snapshot.forward_role, Absent):
-        return failed(snapshot.forward_role.reason)
-    role = known(snapshot.forward_role)
-    may_assume = allowed([role.trust], _by_rule(snapshot, "sts:AssumeRole", role.arn, rule))
-    may_put = role_may(role, "events:PutEvents", bus.arn, [bus.policy])
-    if may_put is False and (why := hindered(role, [("events:PutEvents", bus.arn)], [bus.policy])):
-        return failed(f"role {role.name} does not allow events:PutEvents on {bus.name}: {why.seen}", why.fix)
-    problem = "trust EventBridge" if may_assume is False else f"allow events:PutEvents on {bus.name}"
+@SECTION.check(
+    "delivery-dlq-policy",
+    EventRule,
+    Queue | Function,
+    why="A DLQ that the rule may not send to receives nothing: the event is lost.",
+)
+def dlq_may_receive(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding | None:
+    """Whether the DLQ's policy allows the rule to send to it."""
+    if rule.dlq is None:
+        return None
+    dlq_arn = target_of(snapshot, rule, target).dlq_arn
+    if dlq_arn is None:
+        raise CannotTellError("the target has no DLQ")
+    return _may_send(snapshot, known(snapshot.rule(rule)), name_of(dlq_arn))
+
+
+def _may_send(snapshot: Snapshot, rule: RuleSettings, queue_name: str) -> Finding:
+    queue = known(snapshot.get(QUEUE, queue_name))
+    request = Request("sqs:SendMessage", queue.arn, service=EVENTS, context=rule_context(snapshot, rule))
     return judged(
-        all_of([may_assume, may_put]),
-        f"role {role.name} lets rule {rule.name} put events on {bus.name}",
-        f"role {role.name} does not {problem}",
-        f"the policies of role {role.name} cannot be evaluated here",
+        allowed([queue.policy], request),
+        f"the policy of {queue.name} allows rule {rule.name} to send",
+        f"the policy of {queue.name} does not allow rule {rule.arn} to send",
+        f"refinerctl cannot evaluate the policy of {queue.name}",
     )
 
 
-def _by_rule(snapshot: Snapshot, action: str, resource: str, rule: RuleSettings) -> Request:
-    """EventBridge at work for a rule."""
-    context = {
+def rule_context(snapshot: Snapshot, rule: RuleSettings) -> dict[str, str]:
+    """The condition keys of a request that EventBridge makes for a rule."""
+    return {
         "aws:sourcearn": rule.arn,
         "aws:sourceaccount": snapshot.account,
         "aws:securetransport": "true",
         "aws:principalisawsservice": "true",
         "aws:principalservicename": EVENTS,
     }
-    return Request(action, resource, service=EVENTS, context=context)
 
 
-def _forward_dlq(snapshot: Snapshot) -> Finding:
-    return _dead_letters(snapshot, _target_to(known(snapshot.forward_targets), known(snapshot.bus).arn))
-
-
-def _forward_dlq_policy(snapshot: Snapshot) -> Finding:
-    target = _target_to(known(snapshot.forward_targets), known(snapshot.bus).arn)
-    return _dead_letters_admitted(snapshot, target, known(snapshot.forward_rule))
-
-
-def _dead_letters(snapshot: Snapshot, target: RuleTarget) -> Finding:
-    if target.dlq_arn is None:
-        return failed(f"the target {name_of(target.arn)} has no dead-letter queue for what cannot be delivered")
-    return present(queue_of(snapshot, target.dlq_arn), lambda queue: f"what cannot be delivered goes to {queue.name}")
-
-
-def _dead_letters_admitted(snapshot: Snapshot, target: RuleTarget, rule: RuleSettings) -> Finding:
-    if target.dlq_arn is None:
-        raise CannotTellError("the target has no dead-letter queue")
-    queue = known(queue_of(snapshot, target.dlq_arn))
-    return _admits(snapshot, queue.name, queue.arn, queue.policy, rule)
-
-
-def _admits(snapshot: Snapshot, name: str, arn: str, policy: Policy, rule: RuleSettings) -> Finding:
-    return judged(
-        allowed([policy], _by_rule(snapshot, "sqs:SendMessage", arn, rule)),
-        f"the policy of {name} lets rule {rule.name} send",
-        f"the policy of {name} does not let rule {rule.arn} send",
-        f"the policy of {name} cannot be evaluated here",
-    )
-
-
-def _rule(_: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    return _enabled(ruleset.rule)
-
-
-def _rule_pattern(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    rule, own = known(ruleset.rule), ruleset.names.prefix
-    verdict = takes_all(snapshot, rule.pattern, own)
-    if verdict is None:
-        return warned(f"the pattern of rule {rule.name} cannot be evaluated here: {rule.pattern}")
-    if not verdict:
-        return failed(f"rule {rule.name} does not take all that is created below {own}: {rule.pattern}")
-    for other in snapshot.rulesets:
-        prefix = other.names.prefix
-        if not prefix.startswith(own) and not own.startswith(prefix) and takes_any(snapshot, rule.pattern, [prefix]):
-            return failed(f"rule {rule.name} takes inputs of {other.names.name} ({prefix}), too: {rule.pattern}")
-    if outside := next((key for key in elsewhere(snapshot, own) if takes(rule.pattern, event(snapshot, key))), None):
-        return warned(f"rule {rule.name} takes what is created outside {own}, too, like {outside}: {rule.pattern}")
-    if takes(rule.pattern, event(snapshot, own + NAMES[0], bucket=OTHER_BUCKET)):
-        return warned(f"rule {rule.name} takes events of other buckets, too: {rule.pattern}")
-    if takes(rule.pattern, event(snapshot, own + NAMES[0], kind="Object Deleted")):
-        return warned(f"rule {rule.name} takes deletions, too: {rule.pattern}")
-    return passed(f"rule {rule.name} takes what is created below {own}, and nothing else")
-
-
-def _rule_target(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    rule, arn = known(ruleset.rule), known(ruleset.queue).arn
-    found = _sends_to(rule, known(ruleset.targets), arn)
-    return _sent_again(snapshot, snapshot.names.bus, rule, arn, [ruleset.names.prefix]) or found
-
-
-def _queue_policy(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    queue = known(ruleset.queue)
-    return _admits(snapshot, queue.name, queue.arn, queue.policy, known(ruleset.rule))
-
-
-def _delivery_dlq(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    return _dead_letters(snapshot, _target_to(known(ruleset.targets), known(ruleset.queue).arn))
-
-
-def _delivery_dlq_policy(snapshot: Snapshot, ruleset: RulesetSnapshot) -> Finding:
-    target = _target_to(known(ruleset.targets), known(ruleset.queue).arn)
-    return _dead_letters_admitted(snapshot, target, known(ruleset.rule))
-
-
-_DEPLOY = "`refinerctl deploy` puts it back as it was released."
-
-CHECKS = (
-    Check(
-        "bucket-exists",
-        "Inputs, outputs and completions are kept in it.",
-        "Check --env, --region and --bucket; `refinerctl deploy` makes the bucket unless create_bucket is false.",
-        of_pipeline=_bucket_exists,
-    ),
-    Check(
-        "bucket-events",
-        "Without its events nobody hears of an input.",
-        "`refinerctl deploy` switches it on for a bucket that it made; for another one set "
-        "manage_bucket_notifications = true, or switch on EventBridge in the bucket's properties.",
-        of_pipeline=_bucket_events,
-    ),
-    Check("bus-exists", "All rulesets listen on it.", _DEPLOY, of_pipeline=_bus_exists),
-    Check(
-        "forward-rule",
-        "S3 sends its events to the default bus only; this rule takes them to the pipeline's.",
-        "`aws events enable-rule --name RULE`, or `refinerctl deploy`.",
-        of_pipeline=_forward_rule,
-    ),
-    Check(
-        "forward-pattern", "Events that it does not take never reach a ruleset.", _DEPLOY, of_pipeline=_forward_pattern
-    ),
-    Check("forward-target", "Events have to reach the pipeline's bus once.", _DEPLOY, of_pipeline=_forward_target),
-    Check(
-        "forward-role",
-        "EventBridge needs it to put events on another bus; without it every event is lost or dead.",
-        _DEPLOY,
-        of_pipeline=_forward_role,
-    ),
-    Check(
-        "forward-dlq",
-        "An event that cannot be forwarded would be gone without a trace.",
-        _DEPLOY,
-        of_pipeline=_forward_dlq,
-    ),
-    Check(
-        "forward-dlq-policy",
-        "A dead-letter queue that does not let the rule send keeps nothing.",
-        _DEPLOY,
-        of_pipeline=_forward_dlq_policy,
-    ),
-    Check(
-        "rule",
-        "It takes the ruleset's inputs from the bus to its queue.",
-        "`aws events enable-rule --event-bus-name BUS --name RULE`, or `refinerctl deploy`.",
-        of_ruleset=_rule,
-    ),
-    Check(
-        "rule-pattern",
-        "An input that no rule takes is never processed; one that two take is processed twice.",
-        _DEPLOY,
-        of_ruleset=_rule_pattern,
-    ),
-    Check(
-        "rule-target",
-        "Events have to reach the ruleset's queue, once and as they are.",
-        _DEPLOY,
-        of_ruleset=_rule_target,
-    ),
-    Check(
-        "queue-policy",
-        "EventBridge may send to a queue only if the queue's policy lets the rule.",
-        _DEPLOY,
-        of_ruleset=_queue_policy,
-    ),
-    Check(
-        "delivery-dlq",
-        "An event that cannot be delivered would be gone without a trace.",
-        _DEPLOY,
-        of_ruleset=_delivery_dlq,
-    ),
-    Check(
-        "delivery-dlq-policy",
-        "A dead-letter queue that does not let the rule send keeps nothing.",
-        _DEPLOY,
-        of_ruleset=_delivery_dlq_policy,
-    ),
+@SECTION.check(
+    "schedule",
+    Schedule,
+    why="It starts the stage's work.",
+    fix="Enable it in EventBridge Scheduler, or `refinerctl deploy`.",
 )
+def _schedule(snapshot: Snapshot, schedule: Schedule) -> Finding:
+    answer = snapshot.get(SCHEDULE, schedule.group, schedule.name)
+    if answer.not_found:
+        return failed(str(answer.error))
+    settings = known(answer)
+    if not settings.is_enabled:
+        return failed(f"schedule {schedule.name} is disabled")
+    return passed(f"schedule {schedule.name} is enabled: {settings.expression}")
+
+
+@SECTION.check(
+    "schedule-target",
+    Schedule,
+    Queue | Function,
+    why="A schedule with another target does not start the stage's work.",
+)
+def _schedule_target(snapshot: Snapshot, schedule: Schedule, target: Component) -> Finding:
+    settings, arn = known(snapshot.settings(schedule)), known(snapshot.settings(target)).arn
+    if settings.target_arn != arn:
+        return failed(f"schedule {schedule.name} sends to {settings.target_arn}, not to {target.name}")
+    return passed(f"schedule {schedule.name} sends to {name_of(arn)}")
+
+
+@SECTION.check(
+    "schedule-role",
+    Schedule,
+    Queue | Function,
+    why="Without the role's permission the schedule starts nothing.",
+    details="Evaluates the role's trust policy, policies and boundary: InvokeFunction or SendMessage.",
+)
+def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) -> Finding:
+    settings, arn = known(snapshot.settings(schedule)), known(snapshot.settings(target)).arn
+    if settings.role_arn is None:
+        return failed(f"schedule {schedule.name} has no role")
+    action = "lambda:InvokeFunction" if isinstance(target, Function) else "sqs:SendMessage"
+    context = {"aws:sourcearn": settings.arn, "aws:sourceaccount": snapshot.account}
+    return service_role(snapshot.get(ROLE, name_of(settings.role_arn)), SCHEDULER, context, (action, arn))
+
+
+@SECTION.check(
+    "quota-rules",
+    why="A full event bus takes no further rule.",
+    fix="Request a higher quota in Service Quotas: EventBridge, rules per event bus.",
+    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher one of yours is not known.",
+)
+def _quota_rules(snapshot: Snapshot) -> Finding | None:
+    buses = list(snapshot.pipeline.by_kind(EventBus))
+    counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in buses}
+    if not counts:
+        return None
+    listed = ", ".join(f"bus {bus} has {count} of {RULES_PER_BUS} rules" for bus, count in sorted(counts.items()))
+    seen = f"{listed}, by the default quota"
+    return warned(seen) if any(count >= QUOTA_WARNING * RULES_PER_BUS for count in counts.values()) else passed(seen)

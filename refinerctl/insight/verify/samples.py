@@ -1,20 +1,20 @@
-"""Events as S3 sends them to EventBridge, for keys that nobody has written."""
+"""Events as S3 sends them to EventBridge, for keys that do not exist; and whether patterns match them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from refinerctl.aws.event_pattern import Verdict, all_of, any_of, takes
-from refinerctl.insight.verify.types import Snapshot
+from refinerctl.aws.event_pattern import Verdict, all_of, any_of, pattern_matches
+from refinerctl.insight.verify.snapshot import Snapshot
 
-# A pattern that asks for more than the prefix would miss one of them: what it is called, how it came, its size.
-NAMES = ("refinerctl-verify", "2026/a b+c%41 ü.json")
+SAMPLE_NAME = "refinerctl-verify"
 _PUT = ("PutObject", 5)
+# They differ in what a pattern could ask for besides the prefix: the name, how the object was created, its size.
 _SAMPLES = (
-    (NAMES[0], _PUT),
-    (NAMES[1], ("CompleteMultipartUpload", 6_000_000_000)),
-    (NAMES[0], ("CopyObject", 0)),
+    (SAMPLE_NAME, _PUT),
+    ("2026/a b+c%41 ü.json", ("CompleteMultipartUpload", 6_000_000_000)),
+    (SAMPLE_NAME, ("CopyObject", 0)),
 )
 
 
@@ -24,11 +24,11 @@ def event(
     *,
     bucket: str | None = None,
     kind: str = "Object Created",
-    way: tuple[str, int] = _PUT,
+    created: tuple[str, int] = _PUT,
 ) -> dict[str, Any]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html"""
-    name = bucket or snapshot.names.bucket
-    reason, size = way
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html; `created`: reason and size in bytes."""
+    name = bucket or snapshot.bucket
+    reason, size = created
     return {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
@@ -56,21 +56,19 @@ def event(
     }
 
 
-def takes_all(snapshot: Snapshot, pattern: str, prefix: str) -> Verdict:
-    """Whether the pattern takes whatever is created below `prefix`."""
-    return all_of(takes(pattern, event(snapshot, prefix + name, way=way)) for name, way in _SAMPLES)
+def matches_all(snapshot: Snapshot, pattern: str, prefix: str) -> Verdict:
+    """Whether the pattern matches every object that is created below `prefix`."""
+    return all_of(_verdicts(snapshot, pattern, [prefix]))
 
 
-def takes_any(snapshot: Snapshot, pattern: str, prefixes: Iterable[str]) -> Verdict:
-    """Whether the pattern takes something that is created below one of the prefixes."""
-    return any_of(
-        takes(pattern, event(snapshot, prefix + name, way=way)) for prefix in prefixes for name, way in _SAMPLES
+def matches_any(snapshot: Snapshot, pattern: str, prefixes: Iterable[str]) -> Verdict:
+    """Whether the pattern matches an object that is created below one of the prefixes."""
+    return any_of(_verdicts(snapshot, pattern, prefixes))
+
+
+def _verdicts(snapshot: Snapshot, pattern: str, prefixes: Iterable[str]) -> Iterable[Verdict]:
+    return (
+        pattern_matches(pattern, event(snapshot, prefix + name, created=created))
+        for prefix in prefixes
+        for name, created in _SAMPLES
     )
-
-
-def elsewhere(snapshot: Snapshot, prefix: str) -> Iterator[str]:
-    """Keys that are below no ruleset's prefix, one of them nearly below `prefix`."""
-    known = tuple(ruleset.names.prefix for ruleset in snapshot.rulesets)
-    for key in (f"{prefix.removesuffix('/')}-refinerctl-verify", "refinerctl-verify", f"refinerctl-verify/{prefix}x"):
-        if not key.startswith(known):
-            yield key

@@ -1,260 +1,234 @@
-"""Asks AWS for everything that the checks look at: all at once, and what depends on an answer right after it."""
+"""What AWS says about a pipeline's components: each kind has its questions, and answers lead to further ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
-from refinerctl.aws.iam import Role
-from refinerctl.aws.lambda_ import FunctionConfiguration, SourceMapping
-from refinerctl.aws.log_settings import LogGroupSettings
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.bucket_settings import BucketSettings
+from refinerctl.aws.ecr import EcrRegistry
+from refinerctl.aws.events import BusSettings, EventBuses, RuleSettings, RuleTarget
+from refinerctl.aws.iam import Role, Roles
+from refinerctl.aws.kms import Keys, KmsKey
+from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, Functions, SourceMapping
+from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
+from refinerctl.aws.policies import Policy
+from refinerctl.aws.schedules import Schedules, ScheduleSettings
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
-from refinerctl.insight.verify.answers import Absent, Answer, Unread
-from refinerctl.insight.verify.framework import DEFAULT_BUS, name_of
-from refinerctl.insight.verify.types import PipelineParts, RulesetParts, RulesetSnapshot, Snapshot
-
-if TYPE_CHECKING:
-    from refinerctl.aws.bucket_settings import BucketSettings
-    from refinerctl.aws.ecr import EcrRegistry
-    from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.iam import Roles
-    from refinerctl.aws.kms import Keys
-    from refinerctl.aws.lambda_ import Functions
-    from refinerctl.aws.log_settings import LogSettings
-    from refinerctl.aws.sqs import Queues
-    from refinerctl.releases.model import Release
+from refinerctl.parallel import Answer, attempt, both, concurrently
+from refinerctl.releases.ledger import Release
+from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32
-# IAM throttles early, and who is throttled too often gives up: at 20 calls/s 32 at once lose 19 roles of 50, 8 none.
+# IAM throttles early: at 20 calls/s, 32 roles at once lose 19 of 50 to throttling, 8 at once lose none.
 ROLES_AT_ONCE = 8
 
-Known = TypeVar("Known")
+Found = TypeVar("Found")
+
+
+class Clients:
+    """Who is asked. `release` returns the deployed release, if any."""
+
+    def __init__(self, session: AwsSession, release: Callable[[], Release | None], *, embedded: bool = False) -> None:
+        self.session = session
+        self.buses = EventBuses(session)
+        self.schedules = Schedules(session)
+        self.queues = Queues(session)
+        self.functions = Functions(session)
+        self.roles = Roles(session)
+        self.logs = LogSettings(session)
+        self.ecr = EcrRegistry(session)
+        self.keys = Keys(session)
+        self.release = release
+        self.embedded = embedded
+
+    def bucket(self, name: str) -> BucketSettings:
+        return BucketSettings(self.session, name)
+
+    def deployed_release(self) -> Release:
+        if (found := self.release()) is None:
+            raise NotFoundError("no deployment is recorded")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Question(Generic[Found]):
+    """What can be asked about a thing: `ask` gets the clients and the thing's names."""
+
+    ask: Callable[..., Found]
+
+
+Asked: TypeAlias = tuple[Any, ...]  # a question, and the names of what it is about
+
+BUCKET: Question[None] = Question(lambda to, name: to.bucket(name).check())
+BUCKET_EVENTS: Question[bool] = Question(lambda to, name: to.bucket(name).sends_events())
+BUCKET_POLICY: Question[Policy] = Question(lambda to, name: to.bucket(name).policy())
+BUCKET_KEY: Question[str | None] = Question(lambda to, name: to.bucket(name).kms_key())
+BUS: Question[BusSettings] = Question(lambda to, name: to.buses.bus(name))
+RULES: Question[tuple[RuleSettings, ...]] = Question(lambda to, bus: to.buses.rules(bus))
+TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda to, bus, rule: to.buses.targets(bus, rule))
+SENDERS: Question[frozenset[str]] = Question(lambda to, bus, arn: to.buses.senders(bus, arn))
+SCHEDULE: Question[ScheduleSettings] = Question(lambda to, group, name: to.schedules.get(group, name))
+QUEUE: Question[QueueState] = Question(lambda to, name: to.queues.state(name))
+FUNCTION: Question[FunctionConfiguration] = Question(lambda to, name: to.functions.get(name))
+MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda to, function: to.functions.mappings(function))
+LOG_GROUP: Question[LogGroupSettings] = Question(lambda to, name: to.logs.get(name))
+ROLE: Question[Role] = Question(lambda to, name: to.roles.get(name))
+IMAGE: Question[str] = Question(lambda to, uri: to.ecr.find(ImageReference.parse(uri)))
+KEY: Question[KmsKey] = Question(lambda to, key_id: to.keys.get(key_id))
+CONCURRENCY: Question[Concurrency] = Question(lambda to: to.functions.concurrency())
+RELEASE: Question[Release] = Question(lambda to: to.deployed_release())
+
+
+def _about(component: Component) -> tuple[Asked, ...]:
+    """The questions about a component of a kind."""
+    match component:
+        case Bucket(name):
+            return (BUCKET, name), (BUCKET_EVENTS, name), (BUCKET_POLICY, name), (BUCKET_KEY, name)
+        case EventBus(name):
+            return (BUS, name), (RULES, name)
+        case EventRule(name, bus):
+            return ((TARGETS, bus, name),)
+        case Schedule(name, group):
+            return ((SCHEDULE, group, name),)
+        case Queue(name):
+            return ((QUEUE, name),)
+        case Function(name):
+            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, component.log_group), (CONCURRENCY,), (RELEASE,)
+
+
+def _led_to(value: object) -> Iterator[Asked]:
+    """The questions that an answer leads to: what it names."""
+    match value:
+        case FunctionConfiguration():
+            yield ROLE, value.role_name
+            yield IMAGE, value.running_image
+        case QueueState(dlq_arn=str(arn)):
+            yield QUEUE, name_of(arn)
+        case RuleTarget() | ScheduleSettings():
+            if value.dlq_arn:
+                yield QUEUE, name_of(value.dlq_arn)
+            if value.role_arn:
+                yield ROLE, name_of(value.role_arn)
+        case tuple():
+            for item in value:
+                yield from _led_to(item)
+    encrypted = QueueState | BusSettings | FunctionConfiguration | LogGroupSettings
+    if isinstance(value, encrypted) and value.kms_key:
+        yield KEY, value.kms_key
+
+
+def name_of(arn: str) -> str:
+    """The name at the end of an ARN."""
+    return arn.rpartition(":")[2].rpartition("/")[2]
 
 
 @dataclass(frozen=True)
-class Sources:
-    """The clients that are asked. `caller` is the ARN of whoever asks; `release` the one that is in place, if any."""
+class Snapshot:
+    """A pipeline as AWS has it: the answers by what was asked."""
 
-    caller: Callable[[], str]
-    bucket: Callable[[str], BucketSettings]
-    buses: EventBuses
-    queues: Queues
-    functions: Functions
-    roles: Roles
-    logs: LogSettings
-    ecr: EcrRegistry
-    keys: Keys
-    release: Callable[[], Release | None]
+    pipeline: Pipeline
+    account: str
+    partition: str
+    answers: Mapping[Asked, Answer[Any]] = field(default_factory=dict)
     embedded: bool = False
 
+    def get(self, question: Question[Found], *names: str) -> Answer[Found]:
+        """The answer to a question; an error if it was not asked."""
+        return self.answers.get((question, *names)) or Answer(error=RefinerctlError(f"{' '.join(names)} was not read"))
 
-def answer(read: Callable[[], Known]) -> Answer[Known]:
-    """What `read` gives, that it is not there, or why it could not be read."""
-    try:
-        return read()
-    except NotFoundError as error:
-        return Absent(error.message)
-    except RefinerctlError as error:
-        return Unread(error.message)
+    def answered(self, question: Question[Found]) -> Mapping[tuple[str, ...], Found]:
+        """What was found for a question, by names; without errors."""
+        return {
+            asked[1:]: answer.value  # type: ignore[misc]  # without an error it is what was found
+            for asked, answer in self.answers.items()
+            if asked[0] is question and answer.error is None
+        }
 
+    def rule(self, rule: EventRule) -> Answer[RuleSettings]:
+        bus = self.get(BUS, rule.bus)
+        if bus.not_found:  # that is reported once, not again for each of its rules
+            return Answer(error=RefinerctlError(str(bus.error)))
+        rules = self.get(RULES, rule.bus)
+        if rules.error:
+            return Answer(error=rules.error)
+        found = next((item for item in rules.value or () if item.name == rule.name), None)
+        missing = NotFoundError(f"rule {rule.name} does not exist on event bus {rule.bus}")
+        return Answer(found) if found else Answer(error=missing)
 
-def take_snapshot(sources: Sources, names: PipelineParts) -> Snapshot:
-    """Raises RefinerctlError if the credentials or the network will not do; what is denied is Unread."""
-    caller = sources.caller()
-    # A call less for each queue: they are all called like this one.
-    sources.queues.find(names.forward_dlq.removesuffix("forward-delivery-dlq"))
-    with (
-        ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool,
-        ThreadPoolExecutor(ROLES_AT_ONCE, thread_name_prefix="verify-roles") as roles,
-    ):
-        try:
-            first = _first_look(pool, roles, sources, names, caller)
-            return _second_look(pool, sources, first)
-        except BaseException:
-            for threads in (pool, roles):
-                threads.shutdown(wait=False, cancel_futures=True)
-            raise
+    def settings(self, component: Component) -> Answer[Any]:
+        """How a component is configured: what its kind's first question asks for."""
+        return self.rule(component) if isinstance(component, EventRule) else self.get(*_about(component)[0])
 
+    def arn(self, component: Component) -> str | None:
+        """None if it is not known."""
+        return getattr(self.settings(component).value, "arn", None)
 
-def _first_look(
-    pool: ThreadPoolExecutor, roles: ThreadPoolExecutor, sources: Sources, names: PipelineParts, caller: str
-) -> Snapshot:
-    def ask(read: Callable[[], Known]) -> Future[Answer[Known]]:
-        return pool.submit(answer, read)
+    def stage_of(self, function: Function) -> Stage:
+        """The function's stage; for a shared function one of itself alone."""
+        alone = Stage(function.name, consumer=function)
+        return next((stage for stage in self.pipeline.stages if stage.consumer == function), alone)
 
-    rules = {bus: ask(partial(sources.buses.rules, bus)) for bus in (DEFAULT_BUS, names.bus)}
-    rulesets = [_ask_ruleset(pool, roles, sources, names.bus, item) for item in names.rulesets]
-    forward = pool.submit(_forward, sources, names)
-    settings = sources.bucket(names.bucket)
-    bucket = ask(partial(_bucket, settings))
-    sends_events = ask(settings.sends_events)
-    policy = ask(settings.policy)
-    key = ask(settings.kms_key)
-    bus = ask(partial(sources.buses.bus, names.bus))
-    forward_dlq = ask(partial(sources.queues.settings, names.forward_dlq))
-    concurrency = ask(sources.functions.concurrency)
-    release = ask(partial(_release, sources))
-    on_default, found_bus = rules[DEFAULT_BUS].result(), bus.result()
-    # That there is no bus is said once, not once more by each of its rules.
-    on_bus = Unread(found_bus.reason) if isinstance(found_bus, Absent) else rules[names.bus].result()
-    targets, role = forward.result()
-    return Snapshot(
-        names=names,
-        account=caller.split(":")[4],
-        partition=caller.split(":")[1],
-        bucket=bucket.result(),
-        sends_events=sends_events.result(),
-        bucket_policy=policy.result(),
-        bucket_key=key.result(),
-        bus=found_bus,
-        forward_rule=_named(on_default, names.forward_rule, DEFAULT_BUS),
-        forward_targets=targets,
-        forward_role=role,
-        forward_dlq=forward_dlq.result(),
-        rulesets=tuple(collect(_named(on_bus, collect.names.rule, names.bus)) for collect in rulesets),
-        concurrency=concurrency.result(),
-        release=release.result(),
-        rules={bus: found.result() for bus, found in rules.items()},
-        embedded=sources.embedded,
-    )
+    @property
+    def bucket(self) -> str | None:
+        """The name of the pipeline's bucket; None for a pipeline without one."""
+        return next((bucket.name for bucket in self.pipeline.by_kind(Bucket)), None)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The key prefixes of the stages that objects start."""
+        return tuple(stage.prefix for stage in self.pipeline.stages if stage.prefix is not None)
+
+    @property
+    def region(self) -> str:
+        """Where the pipeline's event buses are; empty if they are not known."""
+        return next((bus.arn.split(":")[3] for bus in self.answered(BUS).values()), "")
 
 
-def _bucket(settings: BucketSettings) -> str:
-    settings.check()
-    return settings.name
+def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
+    """Ask until no answer leads to a new question.
 
-
-def _release(sources: Sources) -> Release:
-    found = sources.release()
-    if found is None:
-        raise NotFoundError("no deployment has been recorded")
-    return found
-
-
-def _forward(sources: Sources, names: PipelineParts) -> tuple[Answer[tuple[RuleTarget, ...]], Answer[Role]]:
-    targets = answer(partial(sources.buses.targets, DEFAULT_BUS, names.forward_rule))
-    arn = next((target.role_arn for target in targets if target.role_arn), None) if isinstance(targets, tuple) else None
-    if arn is None:
-        return targets, Unread("the forward rule names no role")
-    return targets, answer(partial(sources.roles.get, arn.rpartition("/")[2]))
-
-
-def _named(rules: Answer[tuple[RuleSettings, ...]], name: str, bus: str) -> Answer[RuleSettings]:
-    if isinstance(rules, Absent | Unread):
-        return rules
-    return next((rule for rule in rules if rule.name == name), Absent(f"there is no rule {name} on event bus {bus}"))
-
-
-@dataclass(frozen=True)
-class _AskedRuleset:
-    """A ruleset whose parts are being asked for; called with its rule, it waits for them."""
-
-    names: RulesetParts
-    targets: Future[Answer[tuple[RuleTarget, ...]]]
-    queue: Future[Answer[QueueSettings]]
-    dlq: Future[Answer[QueueSettings]]
-    delivery_dlq: Future[Answer[QueueSettings]]
-    function: Future[_FunctionParts] | None = None
-    mappings: Future[Answer[tuple[SourceMapping, ...]]] | None = None
-    log_group: Future[Answer[LogGroupSettings]] | None = None
-
-    def __call__(self, rule: Answer[RuleSettings]) -> RulesetSnapshot:
-        function, role, image = self.function.result() if self.function else (None, lambda: None, None)
-        return RulesetSnapshot(
-            self.names,
-            rule=rule,
-            targets=self.targets.result(),
-            queue=self.queue.result(),
-            dlq=self.dlq.result(),
-            delivery_dlq=self.delivery_dlq.result(),
-            function=function,
-            role=role(),
-            image=image,
-            mappings=self.mappings.result() if self.mappings else None,
-            log_group=self.log_group.result() if self.log_group else None,
+    Raises RefinerctlError if the credentials or the network do not work; what is denied is an answer with an error.
+    """
+    caller = clients.session.caller()
+    # Saves one call for each queue that is found here.
+    clients.queues.find(f"{pipeline.name_prefix}-")
+    answers: dict[Asked, Answer[Any]] = {}
+    snapshot = Snapshot(pipeline, caller.split(":")[4], caller.split(":")[1], answers, clients.embedded)
+    while new := [asked for asked in dict.fromkeys(_questions(snapshot)) if asked not in answers]:
+        # Functions alone first: their roles take longest, and are then read at the same time as all else.
+        wave = [asked for asked in new if asked[0] is FUNCTION] or new
+        roles = [asked for asked in wave if asked[0] is ROLE]
+        others = [asked for asked in wave if asked[0] is not ROLE]
+        found = both(
+            partial(_ask, clients, roles, ROLES_AT_ONCE),
+            partial(_ask, clients, others, THREADS),
         )
+        answers.update(zip([*roles, *others], [*found[0], *found[1]], strict=True))
+    return snapshot
 
 
-# A role is waited for when it is asked for.
-_FunctionParts = tuple[Answer[FunctionConfiguration], Callable[[], Answer[Role]], Answer[str]]
+def _questions(snapshot: Snapshot) -> Iterator[Asked]:
+    """All questions, as far as the answers so far lead to them."""
+    pipeline = snapshot.pipeline
+    for component in pipeline.components:
+        yield from _about(component)
+    for answer in list(snapshot.answers.values()):
+        yield from _led_to(answer.value)
+    for key in snapshot.answered(BUCKET_KEY).values():
+        if key:
+            yield KEY, key
+    for source, target in pipeline.edges:  # who else sends there?
+        if isinstance(source, EventRule) and target != source.dlq and (arn := snapshot.arn(target)):
+            yield SENDERS, source.bus, arn
 
 
-def _ask_ruleset(
-    pool: ThreadPoolExecutor, roles: ThreadPoolExecutor, sources: Sources, bus: str, names: RulesetParts
-) -> _AskedRuleset:
-    function, group = names.function, names.log_group
-    return _AskedRuleset(
-        names,
-        # The longest way first: its role and its image come after it.
-        function=pool.submit(_function, sources, roles, function) if function else None,
-        targets=pool.submit(answer, partial(sources.buses.targets, bus, names.rule)),
-        queue=pool.submit(answer, partial(sources.queues.settings, names.queue)),
-        dlq=pool.submit(answer, partial(sources.queues.settings, names.dlq)),
-        delivery_dlq=pool.submit(answer, partial(sources.queues.settings, names.delivery_dlq)),
-        mappings=pool.submit(answer, partial(sources.functions.mappings, function)) if function else None,
-        log_group=pool.submit(answer, partial(sources.logs.get, group)) if group else None,
+def _ask(clients: Clients, asked: list[Asked], threads: int) -> list[Answer[Any]]:
+    return concurrently(
+        [partial(attempt, partial(question.ask, clients, *names)) for question, *names in asked], threads
     )
-
-
-def _function(sources: Sources, roles: ThreadPoolExecutor, name: str) -> _FunctionParts:
-    function = answer(partial(sources.functions.get, name))
-    if isinstance(function, Absent | Unread):
-        unread = Unread(function.reason)
-        return function, lambda: unread, unread
-    role = roles.submit(answer, partial(sources.roles.get, function.role_name))
-    return function, role.result, answer(partial(_image, sources, function.running_image))
-
-
-def _image(sources: Sources, uri: str) -> str:
-    return sources.ecr.find(ImageReference.parse(uri))
-
-
-def _second_look(pool: ThreadPoolExecutor, sources: Sources, first: Snapshot) -> Snapshot:
-    """The queues that others name, the keys, and whoever else sends to where it should come from one rule only."""
-    read = {queue.arn: queue for queue in _queues(first)}
-    named = {arn: pool.submit(answer, partial(sources.queues.settings, name_of(arn))) for arn in _named_queues(first)}
-    keys = {key: pool.submit(answer, partial(sources.keys.get, key)) for key in _key_ids(first)}
-    wanted = {item.queue.arn: first.names.bus for item in first.rulesets if isinstance(item.queue, QueueSettings)}
-    if isinstance(first.bus, BusSettings):
-        wanted[first.bus.arn] = DEFAULT_BUS
-    senders = {arn: pool.submit(answer, partial(sources.buses.senders, bus, arn)) for arn, bus in wanted.items()}
-    return replace(
-        first,
-        queues=read | {arn: found.result() for arn, found in named.items()},
-        keys={key: found.result() for key, found in keys.items()},
-        senders={arn: found.result() for arn, found in senders.items()},
-    )
-
-
-def _queues(snapshot: Snapshot) -> Iterator[QueueSettings]:
-    answers = [snapshot.forward_dlq]
-    for ruleset in snapshot.rulesets:
-        answers += [ruleset.queue, ruleset.dlq, ruleset.delivery_dlq]
-    yield from (item for item in answers if isinstance(item, QueueSettings))
-
-
-def _named_queues(snapshot: Snapshot) -> set[str]:
-    read = {queue.arn for queue in _queues(snapshot)}
-    targets = [snapshot.forward_targets, *(ruleset.targets for ruleset in snapshot.rulesets)]
-    arns = {target.dlq_arn for found in targets if isinstance(found, tuple) for target in found}
-    arns |= {queue.dlq_arn for queue in _queues(snapshot)}
-    return {arn for arn in arns if arn is not None and arn not in read}
-
-
-def _key_ids(snapshot: Snapshot) -> set[str]:
-    users: list[object] = [*_queues(snapshot), snapshot.bus]
-    for ruleset in snapshot.rulesets:
-        users += [ruleset.function, ruleset.log_group]
-    used = {
-        item.kms_key
-        for item in users
-        if isinstance(item, QueueSettings | BusSettings | FunctionConfiguration | LogGroupSettings)
-    }
-    bucket = snapshot.bucket_key
-    return {key for key in (*used, bucket if isinstance(bucket, str) else None) if key}

@@ -1,4 +1,4 @@
-"""How checks look: on one screen, failures first, and as JUnit XML."""
+"""Views of check results: text with failures first, and a JUnit report."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from refinerctl.insight.verify.canary import ID as CANARY
-from refinerctl.insight.verify.types import CheckResult, Status
+from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
 
 _SEEN_SHOWN = 3
 _ORDER = (Status.FAIL, Status.WARN, Status.SKIP, Status.PASS)
 _NOUNS = {Status.PASS: "passed", Status.FAIL: "failed", Status.WARN: "warned", Status.SKIP: "skipped"}
 
-# What XML 1.0 cannot hold, not even escaped: https://www.w3.org/TR/xml/#charsets
+# Characters that XML 1.0 forbids, even escaped: https://www.w3.org/TR/xml/#charsets
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def result_lines(results: Sequence[CheckResult], source: str, *, with_passed: bool) -> Iterator[str]:
-    """Failures, warnings, skips, a sum; what several rulesets have in common stands there once."""
+    """Failures, warnings, skips and counts; results of one check with the same fix are one paragraph."""
     for status in _ORDER:
         for group in _groups(results, status):
-            # How long a canary took is what it was sent for.
+            # Passes are counted only, except canaries: how long they took is of interest.
             if status is not Status.PASS or with_passed or group[0].id == CANARY:
                 yield from _group_lines(group)
     counts = Counter(result.status for result in results)
@@ -57,7 +56,7 @@ def _group_lines(group: Sequence[CheckResult]) -> Iterator[str]:
 
 
 def _of(group: Sequence[CheckResult]) -> str:
-    names = [result.ruleset for result in group if result.ruleset]
+    names = [result.stage for result in group if result.stage]
     return f" ({', '.join(names[:_SEEN_SHOWN])}{_more(names)})" if names else ""
 
 
@@ -66,9 +65,9 @@ def _more(items: Sequence[str]) -> str:
 
 
 def junit(results: Sequence[CheckResult]) -> str:
-    """A JUnit report as GitLab reads it: https://docs.gitlab.com/ci/testing/unit_test_reports/
+    """A JUnit report for GitLab: https://docs.gitlab.com/ci/testing/unit_test_reports/
 
-    A warning is a passed test that says something.
+    A warning is a passed test case with output.
     """
     counts = Counter(result.status for result in results)
     lines = [
@@ -82,8 +81,8 @@ def junit(results: Sequence[CheckResult]) -> str:
 
 
 def _testcase(result: CheckResult) -> str:
-    name = f"{result.id} ({result.ruleset})" if result.ruleset else result.id
-    where = _attribute(f"verify.{result.ruleset or 'pipeline'}")
+    name = f"{result.id} ({result.stage})" if result.stage else result.id
+    where = _attribute(f"verify.{result.stage or 'pipeline'}")
     opened = f"<testcase classname={where} name={_attribute(name)}"
     if result.status is Status.PASS:
         return f"{opened}/>"

@@ -71,7 +71,7 @@ def test_an_image_has_to_be_in_ecr_and_for_lambda(
     push_image(registry, unique, "v1")
     push_image(registry, unique, "arm", architecture="arm64")
 
-    for tag, said in (("v2", f"{unique}:v2 is not in ECR (newest there: arm, v1)"), ("arm", "not for linux/amd64")):
+    for tag, said in (("v2", f"{unique}:v2 is not in ECR (newest tags: arm, v1)"), ("arm", "not for linux/amd64")):
         refused = run("add-prefix", "New/", "--image-uri", f"{unique}:{tag}")
         assert (refused.code, refused.out, values.read_bytes()) == (4, "", before), refused.err
         assert said in refused.err

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.aws.messages import Message
 from refinerctl.dlq.errors import ErrorFinder, MessageError
 from refinerctl.errors import AccessDeniedError

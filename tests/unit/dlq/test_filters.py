@@ -1,4 +1,4 @@
-"""Filters of dead messages: what is meant, what is asked for, what makes no sense."""
+"""Filters of messages: what matches, when errors are needed, what is invalid."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class TestExpressions:
             "`0`&&id",
         ],
     )
-    def test_what_holds(self, text: str) -> None:
+    def test_expression_that_is_true(self, text: str) -> None:
         attributes = {"who": MessageAttribute("String", "me"), "raw": MessageAttribute("Binary", b"\x00\xff")}
         assert by(text).matches(message(1, attributes=attributes), "NoSuchKey: gone")
 
     @pytest.mark.parametrize(
         "text", ["error", "contains(error, 'x')", "body.nothing", "attributes", "body.detail[0]", "key > `1`"]
     )
-    def test_what_does_not_hold_or_cannot_be_said(self, text: str) -> None:
+    def test_expression_that_is_false_or_does_not_apply(self, text: str) -> None:
         assert not by(text).matches(message(1), None)
 
     @pytest.mark.parametrize("body", ["no json", "", "[1, 2]", "null", "[" * 100_000, "1" * 10_000, '"\ud800"'])
-    def test_a_body_that_is_anything(self, body: str) -> None:
+    def test_any_body_can_be_filtered(self, body: str) -> None:
         assert not by("body.detail").matches(message(1, body))
         assert not MessageFilter(key_prefix="a").matches(message(1, body))
 
-    def test_a_body_that_is_text_can_be_searched(self) -> None:
+    def test_text_in_a_body_that_is_not_json(self) -> None:
         assert by("contains(body, 'words')").matches(message(1, "some words"))
 
     @pytest.mark.parametrize(
@@ -69,30 +69,30 @@ class TestExpressions:
             ("{a: error}.a && id", True),
         ],
     )
-    def test_whether_the_error_has_to_be_looked_up(self, text: str, needs: bool) -> None:
+    def test_needs_error(self, text: str, needs: bool) -> None:
         assert by(text).needs_error is needs
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("body.detail[", "--filter: more is expected at column 13 of 'body.detail['"),
+            ("body.detail[", "--filter: incomplete expression at column 13 of 'body.detail['"),
             ("a..b", "at column 3 of 'a..b'"),
             ("key == 'x", "--filter: Unclosed ' delimiter at column 8 of \"key == 'x\""),
             ("body foo", "--filter: Unexpected token: foo at column 6"),
             ("", "--filter: Invalid JMESPath expression: cannot be empty."),
-            ("has(error)", "--filter: there is no function has() in JMESPath"),
+            ("has(error)", "--filter: JMESPath has no function has()"),
             ("contains(error)", "--filter: contains() takes 2 arguments, found 1"),
             ("not_null(error, key)", None),
             ("bdy.x == `1`", "--filter: a message has no field 'bdy'"),
             ('error != "NoSuchKey"', "--filter: a message has no field 'NoSuchKey'"),
             ("starts_with(error, Throttl)", "--filter: a message has no field 'Throttl'"),
-            ("'x' == 'x'", "--filter: \"'x' == 'x'\" looks at nothing of a message"),
+            ("'x' == 'x'", "--filter: \"'x' == 'x'\" uses no field of a message"),
             ("body.items[?name == 'x'] && body.x[0].y && sort_by(body.items, &size)[0].size", None),
             ("{a: error, b: key} | a == b", None),
             ("error == null", None),
         ],
     )
-    def test_what_makes_no_sense(self, text: str, message: str | None) -> None:
+    def test_invalid_expressions_are_usage_errors(self, text: str, message: str | None) -> None:
         if message is None:
             Expression.parse(text)
             return
@@ -109,29 +109,29 @@ class TestExpressions:
             assert error.message.startswith("--filter: ")  # noqa: PT017 - both ways are right
 
 
-class TestTheRest:
-    def test_times_are_from_and_before(self) -> None:
+class TestOtherFilters:
+    def test_since_is_inclusive_and_until_exclusive(self) -> None:
         at = message(1).sent_at
         assert MessageFilter(since=at).matches(message(1))
         assert not MessageFilter(since=at + timedelta(seconds=1)).matches(message(1))
         assert not MessageFilter(until=at).matches(message(1))
         assert MessageFilter(since=SENT, until=at + timedelta(seconds=1)).matches(message(1))
 
-    def test_a_key_prefix(self) -> None:
+    def test_key_prefix(self) -> None:
         assert MessageFilter(key_prefix="RefinerInput/1").matches(message(1))
         assert not MessageFilter(key_prefix="RefinerInput/1").matches(message(2))
         assert not MessageFilter(key_prefix="R").matches(message(1, "no event"))
 
-    def test_all_that_is_given_has_to_hold(self) -> None:
+    def test_all_filters_have_to_match(self) -> None:
         both = by("error", since=SENT + timedelta(minutes=2))
         assert [both.matches(message(n), e) for n, e in ((1, "e"), (2, None), (2, "e"))] == [False, False, True]
 
-    def test_nothing_given_means_all(self) -> None:
+    def test_empty_filter_matches_all(self) -> None:
         assert MessageFilter().is_empty
         assert MessageFilter().matches(message(1))
         assert not by("key").is_empty
 
-    def test_errors_are_asked_for_only_where_the_rest_holds(self) -> None:
+    def test_error_is_needed_only_if_the_rest_matches(self) -> None:
         late = by("error", since=SENT + timedelta(days=1))
         assert not late.may_match(message(1))
         assert by("error").may_match(message(1))
@@ -139,7 +139,7 @@ class TestTheRest:
 
 
 class TestBodies:
-    def test_the_object_of_either_kind_of_event(self) -> None:
+    def test_object_of_an_eventbridge_event_and_of_a_notification(self) -> None:
         found = source_object(event("a b+ü%20", version=None))
         assert found is not None
         assert (found.bucket, found.key, found.version_id) == ("data-repository", "a b+ü%20", None)
@@ -151,10 +151,10 @@ class TestBodies:
     @pytest.mark.parametrize(
         "body", ["", "{}", '{"Records": []}', '{"Records": [1]}', '{"Records": [{"s3": 1}]}', "[]"]
     )
-    def test_other_bodies_have_none(self, body: str) -> None:
+    def test_other_bodies_have_no_object(self, body: str) -> None:
         assert source_object(body) is None
 
-    def test_what_eventbridge_wrote(self) -> None:
+    def test_delivery_error_in_the_attributes(self) -> None:
         assert delivery_error(undelivered(1)) == "NO_PERMISSIONS"
         assert delivery_error(undelivered(1, text="not allowed")) == "NO_PERMISSIONS: not allowed"
         assert delivery_error(message(1)) is None

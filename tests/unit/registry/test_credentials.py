@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.registry.credentials import DOCKER_HUB_KEY, CredentialChain, Login, docker_login
+from refinerctl.registry.credentials import DOCKER_HUB_KEY, CredentialChain, docker_login
+from refinerctl.transport import Login
 from tests.home import without_home
 
 HOST = "registry.example"
@@ -42,7 +43,7 @@ def test_ghcr_from_github_token() -> None:
     assert CredentialChain({}).login("ghcr.io") is None
 
 
-def test_github_token_goes_before_docker(tmp_path: Path) -> None:
+def test_github_token_takes_precedence_over_docker(tmp_path: Path) -> None:
     environ = docker_config(tmp_path, auths={"ghcr.io": basic("me:from-docker")})
 
     assert CredentialChain(environ).login("ghcr.io") == Login("me", "from-docker")
@@ -57,7 +58,7 @@ def test_docker_configuration_in_the_home_folder(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [HOST, f"https://{HOST}", f"https://{HOST}/", f"https://{HOST}/v2/"])
-def test_all_ways_to_write_a_host(tmp_path: Path, name: str) -> None:
+def test_every_spelling_of_a_host(tmp_path: Path, name: str) -> None:
     environ = docker_config(tmp_path, auths={name: basic("me:with:colons")})
 
     assert docker_login(environ, HOST) == Login("me", "with:colons")
@@ -71,21 +72,21 @@ def test_docker_hub(tmp_path: Path, host: str) -> None:
     assert docker_login(environ, host) == Login("me", "secret")
 
 
-def test_an_identity_token(tmp_path: Path) -> None:
+def test_identity_token(tmp_path: Path) -> None:
     environ = docker_config(tmp_path, auths={HOST: {**basic("me:"), "identitytoken": "refresh"}})
 
     assert docker_login(environ, HOST) == Login("me", identity_token="refresh")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"auths": 1}'])
-def test_a_broken_configuration(tmp_path: Path, content: str) -> None:
+def test_unreadable_configuration(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
 
     with pytest.raises(RefinerctlError, match=r"config\.json cannot be read"):
         docker_login({"DOCKER_CONFIG": str(tmp_path)}, HOST)
 
 
-def test_a_broken_auth_is_not_repeated(tmp_path: Path) -> None:
+def test_invalid_auth_is_not_printed(tmp_path: Path) -> None:
     environ = docker_config(tmp_path, auths={HOST: {"auth": "s3cret!"}})
 
     with pytest.raises(RefinerctlError) as broken:
@@ -94,7 +95,7 @@ def test_a_broken_auth_is_not_repeated(tmp_path: Path) -> None:
     assert "s3cret" not in str(broken.value)
 
 
-def test_a_store_that_is_not_installed_is_no_obstacle(tmp_path: Path) -> None:
+def test_missing_credential_store_is_skipped(tmp_path: Path) -> None:
     environ = docker_config(tmp_path, credsStore="of-another-machine", auths={HOST: basic("me:secret")})
 
     assert docker_login(environ, HOST) == Login("me", "secret")
@@ -107,7 +108,7 @@ def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
-def test_a_helper_of_one_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helper_of_one_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, """cat >/dev/null; echo '{"Username": "<token>", "Secret": "refresh"}'""")
     environ = docker_config(tmp_path, credHelpers={HOST: "test"})
 
@@ -115,7 +116,7 @@ def test_a_helper_of_one_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert docker_login(environ, "other.example") is None
 
 
-def test_a_store_that_does_not_know_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credential_store_without_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, "echo credentials not found in native keychain; exit 1")
     environ = docker_config(tmp_path, credsStore="test", auths={HOST: basic("me:secret")})
 
@@ -130,7 +131,7 @@ def test_a_store_that_does_not_know_the_host(tmp_path: Path, monkeypatch: pytest
         ('echo \'{"Username": "the-secret"}\'', "cannot be read"),
     ],
 )
-def test_a_helper_that_fails_keeps_its_secrets(
+def test_failed_helper_prints_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, words: str
 ) -> None:
     helper(tmp_path, monkeypatch, script)
@@ -141,31 +142,31 @@ def test_a_helper_that_fails_keeps_its_secrets(
     assert "the-secret" not in str(failed.value)
 
 
-def test_a_helper_that_is_not_installed(tmp_path: Path) -> None:
+def test_missing_helper_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RefinerctlError, match=r"docker-credential-missing for .* cannot be run"):
         docker_login(docker_config(tmp_path, credHelpers={HOST: "missing"}), HOST)
 
 
-def test_a_helper_whose_answer_is_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helper_with_a_binary_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, r"printf '\377'")
 
     with pytest.raises(RefinerctlError, match="cannot be read"):
         docker_login(docker_config(tmp_path, credHelpers={HOST: "test"}), HOST)
 
 
-def test_a_login_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(RefinerctlError, match="no object") as failed:
+def test_invalid_login_is_not_printed(tmp_path: Path) -> None:
+    with pytest.raises(RefinerctlError, match="not an object") as failed:
         docker_login(docker_config(tmp_path, auths={HOST: "the-secret"}), HOST)
     assert "the-secret" not in str(failed.value)
 
 
 @pytest.mark.usefixtures("home")
-def test_a_token_without_the_end_of_its_file() -> None:
+def test_newline_after_a_token_is_ignored() -> None:
     assert CredentialChain({"GITHUB_TOKEN": "t\n"}).login("ghcr.io") == Login("refinerctl", "t")
 
 
 @pytest.mark.usefixtures("home")
-def test_a_login_is_kept_until_it_runs_out() -> None:
+def test_login_is_cached_until_it_expires() -> None:
     asked = []
 
     def ecr(host: str) -> Login | None:
@@ -181,7 +182,7 @@ def test_a_login_is_kept_until_it_runs_out() -> None:
     assert "password" not in repr(logins[0]).replace("password=", "")
 
 
-def test_without_a_home_folder_nobody_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_home_folder_means_anonymous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     without_home(monkeypatch)
 

@@ -127,7 +127,7 @@ def test_completion_ruleset_as_json(run: Command, values: Path) -> None:
         (["New/", "--image-uri", "a", "--env-var", "A1=1", "--env-var", "A1=2"], 2, "--env-var A1 is given twice"),
         (["New/", "--image-uri", "a", "--max-concurrency", "1"], 2, "2<=x<=1000"),
         ([f"{'long' * 20}/", "--completion"], 2, "--name NAME"),
-        (["New/", "--image-uri", "a", "--deploy"], 2, "there is no terminal to ask at"),
+        (["New/", "--image-uri", "a", "--deploy"], 2, "stdin is not a terminal; pass --yes"),
         (["New/", "--image-uri", "a", "--deploy", "--yes"], 1, "is down"),
         (["New/", "--image-uri", "a", "--stack", "registry"], 2, "this stack has no rulesets"),
         (["New/", "--image-uri", "ghcr.io/a/b", "--env", "production"], 4, "ghcr.io is not an ECR registry"),

@@ -239,7 +239,7 @@ def files(draw: st.DrawFn) -> bytes:
         indent, equals = draw(st.sampled_from(["", "  "])), draw(st.sampled_from([" = ", "=", "    = "]))
         lines.insert(draw(st.integers(0, len(lines))), f"{indent}rulesets{equals}{inner}{draw(ENDS)}")
     text = "".join(lines)
-    if draw(st.booleans()):
+    if draw(st.booleans()) and not text.rstrip("\n").endswith("EOT"):  # a heredoc must end with a newline
         text = text.rstrip("\n")
     if draw(st.booleans()):
         text = text.replace("\n", "\r\n")

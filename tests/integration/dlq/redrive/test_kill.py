@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from refinerctl.config import WORK_FOLDER
 from refinerctl.dlq.redrive.journal import FoundJournal, find
 from tests.sqs.accounts import Account, account
 from tests.sqs.server import SqsServer, sqs_server
@@ -91,7 +90,7 @@ class Redrive:
             time.sleep(0.01)
 
     def journals(self) -> list[FoundJournal]:
-        return find(self.folder / WORK_FOLDER)
+        return find(self.folder / ".refinerctl")
 
     def account(self) -> Account:
         return account(self.server, self.target, self.dead)

@@ -11,9 +11,8 @@ import pytest
 
 from refinerctl.aws.consumers import Consumer
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.metric import DataPoint, Metric
-from refinerctl.aws.metrics import Metrics, Name
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
+from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.redrive.health import Health, HealthCheck
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from tests.unit.dlq.redrive.messages import DLQ, IN, SENT
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.messages import QueueAddress
 
 FUNCTION = FunctionConfiguration("f", "arn:aws:lambda:us-east-1:0:function:f")
-SETTINGS = QueueSettings("in", IN.arn, 60, 345_600, dlq_arn=DLQ.arn, max_receive_count=3)
+SETTINGS = QueueState("in", IN.arn, 60, 345_600, dlq_arn=DLQ.arn, max_receive_count=3)
 
 
 class FakeMetrics(Metrics):
@@ -50,7 +49,7 @@ class Account:
 
     consumers: tuple[Consumer, ...] = (Consumer("f", "Enabled"),)
     function: FunctionConfiguration = FUNCTION
-    settings: QueueSettings = SETTINGS
+    settings: QueueState = SETTINGS
     points: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     denied: str = ""
 
@@ -62,7 +61,7 @@ class Account:
         self._check("mappings")
         return self.consumers if queue_arn == IN.arn else ()
 
-    def queue_settings(self, address: QueueAddress) -> QueueSettings:
+    def queue_settings(self, address: QueueAddress) -> QueueState:
         self._check("queue")
         return self.settings
 

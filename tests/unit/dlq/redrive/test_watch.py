@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from refinerctl.aws.log_events import LogEvent
+from refinerctl.aws.logs import LogEvent
 from refinerctl.dlq.redrive.watch import MAX_HELD, Comparison, Original, Watch, compare
 from tests.unit.dlq.redrive.memory_queue import Kept, MemoryQueue
 from tests.unit.dlq.redrive.messages import SENT, message

@@ -1,0 +1,343 @@
+"""The status of each stage: its queues, its function, its last completion and its release, read at the same time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from refinerctl.aws.messages import expires_in_s, waited_s
+from refinerctl.aws.metrics import DataPoint, Metric
+from refinerctl.images import ImageReference
+from refinerctl.parallel import Answer, attempt, concurrently
+from refinerctl.stacks.base import Component, Function, Queue, Stage
+
+if TYPE_CHECKING:
+    from refinerctl.app import AppContext
+    from refinerctl.aws.lambda_ import FunctionConfiguration
+    from refinerctl.aws.objects import ObjectInfo
+    from refinerctl.aws.sqs import QueueState
+    from refinerctl.releases.ledger import Release
+
+THREADS = 32
+HOUR = timedelta(hours=1)
+# SQS sends the age of the oldest message every minute, CloudWatch has it a few minutes later; older ages are stale.
+AGES = timedelta(minutes=15)
+# Of more completions than this the newest is not looked for: a status does not list a whole bucket.
+MAX_COMPLETIONS = 3000
+# SQS deletes a message soon after its completion was written.
+SAME_INPUT = timedelta(minutes=2)
+# A completion's key does not tell its stage: S3 is asked for the inputs that it may be of, at most so many.
+MAX_HEADS = 64
+
+# Periods of five minutes add up to the hour wherever CloudWatch lets them begin; percentiles do not add up.
+_FUNCTION_METRICS = (
+    ("invocations", "Invocations", "Sum", 300),
+    ("errors", "Errors", "Sum", 300),
+    ("throttles", "Throttles", "Sum", 300),
+    ("p50", "Duration", "p50", 3600),
+    ("p95", "Duration", "p95", 3600),
+    ("concurrency", "ConcurrentExecutions", "Maximum", 300),
+)
+MetricKey = tuple[Component, str]
+Calls = dict[object, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class QueueStatus:
+    """A queue's counts. `oldest_age_s` None: the queue is empty, or CloudWatch has no value."""
+
+    name: str
+    visible: int
+    in_flight: int
+    delayed: int
+    oldest_age_s: float | None = None
+
+
+@dataclass(frozen=True)
+class DlqStatus:
+    """A dead-letter queue. Its oldest message expires within `expires_in_s`; None if unknown."""
+
+    name: str
+    depth: int
+    oldest_age_s: float | None = None
+    expires_in_s: float | None = None
+
+
+@dataclass(frozen=True)
+class FunctionStatus:
+    """A function's last hour; None if CloudWatch has no value. Durations in milliseconds.
+
+    `runs_release`: whether it runs the digest of the current release; None if one of the two is unknown.
+    """
+
+    name: str
+    state: str | None = None
+    digest: str | None = None
+    runs_release: bool | None = None
+    invocations: int | None = None
+    errors: int | None = None
+    throttles: int | None = None
+    duration_p50_ms: float | None = None
+    duration_p95_ms: float | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True)
+class LastCompletion:
+    """The newest completion. `key` None: only the minute is known, from the metrics of the queue."""
+
+    at: datetime
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage. None: the stage has no such component, or it could not be read and `problems` say why.
+
+    A function that could not be read has only a name.
+    """
+
+    name: str
+    prefix: str | None = None
+    queue: QueueStatus | None = None
+    dlq: DlqStatus | None = None
+    delivery_dlq: DlqStatus | None = None
+    function: FunctionStatus | None = None
+    last_completion: LastCompletion | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PipelineStatus:
+    """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release."""
+
+    at: datetime
+    stages: tuple[StageStatus, ...]
+    release: str | None = None
+    is_released: bool = False
+    problems: tuple[str, ...] = ()
+
+
+# How the state of a component is read, by its kind. Other kinds have none.
+_READERS: Mapping[type, Callable[[AppContext, Any], Callable[[], Any]]] = {
+    Function: lambda app, function: partial(app.functions.get, function.name),
+    Queue: lambda app, queue: partial(app.queues.state, queue.name),
+}
+
+
+def read_status(app: AppContext, stages: Sequence[Stage], now: datetime) -> PipelineStatus:
+    """Read everything in two rounds, each with all its calls at the same time. Receives no message.
+
+    What cannot be read is among the problems. Raises RefinerctlError if nothing can be read.
+    """
+    reading = _Reading(app, stages, now)
+    reading.ask(reading.first_round())
+    reading.ask(reading.second_round())
+    release = reading.release
+    return PipelineStatus(
+        at=now,
+        stages=tuple(reading.stage(stage) for stage in stages),
+        release=release.tag if release else None,
+        is_released=release is not None,
+        problems=reading.shared_problems(),
+    )
+
+
+class _Reading:
+    """The answers so far, by what they are about: a component, or a name of what all stages share."""
+
+    def __init__(self, app: AppContext, stages: Sequence[Stage], now: datetime) -> None:
+        self._app = app
+        self._stages = stages
+        self._now = now
+        components = dict.fromkeys(item for stage in stages for item in stage.components)
+        self._queues = [item for item in components if isinstance(item, Queue)]
+        self._others = [item for item in components if not isinstance(item, Queue)]
+        self._writers = [stage for stage in stages if _writes_completions(stage)]
+        self._is_only_writer = sum(map(_writes_completions, app.pipeline.stages)) == 1
+        self._answers: dict[object, Answer[Any]] = {}
+
+    def ask(self, calls: Calls) -> None:
+        answers = concurrently([partial(attempt, call) for call in calls.values()], THREADS)
+        self._answers.update(zip(calls, answers, strict=True))
+
+    def first_round(self) -> Calls:
+        app = self._app
+        minute = self._now.replace(second=0, microsecond=0)  # periods begin with the request; this minute is not over
+        calls: Calls = {
+            "metrics": partial(app.metrics.read, dict(self._hourly_metrics()), minute - HOUR, minute),
+            "metrics of ages": partial(app.metrics.read, self._age_metrics(), self._now - AGES, self._now),
+            "ledger": lambda: app.ledger.read(),  # without a backend there is none
+        }
+        has_completions = app.stack.storage is not None and app.stack.completion_keys is not None
+        if has_completions and 0 < len(self._writers) <= MAX_HEADS // 2:
+            calls["completions"] = partial(_newest_objects, app, app.storage.complete_prefix)
+        if prefix := os.path.commonprefix([queue.name for queue in self._queues]):  # noqa: RUF071 - names, no paths
+            calls["urls"] = partial(app.queues.find, prefix)  # saves a call for each queue
+        return calls | self._reads(self._others)
+
+    def second_round(self) -> Calls:
+        """The queues, and the inputs that the newest completions may be of, unless only one stage writes any."""
+        calls = self._reads(self._queues)
+        if self._writers and not self._is_only_writer:
+            for info in self._completions[: MAX_HEADS // len(self._writers) // 2]:
+                for stage in self._writers:
+                    calls |= {key: partial(self._app.bucket.head, key) for key in self._inputs_of(info.key, stage)}
+        return calls
+
+    def shared_problems(self) -> tuple[str, ...]:
+        """Raises RefinerctlError if there are only errors."""
+        errors = [answer.error for subject, answer in self._answers.items() if subject != "urls"]
+        if all(errors) and errors[0]:
+            raise errors[0]
+        shared = {"metrics": "metrics", "metrics of ages": "metrics", "completions": "completions", "ledger": "ledger"}
+        found = ((title, self._answers.get(name)) for name, title in shared.items())
+        return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
+
+    @property
+    def release(self) -> Release | None:
+        from refinerctl.releases.ledger import deployed
+
+        return deployed(self._value("ledger") or ())
+
+    def stage(self, stage: Stage) -> StageStatus:
+        source: QueueState | None = self._value(stage.queue)
+        waited = waited_s(source.max_receive_count, source.visibility_timeout_s) if source else 0.0
+        answers = [self._answers[item] for item in stage.components if item in self._answers]
+        problems = tuple(answer.error.message for answer in answers if answer.error)
+        if problems and all(answer.not_found for answer in answers):
+            problems = ("it is not deployed",)
+        return StageStatus(
+            stage.name,
+            stage.prefix,
+            queue=self._queue(stage.queue),
+            dlq=self._dlq(stage.queue.dlq if stage.queue else None, waited),
+            delivery_dlq=self._dlq(stage.delivery_dlq, 0.0),
+            function=self._function(stage),
+            last_completion=self._last_completion(stage),
+            problems=problems,
+        )
+
+    def _queue(self, queue: Queue | None) -> QueueStatus | None:
+        state: QueueState | None = self._value(queue)
+        if state is None:
+            return None
+        depth = state.depth
+        return QueueStatus(depth.name, depth.visible, depth.in_flight, depth.delayed, self._age_s(queue, state))
+
+    def _dlq(self, queue: Queue | None, waited: float) -> DlqStatus | None:
+        state: QueueState | None = self._value(queue)
+        if state is None:
+            return None
+        age = self._age_s(queue, state)
+        expires = None if age is None else expires_in_s(state.retention_s, age, waited)
+        return DlqStatus(state.depth.name, _count(state), age, expires)
+
+    def _age_s(self, queue: Queue | None, state: QueueState) -> float | None:
+        """An empty queue has no oldest message, whatever the metric said a minute ago."""
+        points = self._points(queue, "age")
+        return points[-1].value if points and _count(state) else None
+
+    def _function(self, stage: Stage) -> FunctionStatus | None:
+        """The metrics of a function may be readable even if the function is not."""
+        function = stage.consumer
+        if function is None or self._answers[function].not_found:
+            return None
+        found: FunctionConfiguration | None = self._value(function)
+        digest = found.digest if found else None
+        recorded = self.release.images.get(stage.name) if self.release else None
+        released = ImageReference.parse(recorded).digest if recorded else None
+        concurrency = self._worst(function, "concurrency")
+        return FunctionStatus(
+            function.name,
+            state=found.state if found else None,
+            digest=digest,
+            runs_release=released == digest if released and digest else None,
+            invocations=self._total(function, "invocations"),
+            errors=self._total(function, "errors"),
+            throttles=self._total(function, "throttles"),
+            duration_p50_ms=self._worst(function, "p50"),
+            duration_p95_ms=self._worst(function, "p95"),
+            concurrency=None if concurrency is None else round(concurrency),
+        )
+
+    def _last_completion(self, stage: Stage) -> LastCompletion | None:
+        if stage.consumer is None:
+            return None
+        done = [point.at for point in self._points(stage.queue, "processed") if point.value > 0]
+        for info in self._completions if _writes_completions(stage) else ():
+            if self._is_only_writer:
+                return LastCompletion(info.last_modified, info.key)
+            if any(self._value(key) for key in self._inputs_of(info.key, stage)):
+                if done and done[-1] > info.last_modified + SAME_INPUT:
+                    break  # there is a newer completion, whose input does not exist any more
+                return LastCompletion(info.last_modified, info.key)
+        return LastCompletion(done[-1]) if done else None
+
+    @property
+    def _completions(self) -> list[ObjectInfo]:
+        return self._value("completions") or []
+
+    def _inputs_of(self, completion_key: str, stage: Stage) -> list[str]:
+        """The keys of this stage that it may be the completion of: with or without an added suffix."""
+        storage, keys_for = self._app.storage, self._app.stack.completion_keys
+        below, prefix = completion_key.removeprefix(storage.complete_prefix), stage.prefix or ""
+        keys = dict.fromkeys((prefix + below.rpartition(".")[0], prefix + below))
+        return [key for key in keys if keys_for and completion_key in keys_for(storage, key, prefix)]
+
+    def _hourly_metrics(self) -> Iterator[tuple[MetricKey, Metric]]:
+        """Seven of each stage: those of fifty stages fit into one call."""
+        for stage in self._stages:
+            if stage.queue is not None:
+                yield (stage.queue, "processed"), _of_queue(stage.queue, "NumberOfMessagesDeleted", "Sum")
+        for function in (item for item in self._others if isinstance(item, Function)):
+            for name, metric, statistic, period_s in _FUNCTION_METRICS:
+                found = Metric("AWS/Lambda", metric, "FunctionName", function.name, statistic, period_s)
+                yield (function, name), found
+
+    def _age_metrics(self) -> dict[MetricKey, Metric]:
+        name = "ApproximateAgeOfOldestMessage"
+        return {(queue, "age"): _of_queue(queue, name, "Maximum") for queue in self._queues}
+
+    def _reads(self, components: Sequence[Component]) -> Calls:
+        return {item: _READERS[type(item)](self._app, item) for item in components if type(item) in _READERS}
+
+    def _value(self, subject: object) -> Any:
+        answer = self._answers.get(subject)
+        return answer.value if answer else None
+
+    def _points(self, component: Component | None, name: str) -> tuple[DataPoint, ...]:
+        found: dict[tuple[object, str], tuple[DataPoint, ...]]
+        found = self._value("metrics of ages" if name == "age" else "metrics") or {}
+        return found.get((component, name), ())
+
+    def _total(self, component: Component, name: str) -> int | None:
+        points = self._points(component, name)
+        return round(sum(point.value for point in points)) if points else None
+
+    def _worst(self, component: Component, name: str) -> float | None:
+        """CloudWatch may split the last hour in two."""
+        return max((point.value for point in self._points(component, name)), default=None)
+
+
+def _writes_completions(stage: Stage) -> bool:
+    return stage.consumer is not None and stage.prefix is not None
+
+
+def _newest_objects(app: AppContext, prefix: str) -> list[ObjectInfo]:
+    """Newest first; none if there are too many to tell."""
+    found = list(islice(app.bucket.objects(prefix), MAX_COMPLETIONS + 1))
+    return sorted(found, key=lambda info: info.last_modified, reverse=True) if len(found) <= MAX_COMPLETIONS else []
+
+
+def _of_queue(queue: Queue, name: str, statistic: str) -> Metric:
+    return Metric("AWS/SQS", name, "QueueName", queue.name, statistic)
+
+
+def _count(state: QueueState) -> int:
+    return state.depth.visible + state.depth.in_flight + state.depth.delayed

@@ -1,0 +1,192 @@
+"""The checks that only stack refiner has; its `Stack.checks` names this module.
+
+They are here and not in stacks/, as stacks/ imports no room: forwarding between event buses, prefixes, recorded ARNs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import permutations
+
+from refinerctl.aws.event_pattern import all_of, pattern_matches
+from refinerctl.insight.verify.checks import CannotTellError, Finding, Section, failed, judged, known, passed, warned
+from refinerctl.insight.verify.delivery import (
+    OTHER_BUCKET,
+    dlq_may_receive,
+    enabled,
+    has_dlq,
+    rule_context,
+    sends_once,
+    target_of,
+)
+from refinerctl.insight.verify.permissions import EVENTS, service_role
+from refinerctl.insight.verify.samples import event, matches_all, matches_any
+from refinerctl.insight.verify.snapshot import FUNCTION, MAPPINGS, ROLE, Snapshot, name_of
+from refinerctl.stacks.base import Component, EventBus, EventRule, Stage
+
+SECTION = Section("Stack refiner")
+
+
+SECTION.check(
+    "forward-rule",
+    EventRule,
+    EventBus,
+    why="S3 sends its events to the default event bus only; this rule forwards them to the pipeline's event bus.",
+    fix="`aws events enable-rule --name RULE`, or `refinerctl deploy`.",
+)(enabled)
+
+
+@SECTION.check(
+    "forward-pattern",
+    EventRule,
+    EventBus,
+    why="An event that the rule does not match reaches no ruleset.",
+    details="Evaluated like `rule-pattern`, below each ruleset's prefix. Warns about events of other buckets.",
+)
+def _forward_pattern(snapshot: Snapshot, rule: EventRule, _bus: EventBus) -> Finding:
+    pattern = known(snapshot.rule(rule)).pattern
+    verdict = all_of(matches_all(snapshot, pattern, prefix) for prefix in snapshot.prefixes or [""])
+    if verdict and pattern_matches(pattern, event(snapshot, "x", bucket=OTHER_BUCKET)):
+        return warned(f"rule {rule.name} also forwards events of other buckets: {pattern}")
+    objects = f"objects that are created in bucket {snapshot.bucket}"
+    return judged(
+        verdict,
+        f"rule {rule.name} matches all {objects}",
+        f"rule {rule.name} does not match all {objects}: {pattern}",
+        f"refinerctl cannot evaluate the pattern of rule {rule.name}: {pattern}",
+    )
+
+
+SECTION.check(
+    "forward-target",
+    EventRule,
+    EventBus,
+    why="Each event must reach the pipeline's event bus once.",
+    details="Like `rule-target`.",
+)(sends_once)
+
+
+@SECTION.check(
+    "forward-role",
+    EventRule,
+    EventBus,
+    why="EventBridge needs the role to put events on another event bus; without it no input is processed.",
+    details="Evaluates the role's trust policy, its policies and boundary, and the event bus's policy.",
+)
+def _forward_role(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding:
+    settings, target_bus = known(snapshot.rule(rule)), known(snapshot.settings(bus))
+    role_arn = target_of(snapshot, rule, bus).role_arn
+    if role_arn is None:
+        return failed(f"the target of rule {rule.name} has no role")
+    call = ("events:PutEvents", target_bus.arn)
+    role = snapshot.get(ROLE, name_of(role_arn))
+    return service_role(role, EVENTS, rule_context(snapshot, settings), call, [target_bus.policy])
+
+
+SECTION.check("forward-dlq", EventRule, EventBus, why="An event that cannot be forwarded would be lost.")(has_dlq)
+SECTION.check(
+    "forward-dlq-policy",
+    EventRule,
+    EventBus,
+    why="A DLQ that the rule may not send to receives nothing: the event is lost.",
+)(dlq_may_receive)
+
+
+@SECTION.check(
+    "loops",
+    why="A function that its own outputs start never stops, and each invocation is billed.",
+    fix="Give the ruleset a prefix that does not overlap with the outputs and completions, and deploy.",
+    details="Evaluates the rules' deployed patterns on keys below the prefixes that the functions write to.",
+)
+def _loops(snapshot: Snapshot) -> Finding:
+    with_function = [stage for stage in snapshot.pipeline.stages if stage.consumer is not None]
+    unknown = set()
+    # Most functions write to the same prefixes: check each combination once.
+    for prefixes, writer in {_writes(snapshot, stage): stage for stage in reversed(with_function)}.items():
+        for reader in with_function:
+            rule = snapshot.rule(reader.source).value if isinstance(reader.source, EventRule) else None
+            if rule is None or not rule.is_enabled:
+                continue
+            started = matches_any(snapshot, rule.pattern, prefixes)
+            if started:
+                return failed(f"what {writer.name} writes below {' or '.join(prefixes)} starts {reader.name} again")
+            if started is None:
+                unknown.add(rule.name)
+    if unknown:
+        return warned(f"refinerctl cannot evaluate the patterns of {', '.join(sorted(unknown))}")
+    return passed("no function is started by what a function writes")
+
+
+def _writes(snapshot: Snapshot, stage: Stage) -> tuple[str, ...]:
+    """Where the stage's function writes: by its environment variables, else by the stack's values."""
+    function = stage.consumer and snapshot.get(FUNCTION, stage.consumer.name).value
+    environment = function.environment if function else {}
+    given = (environment.get(f"REFINER_{name}_PREFIX") for name in ("OUTPUT", "COMPLETE"))
+    return tuple(own.removeprefix("/") if own else other for own, other in zip(given, stage.writes, strict=True))
+
+
+@SECTION.check(
+    "prefix-overlap",
+    why="An input below both prefixes is processed twice.",
+    fix="Give one of the rulesets another prefix, and deploy.",
+)
+def _prefix_overlap(snapshot: Snapshot) -> Finding:
+    prefixes = [(stage.name, stage.prefix) for stage in snapshot.pipeline.stages if stage.prefix is not None]
+    for (inner_name, inner), (outer_name, outer) in permutations(prefixes, 2):
+        if inner.startswith(outer):
+            return failed(f"prefix {inner} of {inner_name} is below {outer} of {outer_name}")
+    return passed(f"{len(prefixes)} prefixes, none is below another")
+
+
+@SECTION.check(
+    "outputs-match",
+    why="Commands that read Terraform's outputs would work on other resources than those that run.",
+    fix="`refinerctl drift` shows more; `refinerctl deploy` creates what is missing and records it.",
+    details="Compares the ARNs and ids of what exists; skipped if the names come from the environment's values.",
+)
+def _outputs_match(snapshot: Snapshot) -> Finding:
+    pipeline = snapshot.pipeline
+    if not pipeline.recorded:
+        raise CannotTellError(f"the names come from {pipeline.told_by}")
+    forward, bus = next(
+        (source, target)
+        for source, target in pipeline.edges
+        if isinstance(source, EventRule) and isinstance(target, EventBus)
+    )
+    shared: dict[str, Component | None] = {"bus_arn": bus, "forward_rule_arn": forward, "forward_dlq_arn": forward.dlq}
+    found = {name: _arns(snapshot, component) for name, component in shared.items()}
+    differences = list(_differences(pipeline.recorded, found))
+    for stage in pipeline.stages:
+        differences += _differences(stage.recorded, _stage_arns(snapshot, stage), f"{stage.name}: ")
+    if differences:
+        return failed("; ".join(differences))
+    return passed("what exists is what Terraform recorded")
+
+
+def _differences(recorded: Mapping[str, str], found: Mapping[str, tuple[str, ...]], of: str = "") -> Iterator[str]:
+    """What does not exist at all is reported by other checks."""
+    for name, arns in found.items():
+        if name in recorded and arns and recorded[name] not in arns:
+            yield f"{of}{name} is {' or '.join(arns)}, but {recorded[name]} is recorded"
+
+
+def _stage_arns(snapshot: Snapshot, stage: Stage) -> dict[str, tuple[str, ...]]:
+    components: dict[str, Component | None] = {
+        "rule_arn": stage.source,
+        "queue_arn": stage.queue,
+        "dlq_arn": stage.queue.dlq if stage.queue else None,
+        "delivery_dlq_arn": stage.delivery_dlq,
+        "function_arn": stage.consumer,
+    }
+    name = stage.consumer.name if stage.consumer else ""
+    function, mappings = snapshot.get(FUNCTION, name).value, snapshot.get(MAPPINGS, name).value
+    return {
+        **{key: _arns(snapshot, component) for key, component in components.items()},
+        "role_arn": (function.role_arn,) if function else (),
+        "event_source_mapping_id": tuple(item.uuid for item in mappings or ()),
+    }
+
+
+def _arns(snapshot: Snapshot, component: Component | None) -> tuple[str, ...]:
+    arn = snapshot.arn(component) if component is not None else None
+    return (arn,) if arn else ()

@@ -1,0 +1,212 @@
+"""The two ways to run an image's code: as a process from the image's folder, or as a container of the built image."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.docker_engine import DockerEngine, RunningContainer, RunSpec
+from refinerctl.embedded import NOT_INSTALLED
+from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import ImageReference
+from refinerctl.local.execution import OnLine
+
+NODE_RUNTIME = Path(__file__).with_name("node_runtime.mjs")
+_CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
+
+# The folders of this project's images, by ECR repository.
+Contexts = Mapping[str, Path]
+
+
+def context_of(function: FunctionConfiguration, contexts: Contexts) -> tuple[str, Path]:
+    """The repository and folder of the image that `function` runs. Raises NotFoundError for another project's image."""
+    repository = ImageReference.parse(function.image_uri).repository
+    if repository in contexts:
+        return repository, contexts[repository]
+    raise NotFoundError(
+        f"function {function.name} runs {function.image_uri}, which is not an image of this project",
+        hint=f'Add an [images.<name>] with repository = "{repository}" to refinerctl.toml.',
+    )
+
+
+def handler_of(function: FunctionConfiguration, context: Path) -> str:
+    """The handler's name: the function's own command, or the last CMD of the image's Dockerfile."""
+    if function.command:
+        return function.command[0]
+    try:
+        return str(json.loads(_CMD.findall(_dockerfile(context))[-1])[0])
+    except (IndexError, ValueError) as error:
+        raise RefinerctlError(
+            f'{context}/Dockerfile has no CMD ["<file>.<function>"] that names the handler'
+        ) from error
+
+
+def _dockerfile(context: Path) -> str:
+    try:
+        return (context / "Dockerfile").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _node(context: Path, handler: str) -> list[str]:
+    """Our own client of the Runtime API: AWS's (aws-lambda-ric) compiles native code when it is installed."""
+    node = shutil.which("node")
+    if node is None:
+        raise RefinerctlError("node is not installed", hint="Install Node.js 20 or newer, or use --engine docker.")
+    return [node, str(NODE_RUNTIME), str(context), handler]
+
+
+def _python(context: Path, handler: str) -> list[str]:
+    """AWS's own client of the Runtime API, in the folder's virtual environment if it has one."""
+    venv = context / ".venv"
+    if venv.is_dir():
+        python, is_installed = venv / "bin" / "python", any(venv.glob("lib/python3*/site-packages/awslambdaric"))
+        hint = f"Run `{python} -m pip install awslambdaric`."
+    else:
+        python, is_installed = Path(sys.executable), importlib.util.find_spec("awslambdaric") is not None
+        hint = NOT_INSTALLED if sys.platform == "linux" else "It runs on Linux only: use --engine docker."
+    if not is_installed:
+        raise RefinerctlError(f"{python} has no awslambdaric, which runs a Python image", hint=hint)
+    return [str(python), "-m", "awslambdaric", handler]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A language that a process can run: known by the base image in the Dockerfile, else by a file in the folder."""
+
+    name: str
+    base: str
+    file: str
+    command: Callable[[Path, str], list[str]]
+    environment: Mapping[str, str]
+
+
+RUNTIMES = (
+    # On Lambda the image has its own Node.js: the SDK's warning about this machine's does not apply.
+    Runtime(
+        "Node.js", "lambda/nodejs", "package.json", _node, {"AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED": "true"}
+    ),
+    Runtime("Python", "lambda/python", "requirements.txt", _python, {"PYTHONDONTWRITEBYTECODE": "1"}),
+)
+
+
+def runtime_of(context: Path) -> Runtime:
+    """The runtime of the image in this folder. Raises RefinerctlError if it is none of RUNTIMES."""
+    text = "\n".join(re.findall(r"^\s*(?:FROM|ARG)\b.*", _dockerfile(context), re.MULTILINE))
+    for runtime in RUNTIMES:
+        if runtime.base in text:
+            return runtime
+    for runtime in RUNTIMES:
+        if (context / runtime.file).is_file():
+            return runtime
+    files = " and no ".join(runtime.file for runtime in RUNTIMES)
+    raise RefinerctlError(f"{context} has no {files}: its runtime is unknown", hint="Use --engine docker.")
+
+
+class ProcessEngine:
+    """Runs an image's folder as a plain process: no container engine is needed."""
+
+    def __init__(self, contexts: Contexts) -> None:
+        self._contexts = contexts
+
+    def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
+        _, folder = context_of(function, self._contexts)
+        context = folder.resolve()
+        handler, runtime = handler_of(function, context), runtime_of(context)
+        local = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LAMBDA_TASK_ROOT": str(context),
+            "_HANDLER": handler,
+            **runtime.environment,
+        }
+        return ProcessChild(runtime.command(context, handler), environment | local, context, on_line)
+
+
+class ProcessChild:
+    """A process group of its own, so that what the handler starts ends with it."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], cwd: Path, on_line: OnLine) -> None:
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        threading.Thread(target=self._forward, args=(on_line,), name="function-output", daemon=True).start()
+
+    def ended(self) -> str | None:
+        code = self._process.poll()
+        if code is None:
+            return None
+        return f"exit status {code}" if code >= 0 else f"signal: {signal.Signals(-code).name}"
+
+    def memory_bytes(self) -> int:
+        with contextlib.suppress(psutil.Error):
+            rss: int = psutil.Process(self._process.pid).memory_info().rss
+            return rss
+        return 0
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _forward(self, on_line: OnLine) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe
+        with contextlib.suppress(ValueError):  # closed while reading
+            for line in self._process.stdout:
+                on_line(line.rstrip("\n"))
+
+
+class ContainerEngine:
+    """Runs built images. Containers carry the instance's label, by which those of a killed supervisor are found."""
+
+    def __init__(self, contexts: Contexts, label: tuple[str, str]) -> None:
+        self._contexts = contexts
+        self._label = label
+        self._docker = DockerEngine()
+        self.remove_all()
+
+    def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
+        repository, _ = context_of(function, self._contexts)
+        # The image has its own folders for these.
+        inside = {key: value for key, value in environment.items() if key not in ("PATH", "TMPDIR")}
+        spec = RunSpec(local_tag(repository), function.command, inside, function.memory_mb, self._label)
+        return self._docker.run(spec, on_line)
+
+    def remove_all(self) -> None:
+        with contextlib.suppress(RefinerctlError):  # no engine, no containers
+            self._docker.remove_labelled(self._label)
+
+
+def local_tag(repository: str) -> str:
+    """The tag of the image that is built for the embedded environment."""
+    return f"refinerctl.local/{repository}:latest"
+
+
+def build_images(
+    contexts: Iterable[tuple[str, Path]], arguments: Mapping[str, str], on_line: Callable[[str], None]
+) -> None:
+    """Build the images of these repositories and folders for the embedded environment."""
+    docker = DockerEngine()
+    for repository, context in contexts:
+        docker.build(context, local_tag(repository), arguments, on_line)

@@ -1,0 +1,282 @@
+"""`refinerctl images prune`: delete the images in ECR that nothing uses. An image that may be in use stays."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, newest_first, release_order
+from refinerctl.options import Duration, examples, global_options
+from refinerctl.parallel import concurrently
+from refinerctl.releases.images import (
+    ImageUsage,
+    image_json,
+    newest_images,
+    read_usage,
+    stack_repositories,
+    usage_sources,
+)
+from refinerctl.tables import size
+
+if TYPE_CHECKING:
+    from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry
+
+THREADS = 8
+
+Reasons = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """What to remove, and what to keep, with reasons. Indexes come before their images, as ECR wants."""
+
+    remove: tuple[EcrImage, ...]
+    keep: tuple[tuple[EcrImage, tuple[str, ...]], ...]
+
+
+@click.command(
+    epilog=examples(
+        "refinerctl images prune --env production --dry-run",
+        "refinerctl images prune --env production --keep 20 --min-age 7d --yes",
+    )
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Number of release tags to keep, and of releases in each ledger whose images are kept.",
+)
+@click.option("--min-age", type=Duration(), default="1d", show_default=True, help="Minimum time since the push.")
+@click.option(
+    "--ignore-environment",
+    "ignored",
+    multiple=True,
+    metavar="NAME",
+    help="Environment whose ledger is not read, because it uses nothing of this ECR.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
+@click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
+@global_options
+@click.pass_context
+def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+    """Remove the images in ECR that nothing uses; a dry run unless --yes is given or you confirm at a terminal.
+
+    Kept are the images that a function version of the account and region runs, that an ECS task, service or active
+    task definition names, or that the last N releases deployed; the newest N release tags; images pushed recently; and
+    all parts of these. Exit code 4 if it is unknown what uses the images, 1 if ECR refuses to delete an image.
+    """
+    app = app_context(ctx)
+    others = [name for name in app.settings.environments if name != app.settings.env]
+    if unknown := [name for name in ignored if name not in others]:
+        raise UsageError(
+            f"there is no other environment {unknown[0]!r}", hint=f"There are: {', '.join(others) or 'no others'}."
+        )
+    repositories = stack_repositories(app)
+
+    def look() -> PrunePlan:
+        usage = read_usage(usage_sources(app, repositories, keep, to_delete=True, ignored=ignored))
+        return make_plan(app.ecr, repositories, usage, keep, timedelta(seconds=min_age), datetime.now(UTC))
+
+    app.render.note(f"reading what uses the images of {', '.join(repositories)} in {app.ecr.host}")
+    plan = look()
+    if not app.render.is_json:
+        _show_plan(app, plan)
+    if not plan.remove or not _is_confirmed(app, plan, dry_run, yes):
+        if app.render.is_json:
+            app.render.json(_as_json(plan, None))
+        return
+    if not yes:  # the answer may have taken a while
+        plan = _confirmed_again(app, plan, look())
+    failures = remove(app.ecr, plan)
+    if app.render.is_json:
+        app.render.json(_as_json(plan, failures))
+    _report(app, plan, failures)
+
+
+def make_plan(
+    ecr: EcrRegistry, repositories: Sequence[str], usage: ImageUsage, keep: int, min_age: timedelta, now: datetime
+) -> PrunePlan:
+    """Decide what to remove: not the newest `keep` release tags, nor what was pushed within `min_age` before `now`.
+
+    Raises RefusedError if it is unknown what uses the images, NotFoundError if ECR has none of the repositories.
+    """
+    if usage.unknown:
+        raise RefusedError(
+            f"it is unknown which images are in use: {'; '.join(usage.unknown)}",
+            hint="Nothing was removed. Give the identity in use the permission to read this, and run again.",
+        )
+
+    def plan(repository: str, images: list[EcrImage]) -> PrunePlan:
+        direct = _direct_reasons(images, usage, keep, min_age, now)
+        reasons = _all_reasons(images, _parts(ecr, repository, images), direct)
+        removed = [image for image in images if image.digest not in reasons]
+        return PrunePlan(
+            tuple(sorted(removed, key=lambda image: (not image.is_index, image.pushed_at))),
+            tuple((image, reasons[image.digest]) for image in images if image.digest in reasons),
+        )
+
+    found = newest_images(ecr, repositories)
+    plans = concurrently([partial(plan, repository, images) for repository, images in found.items()], THREADS)
+    return PrunePlan(
+        tuple(image for one in plans for image in one.remove), tuple(kept for one in plans for kept in one.keep)
+    )
+
+
+def _direct_reasons(images: list[EcrImage], usage: ImageUsage, keep: int, min_age: timedelta, now: datetime) -> Reasons:
+    """Why images stay of their own, by digest."""
+    tags = [tag for image in images for tag in image.tags if release_order(tag)]
+    newest = set(newest_first(tags)[:keep])
+    reasons: dict[str, tuple[str, ...]] = {}
+    for image in images:
+        found = [f"{use.kind} {use.name}" for use in usage.of(image)]
+        found += [f"one of the newest {keep} release tags: {tag}" for tag in image.tags if tag in newest]
+        if now - image.pushed_at < min_age:
+            found.append("pushed recently")
+        if image.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
+            found.append(f"media type {image.media_type or 'unknown'} is not an image's")
+        if found:
+            reasons[image.digest] = tuple(found)
+    return reasons
+
+
+def _parts(ecr: EcrRegistry, repository: str, images: list[EcrImage]) -> dict[str, tuple[str, ...] | None]:
+    """The digests that an index refers to; None for an image that cannot be read and may refer to any."""
+    indexes = {image.digest: image.media_type for image in images if image.is_index}
+    unknown = [image.digest for image in images if image.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES)]
+    manifests = ecr.manifests(repository, list(indexes))
+    return {
+        **{digest: _children(manifests.get(digest), media_type) for digest, media_type in indexes.items()},
+        **dict.fromkeys(unknown),
+    }
+
+
+def _children(raw: bytes | None, media_type: str) -> tuple[str, ...] | None:
+    from refinerctl.registry.manifests import parse_manifest
+
+    if raw is None:
+        return None
+    try:
+        return tuple(entry.digest for entry in parse_manifest(raw, media_type).manifests)
+    except RefinerctlError:
+        return None
+
+
+def _all_reasons(images: list[EcrImage], parts: Mapping[str, tuple[str, ...] | None], direct: Reasons) -> Reasons:
+    """Also keep what belongs to a kept image: the parts of an index, and what is attached to an image."""
+    reasons = dict(direct)
+    if None in parts.values():
+        untagged = (image.digest for image in images if not image.tags and image.digest not in reasons)
+        reasons.update(dict.fromkeys(untagged, ("may be part of an index that cannot be read",)))
+    known = {image.digest for image in images}
+    belonging: dict[str, list[tuple[str, str]]] = {}
+    for image in images:
+        belonging.setdefault(image.digest, []).extend((part, "part of") for part in parts.get(image.digest) or ())
+        for subject in image.subjects:
+            belonging.setdefault(subject, []).append((image.digest, "attached to"))
+    waiting = list(reasons)
+    while waiting:
+        digest = waiting.pop()
+        for other, relation in belonging.get(digest, ()):
+            if other in known and other not in reasons:
+                reasons[other] = (f"{relation} {digest}",)
+                waiting.append(other)
+    return reasons
+
+
+def still_unused(plan: PrunePlan, later: PrunePlan) -> PrunePlan:
+    """What both plans remove: an image may have come into use between them."""
+    again = {(image.repository, image.digest, image.tags) for image in later.remove}
+    unused = tuple(image for image in plan.remove if (image.repository, image.digest, image.tags) in again)
+    return PrunePlan(unused, later.keep)
+
+
+def remove(ecr: EcrRegistry, plan: PrunePlan) -> tuple[DeleteFailure, ...]:
+    """Delete what `plan` says, by digest; returns the failures. One in a repository does not stop the others."""
+    failures: list[DeleteFailure] = []
+    for is_index in (True, False):
+        by_repository: dict[str, list[str]] = {}
+        for image in plan.remove:
+            if image.is_index is is_index:
+                by_repository.setdefault(image.repository, []).append(image.digest)
+        tasks = [partial(ecr.delete, name, digests) for name, digests in by_repository.items()]
+        failures += (failure for found in concurrently(tasks, THREADS) for failure in found)
+    return tuple(failures)
+
+
+def removed_images(plan: PrunePlan, failures: Iterable[DeleteFailure]) -> tuple[EcrImage, ...]:
+    """The plan's images without those that failed."""
+    failed = {(failure.repository, failure.digest) for failure in failures}
+    return tuple(image for image in plan.remove if (image.repository, image.digest) not in failed)
+
+
+def _is_confirmed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) -> bool:
+    if dry_run or yes:
+        return not dry_run
+    if sys.stdin.isatty() and sys.stderr.isatty() and not app.render.is_json:
+        return click.confirm(f"Remove {_count(plan.remove)}?", err=True)
+    app.render.note("this was a dry run; pass --yes to remove them")
+    return False
+
+
+def _confirmed_again(app: AppContext, plan: PrunePlan, later: PrunePlan) -> PrunePlan:
+    left = still_unused(plan, later)
+    for image in plan.remove:
+        if image not in left.remove:
+            app.render.warning(f"{_image_text(image)} is now used, deleted or retagged; kept")
+    return left
+
+
+def _show_plan(app: AppContext, plan: PrunePlan) -> None:
+    for image, reasons in plan.keep:
+        app.render.detail(f"keeping {_image_text(image)}: {'; '.join(reasons)}")
+    for image in plan.remove:
+        pushed = f"pushed {image.pushed_at:%Y-%m-%d}"
+        app.render.line(f"remove  {_image_text(image)}  {pushed}  {size(image.size_bytes)}")
+    app.render.note(f"{_count(plan.remove)} to remove, {len(plan.keep)} kept")
+
+
+def _image_text(image: EcrImage) -> str:
+    return " ".join([f"{image.repository}@{image.digest}", *image.tags])
+
+
+def _count(images: tuple[EcrImage, ...]) -> str:
+    """With their size: layers that kept images share are included, because only ECR knows them."""
+    total = size(sum(image.size_bytes for image in images))
+    return f"{len(images)} image{'' if len(images) == 1 else 's'} ({total})"
+
+
+def _as_json(plan: PrunePlan, failures: tuple[DeleteFailure, ...] | None) -> dict[str, Any]:
+    """`failures` None: nothing was to be removed."""
+    errors = {(item.repository, item.digest): f"{item.code}: {item.reason}" for item in failures or ()}
+
+    def entry(image: EcrImage, status: str, reasons: tuple[str, ...] = ()) -> dict[str, Any]:
+        error = errors.get((image.repository, image.digest))
+        result = {"status": "failed" if error else status, "error": error, "reasons": reasons}
+        return {"repository": image.repository, **image_json(image), **result}
+
+    removed = removed_images(plan, failures) if failures is not None else ()
+    return {
+        "images": [
+            *(entry(image, "would-remove" if failures is None else "removed") for image in plan.remove),
+            *(entry(image, "kept", reasons) for image, reasons in plan.keep),
+        ],
+        "bytes_freed": sum(image.size_bytes for image in removed),
+    }
+
+
+def _report(app: AppContext, plan: PrunePlan, failures: tuple[DeleteFailure, ...]) -> None:
+    app.render.note(f"removed {_count(removed_images(plan, failures))}; layers that other images share stay")
+    for failure in failures:
+        app.render.warning(f"{failure.repository}@{failure.digest} was not removed: {failure.code}: {failure.reason}")
+    if failures:
+        raise RefinerctlError(f"ECR did not remove {len(failures)} of the images")

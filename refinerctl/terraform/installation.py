@@ -1,0 +1,77 @@
+"""What this machine has of Terraform: the binary, and mirrors of the AWS provider."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from refinerctl.errors import NotFoundError, RefinerctlError
+
+# The first that locks a state in S3 without a table (`use_lockfile`), of Terraform and of OpenTofu.
+OLDEST = (1, 10)
+_NEEDED = "refinerctl needs Terraform or OpenTofu 1.10 or newer (tested with Terraform 1.11.4)"
+_HINT = (
+    "Install it from https://developer.hashicorp.com/terraform/install. "
+    "terraform_binary in [tools] of refinerctl.toml selects another program than `terraform` on PATH."
+)
+
+# Where images and packages keep provider mirrors.
+MIRROR_ROOTS = (
+    Path("/opt"),
+    Path("/usr/share"),
+    Path("/usr/local/share"),
+    Path("~/.terraform.d"),
+)
+PROVIDER = Path("registry.terraform.io/hashicorp/aws")
+
+
+def find_terraform(name: str) -> Path:
+    """The binary `name`: a path, or a name on PATH. Raises NotFoundError if it does not exist."""
+    found = shutil.which(str(Path(name).expanduser()) if name.startswith("~") else name)
+    if found is None:
+        raise NotFoundError(f"{name} is not installed: {_NEEDED}", hint=_HINT)
+    return Path(found).absolute()
+
+
+def check_version(binary: Path) -> str:
+    """The version of terraform or tofu, such as "1.11.4". Raises RefinerctlError if it is older than 1.10."""
+    try:
+        done = subprocess.run(
+            [binary, "version", "-json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "CHECKPOINT_DISABLE": "1"},
+        )
+        version = str(json.loads(done.stdout)["terraform_version"])  # OpenTofu's, too
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:
+        raise RefinerctlError(
+            f"cannot read the version of {binary}",
+            hint="terraform_binary in [tools] of refinerctl.toml must name Terraform or OpenTofu.",
+        ) from error
+    match = re.match(r"(\d+)\.(\d+)\.", version, re.ASCII)
+    if match is None or (int(match[1]), int(match[2])) < OLDEST:
+        raise RefinerctlError(f"{binary} is version {version}: {_NEEDED}", hint=_HINT)
+    return version
+
+
+def find_provider_mirror(roots: Iterable[Path] = MIRROR_ROOTS) -> Path | None:
+    """A folder, one or two levels below one of `roots`, that holds the AWS provider; None if there is none."""
+    for root in roots:
+        for pattern in ("*", "*/*"):
+            with contextlib.suppress(OSError):
+                for found in sorted(root.expanduser().glob(f"{pattern}/{PROVIDER}")):
+                    return found.parents[len(PROVIDER.parts) - 1]
+    return None
+
+
+def mirror_configuration(mirror: Path) -> str:
+    """The CLI configuration that makes Terraform install all providers from `mirror`."""
+    return f"provider_installation {{\n  filesystem_mirror {{\n    path = {json.dumps(str(mirror))}\n  }}\n}}\n"

@@ -1,0 +1,200 @@
+"""A stack's root module in an environment: which Terraform, on which files, with which state."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refinerctl.errors import RefinerctlError, RefusedError, Terminated
+from refinerctl.layout import Layout
+from refinerctl.terraform.events import OnApply
+from refinerctl.terraform.runner import OutputValue, Terraform
+from refinerctl.terraform.state import HEAD_BYTES, StateVersion
+
+_PLAN_FOLDER = "plan-"
+_JUST_MADE_SECONDS = 60  # by another run, which is about to lock it
+
+# The checkout of a CI job often belongs to another user, which git refuses; nothing of it is run here.
+_GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+
+
+@dataclass(frozen=True)
+class RootModule:
+    """The root module of stack `name` with the values of environment `env`. `init_arguments` lead to its state."""
+
+    env: str
+    name: str
+    terraform: Terraform
+    layout: Layout
+    init_arguments: Sequence[str] = ()
+
+    @property
+    def var_file(self) -> Path:
+        """The environment's values for this stack; need not exist."""
+        return self.layout.values_file(self.env, self.name)
+
+    def init(self) -> None:
+        """`terraform init` with the environment's state."""
+        self.terraform.init(*self.init_arguments)
+
+    def outputs(self) -> dict[str, OutputValue]:
+        """Its outputs by name, after init; none before the first apply."""
+        self.init()
+        return self.terraform.outputs()
+
+    def prepare(self) -> None:
+        """Before a plan: init. Raises RefusedError if an apply has left a state that it could not save."""
+        self.init()
+        if (left := self.terraform.errored_state()) is None:
+            return
+        with left.open("rb") as file:
+            errored = StateVersion.read(file.read(HEAD_BYTES))
+        now = self.terraform.state_version()
+        if now.lineage and now.lineage != errored.lineage:
+            self.terraform.tell(f"{left} belongs to another state, and is ignored")
+            return
+        raise RefusedError(f"{left} holds the state of an apply that could not save it", hint=self.how_to_push(left))
+
+    def check_state(self, planned: StateVersion) -> None:
+        """Raises RefusedError if the state is not the one that a plan was made against."""
+        if (now := self.terraform.state_version()) != planned:
+            raise RefusedError(
+                f"the state has changed since the plan was made: it was at serial {planned.serial}, now {now.serial}",
+                hint="Another deployment has finished meanwhile. Make a new plan and review it.",
+            )
+
+    def apply(self, plan: Path, on_progress: OnApply) -> None:
+        """Apply exactly `plan`. An error or an interrupt also says where a state is that could not be saved."""
+        before = self.terraform.errored_state_mark()
+        try:
+            self.terraform.apply_plan(plan, on_progress)
+        except RefinerctlError as error:
+            if (state := self.terraform.keep_errored_state(before)) is not None:
+                raise RefinerctlError(
+                    f"{error.message}. Its state could not be saved, and is in {state}", hint=self.how_to_push(state)
+                ) from error
+            raise
+        except (KeyboardInterrupt, Terminated):
+            if (state := self.terraform.keep_errored_state(before)) is not None:
+                self.terraform.tell(f"the state could not be saved, and is in {state}. {self.how_to_push(state)}")
+            else:
+                self.terraform.tell("what was done so far is in the state; run the same command again to continue")
+            raise
+
+    def how_to_push(self, state: Path) -> str:
+        """What to do with an errored.tfstate."""
+        terraform = self.terraform
+        places = {"TF_DATA_DIR": str(terraform.data_dir)} | {
+            name: value
+            for name, value in terraform.environment.items()
+            if name.startswith("TF_HTTP_") and name != "TF_HTTP_PASSWORD"
+        }
+        variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in places.items())
+        command = [str(terraform.binary), f"-chdir={terraform.module}", "state", "push", str(state)]
+        return (
+            f"It is newer than the backend's state. Push it: {variables} {shlex.join(command)}; "
+            "then remove the file, and plan again."
+        )
+
+    def configuration(self) -> str:
+        """The digest of everything in the project that a plan depends on."""
+        layout = self.layout
+        roots = [layout.root_module(self.name), layout.modules, self.var_file, layout.backend_file(self.env)]
+        return configuration_digest(roots, layout.root)
+
+    def commit(self) -> tuple[str | None, bool]:
+        """The commit of the project's Terraform files, and whether they differ from it."""
+        return git_commit(self.layout.terraform)
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder for a plan and its values, readable by its owner only: both may hold secrets.
+
+        Folders that killed runs have left are removed; a folder in use is locked.
+        """
+        data_dir = self.terraform.data_dir
+        data_dir.mkdir(0o700, parents=True, exist_ok=True)
+        for left in data_dir.glob(f"{_PLAN_FOLDER}*"):
+            _remove_abandoned(left)
+        with tempfile.TemporaryDirectory(prefix=_PLAN_FOLDER, dir=data_dir) as name, _locked(Path(name)):
+            yield Path(name).resolve()
+
+    def var_files(self, folder: Path, values: Mapping[str, Any]) -> list[Path]:
+        """The environment's values, then `values`, written to a file in `folder`: they win."""
+        files = [self.var_file] if self.var_file.is_file() else []
+        if values:
+            ours = folder / "refinerctl.tfvars.json"
+            ours.write_text(json.dumps(dict(values)), encoding="utf-8")
+            files.append(ours)
+        return files
+
+
+def configuration_digest(roots: Iterable[Path], base: Path) -> str:
+    """A digest over names (relative to `base`) and contents of the files `roots` and of all files in folders of them.
+
+    What Terraform itself leaves in a root module does not count, nor a file that does not exist.
+    """
+    digest = hashlib.sha256()
+    for path in sorted({file for root in roots for file in _files(root)}):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(base).as_posix()}\0{content}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
+    elif root.is_dir():
+        for path in root.rglob("*"):
+            inside = path.relative_to(root).parts
+            if ".terraform" not in inside and ".tfstate" not in path.name and path.is_file():
+                yield path
+
+
+def git_commit(folder: Path) -> tuple[str | None, bool]:
+    """The commit that `folder` is at, and whether files in it differ from it; (None, False) outside of git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None, False
+    return commit.strip(), bool(_git(folder, "status", "--porcelain", "--", "."))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            [*_GIT, "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock as long as this process lives; False if another has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with contextlib.suppress(OSError), _locked(folder) as is_free:  # another run may remove it at the same time
+        if is_free and time.time() - folder.stat().st_mtime > _JUST_MADE_SECONDS:
+            shutil.rmtree(folder)

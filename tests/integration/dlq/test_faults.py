@@ -1,0 +1,248 @@
+"""`dlq` under faults: received messages are released, and only saved messages are deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import Command
+from tests.sqs.faults import DELETE, HIDE, RECEIVE, Fault, Kind, denied, sqs_faults, throttled
+from tests.sqs.server import SqsServer, sqs_server
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SqsServer]:
+    with sqs_server() as server:
+        yield server
+
+
+@pytest.fixture
+def dead(server: SqsServer, unique: str) -> str:
+    """A DLQ with messages."""
+    _, dead = server.create_pair(unique)
+    server.fill(dead, COUNT)
+    return dead
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "refinerctl.toml").write_text('environment = "account"\n[environments.account]\nregion = "us-east-1"\n')
+    return tmp_path
+
+
+def environ(url: str) -> Mapping[str, str]:
+    return {"REFINERCTL_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture
+def run(refinerctl: Command, project: Path, server: SqsServer, monkeypatch: pytest.MonkeyPatch) -> Command:
+    for name, value in environ(server.url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(project)
+    return refinerctl
+
+
+def ids(server: SqsServer, queue: str, state: str | None = None) -> set[str]:
+    return {message.id for message in server.messages(queue) if state in (None, message.state)}
+
+
+def kept(file: Path) -> set[str]:
+    """The ids in a file, without an incomplete last line."""
+    return {json.loads(line)["id"] for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")}
+
+
+def start(server: SqsServer, project: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "refinerctl", "dlq", *arguments],
+        cwd=project,
+        env={**os.environ, **environ(server.url)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def in_flight(server: SqsServer, queue: str, least: int) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if len(ids(server, queue, "in-flight")) >= least:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+class TestInterrupted:
+    @pytest.fixture(autouse=True)
+    def _slow(self, server: SqsServer) -> Iterator[None]:
+        server.latency(0.05)
+        yield
+        server.latency(0)
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_interrupted_export_releases_all_and_leaves_no_file(
+        self, server: SqsServer, dead: str, project: Path, number: signal.Signals, code: int
+    ) -> None:
+        before = sorted(project.iterdir())
+        server.fill(dead, 4000)
+        running = start(server, project, "export", dead, "out.jsonl")
+        assert in_flight(server, dead, 100)
+        running.send_signal(number)
+        running.communicate(timeout=30)
+        assert running.returncode == code
+        assert len(ids(server, dead, "visible")) == COUNT + 4000
+        assert sorted(project.iterdir()) == before
+
+    def test_interrupt_during_release_waits_for_it(self, server: SqsServer, dead: str, project: Path) -> None:
+        server.fill(dead, 1500)
+        running = start(server, project, "inspect", dead, "--group")
+        assert in_flight(server, dead, COUNT + 1490)
+        while len(ids(server, dead, "visible")) < 300:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=30)
+        assert running.returncode == 130
+        assert len(ids(server, dead, "visible")) == COUNT + 1500
+
+    @pytest.mark.parametrize("least", [1, 400, 900])
+    def test_interrupted_purge_counts_what_it_deleted(
+        self, server: SqsServer, dead: str, project: Path, least: int
+    ) -> None:
+        server.fill(dead, 1500)
+        running = start(server, project, "purge", dead, "--yes", "--export", "kept.jsonl", "--output", "json")
+        ends = time.monotonic() + 30
+        while len(ids(server, dead)) > COUNT + 1500 - least and time.monotonic() < ends:
+            time.sleep(0.005)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=30)
+        assert running.returncode == 130, err
+        left = ids(server, dead)
+        assert json.loads(out)["deleted"] == COUNT + 1500 - len(left)
+        assert ids(server, dead, "visible") == left
+        assert "could not be released" not in err
+
+    def test_messages_of_a_killed_inspect_become_visible_within_seconds(
+        self, server: SqsServer, dead: str, project: Path
+    ) -> None:
+        running = start(server, project, "inspect", dead, "--filter", "body.id == `-1`")
+        assert in_flight(server, dead, 50)
+        running.kill()
+        running.communicate(timeout=30)
+        server.advance(13)
+        if len(ids(server, dead, "visible")) < COUNT:  # the server still had a request when the process died
+            time.sleep(0.5)
+            server.advance(13)
+        assert len(ids(server, dead, "visible")) == COUNT
+
+    def test_killed_purge_has_saved_all_that_it_deleted(self, server: SqsServer, dead: str, project: Path) -> None:
+        server.fill(dead, 1500)
+        all_ids = ids(server, dead)
+        for number, pause_s in enumerate((0.05, 0.2, 0.35, 0.5)):
+            file = project / f"kept-{number}.jsonl"
+            running = start(server, project, "purge", dead, "--yes", "--export", file.name)
+            assert in_flight(server, dead, 10)
+            time.sleep(pause_s)
+            running.kill()
+            running.communicate(timeout=30)
+            server.advance(60)
+        left = ids(server, dead)
+        written = set().union(*(kept(file) for file in project.glob("kept-*.jsonl")))
+        assert left | written == all_ids
+        assert 0 < len(left) < len(all_ids)
+
+
+class TestFaults:
+    def purge(self, run: Command, url: str, monkeypatch: pytest.MonkeyPatch, dead: str) -> Any:
+        monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", url)
+        return run("dlq", "purge", dead, "--yes", "--export", "kept.jsonl", "--output", "json")
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            throttled(RECEIVE, times=None, every=4),
+            throttled(DELETE, times=None, every=4),
+            Fault(Kind.FAIL_ENTRIES, DELETE, times=None, every=3),
+            Fault(Kind.LOSE_ANSWER, DELETE, times=None, every=4),
+            Fault(Kind.RESET_HALFWAY, RECEIVE, times=None, every=7),
+        ],
+    )
+    def test_purge_deletes_only_saved_messages(
+        self,
+        run: Command,
+        server: SqsServer,
+        dead: str,
+        project: Path,
+        fault: Fault,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        before = ids(server, dead)
+        with sqs_faults(server.url, fault) as proxy:
+            done = self.purge(run, proxy.url, monkeypatch, dead)
+            assert proxy.struck()
+        left, written = ids(server, dead), kept(project / "kept.jsonl")
+        assert left | written == before
+        found = done.json()
+        assert found["exported"] == len(written)
+        assert found["deleted"] + found["failed"] == found["exported"]
+        # Messages whose receive got no answer are invisible for a while and not counted.
+        assert found["deleted"] >= len(before - left) - found["failed"]
+
+    def test_denied_delete(self, run: Command, server: SqsServer, dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        with sqs_faults(server.url, denied(DELETE, times=None)) as proxy:
+            done = self.purge(run, proxy.url, monkeypatch, dead)
+        assert done.code == 1
+        assert "access denied: DeleteMessageBatch on queue" in done.err
+        assert done.json()["deleted"] == 0
+        assert len(ids(server, dead, "visible")) == COUNT
+
+    def test_denied_receive(
+        self, run: Command, server: SqsServer, dead: str, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with sqs_faults(server.url, denied(RECEIVE, times=None)) as proxy:
+            monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
+            for arguments in (["inspect", dead], ["export", dead, "out"], ["purge", dead, "--yes", "--dry-run"]):
+                done = run("dlq", *arguments)
+                assert done.code == 1
+                assert "access denied: ReceiveMessage on queue" in done.err
+        assert not (project / "out").exists()
+
+    def test_denied_release_is_noted(
+        self, run: Command, server: SqsServer, dead: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with sqs_faults(server.url, denied(HIDE, times=None)) as proxy:
+            monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
+            done = run("dlq", "inspect", dead, "--limit", "5")
+        assert done.code == 0
+        assert "5 messages could not be released: invisible for at most 10 s" in done.err
+
+    def test_throttled_export_is_complete(
+        self, run: Command, server: SqsServer, dead: str, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with sqs_faults(server.url, throttled(RECEIVE, times=None, every=4)) as proxy:
+            monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
+            done = run("dlq", "export", dead, "out")
+        assert done.code == 0, done.err
+        assert kept(project / "out") == ids(server, dead, "visible")
+
+
+def test_fifo_queue_is_purged_although_export_is_incomplete(run: Command, server: SqsServer, unique: str) -> None:
+    _, dead = server.create_pair(f"{unique}.fifo")
+    server.fill(dead, 30, group="one", deduplication="{n}")
+    done = run("dlq", "export", dead, "out")
+    assert done.code == 1
+    assert "a FIFO queue returns only the first messages of each message group" in done.err
+    done = run("dlq", "purge", dead, "--yes", "--output", "json")
+    assert done.code == 0, done.err
+    assert done.json()["deleted"] == 30
+    assert server.depth(dead) == 0

@@ -1,0 +1,184 @@
+"""The clients behind `status`, `trace` and `logs`, against servers that answer as AWS does."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.logs import THROTTLED_PAUSES_S, LogGroups
+from refinerctl.aws.metrics import QUERIES_PER_CALL, Metric, Metrics
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import Queues
+from refinerctl.errors import NotFoundError, RefinerctlError
+from tests.integration.servers import Answer, Request, serving
+
+NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
+
+
+def page(*times_ms: int, token: str | None = None) -> Answer:
+    """A page of FilterLogEvents; an event's id is its time."""
+    start = int(NOW.timestamp() * 1000)
+    events = [
+        {"timestamp": start + at, "message": f"m{at}", "logStreamName": "s", "eventId": f"e{at}"} for at in times_ms
+    ]
+    return Answer(200, json.dumps({"events": events} | ({"nextToken": token} if token else {})).encode())
+
+
+def throttled() -> Answer:
+    return Answer(400, json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"}).encode())
+
+
+class TestLogPages:
+    def read(self, answers: list[Answer], page_events: int = 10_000, pauses: list[float] | None = None) -> list[str]:
+        def answer(_request: Request) -> Answer:
+            return answers.pop(0)
+
+        with serving(answer) as server:
+            groups = LogGroups(server.session(), page_events, sleep=(pauses if pauses is not None else []).append)
+            return [event.message for event in groups.events("g", NOW)]
+
+    def test_empty_pages_do_not_end_it(self) -> None:
+        assert self.read([page(token="a"), page(1, 2, token="b"), page(token="c"), page(3)]) == ["m1", "m2", "m3"]
+
+    def test_a_full_page_without_a_token_is_not_the_end(self) -> None:
+        assert self.read([page(1, 2, 3), page(3, 4, 5), page(5)], page_events=3) == ["m1", "m2", "m3", "m4", "m5"]
+
+    def test_an_expired_token_loses_nothing(self) -> None:
+        expired = {"__type": "InvalidParameterException", "message": "The specified nextToken is invalid."}
+        refused = Answer(400, json.dumps(expired).encode())
+        assert self.read([page(1, 2, token="a"), refused, page(2, 3)]) == ["m1", "m2", "m3"]
+
+    def test_throttling_that_outlasts_the_sdk_loses_nothing(self, no_backoff: list[float]) -> None:
+        pauses: list[float] = []
+        refused = [throttled() for _ in range(8 * 3)]
+        assert self.read([page(1, token="a"), *refused, page(2)], pauses=pauses) == ["m1", "m2"]
+        assert pauses == [1, 2, 4]
+
+    def test_throttling_without_an_end_is_an_error(self, no_backoff: list[float]) -> None:
+        pauses: list[float] = []
+        with pytest.raises(RefinerctlError, match="FilterLogEvents on log group g failed: ThrottlingException"):
+            self.read([throttled() for _ in range(8 * 20)], pauses=pauses)
+        assert pauses == list(THROTTLED_PAUSES_S)
+
+
+class TestLogGroups:
+    def test_bounds_streams_and_patterns(self, session: AwsSession, unique: str) -> None:
+        groups = LogGroups(session)
+        now = datetime.now(UTC).replace(microsecond=0)
+        for stream in ("a", "b"):
+            groups.create_stream(unique, stream)
+            groups.put(unique, stream, [(now + timedelta(seconds=n), f"{stream}{n} said") for n in range(4)])
+
+        def said(**given: Any) -> list[str]:
+            return [event.message[:2] for event in groups.events(unique, now + timedelta(seconds=1), **given)]
+
+        assert said() == ["a1", "b1", "a2", "b2", "a3", "b3"]
+        assert said(until=now + timedelta(seconds=2), streams=["b"]) == ["b1", "b2"]
+        assert said(pattern='"b3"') == ["b3"]
+        events = list(groups.events(unique, now))
+        assert len({event.event_id for event in events}) == 8
+
+    def test_a_group_that_does_not_exist_has_no_lines(self, session: AwsSession, unique: str) -> None:
+        assert list(LogGroups(session).events(unique, NOW)) == []
+
+
+class TestQueues:
+    def test_settings_and_message_attributes(self, session: AwsSession, unique: str) -> None:
+        client = session.client("sqs")
+        dlq = client.create_queue(QueueName=f"{unique}-dlq", Attributes={"MessageRetentionPeriod": "1209600"})
+        arn = client.get_queue_attributes(QueueUrl=dlq["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"]
+        policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 4}
+        given: Any = {"RedrivePolicy": json.dumps(policy), "VisibilityTimeout": "77"}
+        url = client.create_queue(QueueName=unique, Attributes=given)["QueueUrl"]
+        attribute: Any = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"}}
+        client.send_message(QueueUrl=url, MessageBody="m", MessageAttributes=attribute)
+
+        queues = Queues(session)
+        queues.find(unique)
+        state, dead = queues.state(unique), queues.state(f"{unique}-dlq")
+        assert (state.depth.visible, state.visibility_timeout_s, state.max_receive_count) == (1, 77, 4)
+        assert (dead.depth.visible, dead.retention_s, dead.max_receive_count) == (0, 1209600, None)
+        assert [message.texts for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
+        with pytest.raises(NotFoundError, match=f"queue {unique}-nix does not exist"):
+            queues.state(f"{unique}-nix")
+
+    def test_known_urls_cost_a_call_less(self) -> None:
+        actions: list[str] = []
+
+        def answer(request: Request) -> Answer:
+            actions.append(request.method)
+            if len(actions) == 1:
+                urls = [f"{server.url}/0/x-{n}" for n in range(3)]
+                return Answer(200, json.dumps({"QueueUrls": urls}).encode())
+            return Answer(200, json.dumps({"Attributes": {"ApproximateNumberOfMessages": "3"}}).encode())
+
+        with serving(answer) as server:
+            queues = Queues(server.session())
+            queues.find("x-")
+            assert [queues.state(f"x-{n}").depth.visible for n in range(3)] == [3, 3, 3]
+        assert len(actions) == 4
+
+
+class TestVersions:
+    def test_newest_first_with_markers_and_without_other_keys(self, session: AwsSession, bucket: S3Bucket) -> None:
+        client = session.client("s3")
+        first = client.put_object(Bucket=bucket.name, Key="a ü", Body=b"1")["VersionId"]
+        second = client.put_object(Bucket=bucket.name, Key="a ü", Body=b"22")["VersionId"]
+        client.put_object(Bucket=bucket.name, Key="a ü more", Body=b"other")
+        client.delete_object(Bucket=bucket.name, Key="a ü")
+        found = bucket.versions("a ü")
+        assert [version.is_delete_marker for version in found] == [True, False, False]
+        assert {version.version_id for version in found[1:]} == {first, second}
+        assert found[0].is_latest
+        assert bucket.versions("never") == []
+
+    def test_without_the_bucket(self, session: AwsSession) -> None:
+        with pytest.raises(NotFoundError):
+            S3Bucket(session, "no-such-bucket").versions("a")
+
+
+def test_a_function_and_its_event_source_mapping(session: AwsSession, unique: str) -> None:
+    client = session.client("lambda")
+    code: Any = {"ImageUri": "team/refiner:v1"}
+    client.create_function(
+        FunctionName=unique, Role="arn:aws:iam::000000000000:role/r", PackageType="Image", Code=code, Timeout=7
+    )
+    functions = Functions(session)
+    assert (functions.get(unique).name, functions.get(unique).timeout_s) == (unique, 7)
+    assert functions.mapping_state(unique) is None
+    with pytest.raises(NotFoundError, match="no function 'nix'"):
+        functions.get("nix")
+
+
+@mock_aws
+def test_many_metrics_in_one_call_and_more_in_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
+    client = session.client("cloudwatch")
+    now = datetime.now(UTC).replace(microsecond=0)
+    for number in range(3):
+        data: Any = {
+            "MetricName": "Errors",
+            "Dimensions": [{"Name": "FunctionName", "Value": f"f{number}"}],
+            "Timestamp": now - timedelta(minutes=10),
+            "Value": number + 1,
+        }
+        client.put_metric_data(Namespace="AWS/Lambda", MetricData=[data, data])
+    calls: list[int] = []
+    client.meta.events.register(
+        "provide-client-params.cloudwatch.GetMetricData",
+        lambda params, **_: calls.append(len(params["MetricDataQueries"])),
+    )
+    count = QUERIES_PER_CALL + 1
+    wanted = {n: Metric("AWS/Lambda", "Errors", "FunctionName", f"f{n}", "Sum", 3600) for n in range(count)}
+    found = Metrics(session).read(wanted, now - timedelta(hours=1), now)
+    assert [sum(point.value for point in found[number]) for number in range(3)] == [2, 4, 6]
+    assert found[count - 1] == ()
+    assert sorted(calls) == [1, QUERIES_PER_CALL]

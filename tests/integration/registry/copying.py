@@ -1,0 +1,71 @@
+"""Copies an image as `refinerctl sync` does, with limits that suit a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from refinerctl.console import BlobProgress, Silent
+from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
+from refinerctl.registry.client import Registry
+from refinerctl.registry.copies import CopyRequest, ImageCopy
+from refinerctl.registry.engine import RegistryEngine
+from refinerctl.transport import Limits, Login, Transport
+from tests.registries.docker_registry import DockerRegistry
+from tests.registries.images import problems
+from tests.registries.skopeo import skopeo_inspect
+
+QUICK = Limits(
+    attempts=4,
+    first_pause_s=0.02,
+    longest_pause_s=0.05,
+    longest_retry_after_s=1.2,
+    connect_timeout_s=2,
+    read_timeout_s=0.4,
+)
+
+
+@dataclass
+class Copier:
+    """One client per host, as the command has it. `logins` are by host; `told` are the lines about retries."""
+
+    logins: dict[str, Login] = field(default_factory=dict)
+    progress: BlobProgress = field(default_factory=Silent)
+    create_repository: Callable[[str, str], None] | None = None
+    told: list[str] = field(default_factory=list)
+    _registries: dict[str, Registry] = field(default_factory=dict)
+
+    @cached_property
+    def _transport(self) -> Transport:
+        return Transport(QUICK, self.told.append)
+
+    def registry(self, host: str) -> Registry:
+        if host not in self._registries:
+            self._registries[host] = Registry(host, self.logins.get, self._transport)
+        return self._registries[host]
+
+    def __call__(self, source: str, target: str, **changes: Any) -> ImageCopy:
+        """Check and copy; `target` without tag takes the source's."""
+        engine = RegistryEngine(self.registry, self.create_repository)
+        return engine.copy(engine.check(request(source, target, **changes)), self.progress)
+
+
+def registry(host: str, login: Login | None = None) -> Registry:
+    """A client of its own for the registry at `host`."""
+    return Copier({host: login} if login else {}).registry(host)
+
+
+def request(source: str, target: str, **changes: Any) -> CopyRequest:
+    here, there = ImageReference.parse(source), ImageReference.parse(target)
+    given: dict[str, Any] = {"platform": DEFAULT_PLATFORM, "runs_on": RunsOn.LAMBDA, **changes}
+    there = ImageReference(there.repository, there.registry, there.tag or here.tag or "v1")
+    return CopyRequest(name="image", source=here, target=there, **given)
+
+
+def whole(registry: DockerRegistry, repository: str, tag: str = "v1") -> str:
+    """The digest of an image by skopeo, after every blob of it has been read."""
+    assert problems(registry, repository, tag) == []
+    credentials = f"{registry.user}:{registry.password}" if registry.user else None
+    return skopeo_inspect(f"{registry.host}/{repository}:{tag}", credentials)

@@ -1,0 +1,228 @@
+"""A copy over connections that fail in all the ways that networks have."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from refinerctl.console import Silent
+from refinerctl.errors import RefinerctlError
+from refinerctl.transport import Login, TransportError
+from tests.integration.registry.copying import Copier, whole
+from tests.registries.docker_registry import DockerRegistry
+from tests.registries.faulty_proxy import Fault, Kind
+from tests.registries.fixtures import MakeProxy
+from tests.registries.images import Layer, MadeImage, digest_at, push_image
+
+SIZE = 3_000_000
+FAULTS_OF_THE_SOURCE = {
+    "reset": Fault(Kind.RESET, at=1_000_000),
+    "truncated": Fault(Kind.TRUNCATE, at=2_000_000),
+    "corrupted": Fault(Kind.CORRUPT, at=1_500_000),
+    "the last byte corrupted": Fault(Kind.CORRUPT, at=SIZE),
+    "stalled": Fault(Kind.STALL, at=500_000),
+    "429": Fault(Kind.STATUS, status=429, headers={"Retry-After": "1"}),
+    "500": Fault(Kind.STATUS, status=500, times=3),
+    "refused": Fault(Kind.REFUSE, times=2),
+    "manifest 503": Fault(Kind.STATUS, match="GET .*/manifests/", status=503, times=2),
+    "no answer": Fault(Kind.LOSE_ANSWER, match="GET .*/manifests/"),
+}
+FAULTS_OF_THE_TARGET = {
+    "upload reset": Fault(Kind.RESET_UPLOAD, match="PUT .*/blobs/uploads/", at=1_000_000, times=2),
+    "upload corrupted": Fault(Kind.CORRUPT_UPLOAD, match="PUT .*/blobs/uploads/", at=1_000_000),
+    "upload 500": Fault(Kind.STATUS, match="PUT .*/blobs/uploads/", status=500, times=2),
+    "no upload 429": Fault(Kind.STATUS, match="POST", status=429, headers={"Retry-After": "0"}, times=2),
+    "answer lost": Fault(Kind.LOSE_ANSWER, match="PUT .*/blobs/uploads/"),
+    "HEAD 502": Fault(Kind.STATUS, match="HEAD .*/blobs/", status=502, times=2),
+    "tag lost": Fault(Kind.LOSE_ANSWER, match="PUT .*/manifests/v1"),
+    "manifest 500": Fault(Kind.STATUS, match="PUT .*/manifests/", status=500, times=2),
+}
+
+
+@pytest.fixture(scope="module")
+def image(source_registry: DockerRegistry) -> MadeImage:
+    return push_image(source_registry, "faults", layers=[Layer(SIZE, seed=3), Layer(10_000, seed=4)])
+
+
+def fresh(fault: Fault) -> Fault:
+    """A fault counts how often it has struck."""
+    return Fault(**{**vars(fault), "seen": 0})
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_THE_SOURCE.values(), ids=FAULTS_OF_THE_SOURCE.keys())
+def test_copy_survives_faults_of_the_source(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, fault: Fault
+) -> None:
+    layer = image.layers[0].digest
+    at_a_blob = fault.match == Fault(fault.kind).match
+    struck = Fault(**{**vars(fault), "seen": 0, "match": f"GET .*/blobs/{layer}" if at_a_blob else fault.match})
+    source, copier = faulty(image.registry, struck), Copier()
+
+    done = copier(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+
+    assert source.struck()
+    assert copier.told
+    assert whole(target_registry, unique) == image.digest
+    assert (done.blobs_copied, done.bytes_copied) == (3, sum(blob.size for blob in image.blobs))
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_THE_TARGET.values(), ids=FAULTS_OF_THE_TARGET.keys())
+def test_copy_survives_faults_of_the_target(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, fault: Fault
+) -> None:
+    target = faulty(target_registry, fresh(fault))
+
+    Copier()(image.reference, f"{target.host}/{unique}")
+
+    assert target.struck()
+    assert whole(target_registry, unique) == image.digest
+
+
+def test_download_resumes_where_it_broke(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    layer = image.layers[0]
+    source = faulty(image.registry, Fault(Kind.RESET, match=f"GET .*{layer.digest}", at=1_000_000, times=2))
+    target = faulty(target_registry)
+
+    Copier()(f"{source.host}/faults:v1", f"{target.host}/{unique}")
+
+    asked = [exchange.headers.get("Range", "") for exchange in source.matching(f"GET .*{layer.digest}")]
+    starts = [int(re.findall(r"\d+", value)[0]) if value else 0 for value in asked]
+    assert len(starts) == 3
+    assert starts[0] == 0 < starts[1] <= 1_000_000 < starts[2] <= 2_000_000
+    assert len(target.matching("PUT .*/blobs/uploads/")) == 3  # the layer's upload was not started again
+
+
+def test_server_without_ranges_sends_the_blob_again(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    layer = image.layers[0]
+    source = faulty(
+        image.registry,
+        Fault(Kind.RESET, match=f"GET .*{layer.digest}", at=1_000_000),
+        Fault(Kind.IGNORE_RANGE, match=f"GET .*{layer.digest}", times=None),
+    )
+
+    Copier()(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+
+    assert [exchange.status for exchange in source.matching(f"GET .*{layer.digest}")] == [200, 200]
+    assert whole(target_registry, unique) == image.digest
+
+
+def test_redirect_target_gets_no_authorization(
+    basic_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    image = push_image(basic_registry, unique, layers=[Layer(SIZE, seed=3)])
+    source = faulty(
+        basic_registry,
+        Fault(Kind.REDIRECT, times=None),
+        Fault(Kind.RESET, match="ELSEWHERE .*", at=100_000),
+    )
+    copier = Copier()
+    copier.logins[source.host] = Login(basic_registry.user or "", basic_registry.password or "")
+
+    copier(f"{source.host}/{unique}:v1", f"{target_registry.host}/{unique}")
+
+    assert whole(target_registry, unique) == image.digest
+    assert len(source.redirected) >= 3
+    assert all("Authorization" not in exchange.headers for exchange in source.redirected)
+    assert not any("X-Amz-Signature" in line for line in copier.told)
+
+
+def test_permanent_corruption_names_the_blob(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    layer = image.layers[0].digest
+    source = faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{layer}", at=1_500_000, times=None))
+    target = faulty(target_registry)
+
+    with pytest.raises(TransportError, match=f"{layer} corrupted"):
+        Copier()(f"{source.host}/faults:v1", f"{target.host}/{unique}")
+
+    assert digest_at(target_registry, unique) is None
+    assert len(source.matching(f"GET .*{layer}")) == 4
+    # The registry never got the end of a wrong body.
+    assert all(exchange.status != 201 for exchange in target.matching(f"PUT .*digest={layer.replace(':', '%3A')}"))
+
+
+def test_registry_that_stays_down_is_tried_as_often_as_the_limits_say(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    source = faulty(image.registry, Fault(Kind.STATUS, match="manifests", status=503, times=None))
+    copier = Copier()
+
+    with pytest.raises(TransportError, match="answers 503"):
+        copier(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+
+    assert len(source.requests) == 4
+    assert len(copier.told) == 3
+    assert "attempt 2 of 4" in copier.told[0]
+
+
+def test_permanent_error_is_not_retried(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    refusal = b'{"errors": [{"code": "SIZE_INVALID", "message": "too large for us"}]}'
+    target = faulty(target_registry, Fault(Kind.STATUS, match="^POST", status=413, body=refusal, times=None))
+    copier = Copier()
+
+    with pytest.raises(RefinerctlError, match="413 SIZE_INVALID: too large for us"):
+        copier(image.reference, f"{target.host}/{unique}")
+
+    assert copier.told == []
+
+
+def test_retry_after_is_obeyed_up_to_a_limit(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    source = faulty(
+        image.registry,
+        Fault(Kind.STATUS, match="manifests", status=429, headers={"Retry-After": "1"}),
+        Fault(Kind.STATUS, match="manifests", status=429, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}),
+    )
+    began = time.monotonic()
+
+    Copier()(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+
+    assert 2.2 <= time.monotonic() - began < 4  # 1 s, and 1.2 s instead of decades
+
+
+def test_failed_blob_cancels_the_others(
+    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    image = push_image(source_registry, unique, layers=[Layer(100_000, seed=seed) for seed in range(20)])
+    refused = Fault(Kind.STATUS, match=r"^PUT .*/blobs/uploads/", status=403)
+    stalled = Fault(Kind.STALL, at=1000, times=None, skip=6)
+    source, target = faulty(source_registry, stalled), faulty(target_registry, refused)
+    began = time.monotonic()
+
+    with pytest.raises(RefinerctlError, match="push"):
+        Copier()(f"{source.host}/{unique}:v1", f"{target.host}/{unique}")
+
+    assert time.monotonic() - began < 1.5
+    assert digest_at(target_registry, unique) is None
+    assert image.digest
+
+
+class Parts(Silent):
+    """Remembers how much of each blob was copied, and of how much."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, tuple[int, int]] = {}
+
+    def part(self, name: str, done: int, size: int) -> None:
+        self.seen[name] = (done, size)
+
+
+def test_progress_counts_each_blob_once(
+    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
+) -> None:
+    source = faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{image.layers[0].digest}", at=1_500_000))
+    parts = Parts()
+
+    Copier(progress=parts)(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+
+    assert parts.seen == {blob.digest: (blob.size, blob.size) for blob in image.blobs}

@@ -1,0 +1,268 @@
+"""`refinerctl sync`, as it is called."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from refinerctl.aws.session import AwsSession
+from refinerctl.local.emulator import Emulator
+from tests.command import Command
+from tests.integration.registry.copying import whole
+from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
+from tests.registries.images import Layer, digest_at, push_image, push_index
+
+
+@pytest.fixture(autouse=True)
+def _no_logins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_one_image_between_two_registries(
+    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, tmp_path: Path
+) -> None:
+    image = push_image(source_registry, unique)
+    target = f"{target_registry.host}/{unique}"
+
+    done = refinerctl(
+        "sync", "--source", image.reference, "--target", target, "--output", "json", "--dotenv", "images.env"
+    )
+
+    assert done.code == 0, done.err
+    (copied,) = done.json()["images"]
+    assert copied.pop("seconds") >= 0
+    assert copied == {
+        "name": unique,
+        "source": image.reference,
+        "target": f"{target}:v1",
+        "source_digest": image.digest,
+        "target_digest": image.digest,
+        "platform": "linux/amd64",
+        "status": "copied",
+        "bytes_copied": sum(blob.size for blob in image.blobs),
+        "blobs_copied": 3,
+        "blobs_mounted": 0,
+        "blobs_skipped": 0,
+        "notes": [],
+    }
+    assert (tmp_path / "images.env").read_text() == f"IMAGE_{unique.upper()}={target}@{image.digest}\n"
+    assert whole(target_registry, unique) == image.digest
+
+    again = refinerctl("sync", "--source", image.reference, "--target", target)
+    assert again.code == 0
+    assert again.out.startswith("up-to-date ")
+    assert image.digest in again.out
+
+
+def test_a_dry_run_writes_nothing(
+    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, tmp_path: Path
+) -> None:
+    index = push_index(source_registry, unique)
+
+    done = refinerctl(
+        "sync", "--source", index.name, "--tag", "v1", "--target", f"{target_registry.host}/{unique}",
+        "--dry-run", "--dotenv", "images.env", "--output", "json",
+    )  # fmt: skip
+
+    (planned,) = done.json()["images"]
+    assert (planned["status"], planned["blobs_copied"], planned["target_digest"]) == ("would-copy", 3, None)
+    assert planned["bytes_copied"] == sum(blob.size for blob in index.children[0].blobs)
+    assert digest_at(target_registry, unique) is None
+    assert not (tmp_path / "images.env").exists()
+
+
+def test_refusals(
+    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    image = push_image(source_registry, unique, architecture="arm64")
+    target = f"{target_registry.host}/{unique}"
+
+    refused = refinerctl("sync", "--source", image.reference, "--target", target)
+    assert refused.code == 4
+    assert "Lambda would not run" in refused.err
+    assert refused.out == ""
+
+    forced = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
+    assert forced.code == 0
+    assert "platform not checked" in forced.out
+
+    for_ecs = ("--runs-on", "ecs", "--platform", "linux/arm64")
+    assert refinerctl("sync", "--source", image.reference, "--target", f"{target}:ecs", *for_ecs).code == 0
+
+    push_image(source_registry, unique, layers=[Layer(seed=5)])
+    moved = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
+    assert moved.code == 4
+    assert image.digest in moved.err
+    assert digest_at(target_registry, unique) == image.digest
+
+
+def test_an_index_without_the_gate_still_gives_one_platform(
+    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    index = push_index(source_registry, unique)
+
+    done = refinerctl(
+        "sync", "--source", index.reference, "--target", f"{target_registry.host}/{unique}", "--no-gate",
+        "--platform", "linux/arm64",
+    )  # fmt: skip
+
+    assert "the source is an index: linux/arm64 is copied, not linux/amd64" in done.err
+    assert digest_at(target_registry, unique) == index.children[1].digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--source", "127.0.0.1:1/a"), 2, "go together"),
+        (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "no tag was given"),
+        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--image", "x"), 2, "without --image"),
+        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
+        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
+        (("--source", "UPPER", "--target", "127.0.0.1:1/b"), 2, "not an image reference"),
+        (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 2, "no image 'x'"),
+        (("--all-tags-since", "1h", "--dotenv", "x"), 2, "mutually exclusive"),
+        (("--tag", "v1"), 2, "no image with a source"),
+        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--platform", "amd64"), 2, "not a platform"),
+    ],
+)
+def test_wrong_use(refinerctl: Command, arguments: tuple[str, ...], code: int, words: str) -> None:
+    done = refinerctl("sync", *arguments)
+
+    assert done.code == code, done.err
+    assert words in done.err
+    assert done.out == ""
+
+
+PROJECT = """
+[images.first]
+repository = "{name}/first"
+context = "."
+source = "{host}/{name}/first"
+
+[images.second-one]
+repository = "{name}/second"
+context = "."
+source = "{host}/{name}/second"
+runs_on = "ecs"
+platform = "linux/arm64"
+
+[images.other-stack]
+repository = "x"
+context = "."
+source = "{host}/x"
+stack = "registry"
+
+[environments.local]
+embedded = true
+"""
+
+
+@pytest.fixture
+def project(source_registry: DockerRegistry, unique: str, tmp_path: Path) -> Path:
+    """Two images of stack refiner, published under their names at the source registry."""
+    (tmp_path / "refinerctl.toml").write_text(PROJECT.format(host=source_registry.host, name=unique))
+    return tmp_path
+
+
+def test_the_stacks_images_go_to_the_emulators_ecr(
+    refinerctl: Command, source_registry: DockerRegistry, emulator: Emulator, session: AwsSession, unique: str,
+    project: Path,
+) -> None:  # fmt: skip
+    first = push_image(source_registry, f"{unique}/first", "v1.0.0")
+    second = push_image(
+        source_registry, f"{unique}/second", "v1.0.0", layers=[Layer(packed="zstd")], architecture="arm64"
+    )
+    sync = ("sync", "--tag", "v1.0.0", "--endpoint-url", emulator.endpoint_url)
+
+    missing = refinerctl(*sync)
+    assert missing.code == 1
+    assert "refinerctl deploy --stack registry" in missing.err
+
+    dry = refinerctl(*sync, "--create-repository", "--dry-run", "--output", "json")
+    assert [item["status"] for item in dry.json()["images"]] == ["would-copy"] * 2
+    assert refinerctl(*sync).code == 1  # still no repositories
+
+    done = refinerctl(*sync, "--create-repository", "--dotenv", "images.env", "--output", "json")
+    assert done.code == 0, done.err
+    assert [item["status"] for item in done.json()["images"]] == ["copied"] * 2
+    assert "creating repository" in done.err
+    ecr = session.client("ecr")
+    for name, image in (("first", first), ("second", second)):
+        (detail,) = ecr.describe_images(repositoryName=f"{unique}/{name}")["imageDetails"]
+        assert (detail["imageDigest"], detail["imageTags"]) == (image.digest, ["v1.0.0"])
+    host = emulator.endpoint_url.partition("//")[2]
+    assert (project / "images.env").read_text().splitlines() == [
+        f"IMAGE_FIRST={host}/{unique}/first@{first.digest}",
+        f"IMAGE_SECOND_ONE={host}/{unique}/second@{second.digest}",
+    ]
+
+    again = refinerctl(*sync, "--output", "json")
+    assert [item["status"] for item in again.json()["images"]] == ["up-to-date"] * 2
+    one = refinerctl(*sync, "--image", "first", "--output", "json")
+    assert [item["name"] for item in one.json()["images"]] == ["first"]
+
+
+@pytest.mark.usefixtures("project")
+def test_one_refusal_leaves_all_images_alone(
+    refinerctl: Command, source_registry: DockerRegistry, emulator: Emulator, session: AwsSession, unique: str
+) -> None:
+    push_image(source_registry, f"{unique}/first", "v1.0.0")
+    push_image(source_registry, f"{unique}/second", "v1.0.0")  # for amd64, which is not what it runs on
+    for name in ("first", "second"):
+        session.client("ecr").create_repository(repositoryName=f"{unique}/{name}")
+
+    refused = refinerctl("sync", "--tag", "v1.0.0", "--endpoint-url", emulator.endpoint_url)
+
+    assert refused.code == 4
+    assert "ECS would not run" in refused.err
+    assert session.client("ecr").describe_images(repositoryName=f"{unique}/first")["imageDetails"] == []
+
+
+def test_all_tags_since(
+    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
+) -> None:
+    base = Layer(10_000, seed=1)
+    for number, tag in enumerate(("v1.9.0", "v1.10.0", "v1.10.1", "latest")):
+        image = push_image(source_registry, unique, tag, layers=[base, Layer(seed=number + 2)])
+    copy = ("sync", "--source", image.name, "--target", f"{target_registry.host}/{unique}", "--output", "json")
+
+    done = refinerctl(*copy, "--all-tags-since", "v1.10.0")
+
+    assert [item["target"].rpartition(":")[2] for item in done.json()["images"]] == ["v1.10.0", "v1.10.1"]
+    # Both were checked before the first one brought what they share.
+    assert [item["blobs_copied"] for item in done.json()["images"]] == [3, 2]
+    assert whole(target_registry, unique, "v1.10.1")
+
+    later = refinerctl(*copy, "--all-tags-since", "2023-12-31T00:00:00Z")
+    assert [item["status"] for item in later.json()["images"]] == ["copied", "up-to-date", "up-to-date"]
+    assert refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z").json() == {"images": []}
+    push_image(source_registry, unique, "v1.11.0", layers=[base], created=None)
+    undated = refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z")
+    assert undated.json() == {"images": []}
+    assert "skipped, because their configs have no build time: v1.11.0" in undated.err
+    wrong = refinerctl(*copy, "--all-tags-since", "someday")
+    assert wrong.code == 2
+    assert "someday" in wrong.err
+
+
+def test_who_is_not_let_in_learns_why(
+    refinerctl: Command, source_registry: DockerRegistry, basic_registry: DockerRegistry, unique: str, tmp_path: Path
+) -> None:
+    image = push_image(source_registry, unique)
+    copy = ("sync", "--source", image.reference, "--target", f"{basic_registry.host}/{unique}")
+
+    denied = refinerctl(*copy)
+    assert denied.code == 1
+    assert f"{basic_registry.host} does not let anonymous users pull and push {unique}" in denied.err
+    assert f"docker login {basic_registry.host}" in denied.err
+
+    (tmp_path / "docker").mkdir()
+    auths = {basic_registry.host: {"username": USER, "password": PASSWORD}}
+    (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": auths}))
+    done = refinerctl(*copy, "-vv")
+    assert done.code == 0, done.err
+    assert PASSWORD not in done.out + done.err
+    assert whole(basic_registry, unique) == image.digest

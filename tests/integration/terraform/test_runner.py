@@ -1,0 +1,440 @@
+"""The terraform binary: a stand-in on PATH that replays given output, and the real one once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+import pytest
+
+from refinerctl.errors import RefinerctlError
+from refinerctl.terraform.events import ApplyProgress
+from refinerctl.terraform.installation import MIRROR_ROOTS, PROVIDER, find_provider_mirror
+from refinerctl.terraform.runner import Terraform
+
+STAND_IN = """\
+#!{python}
+import json, os, pathlib, signal, sys, time
+folder = pathlib.Path({folder!r})
+arguments = sys.argv[1:]
+with (folder / "calls").open("a") as calls:
+    calls.write(json.dumps({{"arguments": arguments, "environment": dict(os.environ)}}) + "\\n")
+def say(*lines):
+    for line in lines:
+        print(line if isinstance(line, str) else json.dumps(line), flush=True)
+{body}
+"""
+
+
+def change_summary(operation: str, **counts: int) -> dict[str, Any]:
+    changes = {"add": 0, "change": 0, "remove": 0, "import": 0, "operation": operation} | counts
+    return {"@level": "info", "type": "change_summary", "changes": changes}
+
+
+def complete(address: str, action: str = "create") -> dict[str, Any]:
+    return {"@level": "info", "type": "apply_complete", "hook": {"action": action, "resource": {"addr": address}}}
+
+
+def diagnostic(severity: str, summary: str, detail: str = "") -> dict[str, Any]:
+    return {
+        "@level": severity,
+        "type": "diagnostic",
+        "diagnostic": {"severity": severity, "summary": summary, "detail": detail},
+    }
+
+
+@dataclass
+class StandIn:
+    folder: Path
+    terraform: Terraform
+
+    def does(self, body: str) -> None:
+        binary = self.folder / "bin" / "terraform"
+        binary.parent.mkdir(exist_ok=True)
+        binary.write_text(STAND_IN.format(python=sys.executable, folder=str(self.folder), body=textwrap.dedent(body)))
+        binary.chmod(0o755)
+
+    def says(self, *lines: object, code: int = 0) -> None:
+        self.does(f"say(*json.loads({json.dumps(json.dumps(lines))}))\nsys.exit({code})")
+
+    def calls(self) -> list[Any]:
+        return [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
+
+    def mirror(self) -> Path:
+        (self.folder / "opt" / "mirror" / PROVIDER).mkdir(parents=True)
+        return self.folder / "opt" / "mirror"
+
+    def log(self) -> str:
+        assert self.terraform.log is not None
+        return self.terraform.log.read_text()
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    (tmp_path / "module").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    terraform = Terraform(
+        module=tmp_path / "module",
+        data_dir=tmp_path / "data",
+        work_folder=tmp_path / "work",
+        log=tmp_path / "logs" / "terraform.log",
+        mirror_roots=[tmp_path / "opt"],
+    )
+    return StandIn(tmp_path, terraform)
+
+
+class TestFindProviderMirror:
+    @pytest.mark.parametrize("below", ["mirror", "a/mirror"])
+    def test_mirror_is_one_or_two_levels_below_a_root(self, tmp_path: Path, below: str) -> None:
+        (tmp_path / below / PROVIDER).mkdir(parents=True)
+        assert find_provider_mirror([tmp_path / "none", tmp_path]) == tmp_path / below
+
+    @pytest.mark.parametrize("below", [".", "a/b/mirror"])
+    def test_mirror_elsewhere_is_not_found(self, tmp_path: Path, below: str) -> None:
+        (tmp_path / below / PROVIDER).mkdir(parents=True)
+        assert find_provider_mirror([tmp_path]) is None
+
+    def test_first_root_and_nearer_level_win(self, tmp_path: Path) -> None:
+        for below in ("1/a/b", "1/z", "2/a"):
+            (tmp_path / below / PROVIDER).mkdir(parents=True)
+        assert find_provider_mirror([tmp_path / "1", tmp_path / "2"]) == tmp_path / "1" / "z"
+
+    def test_root_in_the_home_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / ".terraform.d" / "plugins" / PROVIDER).mkdir(parents=True)
+        assert find_provider_mirror([Path("~/.terraform.d")]) == tmp_path / ".terraform.d" / "plugins"
+
+    def test_other_provider_is_not_found(self, tmp_path: Path) -> None:
+        (tmp_path / "m" / "registry.terraform.io/hashicorp/random").mkdir(parents=True)
+        assert find_provider_mirror([tmp_path]) is None
+
+
+class TestApply:
+    def test_progress_counts_changed_of_planned_resources(self, stand_in: StandIn) -> None:
+        stand_in.says(
+            {"type": "version"},
+            complete("data.aws_region.this", "read"),
+            change_summary("plan", add=2, change=1),
+            complete("aws_s3_bucket.this"),
+            complete("data.aws_late.this", "read"),
+            complete("aws_sqs_queue.this", "update"),
+            complete("module.a.aws_sqs_queue.this"),
+            change_summary("apply", add=3),
+        )
+        seen: list[ApplyProgress] = []
+        stand_in.terraform.apply([Path("/a.tfvars")], seen.append)
+        assert seen == [
+            ApplyProgress(0, 3, ""),
+            ApplyProgress(1, 3, "aws_s3_bucket.this"),
+            ApplyProgress(2, 3, "aws_sqs_queue.this"),
+            ApplyProgress(3, 3, "module.a.aws_sqs_queue.this"),
+        ]
+        (call,) = stand_in.calls()
+        assert call["arguments"][0] == f"-chdir={stand_in.terraform.module}"
+        assert call["arguments"][1] == "apply"
+        assert "-auto-approve" in call["arguments"]
+        assert "-var-file=/a.tfvars" in call["arguments"]
+
+    @pytest.mark.parametrize("line", ["", "not json", "{", "[]", "null", "17", '"text"', "9" * 5000, '{"type": null}'])
+    def test_line_that_is_not_an_event_is_logged(self, stand_in: StandIn, line: str) -> None:
+        """Standard error is mixed in: a provider may print anything."""
+        stand_in.says(line, change_summary("plan", add=1), complete("a.b"))
+        seen: list[ApplyProgress] = []
+        stand_in.terraform.apply(on_progress=seen.append)
+        assert seen[-1] == ApplyProgress(1, 1, "a.b")
+        assert line in stand_in.log()
+
+    def test_terraforms_errors_are_the_reason(self, stand_in: StandIn) -> None:
+        stand_in.says(
+            diagnostic("warning", "Deprecated"),
+            diagnostic("error", "creating SQS Queue", "AccessDenied:\n  not authorized"),
+            diagnostic("error", "second"),
+            code=1,
+        )
+        with pytest.raises(RefinerctlError) as caught:
+            stand_in.terraform.apply()
+        assert caught.value.message == (
+            "terraform apply of module failed: creating SQS Queue: AccessDenied: not authorized; second"
+        )
+        assert caught.value.hint == f"The whole output is in {stand_in.terraform.log}."
+        assert "Deprecated" in stand_in.log()
+
+    def test_last_output_is_the_reason_without_an_error(self, stand_in: StandIn) -> None:
+        stand_in.says("panic: boom", code=11)
+        with pytest.raises(RefinerctlError, match="failed: panic: boom"):
+            stand_in.terraform.apply()
+
+    def test_killed_terraform_is_an_error(self, stand_in: StandIn) -> None:
+        stand_in.does("os.kill(os.getpid(), signal.SIGKILL)")
+        with pytest.raises(RefinerctlError, match="exit code -9"):
+            stand_in.terraform.apply()
+
+    def test_missing_binary_says_where_to_get_it(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", str(stand_in.folder / "empty"))
+        with pytest.raises(RefinerctlError, match="terraform is not installed") as caught:
+            stand_in.terraform.apply()
+        assert "https://" in str(caught.value.hint)
+
+    def test_missing_root_module_is_named(self, stand_in: StandIn) -> None:
+        stand_in.says()
+        with pytest.raises(RefinerctlError, match=r"Terraform root module .*nowhere does not exist"):
+            replace(stand_in.terraform, module=stand_in.folder / "nowhere").apply()
+
+    def test_other_command_returns_both_streams(self, stand_in: StandIn) -> None:
+        stand_in.does("say('out'); print('err', file=sys.stderr, flush=True); sys.exit(2)")
+        done = stand_in.terraform.run("show", "-json")
+        assert (done.returncode, sorted(done.stdout.split())) == (2, ["err", "out"])
+
+
+class TestEnvironment:
+    CALLERS: ClassVar = {
+        "AWS_PROFILE": "personal",
+        "AWS_ENDPOINT_URL": "http://elsewhere",
+        "AWS_SECRET_ACCESS_KEY": "hush",
+        "TF_VAR_bucket_name": "personal",
+        "TF_CLI_ARGS": "-lock=false",
+        "TF_CLI_ARGS_apply": "-target=x",
+        "TF_CLI_ARGS_init": "-upgrade",
+        "TF_WORKSPACE": "personal",
+        "TF_DATA_DIR": "/elsewhere",
+    }
+
+    def seen(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, **given: Any) -> dict[str, str]:
+        for name, value in self.CALLERS.items():
+            monkeypatch.setenv(name, value)
+        stand_in.says()
+        replace(stand_in.terraform, environment={"AWS_REGION": "ours"}, **given).apply()
+        environment: dict[str, str] = stand_in.calls()[-1]["environment"]
+        return environment
+
+    def test_embedded_run_ignores_the_callers_variables(
+        self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = self.seen(stand_in, monkeypatch, embedded=True)
+        assert not ({*self.CALLERS, "AWS_CONFIG_FILE"} - {"TF_DATA_DIR", "TF_WORKSPACE"}) & set(seen)
+        assert seen["TF_WORKSPACE"] == "default"
+        assert seen["TF_DATA_DIR"] == str(stand_in.terraform.data_dir)
+        assert seen["AWS_REGION"] == "ours"
+        assert seen["PATH"] == os.environ["PATH"]
+
+    def test_other_run_uses_the_callers_account(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = self.seen(stand_in, monkeypatch)
+        for name in ("AWS_PROFILE", "AWS_SECRET_ACCESS_KEY", "TF_VAR_bucket_name", "TF_CLI_ARGS_init"):
+            assert seen[name] == self.CALLERS[name]
+        assert not {"TF_CLI_ARGS", "TF_CLI_ARGS_apply"} & set(seen)
+        assert seen["TF_WORKSPACE"] == "default"
+        assert seen["TF_DATA_DIR"] == str(stand_in.terraform.data_dir)
+
+    def test_terraform_never_prompts_or_checks_for_updates(
+        self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = self.seen(stand_in, monkeypatch)
+        assert (seen["TF_INPUT"], seen["CHECKPOINT_DISABLE"]) == ("0", "1")
+
+    def test_missing_cli_configuration_is_dropped(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/no/such/file")
+        assert "TF_CLI_CONFIG_FILE" not in self.seen(stand_in, monkeypatch)
+
+    def test_existing_cli_configuration_is_kept(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine = stand_in.folder / "mine.tfrc"
+        mine.touch()
+        monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(mine))
+        assert self.seen(stand_in, monkeypatch)["TF_CLI_CONFIG_FILE"] == str(mine)
+
+
+UNREACHABLE = (
+    "Error: Failed to query available provider packages\\n\\nCould not retrieve ... could not connect to registry"
+)
+NEEDS_MIRROR = f"""
+config = os.environ.get("TF_CLI_CONFIG_FILE")
+path = pathlib.Path(config).read_text().split('"')[1] if config else None
+if path is None or not pathlib.Path(path).is_dir():
+    say("{UNREACHABLE}")
+    sys.exit(1)
+"""
+
+
+class TestInit:
+    def test_reachable_registry_needs_no_mirror(self, stand_in: StandIn) -> None:
+        stand_in.mirror()
+        stand_in.says()
+        stand_in.terraform.init("-backend-config=x")
+        (call,) = stand_in.calls()
+        assert call["arguments"][1] == "init"
+        assert call["arguments"][-1] == "-backend-config=x"
+        assert "TF_CLI_CONFIG_FILE" not in call["environment"]
+
+    def test_unreachable_registry_falls_back_to_the_mirror(self, stand_in: StandIn) -> None:
+        mirror = stand_in.mirror()
+        stand_in.does(NEEDS_MIRROR)
+        stand_in.terraform.init()
+        stand_in.terraform.apply()
+        first, second, apply = stand_in.calls()
+        assert "TF_CLI_CONFIG_FILE" not in first["environment"]
+        config = Path(second["environment"]["TF_CLI_CONFIG_FILE"])
+        assert f'path = "{mirror}"' in config.read_text()
+        assert config.is_relative_to(stand_in.terraform.work_folder)
+        assert apply["environment"]["TF_CLI_CONFIG_FILE"] == str(config)
+
+    def test_missing_cli_configuration_does_not_prevent_the_mirror(
+        self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TF_CLI_CONFIG_FILE", "/no/such/file")
+        stand_in.mirror()
+        stand_in.does(NEEDS_MIRROR)
+        stand_in.terraform.init()
+        assert len(stand_in.calls()) == 2
+
+    def test_moved_mirror_is_found_again(self, stand_in: StandIn) -> None:
+        """The work folder is kept; a container's mirror does not exist on the next machine."""
+        mirror = stand_in.mirror()
+        stand_in.does(NEEDS_MIRROR)
+        stand_in.terraform.init()
+        mirror.rename(mirror.with_name("elsewhere"))
+        stand_in.terraform.init()
+
+    def test_removed_mirror_falls_back_to_the_registry(self, stand_in: StandIn) -> None:
+        mirror = stand_in.mirror()
+        stand_in.does(NEEDS_MIRROR)
+        stand_in.terraform.init()
+        shutil.rmtree(mirror)
+        stand_in.does('if os.environ.get("TF_CLI_CONFIG_FILE"):' + NEEDS_MIRROR.replace("\n", "\n    "))
+        stand_in.terraform.init()
+
+    def test_unreachable_registry_without_a_mirror_is_an_error(self, stand_in: StandIn) -> None:
+        stand_in.does(NEEDS_MIRROR)
+        with pytest.raises(RefinerctlError, match=r"terraform init of module failed: .*Failed to query"):
+            stand_in.terraform.init()
+        assert len(stand_in.calls()) == 1
+
+    def test_useless_mirror_leaves_no_configuration(self, stand_in: StandIn) -> None:
+        stand_in.mirror()
+        stand_in.does(f'say("{UNREACHABLE}"); sys.exit(1)')
+        with pytest.raises(RefinerctlError, match="Failed to query"):
+            stand_in.terraform.init()
+        assert not list(stand_in.terraform.work_folder.glob("*.rc"))
+
+    def test_other_failure_does_not_try_the_mirror(self, stand_in: StandIn) -> None:
+        stand_in.mirror()
+        stand_in.does('say("╷", "│ Error: Invalid backend", "│", "│ because of this", "╵"); sys.exit(1)')
+        with pytest.raises(RefinerctlError, match=r"failed: Invalid backend because of this$"):
+            stand_in.terraform.init()
+        assert len(stand_in.calls()) == 1
+
+
+INTERRUPTED = """
+count = 0
+def stop(*_):
+    global count
+    count += 1
+    (folder / "signals").write_text(str(count))
+signal.signal(signal.SIGINT, stop)
+say(json.dumps({"type": "change_summary", "changes": {"add": 1, "change": 0, "remove": 0, "operation": "plan"}}))
+(folder / "pid").write_text(str(os.getpid()))
+for _ in range(2000):
+    if count:
+        break
+    time.sleep(0.01)
+time.sleep(0.3)
+(folder / "finished").touch()
+"""
+
+
+class TestInterrupt:
+    def interrupt(self, stand_in: StandIn, terraform: Terraform) -> None:
+        """Ctrl-C while it applies."""
+        stand_in.does(INTERRUPTED)
+
+        def report(_at: ApplyProgress) -> None:
+            _until((stand_in.folder / "pid").exists)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+        with pytest.raises(KeyboardInterrupt):
+            terraform.apply(on_progress=report)
+
+    def test_terraform_gets_one_sigint_and_saves_its_state(self, stand_in: StandIn) -> None:
+        self.interrupt(stand_in, stand_in.terraform)
+        assert (stand_in.folder / "signals").read_text() == "1"
+        assert (stand_in.folder / "finished").exists()
+
+    def test_disposable_run_is_killed_with_its_children(self, stand_in: StandIn) -> None:
+        self.interrupt(stand_in, replace(stand_in.terraform, embedded=True, disposable=True))
+        assert not (stand_in.folder / "finished").exists()
+        assert not psutil.pid_exists(int((stand_in.folder / "pid").read_text()))
+
+    def test_ctrl_c_of_the_terminal_does_not_reach_terraform(self, stand_in: StandIn) -> None:
+        """It would be a second one, on which terraform does not save its state."""
+        stand_in.does("(folder / 'session').write_text(str(os.getsid(0) == os.getpid()))")
+        stand_in.terraform.apply()
+        assert (stand_in.folder / "session").read_text() == "True"
+
+    def test_failing_receiver_of_progress_ends_the_run(self, stand_in: StandIn) -> None:
+        stand_in.does(INTERRUPTED)
+
+        def fail(_at: ApplyProgress) -> None:
+            raise ValueError("no screen")
+
+        with pytest.raises(ValueError, match="no screen"):
+            replace(stand_in.terraform, embedded=True, disposable=True).apply(on_progress=fail)
+        pid = stand_in.folder / "pid"
+        assert not pid.exists() or not psutil.pid_exists(int(pid.read_text()))
+
+
+def _until(look: Callable[[], bool]) -> None:
+    waiting = threading.Event()
+    for _ in range(1000):
+        if look():
+            return
+        waiting.wait(0.01)
+
+
+def _mirror_roots(module: Path, folder: Path) -> Sequence[Path]:
+    """This machine's mirrors, or a new one from the registry."""
+    if find_provider_mirror(MIRROR_ROOTS) is not None:
+        return MIRROR_ROOTS
+    subprocess.run(["terraform", f"-chdir={module}", "providers", "mirror", str(folder / "mirror")], check=True)
+    return [folder]
+
+
+def test_real_terraform_uses_the_real_mirror(root: Path, tmp_path: Path) -> None:
+    """Offline. A copy of the module, so that nothing is written into the tree."""
+    module = tmp_path / "registry"
+    module.mkdir()
+    for name in ("versions.tf", ".terraform.lock.hcl"):
+        shutil.copy(root / "terraform" / "stacks" / "registry" / name, module / name)
+    (module / "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+    terraform = Terraform(module, tmp_path / "data", tmp_path / "work", tmp_path / "terraform.log", embedded=True)
+    terraform = replace(terraform, mirror_roots=_mirror_roots(module, tmp_path / "roots"))
+    # The registry is unreachable, whether this machine has internet or not.
+    terraform = replace(
+        terraform, environment={"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    )
+    terraform.init()
+    done = terraform.run("version", "-json")
+    assert json.loads(done.stdout)["provider_selections"] == {str(PROVIDER): "5.100.0"}
+    assert sorted(path.name for path in module.iterdir()) == [
+        ".terraform.lock.hcl",
+        "backend_override.tf",
+        "versions.tf",
+    ]
+    with_ours = subprocess.run(
+        ["terraform", f"-chdir={module}", "providers"],
+        env={**os.environ, **terraform.variables()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert with_ours.returncode == 0, with_ours.stderr

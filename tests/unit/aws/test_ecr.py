@@ -1,0 +1,238 @@
+"""ECR in process: logins, repositories, listings and deletions; canned answers where moto has no pages."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
+from refinerctl.aws.session import AwsSession
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+PUSHED = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def session() -> Iterator[AwsSession]:
+    with mock_aws():
+        yield AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
+
+
+@pytest.fixture
+def ecr(session: AwsSession) -> EcrRegistry:
+    return EcrRegistry(session)
+
+
+@pytest.fixture
+def canned(session: AwsSession) -> Iterator[Stubber]:
+    """ECR's answers as the test gives them, each to the very request that it expects."""
+    with Stubber(session.client("ecr")) as stubber:
+        yield stubber
+        stubber.assert_no_pending_responses()
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def put(session: AwsSession, repository: str, number: int, *tags: str) -> str:
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": [], "number": number}
+    text = json.dumps(manifest)
+    for tag in tags:
+        session.client("ecr").put_image(
+            repositoryName=repository, imageManifest=text, imageTag=tag, imageDigest=digest(number)
+        )
+    return digest(number)
+
+
+def authorization(expires: datetime, password: str) -> dict[str, Any]:
+    token = base64.b64encode(f"AWS:{password}".encode()).decode()
+    return {
+        "authorizationData": [
+            {
+                "authorizationToken": token,
+                "expiresAt": expires,
+                "proxyEndpoint": "https://123456789012.dkr.ecr.x",
+            },
+        ]
+    }
+
+
+class TestLogin:
+    def test_is_asked_for_once(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=12)
+        canned.add_response("get_authorization_token", authorization(expires, "one:two"), {})
+        login = ecr.login()
+        assert (login.username, login.password, login.expires_at) == ("AWS", "one:two", expires)
+        assert ecr.login() is login
+        assert ecr.host == "123456789012.dkr.ecr.x"
+
+    def test_is_renewed_before_it_expires(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        soon = datetime.now(UTC) + timedelta(minutes=6)
+        canned.add_response("get_authorization_token", authorization(soon, "old"), {})
+        canned.add_response("get_authorization_token", authorization(soon + timedelta(hours=12), "new"), {})
+        assert [ecr.login().password for _ in range(3)] == ["old", "new", "new"]
+
+    def test_never_shows_its_password(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        canned.add_response("get_authorization_token", authorization(PUSHED, "hidden"), {})
+        assert "hidden" not in repr(ecr.login())
+
+    def test_without_permission(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        canned.add_client_error("get_authorization_token", "AccessDeniedException")
+        with pytest.raises(AccessDeniedError, match="GetAuthorizationToken on ECR"):
+            ecr.login()
+
+    def test_another_region_has_a_registry_of_its_own(self, session: AwsSession) -> None:
+        assert EcrRegistry(session.in_region("eu-west-1")).host == "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+
+    def test_another_endpoint_is_the_registry_itself(self) -> None:
+        emulated = AwsSession("us-east-1", profile=None, endpoint_url="http://127.0.0.1:4567/", embedded=True)
+        assert EcrRegistry(emulated).host == "127.0.0.1:4567"
+
+
+class TestCreateRepository:
+    def test_with_the_settings_of_the_environment(self, session: AwsSession) -> None:
+        settings = RepositorySettings(untagged_expiry_days=7, kms_key_arn=KEY, tags={"Service": "refiner"})
+        EcrRegistry(session, lambda: settings).create_repository("team/app")
+        client = session.client("ecr")
+        (made,) = client.describe_repositories(repositoryNames=["team/app"])["repositories"]
+        assert made["imageTagMutability"] == "IMMUTABLE"
+        assert made["encryptionConfiguration"] == {"encryptionType": "KMS", "kmsKey": KEY}
+        lifecycle = json.loads(client.get_lifecycle_policy(repositoryName="team/app")["lifecyclePolicyText"])
+        assert lifecycle["rules"][0]["selection"]["countNumber"] == 7
+        tags = client.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
+        assert tags == [{"Key": "Service", "Value": "refiner"}]
+
+    def test_may_be_pulled_from_by_functions_of_its_own_account(self, ecr: EcrRegistry, session: AwsSession) -> None:
+        ecr.create_repository("app")
+        policy = json.loads(session.client("ecr").get_repository_policy(repositoryName="app")["policyText"])
+        assert policy["Statement"][0]["Condition"] == {
+            "StringEquals": {"aws:SourceAccount": "123456789012"},
+            "ArnLike": {"aws:SourceArn": "arn:aws:lambda:us-east-1:123456789012:function:*"},
+        }
+
+    def test_what_is_there_already_stays_as_it_is(self, ecr: EcrRegistry, session: AwsSession) -> None:
+        session.client("ecr").create_repository(repositoryName="app", imageTagMutability="MUTABLE")
+        ecr.create_repository("app")
+        (found,) = session.client("ecr").describe_repositories(repositoryNames=["app"])["repositories"]
+        assert found["imageTagMutability"] == "MUTABLE"
+
+    def test_half_a_repository_does_not_stay(self, ecr: EcrRegistry, session: AwsSession) -> None:
+        def refuse(**_: Any) -> None:
+            raise RefinerctlError("no such permission")
+
+        session.client("ecr").meta.events.register("before-call.ecr.PutLifecyclePolicy", refuse)
+        with pytest.raises(RefinerctlError, match="no such permission"):
+            ecr.create_repository("app")
+        assert session.client("ecr").describe_repositories()["repositories"] == []
+
+    def test_tags_are_immutable(self, ecr: EcrRegistry, session: AwsSession) -> None:
+        ecr.create_repository("app")
+        put(session, "app", 1, "v1.0.0")
+        with pytest.raises(ClientError, match="already exists"):
+            put(session, "app", 2, "v1.0.0")
+        assert [image.digest for image in ecr.images("app")] == [digest(1)]
+
+
+class TestSettings:
+    def test_are_those_of_the_stack_variables(self) -> None:
+        given = {"untagged_expiry_days": 14, "kms_key_arn": KEY, "tags": {"a": "b"}, "region": "us-east-1"}
+        assert RepositorySettings.of(given) == RepositorySettings(14, KEY, {"a": "b"})
+
+    def test_null_is_the_default(self) -> None:
+        given = {"untagged_expiry_days": None, "kms_key_arn": None, "tags": None}
+        assert RepositorySettings.of(given) == RepositorySettings.of({}) == RepositorySettings(30, None, {})
+
+    def test_nonsense_is_said(self) -> None:
+        with pytest.raises(RefinerctlError, match="stack registry"):
+            RepositorySettings.of({"tags": ["a"]})
+
+
+def detail(number: int, *tags: str, **more: Any) -> dict[str, Any]:
+    return {"imageDigest": digest(number), "imageTags": list(tags), "imagePushedAt": PUSHED, **more}
+
+
+class TestImages:
+    def test_come_page_by_page(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        first = [detail(number, f"v1.0.{number}") for number in range(1000)]
+        asked = {"repositoryName": "app", "maxResults": 1000}
+        canned.add_response("describe_images", {"imageDetails": first, "nextToken": "more"}, asked)
+        canned.add_response("describe_images", {"imageDetails": [detail(1000)]}, {**asked, "nextToken": "more"})
+        found = list(ecr.images("app"))
+        assert len(found) == 1001
+        assert found[999].tags == ("v1.0.999",)
+        assert found[1000].tags == ()
+
+    def test_tell_what_ecr_tells(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        pulled = PUSHED + timedelta(days=1)
+        more = {
+            "imageSizeInBytes": 5,
+            "imageManifestMediaType": OCI_INDEX,
+            "lastRecordedPullTime": pulled,
+            "subjectManifestDigest": digest(9),
+        }
+        canned.add_response("describe_images", {"imageDetails": [detail(1, "a", "b", **more)]})
+        (image,) = ecr.images("app")
+        assert (image.repository, image.digest, image.tags) == ("app", digest(1), ("a", "b"))
+        assert (image.size_bytes, image.pushed_at, image.last_pull) == (5, PUSHED, pulled)
+        assert image.is_index
+        assert image.subjects == {digest(9)}
+
+    def test_without_the_repository(self, ecr: EcrRegistry) -> None:
+        with pytest.raises(NotFoundError, match="ECR repository 'app' does not exist") as caught:
+            list(ecr.images("app"))
+        assert caught.value.hint is not None
+        assert "refinerctl deploy --stack registry" in caught.value.hint
+        assert "refinerctl sync --create-repository" in caught.value.hint
+
+    def test_manifests_of_more_than_ecr_gives_at_once(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        for numbers in (range(100), range(100, 150)):
+            found = [{"imageId": {"imageDigest": digest(n)}, "imageManifest": str(n)} for n in numbers if n != 120]
+            asked = {"repositoryName": "app", "imageIds": [{"imageDigest": digest(n)} for n in numbers]}
+            canned.add_response("batch_get_image", {"images": found}, asked)
+        manifests = ecr.manifests("app", [digest(number) for number in range(150)])
+        assert len(manifests) == 149
+        assert manifests[digest(149)] == b"149"
+
+
+class TestDelete:
+    def test_takes_all_tags_with_it(self, ecr: EcrRegistry, session: AwsSession) -> None:
+        ecr.create_repository("app")
+        gone, stays = put(session, "app", 1, "a", "b"), put(session, "app", 2, "c")
+        assert ecr.delete("app", [gone]) == ()
+        assert [image.digest for image in ecr.images("app")] == [stays]
+
+    def test_many_and_what_ecr_refuses(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        for numbers in (range(100), range(100, 101)):
+            failures = [
+                {"imageId": {"imageDigest": digest(7)}, "failureCode": code, "failureReason": "reason"}
+                for code in ("ImageReferencedByManifestList", "ImageNotFound")
+                if 7 in numbers
+            ]
+            asked = {"repositoryName": "app", "imageIds": [{"imageDigest": digest(n)} for n in numbers]}
+            canned.add_response("batch_delete_image", {"failures": failures}, asked)
+        (failure,) = ecr.delete("app", [digest(number) for number in range(101)])
+        assert (failure.repository, failure.digest) == ("app", digest(7))
+        assert (failure.code, failure.reason) == ("ImageReferencedByManifestList", "reason")
+
+    def test_without_permission(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        canned.add_client_error("batch_delete_image", "AccessDeniedException")
+        (failure,) = ecr.delete("app", [digest(1)])
+        assert (failure.digest, failure.code) == (digest(1), "AccessDeniedException")
+        assert "access denied: BatchDeleteImage on ECR repository app" in failure.reason
+
+    def test_what_was_deleted_before_a_request_failed_is_deleted(self, ecr: EcrRegistry, canned: Stubber) -> None:
+        canned.add_response("batch_delete_image", {"failures": []})
+        canned.add_client_error("batch_delete_image", "ServerException")
+        failures = ecr.delete("app", [digest(number) for number in range(150)])
+        assert [failure.digest for failure in failures] == [digest(number) for number in range(100, 150)]

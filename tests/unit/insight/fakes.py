@@ -1,0 +1,140 @@
+"""An account in memory, and the app that reads it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from refinerctl.app import AppContext
+from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
+from refinerctl.aws.sqs import QueueState
+from refinerctl.config import GlobalFlags
+from refinerctl.errors import RefinerctlError
+from refinerctl.releases.ledger import Release
+from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
+from refinerctl.stacks.refiner import STACK
+from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
+
+DIGEST = f"sha256:{'a' * 64}"
+STORAGE = Storage("data-repository", "RefinerInput/", "RefinerOutput/", "RefinerComplete/")
+
+
+def stage_of(name: str, prefix: str | None = None, *, has_function: bool = True) -> Stage:
+    """A stage as stack `refiner` has them."""
+    base = f"x-{name}"
+    rule = EventRule(base, "bus", prefix or f"{name}/", dlq=Queue(f"{base}-delivery-dlq"))
+    function = Function(base) if has_function else None
+    return Stage(name, rule, Queue(base, dlq=Queue(f"{base}-dlq")), function)
+
+
+# A stack of another shape: a schedule starts a function; a queue with a DLQ has no function; nothing is kept in S3.
+TINY_STAGES = (
+    Stage("tick", Schedule("tick"), consumer=Function("tick")),
+    Stage("jobs", queue=Queue("jobs", dlq=Queue("jobs-dlq"))),
+)
+TINY = Stack("tiny", pipeline=lambda _settings, _values: Pipeline("", TINY_STAGES))
+
+
+class FakeMetrics(Metrics):
+    """Metrics by component's name and metric's name; keeps what was asked for."""
+
+    def __init__(self) -> None:
+        self.points: dict[tuple[str, str], tuple[DataPoint, ...]] = {}
+        self.requests: list[Mapping[Any, Metric]] = []
+        self.error: RefinerctlError | None = None
+
+    def set(self, of: str, name: str, *values: float) -> None:
+        """One value for each of the last minutes."""
+        points = (DataPoint(START - timedelta(minutes=len(values) - n), value) for n, value in enumerate(values))
+        self.points[of, name] = tuple(points)
+
+    def read(
+        self, wanted: Mapping[Name, Metric], since: datetime, until: datetime
+    ) -> dict[Name, tuple[DataPoint, ...]]:
+        if self.error:
+            raise self.error
+        self.requests.append(wanted)
+        return {key: self.points.get((metric.of, metric.name), ()) for key, metric in wanted.items()}
+
+
+class NamedQueues(FakeQueues):
+    """Queues that can be looked up by the prefix of their names."""
+
+    def find(self, prefix: str) -> None:
+        self.requests[f"find {prefix}"] += 1
+
+
+@dataclass
+class FakeLedger:
+    releases: tuple[Release, ...] = ()
+
+    def read(self) -> tuple[Release, ...]:
+        return self.releases
+
+
+@dataclass
+class Account:
+    """What is deployed for `stages`, empty at first."""
+
+    stages: tuple[Stage, ...]
+    stack: Stack = STACK
+    queues: NamedQueues = field(default_factory=NamedQueues)
+    functions: FakeFunctions = field(default_factory=FakeFunctions)
+    metrics: FakeMetrics = field(default_factory=FakeMetrics)
+    bucket: FakeBucket = field(default_factory=FakeBucket)
+    logs: FakeLogGroups = field(default_factory=FakeLogGroups)
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+    shared: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        pipeline = Pipeline("x", self.stages, self.shared)
+        self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue)}
+        for function in pipeline.by_kind(Function):
+            image = f"r@{DIGEST}"
+            self.functions.known[function.name] = FunctionConfiguration(
+                function.name, "arn", image_uri=image, timeout_s=60
+            )
+
+    def set_counts(self, name: str, visible: int = 0, in_flight: int = 0) -> None:
+        self.queues.states[name] = QueueState(
+            name, "", 60, 1209600, max_receive_count=5, visible=visible, in_flight=in_flight
+        )
+
+    @property
+    def app(self) -> AppContext:
+        app = AppContext(GlobalFlags())
+        app.stack, app.pipeline = self.stack, Pipeline("x", self.stages, self.shared)
+        app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
+        app.ledger = self.ledger  # type: ignore[assignment]
+        if self.stack.storage is not None:
+            app.storage, app.bucket, app.completions = STORAGE, self.bucket, completions_of(self.bucket)
+        return app
+
+
+class Rounds:
+    """Lets calls through only when so many of them wait: so many are in flight at the same time."""
+
+    def __init__(self, *sizes: int) -> None:
+        self._barriers = [threading.Barrier(size, timeout=20) for size in sizes]
+        self.calls = [0] * len(sizes)
+
+    def wait(self, number: int) -> None:
+        self.calls[number] += 1
+        self._barriers[number].wait()
+
+
+def denied(error: RefinerctlError) -> Any:
+    """A client of which every call fails."""
+
+    class Denied:
+        def __getattr__(self, _name: str) -> Any:
+            def call(*_: Any, **__: Any) -> Iterator[Any]:
+                raise error
+
+            return call
+
+    return Denied()

@@ -1,0 +1,297 @@
+"""The status of stages: what is read in which round, and what follows from the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.metrics import DataPoint, Metric, Name
+from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.sqs import QueueState
+from refinerctl.errors import AccessDeniedError
+from refinerctl.insight.stage_status import MAX_COMPLETIONS, PipelineStatus, StageStatus, read_status
+from refinerctl.releases.ledger import Release, ReleaseAction
+from tests.unit.fakes import START, FakeBucket, FakeFunctions
+from tests.unit.insight.fakes import (
+    DIGEST,
+    TINY,
+    TINY_STAGES,
+    Account,
+    FakeMetrics,
+    NamedQueues,
+    Rounds,
+    denied,
+    stage_of,
+)
+
+ONE, TWO, DONE = stage_of("One"), stage_of("Two"), stage_of("Done", "RefinerComplete/", has_function=False)
+OTHER = f"sha256:{'b' * 64}"
+QUEUE, DLQ, DELIVERY = "x-One", "x-One-dlq", "x-One-delivery-dlq"
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account((ONE, DONE))
+
+
+def read(account: Account) -> PipelineStatus:
+    return read_status(account.app, account.stages, START)
+
+
+def one(account: Account) -> StageStatus:
+    return read(account).stages[0]
+
+
+class TestQueues:
+    def test_counts_and_the_age_of_the_oldest_message(self, account: Account) -> None:
+        account.set_counts(QUEUE, 3, 2)
+        account.metrics.set(QUEUE, "ApproximateAgeOfOldestMessage", 50, 110)
+        queue = one(account).queue
+        assert queue is not None
+        assert (queue.visible, queue.in_flight, queue.oldest_age_s) == (3, 2, 110)
+
+    def test_without_metrics_the_age_is_unknown(self, account: Account) -> None:
+        account.set_counts(QUEUE, 3)
+        queue = one(account).queue
+        assert queue is not None
+        assert queue.oldest_age_s is None
+
+    def test_an_empty_queue_has_no_oldest_message(self, account: Account) -> None:
+        account.metrics.set(QUEUE, "ApproximateAgeOfOldestMessage", 110)
+        queue = one(account).queue
+        assert queue is not None
+        assert queue.oldest_age_s is None
+
+    def test_messages_of_a_dlq_expire_by_the_time_of_their_first_send(self, account: Account) -> None:
+        """The metric of a DLQ counts from the move; the message was hidden five times for 30 s before that."""
+        for name in (DLQ, DELIVERY):
+            account.set_counts(name, 1)
+            account.metrics.set(name, "ApproximateAgeOfOldestMessage", 1000)
+        found = one(account)
+        assert found.dlq is not None
+        assert found.delivery_dlq is not None
+        assert found.dlq.expires_in_s == 1209600 - 1000 - 5 * 30
+        assert found.delivery_dlq.expires_in_s == 1209600 - 1000
+
+    def test_no_message_is_received(self, account: Account) -> None:
+        account.set_counts(DLQ, 5)
+        read(account)
+        assert account.queues.requests["peek"] == 0
+
+
+class TestFunction:
+    def test_the_metrics_of_the_last_hour(self, account: Account) -> None:
+        for name, values in {
+            "Errors": (1, 2),
+            "Throttles": (0,),
+            "Duration": (40, 60),
+            "ConcurrentExecutions": (3, 7),
+        }.items():
+            account.metrics.set("x-One", name, *values)
+        found = one(account).function
+        assert found is not None
+        assert (found.errors, found.throttles, found.invocations) == (3, 0, None)
+        assert (found.duration_p50_ms, found.concurrency) == (60, 7)
+
+    @pytest.mark.parametrize(("recorded", "expected"), [(DIGEST, True), (OTHER, False), (None, None)])
+    def test_whether_it_runs_the_release(self, account: Account, recorded: str | None, expected: bool | None) -> None:
+        images = {"One": f"r@{recorded}"} if recorded else {}
+        account.ledger.releases = (Release(ReleaseAction.DEPLOY, "v1.2.3", images, at=START),)
+        found = read(account)
+        assert found.release == "v1.2.3"
+        assert found.stages[0].function is not None
+        assert found.stages[0].function.runs_release is expected
+
+    def test_a_stage_without_function_has_none(self, account: Account) -> None:
+        assert read(account).stages[1].function is None
+
+
+class TestLastCompletion:
+    def test_the_newest_if_only_one_stage_writes_completions(self, account: Account) -> None:
+        account.bucket.write("RefinerComplete/a.json", at=START)
+        account.bucket.write("RefinerComplete/b.json", at=START - timedelta(hours=1))
+        found = one(account).last_completion
+        assert found is not None
+        assert (found.key, found.at) == ("RefinerComplete/a.json", START)
+        assert account.bucket.requests["head"] == 0
+
+    @pytest.mark.parametrize("shown", [(ONE, TWO), (ONE,), (TWO,)])
+    def test_of_several_stages_each_has_that_of_its_own_input(self, shown: tuple[Any, ...]) -> None:
+        account = Account((ONE, TWO))
+        account.bucket.write("RefinerComplete/a.json", at=START)
+        account.bucket.write("RefinerComplete/b", at=START - timedelta(hours=1))
+        account.bucket.write("Two/a")
+        account.bucket.write("One/b")
+        stages = read_status(account.app, shown, START).stages
+        keys = {stage.name: stage.last_completion and stage.last_completion.key for stage in stages}
+        expected = {"One": "RefinerComplete/b", "Two": "RefinerComplete/a.json"}
+        assert keys == {stage.name: expected[stage.name] for stage in shown}
+
+    def test_a_completion_without_its_input_is_known_by_the_queue(self) -> None:
+        account = Account((ONE, TWO))
+        account.bucket.write("RefinerComplete/old.json", at=START - timedelta(hours=3))
+        account.bucket.write("RefinerComplete/new.json", at=START - timedelta(minutes=2))
+        account.bucket.write("One/old")
+        account.metrics.set(QUEUE, "NumberOfMessagesDeleted", 1, 0)
+        found = one(account).last_completion
+        assert found is not None
+        assert (found.key, found.at) == (None, START - timedelta(minutes=2))
+
+    def test_with_many_stages_no_completion_is_listed(self) -> None:
+        account = Account(tuple(stage_of(f"R{n}") for n in range(40)))
+        account.bucket.write("RefinerComplete/a.json")
+        account.metrics.set("x-R3", "NumberOfMessagesDeleted", 4, 0)
+        found = [stage.last_completion for stage in read(account).stages]
+        assert [number for number, last in enumerate(found) if last] == [3]
+        assert account.bucket.requests["list"] == 0
+
+    def test_with_many_completions_the_queue_tells_the_minute(self, account: Account) -> None:
+        for number in range(MAX_COMPLETIONS + 1):
+            account.bucket.write(f"RefinerComplete/{number}.json")
+        assert one(account).last_completion is None
+        account.metrics.set(QUEUE, "NumberOfMessagesDeleted", 4, 1, 0)
+        found = one(account).last_completion
+        assert found is not None
+        assert (found.key, found.at) == (None, START - timedelta(minutes=2))
+
+
+class TestProblems:
+    def test_what_cannot_be_read_does_not_hide_the_rest(self, account: Account) -> None:
+        del account.queues.messages[DLQ]
+        account.metrics.error = AccessDeniedError("access denied: GetMetricData")
+        found = read(account)
+        assert found.problems == ("metrics: access denied: GetMetricData",)
+        assert found.stages[0].problems == (f"there is no queue {DLQ!r}",)
+        assert found.stages[0].dlq is None
+        assert found.stages[0].queue is not None
+
+    def test_a_function_that_cannot_be_read_still_has_metrics(self, account: Account) -> None:
+        class Denied(FakeFunctions):
+            def get(self, name: str) -> FunctionConfiguration:
+                raise AccessDeniedError(f"access denied: GetFunction on function {name}")
+
+        account.functions = Denied()
+        account.metrics.set("x-One", "Errors", 3)
+        found = one(account)
+        assert found.function is not None
+        assert (found.function.errors, found.function.digest, found.function.runs_release) == (3, None, None)
+        assert found.problems == ("access denied: GetFunction on function x-One",)
+
+    def test_a_function_that_does_not_exist_is_none(self, account: Account) -> None:
+        account.functions.known.clear()
+        assert one(account).function is None
+
+    def test_a_stage_that_is_not_deployed_has_one_problem(self, account: Account) -> None:
+        account.functions.known.clear()
+        for name in (QUEUE, DLQ, DELIVERY):
+            del account.queues.messages[name]
+        assert one(account).problems == ("it is not deployed",)
+
+    def test_it_fails_if_nothing_can_be_read(self, account: Account) -> None:
+        app = account.app
+        client = denied(AccessDeniedError("no credentials"))
+        app.functions = app.metrics = app.bucket = app.ledger = client
+
+        class Queues(NamedQueues):
+            def state(self, name: str) -> QueueState:
+                raise AccessDeniedError("no credentials")
+
+        app.queues = Queues()  # to find URLs never fails
+        with pytest.raises(AccessDeniedError, match="no credentials"):
+            read_status(app, account.stages, START)
+
+
+def test_stages_of_another_shape() -> None:
+    """A schedule that starts a function, a queue without function, nothing in S3."""
+    account = Account(TINY_STAGES, TINY)
+    account.set_counts("jobs-dlq", 4)
+    account.metrics.set("tick", "Errors", 2)
+    tick, jobs = read(account).stages
+    assert (tick.prefix, tick.queue, tick.dlq, tick.delivery_dlq, tick.last_completion) == (None,) * 5
+    assert tick.function is not None
+    assert tick.function.errors == 2
+    assert jobs.dlq is not None
+    assert (jobs.function, jobs.dlq.depth, jobs.problems) == (None, 4, ())
+
+
+def test_everything_is_asked_for_in_two_rounds() -> None:
+    """Each call waits for all others of its round: one that is made after another's answer would wait forever."""
+    account = Account(tuple(stage_of(f"R{n}") for n in range(5)))
+    # two times metrics, completions, ledger, URLs and five functions; then three queues of each stage
+    rounds = Rounds(5 + 5, 5 * 3)
+
+    class RoundQueues(NamedQueues):
+        def find(self, prefix: str) -> None:
+            assert prefix == "x-R"
+            rounds.wait(0)
+
+        def state(self, name: str) -> QueueState:
+            rounds.wait(1)
+            return QueueState(name, "", 60, 60)
+
+    class RoundFunctions(FakeFunctions):
+        def get(self, name: str) -> FunctionConfiguration:
+            rounds.wait(0)
+            return FunctionConfiguration(name, "arn")
+
+    class RoundMetrics(FakeMetrics):
+        def read(self, *_: Any) -> dict[Any, tuple[DataPoint, ...]]:
+            rounds.wait(0)
+            return {}
+
+    class RoundBucket(FakeBucket):
+        def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+            rounds.wait(0)
+            return iter(())
+
+    class RoundLedger:
+        def read(self) -> tuple[Release, ...]:
+            rounds.wait(0)
+            return ()
+
+    app = account.app
+    app.queues, app.functions, app.metrics = RoundQueues(), RoundFunctions(), RoundMetrics()
+    app.bucket, app.ledger = RoundBucket(), RoundLedger()  # type: ignore[assignment]
+    found = read_status(app, account.stages, START)
+    assert rounds.calls == [10, 15]
+    assert all(stage.queue for stage in found.stages)
+
+
+def test_the_metrics_of_fifty_stages_fit_into_two_calls_at_once() -> None:
+    account = Account(tuple(stage_of(f"R{n}") for n in range(50)))
+    read(account)
+    assert sorted(len(wanted) for wanted in account.metrics.requests) == [3 * 50, 7 * 50]
+
+
+@given(st.integers(0, 3599), st.booleans())
+def test_the_last_hour_has_sixty_whole_minutes_wherever_periods_begin(second: int, by_the_clock: bool) -> None:
+    """CloudWatch may let a period begin with the request, or by the clock; one minute of this hour is not over."""
+    now = START + timedelta(seconds=second)
+
+    def points(period_s: int, since: datetime, until: datetime) -> Iterator[DataPoint]:
+        """An invocation in each minute. Periods that began before `since` are left out."""
+        begin = since.replace(second=0)
+        if by_the_clock:
+            begin = datetime.fromtimestamp(-(-begin.timestamp() // period_s) * period_s, UTC)
+        while begin < until:
+            yield DataPoint(begin, min(period_s, (until - begin).total_seconds()) / 60)
+            begin += timedelta(seconds=period_s)
+
+    class Counting(FakeMetrics):
+        def read(
+            self, wanted: Mapping[Name, Metric], since: datetime, until: datetime
+        ) -> dict[Name, tuple[DataPoint, ...]]:
+            return {key: tuple(points(metric.period_s, since, until)) for key, metric in wanted.items()}
+
+    function = read_status(Account((ONE,), metrics=Counting()).app, (ONE,), now).stages[0].function
+    assert function is not None
+    assert function.errors is not None
+    assert 55 < function.errors <= 60
+    assert by_the_clock or function.errors == 60
+    assert by_the_clock or function.duration_p95_ms == 60  # one period for all of the hour

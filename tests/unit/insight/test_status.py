@@ -1,0 +1,123 @@
+"""How a status looks: a table, log lines, a live screen."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refinerctl.app import AppContext
+from refinerctl.config import GlobalFlags
+from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.insight.stage_status import (
+    DlqStatus,
+    FunctionStatus,
+    PipelineStatus,
+    QueueStatus,
+    StageStatus,
+    read_status,
+)
+from refinerctl.insight.status import COLUMNS, Cell, cells, fitted, follow, log_lines, problems, screen
+from refinerctl.tables import seconds
+from tests.unit.fakes import START
+from tests.unit.insight.fakes import DIGEST, Account, stage_of
+
+QUIET = StageStatus("One", "One/", QueueStatus("x-One", 0, 0, 0), function=FunctionStatus("x-One"))
+
+
+def status_of(*stages: StageStatus, release: str | None = None) -> PipelineStatus:
+    return PipelineStatus(START, stages, release, is_released=release is not None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((None, "-"), (0, "0s"), (59.6, "1m"), (192, "3m12s"), (7500, "2h5m")),
+        *((1138000, "13d4h"), (86400, "1d"), (-5, "0s")),
+    ],
+)
+def test_durations(value: float | None, expected: str) -> None:
+    assert seconds(value) == expected
+
+
+def test_what_is_unknown_or_absent_is_a_dash() -> None:
+    found = status_of(StageStatus("One"))
+    assert {cell.text for cell in cells(found, found.stages[0])[1:]} == {"-"}
+    assert log_lines(found)[0].startswith("2026-03-01T14:00:00Z One waiting=- in_flight=- ")
+
+
+def test_what_needs_attention_is_marked() -> None:
+    function = FunctionStatus("x-One", digest=DIGEST, runs_release=False, errors=0, throttles=3)
+    found = status_of(StageStatus("One", "One/", dlq=DlqStatus("d", 2), function=function), release="v2")
+    bad = [cell.text for cell in cells(found, found.stages[0]) if cell.is_bad]
+    assert bad == ["2", "3", f"not v2: {DIGEST[:19]}"]
+
+
+def test_the_expiry_is_the_first_of_both_dlqs_and_a_bound() -> None:
+    stage = StageStatus("One", "One/", dlq=DlqStatus("d", 1, 1000, 90_000), delivery_dlq=DlqStatus("e", 1, 9, 3600))
+    assert "<1h" in [cell.text for cell in cells(status_of(stage), stage)]
+
+
+@pytest.mark.parametrize("width", [None, 200, 80, 40, 7, 1])
+def test_the_least_important_columns_are_left_out_first(width: int | None) -> None:
+    found = fitted([[Cell("x" * 5) for _ in COLUMNS]], width)
+    line = "  ".join(cell.text for cell in found[0])
+    assert width is None or len(line) <= width or len(found[0]) == 1
+    assert found[0][0].text.strip() == "STAGE"
+
+
+def test_a_screen_shows_whole_columns_whatever_its_width() -> None:
+    from rich.console import Console
+
+    found = status_of(QUIET, StageStatus("Done", "Done/"))
+    for width in range(10, 170):
+        console = Console(width=width, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(screen("local", found, None, width, 24))
+        lines = capture.get().splitlines()[2:5]
+        assert [line.split()[0] for line in lines] == ["STAGE", "One", "Done"]
+        assert not any("…" in line for line in lines)
+
+
+def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() -> None:
+    found, error = status_of(*(StageStatus(f"S{number}") for number in range(30))), RefinerctlError("no answer")
+    lines = screen("local", found, error, 80, 10).renderables
+    assert (len(lines), str(lines[-1])) == (10, "… 26 more lines")
+    assert "not up to date: no answer" in map(str, screen("local", found, error, 80, 99).renderables)
+
+
+def test_problems_that_differ_only_in_their_resource_are_told_once() -> None:
+    account = Account((stage_of("One"), stage_of("Done", has_function=False)))
+    account.queues.error = AccessDeniedError("access denied: GetQueueUrl on queue q")
+    account.metrics.error = AccessDeniedError("access denied: GetMetricData on the metrics")
+    assert problems(read_status(account.app, account.stages, START)) == [
+        "metrics: access denied: GetMetricData on the metrics",
+        "One: access denied: GetQueueUrl on queue q, and 5 more like it",
+    ]
+
+
+def test_log_lines_continue_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answers: list[Any] = [
+        status_of(QUIET),
+        RefinerctlError("no answer from AWS"),
+        status_of(QUIET),
+        KeyboardInterrupt(),
+    ]
+
+    def read() -> PipelineStatus:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        assert isinstance(answer, PipelineStatus)
+        return answer
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(AppContext(GlobalFlags()), read, 0.01)
+    written = capsys.readouterr()
+    assert written.out.count(" One waiting=0 ") == 2
+    assert "warning: not up to date: no answer from AWS" in written.err

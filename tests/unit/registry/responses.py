@@ -1,0 +1,14 @@
+"""Responses as tests give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+
+from urllib3 import HTTPResponse
+
+from refinerctl.transport import Response
+
+
+def response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
+    return Response("server", HTTPResponse(BytesIO(body), headers, status, preload_content=False))

@@ -1,0 +1,125 @@
+"""Plans as text, as data, as a merge request note and as GitLab's report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines, totals
+from refinerctl.releases.planning import Plan
+from refinerctl.terraform.plan_file import PlanRecord
+from refinerctl.terraform.plan_json import Action, Change, ImageChange
+from refinerctl.terraform.state import StateVersion
+
+
+def make(tag: str | None = None, notes: tuple[str, ...] = (), **content: Any) -> Plan:
+    record = PlanRecord("production", "refiner", tag, {}, "", StateVersion(), notes=notes)
+    return Plan(Path("none"), record, **content)
+
+
+IN = 'module.rulesets["In"]'
+OLD, NEW = (f"repo@sha256:{letter * 64}" for letter in "ab")
+PLAN = make(
+    tag="v2",
+    changes=(
+        Change("module.event_bus.aws_sqs_queue.delivery_dlq", "aws_sqs_queue", Action.UPDATE, ("policy",)),
+        Change(f"{IN}.aws_lambda_function.this[0]", "aws_lambda_function", Action.UPDATE, ("image_uri",)),
+        Change(f"{IN}.aws_sqs_queue.this", "aws_sqs_queue", Action.REPLACE, ("name",), "in"),
+        Change(f"{IN}.aws_iam_role.this[0]", "aws_iam_role", Action.DESTROY),
+        Change(f"{IN}.aws_iam_role.that", "aws_iam_role", Action.CREATE),
+        Change("aws_x.y", "aws_x", Action.FORGET),
+    ),
+    images=(ImageChange("In", OLD, NEW), ImageChange("Same", OLD, OLD)),
+    drift=(Change("aws_x.z", "aws_x", Action.UPDATE, ("tags",)),),
+    outputs=("rulesets",),
+    notes=("In: something to know",),
+)
+
+
+def test_summary_groups_changes_by_module() -> None:
+    assert list(plan_lines(PLAN)) == [
+        "environment production, stack refiner, release v2",
+        "images",
+        "  In                        sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb",
+        'module.rulesets["In"]',
+        "  ~ aws_lambda_function.this[0]  (image_uri)",
+        "  -/+ aws_sqs_queue.this  (name)  LOSES DATA",
+        "  - aws_iam_role.this[0]",
+        "  + aws_iam_role.that",
+        "all other resources",
+        "  ~ module.event_bus.aws_sqs_queue.delivery_dlq  (policy)",
+        "  forget aws_x.y",
+        "outputs that change: rulesets",
+        "changed outside of Terraform",
+        "  ~ aws_x.z  (tags)",
+        "note: In: something to know",
+        "1 to create, 2 to change, 1 to replace, 1 to destroy, 1 to forget",
+    ]
+
+
+def test_summary_of_many_creations_is_short() -> None:
+    stages = [f"R{number}" for number in range(6)]
+    changes = tuple(
+        Change(f'module.rulesets["{name}"].aws_{kind}.n{number}', f"aws_{kind}", Action.CREATE)
+        for name in stages
+        for kind in ("queue", "role")
+        for number in range(5)
+    )
+    lines = list(plan_lines(make(changes=changes)))
+    assert "  + aws_queue x 5, aws_role x 5" in lines
+    assert len(lines) == 2 + 2 * len(stages)
+    assert lines[-1].startswith("60 to create")
+
+
+def test_every_loss_of_data_has_a_line() -> None:
+    changes = tuple(Change(f"aws_sqs_queue.n{n}", "aws_sqs_queue", Action.DESTROY) for n in range(40))
+    assert sum("LOSES DATA" in line for line in plan_lines(make(changes=changes))) == 40
+
+
+def test_totals_without_changes() -> None:
+    assert totals(make()) == "no changes"
+    assert totals(make(outputs=("x",))) != "no changes"
+
+
+def test_plan_as_data() -> None:
+    document = json.loads(json.dumps(plan_json(PLAN)))
+    totals = {"create": 1, "update": 2, "replace": 1, "destroy": 1, "forget": 1, "import": 0, "move": 0}
+    assert document["totals"] == totals
+    assert document["images"][0] == {"stage": "In", "before": OLD, "after": NEW}
+    assert document["changes"][2] == {
+        "address": f"{IN}.aws_sqs_queue.this",
+        "type": "aws_sqs_queue",
+        "action": "replace",
+        "attributes": ["name"],
+        "name": "in",
+        "stage": "In",
+        "loses_data": True,
+    }
+
+
+def test_gitlabs_report_counts_a_replacement_twice() -> None:
+    assert gitlab_report(PLAN) == {"create": 2, "update": 2, "delete": 2}
+
+
+def test_note_has_every_change_and_the_digests() -> None:
+    text = markdown(PLAN)
+    assert text.startswith("### Terraform plan: refiner in production, release v2\n")
+    assert "| In | `sha256:aaaaaaaaaaaa` | `sha256:bbbbbbbbbbbb` |" in text
+    assert "Same" not in text
+    assert "! aws_lambda_function.this[0]  (image_uri)" in text
+    assert "\n- aws_iam_role.this[0]\n" in text
+    assert text.count("```") == 2
+    assert "<details>" not in markdown(make())
+
+
+def test_markup_in_names_is_escaped_in_the_note() -> None:
+    name = "a|b`</details>@all[x](y)\n/close"
+    change = Change(f'aws_x.y["{name}"]', "aws_x", Action.UPDATE)
+    text = markdown(make("v1", (name,), changes=(change,), images=(ImageChange(name, OLD, NEW),), drift=(change,)))
+    fenced = text.partition("```diff")[2].partition("```")[0]
+    outside = text.replace(fenced, "")
+    assert "\n/close" not in text
+    assert r"a\|b\`\</details\>\@all\[x\]\(y\)" in outside
+    assert "@all" not in outside.replace(r"\@all", "")
+    assert outside.count("</details>") == 1

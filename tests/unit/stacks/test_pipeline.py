@@ -1,0 +1,113 @@
+"""Stages and pipelines as data, and those of stack `refiner`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.stacks import find_stack, stack_names
+from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
+from refinerctl.stacks.refiner import STACK
+
+IN = Stage(
+    "In",
+    source=EventRule("np-In", "bus", "In/", dlq=Queue("np-In-delivery-dlq")),
+    queue=Queue("np-In", dlq=Queue("np-In-dlq")),
+    consumer=Function("np-In"),
+    writes=("RefinerOutput/", "RefinerComplete/"),
+)
+DONE = Stage(
+    "Done",
+    source=EventRule("np-Done", "bus", "Done/", dlq=Queue("np-Done-delivery-dlq")),
+    queue=Queue("np-Done", dlq=Queue("np-Done-dlq")),
+)
+VALUES: dict[str, Any] = {
+    "name_prefix": "np",
+    "bus_name": "bus",
+    "bucket_name": "data",
+    "rulesets": {"In": {"prefix": "/In/", "image_uri": "repo"}, "Done": {"prefix": "Done/", "image_uri": None}},
+}
+
+
+def pipeline(values: dict[str, Any]) -> Pipeline:
+    assert STACK.pipeline is not None
+    return STACK.pipeline(STACK.settings, values)
+
+
+def test_rulesets_are_stages() -> None:
+    assert pipeline(VALUES).stages == (DONE, IN)
+
+
+def test_settings_name_the_rulesets_if_the_values_have_none() -> None:
+    found = pipeline({})
+    assert [(stage.name, stage.prefix) for stage in found.stages] == [
+        ("RefinerInput", "RefinerInput/"),
+        ("RefinerComplete", "RefinerComplete/"),
+    ]
+    assert [stage.consumer for stage in found.stages] == [Function("dibbs-ecr-RefinerInput"), None]
+
+
+@pytest.mark.parametrize("rulesets", [[1], {"A": {}}, {"A": {"prefix": 1}}, {"A": {"prefix": "no-slash"}}, {"A": None}])
+def test_invalid_rulesets_are_an_error(rulesets: Any) -> None:
+    with pytest.raises(RefinerctlError, match="ruleset"):
+        pipeline({**VALUES, "rulesets": rulesets})
+
+
+def test_other_outputs_are_an_error() -> None:
+    assert STACK.pipeline_of_outputs is not None
+    with pytest.raises(RefinerctlError, match="not those of stack refiner"):
+        STACK.pipeline_of_outputs({"bucket": "x"})
+
+
+def test_components_and_edges_of_a_stage() -> None:
+    rule, queue, function = IN.source, IN.queue, IN.consumer
+    assert rule is not None
+    assert queue is not None
+    assert function is not None
+    assert IN.components == (rule, queue, function, queue.dlq, rule.dlq)
+    assert IN.edges == ((rule, queue), (queue, function), (rule, rule.dlq), (queue, queue.dlq))
+    assert IN.queues == (queue, queue.dlq, rule.dlq)
+
+
+def test_stage_without_queue_or_consumer() -> None:
+    stage = Stage("nightly", source=Schedule("nightly", dlq=Queue("nightly-dlq")), consumer=Function("nightly"))
+    assert stage.prefix is None
+    assert stage.queues == (Queue("nightly-dlq"),)
+    assert stage.edges[0] == (stage.source, stage.consumer)
+    assert Stage("empty").components == ()
+
+
+def test_components_by_kind_and_neighbours() -> None:
+    found = pipeline(VALUES)
+    assert list(found.by_kind(Bucket)) == [Bucket("data")]
+    assert list(found.by_kind(EventBus)) == [EventBus("default"), EventBus("bus")]
+    assert list(found.by_kind(Function)) == [Function("np-In")]
+    assert found.downstream_of(Function("np-In")) == (Bucket("data"),)
+    assert found.upstream_of(Function("np-In")) == (IN.queue,)
+    assert set(found.downstream_of(EventBus("bus"))) == {IN.source, DONE.source}
+
+
+def test_stage_of_a_key_is_the_one_with_the_longest_prefix() -> None:
+    inner = Stage("Inner", source=EventRule("inner", "bus", "In/sub/"))
+    found = Pipeline("np", (IN, inner, Stage("nightly", source=Schedule("nightly"))))
+    assert found.stage_for("In/sub/a") == inner
+    assert found.stage_for("In/a") == IN
+    assert found.stage_for("Out/a") is None
+
+
+def test_choose_by_name() -> None:
+    found = pipeline(VALUES)
+    assert found.choose(()) == found.stages
+    assert found.choose(("In",)) == (IN,)
+    with pytest.raises(UsageError) as error:
+        found.choose(("Inn",))
+    assert (error.value.message, error.value.hint) == ("unknown Inn", "The stack has: Done, In.")
+
+
+def test_unknown_stack_lists_the_known_ones() -> None:
+    assert find_stack("refiner") is STACK
+    with pytest.raises(UsageError) as error:
+        find_stack("rnr")
+    assert error.value.hint == f"Stacks: {', '.join(stack_names())}."

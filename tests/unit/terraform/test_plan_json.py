@@ -1,0 +1,240 @@
+"""Terraform's JSON of a plan, read as changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refinerctl.errors import RefinerctlError
+from refinerctl.terraform.plan_json import (
+    Action,
+    Change,
+    ImageChange,
+    check_images,
+    read_changes,
+    read_drift,
+    read_images,
+    read_outputs,
+)
+
+QUEUE = 'module.rulesets["In"].aws_sqs_queue.this'
+FUNCTION = 'module.rulesets["In"].aws_lambda_function.this[0]'
+DIGEST = "sha256:" + "a" * 64
+
+
+def entry(address: str, *actions: str, before: Any = None, after: Any = None, **more: Any) -> dict[str, Any]:
+    kind = next(part for part in address.split(".") if part.startswith("aws_"))
+    change = {"actions": list(actions), "before": before, "after": after, "after_unknown": {}} | more
+    return {"address": address, "mode": "managed", "type": kind, "change": change}
+
+
+def configuration(module: str, resource: str, *attributes: str) -> dict[str, Any]:
+    resources = [{"address": resource, "expressions": {key: {} for key in attributes}}]
+    return {"root_module": {"module_calls": {module: {"module": {"resources": resources}}}}}
+
+
+class TestChanges:
+    @pytest.mark.parametrize(
+        ("actions", "action"),
+        [
+            (["create"], Action.CREATE),
+            (["update"], Action.UPDATE),
+            (["delete"], Action.DESTROY),
+            (["delete", "create"], Action.REPLACE),
+            (["create", "delete"], Action.REPLACE),
+            (["create", "forget"], Action.REPLACE),
+            (["forget", "create"], Action.REPLACE),
+            (["forget"], Action.FORGET),
+        ],
+    )
+    def test_every_action_is_known(self, actions: list[str], action: Action) -> None:
+        (change,) = read_changes({"resource_changes": [entry(QUEUE, *actions, before={}, after={})]})
+        assert (change.address, change.type, change.action) == (QUEUE, "aws_sqs_queue", action)
+
+    @pytest.mark.parametrize("action", ["no-op", "read"])
+    def test_unchanged_and_read_resources_are_left_out(self, action: str) -> None:
+        assert read_changes({"resource_changes": [entry(QUEUE, action)]}) == ()
+
+    def test_import_and_move_are_changes(self) -> None:
+        moved = entry("aws_x.moved", "no-op") | {"previous_address": "aws_x.before"}
+        imported = entry("aws_x.imported", "no-op", importing={"id": "i"})
+        changed = entry("aws_x.changed", "update", before={"a": 1}, after={"a": 2}) | {"previous_address": "aws_x.old"}
+        found = read_changes({"resource_changes": [moved, imported, changed]})
+        assert [change.action for change in found] == [Action.UPDATE, Action.IMPORT, Action.MOVE]
+
+    def test_unknown_action_is_an_error(self) -> None:
+        with pytest.raises(RefinerctlError, match="plans transmogrify for"):
+            read_changes({"resource_changes": [entry(QUEUE, "transmogrify")]})
+
+    def test_data_sources_are_left_out(self) -> None:
+        data = entry(QUEUE, "create") | {"mode": "data"}
+        assert read_changes({"resource_changes": [data]}) == ()
+
+    def test_attributes_are_named_without_values(self) -> None:
+        change = entry(
+            FUNCTION,
+            "update",
+            before={"memory_size": 1, "environment": [{"variables": {"A": "hush"}}], "timeout": 3},
+            after={"memory_size": 2, "environment": [{"variables": {"A": "hush-hush"}}], "timeout": 3},
+            after_unknown={"last_modified": True},
+        )
+        (found,) = read_changes({"resource_changes": [change]})
+        assert found.attributes == ("environment", "memory_size")
+        assert "hush" not in repr(found)
+
+    def test_attribute_known_after_apply_is_named_if_it_is_the_only_one(self) -> None:
+        change = entry(QUEUE, "update", before={"policy": "a"}, after={}, after_unknown={"policy": True})
+        assert read_changes({"resource_changes": [change]})[0].attributes == ("policy",)
+
+    def test_replacement_names_the_attributes_that_force_it(self) -> None:
+        change = entry(
+            QUEUE,
+            "delete",
+            "create",
+            before={"name": "a", "arn": "x"},
+            after={"name": "b"},
+            replace_paths=[["name"], ["tags", "x"]],
+        )
+        assert read_changes({"resource_changes": [change]})[0].attributes == ("name", "tags")
+
+    @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["create", "update", "delete", "no-op"]))))
+    def test_changes_are_exactly_those_of_the_plan(self, given_: list[tuple[str, str]]) -> None:
+        document = {"resource_changes": [entry(f"aws_x.{name}", action) for name, action in given_]}
+        changes = read_changes(document)
+        assert sorted(change.address for change in changes) == sorted(
+            f"aws_x.{name}" for name, action in given_ if action != "no-op"
+        )
+        assert list(changes) == sorted(changes, key=lambda change: change.address)
+
+    def test_outputs_that_change(self) -> None:
+        outputs = {"a": {"actions": ["no-op"]}, "b": {"actions": ["update"]}, "c": {"actions": ["create"]}}
+        assert read_outputs({"output_changes": outputs}) == ("b", "c")
+        assert read_outputs({}) == ()
+
+    def test_change_has_the_name_of_the_existing_resource(self) -> None:
+        changes = [
+            entry("aws_ecr_repository.a", "delete", before={"name": "a"}),
+            entry("aws_s3_bucket.b", "delete", "create", before={"bucket": "b"}),
+            entry("aws_s3_bucket_policy.c", "delete", before={"bucket": "c"}),
+            entry("aws_sqs_queue.d", "create", after={"name": "d"}),
+        ]
+        assert [change.name for change in read_changes({"resource_changes": changes})] == ["a", "b", "", ""]
+
+    @pytest.mark.parametrize("action", Action)
+    def test_only_destroyed_or_replaced_resources_lose_data(self, action: Action) -> None:
+        change = Change("aws_s3_bucket.this", "aws_s3_bucket", action)
+        assert change.loses_data == (action in (Action.DESTROY, Action.REPLACE))
+        assert not Change("aws_lambda_function.this", "aws_lambda_function", action).loses_data
+
+    @pytest.mark.parametrize(
+        ("address", "module", "stage"),
+        [
+            ('module.rulesets["A-1"].aws_sqs_queue.this', 'module.rulesets["A-1"]', "A-1"),
+            ('module.producers["a.b"].module.more["B"].aws_x.y', 'module.producers["a.b"]', "a.b"),
+            ('module.event_bus.module.rulesets["A"].aws_x.y', None, None),
+            ("module.event_bus.aws_x.y", None, None),
+            ('aws_x.y["A"]', None, None),
+        ],
+    )
+    def test_stage_is_the_outermost_modules_key(self, address: str, module: str | None, stage: str | None) -> None:
+        change = Change(address, "aws_x", Action.CREATE)
+        assert (change.module, change.stage) == (module, stage)
+
+
+class TestImages:
+    def test_image_before_and_after_by_stage(self) -> None:
+        change = entry(FUNCTION, "update", before={"image_uri": "r:old"}, after={"image_uri": f"r@{DIGEST}"})
+        assert read_images({"resource_changes": [change]}) == (ImageChange("In", "r:old", f"r@{DIGEST}"),)
+
+    def test_images_of_created_and_destroyed_functions(self) -> None:
+        created = entry(FUNCTION, "create", after={"image_uri": "r:new"})
+        destroyed = entry(FUNCTION.replace("In", "Out"), "delete", before={"image_uri": "r:old"})
+        assert read_images({"resource_changes": [destroyed, created]}) == (
+            ImageChange("In", None, "r:new"),
+            ImageChange("Out", "r:old", None),
+        )
+
+    @pytest.mark.parametrize(
+        ("address", "fields"),
+        [
+            ('module.stages["work"].aws_lambda_function.this', {}),
+            ("module.work.aws_lambda_function.this", {}),
+            ("aws_lambda_function.work", {"name": "work"}),
+            ('aws_lambda_function.this["work"]', {"name": "this", "index": "work"}),
+        ],
+    )
+    def test_stage_is_an_instance_a_module_or_a_resource(self, address: str, fields: dict[str, str]) -> None:
+        change = entry(address, "no-op", before={"image_uri": "r:1"}, after={}) | fields
+        assert read_images({"resource_changes": [change]}) == (ImageChange("work", "r:1", None),)
+
+    def test_pinned_digest_is_accepted(self) -> None:
+        planned = (ImageChange("In", None, f"123.dkr.ecr.us-east-1.amazonaws.com/r@{DIGEST}"),)
+        check_images(planned, {"In": f"r@{DIGEST}"})
+
+    @pytest.mark.parametrize("after", [None, "r:v1", "r@sha256:" + "b" * 64, f"r:{DIGEST[7:]}"])
+    def test_other_image_than_the_pinned_one_is_an_error(self, after: str | None) -> None:
+        with pytest.raises(RefinerctlError, match="for In, not r@sha256:aaa"):
+            check_images((ImageChange("In", None, after),), {"In": f"r@{DIGEST}"})
+
+    def test_pinned_stage_without_a_function_is_an_error(self) -> None:
+        with pytest.raises(RefinerctlError, match="image unknown for In"):
+            check_images((), {"In": f"r@{DIGEST}"})
+
+
+class TestDrift:
+    def drift(self, before: dict[str, Any], after: dict[str, Any], *configured: str, **more: Any) -> Any:
+        document = {
+            "resource_drift": [entry(QUEUE, "update", before=before, after=after)],
+            "configuration": configuration("rulesets", "aws_sqs_queue.this", *configured),
+        }
+        return [change.attributes for change in read_drift(document | more)]
+
+    def test_attribute_of_the_configuration_counts(self) -> None:
+        assert self.drift({"policy": "a", "name": "n"}, {"policy": "b", "name": "n"}, "policy", "name") == [("policy",)]
+
+    def test_attribute_set_by_aws_or_another_resource_does_not_count(self) -> None:
+        assert (
+            self.drift({"last_modified": "1", "versioning": []}, {"last_modified": "2", "versioning": [1]}, "name")
+            == []
+        )
+
+    def test_attribute_that_the_plan_would_restore_counts(self) -> None:
+        before, after = {"reserved": -1, "arn": "a"}, {"reserved": 5, "arn": "b"}
+        back = [entry(QUEUE, "update", before=after, after={"reserved": -1, "arn": "b"})]
+        assert self.drift(before, after, "name", resource_changes=back) == [("reserved",)]
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (None, {}),
+            (None, []),
+            (None, ""),
+            (None, False),
+            ([{"key": None}], [{"key": False}]),
+            ('{"a": 1, "b": [2]}', '{"b":[2],"a":1}'),
+        ],
+    )
+    def test_same_value_in_another_form_is_no_drift(self, before: Any, after: Any) -> None:
+        assert self.drift({"policy": before}, {"policy": after}, "policy") == []
+        assert self.drift({"policy": after}, {"policy": before}, "policy") == []
+
+    @pytest.mark.parametrize(("before", "after"), [(None, 0), (False, True), ("a", ""), ([1], []), ([1, 2], [2, 1])])
+    def test_other_value_is_drift(self, before: Any, after: Any) -> None:
+        assert self.drift({"policy": before}, {"policy": after}, "policy") == [("policy",)]
+
+    def test_removed_resource_counts(self) -> None:
+        gone = {"resource_drift": [entry(QUEUE, "delete", before={"name": "n"})]}
+        assert read_drift(gone) == (Change(QUEUE, "aws_sqs_queue", Action.DESTROY, name="n"),)
+
+    def test_instance_key_may_hold_brackets_and_dots(self) -> None:
+        address = 'module.rulesets["a.b[0]\\"]"].aws_sqs_queue.this[3]'
+        document = {
+            "resource_drift": [
+                entry(address, "update", before={"name": 1}, after={"name": 2}) | {"type": "aws_sqs_queue"}
+            ],
+            "configuration": configuration("rulesets", "aws_sqs_queue.this", "name"),
+        }
+        assert [change.attributes for change in read_drift(document)] == [("name",)]
