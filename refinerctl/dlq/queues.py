@@ -83,6 +83,11 @@ class DeadLetterQueue:
         return QueueAddress(self.name, self.url, self.arn)
 
     @property
+    def source_queues(self) -> tuple[MessageSource, ...]:
+        """Queues whose consumers failed; a rule or a schedule has no consumer that logs an error."""
+        return self.sources if self.kind is DlqKind.PROCESSING else ()
+
+    @property
     def expires_soon(self) -> bool:
         return self.expires_in_s is not None and self.expires_in_s < SOON_S
 
@@ -93,11 +98,11 @@ class DeadLetterQueue:
 
 @dataclass(frozen=True)
 class RequestedQueue:
-    """A queue by name, URL or ARN. `kind` and `source` are what the stack says of it, if it is the stack's."""
+    """A queue by name, URL or ARN. `kind` and `sources` are what the stack says of it, if it is the stack's."""
 
     text: str
     kind: DlqKind = DlqKind.UNKNOWN
-    source: str | None = None
+    sources: tuple[MessageSource, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,21 +113,17 @@ class RequestedQueue:
         """The region that its URL or ARN names. Raises UsageError for text that names no queue."""
         return QueueName.parse(self.text).region
 
-    @property
-    def sources(self) -> tuple[MessageSource, ...]:
-        return (MessageSource(self.source, exists=None),) if self.source else ()
-
 
 def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
     """Each DLQ of a stack once: first those of queues, then those of rules and schedules, shared ones last."""
     found: dict[str, RequestedQueue] = {}
-    for queue in pipeline.by_kind(Queue):
-        if queue.dlq:
-            found.setdefault(queue.dlq.name, RequestedQueue(queue.dlq.name, DlqKind.PROCESSING, queue.name))
-    senders = [item for item in pipeline.components if isinstance(item, EventRule | Schedule)]
-    for sender in sorted(senders, key=lambda item: item in pipeline.shared):
+    senders = [item for item in pipeline.components if isinstance(item, Queue | EventRule | Schedule)]
+    for sender in sorted(senders, key=lambda item: (not isinstance(item, Queue), item in pipeline.shared)):
         if sender.dlq:
-            found.setdefault(sender.dlq.name, RequestedQueue(sender.dlq.name, DlqKind.DELIVERY, sender.name))
+            kind = DlqKind.PROCESSING if isinstance(sender, Queue) else DlqKind.DELIVERY
+            item = found.get(sender.dlq.name, RequestedQueue(sender.dlq.name, kind))
+            sources = (*item.sources, MessageSource(sender.name, exists=None))
+            found[sender.dlq.name] = replace(item, sources=sources)
     return tuple(found.values())
 
 
@@ -152,17 +153,16 @@ class QueueReader:
         problems: list[str] = []
         feeding = self._feeding(address, seen, problems)
         rules = () if feeding or seen.dlq_arn else self._rules(seen, problems)
-        depth = seen.depth
         queue = DeadLetterQueue(
             address.name,
             address.url,
             address.arn,
             DlqKind.PROCESSING if feeding else DlqKind.DELIVERY if rules else wanted.kind,
             sources=tuple(source for source, _ in feeding) or rules or wanted.sources,
-            depth=depth.visible + depth.in_flight + depth.delayed,
-            visible=depth.visible,
-            in_flight=depth.in_flight,
-            delayed=depth.delayed,
+            depth=seen.depth.total,
+            visible=seen.visible,
+            in_flight=seen.in_flight,
+            delayed=seen.delayed,
             retention_s=seen.retention_s,
             max_receive_count=seen.max_receive_count,
         )

@@ -108,6 +108,10 @@ def lets_in(*rules: str) -> Any:
     return parse_policy(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
 
 
+def of_stack(name: str, kind: DlqKind, *sources: str) -> RequestedQueue:
+    return RequestedQueue(name, kind, tuple(MessageSource(source, exists=None) for source in sources))
+
+
 def test_dlq_of_a_queue_names_its_source_and_expiry(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.ages["a-dlq"] = 3600.0
@@ -185,7 +189,7 @@ def test_queue_with_a_dlq_of_its_own_has_its_max_receive_count(aws: FakeAws) -> 
 def test_unreadable_queues_are_listed_with_their_errors(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.broken["c-dlq"] = AccessDeniedError("access denied: GetQueueUrl on queue c-dlq")
-    wanted = [RequestedQueue("a-dlq"), RequestedQueue("b-dlq", DlqKind.PROCESSING, "b"), RequestedQueue("c-dlq")]
+    wanted = [RequestedQueue("a-dlq"), of_stack("b-dlq", DlqKind.PROCESSING, "b"), RequestedQueue("c-dlq")]
 
     queues, _ = list_queues(wanted, aws.reader, NOW)
 
@@ -218,7 +222,7 @@ def test_denied_reads_are_problems_beside_the_counts(aws: FakeAws) -> None:
     aws.add("dead", policy=lets_in(RULE))
     for what in ("sources", "rules", "metrics"):
         aws.broken[what] = AccessDeniedError(f"access denied: {what}")
-    wanted = [RequestedQueue("a-dlq", DlqKind.PROCESSING, "a"), RequestedQueue("dead")]
+    wanted = [of_stack("a-dlq", DlqKind.PROCESSING, "a"), RequestedQueue("dead")]
 
     queues, problems = list_queues(wanted, aws.reader, NOW)
 
@@ -233,7 +237,7 @@ class TestDlqsOfAStack:
         assert STACK.pipeline
         values = {"rulesets": {"A": {"prefix": "A/", "image_uri": "i"}, "B": {"prefix": "B/", "image_uri": None}}}
         pipeline = STACK.pipeline(STACK.settings, values)
-        assert [(item.text, item.kind, item.source) for item in dlqs_of(pipeline)] == [
+        assert [(item.text, item.kind, item.sources[0].name) for item in dlqs_of(pipeline)] == [
             ("dibbs-ecr-A-dlq", DlqKind.PROCESSING, "dibbs-ecr-A"),
             ("dibbs-ecr-B-dlq", DlqKind.PROCESSING, "dibbs-ecr-B"),
             ("dibbs-ecr-A-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-A"),
@@ -253,8 +257,8 @@ class TestDlqsOfAStack:
             ),
         )
         assert dlqs_of(pipeline) == (
-            RequestedQueue("waiting-dlq", DlqKind.PROCESSING, "waiting"),
-            RequestedQueue("shared-dlq", DlqKind.DELIVERY, "nightly"),
+            of_stack("waiting-dlq", DlqKind.PROCESSING, "waiting"),
+            of_stack("shared-dlq", DlqKind.DELIVERY, "nightly", "hourly"),
         )
 
 
