@@ -22,11 +22,9 @@ MAX_PARTS = 10_000
 MIN_PART_BYTES = 8 * MIB
 # Standard input has no size to derive the parts from: 10,000 of these are 160 GB.
 STREAM_PART_BYTES = 16 * MIB
-# Parts on their way at once: over all uploads, and of one of them. A part is in memory while it is.
-PARTS_AT_ONCE = 8
-PARTS_PER_UPLOAD = 4
-# Uploads in parts at once, whatever the number of files: they are what takes memory.
+# Uploads in parts at once, and parts of each that are sent at once: so many parts are in memory.
 LARGE_AT_ONCE = 2
+PARTS_AT_ONCE = 4
 
 # Of one key, in a look at its history.
 MAX_VERSIONS = 5000
@@ -55,9 +53,7 @@ class S3Bucket:
     def __init__(self, session: AwsSession, name: str) -> None:
         self.name = name
         self._session = session
-        self._parts: ThreadPoolExecutor | None = None
         self._large = threading.BoundedSemaphore(LARGE_AT_ONCE)
-        self._lock = threading.Lock()
 
     def head(self, key: str) -> ObjectInfo | None:
         """The newest version of `key`, None if there is none. Raises NotFoundError without the bucket."""
@@ -185,29 +181,22 @@ class S3Bucket:
             on_bytes(len(chunk))
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
-        pool = self._part_pool()
         waiting: set[Future[CompletedPartTypeDef]] = set()
         sent: list[CompletedPartTypeDef] = []
-        try:
-            number, chunk = 1, first
-            while chunk:
-                waiting.add(pool.submit(send, number, chunk))
-                if len(waiting) >= PARTS_PER_UPLOAD:  # the bound on memory: read no further than can be sent
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    sent.extend(future.result() for future in done)
-                number, chunk = number + 1, _read_fully(body, step)
-            sent.extend(future.result() for future in waiting)
-        finally:
-            for future in waiting:
-                future.cancel()
-            wait(waiting)
+        with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="s3-part") as pool:
+            try:
+                number, chunk = 1, first
+                while chunk:
+                    waiting.add(pool.submit(send, number, chunk))
+                    if len(waiting) >= PARTS_AT_ONCE:  # the bound on memory: read no further than can be sent
+                        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                        sent.extend(future.result() for future in done)
+                    number, chunk = number + 1, _read_fully(body, step)
+                sent.extend(future.result() for future in waiting)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return sorted(sent, key=lambda part: part.get("PartNumber", 0))
-
-    def _part_pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._parts is None:
-                self._parts = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="s3-part")
-            return self._parts
 
     def _no_bucket(self) -> NotFoundError:
         return NotFoundError(

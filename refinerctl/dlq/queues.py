@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.move_tasks import MoveTasks
-    from refinerctl.aws.sqs import Queues, QueueSnapshot
+    from refinerctl.aws.sqs import Queues, QueueState
 
 THREADS = 16
 HOUR = timedelta(hours=1)
@@ -147,11 +147,11 @@ class QueueReader:
     def read(self, wanted: RequestedQueue) -> Reading:
         """Raises NotFoundError without the queue. Whatever else cannot be read is a problem."""
         address = self.queues.address(wanted.text)
-        seen = self.queues.snapshot(address)
-        address = replace(address, arn=seen.settings.arn)
+        seen = self.queues.state_at(address)
+        address = replace(address, arn=seen.arn)
         problems: list[str] = []
         feeding = self._feeding(address, seen, problems)
-        rules = () if feeding or seen.settings.dlq_arn else self._rules(seen, problems)
+        rules = () if feeding or seen.dlq_arn else self._rules(seen, problems)
         depth = seen.depth
         queue = DeadLetterQueue(
             address.name,
@@ -163,8 +163,8 @@ class QueueReader:
             visible=depth.visible,
             in_flight=depth.in_flight,
             delayed=depth.delayed,
-            retention_s=seen.settings.retention_s,
-            max_receive_count=seen.settings.max_receive_count,
+            retention_s=seen.retention_s,
+            max_receive_count=seen.max_receive_count,
         )
         # The timestamp of a message in a FIFO queue is reset when it moves to the DLQ.
         waited = 0.0 if address.is_fifo else max((seconds for _, seconds in feeding), default=0.0)
@@ -179,7 +179,7 @@ class QueueReader:
         return {name: points[-1].value for name, points in found.items() if points}
 
     def _feeding(
-        self, address: QueueAddress, seen: QueueSnapshot, problems: list[str]
+        self, address: QueueAddress, seen: QueueState, problems: list[str]
     ) -> list[tuple[MessageSource, float]]:
         """The queues whose DLQ this is, and deleted ones that it allows; with how long each keeps a message."""
         urls = attempt(partial(self.tasks.source_urls, address.url, address.arn))
@@ -187,7 +187,7 @@ class QueueReader:
             problems.append(f"{address.name}: source queues unknown: {urls.error.message}")
         found = {url: _neighbour(address, url) for url in urls.value or ()}
         known = {source.arn for source in found.values()}
-        deleted = [arn for arn in seen.settings.redrive_sources or () if arn not in known and self._is_deleted(arn)]
+        deleted = [arn for arn in seen.redrive_sources or () if arn not in known and self._is_deleted(arn)]
         return [
             *(self._source(source, problems) for source in found.values()),
             *((MessageSource(arn.rpartition(":")[2], arn, exists=False), 0.0) for arn in deleted),
@@ -195,25 +195,25 @@ class QueueReader:
 
     def _source(self, address: QueueAddress, problems: list[str]) -> tuple[MessageSource, float]:
         source = MessageSource(address.name, address.arn)
-        seen = attempt(partial(self.queues.snapshot, address))
+        seen = attempt(partial(self.queues.state_at, address))
         if seen.value is None:
             problems.append(f"{address.name}: {seen.error.message if seen.error else ''}")
             return source, 0.0
-        return source, waited_s(seen.value.settings.max_receive_count, seen.value.settings.visibility_timeout_s)
+        return source, waited_s(seen.value.max_receive_count, seen.value.visibility_timeout_s)
 
     def _is_deleted(self, arn: str) -> bool:
         return attempt(partial(self.queues.address, arn)).not_found
 
-    def _rules(self, seen: QueueSnapshot, problems: list[str]) -> tuple[MessageSource, ...]:
+    def _rules(self, seen: QueueState, problems: list[str]) -> tuple[MessageSource, ...]:
         """The rules whose DLQ this is. For SQS the target of a rule looks the same, so the rules are asked."""
         found = []
-        for arn in list(dict.fromkeys(_allowed_rules(seen.settings.policy)))[:MAX_RULES]:
+        for arn in list(dict.fromkeys(_allowed_rules(seen.policy)))[:MAX_RULES]:
             if (named := _rule_name(arn)) is None:
                 continue
             targets = attempt(partial(self.rules.targets, *named))
             if targets.error and not targets.not_found:
-                problems.append(f"{seen.settings.name}: targets of rule {named[1]} unknown: {targets.error.message}")
-            if any(target.dlq_arn == seen.settings.arn for target in targets.value or ()):
+                problems.append(f"{seen.name}: targets of rule {named[1]} unknown: {targets.error.message}")
+            if any(target.dlq_arn == seen.arn for target in targets.value or ()):
                 found.append(MessageSource(named[1], arn))
         return tuple(found)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import tempfile
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -89,7 +87,7 @@ class Walk:
         self._pause_s = pause_s
         # Without a filter each message matches: no more are received than wanted.
         limits = [count for count in (limit if which.is_empty else None, max_received) if count is not None]
-        self._tokens = min(limits) if limits else None
+        self._tokens = min(limits, default=sys.maxsize)
         self.start = source.attributes()
         self._wanted = min([self.start.visible, *limits])
         self.visibility_s = visibility_timeout_s(self._wanted, SLOWEST_WITH_LOGS if which.needs_error else SLOWEST)
@@ -110,8 +108,7 @@ class Walk:
         # The caller waits for messages. While it works, a delete may free further messages of a FIFO group.
         self._is_idle = False
         self._error: BaseException | None = None
-        # Receipts are long: those of many messages go to a file without a name.
-        self._receipts = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed at the end of the walk
+        self._receipts: list[str] = []  # of messages to release; SQS has at most 120,000 in flight
         count = 1 if self.queue.is_fifo else max(1, min(workers, -(-self._wanted // MAX_BATCH)))
         self._workers = [
             threading.Thread(target=self._work, name=f"walk-{number}", daemon=True) for number in range(count)
@@ -137,7 +134,6 @@ class Walk:
                 self.left = attributes.visible if attributes else 0
         finally:
             self._release()
-            self._receipts.close()
 
     @property
     def is_complete(self) -> bool:
@@ -231,7 +227,7 @@ class Walk:
         self.receives += len(batch)
         for message in batch:
             if message.id in self._seen:
-                self._keep_receipts([message.receipt])
+                self._receipts.append(message.receipt)
                 continue
             self._seen.add(message.id)
             self.received += 1
@@ -240,18 +236,14 @@ class Walk:
 
     def _put_away(self) -> None:
         with self._lock:
-            receipts = list(self._chunk.values())
+            self._receipts += self._chunk.values()
             self._chunk.clear()
-        self._keep_receipts(receipts)
-
-    def _keep_receipts(self, receipts: list[str]) -> None:
-        self._receipts.writelines(f"{json.dumps(receipt)}\n" for receipt in receipts)
 
     def _work(self) -> None:
         try:
-            while not self._stop.is_set() and (count := self._take_tokens()):
+            while not self._stop.is_set() and (count := self._take_tokens(MAX_BATCH)):
                 batch = self._receive(count)
-                self._return_tokens(count - len(batch))
+                self._take_tokens(len(batch) - count)
                 if batch:
                     self._hand_out(batch)
                 elif not self._is_idle:
@@ -264,18 +256,12 @@ class Walk:
         finally:
             self._hand_out(None)
 
-    def _take_tokens(self) -> int:
+    def _take_tokens(self, count: int) -> int:
+        """Of `limit`: how many of `count` are left; a negative count returns some."""
         with self._lock:
-            if self._tokens is None:
-                return MAX_BATCH
-            count = min(MAX_BATCH, self._tokens)
-            self._tokens -= count
-            return count
-
-    def _return_tokens(self, count: int) -> None:
-        with self._lock:
-            if self._tokens is not None:
-                self._tokens += count
+            taken = min(count, self._tokens)
+            self._tokens -= taken
+            return taken
 
     def _receive(self, count: int) -> list[Message]:
         for number in range(ATTEMPTS):
@@ -314,15 +300,12 @@ class Walk:
                 time.sleep(LOOK_SECONDS / 10)
                 continue
             self.receives += len(batch)
-            self._keep_receipts([message.receipt for message in batch])
+            self._receipts += [message.receipt for message in batch]
 
     def _release(self) -> None:
-        self._receipts.seek(0)
-        receipts: Iterator[str] = (json.loads(line) for line in self._receipts)
-        while wave := list(islice(receipts, MAX_BATCH * WORKERS * 4)):
-            batches = [wave[start : start + MAX_BATCH] for start in range(0, len(wave), MAX_BATCH)]
-            answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
-            self.unreleased += sum(not result.is_done for results in answers for result in results)
+        batches = [self._receipts[start : start + MAX_BATCH] for start in range(0, len(self._receipts), MAX_BATCH)]
+        answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
+        self.unreleased = sum(not result.is_done for results in answers for result in results)
 
 
 def _can_retry(result: EntryResult) -> bool:

@@ -18,7 +18,7 @@ CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Output:
+class ListedOutput:
     """An output that a completion lists. Either `content` (its first bytes) or `path` (the saved file) is set."""
 
     key: str
@@ -29,18 +29,18 @@ class Output:
     error: str | None = None
 
 
-ReadOutput = Callable[[str], Output]
+ReadOutput = Callable[[str], ListedOutput]
 
 
 def read_outputs(bucket: S3Bucket, limit: int) -> ReadOutput:
     """Return a function that reads an output's first `limit` bytes."""
 
-    def read(key: str) -> Output:
+    def read(key: str) -> ListedOutput:
         found = bucket.read(key, limit + 1)
         if found is None:
             return _missing(key)
         info, content = found
-        return Output(key, info.size, content[:limit], truncated=len(content) > limit)
+        return ListedOutput(key, info.size, content[:limit], truncated=len(content) > limit)
 
     return read
 
@@ -53,7 +53,7 @@ def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | No
     """
     stop = cancelled or threading.Event()
 
-    def save(key: str) -> Output:
+    def save(key: str) -> ListedOutput:
         try:
             target = target_path(folder, key)
             opened = bucket.open(key)
@@ -63,8 +63,8 @@ def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | No
             with body:
                 _write_whole(target, body, stop)
         except (RefinerctlError, OSError) as error:
-            return Output(key, error=f"{key} was not saved: {error}")
-        return Output(key, info.size, path=target)
+            return ListedOutput(key, error=f"{key} was not saved: {error}")
+        return ListedOutput(key, info.size, path=target)
 
     return save
 
@@ -105,5 +105,5 @@ def _raise_if(stop: threading.Event) -> None:
         raise RefinerctlError("interrupted")
 
 
-def _missing(key: str) -> Output:
-    return Output(key, error=f"listed output {key} does not exist")
+def _missing(key: str) -> ListedOutput:
+    return ListedOutput(key, error=f"listed output {key} does not exist")

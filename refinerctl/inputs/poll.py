@@ -23,7 +23,7 @@ from refinerctl.aws.objects import ObjectInfo
 from refinerctl.console import Renderer
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions
-from refinerctl.inputs.outputs import Output, ReadOutput, read_outputs, save_outputs
+from refinerctl.inputs.outputs import ListedOutput, ReadOutput, read_outputs, save_outputs
 from refinerctl.options import Duration, Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import CompletionStatus
 
@@ -119,7 +119,7 @@ class PolledCompletion:
     key: str
     status: CompletionStatus
     last_modified: datetime
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[ListedOutput, ...] = ()
     error: str | None = None
 
 
@@ -174,14 +174,16 @@ class Poller:
         minutes' worth.
         """
         deadline = None if timeout_s is None else self.clock.monotonic() + timeout_s
-        seen = _Seen()
-        if self.since is None:
-            seen.new(self.completions.since(None))
+        # Times are S3's own, so this machine's clock does not matter.
+        seen = {} if self.since else {_identity(info): info.last_modified for info in self.completions.since(None)}
         with self._pool() as pool:
             while True:
-                start = max(filter(None, (self.since, seen.horizon)), default=None)
-                new = sorted(seen.new(self.completions.since(start)), key=lambda info: info.last_modified)
-                yield from self._fetch(pool, new)
+                horizon = max(seen.values()) - WINDOW if seen else None
+                seen = {identity: at for identity, at in seen.items() if horizon is None or at >= horizon}
+                start = max(filter(None, (self.since, horizon)), default=None)
+                new = [info for info in self.completions.since(start) if _identity(info) not in seen]
+                seen |= {_identity(info): info.last_modified for info in new}
+                yield from self._fetch(pool, sorted(new, key=lambda info: info.last_modified))
                 now = self.clock.monotonic()
                 if deadline is not None and now >= deadline:
                     return
@@ -244,38 +246,16 @@ class Poller:
             status, error = CompletionStatus.FAILED, "; ".join(errors)
         return PolledCompletion(info.key, status, info.last_modified, outputs, error)
 
-    def _output(self, key: str) -> Output:
+    def _output(self, key: str) -> ListedOutput:
         """An output that cannot be read fails its completion, and does not end the following of others."""
         try:
             return self.read(key)
         except RefinerctlError as error:
-            return Output(key, error=f"{key} was not read: {error}")
+            return ListedOutput(key, error=f"{key} was not read: {error}")
 
 
-@dataclass
-class _Seen:
-    """The objects seen in the last minutes. Times are S3's own, so this machine's clock does not matter."""
-
-    identities: dict[tuple[str, str, datetime], datetime] = field(default_factory=dict)
-    newest: datetime | None = None
-
-    @property
-    def horizon(self) -> datetime | None:
-        return self.newest - WINDOW if self.newest else None
-
-    def new(self, infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
-        found = []
-        for info in infos:
-            identity = (info.key, info.etag, info.last_modified)
-            if identity in self.identities:
-                continue
-            self.identities[identity] = info.last_modified
-            found.append(info)
-            if self.newest is None or info.last_modified > self.newest:
-                self.newest = info.last_modified
-        if horizon := self.horizon:
-            self.identities = {key: at for key, at in self.identities.items() if at >= horizon}
-        return found
+def _identity(info: ObjectInfo) -> tuple[str, str, datetime]:
+    return info.key, info.etag, info.last_modified
 
 
 def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], count: int | None) -> None:
@@ -332,7 +312,7 @@ def completion_json(item: PolledCompletion) -> dict[str, Any]:
     }
 
 
-def _output_json(output: Output) -> dict[str, Any]:
+def _output_json(output: ListedOutput) -> dict[str, Any]:
     document: dict[str, Any] = {"key": output.key, "size": output.size}
     if output.path is not None:
         document["path"] = output.path

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -175,12 +175,6 @@ def _refuse_same_key(sources: Iterable[UploadSource]) -> None:
         seen[source.key] = source.path
 
 
-class _Readable(Protocol):
-    """A body to upload: `read` returns b"" at the end, and None if there is nothing yet."""
-
-    def read(self, size: int, /) -> bytes | None: ...
-
-
 def send(bucket: S3Bucket, sources: Sequence[UploadSource], progress: Progress) -> list[Upload]:
     """Upload all, several at once; a failed one has status `failed` and its error, and does not stop the others.
 
@@ -209,45 +203,36 @@ def _send_one(bucket: S3Bucket, source: UploadSource, progress: Progress, cancel
         progress.advance(size)
 
     try:
-        with _opened(source) as body:
-            version = bucket.put(source.key, _Cancellable(body, cancelled), source.size, count)
+        with source.path.open("rb") if source.path else nullcontext(sys.stdin.buffer) as file:
+            body = _Body(file, cancelled, is_pipe=source.path is None)
+            version = bucket.put(source.key, body, source.size, count)
     except (RefinerctlError, OSError) as error:
         return Upload(source.key, sent, None, UploadStatus.FAILED, began, error=str(error))
     progress.update(f"uploaded {source.key}")
     return Upload(source.key, sent, version, UploadStatus.UPLOADED, began)
 
 
-def _opened(source: UploadSource) -> contextlib.AbstractContextManager[_Readable]:
-    if source.path is None:
-        return contextlib.nullcontext(_Pipe(sys.stdin.fileno()))
-    return source.path.open("rb")
+class _Body:
+    """A file or standard input. `read` raises once the upload is cancelled: half of it never passes as the whole."""
 
-
-class _Pipe:
-    """Standard input, read without blocking for ever, so that an interrupt is noticed."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def read(self, size: int) -> bytes | None:
-        ready, _, _ = select.select([self._descriptor], [], [], PIPE_POLL_SECONDS)
-        return os.read(self._descriptor, size) if ready else None
-
-
-class _Cancellable:
-    """A body whose `read` raises once the upload is cancelled, so that half of it is never taken for the whole."""
-
-    def __init__(self, body: _Readable, cancelled: threading.Event) -> None:
-        self._body = body
+    def __init__(self, file: IO[bytes], cancelled: threading.Event, *, is_pipe: bool) -> None:
+        self._file = file
         self._cancelled = cancelled
+        self._is_pipe = is_pipe
 
     def read(self, size: int) -> bytes:
-        while (chunk := self._body.read(size)) is None:
+        chunk = self._read_pipe(size) if self._is_pipe else self._file.read(size)
+        self._check()
+        return chunk
+
+    def _read_pipe(self, size: int) -> bytes:
+        """Without blocking for ever, so that an interrupt is noticed."""
+        while not select.select([self._file], [], [], PIPE_POLL_SECONDS)[0]:
             self._check()
-        if not chunk and isinstance(self._body, _Pipe):
+        chunk = os.read(self._file.fileno(), size)
+        if not chunk:
             # Ctrl-C reaches both ends of a pipe: its end may be seen a moment before the interrupt is.
             self._cancelled.wait(PIPE_END_SECONDS)
-        self._check()
         return chunk
 
     def _check(self) -> None:

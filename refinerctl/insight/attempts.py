@@ -57,7 +57,7 @@ Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
-class Output:
+class WrittenOutput:
     """An output, as the function logged it."""
 
     key: str
@@ -85,7 +85,7 @@ class Attempt:
     duration_ms: float | None = None
     error: str | None = None
     ignored: str | None = None
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[WrittenOutput, ...] = ()
     completion_key: str | None = None
 
     @property
@@ -254,7 +254,7 @@ def _fill_in(attempt: Attempt, line: RecordLine, at: datetime) -> None:
     if line.duration_ms is not None:
         attempt.duration_ms = line.duration_ms
     if line.event is RecordEvent.OUTPUT and len(attempt.outputs) < MAX_OUTPUTS:
-        attempt.outputs = (*attempt.outputs, Output(line.output_key or "", at))
+        attempt.outputs = (*attempt.outputs, WrittenOutput(line.output_key or "", at))
     elif line.event is RecordEvent.COMPLETION:
         attempt.completion_key = line.completion_key
     elif line.event is RecordEvent.FAILED:
@@ -285,11 +285,12 @@ class FunctionLog:
         invocations only.
         """
         named = list(islice(self.lines(pattern_of(text), since), MAX_LINES))
-        found = {attempt.request_id: attempt for attempt in self._read(named, text, {})}
-        invocations = {attempt.request_id: attempt.started for attempt in found.values() if attempt.ended is None}
+        found = self._read(named, text, {})
+        known = {attempt.request_id for attempt in found}
+        invocations = {attempt.request_id: attempt.started for attempt in found if attempt.ended is None}
         for event in named:
             request_id = self._request_of(event, text)
-            if request_id and request_id not in found:
+            if request_id and request_id not in known:
                 invocations.setdefault(request_id, event.timestamp)
         last = sorted(invocations.items(), key=lambda item: item[1])[-most:]
         more = concurrently([partial(self._invocation, *item) for item in last], LOOKUPS_AT_ONCE)
@@ -337,8 +338,5 @@ class FunctionLog:
         errors = [line.error for event in named if (line := platform_line(event.message)) is not None and line.error]
         if any(" " in error for error in errors):  # a sentence, not only the error's type
             return named
-        streams = sorted({event.stream for event in named if self._is_of_code(event)})
+        streams = sorted({event.stream for event in named if platform_line(event.message) is None})
         return [*named, *(islice(read(at, streams=streams), MAX_LINES_OF_INVOCATION) if streams else ())]
-
-    def _is_of_code(self, event: LogEvent) -> bool:
-        return platform_line(event.message) is None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.local.runtime_api import Invocation, Outcome, RuntimeApi, failure
+from refinerctl.local.runtime_api import Invocation, InvocationResult, RuntimeApi, failure
 
 INIT_SECONDS = 10.0  # Lambda's own limit for the init phase
 POLL_SECONDS = 0.05
@@ -66,7 +66,7 @@ class ExecutionEnvironment:
     def alive(self) -> bool:
         return self._child.ended() is None and self._api.init_error is None
 
-    def invoke(self, request_id: str, event: bytes) -> Outcome:
+    def invoke(self, request_id: str, event: bytes) -> InvocationResult:
         """Run the handler on `event` within the function's timeout and memory, as Lambda does."""
         self._request_id = request_id
         if (broken := self._initialize()) is not None:
@@ -86,7 +86,7 @@ class ExecutionEnvironment:
         self._child.kill()
         self._api.close()
 
-    def _initialize(self) -> Outcome | None:
+    def _initialize(self) -> InvocationResult | None:
         """Wait until the runtime asks for its first invocation; return the failure if it does not."""
         deadline = time.monotonic() + INIT_SECONDS
         while not self._api.initialized.wait(POLL_SECONDS):
@@ -97,10 +97,10 @@ class ExecutionEnvironment:
                 return self._api.init_error or broken  # a runtime reports its error, then exits
         return self._api.init_error
 
-    def _watch(self, invocation: Invocation, deadline: float) -> Outcome:
+    def _watch(self, invocation: Invocation, deadline: float) -> InvocationResult:
         while True:
             try:
-                return invocation.outcome.result(timeout=POLL_SECONDS)
+                return invocation.answer.result(timeout=POLL_SECONDS)
             except FutureTimeoutError:
                 broken = self._broken()
                 if broken is None and time.monotonic() > deadline:
@@ -108,9 +108,9 @@ class ExecutionEnvironment:
                 if broken is not None:
                     invocation.settle(broken)
                     self._child.kill()
-                    return invocation.outcome.result()
+                    return invocation.answer.result()
 
-    def _broken(self) -> Outcome | None:
+    def _broken(self) -> InvocationResult | None:
         if (reason := self._child.ended()) is not None:
             return failure("Runtime.ExitError", f"Runtime exited with error: {reason}")
         used_mb = self._child.memory_bytes() / 1024 / 1024

@@ -7,8 +7,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
@@ -16,7 +15,7 @@ from refinerctl.embedded import PROXY_VARIABLE
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.runtime_api import POLL_SECONDS, Outcome, failure
+from refinerctl.local.runtime_api import InvocationResult, LoopbackServer, failure
 
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
@@ -36,17 +35,13 @@ class FunctionHost:
         self._lock = threading.Lock()
         self._idle: dict[str, list[ExecutionEnvironment]] = defaultdict(list)
         self._all: set[ExecutionEnvironment] = set()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_class(self.invoke))
-        self._server.daemon_threads = True
-        threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="function-host", daemon=True
-        ).start()
+        self._server = LoopbackServer(self, _InvocationHandler, "function-host")
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/"
 
-    def invoke(self, name: str, request_id: str, event: bytes) -> Outcome:
+    def invoke(self, name: str, request_id: str, event: bytes) -> InvocationResult:
         """Run one invocation. An environment whose code has ended is not used again."""
         environment = None
         try:
@@ -68,8 +63,7 @@ class FunctionHost:
         return outcome
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
         with self._lock:
             environments, self._all = list(self._all), set()
             self._idle.clear()
@@ -115,29 +109,26 @@ class FunctionHost:
         environment.close()
 
 
-def _handler_class(invoke: Callable[[str, str, bytes], Outcome]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _InvocationHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: LoopbackServer
 
-        def do_POST(self) -> None:
-            event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
-            outcome = invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
-            # The emulator treats every answer but 2xx as a failed invocation.
-            self.send_response(200 if outcome.ok else 500)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(outcome.payload)))
-            self.end_headers()
-            self.wfile.write(outcome.payload)
+    def do_POST(self) -> None:
+        event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
+        result = self.server.owner.invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
+        # The emulator treats every answer but 2xx as a failed invocation.
+        self._answer(200 if result.ok else 500, result.payload)
 
-        def do_GET(self) -> None:
-            body = json.dumps({"status": "ok"}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def do_GET(self) -> None:
+        self._answer(200, json.dumps({"status": "ok"}).encode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Not logged: the functions' own output tells more."""
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Not logged: the functions' own output tells more."""

@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from refinerctl.config import Settings
 from refinerctl.embedded import MARKER, NOT_INSTALLED, Instance, LocalStatus
@@ -20,16 +20,18 @@ from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
 START_SECONDS = 45.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
-ALREADY_RUNNING = 75
-"""The exit code of a supervisor that finds another one running."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start an environment. `attached`: it stops when the command that started it ends, for whatever reason."""
+    """How to start an environment. `build_arguments` are for the images of engine `docker`.
+
+    `attached`: it stops when the command that started it ends, for whatever reason.
+    """
 
     engine: str = "process"
     port: int | None = None
+    build_arguments: Mapping[str, str] = field(default_factory=dict)
     attached: bool = False
 
 
@@ -75,7 +77,7 @@ def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) ->
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
     contexts = {image.repository: str(image.context) for image in settings.images}
     # -P: a folder named refinerctl in the current folder is not imported instead of the package.
-    command = [sys.executable, "-P", "-m", "refinerctl.local.supervisor", str(instance.directory)]
+    command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(instance.directory)]
     command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--contexts", json.dumps(contexts)]
     if wanted.port is not None:
         command += ["--port", str(wanted.port)]

@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 BASE = "/2018-06-01/runtime"
 HOST = "127.0.0.1"
@@ -20,7 +21,7 @@ POLL_SECONDS = 0.05  # how soon a server notices that it is to stop
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InvocationResult:
     """The result of an invocation: the handler's JSON, or Lambda's error document."""
 
     payload: bytes
@@ -31,9 +32,9 @@ class Outcome:
         return self.error_type is None
 
 
-def failure(error_type: str, message: str) -> Outcome:
+def failure(error_type: str, message: str) -> InvocationResult:
     """A failed invocation in Lambda's form: `{"errorType", "errorMessage"}`."""
-    return Outcome(json.dumps({"errorType": error_type, "errorMessage": message}).encode(), error_type)
+    return InvocationResult(json.dumps({"errorType": error_type, "errorMessage": message}).encode(), error_type)
 
 
 @dataclass
@@ -44,12 +45,27 @@ class Invocation:
     event: bytes
     deadline_ms: int
     function_arn: str
-    outcome: Future[Outcome] = field(default_factory=Future)
+    answer: Future[InvocationResult] = field(default_factory=Future)
 
-    def settle(self, outcome: Outcome) -> None:
-        """Set the outcome unless it is set: a response may race with the deadline."""
+    def settle(self, result: InvocationResult) -> None:
+        """Set the result unless it is set: a response may race with the deadline."""
         with contextlib.suppress(InvalidStateError):
-            self.outcome.set_result(outcome)
+            self.answer.set_result(result)
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """An HTTP server on a free port of 127.0.0.1. `owner` is the object that its handlers work for."""
+
+    daemon_threads = True
+
+    def __init__(self, owner: Any, handler: type[BaseHTTPRequestHandler], name: str) -> None:
+        super().__init__((HOST, 0), handler)
+        self.owner = owner
+        threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name=name, daemon=True).start()
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 class RuntimeApi:
@@ -57,14 +73,10 @@ class RuntimeApi:
 
     def __init__(self) -> None:
         self.initialized = threading.Event()
-        self.init_error: Outcome | None = None
+        self.init_error: InvocationResult | None = None
         self._next: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
         self._running: Invocation | None = None
-        self._server = ThreadingHTTPServer((HOST, 0), self._handler_class())
-        self._server.daemon_threads = True
-        threading.Thread(
-            target=self._server.serve_forever, args=(POLL_SECONDS,), name="runtime-api", daemon=True
-        ).start()
+        self._server = LoopbackServer(self, _RuntimeHandler, "runtime-api")
 
     @property
     def address(self) -> str:
@@ -76,8 +88,7 @@ class RuntimeApi:
 
     def close(self) -> None:
         self._next.put(None)
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def take(self) -> Invocation | None:
         """Wait for the next invocation; None when the environment is closed."""
@@ -85,36 +96,28 @@ class RuntimeApi:
         self._running = self._next.get()
         return self._running
 
-    def settle(self, request_id: str, outcome: Outcome) -> bool:
+    def settle(self, request_id: str, result: InvocationResult) -> bool:
         """Record an answer; return False if it is not for the running invocation."""
         running = self._running
         if running is None or running.request_id != request_id:
             return False
-        running.settle(outcome)
+        running.settle(result)
         return True
 
-    def fail_init(self, outcome: Outcome) -> None:
-        self.init_error = outcome
+    def fail_init(self, result: InvocationResult) -> None:
+        self.init_error = result
         self.initialized.set()
 
-    def _handler_class(self) -> type[BaseHTTPRequestHandler]:
-        api = self
 
-        class Handler(_Handler):
-            runtime = api
-
-        return Handler
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _RuntimeHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    runtime: RuntimeApi
+    server: LoopbackServer
 
     def do_GET(self) -> None:
         if self.path != f"{BASE}/invocation/next":
             self._answer(404)
             return
-        invocation = self.runtime.take()
+        invocation = self.server.owner.take()
         if invocation is None:
             self.close_connection = True
             return
@@ -133,12 +136,11 @@ class _Handler(BaseHTTPRequestHandler):
         parts = self.path.removeprefix(BASE).strip("/").split("/")
         match parts:
             case ["init", "error"]:
-                self.runtime.fail_init(Outcome(body, _error_type(body)))
+                self.server.owner.fail_init(InvocationResult(body, _error_type(body)))
                 self._answer(202)
-            case ["invocation", request_id, "response"]:
-                self._answer(202 if self.runtime.settle(request_id, Outcome(body)) else 400)
-            case ["invocation", request_id, "error"]:
-                self._answer(202 if self.runtime.settle(request_id, Outcome(body, _error_type(body))) else 400)
+            case ["invocation", request_id, "response" | "error" as kind]:
+                result = InvocationResult(body, _error_type(body) if kind == "error" else None)
+                self._answer(202 if self.server.owner.settle(request_id, result) else 400)
             case _:
                 self._answer(404)
 

@@ -26,8 +26,9 @@ from refinerctl.local.engines import ContainerEngine, ProcessEngine
 from refinerctl.local.execution import Engine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.launcher import ALREADY_RUNNING
 
+ALREADY_RUNNING = 75
+"""The exit code of a supervisor that finds another one running."""
 log = logging.getLogger("refinerctl.local.supervisor")
 
 

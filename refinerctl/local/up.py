@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stoppe
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import examples, global_options
-from refinerctl.releases.release import deployed
+from refinerctl.releases.ledger import deployed
 
 if TYPE_CHECKING:
     from refinerctl.releases.ledger import Ledger
@@ -64,7 +64,7 @@ def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_ar
     """
     app = app_context(ctx, env="local")
     with app.render.progress() as progress:
-        started = bring_up(app, Launch(engine, port, attached=not detach), progress, build_arguments)
+        started = bring_up(app, Launch(engine, port, build_arguments, attached=not detach), progress)
     if detach or not started:  # an environment that another command started is not ours to stop
         show_status(app.render, app.instance.status())
         return
@@ -77,9 +77,7 @@ def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_ar
             raise RefinerctlError(f"the embedded environment has ended: {detail}")
 
 
-def bring_up(
-    app: AppContext, wanted: Launch, progress: Progress, build_arguments: Mapping[str, str] | None = None
-) -> bool:
+def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
     """Start the environment unless it is up, and apply the stacks; return whether it was started here.
 
     An environment that was started here is stopped again after a failure. Raises RefusedError if it is up with another
@@ -89,16 +87,12 @@ def bring_up(
     if status.state != "down":
         _refuse_other(status, wanted)
         progress.step(f"the embedded environment is up at {status.endpoint_url}; bringing it up to date")
+        _build_images(app, wanted, [name for name in _stack_names(app) if name not in status.stacks], progress)
         _apply_stacks(app, status, progress, disposable=False)
         return False
     for name in _stack_names(app):  # before minutes of image builds
         check_root_module(app.settings.layout.root_module(name))
-    if wanted.engine == "docker":
-        from refinerctl.local.engines import build_images
-
-        progress.step("building the images")
-        contexts = [(image.repository, image.context) for image in app.settings.images]
-        build_images(contexts, build_arguments or {}, progress.update)
+    _build_images(app, wanted, _stack_names(app), progress)
     progress.step(f"starting the embedded environment (engine {wanted.engine})")
     status = launch(app.instance, app.settings, wanted)
     with stopped_on_failure(app.instance):
@@ -110,6 +104,16 @@ def bring_up(
 def _stack_names(app: AppContext) -> tuple[str, ...]:
     """The stacks to apply, in this order: those that this run's stack needs, and itself."""
     return (*app.stack.needs, app.stack.name)
+
+
+def _build_images(app: AppContext, wanted: Launch, stacks: Sequence[str], progress: Progress) -> None:
+    """For engine docker. The images of stacks that are applied already are built by the `up` that applied them."""
+    contexts = [(image.repository, image.context) for image in app.settings.images if image.stack in stacks]
+    if wanted.engine == "docker" and contexts:
+        from refinerctl.local.engines import build_images
+
+        progress.step("building the images")
+        build_images(contexts, wanted.build_arguments, progress.update)
 
 
 def _refuse_other(status: LocalStatus, wanted: Launch) -> None:

@@ -11,18 +11,17 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.config import ImageSettings
-from refinerctl.errors import NotFoundError, UsageError
+from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
 from refinerctl.images import ImageReference, newest_first, release_order
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.releases.release import Release, deployed
+from refinerctl.releases.ledger import Release, deployed
 from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrRegistry
 
 THREADS = 16
-DIFFERENCES = 5
 DEFAULT_LIMIT = 20
 SHORT_DIGEST = 19  # sha256: and twelve digits
 

@@ -30,10 +30,10 @@ from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:
+    from refinerctl.registry.client import Repository
     from refinerctl.registry.copies import CopyRequest, ImageCopy
     from refinerctl.registry.docker_copies import DockerCopies
     from refinerctl.registry.engine import RegistryEngine
-    from refinerctl.registry.repository import Repository
 
     CopyEngine = RegistryEngine | DockerCopies
 

@@ -22,28 +22,28 @@ def demo_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_project(tmp_path_factory.mktemp("demo"))
 
 
-def test_tells_the_whole_story_and_leaves_nothing(demo_project: Project) -> None:
+def test_prints_upload_completion_and_hops_and_leaves_no_files(demo_project: Project) -> None:
     before = demo_project.files()
 
     done = demo_project.run("demo", "--output", "json")
 
     assert done.code == 0, done.err
-    story = done.json()
+    document = done.json()
     key = "RefinerInput/helloworld.txt"
-    assert story["upload"]["key"] == key
-    assert story["upload"]["status"] == "completed"
-    assert story["completion"]["key"] == "RefinerComplete/helloworld.txt.json"
-    assert [output["content"] for output in story["completion"]["outputs"]] == ["Hello, world!\n"] * 2
-    assert len({output["key"] for output in story["completion"]["outputs"]}) == 2
-    components = [hop["component"] for hop in story["hops"]]
+    assert document["upload"]["key"] == key
+    assert document["upload"]["status"] == "completed"
+    assert document["completion"]["key"] == "RefinerComplete/helloworld.txt.json"
+    assert [output["content"] for output in document["completion"]["outputs"]] == ["Hello, world!\n"] * 2
+    assert len({output["key"] for output in document["completion"]["outputs"]}) == 2
+    components = [hop["component"] for hop in document["hops"]]
     assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3", "SQS"]
-    assert all(hop["at"] for hop in story["hops"])
+    assert all(hop["at"] for hop in document["hops"])
     assert demo_project.processes() == []
     assert demo_project.files() == before
 
 
-def test_second_run_shows_a_person_what_happens(demo_project: Project) -> None:
-    """On a terminal, and as clean as the first."""
+def test_a_second_run_shows_progress_on_a_terminal(demo_project: Project) -> None:
+    """It leaves no files either."""
     before = demo_project.files()
     terminal = pexpect.spawn(
         str(COMMAND),
@@ -58,7 +58,7 @@ def test_second_run_shows_a_person_what_happens(demo_project: Project) -> None:
     terminal.expect("RefinerComplete/helloworld.txt.json")
     terminal.expect("Hello, world!")
     terminal.expect("Hello, world!")
-    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3} .* Lambda ")
+    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3}Z .* Lambda ")
     terminal.expect("done in")
     terminal.expect(pexpect.EOF)
     terminal.close()
@@ -115,7 +115,7 @@ def test_one_demo_at_a_time(demo_project: Project) -> None:
     assert "another demo is running" in second.err
 
 
-def test_says_what_is_missing_outside_a_project(tmp_path: Path) -> None:
+def test_outside_a_project_the_missing_root_module_is_reported(tmp_path: Path) -> None:
     project = Project(tmp_path / "empty")
     for folder in (project.folder, project.home, project.temporary):
         folder.mkdir()

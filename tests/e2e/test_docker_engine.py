@@ -36,7 +36,7 @@ def in_containers(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert project.processes() == []
 
 
-def test_an_input_through_the_built_image(in_containers: Project) -> None:
+def test_an_input_is_processed_by_the_built_image(in_containers: Project) -> None:
     done = in_containers.run(
         "upload", "-", "--name", "in-a-container.txt", "--wait", "--output", "json", input=b"boxed\n"
     )
@@ -57,7 +57,7 @@ def test_an_input_through_the_built_image(in_containers: Project) -> None:
         ("throw", "on purpose"),
     ],
 )
-def test_a_container_that_fails_like_on_lambda(in_containers: Project, way: str, reason: str) -> None:
+def test_a_failing_container_leaves_its_message_in_the_dlq(in_containers: Project, way: str, reason: str) -> None:
     done = in_containers.run(
         "upload",
         "-",
@@ -78,7 +78,7 @@ def test_a_container_that_fails_like_on_lambda(in_containers: Project, way: str,
     assert eventually(lambda: reason in in_containers.run("local", "logs").out, 5)
 
 
-def test_without_an_engine_it_says_so(project: Project, tmp_path: Path) -> None:
+def test_a_missing_docker_engine_is_reported(project: Project, tmp_path: Path) -> None:
     nobody = Project(project.folder, {"DOCKER_HOST": f"unix://{tmp_path}/nobody.sock"})
 
     done = nobody.run("local", "up", "--detach", "--engine", "docker")

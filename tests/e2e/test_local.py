@@ -1,4 +1,4 @@
-"""`refinerctl local`: the embedded environment as other commands and tools find it."""
+"""`refinerctl local`: the embedded environment as other commands and tools see it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_terraform_sees_no_changes_after_up(running: Project, stack: str) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_up_again_brings_up_to_date_and_stays(running: Project) -> None:
+def test_a_second_up_applies_changes_and_keeps_the_environment(running: Project) -> None:
     before = running.run("local", "status", "--output", "json").json()
 
     again = running.run("local", "up", "--detach", "--output", "json")
@@ -54,7 +54,7 @@ def test_up_with_another_engine_is_refused(running: Project) -> None:
     assert "is up with engine process, not docker" in refused.err
 
 
-def test_env_points_other_tools_at_it(running: Project) -> None:
+def test_env_points_other_tools_at_the_environment(running: Project) -> None:
     script = "import boto3; print([bucket['Name'] for bucket in boto3.client('s3').list_buckets()['Buckets']])"
     exports = running.run("local", "env").out
 
@@ -70,15 +70,15 @@ def test_env_points_other_tools_at_it(running: Project) -> None:
     assert "data-repository" in done.stdout
 
 
-def test_only_loopback_is_listened_on(running: Project) -> None:
+def test_all_processes_listen_on_loopback_only(running: Project) -> None:
     connections = [item for process in running.processes() for item in process.net_connections("inet")]
     addresses = {item.laddr.ip for item in connections if item.status == psutil.CONN_LISTEN}
 
     assert addresses == {"127.0.0.1"}
 
 
-def test_an_interrupt_in_a_running_environment_leaves_it_usable(running: Project) -> None:
-    """Killed in mid-apply, terraform would leave its state locked for as long as the environment lives."""
+def test_an_interrupted_up_leaves_a_running_environment_usable(running: Project) -> None:
+    """If terraform were killed, its state would stay locked as long as the environment is up."""
     again = running.start("local", "up", "--detach")
     assert again.stdout is not None
     while "terraform apply: stack refiner" not in again.stdout.readline():
@@ -93,7 +93,7 @@ def test_an_interrupt_in_a_running_environment_leaves_it_usable(running: Project
     assert once_more.code == 0, once_more.err
 
 
-def test_two_that_start_it_at_once_do_not_end_each_other(project: Project) -> None:
+def test_two_concurrent_ups_do_not_stop_each_other(project: Project) -> None:
     both = [project.start("local", "up", "--detach") for _ in range(2)]
     outs = [process.communicate(timeout=200)[0] for process in both]
     state = project.run("local", "status", "--output", "json").json()["state"]
@@ -117,8 +117,8 @@ def test_down_twice_and_commands_without_it(project: Project) -> None:
     assert "refinerctl local up" in poll.err
 
 
-def test_a_port_that_is_taken(project: Project) -> None:
-    # A folder of this name where somebody stands must not pass for the package.
+def test_a_port_in_use_is_reported(project: Project) -> None:
+    # A folder of this name in the current folder must not be imported instead of the package.
     (project.folder / "refinerctl").mkdir()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -132,7 +132,7 @@ def test_a_port_that_is_taken(project: Project) -> None:
     assert project.processes() == []
 
 
-def test_a_stale_state_file_does_not_matter(project: Project) -> None:
+def test_a_stale_state_file_is_ignored(project: Project) -> None:
     folder = project.folder / ".refinerctl" / "local"
     folder.mkdir(parents=True)
     (folder / "state.json").write_text(
@@ -146,8 +146,8 @@ def test_a_stale_state_file_does_not_matter(project: Project) -> None:
     assert os.getpgid(1) is not None  # pid 1 is still there
 
 
-def test_a_killed_supervisor_is_cleaned_up_after(project: Project) -> None:
-    """Killed while `up` is still at work, as the out-of-memory killer would."""
+def test_down_cleans_up_after_a_killed_supervisor(project: Project) -> None:
+    """Killed during `up`, as by the out-of-memory killer."""
     up = project.start("local", "up", "--detach")
     status = eventually(lambda: running_status(project))
     os.kill(status["supervisor_pid"], signal.SIGKILL)

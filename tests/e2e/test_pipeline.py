@@ -57,7 +57,7 @@ def test_two_hundred_inputs_at_once(running: Project, tmp_path: Path) -> None:
         assert outputs_of(running, item) == [f"content of {name}\n".encode()] * 2
 
 
-def test_poison_among_good_inputs_ends_among_the_dead(running: Project, tmp_path: Path) -> None:
+def test_a_poison_input_among_good_ones_ends_in_the_dlq(running: Project, tmp_path: Path) -> None:
     # The completion's key would be longer than S3 allows: this input can never be completed.
     poison = "/".join(["x" * 200] * 5)[: 1024 - len("PoisonInput/")]
     write_inputs(tmp_path / "mixed", [*(f"good-{number}.txt" for number in range(9)), poison])
@@ -157,9 +157,7 @@ def test_two_hundred_megabytes(running: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["throw", "exit", "timeout", "memory"])
-def test_a_function_that_fails_like_on_lambda_leaves_its_message_to_the_dead_letters(
-    running: Project, tmp_path: Path, way: str
-) -> None:
+def test_a_failing_function_leaves_its_message_in_the_dlq(running: Project, tmp_path: Path, way: str) -> None:
     (path,) = write_inputs(tmp_path, [way])
 
     done = running.run(
@@ -191,7 +189,7 @@ def test_standard_input(running: Project) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_pipe_is_not_taken_for_a_short_one(running: Project, number: signal.Signals) -> None:
+def test_an_interrupted_pipe_leaves_no_object(running: Project, number: signal.Signals) -> None:
     name = f"half-{number.name}.sql"
     process = subprocess.Popen(
         [COMMAND, "upload", "-", "--name", name],
@@ -214,7 +212,7 @@ def test_an_interrupted_pipe_is_not_taken_for_a_short_one(running: Project, numb
     assert f"RefinerInput/{name}" not in keys_below(running, "RefinerInput/")
 
 
-def test_an_earlier_completion_is_not_taken_for_the_new_one(running: Project, tmp_path: Path) -> None:
+def test_an_earlier_completion_is_ignored(running: Project, tmp_path: Path) -> None:
     (path,) = write_inputs(tmp_path, ["again.txt"])
     first = running.run("upload", str(path), "--wait", "--output", "json").json()["uploads"][0]
     path.write_text("changed\n")
@@ -225,7 +223,7 @@ def test_an_earlier_completion_is_not_taken_for_the_new_one(running: Project, tm
     assert outputs_of(running, second) == [b"changed\n"] * 2
 
 
-def test_waiting_for_what_never_comes_ends_with_3(running: Project, tmp_path: Path) -> None:
+def test_a_completion_that_times_out_exits_with_3(running: Project, tmp_path: Path) -> None:
     (path,) = write_inputs(tmp_path, ["nobody-listens.txt"])
 
     done = running.run("upload", str(path), "--prefix", "Elsewhere/", "--wait", "--timeout", "3s", "--output", "json")
@@ -237,7 +235,7 @@ def test_waiting_for_what_never_comes_ends_with_3(running: Project, tmp_path: Pa
     assert "RefinerInput/never.txt" in polled.err
 
 
-def test_poll_reads_both_forms_and_says_what_is_wrong(running: Project) -> None:
+def test_poll_reads_both_forms_and_reports_failures(running: Project) -> None:
     s3 = running.client("s3")
     documents = {
         "form-object": b'{"RefinerSkip": false, "RefinerMetadata": {}, "RefinerOutputFiles": ["RefinerOutput/f.txt"]}',
@@ -264,7 +262,7 @@ def test_poll_reads_both_forms_and_says_what_is_wrong(running: Project) -> None:
         s3.delete_object(Bucket=BUCKET, Key=f"RefinerComplete/{name}")
 
 
-def test_poll_follows_new_completions_and_leaves_the_complete_queue_alone(running: Project, tmp_path: Path) -> None:
+def test_poll_follows_new_completions_and_receives_no_messages(running: Project, tmp_path: Path) -> None:
     sqs = running.client("sqs")
     queue = sqs.get_queue_url(QueueName="dibbs-ecr-RefinerComplete")["QueueUrl"]
 
@@ -289,10 +287,10 @@ def test_poll_follows_new_completions_and_leaves_the_complete_queue_alone(runnin
     (message, *_) = sqs.receive_message(
         QueueUrl=queue, VisibilityTimeout=0, MessageSystemAttributeNames=["ApproximateReceiveCount"]
     )["Messages"]
-    assert message["Attributes"]["ApproximateReceiveCount"] == "1"  # ours is the first look that anybody took
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"  # nobody else has received it
 
 
-def test_a_bucket_that_is_not_there(running: Project, tmp_path: Path) -> None:
+def test_a_bucket_that_does_not_exist(running: Project, tmp_path: Path) -> None:
     (path,) = write_inputs(tmp_path, ["x.txt"])
 
     for arguments in (("upload", str(path)), ("poll",)):

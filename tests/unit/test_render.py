@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from refinerctl.console import Renderer, printable
 from refinerctl.embedded import LocalStatus
 from refinerctl.inputs.follow import Upload, UploadStatus
-from refinerctl.inputs.outputs import Output
+from refinerctl.inputs.outputs import ListedOutput
 from refinerctl.inputs.poll import PolledCompletion, show_completion
 from refinerctl.inputs.upload import upload_json
 from refinerctl.local.status import status_json
@@ -224,7 +224,7 @@ class TestContract:
         }
 
     def test_a_completion_with_its_outputs_contents(self, capsys: pytest.CaptureFixture[str]) -> None:
-        outputs = (Output("RefinerOutput/1", 5, "héé".encode()), Output("RefinerOutput/2", 0, b""))
+        outputs = (ListedOutput("RefinerOutput/1", 5, "héé".encode()), ListedOutput("RefinerOutput/2", 0, b""))
         assert _as_json(_completion(outputs=outputs), capsys) == {
             "key": "RefinerComplete/x.json",
             "status": "completed",
@@ -237,7 +237,7 @@ class TestContract:
         }
 
     def test_a_completion_with_saved_outputs(self, capsys: pytest.CaptureFixture[str]) -> None:
-        document = _as_json(_completion(outputs=(Output("o", 5, path=Path("dir/o")),)), capsys)
+        document = _as_json(_completion(outputs=(ListedOutput("o", 5, path=Path("dir/o")),)), capsys)
         assert document["outputs"] == [{"key": "o", "size": 5, "path": "dir/o"}]
 
     def test_a_failed_one_says_why(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,17 +246,17 @@ class TestContract:
 
     def test_a_missing_output_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
         document = _as_json(
-            _completion(status=CompletionStatus.FAILED, outputs=(Output("o", error="o is not there"),)), capsys
+            _completion(status=CompletionStatus.FAILED, outputs=(ListedOutput("o", error="o is not there"),)), capsys
         )
         assert document["outputs"] == [{"key": "o", "size": None, "error": "o is not there"}]
 
     def test_content_that_is_not_text_is_base64(self, capsys: pytest.CaptureFixture[str]) -> None:
-        (output,) = _as_json(_completion(outputs=(Output("o", 2, b"\xff\xfe"),)), capsys)["outputs"]
+        (output,) = _as_json(_completion(outputs=(ListedOutput("o", 2, b"\xff\xfe"),)), capsys)["outputs"]
         assert output["content"] is None
         assert output["content_base64"] == "//4="
 
     def test_text_cut_in_the_middle_of_a_character_is_still_text(self, capsys: pytest.CaptureFixture[str]) -> None:
-        (output,) = _as_json(_completion(outputs=(Output("o", 9, "aé".encode()[:2], True),)), capsys)["outputs"]
+        (output,) = _as_json(_completion(outputs=(ListedOutput("o", 9, "aé".encode()[:2], True),)), capsys)["outputs"]
         assert (output["content"], output["truncated"]) == ("a", True)
 
     def test_the_local_status(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,7 +275,11 @@ class TestContract:
 
 class TestText:
     def test_a_completion_as_text(self, capsys: pytest.CaptureFixture[str]) -> None:
-        outputs = (Output("o/1", 5, b"hello"), Output("o/2", 7, path=Path("d/o")), Output("o/3", error="gone"))
+        outputs = (
+            ListedOutput("o/1", 5, b"hello"),
+            ListedOutput("o/2", 7, path=Path("d/o")),
+            ListedOutput("o/3", error="gone"),
+        )
         show_completion(
             Renderer("text", 0), _completion(status=CompletionStatus.FAILED, outputs=outputs, error="o/3 gone")
         )
@@ -289,7 +293,7 @@ class TestText:
         assert "o/3 gone" in seen.err
 
     def test_a_truncated_output_is_said_to_be_on_standard_error(self, capsys: pytest.CaptureFixture[str]) -> None:
-        show_completion(Renderer("text", 0), _completion(outputs=(Output("o", 99, b"abc", truncated=True),)))
+        show_completion(Renderer("text", 0), _completion(outputs=(ListedOutput("o", 99, b"abc", truncated=True),)))
         seen = capsys.readouterr()
         assert "--download" in seen.err
         assert "--download" not in seen.out
@@ -299,7 +303,7 @@ class TestText:
             f"k{STEERING}",
             CompletionStatus.FAILED,
             AT,
-            (Output(f"o{STEERING}", 1, STEERING.encode()), Output(f"p{STEERING}", 1, path=Path(STEERING))),
+            (ListedOutput(f"o{STEERING}", 1, STEERING.encode()), ListedOutput(f"p{STEERING}", 1, path=Path(STEERING))),
             f"e{STEERING}",
         )
         with at_terminal() as terminal:

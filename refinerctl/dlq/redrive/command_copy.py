@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.aws.message_queue import MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.redrive import Queue
 from refinerctl.dlq.redrive.command_edit import read_edited
@@ -158,7 +158,7 @@ def _rest(limit: int | None, journal: RedriveJournal) -> int | None:
     return max(limit - state.moved - state.dropped - sent, 0)
 
 
-def _as_long_as_it_takes(settings: list[QueueSettings]) -> float:
+def _as_long_as_it_takes(settings: list[QueueState]) -> float:
     """What fails every time is dead after so many receives, each of which hides it for so long."""
     retries = [(item.max_receive_count or 1) * item.visibility_timeout_s for item in settings]
     return min(max(retries, default=0) + WAIT_MORE_SECONDS, LONGEST_WAIT_SECONDS)

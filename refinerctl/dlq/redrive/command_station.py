@@ -111,7 +111,7 @@ def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> tuple[
 def health_sources(app: AppContext) -> HealthSources:
     return HealthSources(
         Consumers(app.session),
-        lambda address: app.queues.snapshot(address).settings,
+        app.queues.state_at,
         app.functions.get,
         app.metrics,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metrics import DataPoint, Metric
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.redrive.types import Consumer, Health
 from refinerctl.errors import NotFoundError, RefinerctlError
 
@@ -36,7 +36,7 @@ class HealthSources:
     """Who is asked. `function` by its name."""
 
     consumers: ConsumersOf
-    settings: Callable[[QueueAddress], QueueSettings]
+    settings: Callable[[QueueAddress], QueueState]
     function: Callable[[str], FunctionConfiguration]
     metrics: Metrics
 

@@ -17,14 +17,13 @@ from refinerctl.insight.report.tally import FailureGroup
 from refinerctl.insight.report.text import Count, counted, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_CAUSES, MOST_KEYS, MOST_RELEASES = 30, 20, 20
-LONGEST_ERROR, LONGEST_TEXT = 2000, 600
+MOST_KEYS, MOST_RELEASES = 20, 20
 MARKS = {"good": "✓", "warn": "!", "bad": "✗", "neutral": "○"}
 
 
@@ -65,18 +64,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    for function in (
-        text.ago,
-        text.count,
-        text.counted,
-        text.cut,
-        text.duration,
-        text.named,
-        text.share,
-        text.utc,
-        _at,
-    ):
-        environment.filters[function.__name__.strip("_")] = function
+    functions = (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.share, text.utc)
+    environment.filters |= {function.__name__: function for function in functions} | {"at": _at}
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment
 
@@ -100,36 +89,28 @@ def _context(report: Report) -> dict[str, Any]:
         stage_lane(stage, statuses.get(stage.name), activities.get(stage.name), has_completions=report.has_completions)
         for stage in report.pipeline.stages
     )
-    causes, rows, problems = failure_causes(report.activity), release_rows(report.releases), all_problems(report)
-    step = report.activity.interval
     together, each = charts.distributions(report.activity.stages)
-    sums = _sums(lanes)
+    sums, problems = _sums(lanes), all_problems(report)
     window = text.span((now - report.since).total_seconds())
     return {
         "report": report,
         "now": now,
         "window": window,
-        "is_known": sums["completed"].value is not None,
         "verdict": _verdict(report, sums, window, len(problems)),
         "sums": sums,
         "latency": next((plot.quantiles for plot in together if plot.what == charts.LATENCY), ()),
         "lanes": lanes,
-        "shown": (shown := shown_lanes(lanes)),
-        "last_joined": max((number for number, lane in enumerate(shown, 1) if "matched" in lane.counts), default=0),
+        "shown": shown_lanes(lanes),
         "shared": shared_components(report.pipeline),
         "events": total(lane["matched"] for lane in lanes if "matched" in lane.counts),
         "most_plotted": charts.MOST_PLOTTED,
-        "throughput": charts.throughput(report.activity.stages, report.since, now, step),
+        "throughput": charts.throughput(report.activity.stages, report.since, now, report.activity.interval),
         "together": together,
         "each": each,
-        "causes": causes[:MOST_CAUSES],
-        "rarer_causes": causes[MOST_CAUSES:],
-        "longest_error": LONGEST_ERROR,
-        "longest_text": LONGEST_TEXT,
+        "causes": failure_causes(report.activity),
         "cut_stages": tuple(item.stage for item in report.activity.stages if item.is_cut),
         "checks": check_groups(report.checks or ()),
-        "releases": rows,
-        "older_releases": len(report.releases) - len(rows),
+        "releases": release_rows(report.releases),
         "problems": problems,
     }
 
@@ -202,7 +183,7 @@ def check_groups(checks: Iterable[CheckResult]) -> dict[Status, list[CheckGroup]
         groups.setdefault((check.status, check.id, check.fix), []).append(check)
     by_status: dict[Status, list[CheckGroup]] = {status: [] for status in Status}
     for (status, _, _), results in groups.items():
-        seen = tuple(dict.fromkeys(cut(result.seen, LONGEST_TEXT) for result in results))
+        seen = tuple(dict.fromkeys(result.seen for result in results))
         stages = tuple(result.stage for result in results if result.stage)
         by_status[status].append(CheckGroup(results[0], seen, stages, max(1, len(stages))))
     return by_status

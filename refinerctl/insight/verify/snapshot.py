@@ -17,11 +17,11 @@ from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.schedules import Schedules, ScheduleSettings
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import Queues, QueueSettings
+from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32
@@ -74,7 +74,7 @@ RULES: Question[tuple[RuleSettings, ...]] = Question(lambda aws, bus: aws.buses.
 TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda aws, bus, rule: aws.buses.targets(bus, rule))
 SENDERS: Question[frozenset[str]] = Question(lambda aws, bus, arn: aws.buses.senders(bus, arn))
 SCHEDULE: Question[ScheduleSettings] = Question(lambda aws, group, name: aws.schedules.get(group, name))
-QUEUE: Question[QueueSettings] = Question(lambda aws, name: aws.queues.settings(name))
+QUEUE: Question[QueueState] = Question(lambda aws, name: aws.queues.state(name))
 FUNCTION: Question[FunctionConfiguration] = Question(lambda aws, name: aws.functions.get(name))
 MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda aws, function: aws.functions.mappings(function))
 LOG_GROUP: Question[LogGroupSettings] = Question(lambda aws, name: aws.logs.get(name))
@@ -108,7 +108,7 @@ def _led_to(value: object) -> Iterator[Asked]:
         case FunctionConfiguration():
             yield ROLE, value.role_name
             yield IMAGE, value.running_image
-        case QueueSettings(dlq_arn=str(arn)):
+        case QueueState(dlq_arn=str(arn)):
             yield QUEUE, name_of(arn)
         case RuleTarget() | ScheduleSettings():
             if value.dlq_arn:
@@ -118,7 +118,7 @@ def _led_to(value: object) -> Iterator[Asked]:
         case tuple():
             for item in value:
                 yield from _led_to(item)
-    encrypted = QueueSettings | BusSettings | FunctionConfiguration | LogGroupSettings
+    encrypted = QueueState | BusSettings | FunctionConfiguration | LogGroupSettings
     if isinstance(value, encrypted) and value.kms_key:
         yield KEY, value.kms_key
 

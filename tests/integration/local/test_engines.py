@@ -29,7 +29,7 @@ from refinerctl.local.engines import ProcessEngine
 from refinerctl.local.execution import ExecutionEnvironment
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.runtime_api import Outcome
+from refinerctl.local.runtime_api import InvocationResult
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "images"
 CONTEXTS = {f"tests/{folder.name}": folder for folder in sorted(FIXTURES.iterdir())}
@@ -391,7 +391,7 @@ class TestFunctionHost:
 
 def test_closing_a_busy_host_leaves_no_process(hosted: Hosted, unique: str) -> None:
     hosted.create(unique, "faulty")
-    answers: list[Outcome] = []
+    answers: list[InvocationResult] = []
     event = json.dumps({"way": "hang"}).encode()
     working = threading.Thread(target=lambda: answers.append(hosted.host.invoke(unique, "r1", event)))
     working.start()

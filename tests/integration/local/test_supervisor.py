@@ -129,7 +129,7 @@ class TestStartAndStop:
         code = (
             "import sys; from pathlib import Path\n"
             "from refinerctl.embedded import Instance; from refinerctl.local.emulator import start_emulator\n"
-            "start_emulator(Instance(Path(sys.argv[1])), None, 'us-east-1', timeout_s=4.0).stop()\n"
+            "start_emulator(Instance(Path(sys.argv[1])), None, 'us-east-1', timeout_s=20.0).stop()\n"
         )
         environ = {name: "http://127.0.0.1:9"}
         done = spawn(str(instance.directory), cwd=tmp_path, python=("-c", code), environ=environ)

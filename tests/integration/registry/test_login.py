@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.registry.client import Registry
+from refinerctl.registry.client import PULL_AND_PUSH, Registry
 from refinerctl.registry.credentials import CredentialChain
-from refinerctl.registry.repository import PULL_AND_PUSH
 from refinerctl.transport import Login, Transport
 from tests.integration.registry.copying import Copier, registry, whole
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from refinerctl.aws.events import RuleTarget
-from refinerctl.aws.messages import QueueAddress, QueueDepth
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.sqs import QueueSettings, QueueSnapshot
+from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.queues import (
     DeadLetterQueue,
     DlqKind,
@@ -37,14 +38,14 @@ class FakeAws:
     """Queues, rules and metrics by name; stands for all clients of a reader."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, QueueSettings] = {}
+        self.queues: dict[str, QueueState] = {}
         self.depths: dict[str, tuple[int, int, int]] = {}
         self.targets_of: dict[tuple[str, str], tuple[RuleTarget, ...]] = {}
         self.ages: dict[str, float] = {}
         self.broken: dict[str, RefinerctlError] = {}
 
-    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> QueueSettings:
-        found = QueueSettings(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
+    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> QueueState:
+        found = QueueState(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
         self.queues[name], self.depths[name] = found, depth
         return found
 
@@ -60,8 +61,9 @@ class FakeAws:
             raise NotFoundError(f"queue {name} does not exist")
         return queue(name)
 
-    def snapshot(self, address: QueueAddress) -> QueueSnapshot:
-        return QueueSnapshot(self.queues[address.name], QueueDepth(address.name, *self.depths[address.name]))
+    def state_at(self, address: QueueAddress) -> QueueState:
+        visible, in_flight, delayed = self.depths[address.name]
+        return replace(self.queues[address.name], visible=visible, in_flight=in_flight, delayed=delayed)
 
     def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
         self._check("sources")

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.inputs.outputs import Output, read_outputs, save_outputs, target_path
+from refinerctl.inputs.outputs import ListedOutput, read_outputs, save_outputs, target_path
 from tests.unit.fakes import FakeBucket
 
 
@@ -26,11 +26,11 @@ class TestReadOutputs:
     )
     def test_at_most_the_limit_is_read(self, bucket: FakeBucket, limit: int, content: bytes, truncated: bool) -> None:
         bucket.write("o", b"hello")
-        assert read_outputs(bucket, limit)("o") == Output("o", 5, content, truncated)
+        assert read_outputs(bucket, limit)("o") == ListedOutput("o", 5, content, truncated)
 
     def test_an_empty_output_is_not_truncated(self, bucket: FakeBucket) -> None:
         bucket.write("o", b"")
-        assert read_outputs(bucket, 0)("o") == Output("o", 0, b"")
+        assert read_outputs(bucket, 0)("o") == ListedOutput("o", 0, b"")
 
 
 def _files(folder: Path) -> list[str]:
@@ -43,7 +43,7 @@ class TestSaveOutputs:
         content = os.urandom(3_000_000)
         bucket.write(key, content)
         found = save_outputs(bucket, tmp_path / "new" / "folder")(key)
-        assert found == Output(key, len(content), path=tmp_path / "new" / "folder" / key)
+        assert found == ListedOutput(key, len(content), path=tmp_path / "new" / "folder" / key)
         assert found.path is not None
         assert found.path.read_bytes() == content
 

@@ -12,7 +12,7 @@ import pytest
 
 from refinerctl.errors import AccessDeniedError
 from refinerctl.inputs.completions import MAX_COMPLETION_BYTES, Completions
-from refinerctl.inputs.outputs import Output, ReadOutput, read_outputs, save_outputs
+from refinerctl.inputs.outputs import ListedOutput, ReadOutput, read_outputs, save_outputs
 from refinerctl.inputs.poll import THREADS, WINDOW, Expectation, PolledCompletion, Poller, expectation
 from refinerctl.stacks.base import CompletionStatus
 from refinerctl.stacks.refiner import STACK
@@ -38,8 +38,8 @@ def names(found: Any) -> list[str]:
     return [item.key.removeprefix("RefinerComplete/") for item in found]
 
 
-def read_nothing(key: str) -> Output:
-    return Output(key, 0, b"")
+def read_nothing(key: str) -> ListedOutput:
+    return ListedOutput(key, 0, b"")
 
 
 def poller(completions: Completions, since: datetime | None = None, read: ReadOutput = read_nothing) -> Poller:
@@ -73,7 +73,7 @@ class TestExisting:
             "RefinerComplete/x.json",
             CompletionStatus.COMPLETED,
             START,
-            (Output("RefinerOutput/1", 3, b"one"),),
+            (ListedOutput("RefinerOutput/1", 3, b"one"),),
         )
 
     def test_a_missing_output_fails_its_completion_and_the_others_are_read(

@@ -20,7 +20,7 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import ExecutionEnvironment, OnLine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
-from refinerctl.local.runtime_api import BASE, Invocation, Outcome, RuntimeApi, failure
+from refinerctl.local.runtime_api import BASE, Invocation, InvocationResult, RuntimeApi, failure
 from tests.unit.fakes import FakeFunctions, FakeLogGroups
 
 
@@ -159,21 +159,21 @@ class TestRuntimeApi:
     @pytest.mark.parametrize(
         ("kind", "body", "expected"),
         [
-            ("response", b'{"ok": true}', Outcome(b'{"ok": true}')),
-            ("response", b"", Outcome(b"")),
-            ("error", b'{"errorType": "T"}', Outcome(b'{"errorType": "T"}', "T")),
-            ("error", b"not json", Outcome(b"not json", "Error")),
-            ("error", b"[]", Outcome(b"[]", "Error")),
+            ("response", b'{"ok": true}', InvocationResult(b'{"ok": true}')),
+            ("response", b"", InvocationResult(b"")),
+            ("error", b'{"errorType": "T"}', InvocationResult(b'{"errorType": "T"}', "T")),
+            ("error", b"not json", InvocationResult(b"not json", "Error")),
+            ("error", b"[]", InvocationResult(b"[]", "Error")),
         ],
     )
     def test_an_answer_sets_the_outcome_of_the_invocation(
-        self, api: RuntimeApi, kind: str, body: bytes, expected: Outcome
+        self, api: RuntimeApi, kind: str, body: bytes, expected: InvocationResult
     ) -> None:
         invocation = Invocation("r1", b"{}", 0, "arn")
         api.submit(invocation)
         ask(api.address, "GET", f"{BASE}/invocation/next")
         assert ask(api.address, "POST", f"{BASE}/invocation/r1/{kind}", body)[0] == 202
-        assert invocation.outcome.result(10) == expected
+        assert invocation.answer.result(10) == expected
 
     def test_an_answer_to_another_invocation_is_refused(self, api: RuntimeApi) -> None:
         assert ask(api.address, "POST", f"{BASE}/invocation/r1/response", b"{}")[0] == 400
@@ -181,7 +181,7 @@ class TestRuntimeApi:
         api.submit(invocation)
         ask(api.address, "GET", f"{BASE}/invocation/next")
         assert ask(api.address, "POST", f"{BASE}/invocation/r0/response", b"{}")[0] == 400
-        assert not invocation.outcome.done()
+        assert not invocation.answer.done()
 
     def test_the_first_outcome_counts(self, api: RuntimeApi) -> None:
         invocation = Invocation("r1", b"{}", 0, "arn")
@@ -189,11 +189,11 @@ class TestRuntimeApi:
         ask(api.address, "GET", f"{BASE}/invocation/next")
         invocation.settle(failure("Sandbox.Timedout", "too late"))
         ask(api.address, "POST", f"{BASE}/invocation/r1/response", b"{}")
-        assert invocation.outcome.result().error_type == "Sandbox.Timedout"
+        assert invocation.answer.result().error_type == "Sandbox.Timedout"
 
     def test_an_init_error_is_kept(self, api: RuntimeApi) -> None:
         assert ask(api.address, "POST", f"{BASE}/init/error", b'{"errorType": "SyntaxError"}')[0] == 202
-        assert api.init_error == Outcome(b'{"errorType": "SyntaxError"}', "SyntaxError")
+        assert api.init_error == InvocationResult(b'{"errorType": "SyntaxError"}', "SyntaxError")
         assert api.initialized.is_set()
 
     @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ class TestExecutionEnvironment:
     def test_the_answer_is_returned_and_output_belongs_to_its_request(self) -> None:
         lines: list[tuple[str, str]] = []
         environment = self.environment(FakeEngine(lambda _, event: event.upper()), lines)
-        assert environment.invoke("r1", b'"a"') == Outcome(b'"A"')
-        assert environment.invoke("r2", b'"b"') == Outcome(b'"B"')
+        assert environment.invoke("r1", b'"a"') == InvocationResult(b'"A"')
+        assert environment.invoke("r2", b'"b"') == InvocationResult(b'"B"')
         assert lines == [("r1", "handling r1"), ("r2", "handling r2")]
         assert environment.alive()
         environment.close()
@@ -385,7 +385,7 @@ class TestFunctionHost:
             return event
 
         engine.handler = meet
-        outcomes: list[Outcome] = []
+        outcomes: list[InvocationResult] = []
         threads = [
             threading.Thread(target=lambda number=number: outcomes.append(host.invoke("f", f"r{number}", b"{}")))
             for number in range(3)

@@ -11,7 +11,7 @@ import pytest
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.redrive.health import HealthSources, look
 from refinerctl.dlq.redrive.plan import check_healthy
 from refinerctl.dlq.redrive.types import Choice, Consumer, Health, Method, RedrivePlan
@@ -19,7 +19,7 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError
 from tests.unit.redrive.letters import DLQ, IN, ORIGIN, SENT
 
 FUNCTION = FunctionConfiguration("f", "arn:aws:lambda:us-east-1:0:function:f", timeout_s=60)
-QUEUE = QueueSettings("in", IN.arn, 60, 345_600, dlq_arn=DLQ.arn, max_receive_count=3)
+QUEUE = QueueState("in", IN.arn, 60, 345_600, dlq_arn=DLQ.arn, max_receive_count=3)
 
 
 class FakeMetrics(Metrics):
@@ -45,7 +45,7 @@ class Account:
 
     consumers: tuple[Consumer, ...] = (Consumer("f", "Enabled"),)
     function: FunctionConfiguration = FUNCTION
-    queue: QueueSettings = QUEUE
+    queue: QueueState = QUEUE
     points: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     denied: set[str] = field(default_factory=set)
 
@@ -57,7 +57,7 @@ class Account:
         self._check("mappings")
         return self.consumers if queue_arn == IN.arn else ()
 
-    def settings(self, address: QueueAddress) -> QueueSettings:
+    def settings(self, address: QueueAddress) -> QueueState:
         self._check("queue")
         return self.queue
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.releases.release import (
+from refinerctl.releases.ledger import (
     Release,
     ReleaseAction,
     deployed,
