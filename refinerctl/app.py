@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
     from refinerctl.embedded import Instance
-    from refinerctl.images import ImageReference
     from refinerctl.inputs.completions import Completions
     from refinerctl.registries import Registries
-    from refinerctl.registry.repository import Repository
-    from refinerctl.releases.ecr_images import EcrImages
     from refinerctl.releases.ledger import Ledger
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.terraform.backend import Backend
@@ -149,7 +146,14 @@ class AppContext:
     def registries(self) -> Registries:
         from refinerctl.registries import Registries
 
-        return Registries(self)
+        def ecr(region: str | None) -> EcrRegistry:
+            from refinerctl.aws.ecr import EcrRegistry
+
+            if region is None:
+                return self.ecr
+            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+
+        return Registries(self.settings, ecr, self.render.note)
 
     @cached_property
     def log_groups(self) -> LogGroups:
@@ -202,17 +206,6 @@ class AppContext:
         return TaskDefinitions(self.session)
 
     @cached_property
-    def deployable_images(self) -> EcrImages:
-        from refinerctl.releases.ecr_images import EcrImages
-
-        def repository(reference: ImageReference) -> Repository:
-            # With an endpoint of its own, an environment has one registry, whatever the names in its images are.
-            host = self.ecr.host if self.session.endpoint_url or not reference.registry else reference.registry
-            return self.registries.client(host).repository(reference.repository)
-
-        return EcrImages(repository)
-
-    @cached_property
     def bucket_versions(self) -> BucketVersions:
         from refinerctl.aws.bucket_versions import BucketVersions
 
@@ -231,9 +224,13 @@ class AppContext:
 
     @cached_property
     def ledger(self) -> Ledger:
-        from refinerctl.releases.ledger import ledger_of
+        if self.backend.kind == "http":
+            from refinerctl.releases.http_ledger import HttpLedger
 
-        return ledger_of(self.backend, self.session)
+            return HttpLedger.beside(self.backend)
+        from refinerctl.releases.s3_ledger import S3Ledger
+
+        return S3Ledger.beside(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.
@@ -278,7 +275,7 @@ class AppContext:
     @property
     def operator(self) -> str:
         """Who runs this, for the ledger."""
-        from refinerctl.releases.release import operator
+        from refinerctl.releases.ledger import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 

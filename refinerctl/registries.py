@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from refinerctl.errors import UsageError
+from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.images import ImageReference
 
 if TYPE_CHECKING:
-    from refinerctl.app import AppContext
     from refinerctl.aws.ecr import EcrRegistry
-    from refinerctl.registry.client import Registry
+    from refinerctl.config import Settings
+    from refinerctl.registry.client import Registry, Repository
     from refinerctl.registry.credentials import CredentialChain
-    from refinerctl.transport import Login, Transport
+    from refinerctl.registry.manifests import Descriptor, Manifest
+    from refinerctl.transport import Login, Tell, Transport
 
 
 class Registries:
-    """Clients of registries, each made once: a host has one login."""
+    """Clients of registries, each made once: a host has one login. Safe to share between threads.
 
-    def __init__(self, app: AppContext) -> None:
-        self._app = app
+    `ecr` gives the ECR of a region, None for the environment's own. `tell` gets a line for each retry.
+    """
+
+    def __init__(self, settings: Settings, ecr: Callable[[str | None], EcrRegistry], tell: Tell) -> None:
+        self._embedded = settings.embedded
+        self._new_ecr = ecr
+        self._ecr: dict[str | None, EcrRegistry] = {}
+        self._tell = tell
         self._lock = threading.Lock()
         self._clients: dict[str, Registry] = {}
-        self._ecr: dict[str, EcrRegistry] = {}
         # Hosts of an ECR with another name: the endpoint that replaces AWS.
-        self._endpoints = {urlsplit(app.settings.endpoint_url or "").netloc} - {""}
+        self._endpoints = {urlsplit(settings.endpoint_url or "").netloc} - {""}
 
     def client(self, host: str) -> Registry:
         """The client of registry `host`."""
@@ -50,7 +57,7 @@ class Registries:
     def _transport(self) -> Transport:
         from refinerctl.transport import Transport
 
-        return Transport(tell=self._app.render.note)
+        return Transport(tell=self._tell)
 
     @cached_property
     def credentials(self) -> CredentialChain:
@@ -59,11 +66,36 @@ class Registries:
 
         return CredentialChain(os.environ, self._ecr_login)
 
+    def find(self, reference: ImageReference) -> Manifest | None:
+        """The manifest of a deployable image; None if it or its repository does not exist."""
+        return self._deployed_from(reference).find(reference.digest or reference.tag or "latest")
+
+    def blob(self, reference: ImageReference, descriptor: Descriptor) -> bytes:
+        """A small blob of a deployable image. Raises NotFoundError if it does not exist."""
+        repository = self._deployed_from(reference)
+        if not repository.has_blob(descriptor.digest):
+            raise NotFoundError(f"{repository.name} has no blob {descriptor.digest}")
+        return repository.blob(descriptor)
+
+    def tags(self, reference: ImageReference) -> list[str]:
+        """All tags of a deployable image's repository; none if it does not exist."""
+        try:
+            return self._deployed_from(reference).tags()
+        except NotFoundError:
+            return []
+
+    def _deployed_from(self, reference: ImageReference) -> Repository:
+        """An endpoint that replaces AWS is the only registry of its environment, whatever its images name."""
+        own = self._ecr_in(None)
+        host = own.host if own.is_replaced or not reference.registry else reference.registry
+        return self.client(host).repository(reference.repository)
+
     def ecr_host(self, reference: ImageReference) -> str | None:
         """The host of the ECR that `reference` is in; without a registry, the environment's. None if not in ECR."""
         if reference.registry is None:
-            self._endpoints.add(self._app.ecr.host)
-            return self._app.ecr.host
+            own = self._ecr_in(None).host
+            self._endpoints.add(own)
+            return own
         return reference.registry if reference.ecr or reference.registry in self._endpoints else None
 
     def create_repository(self, host: str, name: str) -> None:
@@ -73,8 +105,13 @@ class Registries:
         same = ecr is not None and (ecr.host == host or (named and named == ImageReference(name, ecr.host).ecr))
         if ecr is None or not same:
             raise UsageError(f"{host} is not the ECR of the account in use: cannot create {name} there")
-        self._app.render.note(f"creating repository {host}/{name}")
+        self._tell(f"creating repository {host}/{name}")
         ecr.create_repository(name)
+
+    def _ecr_in(self, region: str | None) -> EcrRegistry:
+        if region not in self._ecr:
+            self._ecr[region] = self._new_ecr(region)
+        return self._ecr[region]
 
     def _ecr_login(self, host: str) -> Login | None:
         ecr = self._ecr_of(host)
@@ -83,13 +120,7 @@ class Registries:
     def _ecr_of(self, host: str) -> EcrRegistry | None:
         """The ECR at a host, if the credentials in use are for it."""
         if host in self._endpoints:
-            return self._app.ecr
+            return self._ecr_in(None)
         named = ImageReference("any", host).ecr
-        if named is None or self._app.settings.embedded:  # an emulator's credentials are not those of an account
-            return None
-        region = named[1]
-        if region not in self._ecr:
-            from refinerctl.aws.ecr import EcrRegistry
-
-            self._ecr[region] = EcrRegistry(self._app.session.in_region(region), self._app.repository_settings)
-        return self._ecr[region]
+        # An emulator's credentials are not those of an account.
+        return None if named is None or self._embedded else self._ecr_in(named[1])

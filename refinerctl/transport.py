@@ -154,7 +154,7 @@ class Transport:
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
     def retry(self, what: str) -> Retry:
-        """For one thing that is to be tried as often as the limits allow. `what` is for the messages."""
+        """Counts the attempts at one thing; messages call it `what`."""
         return Retry(self.limits, what, self._tell)
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
@@ -201,13 +201,10 @@ class Transport:
         return response
 
     def _manager(self, address: SplitResult) -> urllib3.PoolManager:
-        proxy = _proxy(address.netloc) if address.scheme == "https" else None
+        proxy = proxy_of(address.netloc) if address.scheme == "https" else None
         with self._lock:
             if (address.scheme, proxy) not in self._managers:
-                context = _tls_context() if address.scheme == "https" else None  # reading the authorities takes 20 ms
-                self._managers[address.scheme, proxy] = _new_manager(
-                    proxy, maxsize=IDLE_CONNECTIONS, ssl_context=context
-                )
+                self._managers[address.scheme, proxy] = new_manager(address)
             return self._managers[address.scheme, proxy]
 
 
@@ -242,7 +239,7 @@ def _address(url: str) -> SplitResult:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
-def _proxy(netloc: str) -> str | None:
+def proxy_of(netloc: str) -> str | None:
     """What HTTPS_PROXY and NO_PROXY say about a host."""
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -250,9 +247,16 @@ def _proxy(netloc: str) -> str | None:
     return None if bypassed else getproxies_environment().get("https")
 
 
-def _new_manager(proxy: str | None, **options: object) -> urllib3.PoolManager:
-    if proxy is None:
-        return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.PoolManager:
+    """Connections to hosts such as that of `address`: with verified TLS, maybe through a proxy.
+
+    `ca_bundle` replaces the certificate authorities of the environment and the system.
+    """
+    if address.scheme == "http":
+        return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS)
+    context = tls_context(ca_bundle)
+    if (proxy := proxy_of(address.netloc)) is None:
+        return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
         raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="The TLS connection goes through the proxy.")
@@ -261,20 +265,21 @@ def _new_manager(proxy: str | None, **options: object) -> urllib3.PoolManager:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
     url = f"http://{parts.hostname}:{parts.port or 80}"
-    return urllib3.ProxyManager(url, proxy_headers=headers, **options)  # type: ignore[arg-type]
+    return urllib3.ProxyManager(url, maxsize=IDLE_CONNECTIONS, proxy_headers=headers, ssl_context=context)
 
 
-def _tls_context() -> ssl.SSLContext:
-    """Trusts the authorities that SSL_CERT_FILE or REQUESTS_CA_BUNDLE names, else the system's."""
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
-    if os.environ.get("SSL_CERT_FILE") or not bundle:  # OpenSSL reads SSL_CERT_FILE itself
+def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+    """Trusts `ca_bundle`, else the authorities that SSL_CERT_FILE or REQUESTS_CA_BUNDLE names, else the system's."""
+    bundle = ca_bundle or (None if os.environ.get("SSL_CERT_FILE") else os.environ.get("REQUESTS_CA_BUNDLE"))
+    if not bundle:  # OpenSSL reads SSL_CERT_FILE itself
         return ssl.create_default_context()
     try:
         folder = os.path.isdir(bundle)  # noqa: PTH112 - as it is in the variable
         return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
     except OSError as error:
         raise RefinerctlError(
-            f"the CA bundle {bundle} cannot be read: {error.strerror}", hint="REQUESTS_CA_BUNDLE names it."
+            f"the CA bundle {bundle} cannot be read: {error.strerror}",
+            hint="AWS_CA_BUNDLE, ca_bundle of the AWS profile, or REQUESTS_CA_BUNDLE names it.",
         ) from error
 
 

@@ -37,14 +37,14 @@ class StateServer:
         return f"{self.api_url}/projects/{PROJECT}/terraform/state/{name}"
 
     def environment(self) -> dict[str, str]:
-        """The variables of a GitLab job of the project."""
+        """The variables of a GitLab job in the project."""
         return {"CI_API_V4_URL": self.api_url, "CI_PROJECT_ID": PROJECT, "CI_JOB_TOKEN": PASSWORD}
 
     def state(self, name: str) -> Any:
         return json.loads(self.states[name])
 
     def lock(self, name: str, **info: str) -> None:
-        """Lock a state, as somebody else."""
+        """Lock a state as another user."""
         self.locks[name] = dict.fromkeys(REQUIRED_LOCK_INFO, "") | {"ID": "theirs", "Who": "somebody@else"} | info
 
 

@@ -1,36 +1,37 @@
-"""Lambda: which functions are fed from a queue."""
+"""Lambda: which functions receive from a queue."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from refinerctl.aws.session import AwsSession, explain
-from refinerctl.dlq.redrive.types import Consumer
 
-if TYPE_CHECKING:
-    from mypy_boto3_lambda import LambdaClient
+
+@dataclass(frozen=True)
+class Consumer:
+    """A function with an event source mapping from a queue; `state` is the mapping's."""
+
+    function: str
+    state: str
 
 
 class Consumers:
-    """The event source mappings of one account and region, by the queue that they read from."""
+    """The event source mappings of one account and region, by queue."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
     def of_queue(self, queue_arn: str) -> tuple[Consumer, ...]:
-        """Functions with the states of their mappings; functions are named without version or alias."""
+        """One for each event source mapping. Functions are named without version or alias."""
         try:
-            pages = self._client().get_paginator("list_event_source_mappings").paginate(EventSourceArn=queue_arn)
+            paginator = self._session.client("lambda").get_paginator("list_event_source_mappings")
             return tuple(
                 Consumer(_function(item.get("FunctionArn", "")), item.get("State", ""))
-                for page in pages
+                for page in paginator.paginate(EventSourceArn=queue_arn)
                 for item in page["EventSourceMappings"]
             )
         except Exception as error:
             raise explain(error, f"the consumers of {queue_arn.rpartition(':')[2]}") or error from error
-
-    def _client(self) -> LambdaClient:
-        return self._session.client("lambda")
 
 
 def _function(arn: str) -> str:

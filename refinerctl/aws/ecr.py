@@ -117,6 +117,11 @@ class EcrRegistry:
             return urlsplit(self._session.endpoint_url).netloc
         return self._authorized()[1]
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another endpoint replaces AWS."""
+        return self._session.endpoint_url is not None
+
     def login(self) -> Login:
         """User and password for the OCI API, from GetAuthorizationToken; renewed before they expire."""
         return self._authorized()[0]

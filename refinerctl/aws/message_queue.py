@@ -1,4 +1,4 @@
-"""One SQS queue for moving many messages: batches, and for each entry what came of it."""
+"""One SQS queue: receive, send, delete and hide messages in batches, with a result for each entry."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from refinerctl.aws.messages import (
 )
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, BUSY, CallFailedError, SqsWire
+from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, THROTTLED, Reply, SqsWire
 
 _TRACE_HEADER = "AWSTraceHeader"
-# Of this receiving, not of the message.
-_PASSING_ATTRIBUTES = {"ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "SentTimestamp"}
+# These describe this receive, not the message.
+_RECEIVE_ATTRIBUTES = {"ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "SentTimestamp"}
 _COUNTS = tuple(f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed"))
 _BINARY = "Binary"
-# So many messages are hidden that the queue hands out no more: a long poll says nothing then, a short one this.
+# A short poll's error when too many messages are in flight; a long poll just returns none.
 OVER_LIMIT = "OverLimit"
 DEFAULT_MAX_MESSAGE_BYTES = 262_144
 
-NO_ANSWER = EntryResult(error="NoResult", message="SQS said nothing about this entry", is_uncertain=True)
+NO_RESULT = EntryResult(error="NoResult", message="the answer has no result for this entry", is_uncertain=True)
 
 
 class MessageQueues:
-    """Queues of one account and region, sharing connections; other regions' through a session of their own."""
+    """Queues of one account, those of a region sharing connections."""
 
     def __init__(self, session: AwsSession, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._session = session
@@ -41,7 +41,7 @@ class MessageQueues:
         self._wires: dict[str, SqsWire] = {}
 
     def at(self, address: QueueAddress) -> MessageQueue:
-        """The queue of this address. Raises RefinerctlError for settings that make no sense."""
+        """The queue at this address. Raises RefinerctlError if a client cannot be set up."""
         region = QueueName.parse(address.arn or address.url).region or ""
         if region not in self._wires:
             self._wires[region] = SqsWire(self._session.in_region(region or None), self._timeout_s)
@@ -49,9 +49,9 @@ class MessageQueues:
 
 
 class MessageQueue:
-    """A queue over the wire; safe to share between threads.
+    """Messages of one queue; safe to share between threads.
 
-    Calls with entries return a result for each, in their order, whatever happens.
+    Calls with entries raise nothing: they return a result for each entry, in their order.
     """
 
     def __init__(self, wire: SqsWire, address: QueueAddress) -> None:
@@ -59,100 +59,91 @@ class MessageQueue:
         self.address = address
 
     def attributes(self) -> QueueAttributes:
-        """How it stands now. Raises RefinerctlError; NotFoundError without the queue."""
-        try:
-            answer, at = self._call("GetQueueAttributes", {"AttributeNames": ["All"]})
-        except CallFailedError as failed:
-            raise failed.cause from failed
-        found = answer.get("Attributes", {})
-        visible, hidden, delayed = (int(found.get(name, 0)) for name in _COUNTS)
+        """Counts and limits now. Raises NotFoundError without the queue, and other RefinerctlErrors."""
+        reply = self._wire.call("GetQueueAttributes", self.address, {"AttributeNames": ["All"]})
+        if reply.failure is not None:
+            raise reply.failure.cause
+        found = reply.answer.get("Attributes", {})
+        visible, in_flight, delayed = (int(found.get(name, 0)) for name in _COUNTS)
         limit = int(found.get("MaximumMessageSize", DEFAULT_MAX_MESSAGE_BYTES))
-        return QueueAttributes(at, visible, hidden, delayed, limit)
+        return QueueAttributes(reply.at, visible, in_flight, delayed, limit)
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
-        """Up to `count` (1 to 10) messages, waiting up to `wait_s` for the first.
+        """Up to `count` (1 to 10) messages; waits up to `wait_s` for the first.
 
-        Raises TransientError for trouble that may pass, other RefinerctlErrors for what stays.
+        Raises TransientError, or another RefinerctlError that the next call would meet, too.
         """
         request = {
             "MaxNumberOfMessages": count,
             "VisibilityTimeout": visibility_s,
             "WaitTimeSeconds": wait_s,
-            # The first is older than the second; emulators know the one or the other.
+            # The first is the older name of the second; emulators know one or the other.
             "AttributeNames": ["All"],
             "MessageSystemAttributeNames": ["All"],
             "MessageAttributeNames": ["All"],
         }
-        try:
-            answer, _ = self._call("ReceiveMessage", request, patience_s=wait_s)
-        except CallFailedError as failed:
-            if failed.code == OVER_LIMIT:
-                return []
-            raise failed.cause from failed
-        return [_message(item) for item in answer.get("Messages") or ()]
+        reply = self._wire.call("ReceiveMessage", self.address, request, wait_s=wait_s)
+        if reply.failure is not None and reply.failure.code != OVER_LIMIT:
+            raise reply.failure.cause
+        return [_message(item) for item in reply.answer.get("Messages") or ()]
 
     def send(
         self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
     ) -> list[EntryResult]:
-        """Send up to ten; `leaving` is called just before the request goes out."""
-        entries = [{"Id": str(number), **_entry(message)} for number, message in enumerate(messages)]
-        results = self._batch("SendMessageBatch", entries, leaving)
-        return [_checked(result, message) for result, message in zip(results, messages, strict=True)]
+        """Send up to ten. `leaving` is called just before the request leaves, and its RefinerctlError prevents that."""
+        request = _entries([_entry(message) for message in messages])
+        reply = self._wire.call("SendMessageBatch", self.address, request, leaving=leaving)
+        results = _results(reply, len(messages))
+        return [_checked(*result, message) for result, message in zip(results, messages, strict=True)]
 
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
         """Delete up to ten."""
-        entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(receipts)]
-        return [result for result, _ in self._batch("DeleteMessageBatch", entries)]
+        request = _entries([{"ReceiptHandle": receipt} for receipt in receipts])
+        reply = self._wire.call("DeleteMessageBatch", self.address, request)
+        return [result for result, _ in _results(reply, len(receipts))]
 
     def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
-        """Let up to ten be invisible for so long from now; 0 gives them back."""
-        entries = [
-            {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": visibility_s}
-            for number, receipt in enumerate(receipts)
-        ]
-        return [result for result, _ in self._batch("ChangeMessageVisibilityBatch", entries)]
+        """Hide up to ten for `visibility_s` from now; 0 makes them visible."""
+        request = _entries([{"ReceiptHandle": receipt, "VisibilityTimeout": visibility_s} for receipt in receipts])
+        reply = self._wire.call("ChangeMessageVisibilityBatch", self.address, request)
+        return [result for result, _ in _results(reply, len(receipts))]
 
-    def _batch(
-        self, operation: str, entries: list[dict[str, Any]], leaving: Callable[[], None] = lambda: None
-    ) -> list[tuple[EntryResult, dict[str, Any]]]:
-        """A result for each entry, and what the answer had about it."""
-        try:
-            answer, _ = self._call(operation, {"Entries": entries}, leaving=leaving)
-        except CallFailedError as failed:
-            result = EntryResult(
-                error=failed.code,
-                message=failed.cause.message,
-                is_sender_fault=failed.is_content,
-                is_uncertain=failed.is_uncertain,
-                cause=failed.cause,
-            )
-            return [(result, {})] * len(entries)
-        said = {
-            str(item.get("Id")): (EntryResult(item.get("MessageId")), item) for item in answer.get("Successful") or ()
-        }
-        said |= {str(item.get("Id")): (_failed(item), item) for item in answer.get("Failed") or ()}
-        return [said.get(entry["Id"], (NO_ANSWER, {})) for entry in entries]
 
-    def _call(self, operation: str, request: dict[str, Any], **more: Any) -> tuple[dict[str, Any], datetime]:
-        return self._wire.call(operation, self.address.name, {"QueueUrl": self.address.url, **request}, **more)
+def _entries(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"Entries": [{"Id": str(number), **entry} for number, entry in enumerate(entries)]}
+
+
+def _results(reply: Reply, count: int) -> list[tuple[EntryResult, dict[str, Any]]]:
+    """The result of each entry, and what the answer says about it."""
+    if (failure := reply.failure) is not None:
+        result = EntryResult(
+            error=failure.code,
+            message=failure.cause.message,
+            is_sender_fault=failure.is_content,
+            is_uncertain=failure.is_uncertain,
+            cause=failure.cause,
+        )
+        return [(result, {})] * count
+    said = {item.get("Id"): (EntryResult(item.get("MessageId")), item) for item in reply.answer.get("Successful") or ()}
+    said |= {item.get("Id"): (_failed(item), item) for item in reply.answer.get("Failed") or ()}
+    return [said.get(str(number), (NO_RESULT, {})) for number in range(count)]
 
 
 def _failed(item: dict[str, Any]) -> EntryResult:
     code = str(item.get("Code") or "unknown")
-    is_sender_fault = bool(item.get("SenderFault")) and code not in BUSY
+    is_sender_fault = bool(item.get("SenderFault")) and code not in THROTTLED
     return EntryResult(error=code, message=str(item.get("Message") or ""), is_sender_fault=is_sender_fault)
 
 
-def _checked(answered: tuple[EntryResult, dict[str, Any]], message: OutgoingMessage) -> EntryResult:
-    """What arrived must be what was sent: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference."""
-    result, item = answered
+def _checked(result: EntryResult, item: dict[str, Any], message: OutgoingMessage) -> EntryResult:
+    """The result of sending `message`; without the id, or with another body's checksum, it is uncertain."""
     if not result.is_done:
         return result
     if not result.message_id:
-        return NO_ANSWER
+        return NO_RESULT
     digest = item.get("MD5OfMessageBody")
     if digest and digest != hashlib.md5(message.body.encode(), usedforsecurity=False).hexdigest():
-        return EntryResult(error="BodyChanged", message="another body arrived than the one sent", is_uncertain=True)
+        return EntryResult(error="BodyChanged", message="SQS received another body than was sent", is_uncertain=True)
     return result
 
 
@@ -183,7 +174,7 @@ def _message(item: dict[str, Any]) -> Message:
         sent_at=datetime.fromtimestamp(int(system.get("SentTimestamp", 0)) / 1000, UTC),
         receive_count=int(system.get("ApproximateReceiveCount", 0)),
         attributes={name: _read_attribute(value) for name, value in (item.get("MessageAttributes") or {}).items()},
-        system={name: value for name, value in system.items() if name not in _PASSING_ATTRIBUTES},
+        system={name: value for name, value in system.items() if name not in _RECEIVE_ATTRIBUTES},
         receipt=item["ReceiptHandle"],
     )
 

@@ -41,16 +41,6 @@ class QueueDepth:
         return self.visible + self.in_flight + self.delayed
 
 
-@dataclass(frozen=True)
-class QueueState:
-    """A queue's approximate counts and the settings that say what becomes of its messages; times in seconds."""
-
-    depth: QueueDepth
-    retention_s: int
-    visibility_timeout_s: int
-    max_receive_count: int | None = None
-
-
 def waited_s(max_receive_count: int | None, visibility_timeout_s: int) -> float:
     """Seconds that a message was in its source queue before it moved to the DLQ, at least: one timeout per receive."""
     return float((max_receive_count or 0) * visibility_timeout_s)

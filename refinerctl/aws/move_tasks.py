@@ -1,34 +1,53 @@
-"""SQS: its own redrive, message move tasks, and which queues a dead-letter queue serves."""
+"""SQS: message move tasks, its own redrive, and the source queues of a dead-letter queue."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.session import AwsSession, error_code, explain
-from refinerctl.dlq.redrive.types import MoveTask
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# An emulator's words for an action that it does not have.
+# How emulators refuse an action that they do not have.
 _UNKNOWN = {"InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction"}
 _MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ResourceNotFoundException"}
 
 
-class MoveTasks:
-    """The message move tasks of one account and region, by the ARN of the dead-letter queue.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
+MAX_TASK_RATE = 500
 
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
-    """
+
+@dataclass(frozen=True)
+class MoveTask:
+    """A message move task. Counts are approximate; only a running task has a `handle`; `rate` in messages/s."""
+
+    status: str
+    handle: str | None = None
+    moved: int = 0
+    to_move: int | None = None
+    destination_arn: str | None = None
+    rate: int | None = None
+    failure: str | None = None
+    started_at: datetime | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in ("RUNNING", "CANCELLING")
+
+
+class MoveTasks:
+    """The message move tasks of one account and region, by the ARN of the dead-letter queue."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
     def latest(self, source_arn: str) -> tuple[MoveTask, ...] | None:
-        """The newest tasks first, ten at most; None if the endpoint knows no such tasks.
+        """Up to ten tasks, newest first; None if the endpoint does not support move tasks.
 
         Raises NotFoundError without the queue.
         """
@@ -41,9 +60,9 @@ class MoveTasks:
         return tuple(_task(item) for item in answer.get("Results", []))
 
     def start(self, source_arn: str, destination_arn: str | None = None, rate: int | None = None) -> str:
-        """Start a task and give its handle. Without a destination each message goes back to its source queue.
+        """Start a task; returns its handle. Without a destination each message goes back to its source queue.
 
-        `rate` in messages per second, 500 at most. Raises RefusedError if SQS does not start one.
+        `rate` in messages/s, at most MAX_TASK_RATE. Raises RefusedError if SQS refuses.
         """
         given: dict[str, Any] = {"SourceArn": source_arn}
         if destination_arn is not None:
@@ -55,25 +74,25 @@ class MoveTasks:
         except Exception as error:
             if error_code(error).rpartition(".")[2] in ("UnsupportedOperation", "InvalidParameterValue"):
                 said = getattr(error, "response", {}).get("Error", {}).get("Message", "")
-                raise RefusedError(f"SQS starts no move task: {said}", hint="--method copy needs none.") from error
+                raise RefusedError(f"SQS refused to start a move task: {said}", hint="Use --method copy.") from error
             explained = _explained(error, source_arn)
             if isinstance(explained, AccessDeniedError):
-                explained = AccessDeniedError(explained.message, hint="--method copy needs no move task.")
+                explained = AccessDeniedError(explained.message, hint="Use --method copy, which needs no move task.")
             raise explained from error
 
     def cancel(self, handle: str) -> int:
-        """Stop a task; how many messages it had moved. Raises RefinerctlError if it does not run any more."""
+        """Cancel a task; returns how many messages it has moved. Raises RefinerctlError if it is not running."""
         try:
             return self._client().cancel_message_move_task(TaskHandle=handle).get("ApproximateNumberOfMessagesMoved", 0)
         except Exception as error:
             if error_code(error) in _MISSING:
-                raise RefinerctlError("the move task does not run any more") from error
+                raise RefinerctlError("the move task is not running any more") from error
             raise explain(error, "the move task") or error from error
 
     def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
-        """The URLs of the queues whose dead-letter queue this is.
+        """The URLs of the queues that have this dead-letter queue.
 
-        An endpoint without ListDeadLetterSourceQueues has each queue asked. Raises NotFoundError without the queue.
+        If the endpoint has no ListDeadLetterSourceQueues, each queue is asked. Raises NotFoundError without the queue.
         """
         try:
             pages = self._client().get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=dlq_url)
@@ -94,7 +113,7 @@ class MoveTasks:
         try:
             answer = self._client().get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
         except Exception as error:
-            if error_code(error) in _MISSING:  # gone since it was listed
+            if error_code(error) in _MISSING:  # deleted since it was listed
                 return None
             raise explain(error, f"queue {url.rpartition('/')[2]}") or error from error
         policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy") or "{}")

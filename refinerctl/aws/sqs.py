@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueDepth
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession, error_code, explain
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 # Visibility timeout of messages that a peek receives, in case it is killed before it releases them.
 PEEK_SECONDS = 10
 
-_COUNTS: tuple[QueueAttributeFilterType, ...] = (
-    "ApproximateNumberOfMessages",
-    "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed",
-)
+_COUNTS: dict[str, QueueAttributeFilterType] = {
+    "visible": "ApproximateNumberOfMessages",
+    "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    "delayed": "ApproximateNumberOfMessagesDelayed",
+}
 _MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
 
 
 @dataclass(frozen=True)
-class QueueSettings:
-    """A queue's attributes, times in seconds. `redrive_sources` may use it as their DLQ; None is any queue."""
+class QueueState:
+    """A queue's settings and approximate message counts; times in seconds.
+
+    `redrive_sources` may use it as their DLQ; None is any queue.
+    """
 
     name: str
     arn: str
@@ -44,14 +47,13 @@ class QueueSettings:
     max_receive_count: int | None = None
     redrive_sources: tuple[str, ...] | None = None
     kms_key: str | None = None
+    visible: int = 0
+    in_flight: int = 0
+    delayed: int = 0
 
-
-@dataclass(frozen=True)
-class QueueSnapshot:
-    """A queue's settings and approximate counts, from one answer."""
-
-    settings: QueueSettings
-    depth: QueueDepth
+    @property
+    def depth(self) -> QueueDepth:
+        return QueueDepth(self.name, self.visible, self.in_flight, self.delayed)
 
 
 class Queues:
@@ -64,18 +66,15 @@ class Queues:
 
     def depth(self, name: str) -> QueueDepth:
         """Approximate counts of `name`. Raises NotFoundError without the queue."""
-        return _depth(name, self._attributes(name, _COUNTS))
+        return QueueDepth(name, **_counts(self._attributes(name, tuple(_COUNTS.values()))))
 
     def state(self, name: str) -> QueueState:
-        """Counts and settings of `name`. Raises NotFoundError without the queue."""
-        found = self._attributes(name, ("All",))
-        redrive = json.loads(found.get("RedrivePolicy") or "{}")
-        return QueueState(
-            _depth(name, found),
-            retention_s=int(found.get("MessageRetentionPeriod", 345600)),
-            visibility_timeout_s=int(found.get("VisibilityTimeout", 30)),
-            max_receive_count=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
-        )
+        """Settings and counts of `name` in one call. Raises NotFoundError without the queue."""
+        return _state(name, "", self._attributes(name, ("All",)))
+
+    def state_at(self, address: QueueAddress) -> QueueState:
+        """The same of a queue by its address, in any region."""
+        return _state(address.name, address.arn, self._attributes(address, ("All",)))
 
     def address(self, text: str) -> QueueAddress:
         """The queue of this name, URL or ARN; it may be of another account or region.
@@ -92,15 +91,6 @@ class Queues:
         region = client.meta.region_name
         account = QueueName.parse(url).account or wanted.account
         return QueueAddress(wanted.name, url, f"arn:{client.meta.partition}:sqs:{region}:{account}:{wanted.name}")
-
-    def snapshot(self, address: QueueAddress) -> QueueSnapshot:
-        """Settings and counts in one call. Raises NotFoundError without the queue."""
-        try:
-            answer = self._client(_region(address)).get_queue_attributes(QueueUrl=address.url, AttributeNames=["All"])
-        except Exception as error:
-            raise explained(error, address.name) from error
-        found = cast(Mapping[str, str], answer.get("Attributes", {}))
-        return QueueSnapshot(_queue(address.name, {"QueueArn": address.arn, **found}), _depth(address.name, found))
 
     def purge(self, address: QueueAddress) -> None:
         """Delete all messages, also those in flight; it takes SQS up to a minute.
@@ -127,14 +117,6 @@ class Queues:
             pages = self._client().get_paginator("list_queues")
             for page in pages.paginate(QueueNamePrefix=prefix, PaginationConfig={"PageSize": 1000}):
                 self._urls.update({url.rpartition("/")[2]: url for url in page.get("QueueUrls", [])})
-
-    def settings(self, name: str) -> QueueSettings:
-        """How `name` is set up. Raises NotFoundError without the queue."""
-        try:
-            answer = self._client().get_queue_attributes(QueueUrl=self._url(name), AttributeNames=["All"])
-        except Exception as error:
-            raise explained(error, name) from error
-        return _queue(name, cast(Mapping[str, str], answer["Attributes"]))
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
         """Receive up to `limit` messages and make them visible again at once.
@@ -176,11 +158,15 @@ class Queues:
             with contextlib.suppress(Exception):  # they come back by themselves within PEEK_SECONDS
                 self._client().change_message_visibility_batch(QueueUrl=self._url(name), Entries=entries)
 
-    def _attributes(self, name: str, wanted: Sequence[QueueAttributeFilterType]) -> Mapping[str, str]:
+    def _attributes(self, queue: str | QueueAddress, wanted: Sequence[QueueAttributeFilterType]) -> Mapping[str, str]:
         try:
-            answer = self._client().get_queue_attributes(QueueUrl=self._url(name), AttributeNames=wanted)
+            if isinstance(queue, QueueAddress):
+                client, url = self._client(_region(queue)), queue.url
+            else:
+                client, url = self._client(), self._url(queue)
+            answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
         except Exception as error:
-            raise explained(error, name) from error
+            raise explained(error, queue if isinstance(queue, str) else queue.name) from error
         return cast(Mapping[str, str], answer.get("Attributes", {}))
 
     def _client(self, region: str | None = None) -> SQSClient:
@@ -200,25 +186,24 @@ def _region(address: QueueAddress) -> str:
     return address.arn.split(":")[3]
 
 
-def _depth(name: str, counts: Mapping[str, str]) -> QueueDepth:
-    visible, in_flight, delayed = (int(counts.get(count, 0)) for count in _COUNTS)
-    return QueueDepth(name, visible, in_flight, delayed)
+def _counts(found: Mapping[str, str]) -> dict[str, int]:
+    return {name: int(found.get(attribute, 0)) for name, attribute in _COUNTS.items()}
 
 
-def _queue(name: str, attributes: Mapping[str, str]) -> QueueSettings:
-    redrive = json.loads(attributes.get("RedrivePolicy") or "{}")
-    permission = json.loads(attributes.get("RedriveAllowPolicy") or "{}")
+def _state(name: str, arn: str, found: Mapping[str, str]) -> QueueState:
+    redrive, permission = (json.loads(found.get(key) or "{}") for key in ("RedrivePolicy", "RedriveAllowPolicy"))
     sources = {"denyAll": (), "byQueue": tuple(permission.get("sourceQueueArns", ()))}
-    return QueueSettings(
+    return QueueState(
         name,
-        attributes["QueueArn"],
-        visibility_timeout_s=int(attributes.get("VisibilityTimeout", 30)),
-        retention_s=int(attributes.get("MessageRetentionPeriod", 345_600)),
-        policy=parse_policy(attributes.get("Policy")),
+        found.get("QueueArn", arn),
+        visibility_timeout_s=int(found.get("VisibilityTimeout", 30)),
+        retention_s=int(found.get("MessageRetentionPeriod", 345_600)),
+        policy=parse_policy(found.get("Policy")),
         dlq_arn=redrive.get("deadLetterTargetArn"),
         max_receive_count=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
         redrive_sources=sources.get(permission.get("redrivePermission")),
-        kms_key=attributes.get("KmsMasterKeyId") or None,
+        kms_key=found.get("KmsMasterKeyId") or None,
+        **_counts(found),
     )
 
 

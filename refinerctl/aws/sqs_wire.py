@@ -1,6 +1,7 @@
-"""One call of SQS's JSON protocol, at a third of the SDK's cost; and what is known of a call that failed.
+"""Calls of SQS's JSON protocol that say whether a failed request may have been acted on.
 
-The SDK takes a millisecond of CPU per call and cannot say whether a request had left when it failed.
+botocore can tell that too, with its retries off and a hook on `before-send`; but it takes three times the CPU of this
+per call, which halves a redrive: docs/decisions/0007-dead-letters.md has the figures. Signing is botocore's.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
 """
 
@@ -8,27 +9,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from ssl import SSLCertVerificationError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from refinerctl import __version__
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.session import AwsSession, explain
 from refinerctl.aws.sqs import explained
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.http import Pool, Response
 
-if TYPE_CHECKING:
-    from botocore.auth import SigV4Auth
-
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
 
-# It was refused, and may be taken later.
-BUSY = {
+# SQS did nothing, and may do it later.
+THROTTLED = {
     "RequestThrottled",
     "RequestThrottledException",
     "ThrottlingException",
@@ -43,7 +43,7 @@ BUSY = {
     "RequestTimeout",  # the request did not arrive whole
     "RequestTimeoutException",
 }
-# What is wrong with an entry, said of the whole batch. The rest of SQS's 4xx is about the queue or the caller.
+# An entry is wrong, but the error is of the whole batch. All other 4xx of SQS are about the queue or the caller.
 _CONTENT = {
     "BatchRequestTooLong",
     "InvalidAttributeValue",
@@ -54,23 +54,30 @@ _CONTENT = {
 }
 _PREFIX = "AWS.SimpleQueueService."
 _SUFFIX = "Exception"  # the JSON protocol says InvalidParameterValueException, the query protocol does not
+_SERVER_ERROR = 500
+_TOO_MANY_REQUESTS = 429
 
-SERVER_ERROR = 500
-TOO_MANY_REQUESTS = 429
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a call has no answer. `cause` is for the operator.
 
-class CallFailedError(Exception):
-    """A call that brought no answer, or an error. `cause` is for the operator.
-
-    `is_uncertain`: it may have been done. `is_content`: it was refused for what one of its entries holds.
+    `is_uncertain`: SQS may have acted. `is_content`: SQS refused it because of what one of its entries holds.
     """
 
-    def __init__(self, code: str, cause: RefinerctlError, *, is_uncertain: bool = False, is_content: bool = False):
-        super().__init__(cause.message)
-        self.code = code
-        self.cause = cause
-        self.is_uncertain = is_uncertain
-        self.is_content = is_content
+    code: str
+    cause: RefinerctlError
+    is_uncertain: bool = False
+    is_content: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer to a call, and when the server gave it by its own clock; or a failure."""
+
+    at: datetime
+    answer: dict[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
 
 
 class SqsWire:
@@ -92,42 +99,43 @@ class SqsWire:
     def call(
         self,
         operation: str,
-        queue: str,
+        queue: QueueAddress,
         request: Mapping[str, Any],
         *,
-        patience_s: float = 0.0,
+        wait_s: float = 0.0,
         leaving: Callable[[], None] = lambda: None,
-    ) -> tuple[dict[str, Any], datetime]:
-        """The answer, and when it was given by the server's clock. `queue` is for messages.
+    ) -> Reply:
+        """Call an operation of `queue`. Raises nothing that SQS or the network cause.
 
-        `leaving` is called just before the request goes out. Raises CallFailedError.
+        `leaving` is called just before the request is sent, and its RefinerctlError prevents that; SQS answers up to
+        `wait_s` later than usual.
         """
-        body = json.dumps(request).encode()
-        headers = self._headers(operation, body)
-        sent: list[bool] = []
-        try:
-            response = self._pool.send(
-                "POST",
-                self._path,
-                headers,
-                body,
-                self._timeout_s,
-                patience_s,
-                leaving=leaving,
-                written=lambda: sent.append(True),
-            )
-            content = _content(response)
-        except RefinerctlError as error:  # the proxy's URL, the authorities' file
-            raise CallFailedError("Connection", error) from error
-        except SSLCertVerificationError as error:
-            raise CallFailedError("Certificate", self._no_answer(error)) from error
-        except (OSError, HTTPException) as error:
-            said = self._no_answer(error)
-            cause = TransientError(said.message, hint=said.hint)
-            raise CallFailedError("NoAnswer", cause, is_uncertain=bool(sent)) from error
-        return self._read(operation, queue, response, content), _date(response)
+        body = json.dumps({"QueueUrl": queue.url, **request}).encode()
+        is_sent = False
 
-    def _headers(self, operation: str, body: bytes) -> Mapping[str, str]:
+        def written() -> None:
+            nonlocal is_sent
+            is_sent = True
+
+        try:
+            headers = self._signed_headers(operation, body)
+            response = self._pool.send(
+                "POST", self._path, headers, body, self._timeout_s, wait_s, leaving=leaving, written=written
+            )
+            content = b"".join(iter(lambda: response.read(1 << 20), b""))
+        except RefinerctlError as error:  # credentials, the proxy's URL, the CA bundle, or `leaving`
+            return _failed(Failure("Connection", error))
+        except SSLCertVerificationError as error:
+            return _failed(Failure("Certificate", RefinerctlError(f"no answer from AWS: {error}")))
+        except (OSError, HTTPException) as error:
+            cause = TransientError(
+                f"no answer from AWS at {self._endpoint}: {error or type(error).__name__}",
+                hint="Check the network, --region and --endpoint-url.",
+            )
+            return _failed(Failure("NoAnswer", cause, is_uncertain=is_sent))
+        return _read(operation, queue.name, response, content)
+
+    def _signed_headers(self, operation: str, body: bytes) -> Mapping[str, str]:
         from botocore.awsrequest import AWSRequest
 
         headers = {
@@ -137,64 +145,45 @@ class SqsWire:
             "x-amzn-query-mode": "true",
         }
         request = AWSRequest("POST", self._endpoint, headers, body)
-        self._signer().add_auth(request)
+        try:
+            credentials = self._credentials.get_frozen_credentials()
+        except Exception as error:  # temporary credentials are renewed here
+            raise explain(error) or error from error
+        self._new_signer(credentials, "sqs", self._region).add_auth(request)
         return dict(request.headers.items())
 
-    def _signer(self) -> SigV4Auth:
-        try:
-            return self._new_signer(self._credentials.get_frozen_credentials(), "sqs", self._region)
-        except Exception as error:  # renewing them asks STS, a file, a process
-            if (said := explain(error)) is None:
-                raise
-            raise CallFailedError("Credentials", said) from error
 
-    def _read(self, operation: str, queue: str, response: Response, content: bytes) -> dict[str, Any]:
-        try:
-            document = json.loads(content or b"{}")
-        except ValueError:
-            document = None
-        if response.status == 200 and isinstance(document, dict):
-            return document
-        said = document if isinstance(document, dict) else {}
-        code = _code(response, said)
-        message = str(said.get("message") or said.get("Message") or response.reason)
-        cause = self._explained(operation, queue, code, message)
-        bare = code.removeprefix(_PREFIX)
-        is_busy = bare in BUSY or response.status == TOO_MANY_REQUESTS
-        if is_busy or response.status >= SERVER_ERROR or response.status == 200:
-            raise CallFailedError(code, TransientError(cause.message, hint=cause.hint), is_uncertain=not is_busy)
-        # What SQS has not said itself says nothing of what it did: who is in between may have refused its answer.
-        is_uncertain = code == str(response.status)
-        raise CallFailedError(code, cause, is_uncertain=is_uncertain, is_content=bare.removesuffix(_SUFFIX) in _CONTENT)
-
-    def _explained(self, operation: str, queue: str, code: str, message: str) -> RefinerctlError:
-        from botocore.exceptions import ClientError
-
-        error = ClientError({"Error": {"Code": code, "Message": message}}, operation)
-        said = explained(error, queue)
-        return said if isinstance(said, RefinerctlError) else RefinerctlError(str(error))
-
-    def _no_answer(self, error: Exception) -> RefinerctlError:
-        from botocore.exceptions import EndpointConnectionError, HTTPClientError, ReadTimeoutError
-
-        if isinstance(error, TimeoutError):
-            known: Exception = ReadTimeoutError(endpoint_url=self._endpoint)
-        elif isinstance(error, ConnectionRefusedError):
-            known = EndpointConnectionError(endpoint_url=self._endpoint)
-        else:
-            known = HTTPClientError(error=error)
-        return explain(known) or RefinerctlError(str(known))
+def _failed(failure: Failure) -> Reply:
+    return Reply(datetime.now(UTC), failure=failure)
 
 
-def _content(response: Response) -> bytes:
-    pieces = []
-    while piece := response.read(1 << 20):
-        pieces.append(piece)
-    return b"".join(pieces)
+def _read(operation: str, queue: str, response: Response, content: bytes) -> Reply:
+    from botocore.exceptions import ClientError
+
+    try:
+        document = json.loads(content or b"{}")
+    except ValueError:
+        document = None
+    if response.status == 200 and isinstance(document, dict):
+        return Reply(_date(response), document)
+    said = document if isinstance(document, dict) else {}
+    code = _code(response, said)
+    message = str(said.get("message") or said.get("Message") or response.reason)
+    explanation = explained(ClientError({"Error": {"Code": code, "Message": message}}, operation), queue)
+    cause = explanation if isinstance(explanation, RefinerctlError) else RefinerctlError(str(explanation))
+    bare = code.removeprefix(_PREFIX)
+    is_throttled = bare in THROTTLED or response.status == _TOO_MANY_REQUESTS
+    if is_throttled or response.status >= _SERVER_ERROR or response.status == 200:
+        transient = TransientError(cause.message, hint=cause.hint)
+        return _failed(Failure(code, transient, is_uncertain=not is_throttled))
+    # Without SQS's own error code a proxy answered: it may have forwarded the request and refused the answer.
+    is_proxys = code == str(response.status)
+    is_content = bare.removesuffix(_SUFFIX) in _CONTENT
+    return _failed(Failure(code, cause, is_uncertain=is_proxys, is_content=is_content))
 
 
 def _code(response: Response, document: Mapping[str, Any]) -> str:
-    """As the SDK has it: the query protocol's name where the service gives one."""
+    """The error's code as the SDK has it: the query protocol's name if SQS gives one."""
     query = (response.headers.get("x-amzn-query-error") or "").partition(";")[0]
     bare = str(document.get("__type") or response.headers.get("x-amzn-ErrorType") or response.status)
     return query or bare.rpartition("#")[2].partition(":")[0]

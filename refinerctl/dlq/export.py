@@ -97,7 +97,7 @@ def _run(
     write: Callable[[str], object],
 ) -> Export:
     found, source = open_queue(app, queue, force=force)
-    walk = Walk(source, which, error_finder(app, found.sources if which.needs_error else ()), limit=limit)
+    walk = Walk(source, which, error_finder(app, found.source_queues if which.needs_error else ()), limit=limit)
     with app.render.progress() as progress:
         return export(walk, lambda item: write(to_line(item, source.address)), progress)
 

@@ -126,7 +126,7 @@ def command(
     app.tell_settings()
     found, source = open_queue(app, queue, force=force)
     limit = limit or (MAX_RECEIVED if group else SHOWN)
-    errors = error_finder(app, found.sources)
+    errors = error_finder(app, found.source_queues)
     walk = Walk(source, message_filter, errors, limit=limit, max_received=MAX_RECEIVED, workers=WORKERS)
     with app.render.progress() as progress:
         inspection = inspect(walk, ObjectStates(app.session), progress, group=group)

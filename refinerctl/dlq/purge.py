@@ -109,7 +109,7 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
     found, source = open_queue(app, queue, force=True)
     if not options.force:
         _check(found)
-    errors = error_finder(app, found.sources if options.message_filter.needs_error else ())
+    errors = error_finder(app, found.source_queues if options.message_filter.needs_error else ())
     if options.dry_run:
         _show_plan(app, options, found, Walk(source, options.message_filter, errors))
         return

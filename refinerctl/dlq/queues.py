@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.move_tasks import MoveTasks
-    from refinerctl.aws.sqs import Queues, QueueSnapshot
+    from refinerctl.aws.sqs import Queues, QueueState
 
 THREADS = 16
 HOUR = timedelta(hours=1)
@@ -83,6 +83,11 @@ class DeadLetterQueue:
         return QueueAddress(self.name, self.url, self.arn)
 
     @property
+    def source_queues(self) -> tuple[MessageSource, ...]:
+        """Queues whose consumers failed; a rule or a schedule has no consumer that logs an error."""
+        return self.sources if self.kind is DlqKind.PROCESSING else ()
+
+    @property
     def expires_soon(self) -> bool:
         return self.expires_in_s is not None and self.expires_in_s < SOON_S
 
@@ -93,11 +98,11 @@ class DeadLetterQueue:
 
 @dataclass(frozen=True)
 class RequestedQueue:
-    """A queue by name, URL or ARN. `kind` and `source` are what the stack says of it, if it is the stack's."""
+    """A queue by name, URL or ARN. `kind` and `sources` are what the stack says of it, if it is the stack's."""
 
     text: str
     kind: DlqKind = DlqKind.UNKNOWN
-    source: str | None = None
+    sources: tuple[MessageSource, ...] = ()
 
     @property
     def name(self) -> str:
@@ -108,21 +113,17 @@ class RequestedQueue:
         """The region that its URL or ARN names. Raises UsageError for text that names no queue."""
         return QueueName.parse(self.text).region
 
-    @property
-    def sources(self) -> tuple[MessageSource, ...]:
-        return (MessageSource(self.source, exists=None),) if self.source else ()
-
 
 def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
     """Each DLQ of a stack once: first those of queues, then those of rules and schedules, shared ones last."""
     found: dict[str, RequestedQueue] = {}
-    for queue in pipeline.by_kind(Queue):
-        if queue.dlq:
-            found.setdefault(queue.dlq.name, RequestedQueue(queue.dlq.name, DlqKind.PROCESSING, queue.name))
-    senders = [item for item in pipeline.components if isinstance(item, EventRule | Schedule)]
-    for sender in sorted(senders, key=lambda item: item in pipeline.shared):
+    senders = [item for item in pipeline.components if isinstance(item, Queue | EventRule | Schedule)]
+    for sender in sorted(senders, key=lambda item: (not isinstance(item, Queue), item in pipeline.shared)):
         if sender.dlq:
-            found.setdefault(sender.dlq.name, RequestedQueue(sender.dlq.name, DlqKind.DELIVERY, sender.name))
+            kind = DlqKind.PROCESSING if isinstance(sender, Queue) else DlqKind.DELIVERY
+            item = found.get(sender.dlq.name, RequestedQueue(sender.dlq.name, kind))
+            sources = (*item.sources, MessageSource(sender.name, exists=None))
+            found[sender.dlq.name] = replace(item, sources=sources)
     return tuple(found.values())
 
 
@@ -147,24 +148,23 @@ class QueueReader:
     def read(self, wanted: RequestedQueue) -> Reading:
         """Raises NotFoundError without the queue. Whatever else cannot be read is a problem."""
         address = self.queues.address(wanted.text)
-        seen = self.queues.snapshot(address)
-        address = replace(address, arn=seen.settings.arn)
+        seen = self.queues.state_at(address)
+        address = replace(address, arn=seen.arn)
         problems: list[str] = []
         feeding = self._feeding(address, seen, problems)
-        rules = () if feeding or seen.settings.dlq_arn else self._rules(seen, problems)
-        depth = seen.depth
+        rules = () if feeding or seen.dlq_arn else self._rules(seen, problems)
         queue = DeadLetterQueue(
             address.name,
             address.url,
             address.arn,
             DlqKind.PROCESSING if feeding else DlqKind.DELIVERY if rules else wanted.kind,
             sources=tuple(source for source, _ in feeding) or rules or wanted.sources,
-            depth=depth.visible + depth.in_flight + depth.delayed,
-            visible=depth.visible,
-            in_flight=depth.in_flight,
-            delayed=depth.delayed,
-            retention_s=seen.settings.retention_s,
-            max_receive_count=seen.settings.max_receive_count,
+            depth=seen.depth.total,
+            visible=seen.visible,
+            in_flight=seen.in_flight,
+            delayed=seen.delayed,
+            retention_s=seen.retention_s,
+            max_receive_count=seen.max_receive_count,
         )
         # The timestamp of a message in a FIFO queue is reset when it moves to the DLQ.
         waited = 0.0 if address.is_fifo else max((seconds for _, seconds in feeding), default=0.0)
@@ -179,7 +179,7 @@ class QueueReader:
         return {name: points[-1].value for name, points in found.items() if points}
 
     def _feeding(
-        self, address: QueueAddress, seen: QueueSnapshot, problems: list[str]
+        self, address: QueueAddress, seen: QueueState, problems: list[str]
     ) -> list[tuple[MessageSource, float]]:
         """The queues whose DLQ this is, and deleted ones that it allows; with how long each keeps a message."""
         urls = attempt(partial(self.tasks.source_urls, address.url, address.arn))
@@ -187,7 +187,7 @@ class QueueReader:
             problems.append(f"{address.name}: source queues unknown: {urls.error.message}")
         found = {url: _neighbour(address, url) for url in urls.value or ()}
         known = {source.arn for source in found.values()}
-        deleted = [arn for arn in seen.settings.redrive_sources or () if arn not in known and self._is_deleted(arn)]
+        deleted = [arn for arn in seen.redrive_sources or () if arn not in known and self._is_deleted(arn)]
         return [
             *(self._source(source, problems) for source in found.values()),
             *((MessageSource(arn.rpartition(":")[2], arn, exists=False), 0.0) for arn in deleted),
@@ -195,25 +195,25 @@ class QueueReader:
 
     def _source(self, address: QueueAddress, problems: list[str]) -> tuple[MessageSource, float]:
         source = MessageSource(address.name, address.arn)
-        seen = attempt(partial(self.queues.snapshot, address))
+        seen = attempt(partial(self.queues.state_at, address))
         if seen.value is None:
             problems.append(f"{address.name}: {seen.error.message if seen.error else ''}")
             return source, 0.0
-        return source, waited_s(seen.value.settings.max_receive_count, seen.value.settings.visibility_timeout_s)
+        return source, waited_s(seen.value.max_receive_count, seen.value.visibility_timeout_s)
 
     def _is_deleted(self, arn: str) -> bool:
         return attempt(partial(self.queues.address, arn)).not_found
 
-    def _rules(self, seen: QueueSnapshot, problems: list[str]) -> tuple[MessageSource, ...]:
+    def _rules(self, seen: QueueState, problems: list[str]) -> tuple[MessageSource, ...]:
         """The rules whose DLQ this is. For SQS the target of a rule looks the same, so the rules are asked."""
         found = []
-        for arn in list(dict.fromkeys(_allowed_rules(seen.settings.policy)))[:MAX_RULES]:
+        for arn in list(dict.fromkeys(_allowed_rules(seen.policy)))[:MAX_RULES]:
             if (named := _rule_name(arn)) is None:
                 continue
             targets = attempt(partial(self.rules.targets, *named))
             if targets.error and not targets.not_found:
-                problems.append(f"{seen.settings.name}: targets of rule {named[1]} unknown: {targets.error.message}")
-            if any(target.dlq_arn == seen.settings.arn for target in targets.value or ()):
+                problems.append(f"{seen.name}: targets of rule {named[1]} unknown: {targets.error.message}")
+            if any(target.dlq_arn == seen.arn for target in targets.value or ()):
                 found.append(MessageSource(named[1], arn))
         return tuple(found)
 

@@ -40,27 +40,27 @@ class MessageRecord:
     queue: QueueAddress
 
 
-def to_record(letter: Message, queue: QueueAddress) -> dict[str, Any]:
+def to_record(message: Message, queue: QueueAddress) -> dict[str, Any]:
     """The JSON object of a message: `{"id", "queue", …, "attributes": {NAME: {"type", "value"|"base64"}}, "body"}`.
 
     `sent` is ISO 8601 in UTC. There is no receipt: it would be invalid once the message is released.
     """
     return {
-        "id": letter.id,
+        "id": message.id,
         "queue": queue.name,
         "queue_url": queue.url,
         "queue_arn": queue.arn,
-        "sent": letter.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        "receive_count": letter.receive_count,
-        "attributes": {name: attribute_record(value) for name, value in letter.attributes.items()},
-        "system": dict(letter.system),
-        "body": letter.body,
+        "sent": message.sent_at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "receive_count": message.receive_count,
+        "attributes": {name: attribute_record(value) for name, value in message.attributes.items()},
+        "system": dict(message.system),
+        "body": message.body,
     }
 
 
-def to_line(letter: Message, queue: QueueAddress) -> str:
+def to_line(message: Message, queue: QueueAddress) -> str:
     """The record as one line without line end; characters that are not printable are escaped."""
-    text = json.dumps(to_record(letter, queue), ensure_ascii=False)
+    text = json.dumps(to_record(message, queue), ensure_ascii=False)
     return _UNPRINTABLE.sub(_escape, text)
 
 

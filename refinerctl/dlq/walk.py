@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import tempfile
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -63,11 +61,10 @@ def visibility_timeout_s(count: int, per_second: float) -> int:
 class Walk:
     """Receives the messages of a queue that match a filter; to be used in a `with` statement.
 
-    At most `limit` messages match and at most `max_received` are received. `errors` finds the errors that the filter
-    is about. `received` counts messages, each once;
-    `receives` every receive, each of which raised a receive count by one; `matched` and `deleted` messages.
-    At the end, `left` messages are visible that were not received; `unreleased` ones stay invisible until the
-    visibility timeout ends.
+    At most `limit` messages match, and at most `max_received` are received; `errors` finds errors for the filter.
+    `received`, `matched` and `deleted` count messages, each once; `receives` counts every receive, which raised a
+    receive count by one. At the end, `left` visible messages were not received, and `unreleased` ones stay invisible
+    until the visibility timeout ends.
     """
 
     def __init__(
@@ -84,13 +81,9 @@ class Walk:
         self.queue = source.address
         self.errors = errors
         self.limit = limit
-        self._source = source
-        self._which = which
-        self._pause_s = pause_s
+        self.start = source.attributes()
         # Without a filter each message matches: no more are received than wanted.
         limits = [count for count in (limit if which.is_empty else None, max_received) if count is not None]
-        self._tokens = min(limits) if limits else None
-        self.start = source.attributes()
         self._wanted = min([self.start.visible, *limits])
         self.visibility_s = visibility_timeout_s(self._wanted, SLOWEST_WITH_LOGS if which.needs_error else SLOWEST)
         self.received = 0
@@ -99,45 +92,39 @@ class Walk:
         self.deleted = 0
         self.left = 0
         self.unreleased = 0
+        self._source = source
+        self._which = which
+        self._pause_s = pause_s
         self._began = time.monotonic()
-        self._end = self._began + SAFE_SHARE * self.visibility_s
-        self._empty = 0
         self._seen: set[str] = set()
         self._chunk: dict[str, str] = {}  # receipts of the current chunk by message id
+        self._receipts: list[str] = []  # of messages to release; SQS has at most 120,000 in flight
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._found = 0
-        # The caller waits for messages. While it works, a delete may free further messages of a FIFO group.
-        self._is_idle = False
-        self._error: BaseException | None = None
-        # Receipts are long: those of many messages go to a file without a name.
-        self._receipts = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed at the end of the walk
         count = 1 if self.queue.is_fifo else max(1, min(workers, -(-self._wanted // MAX_BATCH)))
-        self._workers = [
-            threading.Thread(target=self._work, name=f"walk-{number}", daemon=True) for number in range(count)
-        ]
-        self._working = count
-        self._out: queue.Queue[list[Message] | None] = queue.Queue(maxsize=2 * count)
+        self._receivers = _Receivers(
+            source, self.start.visible, min(limits, default=sys.maxsize), self.visibility_s, count, pause_s
+        )
 
     def __enter__(self) -> Walk:
-        for worker in self._workers:
-            worker.start()
+        self._receivers.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stop.set()
+        self._receivers.stop()
         # An interrupt here would leave all messages invisible, without a word.
         through_interrupt(partial(self._finish, counts=kind is None))
 
     def _finish(self, *, counts: bool) -> None:
         try:
-            self._drain()
+            self._put_away()
+            for batch in self._receivers.drain():
+                self.receives += len(batch)
+                self._receipts += [message.receipt for message in batch]
             if counts:
                 attributes = attempt(self._source.attributes).value
                 self.left = attributes.visible if attributes else 0
         finally:
             self._release()
-            self._receipts.close()
 
     @property
     def is_complete(self) -> bool:
@@ -201,17 +188,75 @@ class Walk:
     def _received(self, size: int) -> Iterator[list[Message]]:
         while True:
             chunk: list[Message] = []
-            while len(chunk) < size and (batch := self._next(wait=not chunk)) is not None:
+            while len(chunk) < size and (batch := self._receivers.next(wait=not chunk)) is not None:
                 chunk.extend(self._new(batch))
             if not chunk:
                 break
             yield chunk
             self._put_away()
-        if self._error is not None:
-            raise self._error
+        if self._receivers.error is not None:
+            raise self._receivers.error
 
-    def _next(self, *, wait: bool) -> list[Message] | None:
-        """A batch that a worker received; None if there is none yet, or no more comes."""
+    def _new(self, batch: list[Message]) -> Iterator[Message]:
+        """SQS may return a message twice."""
+        self.receives += len(batch)
+        for message in batch:
+            if message.id in self._seen:
+                self._receipts.append(message.receipt)
+                continue
+            self._seen.add(message.id)
+            self.received += 1
+            self._chunk[message.id] = message.receipt
+            yield message
+
+    def _put_away(self) -> None:
+        with self._lock:
+            self._receipts += self._chunk.values()
+            self._chunk.clear()
+
+    def _release(self) -> None:
+        batches = [self._receipts[start : start + MAX_BATCH] for start in range(0, len(self._receipts), MAX_BATCH)]
+        answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
+        self.unreleased = sum(not result.is_done for results in answers for result in results)
+
+
+class _Receivers:
+    """Threads that receive up to `limit` messages, until the queue returns no more or before they time out.
+
+    `expected`: visible messages at the start. `error`: what ended them, to be raised after the last message.
+    """
+
+    def __init__(
+        self, source: SourceQueue, expected: int, limit: int, visibility_s: int, workers: int, pause_s: float
+    ) -> None:
+        self.error: BaseException | None = None
+        self._source = source
+        self._expected = expected
+        self._tokens = limit
+        self._visibility_s = visibility_s
+        self._pause_s = pause_s
+        self._end = time.monotonic() + SAFE_SHARE * visibility_s
+        self._found = 0
+        self._empty = 0
+        # The caller waits for messages. While it works, a delete may free further messages of a FIFO group.
+        self._is_idle = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"walk-{number}", daemon=True) for number in range(workers)
+        ]
+        self._working = workers
+        self._out: queue.Queue[list[Message] | None] = queue.Queue(maxsize=2 * workers)
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def next(self, *, wait: bool) -> list[Message] | None:
+        """A batch of messages; None if there is none yet, or no more comes."""
         while self._working:
             self._is_idle = wait
             try:
@@ -226,32 +271,20 @@ class Walk:
             self._working -= 1
         return None
 
-    def _new(self, batch: list[Message]) -> Iterator[Message]:
-        """SQS may return a message twice."""
-        self.receives += len(batch)
-        for message in batch:
-            if message.id in self._seen:
-                self._keep_receipts([message.receipt])
-                continue
-            self._seen.add(message.id)
-            self.received += 1
-            self._chunk[message.id] = message.receipt
-            yield message
-
-    def _put_away(self) -> None:
-        with self._lock:
-            receipts = list(self._chunk.values())
-            self._chunk.clear()
-        self._keep_receipts(receipts)
-
-    def _keep_receipts(self, receipts: list[str]) -> None:
-        self._receipts.writelines(f"{json.dumps(receipt)}\n" for receipt in receipts)
+    def drain(self) -> Iterator[list[Message]]:
+        """What the threads have received or are about to receive, once they have been stopped."""
+        end = time.monotonic() + DRAIN_S
+        while self._working and time.monotonic() < end:
+            if (batch := self.next(wait=False)) is not None:
+                yield batch
+            else:
+                time.sleep(LOOK_SECONDS / 10)
 
     def _work(self) -> None:
         try:
-            while not self._stop.is_set() and (count := self._take_tokens()):
+            while not self._stop.is_set() and (count := self._take_tokens(MAX_BATCH)):
                 batch = self._receive(count)
-                self._return_tokens(count - len(batch))
+                self._take_tokens(len(batch) - count)
                 if batch:
                     self._hand_out(batch)
                 elif not self._is_idle:
@@ -259,28 +292,22 @@ class Walk:
                 if self._is_over(len(batch)):
                     self._stop.set()
         except BaseException as error:  # raised in chunks()
-            self._error = error
+            self.error = error
             self._stop.set()
         finally:
             self._hand_out(None)
 
-    def _take_tokens(self) -> int:
+    def _take_tokens(self, count: int) -> int:
+        """Of `limit`: how many of `count` are left; a negative count returns some."""
         with self._lock:
-            if self._tokens is None:
-                return MAX_BATCH
-            count = min(MAX_BATCH, self._tokens)
-            self._tokens -= count
-            return count
-
-    def _return_tokens(self, count: int) -> None:
-        with self._lock:
-            if self._tokens is not None:
-                self._tokens += count
+            taken = min(count, self._tokens)
+            self._tokens -= taken
+            return taken
 
     def _receive(self, count: int) -> list[Message]:
         for number in range(ATTEMPTS):
             try:
-                return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
+                return self._source.receive(count, visibility_s=self._visibility_s, wait_s=WAIT_S)
             except TransientError:
                 if number == ATTEMPTS - 1:
                     raise
@@ -289,7 +316,7 @@ class Walk:
         return []
 
     def _hand_out(self, batch: list[Message] | None) -> None:
-        """Blocks until there is room: at the end of the walk `_drain` makes it."""
+        """Blocks until there is room: at the end `drain` makes it."""
         self._is_idle = False
         self._out.put(batch)
 
@@ -300,29 +327,10 @@ class Walk:
                 self._empty = 0
             else:
                 self._empty += 1
-            has_all = self._found >= self.start.visible
-            is_growing = self._found >= self.start.visible * (1 + GROWTH) + LEAST_GROWTH
+            has_all = self._found >= self._expected
+            is_growing = self._found >= self._expected * (1 + GROWTH) + LEAST_GROWTH
             is_empty = self._empty >= (1 if has_all else ENOUGH_EMPTY)
         return is_empty or is_growing or time.monotonic() >= self._end
-
-    def _drain(self) -> None:
-        """Take what workers have received or are about to receive: nobody reads it, and it has to be released."""
-        self._put_away()
-        end = time.monotonic() + DRAIN_S
-        while self._working and time.monotonic() < end:
-            if (batch := self._next(wait=False)) is None:
-                time.sleep(LOOK_SECONDS / 10)
-                continue
-            self.receives += len(batch)
-            self._keep_receipts([message.receipt for message in batch])
-
-    def _release(self) -> None:
-        self._receipts.seek(0)
-        receipts: Iterator[str] = (json.loads(line) for line in self._receipts)
-        while wave := list(islice(receipts, MAX_BATCH * WORKERS * 4)):
-            batches = [wave[start : start + MAX_BATCH] for start in range(0, len(wave), MAX_BATCH)]
-            answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
-            self.unreleased += sum(not result.is_done for results in answers for result in results)
 
 
 def _can_retry(result: EntryResult) -> bool:

@@ -1,23 +1,14 @@
-"""What functions and Lambda itself write into a log group: the image's JSON lines, and the platform's."""
+"""Lines of a function's log group that Lambda itself writes, in text and JSON format, and patterns to find lines."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from refinerctl.stacks.base import error_text as error_text
-
-# What this repository's image logs, see images/refiner/README.md.
-RECEIVED = "record received"
-OUTPUT = "output written"
-COMPLETION = "completion written"
-DONE = "record done"
-FAILED = "record failed"
-IGNORED = "record ignored"
+from refinerctl.stacks.base import error_text
 
 _ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
 _START = re.compile(rf"START RequestId: ({_ID})")
@@ -34,7 +25,7 @@ MAX_PATTERN = 1000
 
 
 class Mark(StrEnum):
-    """What a line of the platform says."""
+    """What a line says of an invocation."""
 
     START = "start"
     END = "end"
@@ -44,7 +35,7 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True)
 class PlatformLine:
-    """A line of Lambda's own about one invocation; `request_id` None where it is only known by its neighbours."""
+    """A line of Lambda's own about one invocation. `request_id` None: only the lines around it tell which one."""
 
     mark: Mark
     request_id: str | None
@@ -64,7 +55,7 @@ def json_line(line: str) -> dict[str, Any] | None:
 
 
 def platform_line(line: str) -> PlatformLine | None:
-    """Lambda's own line, in its text or its JSON form; None for what the function's code has written.
+    """A line of Lambda's own, in text or JSON format; None for a line of the function's code.
 
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
     """
@@ -73,7 +64,7 @@ def platform_line(line: str) -> PlatformLine | None:
 
 
 def platform_text(line: str) -> PlatformLine | None:
-    """Lambda's own line in its text form."""
+    """A line of Lambda's own in text format."""
     if match := _START.match(line):
         return PlatformLine(Mark.START, match[1])
     if match := _END.match(line):
@@ -100,7 +91,7 @@ def _error_line(line: str) -> PlatformLine | None:
 
 
 def platform_record(record: dict[str, Any]) -> PlatformLine | None:
-    """Lambda's own line in its JSON form, or what its runtime logs of an exception."""
+    """A line of Lambda's own in JSON format, or an exception that its runtime logged."""
     kind, inner = record.get("type"), record.get("record")
     if not isinstance(kind, str) or not kind.startswith("platform.") or not isinstance(inner, dict):
         return _exception(record)
@@ -124,27 +115,10 @@ def _exception(record: dict[str, Any]) -> PlatformLine | None:
     return PlatformLine(Mark.ERROR, request_id, error=error_text(error))
 
 
-def moment(text: object) -> datetime | None:
-    """An ISO 8601 time in UTC; None for anything else."""
-    try:
-        found = datetime.fromisoformat(str(text))
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # a time before the year 1, once it is in UTC
-        return None
-
-
-def from_ms(value: object) -> datetime | None:
-    """A time from milliseconds since 1970; None for anything that is no number."""
-    try:
-        return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else None
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
 def pattern_of(text: str) -> str:
-    """A filter pattern for the lines that hold `text`, raw or within JSON: of several terms all have to be there.
+    """A filter pattern for the lines that hold `text`, raw or within JSON: all of its terms must occur.
 
-    Only what JSON writes as it is makes a term, so other lines may match, too: look again at what comes.
+    Terms are the parts that JSON does not escape, so other lines may match, too: check each line that is returned.
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/FilterAndPatternSyntax.html
     """
     terms = sorted(set(re.findall(r"[!#-\[\]-~]+", text)), key=lambda term: (-len(term), term))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from refinerctl.insight.stage_status import FunctionStatus, PipelineStatus, StageStatus
-    from refinerctl.insight.watch import Frame
 
 SHORT_DIGEST = 19  # sha256: and twelve digits
 GAP = 2
@@ -223,14 +222,13 @@ def fitted(rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]
     return [[Cell(row[n].text.ljust(widths[n]), row[n].is_bad) for n in sorted(shown)] for row in full]
 
 
-def screen(env: str, frame: Frame[PipelineStatus], width: int, height: int) -> Group:
-    """The live screen: as much as fits."""
+def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width: int, height: int) -> Group:
+    """The live screen: as much as fits. `error`: why there is no newer status."""
     from rich.console import Group
     from rich.text import Text
 
     from refinerctl.console import printable
 
-    found = frame.value
     quits = "q" if sys.stdin.isatty() else "Ctrl-C"
     lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim"), Text("")]
     for number, row in enumerate(fitted([cells(found, stage) for stage in found.stages], width)):
@@ -239,8 +237,8 @@ def screen(env: str, frame: Frame[PipelineStatus], width: int, height: int) -> G
             line.append(" " * GAP if line else "")
             line.append(printable(cell.text), style="bold red" if cell.is_bad else "")
         lines.append(line)
-    error = [f"not up to date: {frame.error.message}"] if frame.error else []
-    lines += [Text(""), *(Text(printable(text), style="yellow") for text in (*error, *problems(found)))]
+    warnings = [*([f"not up to date: {error.message}"] if error else []), *problems(found)]
+    lines += [Text(""), *(Text(printable(text), style="yellow") for text in warnings)]
     if len(lines) > height:
         lines = [*lines[: height - 1], Text(f"… {len(lines) - height + 1} more lines", style="dim")]
     for line in lines:

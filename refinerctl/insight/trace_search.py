@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.objects import ObjectVersion, object_event
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.insight.attempts import FunctionLog
-from refinerctl.insight.hops import Hop, hops_of
 from refinerctl.insight.trace_verdict import DlqMessage, Facts, Verdict, verdict
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.stacks.base import CompletionStatus, EventRule, Queue, Stage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
-    from refinerctl.aws.messages import Message, QueueState
+    from refinerctl.aws.messages import Message
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.inputs.completions import Completion
 
 THREADS = 16
@@ -47,12 +47,11 @@ class TraceRequest:
 
 @dataclass(frozen=True)
 class Trace:
-    """The hops of an input, and where it is now."""
+    """What was found about an input, and where it is."""
 
     facts: Facts
     verdict: Verdict
-    hops: tuple[Hop, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
 def trace_input(app: AppContext, request: TraceRequest) -> Trace:
@@ -67,7 +66,7 @@ def trace_input(app: AppContext, request: TraceRequest) -> Trace:
         search.read_queue(search.facts.stage)
     facts = search.facts
     facts.unread = list(dict.fromkeys(facts.unread))
-    return Trace(facts, verdict(facts), hops_of(facts), (*search.notes, *facts.unread))
+    return Trace(facts, verdict(facts), (*search.notes, *facts.unread))
 
 
 class _Search:

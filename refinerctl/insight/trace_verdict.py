@@ -11,8 +11,9 @@ from refinerctl.insight.attempts import Attempt
 from refinerctl.stacks.base import CompletionStatus, Function, Queue, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.aws.messages import Message, QueueState
+    from refinerctl.aws.messages import Message
     from refinerctl.aws.objects import ObjectVersion
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.inputs.completions import Completion
 
 # An event is delivered within this; before, its absence means nothing.
@@ -24,7 +25,7 @@ GRACE = timedelta(seconds=30)
 COUNTS_SETTLE = timedelta(seconds=90)
 
 
-class Outcome(StrEnum):
+class TraceOutcome(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     UNDER_WAY = "under-way"
@@ -47,8 +48,8 @@ class Place(StrEnum):
 
 
 _OUTCOMES = {
-    **dict.fromkeys((Place.COMPLETED, Place.DELIVERED), Outcome.COMPLETED),
-    **dict.fromkeys((Place.WAITING, Place.IN_FLIGHT, Place.FAILING), Outcome.UNDER_WAY),
+    **dict.fromkeys((Place.COMPLETED, Place.DELIVERED), TraceOutcome.COMPLETED),
+    **dict.fromkeys((Place.WAITING, Place.IN_FLIGHT, Place.FAILING), TraceOutcome.UNDER_WAY),
 }
 
 
@@ -59,8 +60,8 @@ class Verdict:
     is_recent: bool = False
 
     @property
-    def outcome(self) -> Outcome:
-        return Outcome.UNDER_WAY if self.is_recent else _OUTCOMES.get(self.place, Outcome.FAILED)
+    def outcome(self) -> TraceOutcome:
+        return TraceOutcome.UNDER_WAY if self.is_recent else _OUTCOMES.get(self.place, TraceOutcome.FAILED)
 
 
 @dataclass(frozen=True)

@@ -26,29 +26,21 @@ POLL_SECONDS = 0.1
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Frame(Generic[Value]):
-    """The newest value, and the error that keeps it from being newer."""
-
-    value: Value
-    error: RefinerctlError | None = None
-
-
-Draw: TypeAlias = Callable[[Frame[Value], int, int], "RenderableType"]
+Draw: TypeAlias = Callable[[Value, RefinerctlError | None, int, int], "RenderableType"]
 
 
 def watch(read: Callable[[], Value], draw: Draw[Value], interval_s: float) -> None:
     """Show what `read` returns on a terminal, and read again every `interval_s` seconds, until `q` is pressed.
 
-    `draw` gets the width and height of the screen. Reading has a thread of its own, so that keys and a new size are
-    answered at once. Nothing is drawn unless it differs. The terminal is restored at the end and for Ctrl-Z. The error
-    of the first read is raised, that of a later one is shown beside the last value.
+    `draw` gets the last value, the error that a later read raised, and the width and height of the screen. Reading has
+    a thread of its own, so that keys and a new size are answered at once. Nothing is drawn unless it differs. The
+    terminal is restored at the end and for Ctrl-Z. The error of the first read is raised.
     """
     from rich.console import Console
 
     # Exported variables would fix the size, whatever size the terminal has now.
     console = Console(_environ={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")})
-    latest = _Latest(Frame(read()))
+    latest = _Latest(read())
     threading.Thread(target=latest.keep_reading, args=(read, interval_s), daemon=True).start()
     with _stops() as stop:
         while not _show(console, latest, draw, stop):
@@ -56,34 +48,37 @@ def watch(read: Callable[[], Value], draw: Draw[Value], interval_s: float) -> No
 
 
 def _show(console: Console, latest: _Latest[Value], draw: Draw[Value], stop: _Stop) -> bool:
-    """Draw until `q` is pressed; False if the process is to be stopped first."""
+    """Draw until `q` is pressed; False if the process has to stop first."""
     from rich.live import Live
 
-    shown: tuple[object, ...] = ()
+    shown: object = None
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while not pressed() & {"q", "Q"}:
             if stop.is_wanted:
                 return False
-            frame, (width, height) = latest.frame, console.size
-            if shown != (frame, width, height):
-                shown = (frame, width, height)
-                live.update(draw(frame, width, height), refresh=True)
+            current = (latest.value, latest.error, *console.size)
+            if shown != current:
+                shown = current
+                live.update(draw(*current), refresh=True)
     return True
 
 
 @dataclass
 class _Latest(Generic[Value]):
-    frame: Frame[Value]
+    """The last value, and the error of a later read."""
+
+    value: Value
+    error: RefinerctlError | None = None
 
     def keep_reading(self, read: Callable[[], Value], interval_s: float) -> None:
         while True:
             time.sleep(interval_s)
             try:
-                self.frame = Frame(read())
+                self.value, self.error = read(), None
             except RefinerctlError as error:
-                self.frame = Frame(self.frame.value, error)
+                self.error = error
             except Exception as error:  # an SDK's: nobody waits for this thread, so the screen has to show it
-                self.frame = Frame(self.frame.value, RefinerctlError(str(error)))
+                self.error = RefinerctlError(str(error))
 
 
 @dataclass

@@ -14,7 +14,7 @@ from refinerctl.inputs.follow import Upload, UploadStatus, follow
 from refinerctl.inputs.outputs import read_outputs
 from refinerctl.inputs.poll import PolledCompletion, Poller, completion_json, show_completion
 from refinerctl.inputs.upload import UploadSource, send, upload_json
-from refinerctl.insight.hops import Hop, hop_table, with_elapsed
+from refinerctl.insight.trace import Hop, hop_table, hops_of, with_elapsed
 from refinerctl.insight.trace_search import TraceRequest, trace_input
 from refinerctl.local.launcher import Launch, stopped_afterwards
 from refinerctl.local.up import bring_up, engine_option
@@ -83,7 +83,7 @@ def _hops(app: AppContext, item: Upload) -> list[Hop]:
         now = datetime.now(UTC)
         found = trace_input(app, TraceRequest(item.key, now - timedelta(hours=1), now, item.version_id))
         if time.monotonic() > deadline or any(attempt.ended for attempt in found.facts.attempts):
-            return with_elapsed([*found.hops, *downstream])
+            return with_elapsed([*hops_of(found.facts), *downstream])
         time.sleep(0.5)
 
 

@@ -19,7 +19,7 @@ from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stoppe
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import examples, global_options
-from refinerctl.releases.release import deployed
+from refinerctl.releases.ledger import deployed
 
 if TYPE_CHECKING:
     from refinerctl.releases.ledger import Ledger

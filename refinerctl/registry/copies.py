@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
+from refinerctl.registry.client import Repository
 from refinerctl.registry.manifests import Descriptor, Manifest, unacceptable
-from refinerctl.registry.repository import Repository
 
 SHOWN_TAGS = 10
 

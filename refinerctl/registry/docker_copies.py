@@ -19,7 +19,7 @@ from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import INDEX_TYPES, ImageReference, Platform
 from refinerctl.registry.auth import denied
-from refinerctl.registry.client import Registry
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
@@ -36,7 +36,6 @@ from refinerctl.registry.copies import (
 )
 from refinerctl.registry.credentials import Logins
 from refinerctl.registry.manifests import Manifest, too_large
-from refinerctl.registry.repository import PULL, PULL_AND_PUSH, Repository
 
 # Engines put a registry's 401 and 403 into these words; their own status is often 500.
 _DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|incorrect username|authorization failed", re.I)

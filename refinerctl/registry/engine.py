@@ -13,7 +13,7 @@ from refinerctl.console import BlobProgress
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform
 from refinerctl.parallel import concurrently
-from refinerctl.registry.client import Registry
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
@@ -27,7 +27,6 @@ from refinerctl.registry.copies import (
     unknown_tag,
 )
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform
-from refinerctl.registry.repository import PULL, PULL_AND_PUSH, Repository
 from refinerctl.transport import TransportError
 
 LARGE_BLOBS_AT_ONCE = 4
@@ -158,7 +157,7 @@ def _copy_blob(
 ) -> int | None:
     """Bytes copied; None if the registry mounted the blob. A broken upload starts again.
 
-    Raises TransportError if it breaks too often, RefinerctlError once `cancelled` is set: another blob failed.
+    Raises TransportError if it breaks too often, RefinerctlError when `cancelled` is set: another blob failed.
     """
 
     def content() -> Iterator[bytes]:

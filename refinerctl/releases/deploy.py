@@ -26,10 +26,10 @@ from refinerctl.options import (
     yes_option,
 )
 from refinerctl.parallel import concurrently
+from refinerctl.releases.ledger import Release, ReleaseAction, deployed
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
-from refinerctl.releases.release import Release, ReleaseAction, deployed
 from refinerctl.stacks.base import Function, Stack, Values
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, Time
 from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import attempt
 from refinerctl.releases.deploy import add_to_ledger, apply_file, apply_options, ready_to_apply
+from refinerctl.releases.ledger import Release, ReleaseAction, deployed
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.plan import plan_json, show_plan
 from refinerctl.releases.planning import Plan, make_plan
-from refinerctl.releases.release import Release, ReleaseAction, deployed
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions

@@ -1,6 +1,7 @@
 """The ledger of releases as a second state document beside the one that Terraform keeps over HTTP.
 
-The server stores Terraform states only, so the ledger is an output of one: version 4, without resources. Protocol: https://developer.hashicorp.com/terraform/language/backend/http
+The server stores Terraform states only, so the ledger is an output of one: version 4, without resources.
+Protocol: https://developer.hashicorp.com/terraform/language/backend/http
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from refinerctl import __version__
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.releases.release import Release, dump_releases, load_releases, local_user
+from refinerctl.releases.ledger import Release, dump_releases, load_releases, local_user
 from refinerctl.transport import Response, Transport
 
 if TYPE_CHECKING:

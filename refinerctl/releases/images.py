@@ -15,7 +15,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, ImageUse, UseKind
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.releases.releases import SHORT_DIGEST, ledger_environments, read_ledger
 from refinerctl.tables import size, table
 

@@ -1,26 +1,35 @@
-"""The ledger of releases, kept beside the Terraform state."""
+"""The ledger of releases: its entries, and what they say: which release is deployed, which was before it."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+import getpass
+import json
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
 
-from refinerctl.aws.session import AwsSession, error_code, explain
-from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.releases.release import Release, dump_releases, load_releases
+from refinerctl.errors import RefinerctlError
 
-if TYPE_CHECKING:
-    from refinerctl.terraform.backend import Backend
 
-# Of several writers at the same moment one succeeds in each round; the others try again.
-ATTEMPTS = 30
-LONGEST_PAUSE_S = 1.0
+class ReleaseAction(StrEnum):
+    DEPLOY = "deploy"
+    ROLLBACK = "rollback"
+    DESTROY = "destroy"
 
-_MISSING = {"NoSuchKey", "404", "NotFound"}
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-_OVERTAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+
+@dataclass(frozen=True)
+class Release:
+    """An entry of the ledger. `images` are image URIs by digest, by stage; `at` is in UTC."""
+
+    action: ReleaseAction
+    tag: str | None
+    images: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    who: str = ""
+    at: datetime = datetime.min
 
 
 class Ledger(Protocol):
@@ -37,100 +46,105 @@ class Ledger(Protocol):
         """Add an entry, unless it exists already. Concurrent writers lose nothing."""
 
 
-def ledger_of(backend: Backend, session: AwsSession) -> Ledger:
-    """The ledger beside the state that `backend` keeps."""
-    if backend.kind == "http":
-        from refinerctl.releases.http_ledger import HttpLedger
+def dump_releases(releases: Iterable[Release]) -> bytes:
+    """The ledger as a JSON document, oldest first."""
+    entries = [asdict(release) | {"at": release.at.isoformat()} for release in releases]
+    return json.dumps({"version": 1, "releases": entries}, indent=2, ensure_ascii=False).encode() + b"\n"
 
-        return HttpLedger.beside(backend)
-    settings = backend.settings
-    key = f"{str(settings['key']).removesuffix('.tfstate')}.releases.json"
-    # The state may be in another account, in which Terraform, too, uses this role.
-    role = (settings.get("assume_role") or {}).get("role_arn") or settings.get("role_arn")
-    return S3Ledger(
-        session.in_region(settings.get("region"), role), str(settings["bucket"]), key, _encryption(settings)
+
+def load_releases(document: bytes, place: str) -> tuple[Release, ...]:
+    """Read what `dump_releases` wrote. Raises RefinerctlError, which names `place`, for anything else."""
+    try:
+        content = json.loads(document)
+        if content["version"] != 1:
+            raise RefinerctlError(
+                f"{place}: the ledger of releases has version {content['version']}",
+                hint="A newer refinerctl wrote it.",
+            )
+        return tuple(_release(entry) for entry in content["releases"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RefinerctlError(f"{place}: cannot read the ledger of releases: {error!r}") from error
+
+
+def _release(entry: dict[str, Any]) -> Release:
+    return Release(
+        action=ReleaseAction(entry["action"]),
+        tag=entry["tag"],
+        images={str(name): str(uri) for name, uri in entry["images"].items()},
+        commit=entry["commit"],
+        who=str(entry["who"]),
+        at=datetime.fromisoformat(entry["at"]),
     )
 
 
-def _encryption(settings: Mapping[str, Any]) -> dict[str, str]:
-    """As Terraform's S3 backend encrypts the state: a bucket's policy may require it."""
-    if key := settings.get("kms_key_id"):
-        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": str(key)}
-    return {"ServerSideEncryption": "AES256"} if settings.get("encrypt") else {}
+def operator(environ: Mapping[str, str], caller: Callable[[], str] | None) -> str:
+    """Who makes a release: in a GitLab job its user and the job, else the AWS identity, else this machine's user.
 
-
-class S3Ledger:
-    """One object in S3, replaced only if it is still the version that was read."""
-
-    def __init__(
-        self,
-        session: AwsSession,
-        bucket: str,
-        key: str,
-        put_arguments: Mapping[str, str] | None = None,
-        *,
-        attempts: int = ATTEMPTS,
-    ) -> None:
-        self._session = session
-        self._bucket = bucket
-        self._key = key
-        self._put_arguments: dict[str, Any] = dict(put_arguments or {})
-        self._attempts = attempts
-
-    @property
-    def place(self) -> str:
-        return f"s3://{self._bucket}/{self._key}"
-
-    def read(self) -> tuple[Release, ...]:
-        return self._read()[0]
-
-    def append(self, release: Release) -> None:
-        """Raises RefinerctlError if other writers come first in every attempt."""
-        for attempt in range(self._attempts):
-            releases, etag = self._read()
-            if release in releases:  # an earlier attempt succeeded, but its response was lost
-                return
-            if self._write((*releases, release), etag):
-                return
-            time.sleep(random.uniform(0, min(LONGEST_PAUSE_S, 0.05 * 2**attempt)))  # noqa: S311
-        raise RefinerctlError(
-            f"cannot add the release to {self.place}: it changed during each of {self._attempts} attempts"
-        )
-
-    def _read(self) -> tuple[tuple[Release, ...], str | None]:
-        """The entries and the ETag of the object; None without one."""
+    `caller` asks AWS; None without an account.
+    """
+    if job := environ.get("CI_JOB_URL"):
+        return f"{environ.get('GITLAB_USER_LOGIN', 'GitLab')} ({job})"
+    if caller is not None:
         try:
-            answer = self._session.client("s3").get_object(Bucket=self._bucket, Key=self._key)
-            body = answer["Body"].read()
-        except Exception as error:
-            if error_code(error) in _MISSING:
-                return (), None
-            raise self._explained(error) from error
-        return load_releases(body, self.place), answer["ETag"]
+            return caller()
+        except RefinerctlError:
+            pass  # a deployment needs no permission for this
+    return local_user()
 
-    def _write(self, releases: tuple[Release, ...], etag: str | None) -> bool:
-        """Whether the object was still the version that was read, and is replaced."""
-        condition: Any = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": etag}
-        try:
-            self._session.client("s3").put_object(
-                Bucket=self._bucket,
-                Key=self._key,
-                Body=dump_releases(releases),
-                ContentType="application/json",
-                **condition,
-                **self._put_arguments,
-            )
-        except Exception as error:
-            # 404: it was removed since it was read
-            if error_code(error) in _OVERTAKEN | _MISSING:
-                return False
-            raise self._explained(error) from error
-        return True
 
-    def _explained(self, error: Exception) -> Exception:
-        if error_code(error) == "NoSuchBucket":
-            return NotFoundError(
-                f"bucket {self._bucket} of the Terraform state and the ledger does not exist",
-                hint="environments/<env>/backend.hcl names it.",
+def local_user() -> str:
+    """user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+# Times come from many machines' clocks: what counts is the order in the ledger, oldest first.
+
+
+def deployed(releases: Sequence[Release]) -> Release | None:
+    """The current release: the last entry, unless that destroyed everything."""
+    return releases[-1] if releases and releases[-1].action is not ReleaseAction.DESTROY else None
+
+
+def last_deploy(releases: Iterable[Release], tag: str) -> Release | None:
+    """The last entry that deployed `tag`."""
+    found = [release for release in releases if release.tag == tag and release.action is not ReleaseAction.DESTROY]
+    return found[-1] if found else None
+
+
+def previous(releases: Iterable[Release]) -> Release | None:
+    """The release to roll back to: the last one before the current one that ran another image in a stage of today.
+
+    A release that was rolled back does not count: after A, B and back to A, it is the one before A.
+    """
+    line = _line(releases)
+    return next((release for release in reversed(line[:-1]) if _runs_other_images(release, line[-1])), None)
+
+
+def _line(releases: Iterable[Release]) -> list[Release]:
+    """The entries that led to the current release: a rollback removes those after its target."""
+    line: list[Release] = []
+    for release in releases:
+        if release.action is ReleaseAction.ROLLBACK:
+            target = next(
+                (place for place in reversed(range(len(line))) if _is_back_at(release, line[place])), len(line)
             )
-        return explain(error, self.place) or error
+            del line[target:]
+        line.append(release)
+    return line
+
+
+def _is_back_at(rollback: Release, earlier: Release) -> bool:
+    """Stages may have come or gone since: those that both have run the same images."""
+    return (
+        rollback.tag == earlier.tag
+        and bool(rollback.images) == bool(earlier.images)
+        and not _runs_other_images(earlier, rollback)
+    )
+
+
+def _runs_other_images(one: Release, other: Release) -> bool:
+    return any(one.images[stage] != other.images[stage] for stage in one.images.keys() & other.images.keys())

@@ -11,12 +11,12 @@ from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import ImageReference, RunsOn, newest_first
 from refinerctl.parallel import concurrently
 from refinerctl.registry.manifests import unacceptable
-from refinerctl.releases.release import Release, deployed
+from refinerctl.releases.ledger import Release, deployed
 from refinerctl.stacks.base import Function, Pipeline, StageImage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
-    from refinerctl.releases.ecr_images import EcrImages
+    from refinerctl.registries import Registries
 
 _SERVICES = {Function: RunsOn.LAMBDA}
 _THREADS = 16
@@ -84,7 +84,7 @@ def pins_of(app: AppContext, target: Release, current: Release) -> Pins:
 
 
 def _pin_all(app: AppContext, request: PinRequest) -> Pins:
-    return pin_images(app.stack.images(app.values), app.deployable_images, request, services_of(app.pipeline))
+    return pin_images(app.stack.images(app.values), app.registries, request, services_of(app.pipeline))
 
 
 def services_of(pipeline: Pipeline) -> dict[str, RunsOn]:
@@ -94,7 +94,7 @@ def services_of(pipeline: Pipeline) -> dict[str, RunsOn]:
 
 def pin_images(
     wanted: Sequence[StageImage],
-    images: EcrImages,
+    images: Registries,
     request: PinRequest,
     services: Mapping[str, RunsOn] | None = None,
     refusal: str = "the release cannot be deployed",
@@ -180,7 +180,7 @@ def _kept(image: StageImage, request: PinRequest) -> ImageReference | None:
     return kept
 
 
-def _resolve(pin: _Pin, images: EcrImages, runs_on: RunsOn, request: PinRequest) -> _Pin:
+def _resolve(pin: _Pin, images: Registries, runs_on: RunsOn, request: PinRequest) -> _Pin:
     reference = pin.reference
     if reference is None:
         return pin

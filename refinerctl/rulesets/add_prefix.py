@@ -13,8 +13,8 @@ from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.options import Prefix, examples, global_options
+from refinerctl.releases.ledger import deployed
 from refinerctl.releases.pins import PinRequest, pin_images
-from refinerctl.releases.release import deployed
 from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
 from refinerctl.rulesets.model import (
     Ruleset,
@@ -220,7 +220,7 @@ def _check_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> li
     )
     if not (image.reference.tag or image.reference.digest or request.default_tag):
         return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
-    pins = pin_images([image], app.deployable_images, request, refusal="the image cannot be used")
+    pins = pin_images([image], app.registries, request, refusal="the image cannot be used")
     if app.settings.embedded and not pins.images:
         return []  # a local environment runs it from the image's folder
     return [*_other_account(app, image.reference), *pins.notes]

@@ -16,7 +16,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
-from refinerctl.releases.release import Release, deployed
+from refinerctl.releases.ledger import Release, deployed
 from refinerctl.rulesets.model import Ruleset, RulesetValues
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import ruleset_stage

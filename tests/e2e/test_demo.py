@@ -58,7 +58,7 @@ def test_a_second_run_shows_progress_on_a_terminal(demo_project: Project) -> Non
     terminal.expect("RefinerComplete/helloworld.txt.json")
     terminal.expect("Hello, world!")
     terminal.expect("Hello, world!")
-    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3} .* Lambda ")
+    terminal.expect(r"\d\d:\d\d:\d\d\.\d{3}Z .* Lambda ")
     terminal.expect("done in")
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -46,13 +46,13 @@ TFVARS = Path("terraform/environments/local/refiner.tfvars")
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """An environment with one function; refinerctl.toml knows another one."""
+    """An environment with one function; refinerctl.toml has another environment."""
     project = make_project(tmp_path_factory.mktemp("releases"), rulesets=RULESETS)
     config = project.folder / "refinerctl.toml"
     config.write_text(config.read_text() + "\n[environments.other]\nembedded = true\n")
     started = project.run("local", "up", "--detach")
     assert started.code == 0, started.err
-    # A tag that moves is what a deployment by digest has to survive; stack registry forbids it.
+    # Deployments by digest must survive a moved tag, which stack registry forbids.
     project.client("ecr").put_image_tag_mutability(repositoryName=REPOSITORY, imageTagMutability="MUTABLE")
     yield project
     ended = project.run("local", "down")
@@ -60,14 +60,14 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 def push(project: Project, tag: str, seed: int, architecture: str = "amd64") -> str:
-    """Put an image into the emulator's ECR; its digest."""
+    """Push an image to the emulator's ECR. Returns its digest."""
     endpoint = project.run("local", "status", "--output", "json").json()["endpoint_url"]
     registry = DockerRegistry(endpoint.removeprefix("http://"), project.folder)
     return push_image(registry, REPOSITORY, tag, layers=(Layer(seed=seed),), architecture=architecture).digest
 
 
-def in_place(project: Project) -> str:
-    """The image that the function has, by Lambda's word."""
+def running_image(project: Project) -> str:
+    """The image that Lambda says the function has."""
     function = project.client("lambda").get_function(FunctionName=FUNCTION)
     uri: str = function["Code"]["ImageUri"]
     return uri
@@ -91,15 +91,15 @@ def edited(project: Project, old: str, new: str) -> Iterator[None]:
         path.write_text(text)
 
 
-def test_two_releases_and_back_though_the_tag_has_moved(releases: Project) -> None:
-    """The story in one: every step of it needs the one before."""
+def test_rollback_restores_the_first_release_after_its_tag_has_moved(releases: Project) -> None:
+    """One test, because each step needs the one before."""
     first = push(releases, "v1.0.0", 1)
     deployed = releases.run("deploy", "--tag", "v1.0.0", "--yes", "--output", "json")
     assert deployed.code == 0, deployed.err
     document = deployed.json()
     assert document["applied"]
     assert [change["attributes"] for change in document["plan"]["changes"]] == [["image_uri"]]
-    assert in_place(releases).endswith(f"{REPOSITORY}@{first}")
+    assert running_image(releases).endswith(f"{REPOSITORY}@{first}")
     fresh = releases.run("drift", "--output", "json")
     assert fresh.code == 0, fresh.out
 
@@ -112,7 +112,7 @@ def test_two_releases_and_back_though_the_tag_has_moved(releases: Project) -> No
     assert f"{first[:19]} → {second[:19]}" in planned.out
     assert json.loads(report.read_text()) == {"create": 0, "update": 1, "delete": 0}
     assert second[:19] in note.read_text()
-    assert in_place(releases).endswith(first)
+    assert running_image(releases).endswith(first)
 
     for arguments, message in (
         (["--tag", "v1.0.0"], "release v1.1.0, not v1.0.0"),
@@ -122,30 +122,30 @@ def test_two_releases_and_back_though_the_tag_has_moved(releases: Project) -> No
         refused = releases.run("deploy", "--plan", plan, "--yes", *arguments)
         assert (refused.code, message in refused.err) == (4, True), refused.err
 
-    # Moved after the plan was made: what was reviewed is what gets applied.
+    # The tag moves after the plan was made: the reviewed digest is applied.
     moved = push(releases, "v1.1.0", 3)
     assert moved != second
-    assert releases.run("deploy", "--plan", plan).code == 2  # nobody is there to be asked
+    assert releases.run("deploy", "--plan", plan).code == 2  # nobody can confirm
     applied = releases.run("deploy", "--plan", plan, "--yes")
     assert applied.code == 0, applied.err
-    assert in_place(releases).endswith(second)
+    assert running_image(releases).endswith(second)
 
-    push(releases, "v1.0.0", 4)  # moved, too
+    push(releases, "v1.0.0", 4)  # this tag moves, too
     back = releases.run("rollback", "--yes")
     assert back.code == 0, back.err
-    assert in_place(releases).endswith(first)
+    assert running_image(releases).endswith(first)
     assert [(entry["action"], entry["tag"]) for entry in ledger(releases)] == [
         ("deploy", "v1.0.0"),
         ("deploy", "v1.1.0"),
         ("rollback", "v1.0.0"),
     ]
 
-    assert releases.run("rollback", "--yes").code == 4  # not to what was just rolled back
+    assert releases.run("rollback", "--yes").code == 4  # v1.1.0 was rolled back and does not count
 
-    # What is brought up to date keeps its release, so that there is nothing to deploy.
+    # `local up` keeps the release, so that there is nothing to deploy.
     updated = releases.run("local", "up", "--detach")
     assert (updated.code, "release v1.0.0 stays" in updated.err) == (0, True), updated.err
-    assert in_place(releases).endswith(first)
+    assert running_image(releases).endswith(first)
     again = releases.run("deploy", "--yes", "--output", "json")
     assert again.code == 0, again.err
     assert (again.json()["applied"], again.json()["release"]) == (False, None)
@@ -168,7 +168,7 @@ def test_images_that_cannot_be_deployed_are_refused_before_terraform_starts(rele
     assert time.monotonic() - began < 15
 
 
-def test_a_ruleset_that_is_gone_from_the_values_does_not_take_its_queues_along(releases: Project) -> None:
+def test_removed_ruleset_is_refused_because_its_queues_hold_data(releases: Project) -> None:
     plan = releases.folder.parent / "guarded.plan"
     with edited(releases, COMPLETION_RULESET, ""):
         refused = releases.run("plan", "--out", str(plan))
@@ -181,8 +181,8 @@ def test_a_ruleset_that_is_gone_from_the_values_does_not_take_its_queues_along(r
     assert len(queues) == 3
 
 
-def test_what_was_changed_by_hand_is_found_and_nothing_else(releases: Project) -> None:
-    """The provider reads back a dozen attributes in another form than it wrote them, or that others have set."""
+def test_drift_finds_only_what_was_changed_by_hand(releases: Project) -> None:
+    """The provider reads back a dozen attributes in another form, or as other resources have set them."""
     releases.client("lambda").update_function_configuration(FunctionName=FUNCTION, MemorySize=2048)
     drift = releases.run("drift", "--output", "json")
     assert drift.code == 5, drift.err
@@ -192,7 +192,7 @@ def test_what_was_changed_by_hand_is_found_and_nothing_else(releases: Project) -
     assert drift.json()["configuration"] == []
 
 
-def test_a_held_lock_tells_who_holds_it_until_it_is_freed(releases: Project) -> None:
+def test_held_lock_names_its_holder_until_it_is_released(releases: Project) -> None:
     lock = {
         "ID": "11111111-2222-3333-4444-555555555555",
         "Operation": "OperationTypeApply",
@@ -213,7 +213,7 @@ def test_a_held_lock_tells_who_holds_it_until_it_is_freed(releases: Project) -> 
     assert (free.code, free.json()["locked"]) == (0, False)
 
 
-def test_sigterm_in_mid_apply_leaves_a_whole_state_and_no_lock(releases: Project) -> None:
+def test_sigterm_during_apply_leaves_a_complete_state_and_no_lock(releases: Project) -> None:
     with edited(releases, "visibility_timeout_s = 30", "visibility_timeout_s = 45"):
         process = releases.start("deploy", "--yes")
         assert process.stdout is not None
@@ -229,11 +229,11 @@ def test_sigterm_in_mid_apply_leaves_a_whole_state_and_no_lock(releases: Project
         state = releases.client("s3").get_object(Bucket="terraform-state", Key="refiner/terraform.tfstate")["Body"]
         resources = json.loads(state.read())["resources"]
         assert sum(len(item["instances"]) for item in resources if item["type"] == "aws_sqs_queue") == 7
-    # That the same command goes on from there is proved on a stack whose queues take no 25 s.
+    # Another test proves that the same command continues, on a stack whose queues need no 25 s.
     assert releases.run("plan", "--lock-timeout", "0s").code == 0
 
 
-def test_a_prefix_is_added_used_and_removed(releases: Project) -> None:
+def test_prefix_is_added_used_and_removed(releases: Project) -> None:
     values = releases.folder / TFVARS
     before = values.read_bytes()
     push(releases, "v3.0.0", 6)
@@ -273,8 +273,8 @@ def test_a_prefix_is_added_used_and_removed(releases: Project) -> None:
     assert not sqs.list_queues(QueueNamePrefix=queue).get("QueueUrls")
 
 
-def test_destroy_takes_no_data_along_unless_told_to(releases: Project) -> None:
-    """Last: it ends the environment's stack."""
+def test_destroy_keeps_data_unless_an_option_deletes_it(releases: Project) -> None:
+    """The last test: it destroys the environment's stack."""
     bucket = "data-repository"
     s3 = releases.client("s3")
     for key in ("RefinerOutput/a+b %41 ü.txt", "elsewhere/x"):

@@ -3,278 +3,154 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import email.utils
 import gc
 import http.client
+import inspect
 import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from tests.sqs.actions import Request, Service
-from tests.sqs.moves import Moves
-from tests.sqs.queues import FifoQueue, Message, Queue, SqsError, new_id
+from tests.sqs.service import Message, Request, Service, SqsError, new_id
 
-_CONTROL = "/_control"
-_JSON = "application/x-amz-json-1.0"
+CONTROL = "_control"
 _LENGTH = re.compile(r"\r\ncontent-length: *(\d+)", re.I)
-_EXPECT = re.compile(r"\r\nexpect: *100-continue", re.I)
 _HOST = re.compile(r"\r\nhost: *([^\r]+)", re.I)
 _ACTION = re.compile(r"\r\nx-amz-target: *AmazonSQS\.(\w+)", re.I)
-_WORDS = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-class _Control:
-    """What tests ask for, past SQS's protocol."""
+class Control:
+    """What tests ask for: a method for each request of `SqsServer`."""
 
-    def __init__(self, service: Service, settings: _Settings) -> None:
-        self._service, self._settings = service, settings
+    def __init__(self, service: Service) -> None:
+        self.latency_s = 0.0
+        self._service = service
 
-    def answer(self, request: Request) -> Any:
-        return getattr(self, "do_" + request.pop("do"))(**request)
+    def create(self, name: str, attributes: dict[str, str]) -> None:
+        self._service.CreateQueue({"QueueName": name, "Attributes": attributes}, "")
 
-    def do_create(self, name: str, attributes: dict[str, str]) -> Request:
-        return self._service.create_queue({"QueueName": name, "Attributes": attributes}, "")
-
-    def do_fill(self, queue: str, count: int, body: str, start: int, **more: Any) -> None:
-        target, now = self._service.queues[queue], self._service.now()
-        source, age_s = more.pop("source", None), more.pop("age_s", 0)
+    def fill(self, queue: str, count: int, body: str, start: int, **more: Any) -> None:
+        source, age_s, received = more.pop("source", None), more.pop("age_s", 0), more.pop("receive_count", 0)
         templates = {name: more.pop(name) for name in ("group", "deduplication") if name in more}
         for number in range(start, start + count):
-            text = str(number)
-            given = {name: value.replace("{n}", text) for name, value in templates.items()}
-            message = Message(new_id(), body.replace("{n}", text), now - age_s, **more, **given)
+            given = {name: value.replace("{n}", str(number)) for name, value in templates.items()}
+            text = body.replace("{n}", str(number))
+            message = Message(text, self._service.now() - age_s, **more, **given, receive_count=received)
             message.source_arn = self._service.queues[source].arn if source else None
-            if isinstance(target, FifoQueue):
-                message.sequence = self._service.next_sequence()
-            target.put(message, now)
+            self._service.queues[queue].put(message)
 
-    def do_clear(self, queue: str) -> None:
-        self._service.queues[queue].purge()
+    def clear(self, queue: str) -> None:
+        self._service.queues[queue].clear()
 
-    def do_snapshot(self, queues: list[str]) -> list[tuple]:
-        now = self._service.now()
+    def messages(self, queues: list[str]) -> list[tuple[Any, ...]]:
         found = []
-        for name in queues or list(self._service.queues):
-            queue = self._service.queues[name]
-            queue.tick(now)
-            for item in queue.messages.values():
-                state = "in-flight" if item.is_in_flight else "delayed" if item.is_delayed else "visible"
-                where = (name, item.id, item.body, item.receive_count, state, item.sent_s, item.attributes)
+        for queue in (self._service.queues[name] for name in queues):
+            queue.tick(self._service.now())
+            for item in sorted(queue.messages.values(), key=lambda item: item.sequence):
+                state = "in-flight" if item.id in queue.in_flight else "visible"
+                where = (queue.name, item.id, item.body, item.receive_count, state, item.sent_s, item.attributes)
                 found.append((*where, item.group, item.deduplication, item.trace, item.source_arn))
         return found
 
-    def do_bodies(self, queue: str) -> list[str]:
+    def bodies(self, queue: str) -> list[str]:
         return [item.body for item in self._service.queues[queue].messages.values()]
 
-    def do_depth(self, queue: str) -> int:
+    def depth(self, queue: str) -> int:
         return len(self._service.queues[queue].messages)
 
-    def do_counts(self, reset: bool) -> dict[str, int]:
+    def counts(self, reset: bool) -> dict[str, int]:
         found = dict(self._service.counts)
         if reset:
             self._service.counts.clear()
         return found
 
-    def do_advance(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self._service.offset_s += seconds
+        now = self._service.now()
         for queue in self._service.queues.values():
-            queue.tick(self._service.now())
-            queue.expire(self._service.now())
+            queue.tick(now)
+            retention_s = int(queue.attributes["MessageRetentionPeriod"])
+            for message in [item for item in queue.messages.values() if item.sent_s + retention_s <= now]:
+                queue.remove(message)
 
-    def do_latency(self, seconds: float) -> None:
-        self._settings.latency_s = seconds
-
-    def do_usage(self) -> dict[str, float]:
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return {"cpu_s": used.ru_utime + used.ru_stime}
+    def latency(self, seconds: float) -> None:
+        self.latency_s = seconds
 
 
-@dataclass
-class _Settings:
-    latency_s: float = 0.0
+class Server:
+    """Just enough HTTP/1.1: requests with Content-Length, one after the other on a connection."""
 
-
-class _Waiters:
-    """Receives that wait for a message, by queue."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._waiting: dict[Queue, set[asyncio.Future]] = {}
-        service.on_create = self._watch
-
-    def _watch(self, queue: Queue) -> None:
-        waiting = self._waiting[queue] = set()
-
-        def wake() -> None:
-            if waiting:
-                for future in waiting:
-                    if not future.done():
-                        future.set_result(None)
-                waiting.clear()
-
-        queue.wake = wake
-
-    async def receive(self, request: Request, base: str) -> Request:
-        """Long polling."""
-        loop, queue = asyncio.get_running_loop(), self._service.queue(request)
-        ends = loop.time() + self._service.wait_s(request)
-        while (answer := self._service.receive_message(request, base)) is None and (left := ends - loop.time()) > 0:
-            future = loop.create_future()
-            self._waiting[queue].add(future)
-            change = queue.next_change_s()
-            if change is not None:
-                left = min(left, max(0.001, change - self._service.now()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(future, left)
-            self._waiting[queue].discard(future)
-        return answer or {}
-
-
-class _Connection(asyncio.Protocol):
-    """Just enough HTTP/1.1: requests with Content-Length, one after the other."""
-
-    def __init__(self, server: _Server) -> None:
-        self._server = server
-        self._buffer = bytearray()
-        self._is_busy = False
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if not self._is_busy:
-            self._next()
-
-    def _next(self) -> None:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = self._buffer[:end].decode("latin-1")
-        length = _LENGTH.search(head)
-        begin, size = end + 4, int(length[1]) if length else 0
-        if len(self._buffer) < begin + size:
-            if _EXPECT.search(head) and len(self._buffer) == begin:
-                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            return
-        body = bytes(self._buffer[begin : begin + size])
-        del self._buffer[: begin + size]
-        self._is_busy = True
-        latency_s = self._server.settings.latency_s
-        if latency_s and not head.startswith(f"POST {_CONTROL}"):
-            # Also for a client that goes in the meantime: what it has sent is on its way.
-            asyncio.get_running_loop().call_later(latency_s / 2, self._act, head, body, latency_s / 2)
-        else:
-            self._act(head, body, 0.0)
-
-    def _act(self, head: str, body: bytes, later_s: float) -> None:
-        self._server.handle(head, body, lambda answer: self._answer(answer, later_s))
-
-    def _answer(self, answer: bytes, later_s: float) -> None:
-        if later_s:
-            asyncio.get_running_loop().call_later(later_s, self._answer, answer, 0.0)
-            return
-        self._write(answer)
-        self._is_busy = False
-        if self._buffer:
-            self._next()
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-
-class _Server:
     def __init__(self) -> None:
-        self.settings = _Settings()
-        self.service = Service()
-        self._control = _Control(self.service, self.settings)
-        self._waiters = _Waiters(self.service)
-        self._moves = Moves(self.service)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._actions: dict[str, Callable[[Request, str], Request | None] | None] = {}
+        self._service = Service()
+        self._control = Control(self._service)
 
-    def handle(self, head: str, body: bytes, answer: Callable[[bytes], None]) -> None:
-        if head.startswith(f"POST {_CONTROL}"):
-            answer(self._controlled(body))
-            return
-        found = _ACTION.search(head)
-        name = found[1] if found else ""
-        host = _HOST.search(head)
-        self.service.counts[name] += 1
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            act = self._action(name)
-            request = json.loads(body)
-            base = f"http://{host[1] if host else ''}"
-            given = act(request, base)
-            if given is None and self.service.wait_s(request):
-                self._start(self._wait(request, base, answer))
-                return
-        except SqsError as error:
-            answer(self._failed(error))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            answer(self._failed(SqsError("ValidationException", f"{type(error).__name__}: {error}")))
-        else:
-            answer(self._http(200, given or {}))
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                length = _LENGTH.search(head)
+                body = await reader.readexactly(int(length[1]) if length else 0)
+                if head.startswith(f"POST /{CONTROL}"):
+                    writer.write(self._answer_test(json.loads(body)))
+                    continue
+                # Shielded: what a client has sent is on its way, also if the client goes.
+                acting = asyncio.ensure_future(self._act(head, body))
+                writer.write(await asyncio.shield(acting))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
 
-    async def _wait(self, request: Request, base: str, answer: Callable[[bytes], None]) -> None:
+    def _answer_test(self, request: Request) -> bytes:
         try:
-            answer(self._http(200, await self._waiters.receive(request, base)))
-        except SqsError as error:
-            answer(self._failed(error))
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _action(self, name: str) -> Callable[[Request, str], Request | None]:
-        if name not in self._actions:
-            method = _WORDS.sub("_", name).lower()
-            self._actions[name] = getattr(self.service, method, None) or getattr(self._moves, method, None)
-        if (act := self._actions[name]) is None:
-            raise SqsError("UnknownOperationException", f"Unknown operation {name}")
-        return act
-
-    def _controlled(self, body: bytes) -> bytes:
-        try:
-            return self._http(200, self._control.answer(json.loads(body)))
+            return self._http(200, getattr(self._control, request.pop("do"))(**request))
         except Exception as error:
             return self._http(500, f"{type(error).__name__}: {error}")
 
+    async def _act(self, head: str, body: bytes) -> bytes:
+        """Half of the latency passes before the request is acted on, half after."""
+        latency_s = self._control.latency_s
+        if latency_s:
+            await asyncio.sleep(latency_s / 2)
+        action, host = _ACTION.search(head), _HOST.search(head)
+        name = action[1] if action else ""
+        self._service.counts[name] += 1
+        try:
+            act = getattr(self._service, name, None)
+            if act is None:
+                raise SqsError("UnknownOperationException", f"Unknown operation {name}")  # noqa: TRY301
+            found = act(json.loads(body), f"http://{host[1] if host else ''}")
+            answer = self._http(200, await found if inspect.isawaitable(found) else found)
+        except SqsError as error:
+            answer = self._failed(error)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            answer = self._failed(SqsError("ValidationException", f"{type(error).__name__}: {error}"))
+        if latency_s:
+            await asyncio.sleep(latency_s / 2)
+        return answer
+
     def _failed(self, error: SqsError) -> bytes:
-        prefix = "com.amazon.coral.service#" if error.shape.endswith("Exception") else "com.amazonaws.sqs#"
-        if error.shape.startswith("ResourceNotFound"):
-            prefix = "com.amazonaws.sqs#"
         header = f"x-amzn-query-error: {error.code};Sender\r\n"
-        return self._http(error.status, {"__type": prefix + error.shape, "message": str(error)}, header)
+        return self._http(error.status, {"__type": f"com.amazonaws.sqs#{error.shape}", "message": str(error)}, header)
 
     def _http(self, status: int, answer: Any, headers: str = "") -> bytes:
         body = json.dumps(answer).encode()
         head = (
             f"HTTP/1.1 {status} {http.client.responses[status]}\r\nx-amzn-RequestId: {new_id()}\r\n{headers}"
-            f"Content-Type: {_JSON}\r\nDate: {email.utils.formatdate(self.service.now(), usegmt=True)}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            "Content-Type: application/x-amz-json-1.0\r\n"
+            f"Date: {email.utils.formatdate(self._service.now(), usegmt=True)}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
 
-async def _serve() -> None:
-    server, loop = _Server(), asyncio.get_running_loop()
-    listening = await loop.create_server(lambda: _Connection(server), "127.0.0.1", 0, backlog=512)
+async def main() -> None:
+    listening = await asyncio.start_server(Server().serve, "127.0.0.1", 0, backlog=512, limit=1 << 21)
     print(listening.sockets[0].getsockname()[1], flush=True)  # noqa: T201
-    await loop.run_in_executor(None, sys.stdin.buffer.read)  # until whoever started us has gone
-    listening.close()
+    # Until the process that started this one is gone.
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.buffer.read)
 
 
 if __name__ == "__main__":
     gc.set_threshold(200_000, 50, 50)  # a look at 200,000 messages takes longer than a request
-    asyncio.run(_serve())
+    asyncio.run(main())

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sqs.actions import ACCOUNT, REGION
+from tests.sqs.service import ACCOUNT, REGION
 
 _CONTROL = "/_control"
 _ROOT = Path(__file__).parents[2]
@@ -91,8 +91,8 @@ class SqsServer:
         self._ask("clear", queue=queue)
 
     def messages(self, *queues: str) -> list[Kept]:
-        """All messages of these queues, or of all, in the order in which they came."""
-        return [Kept(*item) for item in self._ask("snapshot", queues=queues)]
+        """All messages of these queues, in the order in which they came."""
+        return [Kept(*item) for item in self._ask("messages", queues=queues)]
 
     def bodies(self, queue: str) -> list[str]:
         found: list[str] = self._ask("bodies", queue=queue)
@@ -114,11 +114,6 @@ class SqsServer:
     def latency(self, seconds: float) -> None:
         """Every request from now on takes that much longer, half of it before it is acted on."""
         self._ask("latency", seconds=seconds)
-
-    def usage(self) -> dict[str, float]:
-        """The server's own seconds of CPU."""
-        found: dict[str, float] = self._ask("usage")
-        return found
 
     def close(self) -> None:
         if self._connection is not None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.logs import LogEvent, LogGroups
-from refinerctl.aws.messages import Message, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, QueueDepth
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion
 from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket
-from refinerctl.aws.sqs import Queues
+from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
 from refinerctl.stacks import find_stack
@@ -183,7 +183,9 @@ class FakeQueues(Queues):
         return QueueDepth(name, len(self.messages[name]), 0, 0)
 
     def state(self, name: str) -> QueueState:
-        return self.states.get(name) or QueueState(self.depth(name), 1209600, 30, 5)
+        return self.states.get(name) or QueueState(
+            name, "", 30, 1209600, max_receive_count=5, visible=self.depth(name).visible
+        )
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
         self.requests["peek"] += 1

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refinerctl.app import app_context
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.redrive.types import Method
 from refinerctl.errors import UsageError
-from refinerctl.options import Duration, global_options
+from refinerctl.options import Duration, check_consent, examples, global_options, yes_option
 
-LATEST = ""
-WAIT = "--wait"
+if TYPE_CHECKING:
+    from refinerctl.dlq.filters import MessageFilter
+
 AUTO = "auto"
-AS_LONG_AS_IT_TAKES = -1.0
+LATEST = "latest"
+METHODS = (AUTO, "move-task", "copy")
+_WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
 
 
 class Rate(click.ParamType[float]):
@@ -26,8 +27,6 @@ class Rate(click.ParamType[float]):
     name = "rate"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, int | float):
-            return float(value)
         try:
             rate = float(str(value).strip().removesuffix("/s"))
         except ValueError:
@@ -37,47 +36,27 @@ class Rate(click.ParamType[float]):
         return rate
 
 
-class WaitTime(Duration):
-    """Seconds, or AS_LONG_AS_IT_TAKES for `auto`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        return AS_LONG_AS_IT_TAKES if value == AUTO else super().convert(value, param, ctx)
-
-    def is_meant(self, text: str) -> bool:
-        """Whether this is what stands behind --wait, and not the queue."""
-        try:
-            self.convert(text, None, None)
-        except click.BadParameter:
-            return False
-        return True
-
-
-class RedriveCommand(click.Command):
-    """Its --wait takes the next word only if that is a duration: `redrive --wait QUEUE` names a queue."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        given = list(args)
-        options = given[: given.index("--")] if "--" in given else given
-        for place, (word, following) in enumerate(pairwise(options)):
-            if word == WAIT and not following.startswith("-") and not WaitTime().is_meant(following):
-                given[place] = f"{WAIT}={AUTO}"
-        return super().parse_args(ctx, given)
-
-
-@click.command("redrive", cls=RedriveCommand)
+@click.command(
+    "redrive",
+    epilog=examples(
+        "refinerctl dlq redrive dibbs-ecr-RefinerInput-dlq --dry-run",
+        "refinerctl dlq redrive dibbs-ecr-RefinerInput-dlq --rate 50/s --wait",
+        "refinerctl dlq redrive dibbs-ecr-RefinerInput-dlq --resume",
+    ),
+)
 @click.argument("queue", required=False)
 @filter_options
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many messages.")
-@click.option("--rate", type=Rate(), metavar="N/s", help="At most so many per second: spares what comes after.")
-@click.option("--to", metavar="QUEUE", help="Send everything to this queue, and not to where it came from.")
-@click.option("--edit", is_flag=True, help="Edit the messages in $VISUAL or $EDITOR; those that you edit are sent.")
-@click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of messages.")
+@click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
+@click.option("--to", metavar="QUEUE", help="Target queue, instead of the queue that each message came from.")
+@click.option("--edit", is_flag=True, help="Edit messages in $VISUAL or $EDITOR, and send those that were edited.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and exit.")
 @click.option(
     "--method",
-    type=click.Choice(["auto", *(method.value for method in Method)]),
-    default="auto",
+    type=click.Choice(METHODS),
+    default=AUTO,
     show_default=True,
-    help="SQS's own move task, or receive, send and delete.",
+    help="A message move task of SQS; or copy: receive, send, delete.",
 )
 @click.option(
     "--resume",
@@ -85,61 +64,108 @@ class RedriveCommand(click.Command):
     flag_value=LATEST,
     default=None,
     metavar="[RUN]",
-    help="Continue an unfinished run: the latest of the queue, or the one named.",
+    help="Continue an unfinished run: the latest one of QUEUE, or RUN.",
 )
 @click.option(
     "--from-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Send what `dlq export` wrote; the queue that it came from is left alone.",
+    help="Send the messages in a file of `dlq export`, not those in its queue.",
 )
 @click.option(
-    WAIT,
-    type=WaitTime(),
+    "--wait",
     is_flag=False,
     flag_value=AUTO,
     default=None,
     metavar="[DURATION]",
-    help="Then watch for messages that come back. [default: as long as the target's retries take]",
+    help="Then watch for messages that fail again. [default: as long as the target's retries take]",
 )
-@click.option(
-    "--max-redrives", type=click.IntRange(min=1), metavar="N", help="Leave what was redriven N times already."
-)
-@click.option("--force", is_flag=True, help="Also if the consumer is broken, or another run is unfinished.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--max-redrives", type=click.IntRange(min=1), metavar="N", help="Skip messages redriven N times already.")
+@click.option("--force", is_flag=True, help="Send despite a broken consumer or an unfinished run.")
+@yes_option
 @global_options
 @click.pass_context
 def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
-    """Send dead letters back to where they came from, and then out of the dead-letter queue.
+    """Send messages of a DLQ to the queue that they came from, then delete them.
 
-    QUEUE is a name, a URL or an ARN. Messages that a queue's consumer gave up go back to that queue, events that
-    EventBridge could not deliver to the queue that they were meant for. A run that was killed continues with --resume:
-    nothing is lost, and what may have been sent twice is counted.
-    Exit code 1 if messages could not be sent or, with --wait, came back, 3 if the wait ended before all was processed,
-    4 if the consumer is plainly broken.
+    QUEUE is a name, a URL or an ARN. Messages that a consumer could not process go back to its queue; events that
+    EventBridge could not deliver go to the queue that is their target. A killed run loses no message: --resume
+    continues it, and the report says how many messages may have been sent twice.
+
+    Exit code 1 if messages could not be sent or, with --wait, failed again; 3 if not all were processed in that time;
+    4 if a safety check refuses, for instance because the consumer is broken.
     """
-    from refinerctl.dlq.redrive.command_run import Flags, Redrive, begin, resume
+    from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions, find_unfinished
+    from refinerctl.dlq.redrive.plan import Method
+    from refinerctl.dlq.redrive.run import Redrive
 
-    app = app_context(ctx)
-    method = None if given["method"] == "auto" else Method(given["method"])
-    flags = Flags(method, given["edit"], given["dry_run"], given["wait"], given["force"], given["yes"])
-    run: Redrive
-    if given["resume"] is not None:
-        _check_alone(ctx)
-        run = resume(app, flags, queue, given["resume"], given["rate"])
+    queue, wait_s = _wait(ctx, queue, given["wait"])
+    method = None if given["method"] == AUTO else Method(given["method"])
+    resumed, run = None, given["resume"]
+    if run is None:
+        options = RedriveOptions(queue, **_options(queue, given))
     else:
-        run = begin(app, flags, queue, given)
+        _check_resume(ctx)
+    app = app_context(ctx)
+    if run is not None:
+        found = find_unfinished(app, queue, None if run == LATEST else run)
+        options = RedriveOptions.of_journal(found.header.options, given["rate"])
+        resumed, method = found.path, Method.COPY
+    flags = RedriveFlags(
+        method, given["edit"], given["dry_run"], given["wait"] is not None, wait_s, given["force"], given["yes"]
+    )
     app.tell_settings()
-    run.perform()
+    if not flags.dry_run:
+        check_consent(flags.yes)
+    with Redrive(app, flags, options, resumed) as redrive:
+        plan = redrive.prepare()
+        if plan is not None and plan.method is Method.MOVE_TASK:
+            redrive.move(plan)
+        elif plan is not None:
+            redrive.copy(plan)
 
 
-_WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
+def _wait(ctx: click.Context, queue: str | None, given: str | None) -> tuple[str | None, float | None]:
+    """The queue, and for how long to wait: the word after --wait is the queue if it is not a duration."""
+    if given in (None, AUTO):
+        return queue, None
+    try:
+        return queue, Duration().convert(given, None, ctx)
+    except click.BadParameter as error:
+        if queue is not None:
+            raise UsageError(f"--wait: {error.message}") from error
+        return given, None
 
 
-def _check_alone(ctx: click.Context) -> None:
-    """A resumed run does what it was asked for when it began."""
+def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """What the journal keeps. Raises UsageError for options that exclude each other."""
+    file: Path | None = given["from_file"]
+    if queue is None and file is None:
+        raise UsageError("QUEUE is missing", hint="refinerctl dlq redrive QUEUE, or --from-file FILE.")
+    if queue is not None and file is not None:
+        raise UsageError(
+            "QUEUE and --from-file are mutually exclusive", hint="--to QUEUE sends the messages to another queue."
+        )
+    if given["edit"] and file is not None:
+        raise UsageError("--edit and --from-file are mutually exclusive", hint="Edit the file itself.")
+    which: MessageFilter = given["message_filter"]
+    return {
+        "since": which.since.isoformat() if which.since else None,
+        "until": which.until.isoformat() if which.until else None,
+        "key_prefix": which.key_prefix,
+        "expression": which.expression.text if which.expression else None,
+        "to": given["to"],
+        "limit": given["limit"],
+        "rate": given["rate"],
+        "max_redrives": given["max_redrives"],
+        "file": str(file.resolve()) if file else None,
+    }
+
+
+def _check_resume(ctx: click.Context) -> None:
+    """Raises UsageError for options that a continued run takes from its journal."""
     for param in ctx.command.params:
         name = param.name or ""
         is_given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if is_given and param.expose_value and name not in _WITH_RESUME:
-            raise UsageError(f"{param.opts[0]} does not go with --resume: the run goes on as it was begun")
+            raise UsageError(f"{param.opts[0]} and --resume are mutually exclusive: the run keeps its options")

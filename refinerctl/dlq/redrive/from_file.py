@@ -1,120 +1,132 @@
-"""Exported messages as if they were in a queue: the engine receives them, and deletes what was sent."""
+"""Sending what `dlq export` or `dlq purge` wrote."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO
+from itertools import islice
+from pathlib import Path
 
-from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
+from refinerctl.aws.message_queue import MessageQueue
+from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.console import Progress
+from refinerctl.dlq.receive import Allowance, Batch, clock
 from refinerctl.dlq.records import read_records
+from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, check_journal, result_of, run_workers
+from refinerctl.dlq.redrive.journal import RedriveJournal
+from refinerctl.dlq.redrive.routes import Route
+from refinerctl.dlq.redrive.worker import InHand, Run, Source
 from refinerctl.errors import RefinerctlError, UsageError
 
-# SQS's largest message, https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
-MAX_MESSAGE_BYTES = 1_048_576
-_AFTER_ALL = datetime(9999, 1, 1, tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A file that was read to its end: its SHA-256, how many messages it has, and which queues they were in."""
+class ExportedFile:
+    """A file that was read to its end: its SHA-256, how many messages it has, and the queues that they were in."""
 
+    path: Path
     digest: str
     count: int
     queues: tuple[QueueAddress, ...]
-    sources: tuple[str, ...]
 
-
-def check(file: BinaryIO) -> Checked:
-    """Read all of it before anything is sent. Raises UsageError, naming the line, for what is not an export.
-
-    A last line without its end is one that was being written when its writer died, or lost its tail on the way.
-    """
-    seen: set[str] = set()
-    queues: dict[str, QueueAddress] = {}
-    sources: dict[str, None] = {}
-    digest = hashlib.sha256()
-
-    def lines() -> Iterator[bytes]:
-        for number, line in enumerate(file, 1):
-            digest.update(line)
-            if not line.endswith(b"\n"):
-                raise UsageError(f"line {number}: the line has no end: the file is not whole")
-            yield line
-
-    for record in read_records(lines()):
-        if record.message.id in seen:
-            raise UsageError(f"message {record.message.id} is there twice", hint="Take one of them out.")
-        seen.add(record.message.id)
-        queues.setdefault(record.queue.name, record.queue)
-        sources.setdefault(record.message.system.get("DeadLetterQueueSourceArn", ""))
-    return Checked(digest.hexdigest(), len(seen), tuple(queues.values()), tuple(filter(None, sources)))
-
-
-class FileSource:
-    """A file of exported messages, with the interface of a queue (`Queue` in `ports`).
-
-    `done` are the ids of those that an earlier part of the run was done with. Receipts are line numbers, the same in
-    every run. Messages are read when they are asked for; those given back come again.
-    """
-
-    def __init__(self, file: BinaryIO, address: QueueAddress, count: int, done: Collection[str] = ()) -> None:
-        file.seek(0)
-        self._address = address
-        self._records = enumerate(read_records(file), 1)
-        self._done = done
-        self._given_back: deque[Message] = deque()
-        self._in_hand: dict[str, Message] = {}
-        self._deleted: set[str] = set()
-        self._count = count - len(done)
-        self._lock = threading.Lock()
+    @classmethod
+    def check(cls, path: Path) -> ExportedFile:
+        """Raises UsageError, naming the line, for what is not a whole export, RefinerctlError if it cannot be read."""
+        seen: set[str] = set()
+        queues: dict[str, QueueAddress] = {}
+        digest = hashlib.sha256()
+        for record in read_records(_lines(path, digest.update)):
+            if record.message.id in seen:
+                raise UsageError(f"message {record.message.id} is in {path} twice", hint="Remove one of the lines.")
+            seen.add(record.message.id)
+            queues.setdefault(record.queue.name, record.queue)
+        return cls(path, digest.hexdigest(), len(seen), tuple(queues.values()))
 
     @property
-    def address(self) -> QueueAddress:
-        return self._address
+    def url(self) -> str:
+        """By which the journals of runs from the same content are found."""
+        return f"sha256:{self.digest}"
 
-    def attributes(self) -> QueueAttributes:
-        """Everything was there before the start, whatever times and whose clocks the messages have."""
+    def messages(self) -> Iterator[Message]:
+        return (record.message for record in read_records(_lines(self.path)))
+
+
+def _lines(path: Path, use: Callable[[bytes], object] = lambda _: None) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                use(line)
+                if not line.endswith(b"\n"):  # its writer was killed, or its end was lost in a copy
+                    raise UsageError(f"line {number}: no line break at its end: the file is incomplete")
+                yield line
+    except OSError as error:
+        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
+
+
+class FileSource(Source):
+    """A file as the source of a copy. What was sent is only in the journal."""
+
+    def __init__(self, messages: Iterator[Message], run: Run) -> None:
+        self._messages = messages
+        self._run = run
+        self._lock = threading.Lock()
+
+    def receive(self, empty_polls: int) -> Batch | None:
+        run = self._run
+        if run.stopping.is_set() or run.allowance.is_spent:
+            return None
+        allowed = run.allowance.reserve(run.stopping)
+        if not allowed:  # others may give back what they have reserved
+            run.stopping.wait(0.01)
+            return Batch()
         with self._lock:
-            hidden, left = len(self._in_hand), self._count - len(self._deleted)
-            return QueueAttributes(_AFTER_ALL, max(left - hidden, 0), hidden, 0, MAX_MESSAGE_BYTES)
-
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
-        """The next ones; without any there is nothing to wait for."""
-        with self._lock:
-            found: list[Message] = []
-            while len(found) < count and self._given_back:
-                found.append(self._given_back.popleft())
-            while len(found) < count and (letter := self._next()) is not None:
-                found.append(letter)
-            self._in_hand |= {letter.receipt: letter for letter in found}
-            return found
-
-    def send(
-        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
-    ) -> list[EntryResult]:
-        raise RefinerctlError("a file of exported messages is no target")
-
-    def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
-        """These are done with: the journal says so, the file stays as it is."""
-        with self._lock:
-            for receipt in receipts:
-                self._in_hand.pop(receipt, None)
-                self._deleted.add(receipt)
-        return [EntryResult() for _ in receipts]
-
-    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
-        with self._lock:
-            if visibility_s == 0:
-                self._given_back.extend(self._in_hand.pop(receipt) for receipt in receipts if receipt in self._in_hand)
-        return [EntryResult() for _ in receipts]
-
-    def _next(self) -> Message | None:
-        for number, record in self._records:
-            if record.message.id not in self._done and str(number) not in self._deleted:
-                return replace(record.message, receipt=str(number))
+            messages = tuple(islice(self._messages, allowed))
+        if messages:
+            return Batch(messages, allowed)
+        run.allowance.give_back(allowed)
         return None
+
+    def delete(self, items: Sequence[InHand]) -> None:
+        self._run.journal.deleted([item.id for item in items])
+
+
+def copy_file(
+    file: ExportedFile,
+    queue_at: Callable[[QueueAddress], MessageQueue],
+    route: Callable[[Message], Route],
+    rules: CopyRules,
+    journal: RedriveJournal,
+    progress: Progress,
+    on_sent: Callable[[InHand, str], None] = lambda _item, _new_id: None,
+) -> RedriveResult:
+    """Send what `route` says, once; the file stays as it is. Everything else is as with `copy`."""
+    check_journal(journal, QueueAddress("", file.url, ""))
+    if not journal.is_finished:
+        journal.begin_part(datetime.now(UTC))
+        journal.deleted(journal.state.undeleted)
+    done = set(journal.deleted_ids())
+    if journal.is_finished:
+        return result_of(journal, file.count - len(done))
+    run = Run(
+        journal,
+        route,
+        queue_at,
+        Allowance(rules.limit, rules.rate),
+        start=_NEVER,
+        server_ahead_s=datetime.now(UTC).timestamp() - clock(),
+        max_pause_s=rules.max_pause_s,
+        on_sent=on_sent,
+        sends_at_once=rules.rate is not None,
+    )
+    messages = (message for message in file.messages() if message.id not in done)
+    run_workers(run, FileSource(messages, run), rules.workers, rules.total, progress)
+    if run.failure is None:
+        try:
+            journal.finish()
+        except RefinerctlError as error:
+            run.fail(error)
+    return result_of(journal, file.count - journal.state.moved, run)

@@ -1,124 +1,105 @@
-"""Would what is sent to a queue be processed? Asked before anything is moved."""
+"""Whether a queue's consumer would process what is sent to it. Asked before anything is moved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
 
-from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.consumers import Consumers
+from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.metrics import DataPoint, Metric
-from refinerctl.aws.sqs import QueueSettings
-from refinerctl.dlq.redrive.types import Consumer, Health
+from refinerctl.aws.metrics import Metric, Metrics
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.parallel import attempt
 
-if TYPE_CHECKING:
-    from refinerctl.aws.metrics import Metrics
-
-# Everything failed within this, and often enough to be no accident: what is sent now would only die again.
+# If this many invocations failed lately, and none succeeded, messages would only fail again.
 LAST_MINUTES = 5
 ENOUGH_FAILURES = 5
 RECENT_HOURS = 1
-
-# A mapping in one of these states reads from its queue, or is about to.
-_FEEDING = {"Enabled", "Enabling", "Creating", "Updating"}
-
-
-class ConsumersOf(Protocol):
-    def of_queue(self, queue_arn: str) -> tuple[Consumer, ...]:
-        """The functions that are fed from a queue."""
+# A mapping in one of these states reads from its queue, or soon will.
+_READING = {"Enabled", "Enabling", "Creating", "Updating"}
 
 
 @dataclass(frozen=True)
-class HealthSources:
-    """Who is asked. `function` by its name."""
+class Health:
+    """A queue's consumers; `broken` are reasons why they would not process a message, `doubts` are warnings."""
 
-    consumers: ConsumersOf
-    settings: Callable[[QueueAddress], QueueSettings]
-    function: Callable[[str], FunctionConfiguration]
+    queue: str
+    consumers: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HealthCheck:
+    """Checks the consumers of queues with these clients."""
+
+    consumers: Consumers
+    settings: Callable[[QueueAddress], QueueState]
+    functions: Functions
     metrics: Metrics
 
+    def check(self, target: QueueAddress, dlq_arn: str, now: datetime) -> Health:
+        """Raises nothing: what cannot be read is a doubt. `now` in UTC."""
+        doubts = list(self._check_settings(target, dlq_arn))
+        found = attempt(lambda: self.consumers.of_queue(target.arn))
+        if not found.value:
+            why = found.error.message if found.error else "it has no event source mapping"
+            return Health(target.name, doubts=(*doubts, f"the consumer of {target.name} is unknown: {why}"))
+        broken: list[str] = []
+        reading = [item for item in found.value if item.state in _READING]
+        for item in found.value:
+            if item not in reading:
+                sentence = f"the event source mapping from {target.name} to {item.function} is {item.state}"
+                (doubts if reading else broken).append(sentence)
+        for name in sorted({item.function for item in reading or found.value}):
+            self._check_function(name, now, broken, doubts)
+        consumers = tuple(sorted({item.function for item in found.value}))
+        return Health(target.name, consumers, tuple(broken), tuple(doubts))
 
-def look(sources: HealthSources, target: QueueAddress, origin_arn: str, now: datetime) -> Health:
-    """What is plainly wrong with the consumer of `target`, and what may be. `now` in UTC; raises nothing of its own.
+    def _check_settings(self, target: QueueAddress, dlq_arn: str) -> Iterator[str]:
+        found = attempt(lambda: self.settings(target))
+        if found.value is None:
+            yield f"the settings of {target.name} are unknown: {found.error.message if found.error else ''}"
+        elif found.value.dlq_arn is None:
+            yield f"{target.name} has no DLQ: a message that fails again is retried until it expires, and then lost"
+        elif found.value.dlq_arn != dlq_arn:
+            yield f"a message that fails again moves to {found.value.dlq_arn.rpartition(':')[2]}"
 
-    What cannot be read is a doubt, never a reason to refuse.
-    """
-    broken: list[str] = []
-    doubts = list(_settings(sources, target, origin_arn))
-    try:
-        consumers = sources.consumers.of_queue(target.arn)
-    except RefinerctlError as error:
-        return Health(target.name, doubts=(*doubts, f"who reads from {target.name} is not known: {error.message}"))
-    if not consumers:
-        doubts.append(f"who reads from {target.name} is not known: no event source mapping does")
-        return Health(target.name, doubts=tuple(doubts))
-    feeding = [item for item in consumers if item.state in _FEEDING]
-    for item in consumers:
-        if item not in feeding:
-            sentence = f"the event source mapping from {target.name} to {item.function} is {item.state}"
-            (doubts if feeding else broken).append(sentence)
-    for name in sorted({item.function for item in feeding or consumers}):
-        wrong, doubtful = _function(sources, name, now)
-        broken += wrong
-        doubts += doubtful
-    return Health(target.name, tuple(sorted({item.function for item in consumers})), tuple(broken), tuple(doubts))
+    def _check_function(self, name: str, now: datetime, broken: list[str], doubts: list[str]) -> None:
+        try:
+            code = self.functions.get(name)
+        except NotFoundError:
+            broken.append(f"function {name} does not exist")
+            return
+        except RefinerctlError as error:
+            doubts.append(f"the state of function {name} is unknown: {error.message}")
+            return
+        because = f": {code.reason}" if code.reason else ""
+        if code.state == "Failed":
+            broken.append(f"function {name} is Failed{because}")
+        elif code.update == "Failed":
+            broken.append(f"the last update of function {name} failed{because}")
+        if code.reserved_concurrency == 0:
+            broken.append(f"function {name} has reserved concurrency 0")
+        if code.state in ("Pending", "Inactive"):
+            doubts.append(f"function {name} is {code.state}")
+        if code.update == "InProgress":
+            doubts.append(f"function {name} is being updated")
+        self._check_invocations(name, now, broken, doubts)
 
-
-def _settings(sources: HealthSources, target: QueueAddress, origin_arn: str) -> Iterator[str]:
-    try:
-        queue = sources.settings(target)
-    except RefinerctlError as error:
-        yield f"the settings of {target.name} are not known: {error.message}"
-        return
-    if queue.dlq_arn is None:
-        yield f"{target.name} has no dead-letter queue: what fails again comes back until it is too old, and is gone"
-    elif queue.dlq_arn != origin_arn:
-        yield f"what fails again goes to {queue.dlq_arn.rpartition(':')[2]}"
-
-
-def _function(sources: HealthSources, name: str, now: datetime) -> tuple[list[str], list[str]]:
-    """What is wrong with a function, and what may be."""
-    try:
-        code = sources.function(name)
-    except NotFoundError:
-        return [f"there is no function {name!r}"], []
-    except RefinerctlError as error:
-        return [], [f"how function {name} does is not known: {error.message}"]
-    broken, doubts = list(_wrong_with(code)), []
-    if code.state in ("Pending", "Inactive"):
-        doubts.append(f"function {name} is {code.state}")
-    if code.update == "InProgress":
-        doubts.append(f"function {name} is being updated")
-    failing, said = _errors(sources.metrics, name, now)
-    (broken if failing else doubts).extend(said)
-    return broken, doubts
-
-
-def _wrong_with(code: FunctionConfiguration) -> Iterator[str]:
-    because = f": {code.reason}" if code.reason else ""
-    if code.state == "Failed":
-        yield f"function {code.name} is Failed{because}"
-    elif code.update == "Failed":
-        yield f"the last update of function {code.name} failed{because}"
-    if code.reserved_concurrency == 0:
-        yield f"function {code.name} may not run: its reserved concurrency is 0"
-
-
-def _errors(metrics: Metrics, name: str, now: datetime) -> tuple[bool, list[str]]:
-    """Whether all of the last invocations failed, and what to say of errors; nothing without metrics."""
-    wanted = {what: Metric("AWS/Lambda", what, "FunctionName", name, "Sum") for what in ("Errors", "Invocations")}
-    try:
-        found: dict[Any, tuple[DataPoint, ...]] = metrics.read(wanted, now - timedelta(hours=RECENT_HOURS), now)
-    except RefinerctlError:
-        return False, []
-    last = now - timedelta(minutes=LAST_MINUTES)
-    errors, calls = (sum(point.value for point in found[what] if point.at >= last) for what in wanted)
-    if calls >= ENOUGH_FAILURES and errors >= calls:
-        return True, [f"all {calls:.0f} invocations of function {name} failed in the last {LAST_MINUTES} minutes"]
-    errors, calls = (sum(point.value for point in found[what]) for what in wanted)
-    if errors:
-        return False, [f"function {name}: {errors:.0f} of {calls:.0f} invocations failed in the last hour"]
-    return False, []
+    def _check_invocations(self, name: str, now: datetime, broken: list[str], doubts: list[str]) -> None:
+        wanted = {what: Metric("AWS/Lambda", what, "FunctionName", name, "Sum") for what in ("Errors", "Invocations")}
+        found = attempt(lambda: self.metrics.read(wanted, now - timedelta(hours=RECENT_HOURS), now)).value
+        if found is None:
+            return
+        last = now - timedelta(minutes=LAST_MINUTES)
+        errors, calls = (sum(point.value for point in found[what] if point.at >= last) for what in wanted)
+        if calls >= ENOUGH_FAILURES and errors >= calls:
+            broken.append(f"all {calls:.0f} invocations of function {name} failed in the last {LAST_MINUTES} minutes")
+            return
+        errors, calls = (sum(point.value for point in found[what]) for what in wanted)
+        if errors:
+            doubts.append(f"function {name}: {errors:.0f} of {calls:.0f} invocations failed in the last hour")

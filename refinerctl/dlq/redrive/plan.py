@@ -1,214 +1,262 @@
-"""What a redrive is about to do: where messages would go, whether they would be processed there, by which method."""
+"""What a redrive is about to do: which queues get messages, whether they would be processed there, by which method."""
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from itertools import islice
 
-from refinerctl.aws.messages import Message, QueueAddress, QueueAttributes
+from refinerctl.aws.message_queue import MessageQueue
+from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
+from refinerctl.aws.move_tasks import MAX_TASK_RATE, MoveTask, MoveTasks
 from refinerctl.dlq.queues import DlqKind
-from refinerctl.dlq.redrive.health import HealthSources, look
-from refinerctl.dlq.redrive.ports import Queue
-from refinerctl.dlq.redrive.routes import Routes
-from refinerctl.dlq.redrive.types import Asked, Leave, Method, MoveTask, Origin, RedrivePlan, choose
+from refinerctl.dlq.receive import release
+from refinerctl.dlq.redrive.from_file import ExportedFile
+from refinerctl.dlq.redrive.health import Health, HealthCheck
+from refinerctl.dlq.redrive.routes import Origin, Routes, Stay
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, UsageError
 
-# Enough to see which targets there are; more would raise more receive counts.
+# Enough to see which targets there are; a receive count more for each.
 SAMPLE = 100
-SAMPLE_SECONDS = 20
+SAMPLE_VISIBILITY_S = 20
+# More messages take a move task longer than a minute; a copy is several times as fast, but has to run until its end.
+TASK_SUFFICES = 60 * MAX_TASK_RATE
 
 
-class Tasks(Protocol):
-    def latest(self, source_arn: str) -> tuple[MoveTask, ...] | None: ...
+class Method(StrEnum):
+    """SQS moves the messages itself, or they are received, sent and deleted."""
 
-    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]: ...
-
-
-@dataclass(frozen=True)
-class PlanSources:
-    """Who is asked. `resolve` finds a queue by name, URL or ARN."""
-
-    resolve: Callable[[str], QueueAddress]
-    tasks: Tasks
-    health: HealthSources
+    MOVE_TASK = "move-task"
+    COPY = "copy"
 
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """`gone` are the names of source queues that do not exist any more; `to` takes everything.
+    """What the plan depends on. `needs` are options that a move task does not have; `rate` in messages per second."""
 
-    `is_queue`: the messages are in the origin's queue, and not in a file that came from there.
+    origin: Origin
+    method: Method | None = None
+    to: QueueAddress | None = None
+    rate: float | None = None
+    needs: tuple[str, ...] = ()
+    waits: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RedrivePlan:
+    """`depth` messages can be received, of which `matching` match the filter (None: not counted).
+
+    `reasons`: why some of a sample of `sampled` messages would stay, each with a count; `running`: SQS's task that is
+    to be followed.
     """
 
     origin: Origin
-    asked: Asked = field(default_factory=Asked)
-    to: QueueAddress | None = None
-    gone: tuple[str, ...] = ()
-    force: bool = False
-    is_queue: bool = True
+    method: Method
+    method_reason: str
+    targets: tuple[QueueAddress, ...]
+    depth: int
+    in_flight: int = 0
+    health: tuple[Health, ...] = ()
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    sampled: int = 0
+    running: MoveTask | None = None
+    matching: int | None = None
+
+    def check_healthy(self) -> None:
+        """Raises RefusedError if messages would certainly not be processed."""
+        if broken := [sentence for health in self.health for sentence in health.broken]:
+            raise RefusedError(
+                f"messages would not be processed: {'; '.join(broken)}",
+                hint="Repair the consumer first, or pass --force to send anyway.",
+            )
 
 
-def make_plan(request: PlanRequest, queue: Queue, sources: PlanSources, now: datetime) -> RedrivePlan:
-    """Look at everything, change nothing; `queue` is where the messages are, `now` in UTC.
+def make_plan(
+    request: PlanRequest,
+    messages: MessageQueue | ExportedFile,
+    now: datetime,
+    *,
+    resolve: Callable[[str], QueueAddress],
+    tasks: MoveTasks,
+    health: HealthCheck,
+) -> RedrivePlan:
+    """Read everything, change nothing. `now` in UTC; `resolve` finds a queue by name, URL or ARN.
 
-    Messages are received only if nothing else says where they belong, and given back at once. Raises RefusedError if
-    they can go nowhere, UsageError for a request that makes no sense.
+    Messages are received only if nothing else says where they belong, and released at once. Raises RefusedError if
+    nothing could be sent, UsageError for options that exclude each other.
     """
-    origin, facts = request.origin, queue.attributes()
-    tasks = _tasks(request, sources)
-    running = next((task for task in tasks or () if task.is_active), None)
-    # Counts are approximate: --to holds for what an empty queue turns out to have, too.
-    found = _targets(request, queue, sources, facts) if facts.total or request.to else _Targets()
-    asked = replace(request.asked, needs=(*request.asked.needs, *_out_of_reach(request)))
-    choice = choose(asked, origin, facts.visible, knows_tasks=tasks is not None, running=running)
-    if running is not None and choice.method is Method.COPY and not request.force:
+    name = request.origin.queue.name
+    if isinstance(messages, ExportedFile):
+        known, depth, in_flight = None, messages.count, 0
+    else:
+        known, there = _tasks(request, tasks), messages.attributes()
+        depth, in_flight = there.visible, there.in_flight + there.delayed
+    running = next((task for task in known or () if task.is_active), None)
+    targets, reasons, sampled = _targets(request, messages, depth + in_flight, resolve, tasks)
+    method, reason = _choose(request, depth, known, running)
+    if running is not None and method is Method.COPY and not request.force:
         raise RefusedError(
-            f"SQS itself is moving messages out of {origin.queue.name} right now ({running.moved:,} so far)",
-            hint="Wait for its end: without options `dlq redrive` follows it. --force copies beside it.",
+            f"a move task of SQS is moving messages out of {name} ({running.moved:,} so far)",
+            hint="Run `dlq redrive` without options to follow it, or pass --force to copy beside it.",
         )
-    if running is not None and choice.method is Method.MOVE_TASK:
+    if running is not None and method is Method.MOVE_TASK:
         _check_same(running, request)
-    health = tuple(look(sources.health, target, origin.queue.arn, now) for target in found.targets)
     return RedrivePlan(
-        origin,
-        choice,
-        found.targets,
-        depth=facts.visible,
-        in_flight=facts.in_flight + facts.delayed,
-        health=health,
-        reasons=found.reasons,
-        running=running,
-        looked_at=found.looked_at,
+        request.origin,
+        method,
+        reason,
+        targets,
+        depth,
+        in_flight,
+        tuple(health.check(target, request.origin.queue.arn, now) for target in targets),
+        reasons,
+        sampled,
+        running,
     )
 
 
-def _out_of_reach(request: PlanRequest) -> tuple[str, ...]:
-    """Targets at which a move task would fail, or stop half-way."""
-    if request.to is None:
-        return tuple(f"way around {name}, which is gone" for name in request.gone)
-    if request.to.arn.rpartition(":")[0] == request.origin.queue.arn.rpartition(":")[0]:
-        return ()
-    return ("--to in another account or region",)
-
-
-def _check_same(running: MoveTask, request: PlanRequest) -> None:
-    """Raises RefusedError if the task that runs does something else than what is asked for."""
-    wanted = request.to.arn if request.to else None
-    if running.destination_arn != wanted:
-        where = running.destination_arn.rpartition(":")[2] if running.destination_arn else "where they came from"
-        raise RefusedError(
-            f"SQS is moving the messages of {request.origin.queue.name} to {where} right now",
-            hint="Follow that with the same --to, or wait for its end: a queue has one move task at a time.",
-        )
-    if request.asked.rate is not None and running.rate != int(request.asked.rate):
-        rate = f"{running.rate}/s" if running.rate else "a rate of its own choice"
-        raise RefusedError(
-            f"SQS is moving the messages of {request.origin.queue.name} at {rate} right now",
-            hint="Follow that without --rate; Ctrl-C cancels it, and then a new one can have another rate.",
-        )
-
-
-def _tasks(request: PlanRequest, sources: PlanSources) -> tuple[MoveTask, ...] | None:
-    """None if there are none here, or none for whoever asks."""
-    if not request.is_queue:
-        return None
+def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | None:
+    """None if there can be none, or they may not be listed."""
     try:
-        return sources.tasks.latest(request.origin.queue.arn)
+        return tasks.latest(request.origin.queue.arn)
     except AccessDeniedError:
         return None
 
 
-def check_healthy(plan: RedrivePlan, *, force: bool) -> None:
-    """Raises RefusedError if what is sent would plainly not be processed."""
-    if plan.broken and not force:
+def _choose(
+    request: PlanRequest, depth: int, known: tuple[MoveTask, ...] | None, running: MoveTask | None
+) -> tuple[Method, str]:
+    """The method, and why. Raises UsageError if a move task is asked for that is not possible."""
+    obstacle = next(_obstacles(request, known), None)
+    if request.method is Method.MOVE_TASK and obstacle:
+        raise UsageError(f"a move task is not possible: {obstacle}", hint="Use --method copy, or omit --method.")
+    if request.method is not None:
+        return request.method, "--method"
+    if running is not None and not obstacle:
+        return Method.MOVE_TASK, "a move task is running already"
+    if obstacle is None and request.origin.queue.is_fifo:
+        obstacle = "a move task does not report which FIFO duplicates were dropped"
+    if obstacle is None and depth > TASK_SUFFICES and request.rate is None:
+        obstacle = f"a move task would take over {depth // MAX_TASK_RATE} s for {depth:,} messages"
+    return (Method.COPY, obstacle) if obstacle else (Method.MOVE_TASK, "all messages of the queue")
+
+
+def _obstacles(request: PlanRequest, known: tuple[MoveTask, ...] | None) -> Iterator[str]:
+    """Why a move task cannot do it."""
+    origin, to = request.origin, request.to
+    for need in request.needs:
+        yield f"a move task does not support {need}"
+    if to is None and origin.gone:  # it ends at the first message that it cannot move
+        yield f"source queue {origin.gone[0]} does not exist, and a move task would fail at its messages"
+    if to is not None and to.arn.rpartition(":")[0] != origin.queue.arn.rpartition(":")[0]:
+        yield "a move task does not support --to in another account or region"
+    if request.rate is not None and request.rate > MAX_TASK_RATE:
+        yield f"a move task moves at most {MAX_TASK_RATE} messages/s"
+    if request.rate is not None and request.rate < 1:
+        yield "a move task moves at least 1 message/s"
+    if not origin.sources:
+        yield f"no queue has {origin.queue.name} as its DLQ"
+    if known is None:
+        yield "the endpoint does not support move tasks, or access is denied"
+    if request.waits:
+        yield "a move task does not report new message ids, which --wait needs"
+
+
+def _check_same(running: MoveTask, request: PlanRequest) -> None:
+    """Raises RefusedError if the running task does something else than what is asked for."""
+    name = request.origin.queue.name
+    if running.destination_arn != (request.to.arn if request.to else None):
+        where = running.destination_arn.rpartition(":")[2] if running.destination_arn else "their source queues"
         raise RefusedError(
-            f"what is sent would not be processed: {'; '.join(plan.broken)}",
-            hint="Repair that first. --force sends them.",
+            f"a move task of SQS is moving the messages of {name} to {where}",
+            hint="Pass the same --to to follow it, or wait until it ends: a queue has one move task at a time.",
+        )
+    if request.rate is not None and running.rate != int(request.rate):
+        rate = f"{running.rate}/s" if running.rate else "the rate that SQS chooses"
+        raise RefusedError(
+            f"a move task of SQS is moving the messages of {name} at {rate}",
+            hint="Omit --rate to follow it; Ctrl-C then cancels it, and a new task can have another rate.",
         )
 
 
-@dataclass(frozen=True)
-class _Targets:
-    """The queues that may get something; and why some of a sample would stay, each reason with a count."""
-
-    targets: tuple[QueueAddress, ...] = ()
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    looked_at: int = 0
-
-
-def _targets(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueAttributes) -> _Targets:
+def _targets(
+    request: PlanRequest,
+    messages: MessageQueue | ExportedFile,
+    total: int,
+    resolve: Callable[[str], QueueAddress],
+    tasks: MoveTasks,
+) -> tuple[tuple[QueueAddress, ...], Mapping[str, int], int]:
+    """The queues that get messages; from a sample also why some would stay, and the sample's size."""
     origin = request.origin
-    if request.to is not None:
-        _check_target(request.to, request, sources)
-        return _Targets((request.to,))
+    if request.to is not None:  # also if the queue seems empty: counts are approximate
+        _check_target(request.to, request, messages, tasks)
+        return (request.to,), {}, 0
+    if not total:
+        return (), {}, 0
     if origin.sources:
-        return _Targets(origin.sources)
-    if origin.kind is DlqKind.PROCESSING and request.gone:
+        return origin.sources, {}, 0
+    if origin.kind is DlqKind.PROCESSING and origin.gone:
         raise RefusedError(
-            f"{origin.queue.name} has dead letters of {', '.join(request.gone)}, and there is no such queue any more",
-            hint="Deploy it again, or name another: --to QUEUE.",
+            f"{origin.queue.name} has messages of {', '.join(origin.gone)}, which does not exist",
+            hint="Deploy that queue again, or name another one: --to QUEUE.",
         )
-    return _sampled(request, queue, sources, facts)
-
-
-def _check_target(to: QueueAddress, request: PlanRequest, sources: PlanSources) -> None:
-    if request.is_queue and to.arn == request.origin.queue.arn:
-        raise UsageError(f"{to.name} is where the messages are", hint="Name another queue: --to QUEUE.")
-    if to.is_fifo and not request.origin.queue.is_fifo:
-        raise UsageError(
-            f"{to.name} is a FIFO queue, and {request.origin.queue.name} is not: its messages have no group",
-            hint="Name a standard queue: --to QUEUE.",
-        )
-    if not request.force and (served := _served_by(to, sources)):
-        raise RefusedError(
-            f"{to.name} is a dead-letter queue itself, of {', '.join(served)}", hint="--force sends them there."
-        )
-
-
-def _served_by(queue: QueueAddress, sources: PlanSources) -> list[str]:
-    """The names of the queues whose dead letters it takes; none for who may not ask."""
-    try:
-        return [url.rpartition("/")[2] for url in sources.tasks.source_urls(queue.url, queue.arn)]
-    except RefinerctlError:
-        return []
-
-
-def _sampled(request: PlanRequest, queue: Queue, sources: PlanSources, facts: QueueAttributes) -> _Targets:
-    routes = Routes(request.origin, sources.resolve)
     found: dict[str, QueueAddress] = {}
     reasons: Counter[str] = Counter()
-    letters = sample(queue)
-    for letter in letters:
-        target = routes.target(letter)
-        if isinstance(target, Leave):
+    routes = Routes(origin, resolve)
+    sampled = sample(messages)
+    for message in sampled:
+        target = routes.target(message)
+        if isinstance(target, Stay):
             reasons[target.reason] += 1
         else:
             found[target.arn] = target
-    if reasons and not found and len(letters) >= facts.visible:
-        name = request.origin.queue.name
+    if reasons and not found and len(sampled) < SAMPLE:
         raise RefusedError(
-            f"nothing can be sent from {name}: {reasons.most_common(1)[0][0]}",
-            hint="--to QUEUE names a queue, and --key-prefix whose messages are for it.",
+            f"nothing can be sent from {origin.queue.name}: {reasons.most_common(1)[0][0]}",
+            hint="Pass --to QUEUE, and --key-prefix to select the messages for it.",
         )
-    return _Targets(tuple(found.values()), dict(reasons), len(letters))
+    return tuple(found.values()), dict(reasons), len(sampled)
 
 
-def sample(queue: Queue, limit: int = SAMPLE) -> list[Message]:
-    """Up to `limit` messages, given back: their receive counts are one higher. Raises RefinerctlError."""
+def _check_target(
+    to: QueueAddress, request: PlanRequest, messages: MessageQueue | ExportedFile, tasks: MoveTasks
+) -> None:
+    dlq = request.origin.queue
+    if to.arn == dlq.arn and not isinstance(messages, ExportedFile):
+        raise UsageError(f"the messages are in {to.name} already", hint="Name another queue: --to QUEUE.")
+    if to.is_fifo and not dlq.is_fifo:
+        raise UsageError(
+            f"{to.name} is a FIFO queue, and messages of {dlq.name} have no group",
+            hint="Name a standard queue: --to QUEUE.",
+        )
+    if request.force:
+        return
+    try:
+        served = [url.rpartition("/")[2] for url in tasks.source_urls(to.url, to.arn)]
+    except RefinerctlError:  # may not be read
+        served = []
+    if served:
+        raise RefusedError(
+            f"{to.name} is itself the DLQ of {', '.join(served)}", hint="Pass --force to send messages there."
+        )
+
+
+def sample(messages: MessageQueue | ExportedFile, limit: int = SAMPLE) -> list[Message]:
+    """Up to `limit` messages; those of a queue are released, and their receive counts one higher."""
+    if isinstance(messages, ExportedFile):
+        return list(islice(messages.messages(), limit))
     found: list[Message] = []
     try:
         while len(found) < limit:
-            letters = queue.receive(min(10, limit - len(found)), visibility_s=SAMPLE_SECONDS, wait_s=1)
-            if not letters:
+            batch = messages.receive(min(MAX_BATCH, limit - len(found)), visibility_s=SAMPLE_VISIBILITY_S, wait_s=1)
+            if not batch:
                 break
-            found.extend(letters)
+            found.extend(batch)
     finally:
-        receipts = [letter.receipt for letter in found]
-        for start in range(0, len(receipts), 10):
-            with contextlib.suppress(RefinerctlError):
-                queue.change_visibility(receipts[start : start + 10], 0)
+        for start in range(0, len(found), MAX_BATCH):
+            release(messages, [(message.id, message.receipt) for message in found[start : start + MAX_BATCH]])
     return found

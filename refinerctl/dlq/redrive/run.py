@@ -1,132 +1,375 @@
-"""What the lanes of one run share."""
+"""A redrive from its plan to its report."""
 
 from __future__ import annotations
 
-import collections
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from refinerctl.aws.messages import Message, OutgoingMessage
-from refinerctl.dlq.redrive.aside import Aside
-from refinerctl.dlq.redrive.intake import Intake
-from refinerctl.dlq.redrive.journal import RedriveJournal
-from refinerctl.dlq.redrive.ports import Queue
-from refinerctl.dlq.redrive.types import Route
-from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.aws.consumers import Consumers
+from refinerctl.aws.message_queue import MessageQueue, MessageQueues
+from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.aws.move_tasks import MoveTasks
+from refinerctl.dlq.errors import ErrorFinder, error_finder
+from refinerctl.dlq.queues import DlqKind, at_queue, find_queue
+from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
+from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
+from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
+from refinerctl.dlq.redrive.health import HealthCheck
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
+from refinerctl.dlq.redrive.move_task import TaskRun
+from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
+from refinerctl.dlq.redrive.plan import PlanRequest, RedrivePlan, make_plan
+from refinerctl.dlq.redrive.report import Report, plan_json, plan_lines, show_doubts
+from refinerctl.dlq.redrive.routes import Origin, Routes
+from refinerctl.dlq.redrive.watch import Original, Watch, compare
+from refinerctl.dlq.redrive.worker import InHand
+from refinerctl.dlq.walk import Walk, counted, matching
+from refinerctl.errors import RefusedError
+from refinerctl.options import ask
+from refinerctl.parallel import attempt
 
-# Every target takes batches of this size; those that take larger messages take larger batches, too.
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
-SAFE_BATCH_BYTES = 262_144
-_MOST_REASONS = 50
+if TYPE_CHECKING:
+    from refinerctl.app import AppContext
 
-
-@dataclass(slots=True)
-class InHand:
-    """A message on its way. `outgoing` None: it is only to be deleted. `hidden_until` by `awake`.
-
-    `is_reserved`: it counts against the limit; what an earlier part has sent does not.
-    """
-
-    id: str
-    receipt: str
-    hidden_until: float
-    outgoing: OutgoingMessage | None = None
-    size: int = 0
-    is_reserved: bool = True
-
-
-@dataclass(frozen=True)
-class Target:
-    """A queue that messages go to, and the bytes that a message, or a batch of them, may have."""
-
-    queue: Queue
-    max_message_bytes: int | None
-
-    @property
-    def is_fifo(self) -> bool:
-        return self.queue.address.is_fifo
-
-    @property
-    def batch_bytes(self) -> int:
-        return max(SAFE_BATCH_BYTES, self.max_message_bytes or 0)
+# More messages are too many for an editor, unless --limit asks for them.
+MAX_EDITED = 1000
+CHUNK = 50
+# A message that fails again needs its retries and so many seconds more until it is in the DLQ.
+WAIT_MORE_SECONDS = 30
+LONGEST_WAIT_SECONDS = 900
 
 
-class Targets:
-    """By URL, each asked for once."""
+class Redrive:
+    """One run; with `resumed`, the journal of an earlier one, its continuation. A context manager."""
 
-    def __init__(self, queue_at: Callable[[str], Queue]) -> None:
-        self._queue_at = queue_at
-        self._lock = threading.Lock()
-        self._known: dict[str, Target] = {}
+    def __init__(
+        self, app: AppContext, flags: RedriveFlags, options: RedriveOptions, resumed: Path | None = None
+    ) -> None:
+        self._stack = ExitStack()
+        self._journal = self._stack.enter_context(RedriveJournal.resume(resumed)) if resumed else None
+        self._flags = flags
+        self._began = datetime.now(UTC)
+        self._sent: dict[str, Original] = {}
+        self._used: dict[str, MessageQueue] = {}
+        self._file: ExportedFile | None = None
+        if options.file is None:
+            self._app = at_queue(app, options.queue)
+            self._origin = _origin(self._app, options.queue or "", force=flags.force)
+        else:
+            self._file = ExportedFile.check(Path(options.file))
+            if options.digest not in (None, self._file.digest):
+                raise RefusedError(
+                    f"{options.file} has changed since the run began", hint="Restore the file, or begin a new run."
+                )
+            options = replace(options, digest=self._file.digest)
+            self._origin = _origin_of_file(app, self._file.queues)
+            self._app = at_queue(app, self._origin.queue.arn or None)
+        self._options = options
+        self._render = self._app.render
+        self._queues = MessageQueues(self._app.session)
+        self._source_url = self._file.url if self._file else self._origin.queue.url
 
-    def at(self, url: str) -> Target:
-        """Raises NotFoundError if there is no such queue."""
-        with self._lock:
-            if url not in self._known:
-                queue = self._queue_at(url)
-                self._known[url] = Target(queue, _max_message_bytes(queue))
-            return self._known[url]
+    def __enter__(self) -> Redrive:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
-def _max_message_bytes(queue: Queue) -> int | None:
-    try:
-        return queue.attributes().max_message_bytes
-    except NotFoundError:
-        raise
-    except RefinerctlError:  # who may send need not be allowed to ask
+    @cached_property
+    def _queue(self) -> MessageQueue:
+        """The DLQ; of a file, where its messages were."""
+        return self._queues.at(self._origin.queue)
+
+    @cached_property
+    def _health(self) -> HealthCheck:
+        app = self._app
+        return HealthCheck(Consumers(app.session), app.queues.state_at, app.functions, app.metrics)
+
+    def prepare(self) -> RedrivePlan | None:
+        """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""
+        options, flags = self._options, self._flags
+        request = PlanRequest(
+            self._origin,
+            flags.method,
+            self._app.queues.address(options.to) if options.to else None,
+            options.rate,
+            (*options.needs, *(("--edit",) if flags.edits else ())),
+            flags.waits,
+            flags.force,
+        )
+        plan = make_plan(
+            request,
+            self._file or self._queue,
+            self._began,
+            resolve=self._app.queues.address,
+            tasks=MoveTasks(self._app.session),
+            health=self._health,
+        )
+        self._note_received(plan.sampled)
+        if flags.dry_run:
+            self._show(plan)
+            return None
+        why = f"{self._origin.queue.name} is empty"
+        if plan.depth + plan.in_flight or self._journal is not None:
+            self._check(plan)
+            if not flags.edits or (edited := self._edit()):
+                self._options = replace(options, edited=edited) if flags.edits else options
+                self._ask(plan)
+                return plan
+            why = "nothing is sent"
+        self._render.note(why)
+        result = RedriveResult(plan.method, left=plan.depth + plan.in_flight)
+        Report(self._render, plan, result, is_whole=False).show()
         return None
 
+    def _check(self, plan: RedrivePlan) -> None:
+        """Raises RefusedError if messages would not be processed, or could be sent twice unnoticed."""
+        if not self._flags.force:
+            plan.check_healthy()
+        if self._journal is not None:
+            return
+        runs = find(self._app.settings.work_folder, self._source_url)
+        refusal = None
+        if unfinished := [item for item in runs if not item.is_finished]:
+            refusal = f"run {unfinished[0].run} of {self._origin.queue.name} is unfinished"
+            hint = "--resume continues it. --force begins a new run, which may send again what that one has sent."
+        elif runs and self._file:  # nothing else shows that
+            refusal = f"run {runs[0].run} has sent from this file before"
+            hint = "Pass --force to send from it again."
+        if refusal and not self._flags.force:
+            raise RefusedError(refusal, hint=hint)
+        if refusal:
+            self._render.warning(f"{refusal}: messages may be sent again")
+        if self._options.filter.needs_error:
+            error_finder(self._app, self._origin.sources).check(reads=True)
 
-@dataclass
-class Tally:
-    """Counts of this part of a run; what the journal counts is not among them."""
+    def _show(self, plan: RedrivePlan) -> None:
+        """The plan, or why the run would be refused. With a filter it counts the matching messages."""
+        if not self._options.filter.is_empty and plan.depth:
+            plan = replace(plan, matching=self._choose(None)[0])
+        if self._render.is_json:
+            self._render.json(plan_json(plan))
+        else:
+            for line in plan_lines(plan):
+                self._render.line(line)
+        show_doubts(self._render, plan)
+        self._check(plan)
 
-    skipped: int = 0
-    failed: int = 0
-    returned: int = 0
-    dropped_duplicates: int = 0
-    reasons: collections.Counter[str] = field(default_factory=collections.Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def _choose(self, keep: int | None) -> tuple[int, list[Message], bool]:
+        """How many messages match the filter, up to `keep` of them, and whether others may match.
 
-    def add(self, count: str, reason: str | None = None) -> None:
-        with self._lock:
-            setattr(self, count, getattr(self, count) + 1)
-            if reason is not None:
-                self.reasons[reason if len(self.reasons) < _MOST_REASONS else "others"] += 1
+        Without `keep` all are counted and none is kept. Those of a queue are released at once.
+        """
+        which = self._options.filter
+        errors = error_finder(self._app, self._origin.sources if which.needs_error else ())
+        if self._file is not None:
+            return len(matching(list(self._file.messages()), which, errors)), [], False
+        kept: list[Message] = []
+        with self._render.progress() as progress, Walk(self._queue, which, errors, limit=keep) as walk:
+            for chunk in walk.chunks(CHUNK):
+                kept += [replace(message, receipt="") for message in chunk] if keep is not None else ()
+                progress.update(f"{walk.progress()}: {walk.matched:,} match")
+        self._note_received(walk.received)
+        for problem in errors.problems:
+            self._render.warning(f"errors are unknown: {problem}")
+        return walk.matched, kept, not walk.is_complete
+
+    def _edit(self) -> str | None:
+        """The file of edited messages. No message is in flight while the editor is open."""
+        check_editor()
+        limit = self._options.limit
+        _, messages, has_more = self._choose(limit or MAX_EDITED)
+        if not messages:
+            self._render.note("no message matches: there is nothing to edit")
+            return None
+        if limit is None and has_more:
+            self._render.note(f"these are the first {counted(len(messages), 'message')}: --limit N takes more")
+        path = edit_messages(self._render, messages, self._origin.queue, self._app.settings.work_folder)
+        return str(path) if path else None
+
+    def _note_received(self, count: int) -> None:
+        if count and self._file is None:
+            self._render.note(f"receive counts of {counted(count, 'message')} increased by 1")
+
+    def _ask(self, plan: RedrivePlan) -> None:
+        options, name = self._options, self._origin.queue.name
+        for line in plan_lines(plan):
+            self._render.note(line)
+        show_doubts(self._render, plan)
+        if options.file is not None:
+            self._render.note(f"the messages are in {options.file}; those in {name} are not touched")
+        count = plan.depth if options.limit is None else min(plan.depth, options.limit)
+        what = f"{'' if options.filter.is_empty else 'up to '}{counted(count, 'message')}"
+        if options.edited is not None:
+            what = "the edited messages"
+        verb = "Follow SQS moving" if plan.running else "Continue to send" if self._journal else "Send"
+        targets = ", ".join(target.name for target in plan.targets) or "their targets"
+        ask(f"{verb} {what} from {name} to {targets}?", self._flags.yes)
+
+    def move(self, plan: RedrivePlan) -> None:
+        """By a move task of SQS. Raises what the report says."""
+        task = TaskRun(MoveTasks(self._app.session), self._origin.queue.arn)
+        stopped_by: BaseException | None = None
+        try:
+            with self._render.progress() as progress:
+                if plan.running is not None:
+                    task.adopt(plan.running)
+                else:
+                    rate = None if self._options.rate is None else int(self._options.rate)
+                    task.start(plan.targets[0].arn if self._options.to else None, rate)
+                task.follow(progress)
+        except BaseException as error:
+            stopped_by = error
+        there = attempt(self._queue.attributes).value
+        left = there.total if there else None
+        Report(self._render, plan, RedriveResult(plan.method, task.moved, left=left, stopped_by=stopped_by)).finish()
+
+    def copy(self, plan: RedrivePlan) -> None:
+        """By receive, send, delete. Raises what the report says."""
+        options, flags = self._options, self._flags
+        if self._journal is None:
+            header = JournalHeader(self._source_url, self._origin.queue.name, asdict(options))
+            self._journal = self._stack.enter_context(RedriveJournal.begin(self._app.settings.work_folder, header))
+        journal, state = self._journal, self._journal.state
+        edited = read_edited(Path(options.edited)) if options.edited else None
+        limit = options.limit if edited is None else len(edited)
+        # With a filter the number of messages to move is unknown until all have been received.
+        total = plan.depth if options.filter.is_empty or edited is not None else None
+        rules = CopyRules(
+            None if limit is None else max(limit - state.moved - len(state.undeleted), 0),
+            options.rate,
+            is_selective=not options.filter.is_empty or edited is not None or options.max_redrives is not None,
+            total=total if total is None or limit is None else min(total, limit),
+        )
+        routes = self._routes(plan, edited)
+        on_sent = self._on_sent if flags.waits else lambda _item, _new_id: None
+        with self._render.progress() as progress:
+            if self._file is not None:
+                is_fifo = any(target.is_fifo for target in (self._origin.queue, *plan.targets))
+                rules = replace(rules, workers=1 if is_fifo else rules.workers)
+                result = copy_file(self._file, self._queue_at, routes, rules, journal, progress, on_sent)
+            else:
+                result = copy(self._queue, self._queue_at, routes, rules, journal, progress, on_sent)
+        report = Report(self._render, plan, result, journal, is_whole=limit is None)
+        if options.filter.needs_error and edited is None and (count := self._errors.not_looked_up):
+            self._render.warning(f"{counted(count, 'message')} were not sent: their errors were not looked up")
+        missing = 0 if edited is None else len(edited) - result.moved - result.failed - result.dropped_duplicates
+        if missing > 0 and result.stopped_by is None:
+            self._render.warning(f"{counted(missing, 'edited message')} not sent: not in the queue any more")
+        try:
+            if result.stopped_by is None and flags.waits:
+                self._watch(report)
+        except BaseException as error:
+            report.result = replace(result, stopped_by=error)
+        self._note_received(result.skipped + result.failed + result.dropped_duplicates)
+        report.finish()
+        if options.edited is not None and journal.is_finished:
+            Path(options.edited).unlink(missing_ok=True)
+
+    def _queue_at(self, address: QueueAddress) -> MessageQueue:
+        if address.url not in self._used:
+            self._used[address.url] = self._queues.at(address)
+        return self._used[address.url]
+
+    def _on_sent(self, item: InHand, new_id: str) -> None:
+        self._sent[new_id] = Original(item.id, item.sent_at)
+
+    def _routes(self, plan: RedrivePlan, edited: Mapping[str, Message] | None) -> Routes:
+        return Routes(
+            self._origin,
+            self._app.queues.address,
+            to=plan.targets[0] if self._options.to else None,
+            max_redrives=self._options.max_redrives,
+            unwanted=self._unwanted(),
+            edited=edited,
+            veto=lambda target: self._veto(plan, target),
+        )
+
+    def _unwanted(self) -> Callable[[Message], str | None]:
+        which, why = self._options.filter, "does not match the filters"
+        if not which.needs_error:
+            return lambda message: None if which.matches(message) else why
+        lock = threading.Lock()
+
+        def unwanted(message: Message) -> str | None:
+            if not which.may_match(message):
+                return why
+            with lock:
+                return None if matching([message], which, self._errors) else why
+
+        return unwanted
+
+    @cached_property
+    def _errors(self) -> ErrorFinder:
+        finder = error_finder(self._app, self._origin.sources)
+        finder.many = True
+        return finder
+
+    def _veto(self, plan: RedrivePlan, target: QueueAddress) -> str | None:
+        """The consumer of a queue that only messages name is checked when the first of them does."""
+        if self._flags.force or target in plan.targets:
+            return None
+        return "; ".join(self._health.check(target, self._origin.queue.arn, datetime.now(UTC)).broken) or None
+
+    def _watch(self, report: Report) -> None:
+        """Fill in what came back, also if interrupted."""
+        for before, new_id in report.journal.sent_ids() if report.journal else ():  # also by earlier parts of the run
+            self._sent.setdefault(new_id, Original(before))
+        report.came_back = 0
+        if not self._sent:
+            return
+        targets = list(self._used.values())
+        addresses = [queue.address for queue in targets]
+        settings = [self._health.settings(address) for address in addresses]
+        arns = {item.dlq_arn for item in settings if item.dlq_arn}
+        if self._file is None:
+            arns.add(self._origin.queue.arn)
+        seconds = self._flags.wait_s
+        if seconds is None:
+            retries_s = [(item.max_receive_count or 1) * item.visibility_timeout_s for item in settings]
+            seconds = min(max(retries_s, default=0) + WAIT_MORE_SECONDS, LONGEST_WAIT_SECONDS)
+        dlqs = [self._queues.at(self._app.queues.address(arn)) for arn in sorted(arns)]
+        watch = Watch(dlqs, targets, self._sent, seconds)
+        try:
+            with self._render.progress() as progress:
+                watch.run(progress)
+        finally:
+            report.came_back, report.is_settled = len(watch.returned), watch.is_settled
+        if watch.is_partial:
+            self._render.warning("only part of the DLQ was received: more messages may have come back")
+        if watch.returned:
+            before_run = error_finder(self._app, addresses, self._began)
+            report.comparison = compare(watch.returned, self._sent, before_run, error_finder(self._app, addresses))
 
 
-@dataclass
-class Run:
-    """What the lanes share. `start`: what was sent later is not taken. `failure`: what ends the run before its time.
+def _origin(app: AppContext, text: str, *, force: bool = True) -> Origin:
+    """A dead-letter queue and its source queues. Raises RefusedError, unless `force`, if it has a DLQ itself."""
+    found = find_queue(app, text)
+    if found.max_receive_count is not None and not force:
+        raise RefusedError(
+            f"{found.name} has a DLQ itself: a message that is received too often moves there",
+            hint="Redrive that DLQ, or pass --force.",
+        )
+    if found.kind is not DlqKind.PROCESSING:
+        return Origin(found.address, found.kind)
+    gone = tuple(source.name for source in found.sources if source.exists is False)
+    there = [source for source in found.sources if source.exists is not False and source.arn]
+    return Origin(found.address, found.kind, tuple(app.queues.address(source.arn) for source in there), gone)
 
-    `server_ahead_s`: by so much the server's clock is ahead of `awake`. `presumed_deleted`: ids of messages whose
-    receipts may have been replaced by somebody else's, with which SQS says that it deleted and does not; `surely_gone`
-    of them are gone at the end: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessage.html
-    """
 
-    source: Queue
-    targets: Targets
-    route: Callable[[Message], Route]
-    journal: RedriveJournal
-    start: datetime
-    intake: Intake
-    aside: Aside
-    stopping: threading.Event
-    visibility_s: int
-    longest_pause_s: float
-    server_ahead_s: float
-    tally: Tally = field(default_factory=Tally)
-    presumed_deleted: list[str] = field(default_factory=list)
-    surely_gone: int = 0
-    failure: BaseException | None = None
-
-    def server_time(self, moment: float) -> float:
-        """A moment by `awake`, in seconds since the epoch by the server's clock: ours may be wrong, or be set."""
-        return moment + self.server_ahead_s
-
-    def fail(self, error: BaseException) -> None:
-        """Let all lanes end. The first failure counts."""
-        self.failure = self.failure or error
-        self.stopping.set()
+def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> Origin:
+    """If it has messages of several queues, or of a deleted one, each message has to say where it belongs."""
+    if len(queues) == 1:
+        text = queues[0].arn or queues[0].name
+        answer = attempt(lambda: _origin(at_queue(app, text), text))
+        if answer.error is not None and not answer.not_found:
+            raise answer.error
+        return answer.value or Origin(queues[0], DlqKind.UNKNOWN)
+    names = ", ".join(queue.name for queue in queues) or "the file"
+    return Origin(QueueAddress(names, "", queues[0].arn if queues else ""), DlqKind.UNKNOWN)

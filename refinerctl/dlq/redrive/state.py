@@ -1,173 +1,163 @@
-"""Where each message of a redrive stands, as told by the records of its journal."""
+"""Where each message of a redrive is, as a pure function of the records in its journal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
-from refinerctl.dlq.redrive.id_filter import IdFilter
-
 Record = Mapping[str, Any]
+
+# 32 Mbit for half a million ids: one of 10,000,000 other ids is taken for one of them.
+_FILTER_BYTES = 4 << 20
+_FILTER_CAPACITY = 500_000
+_FILTER_HASHES = 7
+
+
+class IdFilter:
+    """Bloom filters, one for each `capacity` ids: finds every id that was added, and hardly ever another one.
+
+    `size_bytes` is a power of two.
+    """
+
+    def __init__(self, capacity: int = _FILTER_CAPACITY, size_bytes: int = _FILTER_BYTES) -> None:
+        self._capacity = self._room = capacity
+        self._mask = size_bytes * 8 - 1
+        self._filters = [bytearray(size_bytes)]
+
+    def add(self, item: str) -> None:
+        if not self._room:
+            self._filters.append(bytearray(len(self._filters[0])))
+            self._room = self._capacity
+        self._room -= 1
+        for bit in self._bits(item):
+            self._filters[-1][bit >> 3] |= 1 << (bit & 7)
+
+    def __contains__(self, item: str) -> bool:
+        bits = self._bits(item)
+        return any(all(array[bit >> 3] & (1 << (bit & 7)) for bit in bits) for array in self._filters)
+
+    def _bits(self, item: str) -> list[int]:
+        """Two hashes serve as any number of them: https://www.eecs.harvard.edu/~michaelm/postscripts/rsa2008.pdf."""
+        digest = blake2b(item.encode(), digest_size=16).digest()
+        first, step = int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big") | 1
+        return [(first + number * step) & self._mask for number in range(_FILTER_HASHES)]
 
 
 @dataclass(slots=True)
 class Unsettled:
-    """A message that is neither out of the dead-letter queue nor safely back in it.
+    """A message that was received, and neither deleted nor released.
 
-    `lefts`: requests to send it that left and were not refused; `left_at`: when the last one did, by the server's
-    clock. `new_id`: what the target calls it. `is_intended`: it was to be sent, and nothing more is known.
-    `is_in_hand`: this process is working on it. `hidden_until`: by the server's clock; the receipt is good until then.
+    `sends` counts the requests to send it that left and were not refused; `left_at` is when the last one did, by the
+    server's clock in seconds. `new_id` is its id in the target queue. `is_in_hand`: this process works on it.
     """
 
     receipt: str = ""
-    lefts: int = 0
+    sends: int = 0
     left_at: float = 0.0
     new_id: str | None = None
-    is_intended: bool = False
     is_in_hand: bool = False
-    hidden_until: float = 0.0
 
 
 @dataclass
 class RedriveState:
-    """Everything up to the last record. Grows with what is unsettled, not with what was done.
+    """The state after the records applied so far. Its size depends on what is unsettled, not on what is done.
 
-    Records are objects with one of these keys: `part` (a run or a resumed one begins: its time; `boot` is another after
-    each start of the machine), `held` (pairs of id and receipt, `until`), `intent` (ids, about to be sent to
-    `to`), `left` (ids, their request goes out, `at`), `refused` (ids, it certainly had no effect), `sent` (pairs of id
-    and new id), `deleted`, `aside` (ids, to be given back at the end), `returned` (ids, given back), `finished`.
+    A record is an object with one of these keys, in this order for a message:
+    `part`      a run, or its continuation, begins at this time
+    `received`  pairs of id and receipt
+    `left`      ids whose request leaves, `at` by the server's clock; on disk before it does
+    `refused`   ids of a request that certainly had no effect
+    `sent`      pairs of id and new id, confirmed by the target; on disk before anything is deleted
+    `deleted`   ids that are out of the source
+    `released`  ids that are visible again in the source, unsent
+    `finished`  nothing is left to resume
     """
 
     unsettled: dict[str, Unsettled] = field(default_factory=dict)
     start: datetime | None = None
     is_finished: bool = False
     moved: int = 0
-    dropped: int = 0
     _sent_twice: int = 0
-    _sent: IdFilter = field(default_factory=IdFilter)
-    _gone: IdFilter = field(default_factory=IdFilter)
-    _boot: str = ""
+    _new_ids: IdFilter = field(default_factory=IdFilter)
+    _deleted: IdFilter = field(default_factory=IdFilter)
 
     @property
     def sent_twice(self) -> int:
-        """Copies that may be there beyond one for each message."""
-        return self._sent_twice + sum(message.lefts for message in list(self.unsettled.values()))
+        """How many copies there may be beyond one of each message."""
+        return self._sent_twice + sum(message.sends for message in list(self.unsettled.values()))
 
-    def is_ours(self, message_id: str) -> bool:
-        """Whether this redrive sent a message that got this id."""
-        return message_id in self._sent
+    @property
+    def undeleted(self) -> list[str]:
+        """The ids of those that were sent, and may still be in the source."""
+        return [message_id for message_id, message in list(self.unsettled.items()) if message.new_id is not None]
 
-    def may_be_gone(self, message_id: str) -> bool:
-        """Whether this was deleted; there is a tiny chance that it was not."""
-        return message_id in self._gone
+    def may_be_new_id(self, message_id: str) -> bool:
+        return message_id in self._new_ids
 
-    def left_since(self, message_id: str, moment: float) -> bool:
+    def may_be_deleted(self, message_id: str) -> bool:
+        return message_id in self._deleted
+
+    def left_after(self, message_id: str, moment: float) -> bool:
         """Whether a request to send it left after `moment`."""
         message = self.unsettled.get(message_id)
-        return message is not None and message.lefts > 0 and message.left_at > moment
-
-    def apply(self, record: Record) -> None:
-        """Raises ValueError for a record that makes no sense here."""
-        for kind, value in record.items():
-            if kind in _STEPS:
-                _STEPS[kind](self, value, record)
-                return
-        raise ValueError(f"an unknown record: {', '.join(record)}")
-
-    def _part(self, at: str, record: Record) -> None:
-        self.start = self.start or datetime.fromisoformat(at)
-        self.is_finished = False
-        self.let_go(list(self.unsettled))
-        boot = record.get("boot", "")
-        if self._boot not in ("", boot):  # what did not wait for the disk is lost: it may have left
-            for message in self.unsettled.values():
-                message.lefts += message.is_intended
-                message.is_intended = False
-        self._boot = boot
-
-    def _held(self, pairs: Sequence[tuple[str, str]], record: Record) -> None:
-        for message_id, receipt in pairs:
-            message = self._message(message_id)
-            message.receipt = receipt
-            message.is_in_hand = True
-            message.hidden_until = record.get("until", 0.0)
-
-    def _intent(self, ids: Sequence[str], record: Record) -> None:
-        for message_id in ids:
-            self._message(message_id).is_intended = True
-
-    def _left(self, ids: Sequence[str], record: Record) -> None:
-        for message_id in ids:
-            message = self._message(message_id)
-            message.lefts += 1
-            message.is_intended = False
-            message.left_at = record["at"]
-
-    def _refused(self, ids: Sequence[str], record: Record) -> None:
-        for message_id in ids:
-            self._message(message_id).lefts -= 1
-
-    def _was_sent(self, pairs: Sequence[tuple[str, str]], record: Record) -> None:
-        for message_id, new_id in pairs:
-            message = self._message(message_id)
-            message.new_id = new_id
-            message.is_intended = False
-            self._sent.add(new_id)
-
-    def _deleted(self, ids: Sequence[str], record: Record) -> None:
-        for message_id in ids:
-            message = self.unsettled.pop(message_id, None)
-            if message is None:  # once more
-                continue
-            self._gone.add(message_id)
-            self._sent_twice += max(0, message.lefts - 1)
-            if message.new_id is None:
-                self.dropped += 1
-            else:
-                self.moved += 1
-
-    def _returned(self, ids: Sequence[str], record: Record) -> None:
-        for message_id in ids:
-            message = self.unsettled.get(message_id)
-            if message is not None and not message.lefts and message.new_id is None:
-                del self.unsettled[message_id]
-        self.let_go(ids)
-
-    def _aside(self, ids: Sequence[str], record: Record) -> None:
-        """Until the end somebody else keeps these in mind; who reads the journal has to give them back, too."""
-
-    def let_go(self, ids: Sequence[str]) -> None:
-        """This process does nothing more about these unless it receives them again."""
-        for message_id in ids:
-            if (message := self.unsettled.get(message_id)) is not None:
-                message.is_in_hand = False
+        return message is not None and message.sends > 0 and message.left_at > moment
 
     def is_in_hand(self, message_id: str) -> bool:
         message = self.unsettled.get(message_id)
         return message is not None and message.is_in_hand
 
+    def let_go(self, ids: Iterable[str]) -> None:
+        """Nobody in this process works on these any more; those that were not sent are forgotten."""
+        for message_id in ids:
+            message = self.unsettled.get(message_id)
+            if message is not None:
+                message.is_in_hand = False
+                if not message.sends and message.new_id is None:
+                    del self.unsettled[message_id]
+
+    def apply(self, record: Record) -> None:  # noqa: C901 - a case for each record
+        """Raises ValueError, TypeError or KeyError for what is no record."""
+        match record:
+            case {"part": at}:
+                self.start = self.start or datetime.fromisoformat(at)
+                self.is_finished = False
+                for message in self.unsettled.values():
+                    message.is_in_hand = False
+            case {"received": pairs}:
+                for message_id, receipt in pairs:
+                    message = self._message(message_id)
+                    message.receipt, message.is_in_hand = receipt, True
+            case {"left": ids}:
+                for message_id in ids:
+                    message = self._message(message_id)
+                    message.sends += 1
+                    message.left_at = record["at"]
+            case {"refused": ids}:
+                for message_id in ids:
+                    self._message(message_id).sends -= 1
+            case {"sent": pairs}:
+                for message_id, new_id in pairs:
+                    self._message(message_id).new_id = new_id
+                    self._new_ids.add(new_id)
+            case {"deleted": ids}:
+                self._delete(ids)
+            case {"released": ids}:
+                self.let_go(ids)
+            case {"finished": _}:
+                self.is_finished = True
+            case _:
+                raise ValueError(f"unknown record: {', '.join(record)}")
+
+    def _delete(self, ids: Iterable[str]) -> None:
+        for message_id in ids:
+            message = self.unsettled.pop(message_id, None)
+            if message is not None:
+                self._deleted.add(message_id)
+                self._sent_twice += max(0, message.sends - 1)
+                self.moved += 1
+
     def _message(self, message_id: str) -> Unsettled:
         return self.unsettled.setdefault(message_id, Unsettled())
-
-    def forget(self, ids: Sequence[str]) -> None:
-        """Somebody else keeps the receipts of these in mind."""
-        self._returned(ids, {})
-
-    def _finish(self, value: object, record: Record) -> None:
-        self.is_finished = True
-
-
-_STEPS: dict[str, Callable[[RedriveState, Any, Record], None]] = {
-    "part": RedriveState._part,
-    "held": RedriveState._held,
-    "intent": RedriveState._intent,
-    "left": RedriveState._left,
-    "refused": RedriveState._refused,
-    "sent": RedriveState._was_sent,
-    "deleted": RedriveState._deleted,
-    "returned": RedriveState._returned,
-    "aside": RedriveState._aside,
-    "finished": RedriveState._finish,
-}

@@ -106,7 +106,6 @@ class Plot:
     bars: tuple[Bar, ...]
     chart: Chart
     narrow: Chart | None = None
-    total: int = 0
     quantiles: tuple[str, ...] = ()
 
 
@@ -216,7 +215,6 @@ def distribution(identifier: str, name: str, what: str, whole: Histogram, unit_s
         f"{counted(whole.total, 'input')}: p50 at most {p50}, p95 at most {p95}, p99 at most {p99}.",
         bars,
         bar_chart(bars, frame, [(place, texts[place]) for place in shown], marks, one_path=frame.width < 300),
-        total=whole.total,
         quantiles=quantiles,
     )
 

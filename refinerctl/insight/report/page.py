@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
-from refinerctl.insight.report.pipeline import Lane, shared_components, shown_lanes, stage_lane
+from refinerctl.insight.report.pipeline import StageLane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
 from refinerctl.insight.report.text import Count, counted, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-MOST_CAUSES, MOST_KEYS, MOST_RELEASES = 30, 20, 20
-LONGEST_ERROR, LONGEST_TEXT = 2000, 600
+MOST_KEYS, MOST_RELEASES = 20, 20
 MARKS = {"good": "✓", "warn": "!", "bad": "✗", "neutral": "○"}
 
 
 @dataclass(frozen=True)
-class Report:
+class PipelineReport:
     """Everything at `status.at` and over the period since `since`. `problems`: what could not be read.
 
     `pipeline` has the chosen stages. `releases` newest first. `checks` None: verify was not run.
@@ -47,7 +46,7 @@ class Report:
     has_completions: bool = True
 
 
-def page(report: Report) -> str:
+def page(report: PipelineReport) -> str:
     """The document as text, to be written as UTF-8. Pure: the same report gives the same page."""
     return _environment().get_template("page.html").render(_context(report)) + "\n"
 
@@ -65,18 +64,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    for function in (
-        text.ago,
-        text.count,
-        text.counted,
-        text.cut,
-        text.duration,
-        text.named,
-        text.share,
-        text.utc,
-        _at,
-    ):
-        environment.filters[function.__name__.strip("_")] = function
+    functions = (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.share, text.utc)
+    environment.filters |= {function.__name__: function for function in functions} | {"at": _at}
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment
 
@@ -92,7 +81,7 @@ def _at(value: Any, path: str) -> Any:
     return reduce(lambda found, name: None if found is None else getattr(found, name), path.split("."), value)
 
 
-def _context(report: Report) -> dict[str, Any]:
+def _context(report: PipelineReport) -> dict[str, Any]:
     now = report.status.at
     statuses = {item.name: item for item in report.status.stages}
     activities = {item.stage: item for item in report.activity.stages}
@@ -100,41 +89,33 @@ def _context(report: Report) -> dict[str, Any]:
         stage_lane(stage, statuses.get(stage.name), activities.get(stage.name), has_completions=report.has_completions)
         for stage in report.pipeline.stages
     )
-    causes, rows, problems = failure_causes(report.activity), release_rows(report.releases), all_problems(report)
-    step = report.activity.interval
     together, each = charts.distributions(report.activity.stages)
-    sums = _sums(lanes)
+    sums, problems = _sums(lanes), all_problems(report)
     window = text.span((now - report.since).total_seconds())
     return {
         "report": report,
         "now": now,
         "window": window,
-        "is_known": sums["completed"].value is not None,
         "verdict": _verdict(report, sums, window, len(problems)),
         "sums": sums,
         "latency": next((plot.quantiles for plot in together if plot.what == charts.LATENCY), ()),
         "lanes": lanes,
-        "shown": (shown := shown_lanes(lanes)),
-        "last_joined": max((number for number, lane in enumerate(shown, 1) if "matched" in lane.counts), default=0),
+        "shown": shown_lanes(lanes),
         "shared": shared_components(report.pipeline),
         "events": total(lane["matched"] for lane in lanes if "matched" in lane.counts),
         "most_plotted": charts.MOST_PLOTTED,
-        "throughput": charts.throughput(report.activity.stages, report.since, now, step),
+        "throughput": charts.throughput(report.activity.stages, report.since, now, report.activity.interval),
         "together": together,
         "each": each,
-        "causes": causes[:MOST_CAUSES],
-        "rarer_causes": causes[MOST_CAUSES:],
-        "longest_error": LONGEST_ERROR,
-        "longest_text": LONGEST_TEXT,
+        "causes": failure_causes(report.activity),
         "cut_stages": tuple(item.stage for item in report.activity.stages if item.is_cut),
         "checks": check_groups(report.checks or ()),
-        "releases": rows,
-        "older_releases": len(report.releases) - len(rows),
+        "releases": release_rows(report.releases),
         "problems": problems,
     }
 
 
-def _sums(lanes: Sequence[Lane]) -> dict[str, Count]:
+def _sums(lanes: Sequence[StageLane]) -> dict[str, Count]:
     """Of all stages. Messages in the queue of a stage without function wait for others: they do not count."""
     sums = {
         name: total(lane[name] for lane in lanes if lane.has_function and name in lane.counts)
@@ -145,7 +126,7 @@ def _sums(lanes: Sequence[Lane]) -> dict[str, Count]:
     }
 
 
-def _verdict(report: Report, sums: Mapping[str, Count], window: str, problems: int) -> tuple[str, str, str]:
+def _verdict(report: PipelineReport, sums: Mapping[str, Count], window: str, problems: int) -> tuple[str, str, str]:
     """A tone (one of MARKS), a word that says the same without colour, and a sentence."""
     checks = Counter(check.status for check in report.checks or ())
     word, tone = _flow(sums)
@@ -202,7 +183,7 @@ def check_groups(checks: Iterable[CheckResult]) -> dict[Status, list[CheckGroup]
         groups.setdefault((check.status, check.id, check.fix), []).append(check)
     by_status: dict[Status, list[CheckGroup]] = {status: [] for status in Status}
     for (status, _, _), results in groups.items():
-        seen = tuple(dict.fromkeys(cut(result.seen, LONGEST_TEXT) for result in results))
+        seen = tuple(dict.fromkeys(result.seen for result in results))
         stages = tuple(result.stage for result in results if result.stage)
         by_status[status].append(CheckGroup(results[0], seen, stages, max(1, len(stages))))
     return by_status
@@ -264,7 +245,7 @@ def short_image(uri: str) -> str:
     return f"{cut(name.rpartition('/')[2], 60)}@{digest[:19]}"
 
 
-def all_problems(report: Report) -> dict[str, list[str]]:
+def all_problems(report: PipelineReport) -> dict[str, list[str]]:
     """What could not be read, each text once, with the stages that it is about."""
     found: dict[str, list[str]] = {}
     for problem in (*report.problems, *report.activity.problems, *report.status.problems):

@@ -17,11 +17,11 @@ from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.schedules import Schedules, ScheduleSettings
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import Queues, QueueSettings
+from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32
@@ -65,24 +65,24 @@ class Question(Generic[Found]):
 
 Asked: TypeAlias = tuple[Any, ...]  # a question, and the names of what it is about
 
-BUCKET: Question[None] = Question(lambda to, name: to.bucket(name).check())
-BUCKET_EVENTS: Question[bool] = Question(lambda to, name: to.bucket(name).sends_events())
-BUCKET_POLICY: Question[Policy] = Question(lambda to, name: to.bucket(name).policy())
-BUCKET_KEY: Question[str | None] = Question(lambda to, name: to.bucket(name).kms_key())
-BUS: Question[BusSettings] = Question(lambda to, name: to.buses.bus(name))
-RULES: Question[tuple[RuleSettings, ...]] = Question(lambda to, bus: to.buses.rules(bus))
-TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda to, bus, rule: to.buses.targets(bus, rule))
-SENDERS: Question[frozenset[str]] = Question(lambda to, bus, arn: to.buses.senders(bus, arn))
-SCHEDULE: Question[ScheduleSettings] = Question(lambda to, group, name: to.schedules.get(group, name))
-QUEUE: Question[QueueSettings] = Question(lambda to, name: to.queues.settings(name))
-FUNCTION: Question[FunctionConfiguration] = Question(lambda to, name: to.functions.get(name))
-MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda to, function: to.functions.mappings(function))
-LOG_GROUP: Question[LogGroupSettings] = Question(lambda to, name: to.logs.get(name))
-ROLE: Question[Role] = Question(lambda to, name: to.roles.get(name))
-IMAGE: Question[str] = Question(lambda to, uri: to.ecr.find(ImageReference.parse(uri)))
-KEY: Question[KmsKey] = Question(lambda to, key_id: to.keys.get(key_id))
-CONCURRENCY: Question[Concurrency] = Question(lambda to: to.functions.concurrency())
-RELEASE: Question[Release] = Question(lambda to: to.deployed_release())
+BUCKET: Question[None] = Question(lambda aws, name: aws.bucket(name).check())
+BUCKET_EVENTS: Question[bool] = Question(lambda aws, name: aws.bucket(name).sends_events())
+BUCKET_POLICY: Question[Policy] = Question(lambda aws, name: aws.bucket(name).policy())
+BUCKET_KEY: Question[str | None] = Question(lambda aws, name: aws.bucket(name).kms_key())
+BUS: Question[BusSettings] = Question(lambda aws, name: aws.buses.bus(name))
+RULES: Question[tuple[RuleSettings, ...]] = Question(lambda aws, bus: aws.buses.rules(bus))
+TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda aws, bus, rule: aws.buses.targets(bus, rule))
+SENDERS: Question[frozenset[str]] = Question(lambda aws, bus, arn: aws.buses.senders(bus, arn))
+SCHEDULE: Question[ScheduleSettings] = Question(lambda aws, group, name: aws.schedules.get(group, name))
+QUEUE: Question[QueueState] = Question(lambda aws, name: aws.queues.state(name))
+FUNCTION: Question[FunctionConfiguration] = Question(lambda aws, name: aws.functions.get(name))
+MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda aws, function: aws.functions.mappings(function))
+LOG_GROUP: Question[LogGroupSettings] = Question(lambda aws, name: aws.logs.get(name))
+ROLE: Question[Role] = Question(lambda aws, name: aws.roles.get(name))
+IMAGE: Question[str] = Question(lambda aws, uri: aws.ecr.find(ImageReference.parse(uri)))
+KEY: Question[KmsKey] = Question(lambda aws, key_id: aws.keys.get(key_id))
+CONCURRENCY: Question[Concurrency] = Question(lambda aws: aws.functions.concurrency())
+RELEASE: Question[Release] = Question(lambda aws: aws.deployed_release())
 
 
 def _about(component: Component) -> tuple[Asked, ...]:
@@ -99,9 +99,7 @@ def _about(component: Component) -> tuple[Asked, ...]:
         case Queue(name):
             return ((QUEUE, name),)
         case Function(name):
-            # The function first: its role and its image are asked for after it.
-            group = component.log_group
-            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, group), (CONCURRENCY,), (RELEASE,)
+            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, component.log_group), (CONCURRENCY,), (RELEASE,)
 
 
 def _led_to(value: object) -> Iterator[Asked]:
@@ -110,7 +108,7 @@ def _led_to(value: object) -> Iterator[Asked]:
         case FunctionConfiguration():
             yield ROLE, value.role_name
             yield IMAGE, value.running_image
-        case QueueSettings(dlq_arn=str(arn)):
+        case QueueState(dlq_arn=str(arn)):
             yield QUEUE, name_of(arn)
         case RuleTarget() | ScheduleSettings():
             if value.dlq_arn:
@@ -120,7 +118,7 @@ def _led_to(value: object) -> Iterator[Asked]:
         case tuple():
             for item in value:
                 yield from _led_to(item)
-    encrypted = QueueSettings | BusSettings | FunctionConfiguration | LogGroupSettings
+    encrypted = QueueState | BusSettings | FunctionConfiguration | LogGroupSettings
     if isinstance(value, encrypted) and value.kms_key:
         yield KEY, value.kms_key
 
@@ -203,8 +201,10 @@ def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
     answers: dict[Asked, Answer[Any]] = {}
     snapshot = Snapshot(pipeline, caller.split(":")[4], caller.split(":")[1], answers, clients.embedded)
     while new := [asked for asked in dict.fromkeys(_questions(snapshot)) if asked not in answers]:
-        roles = [asked for asked in new if asked[0] is ROLE]
-        others = [asked for asked in new if asked[0] is not ROLE]
+        # Functions alone first: their roles take longest, and are then read at the same time as all else.
+        wave = [asked for asked in new if asked[0] is FUNCTION] or new
+        roles = [asked for asked in wave if asked[0] is ROLE]
+        others = [asked for asked in wave if asked[0] is not ROLE]
         found = both(
             partial(_ask, clients, roles, ROLES_AT_ONCE),
             partial(_ask, clients, others, THREADS),
@@ -216,7 +216,7 @@ def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
 def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     """All questions, as far as the answers so far lead to them."""
     pipeline = snapshot.pipeline
-    for component in sorted(pipeline.components, key=lambda item: not isinstance(item, Function)):
+    for component in pipeline.components:
         yield from _about(component)
     for answer in list(snapshot.answers.values()):
         yield from _led_to(answer.value)

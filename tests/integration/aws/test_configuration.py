@@ -100,17 +100,17 @@ def test_a_queues_settings(session: AwsSession, unique: str) -> None:
         "RedriveAllowPolicy": json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [QUEUE]}),
     }
     url = session.client("sqs").create_queue(QueueName=unique, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
-    found = Queues(session).settings(unique)
+    found = Queues(session).state(unique)
     assert (found.visibility_timeout_s, found.retention_s, found.redrive_sources) == (7, 3600, (QUEUE,))
     assert (found.dlq_arn, found.max_receive_count, found.policy) == (None, None, ())
     redrive = json.dumps({"deadLetterTargetArn": found.arn, "maxReceiveCount": "4"})
     session.client("sqs").set_queue_attributes(
         QueueUrl=url, Attributes={"RedrivePolicy": redrive, "RedriveAllowPolicy": '{"redrivePermission": "denyAll"}'}
     )
-    changed = Queues(session).settings(unique)
+    changed = Queues(session).state(unique)
     assert (changed.dlq_arn, changed.max_receive_count, changed.redrive_sources) == (found.arn, 4, ())
     with pytest.raises(NotFoundError):
-        Queues(session).settings("nowhere")
+        Queues(session).state("nowhere")
 
 
 def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str) -> None:

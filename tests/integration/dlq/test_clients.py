@@ -51,14 +51,14 @@ class TestQueues:
         sqs.send_message(QueueUrl=url, MessageBody="x")
         address = QueueAddress("a-dlq", url, "arn:aws:sqs:us-east-1:123456789012:a-dlq")
 
-        seen = Queues(session).snapshot(address)
+        seen = Queues(session).state_at(address)
 
         assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
-        assert (seen.settings.arn, seen.settings.retention_s) == (address.arn, 1209600)
-        assert seen.settings.max_receive_count is None
-        assert RULE in repr(seen.settings.policy)
+        assert (seen.arn, seen.retention_s) == (address.arn, 1209600)
+        assert seen.max_receive_count is None
+        assert RULE in repr(seen.policy)
         with pytest.raises(NotFoundError, match="queue nix does not exist"):
-            Queues(session).snapshot(QueueAddress("nix", url + "nix", address.arn))
+            Queues(session).state_at(QueueAddress("nix", url + "nix", address.arn))
 
     @pytest.mark.parametrize(
         ("code", "error", "message"),

@@ -57,7 +57,7 @@ def test_a_stack_of_a_schedule_a_function_and_a_queue(session: AwsSession, uniqu
     sqs.create_queue(QueueName=dlq, Attributes={"MessageRetentionPeriod": "1209600"})
     redrive = json.dumps({"deadLetterTargetArn": dlq_arn, "maxReceiveCount": "4"})
     sqs.create_queue(QueueName=queue, Attributes={"RedrivePolicy": redrive})
-    arn = Queues(session).settings(queue).arn
+    arn = Queues(session).state(queue).arn
     target = {"Arn": arn, "RoleArn": "arn:aws:iam::000000000000:role/nobody", "DeadLetterConfig": {"Arn": dlq_arn}}
     scheduler.create_schedule(
         Name=unique,

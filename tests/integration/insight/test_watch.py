@@ -26,8 +26,8 @@ def read():
         raise RefinerctlError("no answer")
     return number
 
-def draw(frame, width, height):
-    return Text(f"read {frame.value} of {width}x{height} {frame.error.message if frame.error else 'fine'}")
+def draw(value, error, width, height):
+    return Text(f"read {value} of {width}x{height} {error.message if error else 'fine'}")
 
 watch(read, draw, 0.2)
 """

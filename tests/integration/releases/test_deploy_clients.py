@@ -8,18 +8,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from refinerctl.aws.bucket_versions import BucketVersions
+from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
+from refinerctl.config import GlobalFlags, load_settings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, Platform
-from refinerctl.registry.client import Registry
-from refinerctl.registry.credentials import CredentialChain
+from refinerctl.registries import Registries
 from refinerctl.registry.manifests import Descriptor, config_platform, digest_of
-from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.stacks.base import StageImage
-from refinerctl.transport import Transport
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
 
@@ -54,15 +53,15 @@ class TestBucketVersions:
             BucketVersions(session).delete_all("no-such-bucket-here")
 
 
-class TestEcrImages:
+class TestDeployableImages:
     @pytest.fixture
     def registry(self, session: AwsSession, tmp_path: Path) -> DockerRegistry:
         return DockerRegistry(urlsplit(session.endpoint_url or "").netloc, tmp_path)
 
     @pytest.fixture
-    def images(self, registry: DockerRegistry) -> EcrImages:
-        client = Registry(registry.host, CredentialChain({}).login, Transport())
-        return EcrImages(lambda reference: client.repository(reference.repository))
+    def images(self, session: AwsSession, tmp_path: Path) -> Registries:
+        settings = load_settings(GlobalFlags(endpoint_url=session.endpoint_url), {}, tmp_path)
+        return Registries(settings, lambda _: EcrRegistry(session), lambda _: None)
 
     @pytest.fixture
     def repository(self, session: AwsSession, unique: str) -> str:
@@ -70,7 +69,7 @@ class TestEcrImages:
         return unique
 
     def test_image_is_found_by_tag_and_by_digest(
-        self, images: EcrImages, registry: DockerRegistry, repository: str
+        self, images: Registries, registry: DockerRegistry, repository: str
     ) -> None:
         made = push_image(registry, repository, "v1", architecture="arm64")
         found = images.find(ImageReference(repository, tag="v1"))
@@ -82,16 +81,16 @@ class TestEcrImages:
         assert str(config_platform(config)) == "linux/arm64"
         assert images.tags(ImageReference(repository)) == ["v1"]
 
-    def test_missing_image_and_repository_are_not_found(self, images: EcrImages, repository: str) -> None:
+    def test_missing_image_and_repository_are_not_found(self, images: Registries, repository: str) -> None:
         for name in (repository, "no/such/repository"):
             reference = ImageReference(name, tag="v1")
             assert images.find(reference) is None
             assert images.tags(reference) == []
-        with pytest.raises(NotFoundError, match="there is no blob"):
+        with pytest.raises(NotFoundError, match="has no blob"):
             images.blob(ImageReference(repository), Descriptor("x", digest_of(b"never"), 5))
 
     def test_release_is_pinned_to_the_registrys_digest(
-        self, images: EcrImages, registry: DockerRegistry, repository: str
+        self, images: Registries, registry: DockerRegistry, repository: str
     ) -> None:
         made = push_image(registry, repository, "v1")
         wanted = StageImage("In", ImageReference(repository), Platform("linux", "amd64"))

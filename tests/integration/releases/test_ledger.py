@@ -20,8 +20,8 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.layout import Layout
 from refinerctl.local.emulator import Emulator
 from refinerctl.releases.http_ledger import HttpLedger
-from refinerctl.releases.ledger import Ledger, S3Ledger, ledger_of
-from refinerctl.releases.release import Release, ReleaseAction, dump_releases
+from refinerctl.releases.ledger import Ledger, Release, ReleaseAction, dump_releases
+from refinerctl.releases.s3_ledger import S3Ledger
 from refinerctl.terraform.backend import Backend, read_backend
 from refinerctl.transport import Limits, Transport
 from tests.integration.servers import Answer, error, serving
@@ -60,18 +60,14 @@ def http_backend(server: StateServer, tmp_path: Path) -> Backend:
 
 
 @pytest.fixture
-def http_ledger(http_backend: Backend, session: AwsSession) -> HttpLedger:
-    ledger = ledger_of(http_backend, session)
-    assert isinstance(ledger, HttpLedger)
-    return replace(ledger, lock_poll_s=0.01)
+def http_ledger(http_backend: Backend) -> HttpLedger:
+    return replace(HttpLedger.beside(http_backend), lock_poll_s=0.01)
 
 
 @pytest.fixture
 def s3_ledger(bucket: S3Bucket, session: AwsSession) -> S3Ledger:
     settings = {"bucket": bucket.name, "key": "refiner/terraform.tfstate", "encrypt": True}
-    ledger = ledger_of(Backend("s3", settings), session)
-    assert isinstance(ledger, S3Ledger)
-    return ledger
+    return S3Ledger.beside(Backend("s3", settings), session)
 
 
 @pytest.fixture(params=["s3", "http"])
@@ -161,7 +157,7 @@ class TestS3:
         settings = {"bucket": bucket.name, "key": "refiner/terraform.tfstate", "region": "eu-west-1"}
         s3_ledger.append(release(1))
 
-        assert ledger_of(Backend("s3", settings), session).read() == (release(1),)
+        assert S3Ledger.beside(Backend("s3", settings), session).read() == (release(1),)
         assert session.in_region("eu-west-1").client("s3").meta.region_name == "eu-west-1"
 
     def test_ledger_uses_the_backends_role_in_another_account(
@@ -176,9 +172,9 @@ class TestS3:
         ours = AwsSession("us-east-1", profile=None, endpoint_url=emulator.endpoint_url, embedded=False)
         settings: dict[str, Any] = {"bucket": f"state-{unique}", "key": "x"}
         with pytest.raises(RefinerctlError):
-            ledger_of(Backend("s3", settings), ours).append(release(1))
+            S3Ledger.beside(Backend("s3", settings), ours).append(release(1))
         settings["assume_role"] = {"role_arn": f"arn:aws:iam::{account}:role/state"}
-        ledger_of(Backend("s3", settings), ours).append(release(1))
+        S3Ledger.beside(Backend("s3", settings), ours).append(release(1))
 
         assert S3Ledger(theirs, f"state-{unique}", "x.releases.json").read() == (release(1),)
 

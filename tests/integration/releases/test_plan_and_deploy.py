@@ -12,10 +12,10 @@ from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_destroyed
 from refinerctl.releases.drift import configuration_changes
+from refinerctl.releases.ledger import ReleaseAction, deployed
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines
 from refinerctl.releases.planning import load_plan, make_plan
-from refinerctl.releases.release import ReleaseAction, deployed
 from refinerctl.terraform.plan_file import save_plan
 from refinerctl.terraform.plan_json import Action
 from refinerctl.terraform.state import StateVersion

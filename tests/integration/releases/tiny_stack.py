@@ -12,9 +12,9 @@ from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError
 from refinerctl.layout import Layout
 from refinerctl.releases.deploy import apply_plan
+from refinerctl.releases.ledger import Release
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.planning import Plan, load_plan, make_plan
-from refinerctl.releases.release import Release
 from refinerctl.terraform.root_module import RootModule
 from refinerctl.terraform.runner import Terraform
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from refinerctl.aws.logs import LogEvent
 from refinerctl.aws.messages import Message
-from refinerctl.dlq.errors import ErrorFinder, MessageError
+from refinerctl.dlq.errors import ErrorFinder, MessageError, error_finder
+from refinerctl.dlq.queues import DeadLetterQueue, DlqKind, MessageSource
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.attempts import FunctionLog
+from refinerctl.stacks import base
 from refinerctl.stacks.base import RecordEvent
 from refinerctl.stacks.refiner import STACK
-from tests.unit.dlq.messages import SENT, message, undelivered
+from tests.unit.dlq.messages import SENT, message, queue, undelivered
 from tests.unit.fakes import FakeLogGroups
 
 GROUP = "/aws/lambda/a"
@@ -186,3 +189,25 @@ def test_any_body_is_looked_up() -> None:
     bodies = ["", "\x00", "[" * 100_000, '{"detail": {"object": {"key": "\\u0000"}}}']
     messages: list[Message] = [message(number, body) for number, body in enumerate(bodies)]
     assert finder(logs).find(messages) == {}
+
+
+def app_of(*stages: base.Stage) -> Any:
+    pipeline = base.Pipeline("p", stages)
+    return SimpleNamespace(stack=STACK, pipeline=pipeline, log_groups=FakeLogGroups())
+
+
+class TestErrorFinder:
+    def test_of_a_queue_of_the_stack_reads_the_log_of_its_consumer(self) -> None:
+        app = app_of(base.Stage("a", queue=base.Queue("a"), consumer=base.Function("f")))
+        assert [log.group for log in error_finder(app, [queue("a")]).logs] == ["/aws/lambda/f"]
+
+    def test_of_a_queue_without_consumer_reads_no_log(self) -> None:
+        app = app_of(base.Stage("a", queue=base.Queue("a")))
+        assert error_finder(app, [queue("a")]).logs == []
+
+    @pytest.mark.parametrize("kind", [DlqKind.DELIVERY, DlqKind.UNKNOWN])
+    def test_of_a_schedule_or_rule_reads_no_log(self, kind: DlqKind) -> None:
+        app = app_of(base.Stage("a", base.Schedule("a"), base.Queue("a"), base.Function("a")))
+        dlq = DeadLetterQueue("a-dlq", kind=kind, sources=(MessageSource("a", exists=None),))
+        found = error_finder(app, dlq.source_queues)
+        assert (found.logs, found.failure) == ([], None)

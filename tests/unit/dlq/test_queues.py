@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from refinerctl.aws.events import RuleTarget
-from refinerctl.aws.messages import QueueAddress, QueueDepth
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.aws.policies import parse_policy
-from refinerctl.aws.sqs import QueueSettings, QueueSnapshot
+from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.queues import (
     DeadLetterQueue,
     DlqKind,
@@ -37,14 +38,14 @@ class FakeAws:
     """Queues, rules and metrics by name; stands for all clients of a reader."""
 
     def __init__(self) -> None:
-        self.queues: dict[str, QueueSettings] = {}
+        self.queues: dict[str, QueueState] = {}
         self.depths: dict[str, tuple[int, int, int]] = {}
         self.targets_of: dict[tuple[str, str], tuple[RuleTarget, ...]] = {}
         self.ages: dict[str, float] = {}
         self.broken: dict[str, RefinerctlError] = {}
 
-    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> QueueSettings:
-        found = QueueSettings(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
+    def add(self, name: str, depth: tuple[int, int, int] = (0, 0, 0), **given: Any) -> QueueState:
+        found = QueueState(name, queue(name).arn, **{"visibility_timeout_s": 30, "retention_s": DAYS_14} | given)
         self.queues[name], self.depths[name] = found, depth
         return found
 
@@ -60,8 +61,9 @@ class FakeAws:
             raise NotFoundError(f"queue {name} does not exist")
         return queue(name)
 
-    def snapshot(self, address: QueueAddress) -> QueueSnapshot:
-        return QueueSnapshot(self.queues[address.name], QueueDepth(address.name, *self.depths[address.name]))
+    def state_at(self, address: QueueAddress) -> QueueState:
+        visible, in_flight, delayed = self.depths[address.name]
+        return replace(self.queues[address.name], visible=visible, in_flight=in_flight, delayed=delayed)
 
     def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
         self._check("sources")
@@ -104,6 +106,10 @@ def lets_in(*rules: str) -> Any:
         "Condition": {"ArnEquals": {"aws:SourceArn": list(rules)}},
     }
     return parse_policy(json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+
+
+def of_stack(name: str, kind: DlqKind, *sources: str) -> RequestedQueue:
+    return RequestedQueue(name, kind, tuple(MessageSource(source, exists=None) for source in sources))
 
 
 def test_dlq_of_a_queue_names_its_source_and_expiry(aws: FakeAws) -> None:
@@ -183,7 +189,7 @@ def test_queue_with_a_dlq_of_its_own_has_its_max_receive_count(aws: FakeAws) -> 
 def test_unreadable_queues_are_listed_with_their_errors(aws: FakeAws) -> None:
     aws.add_pair("a")
     aws.broken["c-dlq"] = AccessDeniedError("access denied: GetQueueUrl on queue c-dlq")
-    wanted = [RequestedQueue("a-dlq"), RequestedQueue("b-dlq", DlqKind.PROCESSING, "b"), RequestedQueue("c-dlq")]
+    wanted = [RequestedQueue("a-dlq"), of_stack("b-dlq", DlqKind.PROCESSING, "b"), RequestedQueue("c-dlq")]
 
     queues, _ = list_queues(wanted, aws.reader, NOW)
 
@@ -216,7 +222,7 @@ def test_denied_reads_are_problems_beside_the_counts(aws: FakeAws) -> None:
     aws.add("dead", policy=lets_in(RULE))
     for what in ("sources", "rules", "metrics"):
         aws.broken[what] = AccessDeniedError(f"access denied: {what}")
-    wanted = [RequestedQueue("a-dlq", DlqKind.PROCESSING, "a"), RequestedQueue("dead")]
+    wanted = [of_stack("a-dlq", DlqKind.PROCESSING, "a"), RequestedQueue("dead")]
 
     queues, problems = list_queues(wanted, aws.reader, NOW)
 
@@ -231,7 +237,7 @@ class TestDlqsOfAStack:
         assert STACK.pipeline
         values = {"rulesets": {"A": {"prefix": "A/", "image_uri": "i"}, "B": {"prefix": "B/", "image_uri": None}}}
         pipeline = STACK.pipeline(STACK.settings, values)
-        assert [(item.text, item.kind, item.source) for item in dlqs_of(pipeline)] == [
+        assert [(item.text, item.kind, item.sources[0].name) for item in dlqs_of(pipeline)] == [
             ("dibbs-ecr-A-dlq", DlqKind.PROCESSING, "dibbs-ecr-A"),
             ("dibbs-ecr-B-dlq", DlqKind.PROCESSING, "dibbs-ecr-B"),
             ("dibbs-ecr-A-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-A"),
@@ -251,8 +257,8 @@ class TestDlqsOfAStack:
             ),
         )
         assert dlqs_of(pipeline) == (
-            RequestedQueue("waiting-dlq", DlqKind.PROCESSING, "waiting"),
-            RequestedQueue("shared-dlq", DlqKind.DELIVERY, "nightly"),
+            of_stack("waiting-dlq", DlqKind.PROCESSING, "waiting"),
+            of_stack("shared-dlq", DlqKind.DELIVERY, "nightly", "hourly"),
         )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from refinerctl.app import AppContext
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.messages import QueueDepth, QueueState
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
+from refinerctl.aws.sqs import QueueState
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.release import Release
+from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
@@ -100,7 +100,9 @@ class Account:
             )
 
     def set_counts(self, name: str, visible: int = 0, in_flight: int = 0) -> None:
-        self.queues.states[name] = QueueState(QueueDepth(name, visible, in_flight, 0), 1209600, 60, 5)
+        self.queues.states[name] = QueueState(
+            name, "", 60, 1209600, max_receive_count=5, visible=visible, in_flight=in_flight
+        )
 
     @property
     def app(self) -> AppContext:

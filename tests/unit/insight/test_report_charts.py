@@ -112,7 +112,7 @@ class TestTogether:
     def test_histograms_of_one_scale_are_added_up(self) -> None:
         (found,) = together(self.ONE, self.TWO, Histogram((2.0, 5.0), (10,)))
         assert [bar.count for bar in found.bars] == [3, 14, 1, 2]
-        assert (found.total, found.quantiles) == (20, ("5 s", "20 s", "20 s"))
+        assert (found.caption, found.quantiles) == ("20 inputs", ("5 s", "20 s", "20 s"))
 
     def test_histograms_of_other_scales_are_not(self) -> None:
         assert together(self.ONE, Histogram((1.0, 3.0, 5.0), (1, 1))) == ()

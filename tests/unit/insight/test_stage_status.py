@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.messages import QueueDepth, QueueState
 from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import MAX_COMPLETIONS, PipelineStatus, StageStatus, read_status
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from tests.unit.fakes import START, FakeBucket, FakeFunctions
 from tests.unit.insight.fakes import (
     DIGEST,
@@ -233,7 +233,7 @@ def test_everything_is_asked_for_in_two_rounds() -> None:
 
         def state(self, name: str) -> QueueState:
             rounds.wait(1)
-            return QueueState(QueueDepth(name, 0, 0, 0), 60, 60)
+            return QueueState(name, "", 60, 60)
 
     class RoundFunctions(FakeFunctions):
         def get(self, name: str) -> FunctionConfiguration:

@@ -20,7 +20,6 @@ from refinerctl.insight.stage_status import (
     read_status,
 )
 from refinerctl.insight.status import COLUMNS, Cell, cells, fitted, follow, log_lines, problems, screen
-from refinerctl.insight.watch import Frame
 from refinerctl.tables import seconds
 from tests.unit.fakes import START
 from tests.unit.insight.fakes import DIGEST, Account, stage_of
@@ -76,17 +75,17 @@ def test_a_screen_shows_whole_columns_whatever_its_width() -> None:
     for width in range(10, 170):
         console = Console(width=width, file=io.StringIO())
         with console.capture() as capture:
-            console.print(screen("local", Frame(found), width, 24))
+            console.print(screen("local", found, None, width, 24))
         lines = capture.get().splitlines()[2:5]
         assert [line.split()[0] for line in lines] == ["STAGE", "One", "Done"]
         assert not any("…" in line for line in lines)
 
 
 def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() -> None:
-    frame = Frame(status_of(*(StageStatus(f"S{number}") for number in range(30))), RefinerctlError("no answer"))
-    lines = screen("local", frame, 80, 10).renderables
+    found, error = status_of(*(StageStatus(f"S{number}") for number in range(30))), RefinerctlError("no answer")
+    lines = screen("local", found, error, 80, 10).renderables
     assert (len(lines), str(lines[-1])) == (10, "… 26 more lines")
-    assert "not up to date: no answer" in map(str, screen("local", frame, 80, 99).renderables)
+    assert "not up to date: no answer" in map(str, screen("local", found, error, 80, 99).renderables)
 
 
 def test_problems_that_differ_only_in_their_resource_are_told_once() -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.logs import LogEvent
-from refinerctl.aws.messages import Message, MessageAttribute, QueueDepth, QueueState
+from refinerctl.aws.messages import Message, MessageAttribute
 from refinerctl.aws.objects import ObjectVersion
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
+from refinerctl.insight.trace import hops_of
 from refinerctl.insight.trace_search import Trace, TraceRequest, trace_input
-from refinerctl.insight.trace_verdict import Outcome, Place
+from refinerctl.insight.trace_verdict import Place, TraceOutcome
 from refinerctl.stacks.base import EventRule, Function, Queue, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups
@@ -68,7 +70,7 @@ class World(Account):
         self.bucket.write(key or "RefinerComplete/a b.txt.json", body, {"source-version": version}, at=at(2))
 
     def hide(self, name: str, count: int = 1) -> None:
-        self.queues.states[name] = QueueState(QueueDepth(name, 0, count, 0), 345600, 60, 5)
+        self.queues.states[name] = QueueState(name, "", 60, 345600, max_receive_count=5, in_flight=count)
 
     def trace(self, seconds: float = 600, key: str = KEY, version: str | None = None, *, look: bool = False) -> Trace:
         return trace_input(self.app, TraceRequest(key, at(-86400), at(seconds), version, look=look))
@@ -81,7 +83,7 @@ def world() -> World:
     return world
 
 
-def seen(found: Trace) -> tuple[Place, Outcome]:
+def seen(found: Trace) -> tuple[Place, TraceOutcome]:
     return found.verdict.place, found.verdict.outcome
 
 
@@ -90,42 +92,42 @@ class TestCompleted:
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         world.complete()
         found = world.trace()
-        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert seen(found) == (Place.COMPLETED, TraceOutcome.COMPLETED)
         assert found.verdict.text == "completed at 14:00:02Z: 1 output, RefinerComplete/a b.txt.json"
-        hops = [(hop.component, hop.elapsed_s) for hop in found.hops]
+        hops = [(hop.component, hop.elapsed_s) for hop in hops_of(found.facts)]
         assert hops == [("S3", 0), ("EventBridge", 0), ("SQS", 0.2), ("Lambda", 1), ("Lambda", 1.1), ("S3", 2)]
 
     def test_a_completion_is_not_shown_before_its_outputs(self, world: World) -> None:
         world.attempt(1, 2.3, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
         world.attempt(1, 2.4, {"message": "record done", "durationMs": 200})
         world.complete()  # at 2 s, by S3
-        hops = world.trace().hops
+        hops = hops_of(world.trace().facts)
         assert [hop.elapsed_s for hop in hops][-2:] == [2.5, 2.5]
 
     def test_the_production_refiners_completion(self, world: World) -> None:
         world.complete(
             '{"RefinerSkip": false, "RefinerOutputFiles": ["RefinerOutput/1.txt"]}', key="RefinerComplete/a b.txt"
         )
-        assert seen(world.trace()) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert seen(world.trace()) == (Place.COMPLETED, TraceOutcome.COMPLETED)
 
     def test_a_completion_that_reports_an_error(self, world: World) -> None:
         world.complete('{"RefinerSkip": true, "Error": "no condition"}')
         found = world.trace()
-        assert seen(found) == (Place.REFUSED, Outcome.FAILED)
+        assert seen(found) == (Place.REFUSED, TraceOutcome.FAILED)
         assert "no condition" in found.verdict.text
 
     def test_outputs_that_do_not_exist_any_more(self, world: World) -> None:
         world.complete()
         world.bucket.delete("RefinerOutput/1.txt")
         found = world.trace()
-        assert seen(found) == (Place.REFUSED, Outcome.FAILED)
+        assert seen(found) == (Place.REFUSED, TraceOutcome.FAILED)
         assert "RefinerOutput/1.txt" in found.verdict.text
 
     def test_a_completion_of_another_version_is_not_that_of_this_one(self, world: World) -> None:
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         world.complete(version="v9")
         found = world.trace()
-        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert seen(found) == (Place.COMPLETED, TraceOutcome.COMPLETED)
         assert "a newer version has replaced its completion" in found.verdict.text
         world.stages = (INPUT, stage_of("Other"), DONE)
         other = world.trace().verdict.text
@@ -136,9 +138,9 @@ class TestCompleted:
         real = ObjectVersion(KEY, "v1", at(0), 7, is_latest=False)
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True), real]
         found = world.trace()
-        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert seen(found) == (Place.COMPLETED, TraceOutcome.COMPLETED)
         assert found.verdict.text.endswith("; the object was deleted at 14:00:03Z")
-        assert found.hops[-1].detail == "deleted"
+        assert hops_of(found.facts)[-1].detail == "deleted"
 
     def test_ignored(self, world: World) -> None:
         world.attempt(1, 1, {"message": "record ignored", "reason": "a folder marker"})
@@ -151,19 +153,19 @@ class TestFailing:
         world.fail(2, 61)
         world.hide(QUEUE)
         found = world.trace(70)
-        assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.FAILING, TraceOutcome.UNDER_WAY)
         assert found.verdict.text == (
             "failed 2 times in RefinerInput: NoSuchKey: The specified key does not exist.; "
             "attempt 2 of 5, again about 14:02:01Z"
         )
-        assert world.queues.requests["peek"] == 0  # the log tells: no look is needed
+        assert world.queues.requests["peek"] == 0  # the log tells where it is
 
     def test_a_message_in_the_dlq(self, world: World) -> None:
         for number in range(1, 6):
             world.fail(number, number * 60)
         world.queues.messages[DLQ] = [Message(event_of("other"), at(0), 1), Message(event_of(), at(0.2), 7)]
         found = world.trace(3600)
-        assert seen(found) == (Place.DEAD, Outcome.FAILED)
+        assert seen(found) == (Place.DEAD, TraceOutcome.FAILED)
         assert found.verdict.text == (
             "failed 5 times in RefinerInput: NoSuchKey: The specified key does not exist.; "
             f"in {DLQ} since 14:05:30Z, expires 2026-03-15 14:00Z"
@@ -177,27 +179,27 @@ class TestFailing:
     def test_a_message_that_is_in_no_queue_any_more(self, world: World) -> None:
         world.fail(5, 60)
         found = world.trace(3600)
-        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(found) == (Place.UNKNOWN, TraceOutcome.FAILED)
         assert "redriven, purged or expired" in found.verdict.text
 
     def test_other_messages_in_flight_are_not_its_message(self, world: World) -> None:
         """It was hidden for 60 s, and a new receive would be in the log."""
         world.fail(2, 60)
         world.hide(QUEUE)
-        assert seen(world.trace(200)) == (Place.FAILING, Outcome.UNDER_WAY)
-        assert seen(world.trace(3600)) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(world.trace(200)) == (Place.FAILING, TraceOutcome.UNDER_WAY)
+        assert seen(world.trace(3600)) == (Place.UNKNOWN, TraceOutcome.FAILED)
 
     def test_counts_that_have_not_settled_do_not_prove_that_its_message_left_the_queue(self, world: World) -> None:
         world.fail(5, 60)
         found = world.trace(60 + 30 + 80)
-        assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.FAILING, TraceOutcome.UNDER_WAY)
         assert "attempt 5 of 5, moves to the DLQ about" in found.verdict.text
 
     def test_a_dlq_of_which_only_a_part_was_scanned_may_hold_it(self, world: World) -> None:
         world.fail(5, 60)
         world.queues.messages[DLQ] = [Message(event_of("other"), at(0), 1) for _ in range(250)]
         found = world.trace(3600)
-        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(found) == (Place.UNKNOWN, TraceOutcome.FAILED)
         assert f"is now is unknown: {DLQ}: 200 messages were received, about 50 were not" in found.verdict.text
 
     def test_a_dlq_with_messages_in_flight_may_hold_it(self, world: World) -> None:
@@ -207,7 +209,7 @@ class TestFailing:
         assert f"is now is unknown: {DLQ}: 3 messages are in flight" in found.verdict.text
 
     def test_receives_without_an_attempt_are_not_counted_as_failures(self, world: World) -> None:
-        world.fail(4, 60)  # somebody has looked at it three times
+        world.fail(4, 60)  # it was received three times to look at it
         world.hide(QUEUE)
         assert world.trace(70).verdict.text.startswith("failed once (4 receives) in RefinerInput: NoSuchKey")
 
@@ -241,7 +243,7 @@ class TestFailing:
         world.log(2, 'ERROR {"errorType": "Error", "errorMessage": "thrown"}')
         world.queues.messages[DLQ] = [Message(event_of(), at(0.2), 5)]
         found = world.trace()
-        assert seen(found) == (Place.DEAD, Outcome.FAILED)
+        assert seen(found) == (Place.DEAD, TraceOutcome.FAILED)
         assert "errors of the function since then: Error: thrown" in found.verdict.text
 
     @pytest.mark.parametrize("name", [DELIVERY, FORWARD])
@@ -250,7 +252,7 @@ class TestFailing:
         given = {key: MessageAttribute("String", text) for key, text in texts.items()}
         world.queues.messages[name] = [Message(event_of(), at(0.2), 1, given)]
         found = world.trace()
-        assert seen(found) == (Place.UNDELIVERED, Outcome.FAILED)
+        assert seen(found) == (Place.UNDELIVERED, TraceOutcome.FAILED)
         assert found.verdict.text.startswith(f"EventBridge could not deliver its event to {QUEUE}: NO_PERMISSIONS")
 
 
@@ -259,7 +261,7 @@ class TestUnderWay:
         world.queues.messages[QUEUE] = [Message(event_of(), at(0.2), 1)]
         world.functions.mapping_states[QUEUE] = "Disabled"
         found = world.trace(look=True)
-        assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         assert found.verdict.text == (f"waiting in {QUEUE} since 14:00:00Z; its event source mapping is Disabled")
         assert any("receive counts increased by 1" in note for note in found.notes)
 
@@ -276,10 +278,10 @@ class TestUnderWay:
         assert "mapping" not in world.trace().verdict.text
 
     def test_waiting_messages_are_not_received_unless_asked_for(self, world: World) -> None:
-        """Whoever asks until it is done would move it to the dead-letter queue, and all others there with it."""
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 345600, 60, 5)
+        """Traces in a loop would move all messages of the queue to the DLQ."""
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=5, visible=3, in_flight=2)
         found = world.trace()
-        assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         assert found.verdict.text == (
             f"probably waiting: 3 messages in {QUEUE}, which were not received, 2 more in flight"
         )
@@ -287,19 +289,19 @@ class TestUnderWay:
 
     def test_a_queue_of_which_only_a_part_was_received_may_hold_it(self, world: World) -> None:
         world.queues.messages[QUEUE] = [Message(event_of("other"), at(0), 1) for _ in range(250)]
-        assert seen(world.trace(look=True)) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert seen(world.trace(look=True)) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         world.queues.messages[QUEUE] = world.queues.messages[QUEUE][:150]
-        assert seen(world.trace(look=True)) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(world.trace(look=True)) == (Place.UNKNOWN, TraceOutcome.FAILED)
 
     def test_a_message_older_than_the_retention_period_does_not_wait(self, world: World) -> None:
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 2, 0), 3600, 60, 5)
-        assert seen(world.trace(3500)) == (Place.WAITING, Outcome.UNDER_WAY)
-        assert seen(world.trace(3700)) == (Place.UNKNOWN, Outcome.FAILED)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 3600, max_receive_count=5, visible=3, in_flight=2)
+        assert seen(world.trace(3500)) == (Place.WAITING, TraceOutcome.UNDER_WAY)
+        assert seen(world.trace(3700)) == (Place.UNKNOWN, TraceOutcome.FAILED)
 
     def test_messages_with_few_receives_are_not_received(self, world: World) -> None:
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 3, 0, 0), 345600, 60, 2)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=2, visible=3)
         found = world.trace(look=True)
-        assert seen(found) == (Place.WAITING, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.WAITING, TraceOutcome.UNDER_WAY)
         assert "probably" in found.verdict.text
         assert world.queues.requests["peek"] == 0
 
@@ -307,43 +309,43 @@ class TestUnderWay:
         world.attempt(1, 1)
         world.hide(QUEUE)
         found = world.trace(30)
-        assert seen(found) == (Place.IN_FLIGHT, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.IN_FLIGHT, TraceOutcome.UNDER_WAY)
         assert ID.format(1) in found.verdict.text
 
     def test_a_function_that_logged_nothing_for_longer_than_its_timeout(self, world: World) -> None:
         world.attempt(1, 1)
-        world.queues.states[QUEUE] = QueueState(QueueDepth(QUEUE, 0, 1, 0), 345600, 360, 5)
+        world.queues.states[QUEUE] = QueueState(QUEUE, "", 360, 345600, max_receive_count=5, in_flight=1)
         found = world.trace(200)
-        assert seen(found) == (Place.FAILING, Outcome.UNDER_WAY)
+        assert seen(found) == (Place.FAILING, TraceOutcome.UNDER_WAY)
         assert "no log line says how that ended" in found.verdict.text
         assert "its message becomes visible again about 14:06:01Z" in found.verdict.text
-        assert seen(world.trace(3600)) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(world.trace(3600)) == (Place.UNKNOWN, TraceOutcome.FAILED)
 
     def test_in_flight_with_nothing_logged(self, world: World) -> None:
         world.hide(QUEUE)
-        assert seen(world.trace()) == (Place.IN_FLIGHT, Outcome.UNDER_WAY)
+        assert seen(world.trace()) == (Place.IN_FLIGHT, TraceOutcome.UNDER_WAY)
 
     def test_an_object_that_was_written_a_moment_ago(self, world: World) -> None:
-        assert seen(world.trace(5)) == (Place.UNKNOWN, Outcome.UNDER_WAY)
+        assert seen(world.trace(5)) == (Place.UNKNOWN, TraceOutcome.UNDER_WAY)
 
     def test_a_completion_is_delivered_to_downstream_consumers(self, world: World) -> None:
         world.bucket.write("RefinerComplete/x.json", "[]")
         world.queues.messages["x-RefinerComplete"] = [Message(event_of("RefinerComplete/x.json"), at(0), 0)]
         found = world.trace(key="RefinerComplete/x.json")
-        assert seen(found) == (Place.DELIVERED, Outcome.COMPLETED)
+        assert seen(found) == (Place.DELIVERED, TraceOutcome.COMPLETED)
         assert "; 1 message waiting there, " in found.verdict.text
-        assert world.queues.requests["peek"] == 0  # that queue belongs to downstream
+        assert world.queues.requests["peek"] == 0  # that queue belongs to downstream consumers
 
 
 class TestNowhere:
     def test_no_stage_takes_it(self, world: World) -> None:
         world.bucket.write("Elsewhere/x")
         found = world.trace(key="Elsewhere/x")
-        assert seen(found) == (Place.NEVER_MATCHED, Outcome.FAILED)
+        assert seen(found) == (Place.NEVER_MATCHED, TraceOutcome.FAILED)
         assert "prefixes: RefinerInput/, RefinerComplete/" in found.verdict.text
 
     def test_an_object_that_never_existed(self, world: World) -> None:
-        assert seen(world.trace(key="RefinerInput/never")) == (Place.NEVER_EXISTED, Outcome.FAILED)
+        assert seen(world.trace(key="RefinerInput/never")) == (Place.NEVER_EXISTED, TraceOutcome.FAILED)
 
     def test_without_access_to_logs_it_may_have_existed(self, world: World) -> None:
         class Denied(FakeLogGroups):
@@ -352,19 +354,19 @@ class TestNowhere:
 
         world.logs = Denied()
         found = world.trace(key="RefinerInput/never")
-        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(found) == (Place.UNKNOWN, TraceOutcome.FAILED)
         assert found.verdict.text.startswith("unknown: S3 has no version of RefinerInput/never; access denied")
 
     def test_a_function_that_does_not_exist_does_not_matter_for_that(self, world: World) -> None:
         world.functions.known.clear()
         found = world.trace(key="RefinerInput/never")
-        assert seen(found) == (Place.NEVER_EXISTED, Outcome.FAILED)
+        assert seen(found) == (Place.NEVER_EXISTED, TraceOutcome.FAILED)
         assert "there is no function 'x-RefinerInput'" in found.notes
 
     def test_an_object_with_only_a_delete_marker(self, world: World) -> None:
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True)]
         found = world.trace()
-        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(found) == (Place.UNKNOWN, TraceOutcome.FAILED)
         assert found.verdict.text.startswith(
             "unknown: S3 has no version of RefinerInput/a b.txt except its delete marker"
         )
@@ -388,7 +390,7 @@ class TestNowhere:
 
     def test_an_object_that_left_no_other_trace(self, world: World) -> None:
         found = world.trace(86400)
-        assert seen(found) == (Place.UNKNOWN, Outcome.FAILED)
+        assert seen(found) == (Place.UNKNOWN, TraceOutcome.FAILED)
         assert "unknown after S3" in found.verdict.text
 
     def test_what_cannot_be_read_is_told(self, world: World) -> None:
@@ -430,7 +432,7 @@ class TestVersions:
         world.bucket = Denied()
         world.bucket.write(KEY, "content", at=at(0))
         world.complete()
-        assert seen(world.trace()) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert seen(world.trace()) == (Place.COMPLETED, TraceOutcome.COMPLETED)
 
     def test_it_fails_without_the_bucket(self, world: World) -> None:
         class Gone(FakeBucket):
@@ -449,18 +451,18 @@ class TestOtherStacks:
         world.bucket.write(KEY, at=at(0))
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         found = world.trace()
-        assert seen(found) == (Place.COMPLETED, Outcome.COMPLETED)
-        assert [hop.component for hop in found.hops] == ["S3", "EventBridge", "Lambda", "Lambda"]
+        assert seen(found) == (Place.COMPLETED, TraceOutcome.COMPLETED)
+        assert [hop.component for hop in hops_of(found.facts)] == ["S3", "EventBridge", "Lambda", "Lambda"]
 
     def test_a_stack_without_completions(self, world: World) -> None:
         world.stack = Stack("other", storage=lambda _: STORAGE, read_log_line=STACK.read_log_line)
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
-        assert seen(world.trace()) == (Place.COMPLETED, Outcome.COMPLETED)
+        assert seen(world.trace()) == (Place.COMPLETED, TraceOutcome.COMPLETED)
 
     def test_no_stage_of_a_stack_without_prefixes_takes_an_input(self, world: World) -> None:
         world.stages = TINY_STAGES
         found = world.trace()
-        assert seen(found) == (Place.NEVER_MATCHED, Outcome.FAILED)
+        assert seen(found) == (Place.NEVER_MATCHED, TraceOutcome.FAILED)
         assert "prefixes: none" in found.verdict.text
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import OCI_MANIFEST
-from refinerctl.registry.client import Registry
+from refinerctl.registry.client import MAX_PAGES, Registry
 from refinerctl.registry.manifests import digest_of, parse_manifest
-from refinerctl.registry.repository import MAX_PAGES
 from refinerctl.transport import Body, Limits, Login, Response, Transport
 from tests.unit.registry.responses import response
 

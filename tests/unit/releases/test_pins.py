@@ -14,8 +14,8 @@ from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform, RunsOn
+from refinerctl.registries import Registries
 from refinerctl.registry.manifests import Descriptor, Manifest, digest_of
-from refinerctl.releases.ecr_images import EcrImages
 from refinerctl.releases.pins import PinRequest, Pins, pin_images, services_of
 from refinerctl.stacks.base import Function, Pipeline, Stage, StageImage
 
@@ -63,7 +63,7 @@ def wanted(uri: str = "repo", name: str = "In", platform: Platform = AMD64) -> l
 
 
 def pin(wanted: Sequence[StageImage], store: Store, request: PinRequest, **services: RunsOn) -> Pins:
-    return pin_images(wanted, cast(EcrImages, store), request, services)
+    return pin_images(wanted, cast("Registries", store), request, services)
 
 
 class TestChoice:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from refinerctl.errors import RefusedError
 from refinerctl.releases.drift import configuration_changes
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.releases.planning import Plan, refuse_losses, unfinished
-from refinerctl.releases.release import Release, ReleaseAction
 from refinerctl.terraform.plan_file import PlanRecord
 from refinerctl.terraform.plan_json import Action, Change, ImageChange
 from refinerctl.terraform.state import StateVersion

@@ -11,12 +11,12 @@ from refinerctl.aws.iam import Role, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
 from refinerctl.aws.log_settings import LogGroupSettings
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.sqs import QueueSettings
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import RefinerctlError
 from refinerctl.insight.verify import snapshot as facts
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.releases.release import Release, ReleaseAction
+from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import EventRule, Pipeline, Stage
 from refinerctl.stacks.refiner import STACK
 
@@ -73,8 +73,8 @@ def grants(*actions: str, on: str | list[str]) -> Policy:
     return policy("Allow", list(actions), Resource=on)
 
 
-def queue(name: str, **change: Any) -> QueueSettings:
-    return replace(QueueSettings(name, queue_arn(name), visibility_timeout_s=1800, retention_s=4 * DAY), **change)
+def queue(name: str, **change: Any) -> QueueState:
+    return replace(QueueState(name, queue_arn(name), visibility_timeout_s=1800, retention_s=4 * DAY), **change)
 
 
 def pipeline(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Pipeline:

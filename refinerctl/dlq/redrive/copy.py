@@ -1,0 +1,302 @@
+"""Moving messages by receive, send, delete: with filters, faster than a move task of SQS, and safe to kill.
+
+docs/architecture.md has the states of a message, the order of the journal's records and what each thread owns.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+from refinerctl.aws.message_queue import MessageQueue
+from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
+from refinerctl.console import Progress
+from refinerctl.dlq.receive import Allowance, Batch, HeldMessages, Receiver, backoff_s, clock, release
+from refinerctl.dlq.redrive.journal import RedriveJournal
+from refinerctl.dlq.redrive.routes import Route
+from refinerctl.dlq.redrive.worker import InHand, Run, Source, Worker
+from refinerctl.dlq.walk import progress_text
+from refinerctl.errors import RefinerctlError, Terminated, TransientError, UsageError
+from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
+
+# Once the run is stopping, only what was sent already is worth a few attempts.
+DELETE_ATTEMPTS = 8
+LAST_DELETE_ATTEMPTS = 3
+# Most of what is received for a filter stays, hidden until the end. Killed and not resumed, it stays hidden so long.
+SELECTIVE_VISIBILITY_S = 1800
+# An interrupted run finishes what is in hand, but not for longer.
+GRACE_S = 5.0
+SHOW_EVERY_S = 0.5
+RELEASE_THREADS = 16
+FEWEST_WORKERS = 4  # as counts are approximate
+ATTRIBUTES_ATTEMPTS = 6
+# The server's Date has no fractions: what was sent in the second in which a run begins belongs to it.
+_DATE_RESOLUTION = timedelta(seconds=1)
+_SIGNALS = (KeyboardInterrupt, Terminated)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class CopyRules:
+    """At most `limit` messages, at most `rate` per second. `is_selective`: the route lets most messages stay.
+
+    `visibility_s`: for how long a message is hidden from others, should this process die. `total`: about how many
+    messages are going to be moved, None if unknown.
+    """
+
+    limit: int | None = None
+    rate: float | None = None
+    is_selective: bool = False
+    visibility_s: int = 120
+    workers: int = 40
+    max_pause_s: float = 5.0
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class RedriveResult:
+    """Counts of messages. Those that are not `moved` are still in the source.
+
+    `sent_twice`: may be there twice, because a send or a deletion was not answered; `skipped`: not chosen; `failed`:
+    chosen, and could not be sent, with `reasons`; `left`: in the source at the end, in flight included; `returned`:
+    sent by this run and in the DLQ again; `dropped_duplicates`: a FIFO target got their deduplication id within five
+    minutes before. `stopped_by`: what ended the run early, to be raised after its report.
+    """
+
+    method: str
+    moved: int = 0
+    skipped: int = 0
+    failed: int = 0
+    sent_twice: int = 0
+    left: int | None = None
+    returned: int = 0
+    dropped_duplicates: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    stopped_by: BaseException | None = field(default=None, compare=False)
+
+
+class QueueSource(Source):
+    """A dead-letter queue as the source of a copy."""
+
+    def __init__(self, queue: MessageQueue, run: Run, receiver: Receiver, held: HeldMessages) -> None:
+        self._queue = queue
+        self._run = run
+        self._held = held
+        self._receiver = receiver
+
+    def receive(self, empty_polls: int) -> Batch | None:
+        return self._receiver.receive(empty_polls)
+
+    def hold(self, items: Sequence[InHand]) -> None:
+        for item in items:
+            self._held.hold([(item.id, item.receipt)], item.hidden_until)
+
+    def release(self, items: Sequence[InHand]) -> None:
+        for start in range(0, len(items), MAX_BATCH):
+            _release(self._queue, self._run.journal, [(item.id, item.receipt) for item in items[start : start + 10]])
+
+    def delete(self, items: Sequence[InHand]) -> None:
+        """What cannot be deleted stays sent in the journal: received again, it is deleted and not sent."""
+        run, waiting = self._run, list(items)
+        for number in range(1, DELETE_ATTEMPTS + 1):
+            results = self._queue.delete([run.journal.receipt(item.id, item.receipt) for item in waiting])
+            now = clock()
+            # A receipt that is not the newest any more gets the same answer, and deletes nothing.
+            done = [item.id for item, result in zip(waiting, results, strict=True) if result.is_done]
+            run.journal.deleted([item.id for item in waiting if item.id in done and item.hidden_until > now])
+            if (cause := results[0].cause) is not None and not isinstance(cause, TransientError):
+                run.fail(cause)
+                return
+            pairs = zip(waiting, results, strict=True)
+            waiting = [item for item, result in pairs if not result.is_done and not result.is_sender_fault]
+            if not waiting or (number >= LAST_DELETE_ATTEMPTS and run.stopping.is_set()):
+                return
+            run.stopping.wait(backoff_s(number, run.max_pause_s))
+
+
+def copy(
+    queue: MessageQueue,
+    queue_at: Callable[[QueueAddress], MessageQueue],
+    route: Callable[[Message], Route],
+    rules: CopyRules,
+    journal: RedriveJournal,
+    progress: Progress,
+    on_sent: Callable[[InHand, str], None] = lambda _item, _new_id: None,
+) -> RedriveResult:
+    """Move what `route` says out of `queue`, until nothing is left of what was sent before the run began.
+
+    `route` is called in several threads; what it raises stops the run. A journal of an earlier run is continued, and
+    `moved` and `sent_twice` count all of it; one that is finished leaves nothing to do.
+
+    Also returns if it was interrupted, or met an error that no retry helps against: `stopped_by`. Then what was in hand
+    is released, and the run can be resumed. Raises RefinerctlError if it cannot begin. A second signal is raised at
+    once.
+    """
+    check_journal(journal, queue.address)
+    there = _retried(queue.attributes, rules.max_pause_s)
+    if journal.is_finished:
+        return result_of(journal, there.total)
+    run = Run(
+        journal,
+        route,
+        queue_at,
+        Allowance(rules.limit, rules.rate),
+        start=journal.begin_part(there.at + _DATE_RESOLUTION),
+        server_ahead_s=there.at.timestamp() - clock(),
+        max_pause_s=rules.max_pause_s,
+        on_sent=on_sent,
+        sends_at_once=queue.address.is_fifo or rules.rate is not None,
+    )
+    visibility_s = max(rules.visibility_s, SELECTIVE_VISIBILITY_S) if rules.is_selective else rules.visibility_s
+    # What an earlier part has sent is received again and deleted, also beyond a limit.
+    sent_before = journal.state.undeleted
+    receiver = Receiver(
+        queue,
+        run.allowance,
+        run.stopping,
+        before=run.start,
+        visibility_s=visibility_s,
+        is_selective=rules.is_selective,
+        is_owed=lambda: any(message_id in journal.state.unsettled for message_id in sent_before),
+        max_pause_s=rules.max_pause_s,
+    )
+    left: int | None = None
+    held = HeldMessages(queue, journal.path.parent, visibility_s)
+    try:
+        source = QueueSource(queue, run, receiver, held)
+        workers = min(rules.workers, max(FEWEST_WORKERS, -(-there.total // MAX_BATCH)))
+        before = partial(_release_unsettled, queue, journal)
+        run_workers(run, source, workers, rules.total, progress, before=before, tick=held.extend)
+        staying = len(held)
+        if receiver.unseen and staying:
+            progress.step(
+                f"about {receiver.unseen} messages were not received: SQS has {staying} in flight and delivers no more"
+            )
+        through_interrupt(partial(held.release, lambda ids: attempt(partial(journal.released, ids))))
+        left = _left(queue, run)
+        if run.failure is None:
+            _finish(journal, None if left is None else left - staying)
+    except (*_SIGNALS, RefinerctlError) as error:
+        if isinstance(error, _SIGNALS) and isinstance(run.failure, _SIGNALS):
+            raise
+        run.fail(error)
+    finally:
+        held.close()
+    return result_of(journal, left if left is not None else _left(queue, run), run)
+
+
+def check_journal(journal: RedriveJournal, source: QueueAddress) -> None:
+    if journal.header.source_url != source.url:
+        raise UsageError(f"{journal.path} is the journal of another source: {journal.header.queue}")
+
+
+def run_workers(
+    run: Run,
+    source: Source,
+    count: int,
+    total: int | None,
+    progress: Progress,
+    *,
+    before: Callable[[], object] = lambda: None,
+    tick: Callable[[], object] = lambda: None,
+) -> None:
+    """Call `before`, let workers work until nothing is left, and meanwhile call `tick` often; a signal stops them."""
+    workers: list[Worker] = []
+    try:
+        before()
+        if run.allowance.rate is not None:  # more would only wait
+            count = min(count, 1 + int(run.allowance.rate / MAX_BATCH))
+        for number in range(max(1, count)):
+            worker = Worker(run, source)
+            threading.Thread(target=worker.work, name=f"redrive-{number}", daemon=True).start()
+            workers.append(worker)
+        _watch(run, workers, total, progress, tick)
+    except _SIGNALS as signal:
+        run.fail(signal)
+        progress.step("stopping: finishing what is in flight")
+        deadline = time.monotonic() + GRACE_S
+        for worker in workers:
+            worker.ended.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _watch(
+    run: Run, workers: Sequence[Worker], total: int | None, progress: Progress, tick: Callable[[], object]
+) -> None:
+    """Until all workers have ended."""
+    began = shown_at = time.monotonic()
+    before = run.journal.state.moved
+    for worker in workers:
+        while not worker.ended.wait(LOOK_SECONDS):
+            try:
+                tick()
+            except RefinerctlError as error:
+                run.fail(error)
+            if time.monotonic() - shown_at > SHOW_EVERY_S:
+                shown_at = time.monotonic()
+                progress.update(progress_text(run.journal.state.moved - before, total, shown_at - began))
+
+
+def _release_unsettled(queue: MessageQueue, journal: RedriveJournal) -> None:
+    """Of an earlier part: so that all of it can be received again at once."""
+    unsettled = journal.state.unsettled.items()
+    items = [(message_id, message.receipt) for message_id, message in unsettled if message.receipt]
+    batches = [items[start : start + MAX_BATCH] for start in range(0, len(items), MAX_BATCH)]
+    concurrently([partial(_release, queue, journal, batch) for batch in batches], RELEASE_THREADS)
+
+
+def _release(queue: MessageQueue, journal: RedriveJournal, items: Sequence[tuple[str, str]]) -> None:
+    """If the journal cannot be written, who resumes the run releases them again."""
+    if release(queue, items):
+        attempt(partial(journal.released, [message_id for message_id, _ in items]))
+
+
+def _finish(journal: RedriveJournal, others: int | None) -> None:
+    """If all was sent and deleted. `others` messages are in the queue beside those that stay.
+
+    Without any, what was sent and not received again was deleted, although nothing confirmed that.
+    """
+    undeleted = journal.state.undeleted
+    if undeleted and others is not None and others <= 0:
+        journal.deleted(undeleted)
+        undeleted = []
+    if not undeleted:
+        journal.finish()
+
+
+def _retried(call: Callable[[], Result], max_pause_s: float) -> Result:
+    for number in range(ATTRIBUTES_ATTEMPTS - 1):
+        try:
+            return call()
+        except TransientError:
+            time.sleep(min(max_pause_s, 0.1 * 2**number))
+    return call()
+
+
+def _left(queue: MessageQueue, run: Run) -> int | None:
+    """How many messages are there, None if that cannot be read; who interrupted the run does not wait for retries."""
+    call = queue.attributes if run.failure else partial(_retried, queue.attributes, run.max_pause_s)
+    found = attempt(call)
+    return found.value.total if found.value else None
+
+
+def result_of(journal: RedriveJournal, left: int | None, run: Run | None = None) -> RedriveResult:
+    """The counts of a run; `moved` and `sent_twice` of all its parts."""
+    counts, reasons = (run.tally.counts, run.tally.reasons) if run else ({}, {})
+    return RedriveResult(
+        "copy",
+        moved=journal.state.moved,
+        sent_twice=journal.state.sent_twice,
+        left=left,
+        skipped=counts.get("skipped", 0),
+        failed=counts.get("failed", 0),
+        returned=counts.get("returned", 0),
+        dropped_duplicates=counts.get("dropped_duplicates", 0),
+        reasons=dict(reasons),
+        stopped_by=run.failure if run else None,
+    )

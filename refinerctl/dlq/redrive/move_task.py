@@ -1,0 +1,105 @@
+"""SQS's own redrive: start a message move task, or take over a running one, and follow it to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from refinerctl.aws.move_tasks import MoveTask, MoveTasks
+from refinerctl.console import Progress
+from refinerctl.errors import RefinerctlError
+
+LOOK_SECONDS = 1.0
+# SQS lists a task some time after it has started it.
+LISTED_WITHIN_SECONDS = 60.0
+
+
+@dataclass
+class TaskRun:
+    """One task. `moved` is how many messages it has moved so far, also after an error."""
+
+    tasks: MoveTasks
+    source_arn: str
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    moved: int = 0
+    _handle: str | None = None
+    _started_before: float = -1.0
+
+    def start(self, to_arn: str | None, rate: int | None) -> None:
+        """Raises RefusedError if SQS does not start one."""
+        self._started_before = max(map(_started, self.tasks.latest(self.source_arn) or ()), default=-1.0)
+        self._handle = self.tasks.start(self.source_arn, to_arn, rate)
+
+    def adopt(self, running: MoveTask) -> None:
+        """Follow a task that somebody else has started."""
+        self._handle = running.handle
+
+    def follow(self, progress: Progress) -> None:
+        """Wait for the task's end. Ctrl-C and SIGTERM cancel it. Raises RefinerctlError unless it completes."""
+        began = self.monotonic()
+        first: int | None = None
+        try:
+            while True:
+                task = self._find()
+                if task is not None:
+                    first = task.moved if first is None else first
+                    self.moved = task.moved
+                    progress.update(_standing(task, task.moved - first, self.monotonic() - began))
+                    if not task.is_active:
+                        _check_completed(task)
+                        return
+                elif self.monotonic() - began > LISTED_WITHIN_SECONDS:
+                    raise RefinerctlError(  # noqa: TRY301
+                        "SQS does not list the move task that it started",
+                        hint="`dlq redrive --dry-run` shows the queue's running task.",
+                    )
+                self.sleep(LOOK_SECONDS)
+        except RefinerctlError:
+            raise
+        except BaseException:
+            self._cancel(progress)
+            raise
+
+    def _find(self) -> MoveTask | None:
+        try:
+            listed = self.tasks.latest(self.source_arn) or ()
+        except RefinerctlError as error:
+            hint = "SQS continues to move messages; run `dlq redrive` again to follow."
+            raise RefinerctlError(error.message, hint=f"{error.hint} {hint}" if error.hint else hint) from error
+        by_handle = next((task for task in listed if task.handle and task.handle == self._handle), None)
+        # A task that has ended has no handle; then it is the newest.
+        return by_handle or next((task for task in listed if _started(task) > self._started_before), None)
+
+    def _cancel(self, progress: Progress) -> None:
+        if self._handle is None:
+            return
+        progress.step("cancelling the move task")
+        try:
+            self.moved = max(self.tasks.cancel(self._handle), self.moved)
+        except RefinerctlError as error:
+            progress.step(error.message)
+
+
+def _check_completed(task: MoveTask) -> None:
+    if task.status == "FAILED":
+        raise RefinerctlError(
+            f"the move task failed after {task.moved:,} messages: {task.failure or 'no reason given'}",
+            hint="It ends at the first message that it cannot move; --method copy moves the others.",
+        )
+    if task.status != "COMPLETED":
+        raise RefinerctlError(f"the move task was cancelled after {task.moved:,} messages")
+
+
+def _started(task: MoveTask) -> float:
+    return task.started_at.timestamp() if task.started_at else 0.0
+
+
+def _standing(task: MoveTask, moved_since: int, seconds: float) -> str:
+    rate = moved_since / seconds if seconds > 0 else 0.0
+    whole = f" of {task.to_move:,}" if task.to_move is not None else ""
+    left = ""
+    if rate and task.to_move is not None:
+        left = f", {max(task.to_move - task.moved, 0) / rate:.0f} s left"
+    return f"SQS has moved {task.moved:,}{whole} messages ({rate:.0f}/s{left})"

@@ -1,0 +1,140 @@
+"""What comes back after a redrive: messages that were sent and are in a dead-letter queue again, and why."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from refinerctl.aws.message_queue import MessageQueue
+from refinerctl.aws.messages import MAX_BATCH, Message
+from refinerctl.console import Progress
+from refinerctl.dlq.bodies import source_key
+from refinerctl.dlq.errors import ErrorFinder
+from refinerctl.dlq.receive import release
+from refinerctl.insight.error_signature import signature
+
+LOOK_SECONDS = 1.0
+# Counts are approximate: a queue is empty if they say so this many times in a row.
+EMPTY_LOOKS = 3
+# So many messages are hidden and in memory at most.
+MAX_HELD = 20_000
+# What cannot be released becomes visible so long after the watch should have ended.
+GRACE_SECONDS = 30
+MAX_VISIBILITY_S = 43_200
+# Errors are looked up in logs, for so many messages at most.
+MAX_COMPARED = 100
+
+
+@dataclass(frozen=True)
+class Original:
+    """A message before it was sent; `sent_at` None is not known."""
+
+    id: str
+    sent_at: datetime | None = None
+
+
+@dataclass
+class Watch:
+    """Looks into `dlqs` for messages with an id in `sent` until all that was sent to `targets` is processed.
+
+    `is_settled`: nothing is left in the targets; `is_partial`: the DLQs hold more messages than may be held.
+    """
+
+    dlqs: Sequence[MessageQueue]
+    targets: Sequence[MessageQueue]
+    sent: Mapping[str, Original]
+    seconds: float
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+    returned: dict[str, Message] = field(default_factory=dict)
+    is_settled: bool = False
+    _held: list[tuple[MessageQueue, str, str]] = field(default_factory=list)
+
+    @property
+    def is_partial(self) -> bool:
+        return len(self._held) >= MAX_HELD
+
+    def run(self, progress: Progress) -> None:
+        """Raises RefinerctlError if a queue cannot be read. Messages stay hidden until the end: each is seen once."""
+        deadline = self.monotonic() + self.seconds
+        empty = 0
+        try:
+            while True:
+                for queue in self.dlqs:
+                    self._look(queue, deadline)
+                left = max(deadline - self.monotonic(), 0)
+                progress.update(f"{len(self.returned):,} of {len(self.sent):,} came back; watching {left:.0f} s more")
+                empty = empty + 1 if all(queue.attributes().total == 0 for queue in self.targets) else 0
+                self.is_settled = empty >= EMPTY_LOOKS or len(self.returned) >= len(self.sent)
+                if self.is_settled or left <= 0:
+                    return
+                self.sleep(min(LOOK_SECONDS, left))
+        finally:
+            self._release()
+
+    def _look(self, queue: MessageQueue, deadline: float) -> None:
+        visibility_s = min(int(max(deadline - self.monotonic(), 0)) + GRACE_SECONDS, MAX_VISIBILITY_S)
+        while not self.is_partial:
+            messages = queue.receive(MAX_BATCH, visibility_s=visibility_s, wait_s=1)
+            if not messages:
+                return
+            self._held += [(queue, message.id, message.receipt) for message in messages]
+            self.returned |= {message.id: message for message in messages if message.id in self.sent}
+
+    def _release(self) -> None:
+        for queue in self.dlqs:
+            items = [(message_id, receipt) for held_in, message_id, receipt in self._held if held_in is queue]
+            for start in range(0, len(items), MAX_BATCH):
+                if not release(queue, items[start : start + MAX_BATCH]):
+                    break
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of `compared` messages that came back, `same` failed as before; `errors` counts what they fail with now."""
+
+    compared: int = 0
+    same: int = 0
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+    def sentence(self, came_back: int, moved: int) -> str:
+        """`12 of 40 failed again the same way: NoSuchKey: …`."""
+        if not self.compared:
+            return f"{came_back:,} of {moved:,} came back"
+        common = next(iter(self.errors))
+        if self.same == came_back:
+            again = f"{came_back:,} of {moved:,} failed again the same way"
+            return f"{again}: {common}" if len(self.errors) == 1 else f"{again}, most often: {common}"
+        return (
+            f"{came_back:,} of {moved:,} failed again; {self.same:,} of the {self.compared:,} errors found are the same"
+            f" as before; most often now: {common}"
+        )
+
+
+def compare(
+    returned: Mapping[str, Message], sent: Mapping[str, Original], before: ErrorFinder, now: ErrorFinder
+) -> Comparison:
+    """Compare each error with that of the message before; `before` reads logs up to the redrive's start."""
+    some = list(returned.values())[:MAX_COMPARED]
+    originals = [
+        replace(message, id=sent[message.id].id, sent_at=sent[message.id].sent_at or message.sent_at)
+        for message in some
+    ]
+    errors, earlier = now.find(some), before.find(originals)
+    found: Counter[str] = Counter()
+    same = 0
+    for message, original in zip(some, originals, strict=True):
+        if (error := errors.get(message.id)) is None:
+            continue
+        said = _signature(error.text, message)
+        found[said] += 1
+        was = earlier.get(original.id)
+        same += was is not None and _signature(was.text, original) == said
+    return Comparison(sum(found.values()), same, dict(found.most_common()))
+
+
+def _signature(error: str, message: Message) -> str:
+    return signature(error, [key] if (key := source_key(message.body)) else [])

@@ -1,3 +1,0 @@
-"""Where `seconds` was."""
-
-from refinerctl.tables import seconds as seconds
