@@ -10,7 +10,7 @@ import click
 from refinerctl.app import app_context
 from refinerctl.dlq.options import filter_options
 from refinerctl.errors import UsageError
-from refinerctl.options import Duration, examples, global_options
+from refinerctl.options import Duration, check_consent, examples, global_options, yes_option
 
 if TYPE_CHECKING:
     from refinerctl.dlq.filters import MessageFilter
@@ -82,7 +82,7 @@ class Rate(click.ParamType[float]):
 )
 @click.option("--max-redrives", type=click.IntRange(min=1), metavar="N", help="Skip messages redriven N times already.")
 @click.option("--force", is_flag=True, help="Send despite a broken consumer or an unfinished run.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@yes_option
 @global_options
 @click.pass_context
 def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
@@ -98,7 +98,6 @@ def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
     from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions, find_unfinished
     from refinerctl.dlq.redrive.plan import Method
     from refinerctl.dlq.redrive.run import Redrive
-    from refinerctl.options import check_consent
 
     queue, wait_s = _wait(ctx, queue, given["wait"])
     method = None if given["method"] == AUTO else Method(given["method"])

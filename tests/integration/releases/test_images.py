@@ -33,7 +33,7 @@ ROLE = "arn:aws:iam::000000000000:role/anybody"
 
 @dataclass(frozen=True)
 class Stage:
-    """A project, its ECR repository in the emulator, and where its images are published."""
+    """A project, its ECR repository in the emulator, and its source registry."""
 
     run: Command
     session: AwsSession
