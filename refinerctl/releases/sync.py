@@ -52,26 +52,45 @@ DOCKER_HUB = "docker.io"
     )
 )
 @click.option("--tag", metavar="TAG", help="Release tag to copy.")
-@click.option("--all-tags-since", "since", metavar="WHEN", help="All releases from a tag on, or built after a time.")
-@click.option("--image", "names", multiple=True, metavar="NAME", help="Only this image. [default: the stack's images]")
-@click.option("--source", metavar="REF", help="One image in any registry; needs --target.")
+@click.option(
+    "--all-tags-since",
+    "since",
+    metavar="WHEN",
+    help="First release tag to copy, or time that the images were built after; instead of --tag.",
+)
+@click.option(
+    "--image",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Image of refinerctl.toml; repeatable. [default: the stack's]",
+)
+@click.option("--source", metavar="REF", help="Image in any registry; needs --target.")
 @click.option("--target", metavar="REF", help="Target of --source; without a registry: the environment's ECR.")
 @click.option(
     "--engine", type=click.Choice(("registry", "docker")), default="registry", show_default=True, help="Copy engine."
 )
-@click.option("--platform", metavar="OS/ARCH", help="Platform to take of an index. [default: the image's, linux/amd64]")
+@click.option(
+    "--platform", metavar="OS/ARCH", help="Platform to copy from an index. [default: the image's, else linux/amd64]"
+)
 @click.option(
     "--runs-on",
     type=click.Choice([service.value for service in RunsOn]),
-    help="Service that has to run the image. [default: the image's, lambda]",
+    help="Service that has to run the image. [default: the image's, else lambda]",
 )
-@click.option("--no-gate", is_flag=True, help="Copy images that the service would not run, too.")
+@click.option("--no-gate", is_flag=True, help="Copy an image even if the service would not run it.")
 @click.option("--create-repository", is_flag=True, help="Create a missing repository in ECR.")
 @click.option(
-    "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File for IMAGE_<NAME>=..., for CI jobs."
+    "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
 )
-@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Large layers copied at once.")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be copied.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    help="Number of large layers to copy at the same time.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, show what would be copied, and stop.")
 @global_options
 @click.pass_context
 def sync(
