@@ -27,7 +27,7 @@ from tests.e2e.docker_host import docker_engine, why_not
 from tests.registries.docker_registry import DockerRegistry, docker_registry
 
 RTT_MS = 30
-# Round trips are counted where one takes so long that nothing else does.
+# To count round trips, each takes far longer than anything else.
 SLOW_S = 0.3
 REPETITIONS = 5
 CASES = {"4 x 50 MB": (4, 50_000_000), "40 x 1 MB": (40, 1_000_000)}
@@ -114,7 +114,7 @@ def _daemon_memory(pid: Path | None) -> float:
 
 @dataclass
 class Bench:
-    """Where everything is. `folder` is new for each copy."""
+    """Folder and source registry. Each copy gets a new folder."""
 
     folder: Path
     source: DockerRegistry

@@ -201,7 +201,7 @@ class Transport:
         return response
 
     def _manager(self, address: SplitResult) -> urllib3.PoolManager:
-        proxy = _proxy(address.netloc) if address.scheme == "https" else None
+        proxy = proxy_of(address.netloc) if address.scheme == "https" else None
         with self._lock:
             if (address.scheme, proxy) not in self._managers:
                 self._managers[address.scheme, proxy] = new_manager(address)
@@ -239,7 +239,7 @@ def _address(url: str) -> SplitResult:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
-def _proxy(netloc: str) -> str | None:
+def proxy_of(netloc: str) -> str | None:
     """What HTTPS_PROXY and NO_PROXY say about a host."""
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -254,8 +254,8 @@ def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.P
     """
     if address.scheme == "http":
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS)
-    context = _tls_context(ca_bundle)
-    if (proxy := _proxy(address.netloc)) is None:
+    context = tls_context(ca_bundle)
+    if (proxy := proxy_of(address.netloc)) is None:
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
@@ -268,7 +268,7 @@ def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.P
     return urllib3.ProxyManager(url, maxsize=IDLE_CONNECTIONS, proxy_headers=headers, ssl_context=context)
 
 
-def _tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
+def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     """Trusts `ca_bundle`, else the authorities that SSL_CERT_FILE or REQUESTS_CA_BUNDLE names, else the system's."""
     bundle = ca_bundle or (None if os.environ.get("SSL_CERT_FILE") else os.environ.get("REQUESTS_CA_BUNDLE"))
     if not bundle:  # OpenSSL reads SSL_CERT_FILE itself

@@ -1,4 +1,4 @@
-"""Reports for tests of their page: realistic ones of any number of rulesets, always the same."""
+"""Reports for tests of their page: realistic ones of any number of stages, always the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
-from refinerctl.insight.report.page import Report
+from refinerctl.insight.report.page import PipelineReport
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval
 from refinerctl.insight.stage_status import (
     DlqStatus,
@@ -18,7 +18,7 @@ from refinerctl.insight.stage_status import (
     StageStatus,
 )
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
@@ -50,7 +50,7 @@ def pipeline(functions: list[str], others: list[str] | None = None) -> Pipeline:
     return replace(found, stages=tuple(sorted(found.stages, key=lambda stage: order.index(stage.name))))
 
 
-def report(stages: int = 1, *, trouble: bool = True) -> Report:
+def report(stages: int = 1, *, trouble: bool = True) -> PipelineReport:
     """So many stages with a function and, if there are any, that of the completions."""
     chance = random.Random(stages)  # noqa: S311 - the same every time
     names = [name_of(number) for number in range(stages)]
@@ -60,7 +60,7 @@ def report(stages: int = 1, *, trouble: bool = True) -> Report:
         done = sum(item.flow.completed or 0 for item in activity)
         activity.append(StageActivity("RefinerComplete", Flow(done, 0, done, 0)))
         states.append(_complete(done))
-    return Report(
+    return PipelineReport(
         env="production",
         stack="refiner",
         pipeline=pipeline(names, ["RefinerComplete"] if names else []),
@@ -73,23 +73,23 @@ def report(stages: int = 1, *, trouble: bool = True) -> Report:
     )
 
 
-def empty() -> Report:
+def empty() -> PipelineReport:
     """An environment in which nothing was ever done and nothing checked."""
     status = PipelineStatus(NOW, (StageStatus("RefinerInput", "RefinerInput/", function=FunctionStatus("f")),))
     quiet = StageActivity("RefinerInput", Flow(0, 0, 0, 0, 0, 0), (Interval(SINCE, 0, 0),))
-    return Report("staging", "refiner", pipeline(["RefinerInput"]), SINCE, status, Activity(HOUR, (quiet,)))
+    return PipelineReport("staging", "refiner", pipeline(["RefinerInput"]), SINCE, status, Activity(HOUR, (quiet,)))
 
 
-def unknown() -> Report:
+def unknown() -> PipelineReport:
     """Nothing could be read."""
     function = FunctionStatus("f")
     unread = StageStatus("RefinerInput", "RefinerInput/", function=function, problems=("access denied",))
-    return Report(
+    return PipelineReport(
         "staging", "refiner", pipeline(["RefinerInput"]), SINCE, PipelineStatus(NOW, (unread,)), Activity(HOUR)
     )
 
 
-def hostile(text: str) -> Report:
+def hostile(text: str) -> PipelineReport:
     """Whatever others can choose is this text."""
     failure = FailureGroup(text, text, 3, SINCE, NOW, text, (text,), (text,))
     state = StageStatus(text, text, QueueStatus(text, 1, 0, 0), function=FunctionStatus(text), problems=(text,))
@@ -101,7 +101,7 @@ def hostile(text: str) -> Report:
         Stage(text, source, Queue(text, Queue(text)), Function(text)),
         Stage(text + "2", Schedule(text, dlq=Queue(text)), None, Function(text)),
     )
-    return Report(
+    return PipelineReport(
         env=text,
         stack=text,
         pipeline=Pipeline(text, stages, (bucket, bus), ((bucket, bus), (bus, source))),
@@ -114,7 +114,7 @@ def hostile(text: str) -> Report:
     )
 
 
-def scheduled() -> Report:
+def scheduled() -> PipelineReport:
     """Of a stack without data: a schedule that starts a function, and queues that others fill or empty."""
     dlq = Queue("dlq")
     stages = (
@@ -133,7 +133,7 @@ def scheduled() -> Report:
         StageActivity("produce", Flow(attempts=9, completed=8, failed=1), (Interval(SINCE, 8, 1),)),
         StageActivity("work", Flow(queued=7, attempts=7, completed=7, failed=0), (Interval(SINCE + HOUR, 7, 0),)),
     )
-    return Report(
+    return PipelineReport(
         "production",
         "batch",
         Pipeline("x", stages),
@@ -171,36 +171,15 @@ def _histogram(chance: random.Random, count: int, edges: list[float]) -> Histogr
 
 
 def _failures(name: str, count: int) -> tuple[FailureGroup, ...]:
-    rare = max(1, count // 6)
+    rare, hour = max(1, count // 6), SINCE + 17 * HOUR
     keys = tuple(f"{name}/2026/03/14/Fall {number:04}+Ä%20(final).xml" for number in range(min(count, 10)))
-    example = (
-        "NoSuchKey: The specified key does not exist.\n"
-        "    at de_NoSuchKeyRes (/var/task/node_modules/@aws-sdk/client-s3/dist-cjs/index.js:4870:21)\n"
-        "    at process.processTicksAndRejections (node:internal/process/task_queues:95:5)\n"
-        "    at async handler (/var/task/handler.mjs:88:20)"
-    )
     ids = tuple(f"8f5c0a1e-77d1-4b5e-9f0a-0c2f6f1d{number:04x}" for number in range(min(count, 10)))
+    missing, timeout = "NoSuchKey: The specified key does not exist.", "Task timed out after 60.06 seconds"
+    stack = f"{missing}\n    at de_NoSuchKeyRes (/var/task/node_modules/@aws-sdk/client-s3/dist-cjs/index.js:4870:21)"
+    slow = "Task timed out after … seconds"
     return (
-        FailureGroup(
-            name,
-            "NoSuchKey: The specified key does not exist.",
-            count - rare,
-            SINCE + 17 * HOUR,
-            SINCE + 19 * HOUR,
-            example,
-            keys,
-            ids,
-        ),
-        FailureGroup(
-            name,
-            "Task timed out after … seconds",
-            rare,
-            SINCE + 18 * HOUR,
-            SINCE + 18 * HOUR,
-            "Task timed out after 60.06 seconds",
-            keys[:1],
-            ids[:1],
-        ),
+        FailureGroup(name, missing, count - rare, hour, hour + 2 * HOUR, stack, keys, ids),
+        FailureGroup(name, slow, rare, hour + HOUR, hour + HOUR, timeout, keys[:1], ids[:1]),
     )
 
 
@@ -231,84 +210,32 @@ def _complete(done: int) -> StageStatus:
 
 def releases(names: list[str]) -> tuple[Release, ...]:
     """Newest first; the one before the last was rolled back."""
+    history = (("v1.8.2", "c"), ("v1.8.0", "1"), ("v1.8.1", "5"), ("v1.8.0", "1"))
     found = []
-    for number, (tag, action) in enumerate(
-        (
-            ("v1.8.2", ReleaseAction.DEPLOY),
-            ("v1.8.0", ReleaseAction.ROLLBACK),
-            ("v1.8.1", ReleaseAction.DEPLOY),
-            ("v1.8.0", ReleaseAction.DEPLOY),
-        )
-    ):
-        digit = {"v1.8.0": "1", "v1.8.1": "5", "v1.8.2": "c"}[tag]
-        images = dict.fromkeys(names, f"123456789012.dkr.ecr.us-east-1.amazonaws.com/refiner@sha256:{digit * 64}")
+    for number, (tag, digit) in enumerate(history):
+        action = ReleaseAction.ROLLBACK if number == 1 else ReleaseAction.DEPLOY
+        image = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/refiner@sha256:{digit * 64}"
         commit = f"{number}f3b9d1c7a{number}e5" * 3 + "0000"
-        found.append(
-            Release(action, tag, images, commit, "gitlab/refinerctl-deploy", NOW - timedelta(days=3 * number, hours=5))
-        )
+        at = NOW - timedelta(days=3 * number, hours=5)
+        images = dict.fromkeys(names, image)
+        found.append(Release(action, tag, images, commit, "gitlab/refinerctl-deploy", at))
     return tuple(found)
 
 
 def checks(names: list[str], *, trouble: bool) -> list[CheckResult]:
-    found = [
-        CheckResult(
-            "bucket-events",
-            Status.PASS,
-            "data-repository sends its events to EventBridge",
-            "without it nothing begins",
-            "deploy",
-        )
+    rows: list[tuple[str, Status, str, str, str, str | None]] = [
+        ("bucket-events", Status.PASS, "data-repository sends its events", "without it nothing begins", "deploy", None)
     ]
     for number, name in enumerate(names):
-        found.append(
-            CheckResult(
-                "rule-pattern",
-                Status.PASS,
-                f"the rule matches {name}/ and no other prefix",
-                "or inputs get lost",
-                "deploy",
-                name,
-            )
-        )
-        found.append(
-            CheckResult(
-                "queue-policy",
-                Status.PASS,
-                "the rule may send to the queue",
-                "or events are not delivered",
-                "deploy",
-                name,
-            )
-        )
+        rows.append(("rule-pattern", Status.PASS, f"matches {name}/ only", "or inputs get lost", "deploy", name))
+        rows.append(("queue-policy", Status.PASS, "the rule may send", "or events are not delivered", "deploy", name))
         if trouble and number == 1:
-            found.append(
-                CheckResult(
-                    "visibility-timeout",
-                    Status.FAIL,
-                    "30 s, and the function has 60 s",
-                    "a message comes back while it is still being processed: inputs are processed twice",
-                    "refinerctl deploy, or set queue_visibility_timeout to at least 360",
-                    name,
-                )
-            )
+            why = "a message comes back while it is still being processed: inputs are processed twice"
+            fix = "refinerctl deploy, or set queue_visibility_timeout to at least 360"
+            rows.append(("visibility-timeout", Status.FAIL, "30 s, and the function has 60 s", why, fix, name))
         if trouble and number % 4 == 0:
-            found.append(
-                CheckResult(
-                    "log-retention",
-                    Status.WARN,
-                    "logs are kept for ever",
-                    "they cost more each month",
-                    "set log_retention_days in the environment's tfvars",
-                    name,
-                )
-            )
-    found.append(
-        CheckResult(
-            "quotas",
-            Status.SKIP,
-            "access denied to lambda:GetAccountSettings",
-            "a full quota stops functions",
-            "allow it",
-        )
-    )
-    return found
+            fix = "set log_retention_days in the environment's tfvars"
+            rows.append(("log-retention", Status.WARN, "logs are kept forever", "they cost more each month", fix, name))
+    denied = "access denied to lambda:GetAccountSettings"
+    rows.append(("quotas", Status.SKIP, denied, "a full quota stops functions", "allow it", None))
+    return [CheckResult(*row) for row in rows]

@@ -68,8 +68,8 @@ class WrittenOutput:
 class Attempt:
     """One time that a function was given an input. It is filled in line by line, and complete when it is yielded.
 
-    `message_id` None: an invocation that named no input. `request_id` empty: an error that names no invocation. `ended`
-    None: nothing says that it has. Times in UTC, durations in milliseconds.
+    `message_id` None: an invocation that named no input. `request_id` empty: an error that names no invocation.
+    `ended` None: no line says that it has ended. Times in UTC, durations in milliseconds.
     """
 
     request_id: str
@@ -88,16 +88,12 @@ class Attempt:
     outputs: tuple[WrittenOutput, ...] = ()
     completion_key: str | None = None
 
-    @property
-    def has_succeeded(self) -> bool:
-        return self.ended is not None and self.error is None
-
 
 def read_attempts(lines: Iterable[LogEvent], read_line: ReadLogLine, max_open: int = MAX_OPEN) -> Iterator[Attempt]:
-    """The attempts that the lines of one log group, in the order of time, tell of; each when it is known how it ended.
+    """The attempts in the lines of one log group, which are in order of time; each as soon as it is known how it ended.
 
-    Those of which nothing says how they ended come last. Memory is bounded: of more than `max_open` invocations the
-    oldest is taken for one of them.
+    Attempts whose end no line tells come last. Memory is bounded: of more than `max_open` invocations the oldest is
+    treated like that, too.
     """
     pairing = _Pairing(max_open)
     for event in lines:
@@ -127,8 +123,9 @@ def attempts_pattern(log_terms: Mapping[RecordEvent, str]) -> str:
 
 @dataclass(slots=True)
 class _Invocation:
-    """`stream` is that of its inputs' lines; the emulator writes the platform's lines into others. `error_at` is set
-    with `error`, `ended` by the platform's report.
+    """`stream` has the lines about its inputs; the emulator writes the platform's lines into others.
+
+    `ended` is the time of the platform's report, `error_at` that of the first error.
     """
 
     request_id: str
@@ -142,20 +139,20 @@ class _Invocation:
     duration_ms: float | None = None
 
     def fail(self, error: str, at: datetime) -> None:
-        """Of several lines about one failure the one that says most counts: a sentence rather than a type."""
+        """Of several lines about one failure the longest counts: a sentence rather than a type."""
         self.error = max(self.error or "", error[:MAX_ERROR], key=len)
         self.error_at = self.error_at or at
 
 
 class _Pairing:
-    """Puts lines together. An execution environment, which is a log stream, runs one invocation at a time."""
+    """Pairs lines. An execution environment, which has a log stream, runs one invocation at a time."""
 
     def __init__(self, max_open: int) -> None:
         self.finished: list[Attempt] = []
         self._max_open = max_open
         self._invocations: OrderedDict[str, _Invocation] = OrderedDict()
         self._running: OrderedDict[str, str] = OrderedDict()  # stream: request id
-        self._unnamed: OrderedDict[str, Attempt] = OrderedDict()  # stream: an error until it is known whose it is
+        self._unnamed: OrderedDict[str, Attempt] = OrderedDict()  # stream: an error of an invocation not known yet
 
     def add_record(self, event: LogEvent, line: RecordLine) -> None:
         at = line.at or event.timestamp
@@ -197,7 +194,7 @@ class _Pairing:
         self.finished += self._unnamed.values()
 
     def _add_unnamed(self, event: LogEvent, error: str) -> None:
-        """It is the running invocation's, else that of the one whose report comes next in the stream."""
+        """It is the error of the running invocation, or of the one whose report comes next in the stream."""
         running = self._invocations.get(self._running.get(event.stream, ""))
         if running is not None and (running.inputs or running.ended is None):
             running.fail(error, event.timestamp)
@@ -213,7 +210,7 @@ class _Pairing:
             self.finished.append(unnamed)
 
     def _invocation(self, request_id: str, event: LogEvent, at: datetime) -> _Invocation:
-        """The one that runs in this stream now: the one before it there, if it was reported, is over."""
+        """The invocation that runs in this stream now. The one before it there is over if it was reported."""
         found = self._invocations.get(request_id)
         if found is None:
             found = self._invocations[request_id] = _Invocation(request_id, event.stream, at)
@@ -230,7 +227,7 @@ class _Pairing:
         return found
 
     def _close(self, request_id: str) -> None:
-        """Inputs that it was done with stay done, whatever became of it then."""
+        """The end of the invocation is that of the inputs that were not done before."""
         invocation = self._invocations.pop(request_id)
         for attempt in invocation.inputs.values():
             self._end(attempt, invocation)
@@ -278,11 +275,10 @@ class FunctionLog:
         return self.logs.events(self.group, since or self.since, pattern, until=self.until)
 
     def about(self, text: str, since: datetime | None = None, most: int = MAX_INVOCATIONS) -> tuple[Attempt, ...]:
-        """The attempts at one input, by its key or by its message's id, oldest first.
+        """The attempts at one input, oldest first. `text` is its key or the id of its message.
 
-        Where the function itself does not say how an attempt ended, the platform's lines are looked up, for the last
-        `most` of such invocations. A function that names the text in lines that the stack cannot read is known by its
-        invocations only.
+        For the last `most` attempts whose end the function did not log, the platform's lines are read, too. Each
+        invocation is an attempt if the stack cannot read the lines that name `text`.
         """
         named = list(islice(self.lines(pattern_of(text), since), MAX_LINES))
         found = self._read(named, text, {})
@@ -298,7 +294,7 @@ class FunctionLog:
         return tuple(self._read(lines, text, invocations))
 
     def last_errors(self, most: int, since: datetime | None = None) -> tuple[str, ...]:
-        """The last errors that the function logged, each once, the latest last: all there is if it names no inputs."""
+        """The last errors that the function logged, each once, the latest last; for functions that name no inputs."""
         found: dict[str, datetime] = {}
         for pattern in _ERROR_PATTERNS:
             for event in islice(self.lines(pattern, since), MAX_LINES_OF_INVOCATION):
@@ -308,7 +304,7 @@ class FunctionLog:
         return tuple(sorted(found, key=lambda error: found[error])[-most:])
 
     def _read(self, lines: Iterable[LogEvent], text: str, invocations: Mapping[str, datetime]) -> list[Attempt]:
-        """Of the attempts in these lines those at the input, and those invocations that named none."""
+        """The attempts at the input, and of `invocations` those that name no input."""
         ordered = sorted(lines, key=lambda event: event.timestamp)
         about = [
             attempt
@@ -319,18 +315,18 @@ class FunctionLog:
         return sorted(about, key=lambda attempt: attempt.started)
 
     def _request_of(self, event: LogEvent, text: str) -> str | None:
-        """The invocation of a line that names the input, but in a form that the stack cannot read."""
+        """The invocation of a line that names the input in a form that the stack cannot read."""
         record = json_line(event.message)
         if record is None:
             match = _CODE_LINE.match(event.message)
-            return match[1] if match else None
+            return match[1] if match and text in event.message else None
         if self.read_line(record) is not None or text not in record.values():
             return None
         request_id = record.get("requestId")
         return request_id if isinstance(request_id, str) else None
 
     def _invocation(self, request_id: str, at: datetime) -> list[LogEvent]:
-        """The lines that name the invocation; if these hold no error, its stream's lines that may be about it, too."""
+        """The lines that name the invocation; if these hold no error, also those of its stream that do not name it."""
         since = at - SKEW
         until = min(at + timedelta(seconds=self.timeout_s) + SKEW, self.until)
         read = partial(self.logs.events, self.group, until=until)

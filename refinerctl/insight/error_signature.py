@@ -1,4 +1,4 @@
-"""What an error says, without what differs from one time to the next: errors of the same cause read the same."""
+"""The signature of an error: its text without the parts that differ between errors of the same cause."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Collection
 
 ELLIPSIS = "…"
 MAX_LENGTH = 200
-# More of an error than that says nothing about its cause; it keeps the work bounded.
+# The rest of an error says nothing about its cause; this bounds the work.
 _MAX_READ = 1000
 
-# The error's class, in front of a colon or alone: NoSuchKey, Runtime.ExitError, ERR_HTTP2_STREAM.
+# The error's class, before a colon or alone: NoSuchKey, Runtime.ExitError, ERR_HTTP2_STREAM.
 _CLASS = re.compile(r"[A-Za-z][A-Za-z_.]*(?:\d{1,3}[A-Za-z_.]*)?(?=:\s|:?$)")
 
-# Numbers that belong to a name; and slashes that are no path.
+# Numbers that belong to a name, and slashes that do not belong to a path.
 _NAMES = {"base64", "ec2", "http2", "ipv4", "ipv6", "latin1", "md5", "oauth2", "s3", "sha1", "sha256", "utf8", "x86"}
 _PHRASES = {"and/or", "i/o", "input/output", "n/a", "read/write", "request/response"}
 
@@ -35,8 +35,8 @@ _SIGN = re.compile(rf"(?<!\S)[+-]{ELLIPSIS}")
 def signature(error: str, without: Collection[str] = ()) -> str:
     """The first line of `error` with `…` for keys, paths, ids, numbers, times, quoted text, ARNs and URLs.
 
-    `without`: texts that are known to belong to this one error, its input's key for instance. What comes out has at
-    most MAX_LENGTH characters, and is its own signature.
+    `without`: texts that are known to belong to this error only, such as the key of its input. A signature has at most
+    MAX_LENGTH characters, and is its own signature.
     """
     text = next((line.strip() for line in error.splitlines() if line.strip()), "")[:_MAX_READ]
     head, rest = _split(text)
@@ -71,7 +71,7 @@ def _path(match: re.Match[str]) -> str:
 
 
 def _word(match: re.Match[str]) -> str:
-    """`worker17` loses only its number, `sha256` nothing, what looks like an id everything."""
+    """`worker17` loses only its number, `sha256` nothing, and what looks like an id everything."""
     word = match[0]
     if word.lower() in _NAMES or not any(character.isdigit() for character in word):
         return word

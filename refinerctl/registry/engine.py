@@ -157,7 +157,7 @@ def _copy_blob(
 ) -> int | None:
     """Bytes copied; None if the registry mounted the blob. A broken upload starts again.
 
-    Raises TransportError if it breaks too often, RefinerctlError once `cancelled` is set: another blob failed.
+    Raises TransportError if it breaks too often, RefinerctlError when `cancelled` is set: another blob failed.
     """
 
     def content() -> Iterator[bytes]:

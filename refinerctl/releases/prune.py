@@ -56,7 +56,13 @@ class PrunePlan:
     metavar="N",
     help="Number of release tags to keep, and of releases in each ledger whose images are kept.",
 )
-@click.option("--min-age", type=Duration(), default="1d", show_default=True, help="Minimum time since the push.")
+@click.option(
+    "--min-age",
+    type=Duration(),
+    default="1d",
+    show_default=True,
+    help="Minimum age of an image to remove, since its push.",
+)
 @click.option(
     "--ignore-environment",
     "ignored",
@@ -64,7 +70,7 @@ class PrunePlan:
     metavar="NAME",
     help="Environment whose ledger is not read, because it uses nothing of this ECR.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
 @click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
 @global_options
 @click.pass_context

@@ -13,9 +13,9 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.config import ImageSettings
 from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
 from refinerctl.images import ImageReference, newest_first, release_order
+from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.releases.ledger import Release, deployed
 from refinerctl.tables import table
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def releases(ctx: click.Context, new: bool, every_tag: bool, limit: int | None) 
     With --new one tag per line, newest first, for a scheduled job that copies them: `refinerctl sync --tag TAG`.
     """
     app = app_context(ctx)
-    images = _published_images(app)
+    images = published_images(app)
     app.render.detail(f"environment {app.settings.env}, stack {app.settings.stack}, {len(images)} images")
     ledgers = {} if new else {name: partial(read_ledger, other) for name, other in ledger_environments(app)}
     limit = limit or (None if new else DEFAULT_LIMIT)
@@ -104,13 +104,14 @@ def releases(ctx: click.Context, new: bool, every_tag: bool, limit: int | None) 
     _show(app, overview, [image.name for image in images])
 
 
-def _published_images(app: AppContext) -> list[ImageSettings]:
+def published_images(app: AppContext) -> list[ImageSettings]:
+    """The stack's images that have a source. Raises UsageError if there are none."""
     settings = app.settings
     found = [image for image in settings.images if image.stack == settings.stack and image.source]
     if not found:
         raise UsageError(
             f"refinerctl.toml has no image with a source for stack {settings.stack!r}",
-            hint="Add images.<name>.source, or choose another stack with --stack.",
+            hint="Add images.<name>.source to it, or choose another stack with --stack.",
         )
     return found
 

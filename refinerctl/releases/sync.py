@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.config import ImageSettings
 from refinerctl.console import Renderer
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
@@ -28,6 +27,7 @@ from refinerctl.images import (
 )
 from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import concurrently
+from refinerctl.releases.releases import published_images
 
 if TYPE_CHECKING:
     from refinerctl.registry.client import Repository
@@ -44,17 +44,6 @@ DOCKER_CALL_SECONDS = 600
 DOCKER_HUB = "docker.io"
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Source and target of an image, before the tags are known."""
-
-    name: str
-    source: ImageReference
-    target: ImageReference
-    platform: Platform
-    runs_on: RunsOn
-
-
 @click.command(
     epilog=examples(
         "refinerctl sync --tag v1.2.3 --env production",
@@ -63,26 +52,45 @@ class _Pair:
     )
 )
 @click.option("--tag", metavar="TAG", help="Release tag to copy.")
-@click.option("--all-tags-since", "since", metavar="WHEN", help="All releases from a tag on, or built after a time.")
-@click.option("--image", "names", multiple=True, metavar="NAME", help="Only this image. [default: the stack's images]")
-@click.option("--source", metavar="REF", help="One image in any registry; needs --target.")
+@click.option(
+    "--all-tags-since",
+    "since",
+    metavar="WHEN",
+    help="First release tag to copy, or time that the images were built after; instead of --tag.",
+)
+@click.option(
+    "--image",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Image of refinerctl.toml; repeatable. [default: the stack's]",
+)
+@click.option("--source", metavar="REF", help="Image in any registry; needs --target.")
 @click.option("--target", metavar="REF", help="Target of --source; without a registry: the environment's ECR.")
 @click.option(
     "--engine", type=click.Choice(("registry", "docker")), default="registry", show_default=True, help="Copy engine."
 )
-@click.option("--platform", metavar="OS/ARCH", help="Platform to take of an index. [default: the image's, linux/amd64]")
+@click.option(
+    "--platform", metavar="OS/ARCH", help="Platform to copy from an index. [default: the image's, else linux/amd64]"
+)
 @click.option(
     "--runs-on",
     type=click.Choice([service.value for service in RunsOn]),
-    help="Service that has to run the image. [default: the image's, lambda]",
+    help="Service that has to run the image. [default: the image's, else lambda]",
 )
-@click.option("--no-gate", is_flag=True, help="Copy images that the service would not run, too.")
+@click.option("--no-gate", is_flag=True, help="Copy an image even if the service would not run it.")
 @click.option("--create-repository", is_flag=True, help="Create a missing repository in ECR.")
 @click.option(
-    "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File for IMAGE_<NAME>=..., for CI jobs."
+    "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
 )
-@click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Large layers copied at once.")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what would be copied.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    help="Number of large layers to copy at the same time.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, show what would be copied, and stop.")
 @global_options
 @click.pass_context
 def sync(
@@ -111,9 +119,12 @@ def sync(
         raise UsageError("--dotenv and --all-tags-since are mutually exclusive", hint="--dotenv needs one tag.")
     if dotenv_file:
         check_writable(dotenv_file)
-    given = (Platform.parse(platform) if platform else None, RunsOn(runs_on) if runs_on else None)
-    pairs = _one_pair(source, target, names, *given) if source or target else _stack_pairs(app, names, *given)
-    requests = _requests(app, pairs, tag, since, gate=not no_gate, create_repository=create_repository)
+    chosen = Platform.parse(platform) if platform else None
+    requests: list[CopyRequest] = []
+    for image in [_one_image(source, target, names)] if source or target else _stack_images(app, names):
+        service = RunsOn(runs_on) if runs_on else image.runs_on
+        wanted = replace(image, platform=chosen or image.platform, runs_on=None if no_gate else service)
+        requests += _with_tags(app, wanted, tag, since, create_repository)
     if not requests:
         app.render.note("no such release tags")
     create = app.registries.create_repository if create_repository else None
@@ -138,34 +149,20 @@ def _docker_engine(app: AppContext, create: Any) -> DockerCopies:
     return DockerCopies(docker, registries.credentials.login, registries.impatient_client, create)
 
 
-def _one_pair(
-    source: str | None, target: str | None, names: tuple[str, ...], platform: Platform | None, runs_on: RunsOn | None
-) -> list[_Pair]:
+def _one_image(source: str | None, target: str | None, names: tuple[str, ...]) -> CopyRequest:
+    """The image of --source and --target; a tag may be missing."""
+    from refinerctl.registry.copies import CopyRequest
+
     if not source or not target or names:
         raise UsageError("--source and --target go together, without --image")
-    there = ImageReference.parse(target)
-    here = _with_registry(ImageReference.parse(source))
-    return [_Pair(there.repository, here, there, platform or DEFAULT_PLATFORM, runs_on or RunsOn.LAMBDA)]
+    there, here = ImageReference.parse(target), _with_registry(ImageReference.parse(source))
+    return CopyRequest(there.repository, here, there, DEFAULT_PLATFORM, RunsOn.LAMBDA)
 
 
-def _stack_pairs(
-    app: AppContext, names: tuple[str, ...], platform: Platform | None, runs_on: RunsOn | None
-) -> list[_Pair]:
-    return [
-        _Pair(
-            image.name,
-            _with_registry(image.source),
-            ImageReference(image.repository),
-            platform or image.platform,
-            runs_on or image.runs_on,
-        )
-        for image in _images(app, names)
-        if image.source
-    ]
+def _stack_images(app: AppContext, names: tuple[str, ...]) -> list[CopyRequest]:
+    """The images `names` of refinerctl.toml, or the stack's, without tags. Raises UsageError if one has no source."""
+    from refinerctl.registry.copies import CopyRequest
 
-
-def _images(app: AppContext, names: tuple[str, ...]) -> list[ImageSettings]:
-    """The images `names` of refinerctl.toml, or the stack's. Raises UsageError for one that cannot be copied."""
     known = {image.name: image for image in app.settings.images}
     for name in names:
         if name not in known:
@@ -174,16 +171,18 @@ def _images(app: AppContext, names: tuple[str, ...]) -> list[ImageSettings]:
             )
         if known[name].source is None:
             raise UsageError(f"image {name!r} has no source in refinerctl.toml", hint=f"Add images.{name}.source.")
-    stack = app.settings.stack
-    chosen = [known[name] for name in names] or [
-        image for image in known.values() if image.stack == stack and image.source
-    ]
-    if not chosen:
-        raise UsageError(
-            f"refinerctl.toml has no image with a source for stack {stack!r}",
-            hint="Add images.<name>.source, or pass --source and --target.",
+    chosen = [known[name] for name in names] or published_images(app)
+    return [
+        CopyRequest(
+            image.name,
+            _with_registry(image.source),
+            ImageReference(image.repository),
+            image.platform,
+            image.runs_on,
         )
-    return chosen
+        for image in chosen
+        if image.source
+    ]
 
 
 def _with_registry(source: ImageReference) -> ImageReference:
@@ -191,56 +190,46 @@ def _with_registry(source: ImageReference) -> ImageReference:
     return source if source.registry else ImageReference.parse(f"{DOCKER_HUB}/{source}")
 
 
-def _requests(
-    app: AppContext, pairs: list[_Pair], tag: str | None, since: str | None, *, gate: bool, create_repository: bool
-) -> list[CopyRequest]:
-    from refinerctl.registry.copies import CopyRequest
-
+def _with_tags(
+    app: AppContext, image: CopyRequest, tag: str | None, since: str | None, create_repository: bool
+) -> Iterator[CopyRequest]:
+    """A request for each tag to copy, with the registry that the target is in."""
     if tag and since:
         raise UsageError("--tag and --all-tags-since are mutually exclusive")
-    if other := next((pair.source for pair in pairs if tag and pair.source.tag not in (None, tag)), None):
+    if tag and image.source.tag not in (None, tag):
         raise UsageError(
-            f"--tag is {tag}, but the source is {other}",
+            f"--tag is {tag}, but the source is {image.source}",
             hint="Give the tag once; --target may have another one.",
         )
-    requests = []
-    for pair in pairs:
-        ecr_host = app.registries.ecr_host(pair.target)
-        if create_repository and not ecr_host:
-            raise UsageError(f"{pair.target} is not in ECR: --create-repository works only there")
-        registry = ecr_host or pair.target.registry
-        for source_tag in _tags(app, pair, tag, since):
-            target_tag = (pair.target.tag if not since else None) or source_tag
-            if not target_tag:
-                raise UsageError(f"{pair.target} has no tag", hint="Give one with --tag, or in --target.")
-            digest = None if since else pair.source.digest
-            requests.append(
-                CopyRequest(
-                    name=pair.name,
-                    source=ImageReference(pair.source.repository, pair.source.registry, source_tag, digest),
-                    target=ImageReference(pair.target.repository, registry, target_tag),
-                    platform=pair.platform,
-                    runs_on=pair.runs_on if gate else None,
-                    in_ecr=bool(ecr_host),
-                )
-            )
-    return requests
+    ecr_host = app.registries.ecr_host(image.target)
+    if create_repository and not ecr_host:
+        raise UsageError(f"{image.target} is not in ECR: --create-repository works only there")
+    for source_tag in _tags(app, image, tag, since):
+        target_tag = (image.target.tag if not since else None) or source_tag
+        if not target_tag:
+            raise UsageError(f"{image.target} has no tag", hint="Give one with --tag, or in --target.")
+        yield replace(
+            image,
+            source=replace(image.source, tag=source_tag, digest=None if since else image.source.digest),
+            target=replace(image.target, registry=ecr_host or image.target.registry, tag=target_tag, digest=None),
+            in_ecr=bool(ecr_host),
+        )
 
 
-def _tags(app: AppContext, pair: _Pair, tag: str | None, since: str | None) -> list[str] | list[None]:
+def _tags(app: AppContext, image: CopyRequest, tag: str | None, since: str | None) -> list[str] | list[None]:
     """The source's tags to copy; [None] if a digest says what to copy."""
     if since:
-        repository = app.registries.client(str(pair.source.registry)).repository(pair.source.repository)
+        repository = app.registries.client(str(image.source.registry)).repository(image.source.repository)
         if release_order(since):
             return tags_from(repository.tags(), since)
-        dated, undated = _tags_built_after(repository, Moment().convert(since, None, None), pair.platform)
+        dated, undated = _tags_built_after(repository, Moment().convert(since, None, None), image.platform)
         if undated:
             tags = ", ".join(undated)
-            app.render.warning(f"{pair.source.name}: skipped, because their configs have no build time: {tags}")
+            app.render.warning(f"{image.source.name}: skipped, because their configs have no build time: {tags}")
         return dated
-    if tag or pair.source.tag:
-        return [check_tag(tag or pair.source.tag or "")]
-    if pair.source.digest:
+    if tag or image.source.tag:
+        return [check_tag(tag or image.source.tag or "")]
+    if image.source.digest:
         return [None]
     raise UsageError("no tag was given", hint="Pass --tag TAG, or --all-tags-since WHEN.")
 

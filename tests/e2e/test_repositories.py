@@ -1,4 +1,4 @@
-"""A repository that refinerctl makes is one that stack registry makes."""
+"""A repository that refinerctl creates has the settings of those of stack registry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BY_TERRAFORM, BY_US = "dibbs-ecr-refiner/lambda", "tests/made-by-refinerctl"
 
 
 def settings_of(client: Any, name: str) -> dict[str, Any]:
-    """Everything that the API tells about a repository, but for what is each one's own."""
+    """All settings of a repository, without its name, ARN and time."""
     (repository,) = client.describe_repositories(repositoryNames=[name])["repositories"]
     for own in ("repositoryArn", "repositoryName", "repositoryUri", "createdAt"):
         repository.pop(own)
@@ -29,7 +29,7 @@ def settings_of(client: Any, name: str) -> dict[str, Any]:
     return {**repository, "policy": policy, "lifecycle": lifecycle, "tags": tags}
 
 
-def test_both_have_the_same_settings(running: Project) -> None:
+def test_repository_has_the_settings_of_the_stack(running: Project) -> None:
     endpoint = running.run("local", "status", "--output", "json").json()["endpoint_url"]
     given = load_values(running.folder / "terraform/environments/local/registry.tfvars")
     session = AwsSession("us-east-1", profile=None, endpoint_url=endpoint, embedded=True)
@@ -41,13 +41,13 @@ def test_both_have_the_same_settings(running: Project) -> None:
         client.delete_repository(repositoryName=BY_US)
 
 
-def test_the_defaults_are_those_of_the_stack() -> None:
+def test_defaults_are_those_of_the_stack() -> None:
     defaults = variable_defaults(ROOT / "terraform" / "stacks" / "registry")
     assert RepositorySettings.of(defaults) == RepositorySettings()
 
 
-def test_images_and_releases_of_an_environment_that_is_up(running: Project) -> None:
-    """As an operator has it: nothing is published where a test could reach it, and nothing is in ECR yet."""
+def test_images_of_an_environment_without_images(running: Project) -> None:
+    """The image's source is not reachable from a test, and nothing is in ECR yet."""
     listed = running.run("images", "list", "--output", "json")
     assert listed.code == 0, listed.err
     assert listed.json() == {"repositories": [{"name": BY_TERRAFORM, "images": []}], "unknown": []}

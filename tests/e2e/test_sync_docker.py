@@ -67,7 +67,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return "".join(character for character in request.node.name if character.isalnum()).lower()
 
 
-def test_one_image_of_an_index_and_again(
+def test_copy_of_index_and_second_copy(
     engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
 ) -> None:
     index = push_index(source_registry, name, layers=[Layer(200_000), Layer(1_000, seed=3)])
@@ -93,7 +93,7 @@ def test_one_image_of_an_index_and_again(
     assert again.json()["images"][0]["bytes_copied"] == 0
 
 
-def test_a_moved_tag_is_refused(
+def test_tag_of_another_image_is_refused(
     engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
 ) -> None:
     image = push_image(source_registry, name)
@@ -111,7 +111,7 @@ def test_a_moved_tag_is_refused(
     ("image", "reason"),
     [({"architecture": "arm64"}, "linux/arm64"), ({"layers": [Layer(packed="zstd")]}, "zstd")],
 )
-def test_what_lambda_would_not_run(
+def test_image_that_lambda_would_not_run_is_refused(
     engine: Engine,
     source_registry: DockerRegistry,
     target_registry: DockerRegistry,
@@ -129,7 +129,7 @@ def test_what_lambda_would_not_run(
     assert engine.client.images.list(name=made.name) == [], "not even pulled"
 
 
-def test_what_is_not_there(
+def test_missing_tag_and_platform(
     engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
 ) -> None:
     index = push_index(source_registry, name)
@@ -143,7 +143,9 @@ def test_what_is_not_there(
     assert "linux/amd64, linux/arm64" in platform.err
 
 
-def test_logins(engine: Engine, basic_registry: DockerRegistry, target_registry: DockerRegistry, name: str) -> None:
+def test_logins_for_pull_and_push(
+    engine: Engine, basic_registry: DockerRegistry, target_registry: DockerRegistry, name: str
+) -> None:
     image = push_image(target_registry, name)
     target = f"{basic_registry.host}/{name}:v1"
     engine.log_in(basic_registry.host, USER, PASSWORD)
@@ -156,7 +158,7 @@ def test_logins(engine: Engine, basic_registry: DockerRegistry, target_registry:
 
 
 @pytest.mark.parametrize("way", ["pull", "push"])
-def test_a_wrong_password(
+def test_wrong_password(
     engine: Engine, basic_registry: DockerRegistry, target_registry: DockerRegistry, name: str, way: str
 ) -> None:
     ours, theirs = push_image(basic_registry, name).reference, push_image(target_registry, name).reference
@@ -171,7 +173,7 @@ def test_a_wrong_password(
     assert time.monotonic() - start < SOON_SECONDS
 
 
-def test_who_may_not_push_learns_it_soon(
+def test_denied_push_fails_early(
     engine: Engine, source_registry: DockerRegistry, token_registry: DockerRegistry, tokens: TokenServer, name: str
 ) -> None:
     image = push_image(source_registry, name)
@@ -186,7 +188,7 @@ def test_who_may_not_push_learns_it_soon(
     assert time.monotonic() - start < SOON_SECONDS
 
 
-def test_an_error_in_the_stream_is_one(
+def test_error_in_the_stream_is_an_error(
     engine: Engine, source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, name: str
 ) -> None:
     image = push_image(source_registry, name)
@@ -204,7 +206,7 @@ def test_an_error_in_the_stream_is_one(
     assert engine.client.images.get(target).id == image_id, "a tag that was there before is not taken away"
 
 
-def test_without_an_engine(
+def test_missing_engine_is_an_error(
     engine: Engine, source_registry: DockerRegistry, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
@@ -229,7 +231,7 @@ def request_for(source: str, target: str, platform: str = "linux/amd64") -> Copy
     return CopyRequest("image", ImageReference.parse(source), there, Platform.parse(platform), RunsOn.LAMBDA)
 
 
-def test_no_way_but_the_engine(
+def test_copy_if_only_the_engine_reaches_the_registries(
     copies: DockerCopies, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
 ) -> None:
     index = push_index(source_registry, name)
@@ -247,7 +249,7 @@ def test_no_way_but_the_engine(
         copies.check(request_for(index.reference, f"{target_registry.host}/{name}:v2", "linux/s390x"))
 
 
-def test_the_engine_pulls_another_platform(
+def test_pulled_image_of_another_platform_is_refused(
     copies: DockerCopies, source_registry: DockerRegistry, target_registry: DockerRegistry, name: str
 ) -> None:
     image = push_image(source_registry, name, architecture="arm64")

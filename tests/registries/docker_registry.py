@@ -24,7 +24,7 @@ HTPASSWD = f"{USER}:$2y$04$abcdefghijklmnopqrstuuPoaPXzWjiVz4HaNq2LJXksWbO79E.S6
 
 
 class RegistryError(Exception):
-    """docker-registry is there but does not start."""
+    """docker-registry is installed but does not start."""
 
 
 class Tokens(Protocol):
@@ -34,12 +34,12 @@ class Tokens(Protocol):
         """What the registry's configuration says of the token server."""
 
     def authorization(self, repository: str) -> str:
-        """The header of somebody who may do everything in `repository`."""
+        """The header of a user with all permissions in `repository`."""
 
 
 @dataclass
 class DockerRegistry:
-    """A running registry. `user` and `password` are None where anybody may do anything."""
+    """A running registry. `user` and `password` are None if no login is needed."""
 
     host: str
     folder: Path

@@ -81,8 +81,8 @@ class Exchange:
 class FaultyProxy:
     """What the test holds. `faults` may change at any time: the first that strikes is taken.
 
-    `delay` are the seconds that each answer takes longer. `elsewhere` is the host that blobs are redirected to, with
-    `redirected` the requests there; it answers 400 to whoever sends it the registry's credentials, as S3 does.
+    Each answer takes `delay` seconds longer. Blobs are redirected to host `elsewhere`; `redirected` are the requests
+    there. As S3, it answers 400 to a request with the registry's credentials.
     """
 
     host: str
@@ -246,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer.read()
             return
         for piece in self._faulty_body(exchange, answer, fault):
-            exchange.received += len(piece)  # first: whoever has the bytes may look at once
+            exchange.received += len(piece)  # first: the client may look as soon as it has the bytes
             self.wfile.write(piece)
         answer.read()  # frees the connection for the next request
 
@@ -297,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _ElsewhereHandler(_Handler):
-    """Where blobs are redirected to: knows whoever has the link, and nobody else."""
+    """The target of redirects: accepts a signed link, and no credentials."""
 
     def _do(self) -> None:
         path = self.path.partition("?")[0]

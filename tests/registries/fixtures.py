@@ -1,4 +1,4 @@
-"""Fixtures: registries that all tests of a session share, each test with repositories of its own names."""
+"""Fixtures: registries that all tests of a session share; each test uses its own repositories."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def _config(architecture: str, diff_ids: list[str], created: str | None) -> dict
 
 
 def _packed(layer: Layer, name: str) -> tuple[bytes, str]:
-    """The layer as the registry keeps it, and the digest of what is in it."""
+    """The layer as the registry stores it, and the digest of its content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         entry = tarfile.TarInfo(name)

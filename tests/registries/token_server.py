@@ -84,7 +84,7 @@ def _part(content: bytes) -> str:
 class TokenServer:
     """Signs what its accounts may do, and writes down who asked. `anonymous`: what anybody may do.
 
-    `lifetime` is what it says of its tokens, in seconds; None leaves it unsaid. `url` is set once it serves.
+    `lifetime` of its tokens in seconds; None if it does not say. `url` is set when it serves.
     """
 
     accounts: dict[str, Account] = field(default_factory=lambda: {USER: Account(PASSWORD, {"*": ALL})})
@@ -107,7 +107,7 @@ class TokenServer:
         return "Bearer " + self._token("test", (f"repository:{repository}:{ALL}",))
 
     def answer(self, method: str, user: str | None, password: str | None, scopes: tuple[str, ...]) -> dict[str, Any]:
-        """The token's document, {} where the password is wrong."""
+        """The token's document, {} if the password is wrong."""
         account = self.accounts.get(user) if user is not None else None
         if user is not None and (account is None or account.password != password):
             self.requests.append(TokenRequest(method, user, scopes, (), 401))

@@ -1,4 +1,4 @@
-"""Lines of log groups as the image and Lambda write them, for tests of what reads them."""
+"""Lines of log groups as the image and Lambda write them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_one_client_per_host(local: AppContext) -> None:
     assert registries.client("ghcr.io") is not registries.client("docker.io")
 
 
-def test_what_is_in_ecr(local: AppContext) -> None:
+def test_ecr_hosts(local: AppContext) -> None:
     def host(text: str) -> str | None:
         return local.registries.ecr_host(ImageReference.parse(text))
 
@@ -40,13 +40,13 @@ def test_what_is_in_ecr(local: AppContext) -> None:
     assert host("127.0.0.1:5000/name") is None
 
 
-def test_an_emulators_credentials_go_to_no_account(local: AppContext) -> None:
+def test_no_emulator_credentials_for_an_account(local: AppContext) -> None:
     assert local.registries.credentials.login(ECR) is None
     with pytest.raises(UsageError, match="not the ECR of the account in use"):
         local.registries.create_repository(ECR, "name")
 
 
-def test_a_registry_by_its_other_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repository_is_created_by_another_name_of_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "refinerctl.toml").write_text('[environments.account]\nregion = "us-east-1"\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from refinerctl.aws.metrics import Metric
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import read_attempts
-from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval, Tally, Timeline
+from refinerctl.insight.report.tally import AttemptTally, FailureGroup, Histogram, Interval, Timeline
 from refinerctl.parallel import Answer, attempt, both, concurrently
 from refinerctl.stacks.base import EventRule, Stage
 
@@ -106,7 +106,7 @@ def read_activity(
 class _Log(NamedTuple):
     """`tally` None: nothing is known. `cut_at`: later lines were not read."""
 
-    tally: Tally | None = None
+    tally: AttemptTally | None = None
     cut_at: datetime | None = None
     problem: str | None = None
 
@@ -136,7 +136,7 @@ def _read_log(
         except RefinerctlError as error:
             problem = error.message
 
-    tally = Tally.of(read_attempts(lines(), app.stack.read_log_line), timeline)
+    tally = AttemptTally.of(read_attempts(lines(), app.stack.read_log_line), timeline)
     if last is None:
         # A group that does not exist has no lines, either. Reading lines needs no permission for the settings.
         exists: Answer[object] = attempt(lambda: app.log_settings.get(group))

@@ -19,7 +19,7 @@ from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import Bucket, EventRule, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.insight.report.page import Report
+    from refinerctl.insight.report.page import PipelineReport
 
 ACTIVITY = "metrics and logs"
 
@@ -60,11 +60,13 @@ def report(ctx: click.Context, file: Path, since: datetime, names: tuple[str, ..
     _show(app, file, found)
 
 
-def _read(app: AppContext, stages: tuple[Stage, ...], since: datetime, now: datetime, *, with_checks: bool) -> Report:
+def _read(
+    app: AppContext, stages: tuple[Stage, ...], since: datetime, now: datetime, *, with_checks: bool
+) -> PipelineReport:
     """Read everything at the same time. Raises RefinerctlError if nothing can be read."""
     from refinerctl.insight.attempts import attempts_pattern
     from refinerctl.insight.report.activity import Activity, read_activity
-    from refinerctl.insight.report.page import Report
+    from refinerctl.insight.report.page import PipelineReport
     from refinerctl.insight.report.tally import Timeline
     from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
     from refinerctl.insight.verify.command import checked, differences, pipeline_of
@@ -90,7 +92,7 @@ def _read(app: AppContext, stages: tuple[Stage, ...], since: datetime, now: date
     if len(errors) == len(answers):
         raise next(iter(errors.values()))
     unknown = PipelineStatus(now, tuple(StageStatus(stage.name, stage.prefix) for stage in stages))
-    return Report(
+    return PipelineReport(
         env=app.settings.env,
         stack=app.settings.stack,
         pipeline=replace(app.pipeline, stages=stages),
@@ -104,7 +106,7 @@ def _read(app: AppContext, stages: tuple[Stage, ...], since: datetime, now: date
     )
 
 
-def _show(app: AppContext, file: Path, found: Report) -> None:
+def _show(app: AppContext, file: Path, found: PipelineReport) -> None:
     from refinerctl.insight.report.page import all_problems
 
     if app.render.is_json:
@@ -116,7 +118,7 @@ def _show(app: AppContext, file: Path, found: Report) -> None:
             app.render.warning(problem)
 
 
-def summary(file: Path, found: Report) -> str:
+def summary(file: Path, found: PipelineReport) -> str:
     """One line: how much was completed and failed, and how many checks failed."""
     flows = [item.flow for item in found.activity.stages]
     counts = {
@@ -130,7 +132,7 @@ def summary(file: Path, found: Report) -> str:
     return f"{file}: {', '.join(parts)} since {found.since:%Y-%m-%dT%H:%M:%SZ}; {checks}"
 
 
-def _document(file: Path, found: Report) -> dict[str, Any]:
+def _document(file: Path, found: PipelineReport) -> dict[str, Any]:
     from refinerctl.insight.verify.command import check_json
 
     buses = (stage.source.bus for stage in found.pipeline.stages if isinstance(stage.source, EventRule))

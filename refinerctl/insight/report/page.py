@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
-from refinerctl.insight.report.pipeline import Lane, shared_components, shown_lanes, stage_lane
+from refinerctl.insight.report.pipeline import StageLane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
 from refinerctl.insight.report.text import Count, counted, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ MARKS = {"good": "✓", "warn": "!", "bad": "✗", "neutral": "○"}
 
 
 @dataclass(frozen=True)
-class Report:
+class PipelineReport:
     """Everything at `status.at` and over the period since `since`. `problems`: what could not be read.
 
     `pipeline` has the chosen stages. `releases` newest first. `checks` None: verify was not run.
@@ -46,7 +46,7 @@ class Report:
     has_completions: bool = True
 
 
-def page(report: Report) -> str:
+def page(report: PipelineReport) -> str:
     """The document as text, to be written as UTF-8. Pure: the same report gives the same page."""
     return _environment().get_template("page.html").render(_context(report)) + "\n"
 
@@ -81,7 +81,7 @@ def _at(value: Any, path: str) -> Any:
     return reduce(lambda found, name: None if found is None else getattr(found, name), path.split("."), value)
 
 
-def _context(report: Report) -> dict[str, Any]:
+def _context(report: PipelineReport) -> dict[str, Any]:
     now = report.status.at
     statuses = {item.name: item for item in report.status.stages}
     activities = {item.stage: item for item in report.activity.stages}
@@ -115,7 +115,7 @@ def _context(report: Report) -> dict[str, Any]:
     }
 
 
-def _sums(lanes: Sequence[Lane]) -> dict[str, Count]:
+def _sums(lanes: Sequence[StageLane]) -> dict[str, Count]:
     """Of all stages. Messages in the queue of a stage without function wait for others: they do not count."""
     sums = {
         name: total(lane[name] for lane in lanes if lane.has_function and name in lane.counts)
@@ -126,7 +126,7 @@ def _sums(lanes: Sequence[Lane]) -> dict[str, Count]:
     }
 
 
-def _verdict(report: Report, sums: Mapping[str, Count], window: str, problems: int) -> tuple[str, str, str]:
+def _verdict(report: PipelineReport, sums: Mapping[str, Count], window: str, problems: int) -> tuple[str, str, str]:
     """A tone (one of MARKS), a word that says the same without colour, and a sentence."""
     checks = Counter(check.status for check in report.checks or ())
     word, tone = _flow(sums)
@@ -245,7 +245,7 @@ def short_image(uri: str) -> str:
     return f"{cut(name.rpartition('/')[2], 60)}@{digest[:19]}"
 
 
-def all_problems(report: Report) -> dict[str, list[str]]:
+def all_problems(report: PipelineReport) -> dict[str, list[str]]:
     """What could not be read, each text once, with the stages that it is about."""
     found: dict[str, list[str]] = {}
     for problem in (*report.problems, *report.activity.problems, *report.status.problems):

@@ -30,7 +30,7 @@ def shared_components(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
 
 
 @dataclass(frozen=True)
-class Lane:
+class StageLane:
     """What the drawing shows of one stage, or of several with the worst of their ages and durations.
 
     `counts` has only what the stage has: without a function no `completed`, without a queue no `waiting`.
@@ -64,7 +64,7 @@ class Lane:
 
 def stage_lane(
     stage: Stage, status: StageStatus | None, activity: StageActivity | None, *, has_completions: bool
-) -> Lane:
+) -> StageLane:
     """`status` and `activity` are the stage's; None if they could not be read."""
     flow, is_cut = (activity.flow, activity.is_cut) if activity else (Flow(), False)
     queue = status.queue if status else None
@@ -82,7 +82,7 @@ def stage_lane(
         counts |= {"attempts": flow.attempts, "completed": flow.completed, "failed": flow.failed}
     elif stage.queue:
         counts["taken"] = flow.attempts
-    return Lane(
+    return StageLane(
         stage.name,
         stage.prefix or "",
         {name: Count(number, is_cut and name in _LOGGED) for name, number in counts.items()},
@@ -94,7 +94,7 @@ def stage_lane(
     )
 
 
-def shown_lanes(lanes: Sequence[Lane], most: int = MOST_LANES) -> tuple[Lane, ...]:
+def shown_lanes(lanes: Sequence[StageLane], most: int = MOST_LANES) -> tuple[StageLane, ...]:
     """At most `most` lanes: those with the most trouble in their order, then one that sums up the others."""
     if len(lanes) <= most:
         return tuple(lanes)
@@ -103,12 +103,12 @@ def shown_lanes(lanes: Sequence[Lane], most: int = MOST_LANES) -> tuple[Lane, ..
     return (*(lanes[place] for place in sorted(worst)), _together(others))
 
 
-def _together(lanes: Sequence[Lane]) -> Lane:
+def _together(lanes: Sequence[StageLane]) -> StageLane:
     def worst(values: Iterable[float | None]) -> float | None:
         return max((value for value in values if value is not None), default=None)
 
     names = dict.fromkeys(name for lane in lanes for name in lane.counts)
-    return Lane(
+    return StageLane(
         f"{len(lanes)} other stages",
         "summed up; each of them is in the table below",
         {name: total(lane.counts[name] for lane in lanes if name in lane.counts) for name in names},

@@ -154,7 +154,7 @@ def _merged(causes: Sequence[_Cause]) -> _Cause:
     return whole
 
 
-class Tally:
+class AttemptTally:
     """What was finished: when, how fast, and why not."""
 
     def __init__(self, timeline: Timeline) -> None:
@@ -166,7 +166,7 @@ class Tally:
         self.attempts = 0
 
     @classmethod
-    def of(cls, attempts: Iterable[Attempt], timeline: Timeline) -> Tally:
+    def of(cls, attempts: Iterable[Attempt], timeline: Timeline) -> AttemptTally:
         """Of a function that names its inputs, these are counted; of any other, its invocations."""
         inputs, invocations, names_inputs = cls(timeline), cls(timeline), False
         unnamed = Counter[int]()

@@ -20,8 +20,8 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
+from refinerctl.ledger.entries import Release
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32
@@ -65,24 +65,24 @@ class Question(Generic[Found]):
 
 Asked: TypeAlias = tuple[Any, ...]  # a question, and the names of what it is about
 
-BUCKET: Question[None] = Question(lambda to, name: to.bucket(name).check())
-BUCKET_EVENTS: Question[bool] = Question(lambda to, name: to.bucket(name).sends_events())
-BUCKET_POLICY: Question[Policy] = Question(lambda to, name: to.bucket(name).policy())
-BUCKET_KEY: Question[str | None] = Question(lambda to, name: to.bucket(name).kms_key())
-BUS: Question[BusSettings] = Question(lambda to, name: to.buses.bus(name))
-RULES: Question[tuple[RuleSettings, ...]] = Question(lambda to, bus: to.buses.rules(bus))
-TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda to, bus, rule: to.buses.targets(bus, rule))
-SENDERS: Question[frozenset[str]] = Question(lambda to, bus, arn: to.buses.senders(bus, arn))
-SCHEDULE: Question[ScheduleSettings] = Question(lambda to, group, name: to.schedules.get(group, name))
-QUEUE: Question[QueueState] = Question(lambda to, name: to.queues.state(name))
-FUNCTION: Question[FunctionConfiguration] = Question(lambda to, name: to.functions.get(name))
-MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda to, function: to.functions.mappings(function))
-LOG_GROUP: Question[LogGroupSettings] = Question(lambda to, name: to.logs.get(name))
-ROLE: Question[Role] = Question(lambda to, name: to.roles.get(name))
-IMAGE: Question[str] = Question(lambda to, uri: to.ecr.find(ImageReference.parse(uri)))
-KEY: Question[KmsKey] = Question(lambda to, key_id: to.keys.get(key_id))
-CONCURRENCY: Question[Concurrency] = Question(lambda to: to.functions.concurrency())
-RELEASE: Question[Release] = Question(lambda to: to.deployed_release())
+BUCKET: Question[None] = Question(lambda aws, name: aws.bucket(name).check())
+BUCKET_EVENTS: Question[bool] = Question(lambda aws, name: aws.bucket(name).sends_events())
+BUCKET_POLICY: Question[Policy] = Question(lambda aws, name: aws.bucket(name).policy())
+BUCKET_KEY: Question[str | None] = Question(lambda aws, name: aws.bucket(name).kms_key())
+BUS: Question[BusSettings] = Question(lambda aws, name: aws.buses.bus(name))
+RULES: Question[tuple[RuleSettings, ...]] = Question(lambda aws, bus: aws.buses.rules(bus))
+TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda aws, bus, rule: aws.buses.targets(bus, rule))
+SENDERS: Question[frozenset[str]] = Question(lambda aws, bus, arn: aws.buses.senders(bus, arn))
+SCHEDULE: Question[ScheduleSettings] = Question(lambda aws, group, name: aws.schedules.get(group, name))
+QUEUE: Question[QueueState] = Question(lambda aws, name: aws.queues.state(name))
+FUNCTION: Question[FunctionConfiguration] = Question(lambda aws, name: aws.functions.get(name))
+MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda aws, function: aws.functions.mappings(function))
+LOG_GROUP: Question[LogGroupSettings] = Question(lambda aws, name: aws.logs.get(name))
+ROLE: Question[Role] = Question(lambda aws, name: aws.roles.get(name))
+IMAGE: Question[str] = Question(lambda aws, uri: aws.ecr.find(ImageReference.parse(uri)))
+KEY: Question[KmsKey] = Question(lambda aws, key_id: aws.keys.get(key_id))
+CONCURRENCY: Question[Concurrency] = Question(lambda aws: aws.functions.concurrency())
+RELEASE: Question[Release] = Question(lambda aws: aws.deployed_release())
 
 
 def _about(component: Component) -> tuple[Asked, ...]:

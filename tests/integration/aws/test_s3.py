@@ -61,7 +61,7 @@ class TestPut:
     @pytest.mark.parametrize(
         ("size", "parts"), [(0, 0), (1, 0), (STEP - 1, 0), (STEP, 1), (STEP + 1, 2), (2 * STEP, 2), (3 * STEP + 5, 4)]
     )
-    def test_sizes_around_a_parts_boundary(self, bucket: S3Bucket, size: int, parts: int) -> None:
+    def test_objects_around_the_size_of_a_part(self, bucket: S3Bucket, size: int, parts: int) -> None:
         content = os.urandom(1000) * (size // 1000 + 1)
         done: list[int] = []
         version = bucket.put("k", io.BytesIO(content[:size]), size, done.append)
@@ -83,7 +83,7 @@ class TestPut:
         assert info.etag.endswith('-2"')
 
     @pytest.mark.parametrize("size", [5, STEP])
-    def test_each_write_gets_its_own_version_even_when_all_write_the_same_key(
+    def test_concurrent_writes_of_one_key_have_versions_of_their_own(
         self, session: AwsSession, bucket: S3Bucket, size: int
     ) -> None:
         def put(number: int) -> tuple[str | None, bytes]:
@@ -98,7 +98,7 @@ class TestPut:
             answer = session.client("s3").get_object(Bucket=bucket.name, Key="k", VersionId=version)
             assert answer["Body"].read() == content
 
-    def test_without_versioning_there_is_no_version(self, session: AwsSession, unique: str) -> None:
+    def test_a_bucket_without_versioning_has_no_version(self, session: AwsSession, unique: str) -> None:
         plain = S3Bucket(session, f"plain-{unique}")
         plain.create()
         assert plain.put("k", io.BytesIO(b"x"), 1) is None
@@ -107,7 +107,7 @@ class TestPut:
         assert found.version_id is None
 
     @pytest.mark.parametrize("failure", [OSError("disk is gone"), KeyboardInterrupt()])
-    def test_a_source_that_breaks_off_leaves_nothing(
+    def test_a_source_that_fails_leaves_no_object(
         self, session: AwsSession, bucket: S3Bucket, failure: BaseException
     ) -> None:
         with pytest.raises(type(failure)):
@@ -115,7 +115,7 @@ class TestPut:
         assert unfinished(session, bucket) == []
         assert bucket.head("k") is None
 
-    def test_a_receiver_of_progress_that_has_had_enough_ends_it(self, session: AwsSession, bucket: S3Bucket) -> None:
+    def test_an_error_in_the_progress_callback_aborts_the_upload(self, session: AwsSession, bucket: S3Bucket) -> None:
         def refuse(_size: int) -> None:
             raise RefinerctlError("interrupted")
 
@@ -124,7 +124,7 @@ class TestPut:
         assert unfinished(session, bucket) == []
 
     @pytest.mark.parametrize("size", [5, STEP])
-    def test_without_the_bucket_it_says_so(self, session: AwsSession, size: int) -> None:
+    def test_a_missing_bucket_is_reported(self, session: AwsSession, size: int) -> None:
         with pytest.raises(NotFoundError, match="there is no bucket 'no-such-bucket'"):
             S3Bucket(session, "no-such-bucket").put("k", zeros(size), size)
 
@@ -143,7 +143,7 @@ class TestPut:
         assert peak < 64 * MIB
 
     @pytest.mark.parametrize("size", [0, 1, 80 * 1024 * MIB, 500 * 1024 * MIB, 5 * 1024 * 1024 * MIB])
-    def test_any_size_that_s3_takes_fits_into_its_number_of_parts(self, size: int) -> None:
+    def test_any_object_size_of_s3_fits_in_10_000_parts(self, size: int) -> None:
         assert part_size(size) * MAX_PARTS >= size
         assert MIN_PART_BYTES <= part_size(size) <= 5 * 1024 * MIB
 
@@ -165,34 +165,32 @@ class TestFaults:
                 self.count = server.count()
         return server.count(), version
 
-    def test_the_version_comes_from_the_request_that_made_it(self) -> None:
+    def test_the_version_is_from_the_answer_to_the_write(self) -> None:
         assert self.put({})[1] == "made-by-complete"
         assert self.put({}, size=5)[1] == "made-by-put"
         assert set(self.count) == {"PUT"}
 
     @pytest.mark.parametrize("bad", [error(503, "SlowDown"), error(500, "InternalError"), RESET])
-    def test_a_part_that_fails_now_and_then_is_sent_again(self, no_backoff: list[float], bad: Answer) -> None:
+    def test_a_part_that_fails_sometimes_is_sent_again(self, no_backoff: list[float], bad: Answer) -> None:
         count, version = self.put({1: [bad], 3: [bad, bad, bad]})
         assert version == "made-by-complete"
         assert count == {"POST": 2, "PUT": 3 + 4}
         assert len(no_backoff) == 4
 
     @pytest.mark.parametrize("bad", [error(503, "SlowDown", "Reduce your rate"), RESET])
-    def test_a_part_that_always_fails_is_given_up_and_the_upload_aborted(
-        self, no_backoff: list[float], bad: Answer
-    ) -> None:
+    def test_a_part_that_always_fails_aborts_the_upload(self, no_backoff: list[float], bad: Answer) -> None:
         with pytest.raises(RefinerctlError):
             self.put({2: [bad] * 50})
         assert self.count["DELETE"] == 1
         assert self.count["POST"] == 1
         assert self.count["PUT"] <= 2 + 8
 
-    def test_a_denied_part_is_not_tried_again(self) -> None:
+    def test_a_denied_part_is_not_sent_again(self) -> None:
         with pytest.raises(RefinerctlError, match="access denied: UploadPart on s3://b/k"):
             self.put({1: [error(403, "AccessDenied")] * 9})
         assert self.count["DELETE"] == 1
 
-    def test_an_abort_that_fails_does_not_hide_what_went_wrong_first(self) -> None:
+    def test_a_failed_abort_does_not_hide_the_first_error(self) -> None:
         def answer(request: Request) -> Answer | None:
             if request.method == "DELETE":
                 return error(403, "AccessDenied", "no abort for you")
@@ -210,14 +208,14 @@ def _object(body: bytes, cut_after: int | None = None) -> Answer:
 class TestBrokenBody:
     """S3 has answered, and the connection is lost in the middle of the object."""
 
-    def test_reading_it_is_one_of_our_errors(self) -> None:
+    def test_a_lost_connection_is_a_refinerctl_error(self) -> None:
         with (
             serving(lambda _: _object(b"x" * 100_000, cut_after=1000)) as server,
             pytest.raises(RefinerctlError, match=r"no answer from AWS|b/k"),
         ):
             S3Bucket(server.session(), "b").read("k")
 
-    def test_a_saved_output_is_not_there_and_its_completion_has_failed(self, tmp_path: Path) -> None:
+    def test_a_lost_connection_fails_the_completion_and_leaves_no_file(self, tmp_path: Path) -> None:
         listing = (
             b"<ListBucketResult><Contents><Key>RefinerComplete/a</Key><Size>2</Size><ETag>e</ETag>"
             b"<LastModified>2026-03-01T14:00:00.000Z</LastModified></Contents></ListBucketResult>"
@@ -241,7 +239,7 @@ class TestBrokenBody:
 
 
 class TestRead:
-    def test_an_odd_key_comes_back_as_it_went(self, bucket: S3Bucket) -> None:
+    def test_an_unusual_key_is_not_changed(self, bucket: S3Bucket) -> None:
         version = bucket.put(ODD_KEY, io.BytesIO(b"content"), 7)
         (listed,) = bucket.objects("RefinerInput/")
         assert listed.key == ODD_KEY
@@ -251,38 +249,38 @@ class TestRead:
         assert found[1] == b"content"
         assert bucket.head(ODD_KEY) == found[0]
 
-    def test_what_is_not_there_is_none(self, bucket: S3Bucket) -> None:
+    def test_a_key_that_does_not_exist_is_none(self, bucket: S3Bucket) -> None:
         assert bucket.head("nothing") is None
         assert bucket.open("nothing") is None
         assert bucket.read("nothing") is None
 
-    def test_what_has_been_deleted_is_none(self, session: AwsSession, bucket: S3Bucket) -> None:
+    def test_a_deleted_key_is_none(self, session: AwsSession, bucket: S3Bucket) -> None:
         bucket.put("k", io.BytesIO(b"x"), 1)
         session.client("s3").delete_object(Bucket=bucket.name, Key="k")
         assert bucket.head("k") is None
         assert bucket.read("k") is None
 
     @pytest.mark.parametrize("limit", [0, 3, 7, 8, None])
-    def test_its_first_bytes(self, bucket: S3Bucket, limit: int | None) -> None:
+    def test_a_limit_reads_the_first_bytes(self, bucket: S3Bucket, limit: int | None) -> None:
         bucket.put("k", io.BytesIO(b"content"), 7)
         found = bucket.read("k", limit)
         assert found is not None
         assert (found[0].size, found[1]) == (7, b"content"[:limit])
 
-    def test_metadata_of_others_is_read(self, session: AwsSession, bucket: S3Bucket) -> None:
+    def test_metadata_is_read(self, session: AwsSession, bucket: S3Bucket) -> None:
         session.client("s3").put_object(Bucket=bucket.name, Key="c", Body=b"[]", Metadata={"source-version": "v7"})
         completion = completions_of(bucket).get("c")
         assert completion is not None
         assert completion.source_versions == {"v7"}
 
-    def test_a_listing_of_more_than_one_page_is_whole_and_in_order(self, session: AwsSession, bucket: S3Bucket) -> None:
+    def test_a_listing_of_several_pages_is_complete_and_sorted(self, session: AwsSession, bucket: S3Bucket) -> None:
         client = session.client("s3")
         keys = [f"p/{number:04}" for number in range(1003)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda key: client.put_object(Bucket=bucket.name, Key=key), reversed([*keys, "q/other"])))
         assert [info.key for info in bucket.objects("p/")] == keys
 
-    def test_two_writes_of_the_same_content_are_told_apart(self, bucket: S3Bucket) -> None:
+    def test_two_writes_of_the_same_content_have_different_identities(self, bucket: S3Bucket) -> None:
         identities = set()
         for _ in range(2):
             bucket.put("k", io.BytesIO(b"same"), 4)
@@ -293,17 +291,17 @@ class TestRead:
 
 
 class TestBucket:
-    def test_creating_it_again_is_fine(self, bucket: S3Bucket) -> None:
+    def test_create_is_idempotent(self, bucket: S3Bucket) -> None:
         bucket.create()
         bucket.check()
 
-    def test_in_another_region(self, emulator: object, session: AwsSession, unique: str) -> None:
+    def test_create_in_another_region(self, emulator: object, session: AwsSession, unique: str) -> None:
         elsewhere = AwsSession("eu-west-1", profile=None, endpoint_url=session.endpoint_url, embedded=True)
         bucket = S3Bucket(elsewhere, f"elsewhere-{unique}")
         bucket.create()
         bucket.check()
 
-    def test_without_it_everything_that_could_say_so_does(self, session: AwsSession) -> None:
+    def test_every_operation_reports_a_missing_bucket(self, session: AwsSession) -> None:
         missing = S3Bucket(session, "no-such-bucket")
         for ask in (missing.check, lambda: missing.read("k"), lambda: list(missing.objects("p/"))):
             with pytest.raises(NotFoundError, match="there is no bucket 'no-such-bucket'") as caught:

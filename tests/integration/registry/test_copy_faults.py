@@ -148,7 +148,7 @@ def test_permanent_corruption_names_the_blob(
     assert all(exchange.status != 201 for exchange in target.matching(f"PUT .*digest={layer.replace(':', '%3A')}"))
 
 
-def test_registry_that_stays_down_is_tried_as_often_as_the_limits_say(
+def test_attempts_are_limited(
     image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
 ) -> None:
     source = faulty(image.registry, Fault(Kind.STATUS, match="manifests", status=503, times=None))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import stat
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.registry.client import PULL_AND_PUSH, Registry
-from refinerctl.registry.credentials import CredentialChain
-from refinerctl.transport import Login, Transport
+from refinerctl.errors import AccessDeniedError
+from refinerctl.registry.client import PULL_AND_PUSH
+from refinerctl.transport import Login
 from tests.integration.registry.copying import Copier, registry, whole
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
@@ -148,61 +143,8 @@ def test_missing_scope_is_named(token_registry: DockerRegistry, tokens: TokenSer
 
 
 def test_wrong_password_at_the_token_server(token_registry: DockerRegistry, tokens: TokenServer, unique: str) -> None:
-
     with pytest.raises(AccessDeniedError, match=r"token server .* answers 401") as denied:
         registry(token_registry.host, Login(USER, "wrong-password")).repository(unique).tags()
 
     assert "wrong-password" not in str(denied.value)
     assert len(tokens.requests) == 1
-
-
-def test_token_server_without_tls_is_refused(faulty: MakeProxy, source_registry: DockerRegistry, unique: str) -> None:
-    challenge = {"WWW-Authenticate": 'Bearer realm="http://tokens.example/token",service="x"'}
-    proxy = faulty(source_registry, Fault(Kind.STATUS, match="", status=401, headers=challenge, times=None))
-
-    with pytest.raises(RefinerctlError, match=r"without TLS: tokens\.example"):
-        registry(proxy.host, OPERATOR).repository(unique).tags()
-
-
-def test_tags_of_several_pages(source_registry: DockerRegistry, faulty: MakeProxy, unique: str) -> None:
-    push_image(source_registry, unique, "v1.0.1")
-    page, link = json.dumps({"tags": ["a", "b"]}).encode(), f'</v2/{unique}/tags/list?n=2&last=b>; rel="next"'
-    proxy = faulty(
-        source_registry, Fault(Kind.STATUS, match="tags/list.n=1000", status=200, body=page, headers={"Link": link})
-    )
-
-    assert registry(proxy.host).repository(unique).tags() == ["a", "b", "v1.0.1"]
-
-
-def test_credential_helper(
-    basic_registry: DockerRegistry, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = push_image(basic_registry, unique)
-    helper = tmp_path / "docker-credential-test"
-    answer = json.dumps({"ServerURL": "", "Username": USER, "Secret": PASSWORD})
-    helper.write_text(f"""#!/bin/sh
-read -r server
-echo "$1 $server" >> {tmp_path}/asked
-[ "$server" = "{basic_registry.host}" ] || {{ echo "credentials not found in native keychain"; exit 1; }}
-echo '{answer}'
-""")
-    helper.chmod(helper.stat().st_mode | stat.S_IXUSR)
-    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {basic_registry.host: "test", "other": "test"}}))
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    chain = CredentialChain({"DOCKER_CONFIG": str(tmp_path)})
-
-    repository = Registry(basic_registry.host, chain.login, Transport()).repository(unique)
-    assert [repository.digest("v1") for _ in range(2)] == [image.digest] * 2
-    assert chain.login("other") is None
-    assert (tmp_path / "asked").read_text().splitlines() == [f"get {basic_registry.host}", "get other"]
-
-
-def test_login_stored_by_docker(basic_registry: DockerRegistry, unique: str, tmp_path: Path) -> None:
-    image = push_image(basic_registry, unique)
-    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    (tmp_path / "config.json").write_text(json.dumps({"auths": {basic_registry.host: {"auth": auth}}}))
-
-    chain = CredentialChain({"DOCKER_CONFIG": str(tmp_path)})
-    registry = Registry(basic_registry.host, chain.login, Transport())
-
-    assert registry.repository(unique).digest("v1") == image.digest

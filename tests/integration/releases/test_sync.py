@@ -21,7 +21,7 @@ def _no_logins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_one_image_between_two_registries(
+def test_copy_between_two_registries(
     refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, tmp_path: Path
 ) -> None:
     image = push_image(source_registry, unique)
@@ -57,7 +57,7 @@ def test_one_image_between_two_registries(
     assert image.digest in again.out
 
 
-def test_a_dry_run_writes_nothing(
+def test_dry_run_writes_nothing(
     refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, tmp_path: Path
 ) -> None:
     index = push_index(source_registry, unique)
@@ -74,7 +74,7 @@ def test_a_dry_run_writes_nothing(
     assert not (tmp_path / "images.env").exists()
 
 
-def test_refusals(
+def test_refused_images(
     refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     image = push_image(source_registry, unique, architecture="arm64")
@@ -99,7 +99,7 @@ def test_refusals(
     assert digest_at(target_registry, unique) == image.digest
 
 
-def test_an_index_without_the_gate_still_gives_one_platform(
+def test_no_gate_copies_one_platform_of_an_index(
     refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
 ) -> None:
     index = push_index(source_registry, unique)
@@ -167,7 +167,7 @@ def project(source_registry: DockerRegistry, unique: str, tmp_path: Path) -> Pat
     return tmp_path
 
 
-def test_the_stacks_images_go_to_the_emulators_ecr(
+def test_images_of_the_stack_are_copied_to_ecr(
     refinerctl: Command, source_registry: DockerRegistry, emulator: Emulator, session: AwsSession, unique: str,
     project: Path,
 ) -> None:  # fmt: skip
@@ -206,7 +206,7 @@ def test_the_stacks_images_go_to_the_emulators_ecr(
 
 
 @pytest.mark.usefixtures("project")
-def test_one_refusal_leaves_all_images_alone(
+def test_one_refused_image_stops_all(
     refinerctl: Command, source_registry: DockerRegistry, emulator: Emulator, session: AwsSession, unique: str
 ) -> None:
     push_image(source_registry, f"{unique}/first", "v1.0.0")
@@ -248,7 +248,7 @@ def test_all_tags_since(
     assert "someday" in wrong.err
 
 
-def test_who_is_not_let_in_learns_why(
+def test_denied_login_names_user_and_hint(
     refinerctl: Command, source_registry: DockerRegistry, basic_registry: DockerRegistry, unique: str, tmp_path: Path
 ) -> None:
     image = push_image(source_registry, unique)

@@ -65,10 +65,10 @@ class Watcher:
             thread.join()
 
 
-def test_killed_at_any_moment(
+def test_kill_at_any_moment_leaves_no_incomplete_image(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path
 ) -> None:
-    """Whatever a killed run leaves, the tag is whole or not there, and the next run needs the rest alone."""
+    """After a kill the tag has a whole image or does not exist, and the next run copies only the rest."""
     image = push_image(source_registry, unique, layers=[Layer(500_000, seed=seed) for seed in range(6)])
     target = faulty(target_registry, delay=0.015)  # so that there is something between beginning and end
     repositories = [f"{unique}/whole"]
@@ -99,7 +99,7 @@ def test_killed_at_any_moment(
     ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 @pytest.mark.parametrize("stalled", ["GET .*/blobs/", "GET .*/manifests/"])
-def test_interrupted_it_ends_at_once(
+def test_signal_ends_a_stalled_copy(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path,
     number: signal.Signals, code: int, word: str, stalled: str,
 ) -> None:  # fmt: skip
@@ -177,7 +177,7 @@ def test_bars_on_a_terminal(
     assert digest_at(target_registry, unique) == image.digest
 
 
-def test_lines_elsewhere(
+def test_lines_without_a_terminal(
     source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path
 ) -> None:
     image = push_image(source_registry, unique)

@@ -69,7 +69,7 @@ def authorization(expires: datetime, password: str) -> dict[str, Any]:
 
 
 class TestLogin:
-    def test_is_asked_for_once(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_is_cached(self, ecr: EcrRegistry, canned: Stubber) -> None:
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=12)
         canned.add_response("get_authorization_token", authorization(expires, "one:two"), {})
         login = ecr.login()
@@ -83,7 +83,7 @@ class TestLogin:
         canned.add_response("get_authorization_token", authorization(soon + timedelta(hours=12), "new"), {})
         assert [ecr.login().password for _ in range(3)] == ["old", "new", "new"]
 
-    def test_never_shows_its_password(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_repr_hides_the_password(self, ecr: EcrRegistry, canned: Stubber) -> None:
         canned.add_response("get_authorization_token", authorization(PUSHED, "hidden"), {})
         assert "hidden" not in repr(ecr.login())
 
@@ -92,16 +92,16 @@ class TestLogin:
         with pytest.raises(AccessDeniedError, match="GetAuthorizationToken on ECR"):
             ecr.login()
 
-    def test_another_region_has_a_registry_of_its_own(self, session: AwsSession) -> None:
+    def test_another_region_has_another_registry(self, session: AwsSession) -> None:
         assert EcrRegistry(session.in_region("eu-west-1")).host == "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 
-    def test_another_endpoint_is_the_registry_itself(self) -> None:
+    def test_another_endpoint_is_the_registry(self) -> None:
         emulated = AwsSession("us-east-1", profile=None, endpoint_url="http://127.0.0.1:4567/", embedded=True)
         assert EcrRegistry(emulated).host == "127.0.0.1:4567"
 
 
 class TestCreateRepository:
-    def test_with_the_settings_of_the_environment(self, session: AwsSession) -> None:
+    def test_settings_of_the_environment(self, session: AwsSession) -> None:
         settings = RepositorySettings(untagged_expiry_days=7, kms_key_arn=KEY, tags={"Service": "refiner"})
         EcrRegistry(session, lambda: settings).create_repository("team/app")
         client = session.client("ecr")
@@ -113,7 +113,7 @@ class TestCreateRepository:
         tags = client.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
         assert tags == [{"Key": "Service", "Value": "refiner"}]
 
-    def test_may_be_pulled_from_by_functions_of_its_own_account(self, ecr: EcrRegistry, session: AwsSession) -> None:
+    def test_functions_of_the_account_may_pull(self, ecr: EcrRegistry, session: AwsSession) -> None:
         ecr.create_repository("app")
         policy = json.loads(session.client("ecr").get_repository_policy(repositoryName="app")["policyText"])
         assert policy["Statement"][0]["Condition"] == {
@@ -121,13 +121,13 @@ class TestCreateRepository:
             "ArnLike": {"aws:SourceArn": "arn:aws:lambda:us-east-1:123456789012:function:*"},
         }
 
-    def test_what_is_there_already_stays_as_it_is(self, ecr: EcrRegistry, session: AwsSession) -> None:
+    def test_existing_repository_is_not_changed(self, ecr: EcrRegistry, session: AwsSession) -> None:
         session.client("ecr").create_repository(repositoryName="app", imageTagMutability="MUTABLE")
         ecr.create_repository("app")
         (found,) = session.client("ecr").describe_repositories(repositoryNames=["app"])["repositories"]
         assert found["imageTagMutability"] == "MUTABLE"
 
-    def test_half_a_repository_does_not_stay(self, ecr: EcrRegistry, session: AwsSession) -> None:
+    def test_repository_without_policies_is_deleted(self, ecr: EcrRegistry, session: AwsSession) -> None:
         def refuse(**_: Any) -> None:
             raise RefinerctlError("no such permission")
 
@@ -145,7 +145,7 @@ class TestCreateRepository:
 
 
 class TestSettings:
-    def test_are_those_of_the_stack_variables(self) -> None:
+    def test_settings_from_the_stack_variables(self) -> None:
         given = {"untagged_expiry_days": 14, "kms_key_arn": KEY, "tags": {"a": "b"}, "region": "us-east-1"}
         assert RepositorySettings.of(given) == RepositorySettings(14, KEY, {"a": "b"})
 
@@ -153,7 +153,7 @@ class TestSettings:
         given = {"untagged_expiry_days": None, "kms_key_arn": None, "tags": None}
         assert RepositorySettings.of(given) == RepositorySettings.of({}) == RepositorySettings(30, None, {})
 
-    def test_nonsense_is_said(self) -> None:
+    def test_invalid_variables_are_an_error(self) -> None:
         with pytest.raises(RefinerctlError, match="stack registry"):
             RepositorySettings.of({"tags": ["a"]})
 
@@ -163,7 +163,7 @@ def detail(number: int, *tags: str, **more: Any) -> dict[str, Any]:
 
 
 class TestImages:
-    def test_come_page_by_page(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_images_of_several_pages(self, ecr: EcrRegistry, canned: Stubber) -> None:
         first = [detail(number, f"v1.0.{number}") for number in range(1000)]
         asked = {"repositoryName": "app", "maxResults": 1000}
         canned.add_response("describe_images", {"imageDetails": first, "nextToken": "more"}, asked)
@@ -173,7 +173,7 @@ class TestImages:
         assert found[999].tags == ("v1.0.999",)
         assert found[1000].tags == ()
 
-    def test_tell_what_ecr_tells(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_all_fields_of_an_image(self, ecr: EcrRegistry, canned: Stubber) -> None:
         pulled = PUSHED + timedelta(days=1)
         more = {
             "imageSizeInBytes": 5,
@@ -188,14 +188,14 @@ class TestImages:
         assert image.is_index
         assert image.subjects == {digest(9)}
 
-    def test_without_the_repository(self, ecr: EcrRegistry) -> None:
+    def test_missing_repository_is_an_error(self, ecr: EcrRegistry) -> None:
         with pytest.raises(NotFoundError, match="ECR repository 'app' does not exist") as caught:
             list(ecr.images("app"))
         assert caught.value.hint is not None
         assert "refinerctl deploy --stack registry" in caught.value.hint
         assert "refinerctl sync --create-repository" in caught.value.hint
 
-    def test_manifests_of_more_than_ecr_gives_at_once(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_manifests_of_several_batches(self, ecr: EcrRegistry, canned: Stubber) -> None:
         for numbers in (range(100), range(100, 150)):
             found = [{"imageId": {"imageDigest": digest(n)}, "imageManifest": str(n)} for n in numbers if n != 120]
             asked = {"repositoryName": "app", "imageIds": [{"imageDigest": digest(n)} for n in numbers]}
@@ -206,13 +206,13 @@ class TestImages:
 
 
 class TestDelete:
-    def test_takes_all_tags_with_it(self, ecr: EcrRegistry, session: AwsSession) -> None:
+    def test_all_tags_of_an_image_are_deleted(self, ecr: EcrRegistry, session: AwsSession) -> None:
         ecr.create_repository("app")
         gone, stays = put(session, "app", 1, "a", "b"), put(session, "app", 2, "c")
         assert ecr.delete("app", [gone]) == ()
         assert [image.digest for image in ecr.images("app")] == [stays]
 
-    def test_many_and_what_ecr_refuses(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_several_batches_and_failures(self, ecr: EcrRegistry, canned: Stubber) -> None:
         for numbers in (range(100), range(100, 101)):
             failures = [
                 {"imageId": {"imageDigest": digest(7)}, "failureCode": code, "failureReason": "reason"}
@@ -231,7 +231,7 @@ class TestDelete:
         assert (failure.digest, failure.code) == (digest(1), "AccessDeniedException")
         assert "access denied: BatchDeleteImage on ECR repository app" in failure.reason
 
-    def test_what_was_deleted_before_a_request_failed_is_deleted(self, ecr: EcrRegistry, canned: Stubber) -> None:
+    def test_failed_request_keeps_earlier_deletions(self, ecr: EcrRegistry, canned: Stubber) -> None:
         canned.add_response("batch_delete_image", {"failures": []})
         canned.add_client_error("batch_delete_image", "ServerException")
         failures = ecr.delete("app", [digest(number) for number in range(150)])

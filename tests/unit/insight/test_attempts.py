@@ -54,7 +54,7 @@ class TestFunctionsThatLogTheirInputs:
         assert (attempt.event_at, attempt.sent_at, attempt.started, attempt.ended) == (at(0), at(0.5), at(1), at(4))
         assert (attempt.receive_count, attempt.duration_ms, attempt.completion_key) == (2, 40, "Done/a.json")
         assert [(output.key, output.at) for output in attempt.outputs] == [("Out/1", at(2))]
-        assert attempt.has_succeeded
+        assert attempt.error is None
 
     def test_a_failure_that_the_function_logged(self) -> None:
         assert summary(LINES.received(1), LINES.failed(2)) == [("m1", "NoSuchKey: broke", True)]

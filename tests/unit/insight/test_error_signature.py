@@ -67,19 +67,19 @@ def test_a_signature_is_its_own_signature_and_bounded(text: str) -> None:
 
 
 @given(CLASSES, VARIABLES, VARIABLES)
-def test_what_differs_from_one_time_to_the_next_makes_no_difference(name: str, one: str, other: str) -> None:
+def test_variable_parts_do_not_change_the_signature(name: str, one: str, other: str) -> None:
     assert signature(f"{name}: it broke at {one} today") == signature(f"{name}: it broke at {other} today")
 
 
 @given(CLASSES, CLASSES, VARIABLES)
-def test_another_class_is_another_cause(one: str, other: str, variable: str) -> None:
+def test_error_classes_have_different_signatures(one: str, other: str, variable: str) -> None:
     first, second = (signature(f"{name}: it broke at {variable} today") for name in (one, other))
     assert (first == second) == (one == other)
 
 
 @given(st.text(min_size=1, max_size=50), st.text(min_size=1, max_size=50))
 @example("very plain words", "others")
-def test_what_is_known_to_belong_to_one_error_is_left_out(one: str, other: str) -> None:
+def test_given_texts_are_left_out(one: str, other: str) -> None:
     """A key may look like a sentence."""
     one, other = (f"In/{' '.join(key.split())} end" for key in (one, other))
     assert signature(f"E: key {one} broke", [one]) == signature(f"E: key {other} broke", [other])

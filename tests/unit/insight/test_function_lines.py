@@ -1,4 +1,4 @@
-"""Lines of log groups: Lambda's own in both forms, and the patterns that find an input's."""
+"""Lines that Lambda writes, in both formats, and the patterns that find the lines of an input."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ class TestPlatformLine:
             ),
         ],
     )
-    def test_each_form(self, line: str, expected: PlatformLine) -> None:
+    def test_each_format(self, line: str, expected: PlatformLine) -> None:
         assert platform_line(line) == expected
 
     @pytest.mark.parametrize(
         "line",
         ["", "hello", '{"level": "ERROR", "message": "x"}', '{"type": "platform.initStart", "record": {}}', "[1, 2]"],
     )
-    def test_what_the_code_writes_is_none(self, line: str) -> None:
+    def test_lines_of_the_code_are_none(self, line: str) -> None:
         assert platform_line(line) is None
 
     @given(st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
     @example('{"type": "platform.report", "record": {"metrics": []}}')
     @example('{"type": 5, "record": 6}')
-    def test_nothing_makes_it_raise(self, line: str) -> None:
+    def test_any_text_is_accepted(self, line: str) -> None:
         platform_line(line)
 
 
@@ -125,7 +125,7 @@ class TestPatternOf:
         assert sorted(pattern_of(key).split(" ")) == sorted(expected)
 
     @given(st.text(min_size=1, max_size=1024))
-    def test_every_term_is_in_every_line_that_names_the_key(self, key: str) -> None:
+    def test_every_line_that_names_the_key_holds_all_terms(self, key: str) -> None:
         pattern = pattern_of(key)
         assert len(pattern) <= MAX_PATTERN
         for line in (key, json.dumps({"key": key}), json.dumps({"key": key}, ensure_ascii=False)):

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
-from refinerctl.insight.report.page import Report, all_problems, failure_causes, page, release_rows, short_image
+from refinerctl.insight.report.page import PipelineReport, all_problems, failure_causes, page, release_rows, short_image
 from refinerctl.insight.report.tally import Histogram, Interval
 from refinerctl.insight.stage_status import PipelineStatus, QueueStatus, StageStatus
 from tests import reports
@@ -114,7 +114,7 @@ class TestForm:
         assert len(page(_busy(reports.report(50))).encode()) < 500_000
 
 
-def _busy(report: Report) -> Report:
+def _busy(report: PipelineReport) -> PipelineReport:
     """With the largest plots that are possible."""
     edges = tuple(0.1 * 1.26**step for step in range(31))
     histogram = Histogram(edges, tuple(range(1000, 1030)))

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from refinerctl.insight.report.activity import Activity, Flow
-from refinerctl.insight.report.page import Report, page
+from refinerctl.insight.report.page import PipelineReport, page
 from refinerctl.insight.report.pipeline import MOST_LANES, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.text import total
 from refinerctl.insight.stage_status import PipelineStatus
@@ -16,7 +16,7 @@ from tests import reports
 from tests.html import Element, elements
 
 
-def drawn(report: Report, *kinds: str) -> list[str]:
+def drawn(report: PipelineReport, *kinds: str) -> list[str]:
     """The texts of all elements of these kinds in the drawing, in its order."""
     found = [(element, (element.attributes.get("class") or "").split()) for element in elements(page(report))]
     return [text(element) for element, classes in found if set(classes) & set(kinds)]
@@ -26,10 +26,10 @@ def text(element: Element) -> str:
     return " ".join(" ".join(part if isinstance(part, str) else text(part) for part in element.content).split())
 
 
-def report_of(stage: Stage) -> Report:
+def report_of(stage: Stage) -> PipelineReport:
     status = PipelineStatus(reports.NOW, ())
     pipeline = Pipeline("x", (stage,))
-    return Report("e", "s", pipeline, reports.SINCE, status, Activity(reports.HOUR), has_completions=False)
+    return PipelineReport("e", "s", pipeline, reports.SINCE, status, Activity(reports.HOUR), has_completions=False)
 
 
 def test_drawing_of_stack_refiner() -> None:

@@ -21,9 +21,9 @@ from refinerctl.insight.report.tally import (
     MAX_KEYS,
     MAX_SHOWN,
     OTHER_CAUSES,
+    AttemptTally,
     Bins,
     FailureGroup,
-    Tally,
     Timeline,
 )
 from refinerctl.stacks.refiner import STACK
@@ -34,19 +34,19 @@ HOUR = timedelta(hours=1)
 LINES = Lines()
 
 
-def read(*events: LogEvent) -> Tally:
+def read(*events: LogEvent) -> AttemptTally:
     return read_all(events)
 
 
-def read_all(events: Iterable[LogEvent], max_open: int = MAX_OPEN) -> Tally:
-    return Tally.of(read_attempts(events, STACK.read_log_line, max_open), Timeline.over(START, START + HOUR))
+def read_all(events: Iterable[LogEvent], max_open: int = MAX_OPEN) -> AttemptTally:
+    return AttemptTally.of(read_attempts(events, STACK.read_log_line, max_open), Timeline.over(START, START + HOUR))
 
 
-def counts(tally: Tally) -> tuple[int, int, int]:
+def counts(tally: AttemptTally) -> tuple[int, int, int]:
     return tally.attempts, tally.completed, tally.failed
 
 
-def only_failure(tally: Tally) -> FailureGroup:
+def only_failure(tally: AttemptTally) -> FailureGroup:
     (group,) = tally.failures("R")
     return group
 
@@ -161,7 +161,7 @@ class TestMemory:
             yield lines.text(number / 100, f"ERROR {name} before any input")
 
     def test_memory_does_not_grow_with_the_log(self) -> None:
-        def memory(count: int) -> tuple[int, Tally]:
+        def memory(count: int) -> tuple[int, AttemptTally]:
             tracemalloc.start()
             tally = read_all(self.lines(count), max_open=50)
             used = tracemalloc.get_traced_memory()[1]
@@ -174,7 +174,7 @@ class TestMemory:
         assert tally.failed >= 1600
 
     def test_causes_are_bounded_and_each_failure_counts(self) -> None:
-        tally = Tally(Timeline.over(START, START + HOUR))
+        tally = AttemptTally(Timeline.over(START, START + HOUR))
         names = [f"{one}{two}" for one in "abcdefghijklmnopq" for two in "abcdefghijklmnopq"]
         assert len(names) > MAX_CAUSES
         for number, name in enumerate(names):

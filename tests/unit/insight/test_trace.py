@@ -158,7 +158,7 @@ class TestFailing:
             "failed 2 times in RefinerInput: NoSuchKey: The specified key does not exist.; "
             "attempt 2 of 5, again about 14:02:01Z"
         )
-        assert world.queues.requests["peek"] == 0  # the log tells: no look is needed
+        assert world.queues.requests["peek"] == 0  # the log tells where it is
 
     def test_a_message_in_the_dlq(self, world: World) -> None:
         for number in range(1, 6):
@@ -209,7 +209,7 @@ class TestFailing:
         assert f"is now is unknown: {DLQ}: 3 messages are in flight" in found.verdict.text
 
     def test_receives_without_an_attempt_are_not_counted_as_failures(self, world: World) -> None:
-        world.fail(4, 60)  # somebody has looked at it three times
+        world.fail(4, 60)  # it was received three times to look at it
         world.hide(QUEUE)
         assert world.trace(70).verdict.text.startswith("failed once (4 receives) in RefinerInput: NoSuchKey")
 
@@ -278,7 +278,7 @@ class TestUnderWay:
         assert "mapping" not in world.trace().verdict.text
 
     def test_waiting_messages_are_not_received_unless_asked_for(self, world: World) -> None:
-        """Whoever asks until it is done would move it to the dead-letter queue, and all others there with it."""
+        """Traces in a loop would move all messages of the queue to the DLQ."""
         world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=5, visible=3, in_flight=2)
         found = world.trace()
         assert seen(found) == (Place.WAITING, TraceOutcome.UNDER_WAY)
@@ -334,7 +334,7 @@ class TestUnderWay:
         found = world.trace(key="RefinerComplete/x.json")
         assert seen(found) == (Place.DELIVERED, TraceOutcome.COMPLETED)
         assert "; 1 message waiting there, " in found.verdict.text
-        assert world.queues.requests["peek"] == 0  # that queue belongs to downstream
+        assert world.queues.requests["peek"] == 0  # that queue belongs to downstream consumers
 
 
 class TestNowhere:

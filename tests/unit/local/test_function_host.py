@@ -265,61 +265,6 @@ class TestExecutionEnvironment:
         assert seen["AWS_LAMBDA_LOG_GROUP_NAME"] == "/aws/lambda/f"
         environment.close()
 
-    def test_code_that_exits_fails_the_invocation_with_the_reason(self) -> None:
-        def die(_headers: dict[str, str], _event: bytes) -> bytes:
-            raise DiedError("exit status 3")
-
-        environment = self.environment(FakeEngine(die))
-        outcome = environment.invoke("r1", b"{}")
-        assert outcome.error_type == "Runtime.ExitError"
-        assert b"exit status 3" in outcome.payload
-        assert not environment.alive()
-        environment.close()
-
-    def test_code_that_exits_before_init_fails_the_invocation(self) -> None:
-        class Stillborn(FakeEngine):
-            def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> FakeChild:
-                child = super().start(function, {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"}, on_line)
-                child.reason = "exit status 1"
-                return child
-
-        environment = self.environment(Stillborn())
-        assert environment.invoke("r1", b"{}").error_type == "Runtime.ExitError"
-        environment.close()
-
-    def test_too_much_memory_kills_the_code(self) -> None:
-        engine = FakeEngine()
-
-        def grow(_headers: dict[str, str], _event: bytes) -> bytes:
-            engine.children[0].memory = 300 * 1024 * 1024
-            threading.Event().wait(20)
-            return b"{}"
-
-        engine.handler = grow
-        environment = self.environment(engine, memory_mb=256)
-        outcome = environment.invoke("r1", b"{}")
-        assert outcome.error_type == "Runtime.OutOfMemory"
-        assert b"300 MB of 256 MB" in outcome.payload
-        assert engine.children[0].killed
-        environment.close()
-
-    def test_the_deadline_is_sent_and_enforced(self) -> None:
-        deadlines: list[str] = []
-
-        def hang(headers: dict[str, str], _event: bytes) -> bytes:
-            deadlines.append(headers["lambda-runtime-deadline-ms"])
-            threading.Event().wait(20)
-            return b"{}"
-
-        engine = FakeEngine(hang)
-        environment = self.environment(engine, timeout_s=1)
-        outcome = environment.invoke("r1", b"{}")
-        assert outcome.error_type == "Sandbox.Timedout"
-        assert b"Task timed out after 1.00 seconds" in outcome.payload
-        assert deadlines[0].isdecimal()
-        assert engine.children[0].killed
-        environment.close()
-
     def test_code_that_cannot_start_leaves_no_server(self) -> None:
         engine = FakeEngine()
         engine.error = RefinerctlError("no such image")

@@ -30,7 +30,7 @@ def session() -> Iterator[AwsSession]:
 
 @pytest.fixture
 def functions(session: AwsSession) -> Iterator[Stubber]:
-    """Lambda's answers: there is an image function `f`, and one that is none."""
+    """Lambda's answers: an image function `f`, and a function without an image."""
     with Stubber(session.client("lambda")) as stubber:
         listed = [{"FunctionName": "f", "PackageType": "Image"}, {"FunctionName": "zip", "PackageType": "Zip"}]
         stubber.add_response("list_functions", {"Functions": listed})
