@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +13,84 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.dlq.options import filter_options
-from refinerctl.errors import UsageError
+from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.options import Duration, check_consent, examples, global_options, yes_option
 
 if TYPE_CHECKING:
+    from refinerctl.app import AppContext
     from refinerctl.dlq.filters import MessageFilter
+    from refinerctl.dlq.redrive.journal import FoundJournal
+    from refinerctl.dlq.redrive.plan import Method
 
 AUTO = "auto"
 LATEST = "latest"
 METHODS = (AUTO, "move-task", "copy")
 _WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
+
+
+@dataclass(frozen=True)
+class RedriveOptions:
+    """Which messages go where: what a journal keeps.
+
+    Times are ISO 8601; `rate` in messages per second; `digest` is the SHA-256 of `file`; `edited` is a file of
+    messages that are sent instead of the originals.
+    """
+
+    queue: str | None = None
+    since: str | None = None
+    until: str | None = None
+    key_prefix: str | None = None
+    expression: str | None = None
+    to: str | None = None
+    limit: int | None = None
+    rate: float | None = None
+    max_redrives: int | None = None
+    file: str | None = None
+    digest: str | None = None
+    edited: str | None = None
+
+    @classmethod
+    def of_journal(cls, given: Mapping[str, Any], rate: float | None) -> RedriveOptions:
+        """Those of an earlier run, with another `rate` if that is given."""
+        try:
+            return cls(**{**given, "rate": rate or given["rate"]})
+        except (TypeError, KeyError) as error:
+            raise RefinerctlError(f"the journal's options cannot be read: {error}") from error
+
+    @cached_property
+    def filter(self) -> MessageFilter:
+        from refinerctl.dlq.filters import Expression, MessageFilter
+
+        return MessageFilter(
+            since=datetime.fromisoformat(self.since) if self.since else None,
+            until=datetime.fromisoformat(self.until) if self.until else None,
+            key_prefix=self.key_prefix,
+            expression=Expression.parse(self.expression) if self.expression else None,
+        )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The options that a move task of SQS does not have."""
+        given = {
+            "filters": not self.filter.is_empty,
+            "--limit": self.limit,
+            "--max-redrives": self.max_redrives,
+            "--from-file": self.file,
+        }
+        return tuple(name for name, value in given.items() if value)
+
+
+@dataclass(frozen=True)
+class RedriveFlags:
+    """How to run, also when a run is continued. `wait_s` None: as long as the target's retries take."""
+
+    method: Method | None = None
+    edits: bool = False
+    dry_run: bool = False
+    waits: bool = False
+    wait_s: float | None = None
+    force: bool = False
+    yes: bool = False
 
 
 class Rate(click.ParamType[float]):
@@ -95,7 +167,6 @@ def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
     Exit code 1 if messages could not be sent or, with --wait, failed again; 3 if not all were processed in that time;
     4 if a safety check refuses, for instance because the consumer is broken.
     """
-    from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions, find_unfinished
     from refinerctl.dlq.redrive.plan import Method
     from refinerctl.dlq.redrive.run import Redrive
 
@@ -169,3 +240,29 @@ def _check_resume(ctx: click.Context) -> None:
         is_given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if is_given and param.expose_value and name not in _WITH_RESUME:
             raise UsageError(f"{param.opts[0]} and --resume are mutually exclusive: the run keeps its options")
+
+
+def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> FoundJournal:
+    """The unfinished run of this name, else the latest, of `queue` if given. Raises NotFoundError without one."""
+    from refinerctl.dlq.queues import at_queue
+    from refinerctl.dlq.redrive.journal import find
+
+    found = [item for item in find(app.settings.work_folder) if not item.is_finished]
+    if run is not None:
+        named = [item for item in found if run in (item.run, item.path.name, str(item.path))]
+        if not named and queue is not None:
+            names = ", ".join(item.run for item in found)
+            raise NotFoundError(f"no unfinished run {run}", hint=f"Unfinished runs: {names or 'none'}.")
+        queue, found = (queue, named) if named else (run, found)  # --resume QUEUE
+    if queue is not None:
+        name = queue.rpartition("/")[2].rpartition(":")[2]
+        found = [item for item in found if item.header.queue == name]
+        if len({item.header.source_url for item in found}) > 1:  # queues of one name in several environments
+            url = at_queue(app, queue).queues.address(queue).url
+            found = [item for item in found if item.header.source_url == url]
+    if not found:
+        raise NotFoundError(
+            f"no unfinished run{f' of {queue}' if queue else ''} to resume",
+            hint="A run that was killed before it had a journal has moved nothing: run it again without --resume.",
+        )
+    return found[0]

@@ -8,31 +8,28 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
 from refinerctl.console import Progress
-from refinerctl.dlq.receive import Allowance, Batch, HeldMessages, Receiver, backoff_s, clock, release
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.routes import Route
-from refinerctl.dlq.redrive.worker import InHand, Run, Source, Worker
+from refinerctl.dlq.redrive.shared import Allowance, InHand, Run, clock
+from refinerctl.dlq.redrive.source import RELEASE_THREADS, HeldMessages, QueueSource, Source, release_and_record
+from refinerctl.dlq.redrive.worker import Worker
 from refinerctl.dlq.walk import progress_text
 from refinerctl.errors import RefinerctlError, Terminated, TransientError, UsageError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
 
-# Once the run is stopping, only what was sent already is worth a few attempts.
-DELETE_ATTEMPTS = 8
-LAST_DELETE_ATTEMPTS = 3
 # Most of what is received for a filter stays, hidden until the end. Killed and not resumed, it stays hidden so long.
 SELECTIVE_VISIBILITY_S = 1800
 # An interrupted run finishes what is in hand, but not for longer.
 GRACE_S = 5.0
 SHOW_EVERY_S = 0.5
-RELEASE_THREADS = 16
 FEWEST_WORKERS = 4  # as counts are approximate
 ATTRIBUTES_ATTEMPTS = 6
 # The server's Date has no fractions: what was sent in the second in which a run begins belongs to it.
@@ -81,45 +78,6 @@ class RedriveResult:
     stopped_by: BaseException | None = field(default=None, compare=False)
 
 
-class QueueSource(Source):
-    """A dead-letter queue as the source of a copy."""
-
-    def __init__(self, queue: MessageQueue, run: Run, receiver: Receiver, held: HeldMessages) -> None:
-        self._queue = queue
-        self._run = run
-        self._held = held
-        self._receiver = receiver
-
-    def receive(self, empty_polls: int) -> Batch | None:
-        return self._receiver.receive(empty_polls)
-
-    def hold(self, items: Sequence[InHand]) -> None:
-        for item in items:
-            self._held.hold([(item.id, item.receipt)], item.hidden_until)
-
-    def release(self, items: Sequence[InHand]) -> None:
-        for start in range(0, len(items), MAX_BATCH):
-            _release(self._queue, self._run.journal, [(item.id, item.receipt) for item in items[start : start + 10]])
-
-    def delete(self, items: Sequence[InHand]) -> None:
-        """What cannot be deleted stays sent in the journal: received again, it is deleted and not sent."""
-        run, waiting = self._run, list(items)
-        for number in range(1, DELETE_ATTEMPTS + 1):
-            results = self._queue.delete([run.journal.receipt(item.id, item.receipt) for item in waiting])
-            now = clock()
-            # A receipt that is not the newest any more gets the same answer, and deletes nothing.
-            done = [item.id for item, result in zip(waiting, results, strict=True) if result.is_done]
-            run.journal.deleted([item.id for item in waiting if item.id in done and item.hidden_until > now])
-            if (cause := results[0].cause) is not None and not isinstance(cause, TransientError):
-                run.fail(cause)
-                return
-            pairs = zip(waiting, results, strict=True)
-            waiting = [item for item, result in pairs if not result.is_done and not result.is_sender_fault]
-            if not waiting or (number >= LAST_DELETE_ATTEMPTS and run.stopping.is_set()):
-                return
-            run.stopping.wait(backoff_s(number, run.max_pause_s))
-
-
 def copy(
     queue: MessageQueue,
     queue_at: Callable[[QueueAddress], MessageQueue],
@@ -154,29 +112,17 @@ def copy(
         sends_at_once=queue.address.is_fifo or rules.rate is not None,
     )
     visibility_s = max(rules.visibility_s, SELECTIVE_VISIBILITY_S) if rules.is_selective else rules.visibility_s
-    # What an earlier part has sent is received again and deleted, also beyond a limit.
-    sent_before = journal.state.undeleted
-    receiver = Receiver(
-        queue,
-        run.allowance,
-        run.stopping,
-        before=run.start,
-        visibility_s=visibility_s,
-        is_selective=rules.is_selective,
-        is_owed=lambda: any(message_id in journal.state.unsettled for message_id in sent_before),
-        max_pause_s=rules.max_pause_s,
-    )
     left: int | None = None
     held = HeldMessages(queue, journal.path.parent, visibility_s)
     try:
-        source = QueueSource(queue, run, receiver, held)
+        source = QueueSource(queue, run, held, visibility_s, is_selective=rules.is_selective)
         workers = min(rules.workers, max(FEWEST_WORKERS, -(-there.total // MAX_BATCH)))
         before = partial(_release_unsettled, queue, journal)
         run_workers(run, source, workers, rules.total, progress, before=before, tick=held.extend)
         staying = len(held)
-        if receiver.unseen and staying:
+        if source.unseen and staying:
             progress.step(
-                f"about {receiver.unseen} messages were not received: SQS has {staying} in flight and delivers no more"
+                f"about {source.unseen} messages were not received: SQS has {staying} in flight and delivers no more"
             )
         through_interrupt(partial(held.release, lambda ids: attempt(partial(journal.released, ids))))
         left = _left(queue, run)
@@ -247,13 +193,7 @@ def _release_unsettled(queue: MessageQueue, journal: RedriveJournal) -> None:
     unsettled = journal.state.unsettled.items()
     items = [(message_id, message.receipt) for message_id, message in unsettled if message.receipt]
     batches = [items[start : start + MAX_BATCH] for start in range(0, len(items), MAX_BATCH)]
-    concurrently([partial(_release, queue, journal, batch) for batch in batches], RELEASE_THREADS)
-
-
-def _release(queue: MessageQueue, journal: RedriveJournal, items: Sequence[tuple[str, str]]) -> None:
-    """If the journal cannot be written, who resumes the run releases them again."""
-    if release(queue, items):
-        attempt(partial(journal.released, [message_id for message_id, _ in items]))
+    concurrently([partial(release_and_record, queue, journal, batch) for batch in batches], RELEASE_THREADS)
 
 
 def _finish(journal: RedriveJournal, others: int | None) -> None:
@@ -287,16 +227,9 @@ def _left(queue: MessageQueue, run: Run) -> int | None:
 
 def result_of(journal: RedriveJournal, left: int | None, run: Run | None = None) -> RedriveResult:
     """The counts of a run; `moved` and `sent_twice` of all its parts."""
-    counts, reasons = (run.tally.counts, run.tally.reasons) if run else ({}, {})
-    return RedriveResult(
-        "copy",
-        moved=journal.state.moved,
-        sent_twice=journal.state.sent_twice,
-        left=left,
-        skipped=counts.get("skipped", 0),
-        failed=counts.get("failed", 0),
-        returned=counts.get("returned", 0),
-        dropped_duplicates=counts.get("dropped_duplicates", 0),
-        reasons=dict(reasons),
-        stopped_by=run.failure if run else None,
-    )
+    found = RedriveResult("copy", journal.state.moved, sent_twice=journal.state.sent_twice, left=left)
+    if run is None:
+        return found
+    names = ("skipped", "failed", "returned", "dropped_duplicates")
+    counts: dict[str, Any] = {name: run.counts[name] for name in names}
+    return replace(found, **counts, reasons=dict(run.reasons), stopped_by=run.failure)

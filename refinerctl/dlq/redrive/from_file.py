@@ -13,12 +13,12 @@ from pathlib import Path
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.console import Progress
-from refinerctl.dlq.receive import Allowance, Batch, clock
 from refinerctl.dlq.records import read_records
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, check_journal, result_of, run_workers
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.routes import Route
-from refinerctl.dlq.redrive.worker import InHand, Run, Source
+from refinerctl.dlq.redrive.shared import Allowance, Batch, InHand, Run, clock
+from refinerctl.dlq.redrive.source import Source
 from refinerctl.errors import RefinerctlError, UsageError
 
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The journal of a redrive: what it did is on disk before it goes on, so that `--resume` can continue it after a kill.
+"""The journal of a redrive: each step is on disk before the next one, so that `--resume` can continue it after a kill.
 
 One file of JSON Lines per run in the work folder, readable by its owner only, without message bodies: a header, then
 the records that `RedriveState` explains. A record survives a kill once it is written; `left`, `sent` and `finished`
@@ -93,10 +93,9 @@ class RedriveJournal:
         self._descriptor = descriptor
         self._disk = disk
         self._lock = threading.Lock()
-        self._synced = threading.Condition()
+        self._sync_lock = threading.Lock()
         self._written_bytes = 0
         self._synced_bytes = 0
-        self._is_syncing = False
         self._failure: str | None = None
 
     @classmethod
@@ -262,26 +261,17 @@ class RedriveJournal:
         return self._written_bytes
 
     def _sync(self, wanted: int) -> None:
-        """Wait until so many bytes are on disk. Of the threads that wait, one syncs for all."""
-        with self._synced:
-            while self._synced_bytes < wanted and self._is_syncing:
-                self._synced.wait()
+        """Wait until so many bytes are on disk. Most threads that wait here are covered by the sync before theirs."""
+        with self._sync_lock:
             if self._synced_bytes >= wanted:
                 return
             self._check()
-            self._is_syncing = True
-        reached = self._synced_bytes
-        try:
-            upto = self._written_bytes
-            self._disk.sync(self._descriptor)
-            reached = upto
-        except OSError as error:
-            raise self._failed(error) from error
-        finally:
-            with self._synced:
-                self._synced_bytes = reached
-                self._is_syncing = False
-                self._synced.notify_all()
+            written = self._written_bytes
+            try:
+                self._disk.sync(self._descriptor)
+            except OSError as error:
+                raise self._failed(error) from error
+            self._synced_bytes = written
 
     def _failed(self, error: OSError) -> RefinerctlError:
         """After a failure nothing is written: a line may be incomplete, and Linux reports a failed write only once."""

@@ -71,8 +71,8 @@ def _show_reasons(render: Renderer, reasons: Mapping[str, int], what: str) -> No
 
 
 @dataclass
-class Report:
-    """Filled in as the run goes on. `came_back` None: nobody watched; `is_settled`: all was processed meanwhile.
+class RedriveReport:
+    """Filled in during the run. `came_back` None: nobody watched; `is_settled`: all was processed meanwhile.
 
     `is_whole`: neither a limit nor an edit kept messages from being sent.
     """

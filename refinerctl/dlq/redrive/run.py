@@ -20,15 +20,13 @@ from refinerctl.dlq.queues import DlqKind, at_queue, find_queue
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
-from refinerctl.dlq.redrive.health import HealthCheck
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.move_task import TaskRun
-from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
-from refinerctl.dlq.redrive.plan import PlanRequest, RedrivePlan, make_plan
-from refinerctl.dlq.redrive.report import Report, plan_json, plan_lines, show_doubts
+from refinerctl.dlq.redrive.plan import HealthCheck, PlanRequest, RedrivePlan, make_plan
+from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, show_doubts
 from refinerctl.dlq.redrive.routes import Origin, Routes
+from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
-from refinerctl.dlq.redrive.worker import InHand
 from refinerctl.dlq.walk import Walk, counted, matching
 from refinerctl.errors import RefusedError
 from refinerctl.options import ask
@@ -36,6 +34,7 @@ from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
+    from refinerctl.dlq.redrive.command import RedriveFlags, RedriveOptions
 
 # More messages are too many for an editor, unless --limit asks for them.
 MAX_EDITED = 1000
@@ -125,7 +124,7 @@ class Redrive:
             why = "nothing is sent"
         self._render.note(why)
         result = RedriveResult(plan.method, left=plan.depth + plan.in_flight)
-        Report(self._render, plan, result, is_whole=False).show()
+        RedriveReport(self._render, plan, result, is_whole=False).show()
         return None
 
     def _check(self, plan: RedrivePlan) -> None:
@@ -228,7 +227,9 @@ class Redrive:
             stopped_by = error
         there = attempt(self._queue.attributes).value
         left = there.total if there else None
-        Report(self._render, plan, RedriveResult(plan.method, task.moved, left=left, stopped_by=stopped_by)).finish()
+        RedriveReport(
+            self._render, plan, RedriveResult(plan.method, task.moved, left=left, stopped_by=stopped_by)
+        ).finish()
 
     def copy(self, plan: RedrivePlan) -> None:
         """By receive, send, delete. Raises what the report says."""
@@ -256,7 +257,7 @@ class Redrive:
                 result = copy_file(self._file, self._queue_at, routes, rules, journal, progress, on_sent)
             else:
                 result = copy(self._queue, self._queue_at, routes, rules, journal, progress, on_sent)
-        report = Report(self._render, plan, result, journal, is_whole=limit is None)
+        report = RedriveReport(self._render, plan, result, journal, is_whole=limit is None)
         if options.filter.needs_error and edited is None and (count := self._errors.not_looked_up):
             self._render.warning(f"{counted(count, 'message')} were not sent: their errors were not looked up")
         missing = 0 if edited is None else len(edited) - result.moved - result.failed - result.dropped_duplicates
@@ -317,7 +318,7 @@ class Redrive:
             return None
         return "; ".join(self._health.check(target, self._origin.queue.arn, datetime.now(UTC)).broken) or None
 
-    def _watch(self, report: Report) -> None:
+    def _watch(self, report: RedriveReport) -> None:
         """Fill in what came back, also if interrupted."""
         for before, new_id in report.journal.sent_ids() if report.journal else ():  # also by earlier parts of the run
             self._sent.setdefault(new_id, Original(before))

@@ -13,7 +13,7 @@ from refinerctl.aws.messages import MAX_BATCH, Message
 from refinerctl.console import Progress
 from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.receive import release
+from refinerctl.dlq.redrive.source import release
 from refinerctl.insight.error_signature import signature
 
 LOOK_SECONDS = 1.0

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections import deque
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from refinerctl.aws.message_queue import MessageQueue
-from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message, OutgoingMessage, QueueAddress
-from refinerctl.dlq.receive import Allowance, Batch, backoff_s, clock
-from refinerctl.dlq.redrive.journal import RedriveJournal
-from refinerctl.dlq.redrive.routes import Route, SendTo
+from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message, QueueAddress
+from refinerctl.dlq.redrive.routes import SendTo
+from refinerctl.dlq.redrive.shared import Batch, InHand, Run, backoff_s, clock
+from refinerctl.dlq.redrive.source import Source
 from refinerctl.errors import TransientError
 
 SEND_ATTEMPTS = 8
@@ -26,85 +23,6 @@ SAFE_BATCH_BYTES = 262_144
 DEDUPLICATED_FOR_S = 290.0
 # With less than this left before others can receive a message it is not sent.
 MARGIN_S = 15.0
-_MAX_REASONS = 50
-
-
-@dataclass(slots=True)
-class InHand:
-    """A message that a worker processes; hidden until `hidden_until` by `clock`. `outgoing` None: only to be deleted.
-
-    `is_reserved`: it counts against the allowance.
-    """
-
-    id: str
-    receipt: str
-    sent_at: datetime
-    hidden_until: float
-    outgoing: OutgoingMessage | None = None
-    is_reserved: bool = True
-
-    @property
-    def group(self) -> str | None:
-        return self.outgoing.group if self.outgoing else None
-
-
-class Source:
-    """Where messages come from; shared by all workers. This one is a file: nobody else takes its messages."""
-
-    def receive(self, empty_polls: int) -> Batch | None:
-        """The next messages, maybe none; None at the end. The caller's last `empty_polls` were empty."""
-        raise NotImplementedError
-
-    def hold(self, items: Sequence[InHand]) -> None:
-        """These stay, and are not received again before the end."""
-
-    def release(self, items: Sequence[InHand]) -> None:
-        """These stay, and anybody may receive them."""
-
-    def delete(self, items: Sequence[InHand]) -> None:
-        """These were sent."""
-        raise NotImplementedError
-
-
-class Tally:
-    """Counts of this part of a run, by name, and how often which reason kept a message from being sent."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def add(self, name: str, reason: str | None = None) -> None:
-        with self._lock:
-            self.counts[name] += 1
-            if reason is not None:
-                self.reasons[reason if len(self.reasons) < _MAX_REASONS else "others"] += 1
-
-
-@dataclass
-class Run:
-    """What the workers share. What was sent at `start` or later stays; `failure` is what ended the run early.
-
-    By `server_ahead_s` the server's clock is ahead of `clock`. `on_sent` gets an item and its new id.
-    """
-
-    journal: RedriveJournal
-    route: Callable[[Message], Route]
-    queue_at: Callable[[QueueAddress], MessageQueue]
-    allowance: Allowance
-    start: datetime
-    server_ahead_s: float
-    max_pause_s: float
-    on_sent: Callable[[InHand, str], None] = lambda _item, _new_id: None
-    sends_at_once: bool = False
-    stopping: threading.Event = field(default_factory=threading.Event)
-    tally: Tally = field(default_factory=Tally)
-    failure: BaseException | None = None
-
-    def fail(self, error: BaseException) -> None:
-        """Let all workers end. The first failure counts."""
-        self.failure = self.failure or error
-        self.stopping.set()
 
 
 class Worker:
@@ -183,11 +101,11 @@ class Worker:
             self._deletions.append(item)
             return False
         if state.may_be_new_id(message.id):
-            run.tally.add("returned")
+            run.count("returned")
         elif message.sent_at < run.start and batch.allowed:
             route = run.route(message)
             if not isinstance(route, SendTo):
-                run.tally.add(*(("failed", route.reason) if route.is_failure else ("skipped",)))
+                run.count("failed" if route.is_failure else "skipped", route.reason if route.is_failure else None)
             elif left:
                 item.outgoing = route.message
                 if not self._pending:
@@ -305,7 +223,7 @@ class Worker:
 
     def _hold_instead(self, item: InHand, name: str, reason: str | None = None) -> None:
         """It was to be sent, and stays."""
-        self._run.tally.add(name, reason)
+        self._run.count(name, reason)
         self._run.allowance.give_back(1)
         self._hold(item)
 

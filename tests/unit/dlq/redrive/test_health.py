@@ -13,7 +13,7 @@ from refinerctl.aws.consumers import Consumer
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
-from refinerctl.dlq.redrive.health import Health, HealthCheck
+from refinerctl.dlq.redrive.plan import Health, HealthCheck
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from tests.unit.dlq.redrive.messages import DLQ, IN, SENT
 

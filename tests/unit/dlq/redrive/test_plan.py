@@ -11,8 +11,7 @@ import pytest
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTask
 from refinerctl.dlq.queues import DlqKind
-from refinerctl.dlq.redrive.health import Health
-from refinerctl.dlq.redrive.plan import TASK_SUFFICES, Method, PlanRequest, RedrivePlan, make_plan
+from refinerctl.dlq.redrive.plan import TASK_SUFFICES, Health, Method, PlanRequest, RedrivePlan, make_plan
 from refinerctl.dlq.redrive.routes import Origin
 from refinerctl.errors import RefusedError, UsageError
 from tests.unit.dlq.redrive.memory_queue import Kept, MemoryQueue

@@ -1,20 +1,20 @@
-"""Receiving all messages of a queue with several workers: how many, until when, and what stays hidden until the end."""
+"""Where a copy gets its messages: when to receive, when nothing is left, what stays hidden until the end."""
 
 from __future__ import annotations
 
 import errno
 import os
-import random
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message
+from refinerctl.dlq.redrive.journal import RedriveJournal
+from refinerctl.dlq.redrive.shared import Batch, InHand, Run, backoff_s, clock
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently
 
@@ -25,123 +25,61 @@ EMPTY_POLLS_DESPITE_COUNT = 5
 # How many late messages are received at least, whatever the count says, before older ones are given up.
 FEWEST_LATE = 100
 RECEIVE_ATTEMPTS = 8
+# Once the run is stopping, only what was sent already is worth a few attempts.
+DELETE_ATTEMPTS = 8
+LAST_DELETE_ATTEMPTS = 3
 RELEASE_PAUSES_S = (0.1, 0.5, 2.0, 0.0)  # after each attempt
 RELEASE_THREADS = 16
-_FIRST_PAUSE_S = 0.1
-# Linux stops the monotonic clock while a machine sleeps; SQS does not wait. Other systems have no clock of this name.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def clock() -> float:
-    """Seconds since some moment, sleep included."""
-    return time.clock_gettime(_CLOCK)
+class Source:
+    """Where messages come from; shared by all workers. This one is a file: nobody else takes its messages."""
+
+    def receive(self, empty_polls: int) -> Batch | None:
+        """The next messages, maybe none; None at the end. The caller's last `empty_polls` were empty."""
+        raise NotImplementedError
+
+    def hold(self, items: Sequence[InHand]) -> None:
+        """These stay, and are not received again before the end."""
+
+    def release(self, items: Sequence[InHand]) -> None:
+        """These stay, and anybody may receive them."""
+
+    def delete(self, items: Sequence[InHand]) -> None:
+        """These were sent."""
+        raise NotImplementedError
 
 
-def backoff_s(attempt_number: int, max_pause_s: float) -> float:
-    """The pause after so many attempts: twice as long each time, at random, so that workers spread."""
-    pause = min(max_pause_s, _FIRST_PAUSE_S * 2.0**attempt_number)
-    return random.uniform(pause / 2, pause)  # noqa: S311
+class QueueSource(Source):
+    """A DLQ as the source of a copy; messages that were sent at `run.start` or later stay in it.
 
-
-class Allowance:
-    """How many messages may still be sent (`limit`), and how fast (`rate` per second); shared by all workers.
-
-    What is reserved counts against both until it is given back. The rate allows no bursts of more than one batch.
-    """
-
-    def __init__(self, limit: int | None = None, rate: float | None = None) -> None:
-        self.rate = rate
-        self.batch = MAX_BATCH if rate is None else max(1, min(MAX_BATCH, int(rate)))
-        self._left = float("inf") if limit is None else limit
-        self._reserved = 0
-        self._next = time.monotonic()
-        self._lock = threading.Lock()
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether nothing can be reserved any more."""
-        return self._left == 0 and self._reserved == 0
-
-    def reserve(self, stopping: threading.Event) -> int:
-        """Reserve up to one batch and wait until it may be sent, or until `stopping`. 0: others may give back some."""
-        with self._lock:
-            count = int(min(self.batch, self._left))
-            self._change(-count)
-            now = time.monotonic()
-            turn = max(self._next, now)
-            self._next = turn + (count / self.rate if self.rate else 0)
-        stopping.wait(turn - now)
-        return count
-
-    def give_back(self, count: int) -> None:
-        """So many of those reserved are not sent."""
-        with self._lock:
-            self._change(count)
-            self._next -= count / self.rate if self.rate else 0
-
-    def spend(self, count: int) -> None:
-        """So many of those reserved are done."""
-        with self._lock:
-            self._reserved -= count
-
-    def _change(self, count: int) -> None:
-        self._left += count
-        self._reserved -= count
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Messages that were received, of which `allowed` may be sent; hidden until `hidden_until` by `clock`."""
-
-    messages: Sequence[Message] = ()
-    allowed: int = 0
-    hidden_until: float = float("inf")
-
-
-class Receiver:
-    """Receives what was sent before `before`; shared by all workers.
-
-    With `is_selective` most of what is received stays, so that whole batches are received whatever the limit. `is_owed`
-    says whether messages are looked for beyond the limit. `unseen`: how many the queue counts at the end and does not
-    deliver.
+    With `is_selective` most of what is received stays, so that whole batches are received whatever the limit.
+    `unseen`: how many the queue counts at the end and does not deliver.
     """
 
     def __init__(
-        self,
-        queue: MessageQueue,
-        allowance: Allowance,
-        stopping: threading.Event,
-        *,
-        before: datetime,
-        visibility_s: int,
-        max_pause_s: float,
-        is_selective: bool = False,
-        is_owed: Callable[[], bool] = lambda: False,
+        self, queue: MessageQueue, run: Run, held: HeldMessages, visibility_s: int, *, is_selective: bool
     ) -> None:
         self.unseen = 0
         self._queue = queue
-        self._allowance = allowance
-        self._stopping = stopping
-        self._before = before
+        self._run = run
+        self._held = held
         self._visibility_s = visibility_s
-        self._max_pause_s = max_pause_s
         self._is_selective = is_selective
-        self._is_owed = is_owed
+        # What an earlier part of the run has sent is received again and deleted, also beyond the limit.
+        self._sent_before = run.journal.state.undeleted
         self._lock = threading.Lock()
         self._empty_polls = 0
         self._late_allowed: int | None = None
 
     def receive(self, empty_polls: int) -> Batch | None:
-        """The next messages, maybe none; None at the end. The caller's last `empty_polls` were empty.
-
-        Raises RefinerctlError if the queue cannot be received from.
-        """
-        allowance, stopping = self._allowance, self._stopping
-        if stopping.is_set() or self._is_over(empty_polls) or (allowance.is_spent and not self._is_owed()):
+        run, allowance = self._run, self._run.allowance
+        is_owed = any(message_id in run.journal.state.unsettled for message_id in self._sent_before)
+        if run.stopping.is_set() or self._is_over(empty_polls) or (allowance.is_spent and not is_owed):
             return None
-        allowed = allowance.reserve(stopping)
+        allowed = allowance.reserve(run.stopping)
         if not allowed and not allowance.is_spent:  # others may give back some
-            stopping.wait(LOOK_SECONDS)
+            run.stopping.wait(LOOK_SECONDS)
             return Batch()
         hidden_until = clock() + self._visibility_s
         try:
@@ -154,20 +92,20 @@ class Receiver:
 
     def _poll(self, count: int) -> list[Message]:
         for number in range(1, RECEIVE_ATTEMPTS + 1):
-            if self._stopping.is_set():
+            if self._run.stopping.is_set():
                 break
             try:
                 return self._queue.receive(count, visibility_s=self._visibility_s, wait_s=WAIT_S)
             except TransientError:
                 if number == RECEIVE_ATTEMPTS:
                     raise
-                self._stopping.wait(backoff_s(number, self._max_pause_s))
+                self._run.stopping.wait(backoff_s(number, self._run.max_pause_s))
         return []
 
     def _count(self, found: Sequence[Message]) -> None:
         """Older messages may be behind late ones, but not behind more of them than there are now."""
         with self._lock:
-            if any(message.sent_at < self._before for message in found):
+            if any(message.sent_at < self._run.start for message in found):
                 self._empty_polls, self._late_allowed = 0, None
             elif not found:
                 self._empty_polls += 1
@@ -191,6 +129,33 @@ class Receiver:
         if found.error is not None and not isinstance(found.error, TransientError):
             raise found.error
         return found.value.visible if found.value else None
+
+    def hold(self, items: Sequence[InHand]) -> None:
+        for item in items:
+            self._held.hold([(item.id, item.receipt)], item.hidden_until)
+
+    def release(self, items: Sequence[InHand]) -> None:
+        for start in range(0, len(items), MAX_BATCH):
+            pairs = [(item.id, item.receipt) for item in items[start : start + MAX_BATCH]]
+            release_and_record(self._queue, self._run.journal, pairs)
+
+    def delete(self, items: Sequence[InHand]) -> None:
+        """What cannot be deleted stays sent in the journal: received again, it is deleted and not sent."""
+        run, waiting = self._run, list(items)
+        for number in range(1, DELETE_ATTEMPTS + 1):
+            results = self._queue.delete([run.journal.receipt(item.id, item.receipt) for item in waiting])
+            now = clock()
+            # A receipt that is not the newest any more gets the same answer, and deletes nothing.
+            done = [item.id for item, result in zip(waiting, results, strict=True) if result.is_done]
+            run.journal.deleted([item.id for item in waiting if item.id in done and item.hidden_until > now])
+            if (cause := results[0].cause) is not None and not isinstance(cause, TransientError):
+                run.fail(cause)
+                return
+            pairs = zip(waiting, results, strict=True)
+            waiting = [item for item, result in pairs if not result.is_done and not result.is_sender_fault]
+            if not waiting or (number >= LAST_DELETE_ATTEMPTS and run.stopping.is_set()):
+                return
+            run.stopping.wait(backoff_s(number, run.max_pause_s))
 
 
 class HeldMessages:
@@ -279,3 +244,9 @@ def release(queue: MessageQueue, items: Sequence[tuple[str, str]]) -> bool:
             break
         time.sleep(pause_s)
     return results[0].cause is None
+
+
+def release_and_record(queue: MessageQueue, journal: RedriveJournal, items: Sequence[tuple[str, str]]) -> None:
+    """If the journal cannot be written, who continues the run releases them again."""
+    if release(queue, items):
+        attempt(partial(journal.released, [message_id for message_id, _ in items]))

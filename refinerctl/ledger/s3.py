@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.session import AwsSession, error_code, explain
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.releases.ledger import Release, dump_releases, load_releases
+from refinerctl.ledger.entries import Release, dump_releases, load_releases
 
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend
