@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from refinerctl.aws.objects import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent
 from refinerctl.aws.session import AwsSession, error_code
 
 # 405: the version with this id is a delete marker.
