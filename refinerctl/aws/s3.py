@@ -9,8 +9,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.objects import ObjectInfo, ObjectVersion
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 
 if TYPE_CHECKING:
