@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
     from refinerctl.embedded import Instance
-    from refinerctl.inputs.completions import Completions
-    from refinerctl.registries import Registries
-    from refinerctl.releases.ledger import Ledger
+    from refinerctl.ledger.entries import Ledger
+    from refinerctl.registry.registries import Registries
     from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
     from refinerctl.terraform.backend import Backend
     from refinerctl.terraform.root_module import RootModule
@@ -125,12 +124,6 @@ class AppContext:
         return S3Bucket(self.session, self.storage.bucket)
 
     @cached_property
-    def completions(self) -> Completions:
-        from refinerctl.inputs.completions import Completions
-
-        return Completions(self.bucket, self.storage, self.stack)
-
-    @cached_property
     def queues(self) -> Queues:
         from refinerctl.aws.sqs import Queues
 
@@ -144,7 +137,7 @@ class AppContext:
 
     @cached_property
     def registries(self) -> Registries:
-        from refinerctl.registries import Registries
+        from refinerctl.registry.registries import Registries
 
         def ecr(region: str | None) -> EcrRegistry:
             from refinerctl.aws.ecr import EcrRegistry
@@ -225,10 +218,10 @@ class AppContext:
     @cached_property
     def ledger(self) -> Ledger:
         if self.backend.kind == "http":
-            from refinerctl.releases.http_ledger import HttpLedger
+            from refinerctl.ledger.http import HttpLedger
 
             return HttpLedger.beside(self.backend)
-        from refinerctl.releases.s3_ledger import S3Ledger
+        from refinerctl.ledger.s3 import S3Ledger
 
         return S3Ledger.beside(self.backend, self.session)
 
@@ -275,7 +268,7 @@ class AppContext:
     @property
     def operator(self) -> str:
         """Who runs this, for the ledger."""
-        from refinerctl.releases.ledger import operator
+        from refinerctl.ledger.entries import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 

@@ -18,7 +18,7 @@ from refinerctl.insight.stage_status import (
     StageStatus,
 )
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 

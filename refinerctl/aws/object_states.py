@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from refinerctl.aws.errors import error_code
-from refinerctl.aws.objects import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent
 from refinerctl.aws.session import AwsSession
 
 # 405: the version with this id is a delete marker.

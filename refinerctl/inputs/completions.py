@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.errors import UsageError
 from refinerctl.stacks.base import CompletionDocument, CompletionStatus, Stack, Storage
 
 if TYPE_CHECKING:
+    from refinerctl.app import AppContext
     from refinerctl.aws.s3 import S3Bucket
 
 # A completion lists keys: a larger object is something else that was written under the prefix.
@@ -37,6 +38,11 @@ class Completion:
         """The input's versions that the image recorded: the one that it read and the one that the event named."""
         found = (self.info.metadata.get(name) for name in ("source-version", "source-event-version"))
         return frozenset(version for version in found if version)
+
+
+def completions_of(app: AppContext) -> Completions:
+    """The completions of this run's stack. Raises UsageError for a stack without completions."""
+    return Completions(app.bucket, app.storage, app.stack)
 
 
 class Completions:

@@ -19,10 +19,10 @@ from typing import Any
 import click
 
 from refinerctl.app import app_context
-from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import Renderer
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
-from refinerctl.inputs.completions import Clock, Completion, Completions
+from refinerctl.inputs.completions import Clock, Completion, Completions, completions_of
 from refinerctl.inputs.outputs import ListedOutput, ReadOutput, read_outputs, save_outputs
 from refinerctl.options import Duration, Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import CompletionStatus
@@ -100,10 +100,10 @@ def poll(
     app.bucket.check()
     cancelled = threading.Event()
     read = save_outputs(app.bucket, download, cancelled) if download else read_outputs(app.bucket, max_content)
-    poller = Poller(app.completions, read, since, cancelled)
+    poller = Poller(completions_of(app), read, since, cancelled)
     found: Iterable[PolledCompletion | Expectation]
     if expected:
-        wanted = [expectation(app.completions, key, prefix) for key in expected]
+        wanted = [expectation(completions_of(app), key, prefix) for key in expected]
         found = poller.expect(wanted, interval_s=interval, timeout_s=EXPECT_SECONDS if timeout is None else timeout)
     elif follow or count:
         found = itertools.islice(poller.follow(interval_s=interval, timeout_s=timeout), count)

@@ -19,6 +19,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress, Renderer
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError, UsageError
+from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.follow import Dlqs, Identity, Upload, UploadStatus, existing_completions, follow
 from refinerctl.keys import check_key, normalize_prefix
 from refinerctl.options import Duration, Prefix, examples, global_options
@@ -72,7 +73,7 @@ def upload(
         return
     app.tell_settings()
     keys = [source.key for source in sources]
-    existing = existing_completions(app.completions, keys, below) if wait else {}
+    existing = existing_completions(completions_of(app), keys, below) if wait else {}
     sizes = [source.size for source in sources]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     app.render.note(f"uploading {_count(sources)} to s3://{app.bucket.name}/{below}")
@@ -250,7 +251,7 @@ def _follow(
     dlqs = Dlqs(app.queues, dlq_of, app.bucket.name)
     with app.render.progress() as progress:
         return follow(
-            app.completions,
+            completions_of(app),
             uploads,
             existing=existing,
             prefix=prefix,

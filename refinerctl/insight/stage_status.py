@@ -19,9 +19,9 @@ from refinerctl.stacks.base import Component, Function, Queue, Stage
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.lambda_ import FunctionConfiguration
-    from refinerctl.aws.objects import ObjectInfo
+    from refinerctl.aws.s3 import ObjectInfo
     from refinerctl.aws.sqs import QueueState
-    from refinerctl.releases.ledger import Release
+    from refinerctl.ledger.entries import Release
 
 THREADS = 32
 HOUR = timedelta(hours=1)
@@ -201,7 +201,7 @@ class _Reading:
 
     @property
     def release(self) -> Release | None:
-        from refinerctl.releases.ledger import deployed
+        from refinerctl.ledger.entries import deployed
 
         return deployed(self._value("ledger") or ())
 

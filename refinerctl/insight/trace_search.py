@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.objects import ObjectVersion, object_event
+from refinerctl.aws.s3 import ObjectVersion, object_event
 from refinerctl.errors import AccessDeniedError, NotFoundError
+from refinerctl.inputs.completions import completions_of
 from refinerctl.insight.attempts import FunctionLog
 from refinerctl.insight.trace_verdict import DlqMessage, Facts, Verdict, verdict
 from refinerctl.parallel import attempt, concurrently
@@ -93,7 +94,7 @@ class _Search:
             for queue in (*(stage.queues if stage else ()), *self._shared_dlqs)
         }
         keys = self._completion_keys()
-        calls |= {key: partial(app.completions.get, key) for key in keys}
+        calls |= {key: partial(completions_of(app).get, key) for key in keys}
         of_function: dict[object, Callable[[], Any]] = {}
         if facts.function is not None:
             of_function["function"] = partial(app.functions.get, facts.function.name)
@@ -168,7 +169,7 @@ class _Search:
         stage = self.facts.stage
         if stage is None or stage.consumer is None or self._app.stack.completion_keys is None:
             return ()
-        return self._app.completions.keys_for(self._request.key, stage.prefix)
+        return completions_of(self._app).keys_for(self._request.key, stage.prefix)
 
     def _versions(self) -> list[ObjectVersion]:
         try:

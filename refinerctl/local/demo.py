@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.objects import object_event
+from refinerctl.aws.s3 import object_event
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
+from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.follow import Upload, UploadStatus, follow
 from refinerctl.inputs.outputs import read_outputs
 from refinerctl.inputs.poll import PolledCompletion, Poller, completion_json, show_completion
@@ -47,7 +48,7 @@ def demo(ctx: click.Context, engine: str) -> None:
         bring_up(app, Launch(engine, attached=True), progress)
     with stopped_afterwards(app.instance):
         item = _upload(app, prefix + INPUT_NAME)
-        completion = Poller(app.completions, read_outputs(app.bucket, 1024 * 1024)).get(item.completion_key or "")
+        completion = Poller(completions_of(app), read_outputs(app.bucket, 1024 * 1024)).get(item.completion_key or "")
         _show(app, item, completion, _hops(app, item))
         app.render.note("stopping the embedded environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
@@ -62,7 +63,7 @@ def _upload(app: AppContext, key: str) -> Upload:
         uploads = send(app.bucket, [UploadSource(key, file, len(INPUT))], progress)
         progress.step("waiting for its completion")
         (item,) = follow(
-            app.completions,
+            completions_of(app),
             uploads,
             existing={},  # the environment is new
             prefix=app.storage.input_prefix,

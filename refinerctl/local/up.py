@@ -15,14 +15,14 @@ from refinerctl.config import check_root_module
 from refinerctl.console import Progress
 from refinerctl.embedded import STATE_BUCKET, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError
+from refinerctl.ledger.entries import deployed
 from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stopped_on_failure
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import examples, global_options
-from refinerctl.releases.ledger import deployed
 
 if TYPE_CHECKING:
-    from refinerctl.releases.ledger import Ledger
+    from refinerctl.ledger.entries import Ledger
     from refinerctl.terraform.events import ApplyProgress
 
 

@@ -15,6 +15,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
+from refinerctl.ledger.entries import Release, ReleaseAction, deployed
 from refinerctl.options import (
     Decorated,
     Duration,
@@ -26,7 +27,6 @@ from refinerctl.options import (
     yes_option,
 )
 from refinerctl.parallel import concurrently
-from refinerctl.releases.ledger import Release, ReleaseAction, deployed
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
@@ -34,7 +34,7 @@ from refinerctl.stacks.base import Function, Stack, Values
 
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
-    from refinerctl.releases.ledger import Ledger
+    from refinerctl.ledger.entries import Ledger
     from refinerctl.terraform.events import ApplyProgress
     from refinerctl.terraform.root_module import RootModule
 

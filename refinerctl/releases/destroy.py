@@ -12,10 +12,10 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
+from refinerctl.ledger.entries import Release, ReleaseAction, deployed
 from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import attempt
 from refinerctl.releases.deploy import add_to_ledger, apply_file, apply_options, ready_to_apply
-from refinerctl.releases.ledger import Release, ReleaseAction, deployed
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.plan import plan_json, show_plan
 from refinerctl.releases.planning import Plan, make_plan
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
     from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.aws.messages import QueueDepth
-    from refinerctl.releases.ledger import Ledger
+    from refinerctl.ledger.entries import Ledger
     from refinerctl.terraform.plan_file import PlanRecord
     from refinerctl.terraform.root_module import RootModule
 

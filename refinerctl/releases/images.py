@@ -13,9 +13,9 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.config import Settings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, ImageUse, UseKind
+from refinerctl.ledger.entries import Release
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
-from refinerctl.releases.ledger import Release
 from refinerctl.releases.releases import SHORT_DIGEST, ledger_environments, read_ledger
 from refinerctl.tables import size, table
 

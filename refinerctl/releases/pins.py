@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import ImageReference, RunsOn, newest_first
+from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import concurrently
 from refinerctl.registry.manifests import unacceptable
-from refinerctl.releases.ledger import Release, deployed
 from refinerctl.stacks.base import Function, Pipeline, StageImage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
-    from refinerctl.registries import Registries
+    from refinerctl.registry.registries import Registries
 
 _SERVICES = {Function: RunsOn.LAMBDA}
 _THREADS = 16

@@ -24,7 +24,7 @@ from refinerctl.terraform.plan_json import (
 
 if TYPE_CHECKING:
     from refinerctl.console import Progress
-    from refinerctl.releases.ledger import Release
+    from refinerctl.ledger.entries import Release
     from refinerctl.releases.pins import Pins
     from refinerctl.terraform.root_module import RootModule
 

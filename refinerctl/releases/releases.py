@@ -13,9 +13,9 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.config import ImageSettings
 from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
 from refinerctl.images import ImageReference, newest_first, release_order
+from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.releases.ledger import Release, deployed
 from refinerctl.tables import table
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.errors import NotFoundError, RefusedError
+from refinerctl.ledger.entries import Release, ReleaseAction, deployed, last_deploy, previous
 from refinerctl.options import ReleaseTag, examples, global_options
 from refinerctl.releases.deploy import ApplyOptions, deploy_options, deploy_plan
-from refinerctl.releases.ledger import Release, ReleaseAction, deployed, last_deploy, previous
 from refinerctl.releases.pins import pins_of
 from refinerctl.releases.planning import make_plan, unfinished
 from refinerctl.terraform.plan_json import ImageChange

@@ -12,8 +12,8 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
+from refinerctl.ledger.entries import deployed
 from refinerctl.options import Prefix, examples, global_options
-from refinerctl.releases.ledger import deployed
 from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
 from refinerctl.rulesets.model import (

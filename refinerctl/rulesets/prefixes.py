@@ -14,9 +14,9 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import QueueDepth
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
+from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
-from refinerctl.releases.ledger import Release, deployed
 from refinerctl.rulesets.model import Ruleset, RulesetValues
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import ruleset_stage

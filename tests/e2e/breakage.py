@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from refinerctl.releases.ledger import Release, ReleaseAction, dump_releases
+from refinerctl.ledger.entries import Release, ReleaseAction, dump_releases
 
 BUCKET = "data-repository"
 BUS = "data-repository-bus"

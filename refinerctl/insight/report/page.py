@@ -17,7 +17,7 @@ from refinerctl.insight.report.tally import FailureGroup
 from refinerctl.insight.report.text import Count, counted, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 
 if TYPE_CHECKING:

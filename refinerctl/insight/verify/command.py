@@ -97,7 +97,7 @@ def checked(
 
 def clients_of(app: AppContext) -> Clients:
     from refinerctl.insight.verify.snapshot import Clients
-    from refinerctl.releases.ledger import deployed
+    from refinerctl.ledger.entries import deployed
 
     return Clients(app.session, lambda: deployed(app.ledger.read()), embedded=app.settings.embedded)
 

@@ -20,8 +20,8 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
+from refinerctl.ledger.entries import Release
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.releases.ledger import Release
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 
 THREADS = 32

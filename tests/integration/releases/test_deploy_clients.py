@@ -15,8 +15,8 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, load_settings
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, Platform
-from refinerctl.registries import Registries
 from refinerctl.registry.manifests import Descriptor, config_platform, digest_of
+from refinerctl.registry.registries import Registries
 from refinerctl.releases.pins import PinRequest, pin_images
 from refinerctl.stacks.base import StageImage
 from tests.registries.docker_registry import DockerRegistry

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.releases.ledger import load_releases
+from refinerctl.ledger.entries import load_releases
 from tests.command import Command
 from tests.needs import needs_terraform
 from tests.state_server import PASSWORD, StateServer, state_server

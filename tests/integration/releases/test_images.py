@@ -17,8 +17,8 @@ from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.ecs import TaskDefinitions
 from refinerctl.aws.session import AwsSession
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST
+from refinerctl.ledger.entries import Release, ReleaseAction, dump_releases
 from refinerctl.registry.manifests import digest_of
-from refinerctl.releases.ledger import Release, ReleaseAction, dump_releases
 from tests.command import Command
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind, faulty_proxy

@@ -18,10 +18,10 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, load_settings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.layout import Layout
+from refinerctl.ledger.entries import Ledger, Release, ReleaseAction, dump_releases
+from refinerctl.ledger.http import HttpLedger
+from refinerctl.ledger.s3 import S3Ledger
 from refinerctl.local.emulator import Emulator
-from refinerctl.releases.http_ledger import HttpLedger
-from refinerctl.releases.ledger import Ledger, Release, ReleaseAction, dump_releases
-from refinerctl.releases.s3_ledger import S3Ledger
 from refinerctl.terraform.backend import Backend, read_backend
 from refinerctl.transport import Limits, Transport
 from tests.integration.servers import Answer, error, serving

@@ -10,9 +10,9 @@ import pytest
 
 from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError, RefusedError
+from refinerctl.ledger.entries import ReleaseAction, deployed
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_destroyed
 from refinerctl.releases.drift import configuration_changes
-from refinerctl.releases.ledger import ReleaseAction, deployed
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines
 from refinerctl.releases.planning import load_plan, make_plan

@@ -11,8 +11,8 @@ from typing import Any
 from refinerctl.console import Silent
 from refinerctl.errors import RefinerctlError
 from refinerctl.layout import Layout
+from refinerctl.ledger.entries import Release
 from refinerctl.releases.deploy import apply_plan
-from refinerctl.releases.ledger import Release
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.planning import Plan, load_plan, make_plan
 from refinerctl.terraform.root_module import RootModule

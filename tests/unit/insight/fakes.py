@@ -14,10 +14,10 @@ from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
-from refinerctl.releases.ledger import Release
+from refinerctl.ledger.entries import Release
 from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
 from refinerctl.stacks.refiner import STACK
-from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues, completions_of
+from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues
 
 DIGEST = f"sha256:{'a' * 64}"
 STORAGE = Storage("data-repository", "RefinerInput/", "RefinerOutput/", "RefinerComplete/")
@@ -111,7 +111,7 @@ class Account:
         app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
         app.ledger = self.ledger  # type: ignore[assignment]
         if self.stack.storage is not None:
-            app.storage, app.bucket, app.completions = STORAGE, self.bucket, completions_of(self.bucket)
+            app.storage, app.bucket = STORAGE, self.bucket
         return app
 
 

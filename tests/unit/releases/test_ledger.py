@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.releases.ledger import (
+from refinerctl.ledger.entries import (
     Release,
     ReleaseAction,
     deployed,

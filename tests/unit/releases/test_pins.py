@@ -14,8 +14,8 @@ from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform, RunsOn
-from refinerctl.registries import Registries
 from refinerctl.registry.manifests import Descriptor, Manifest, digest_of
+from refinerctl.registry.registries import Registries
 from refinerctl.releases.pins import PinRequest, Pins, pin_images, services_of
 from refinerctl.stacks.base import Function, Pipeline, Stage, StageImage
 

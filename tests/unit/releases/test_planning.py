@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import RefusedError
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.drift import configuration_changes
-from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.releases.planning import Plan, refuse_losses, unfinished
 from refinerctl.terraform.plan_file import PlanRecord
 from refinerctl.terraform.plan_json import Action, Change, ImageChange

@@ -14,8 +14,8 @@ from refinerctl.aws.ecr import EcrImage, EcrRegistry
 from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.images import ImageReference, UseKind
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.images import read_usage, release_uses
-from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.releases.releases import ReleaseOverview, release_overview
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)

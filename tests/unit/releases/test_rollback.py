@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from refinerctl.errors import NotFoundError, RefusedError
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.rollback import check_finished, choose
 from refinerctl.terraform.plan_json import ImageChange
 

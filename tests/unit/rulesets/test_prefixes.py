@@ -15,7 +15,7 @@ from refinerctl.aws.events import EventBuses, RuleSettings
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.messages import Message, QueueDepth
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.rulesets.model import RulesetValues
 from refinerctl.rulesets.prefixes import Deployed, RulesetState, compare
 from refinerctl.stacks.base import Function

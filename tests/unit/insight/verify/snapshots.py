@@ -15,8 +15,8 @@ from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import RefinerctlError
 from refinerctl.insight.verify import snapshot as facts
 from refinerctl.insight.verify.snapshot import Snapshot
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.parallel import Answer
-from refinerctl.releases.ledger import Release, ReleaseAction
 from refinerctl.stacks.base import EventRule, Pipeline, Stage
 from refinerctl.stacks.refiner import STACK
 

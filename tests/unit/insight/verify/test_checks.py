@@ -39,7 +39,7 @@ from refinerctl.insight.verify.snapshot import (
     Question,
     Snapshot,
 )
-from refinerctl.releases.ledger import Release, ReleaseAction
+from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.insight.verify import snapshots

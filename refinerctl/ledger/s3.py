@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.releases.ledger import Release, dump_releases, load_releases
+from refinerctl.ledger.entries import Release, dump_releases, load_releases
 
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend

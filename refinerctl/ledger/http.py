@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from refinerctl import __version__
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.releases.ledger import Release, dump_releases, load_releases, local_user
+from refinerctl.ledger.entries import Release, dump_releases, load_releases, local_user
 from refinerctl.transport import Response, Transport
 
 if TYPE_CHECKING:
