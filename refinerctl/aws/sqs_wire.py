@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refinerctl import __version__
+from refinerctl.aws.errors import explain
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.session import AwsSession, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import explained
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.http import Pool, WireResponse
