@@ -13,6 +13,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.console import table
 from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.export import export
@@ -23,7 +24,6 @@ from refinerctl.dlq.walk import Walk, counted
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import through_interrupt
-from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue

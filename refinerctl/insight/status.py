@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.console import seconds
 from refinerctl.errors import RefinerctlError
 from refinerctl.options import Duration, examples, global_options
-from refinerctl.tables import seconds
 
 if TYPE_CHECKING:
     from rich.console import Group

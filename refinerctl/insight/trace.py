@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import app_context
+from refinerctl.console import seconds, table
 from refinerctl.errors import UsageError
 from refinerctl.insight.attempts import Attempt
 from refinerctl.insight.trace_search import Trace, TraceRequest, trace_input
@@ -17,7 +18,6 @@ from refinerctl.insight.trace_verdict import DlqMessage, Facts, TraceOutcome
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import EventRule
-from refinerctl.tables import seconds, table
 
 if TYPE_CHECKING:
     from refinerctl.inputs.completions import Completion

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, follow
 from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
@@ -98,14 +98,14 @@ class _Run:
             path = Path(folder) / "canary"
             content = self.file.read_bytes() if self.file else content_of(stage, self.mark)
             path.write_bytes(content)
-            uploads = send(bucket, [UploadSource(self.key(stage), path, len(content))], Silent())
+            uploads = send(bucket, [UploadSource(self.key(stage), path, len(content))], Progress())
         (item,) = follow(
             Completions(bucket, app.storage, app.stack),
             uploads,
             existing={},
             prefix=stage.prefix or "",
             timeout_s=self.timeout_s,
-            progress=Silent(),
+            progress=Progress(),
             dlqs=Dlqs(app.queues, lambda _key: dlq, self.bucket),
         )
         elapsed_s = time.monotonic() - began

@@ -10,6 +10,7 @@ import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
+from refinerctl.console import seconds
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.stage_status import (
     DlqStatus,
@@ -20,7 +21,6 @@ from refinerctl.insight.stage_status import (
     read_status,
 )
 from refinerctl.insight.status import COLUMNS, Cell, cells, fitted, follow, log_lines, problems, screen
-from refinerctl.tables import seconds
 from tests.unit.fakes import START
 from tests.unit.insight.fakes import DIGEST, Account, stage_of
 
