@@ -225,6 +225,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size(size_bytes: float) -> str:
     """In units of 1,000, as ECR's console has them."""
     for unit in ("B", "kB", "MB"):
