@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, follow
 from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
@@ -77,14 +77,14 @@ def _send(app: AppContext, name: str, stage: Stage, key: str, content: bytes, ti
     with TemporaryDirectory(prefix="refinerctl-canary-") as folder:
         path = Path(folder) / "canary"
         path.write_bytes(content)
-        uploads = send(bucket, [UploadSource(key, path, len(content))], Silent())
+        uploads = send(bucket, [UploadSource(key, path, len(content))], Progress())
     (item,) = follow(
         Completions(bucket, app.storage, app.stack),
         uploads,
         existing={},
         prefix=stage.prefix or "",
         timeout_s=timeout_s,
-        progress=Silent(),
+        progress=Progress(),
         dlqs=Dlqs(app.queues, lambda _key: dlq.name if dlq else None, name),
     )
     return judge(stage, item, time.monotonic() - began, remove(app.bucket_versions, name, item))
