@@ -8,48 +8,13 @@ import http.client
 import select
 import socket
 import ssl
-import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from urllib.parse import unquote, urlsplit
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import proxy_of, tls_context
-
-IDLE_CONNECTIONS = 64
-
-
-class WireResponse:
-    """A response whose body is not yet read. When it is read to its end, its connection serves the next request."""
-
-    def __init__(self, raw: http.client.HTTPResponse, host: str, give_back: Callable[[bool], None]) -> None:
-        self.status = raw.status
-        self.reason = raw.reason
-        self.headers: Mapping[str, str] = raw.headers  # type: ignore[assignment]  # a Message: get() whatever the case
-        self.host = host
-        self._raw = raw
-        self._give_back: Callable[[bool], None] | None = give_back
-
-    def read(self, size: int) -> bytes:
-        """At most `size` bytes. Raises http.client.IncompleteRead if the connection ends before the body does."""
-        content = self._raw.read(size)
-        left = self._raw.length
-        if left and len(content) < size:
-            raise http.client.IncompleteRead(content, left)
-        self._release_at_end()
-        return content
-
-    def close(self) -> None:
-        """Closes the connection, unless the body was read to its end."""
-        if self._give_back is not None:
-            at_end = self._raw.isclosed()
-            self._raw.close()
-            give_back, self._give_back = self._give_back, None
-            give_back(at_end and not self._raw.will_close)
-
-    def _release_at_end(self) -> None:
-        if self._raw.isclosed() and not self._raw.length:
-            self.close()
 
 
 class Pool:
@@ -60,22 +25,20 @@ class Pool:
         self._netloc = netloc
         self._timeout = connect_timeout_s
         self._ca_bundle = ca_bundle
-        self._lock = threading.Lock()
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: deque[http.client.HTTPConnection] = deque()
 
-    def send(
+    def post(
         self,
-        method: str,
         target: str,
         headers: Mapping[str, str],
         body: bytes,
         timeout_s: float,
-        patience_s: float = 0.0,
-        *,
-        leaving: Callable[[], None] = lambda: None,
-        written: Callable[[], None] = lambda: None,
-    ) -> WireResponse:
-        """One request. `timeout_s` is for each read and write; the response may start `patience_s` later.
+        patience_s: float,
+        leaving: Callable[[], None],
+        written: Callable[[], None],
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """One request: the response, and its body. `timeout_s` is for each read and write; the response may start
+        `patience_s` later.
 
         `leaving` is called before the first byte is sent, `written` after the last one: only after that the server can
         have acted on the request. Raises OSError and http.client.HTTPException.
@@ -83,7 +46,7 @@ class Pool:
         connection = self._idle_connection() or self._connect()
         try:
             connection.sock.settimeout(timeout_s)
-            connection.putrequest(method, target, skip_accept_encoding=True)
+            connection.putrequest("POST", target, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
             leaving()
@@ -91,32 +54,27 @@ class Pool:
             connection.endheaders(body)
             written()
             connection.sock.settimeout(timeout_s + patience_s)
-            raw = connection.getresponse()
+            response = connection.getresponse()
+            content = response.read()
         except BaseException:
             connection.close()
             raise
-        return WireResponse(raw, self._netloc, lambda reusable: self._put_back(connection, reusable))
+        if connection.sock is not None:  # the server keeps it open
+            self._idle.append(connection)
+        return response, content
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return tls_context(self._ca_bundle)
 
     def _idle_connection(self) -> http.client.HTTPConnection | None:
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
+        with contextlib.suppress(IndexError):
+            while True:
                 connection = self._idle.pop()
-            if _is_quiet(connection):
-                return connection
-            connection.close()
-
-    def _put_back(self, connection: http.client.HTTPConnection, reusable: bool) -> None:
-        with self._lock:
-            if reusable and connection.sock is not None and len(self._idle) < IDLE_CONNECTIONS:
-                self._idle.append(connection)
-                return
-        connection.close()
+                if _is_quiet(connection):
+                    return connection
+                connection.close()
+        return None
 
     def _connect(self) -> http.client.HTTPConnection:
         connection = self._new_connection()

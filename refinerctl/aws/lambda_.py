@@ -79,11 +79,31 @@ class Concurrency:
     unreserved: int
 
 
+@dataclass(frozen=True)
+class Consumer:
+    """A function with an event source mapping from a queue; `state` is the mapping's."""
+
+    function: str
+    state: str
+
+
 class Functions:
     """The functions of one account and region."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
+
+    def consumers(self, queue_arn: str) -> tuple[Consumer, ...]:
+        """One for each event source mapping of a queue. Functions are named without version or alias."""
+        try:
+            pages = self._client().get_paginator("list_event_source_mappings").paginate(EventSourceArn=queue_arn)
+            return tuple(
+                Consumer(item.get("FunctionArn", "").split(":")[6], item.get("State", ""))
+                for page in pages
+                for item in page["EventSourceMappings"]
+            )
+        except Exception as error:
+            raise explain(error, f"the consumers of {queue_arn.rpartition(':')[2]}") or error from error
 
     def get(self, name: str) -> FunctionConfiguration:
         """How `name` is configured and what it runs. Raises NotFoundError without such a function."""

@@ -1,24 +1,20 @@
-"""SQS: message move tasks, its own redrive, and the source queues of a dead-letter queue."""
+"""SQS: message move tasks, its own redrive."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import UNKNOWN_ACTION
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# How emulators refuse an action that they do not have.
-_UNKNOWN = {"InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction"}
 _MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ResourceNotFoundException"}
-
-
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 MAX_TASK_RATE = 500
 
@@ -55,7 +51,7 @@ class MoveTasks:
         try:
             answer = self._client().list_message_move_tasks(SourceArn=source_arn, MaxResults=10)
         except Exception as error:
-            if error_code(error) in _UNKNOWN:
+            if error_code(error) in UNKNOWN_ACTION:
                 return None
             raise _explained(error, source_arn) from error
         return tuple(_task(item) for item in answer.get("Results", []))
@@ -89,36 +85,6 @@ class MoveTasks:
             if error_code(error) in _MISSING:
                 raise RefinerctlError("the move task is not running any more") from error
             raise explain(error, "the move task") or error from error
-
-    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
-        """The URLs of the queues that have this dead-letter queue.
-
-        If the endpoint has no ListDeadLetterSourceQueues, each queue is asked. Raises NotFoundError without the queue.
-        """
-        try:
-            pages = self._client().get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=dlq_url)
-            return tuple(url for page in pages for url in page.get("queueUrls", []))
-        except Exception as error:
-            if error_code(error) not in _UNKNOWN:
-                raise _explained(error, dlq_arn) from error
-        return tuple(url for url in self._all_urls() if self._dlq_of(url) == dlq_arn)
-
-    def _all_urls(self) -> list[str]:
-        try:
-            pages = self._client().get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000})
-            return [url for page in pages for url in page.get("QueueUrls", [])]
-        except Exception as error:
-            raise explain(error, "the queues") or error from error
-
-    def _dlq_of(self, url: str) -> str | None:
-        try:
-            answer = self._client().get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-        except Exception as error:
-            if error_code(error) in _MISSING:  # deleted since it was listed
-                return None
-            raise explain(error, f"queue {url.rpartition('/')[2]}") or error from error
-        policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy") or "{}")
-        return str(policy.get("deadLetterTargetArn", "")) or None
 
     def _client(self) -> SQSClient:
         return self._session.client("sqs")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from refinerctl.aws.errors import error_code, explain
@@ -15,6 +16,7 @@ from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefusedError
+from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -30,6 +32,8 @@ _COUNTS: dict[str, QueueAttributeFilterType] = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 _MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+# How emulators refuse an action that they do not have.
+UNKNOWN_ACTION = {"InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,38 @@ class Queues:
         region = client.meta.region_name
         account = QueueName.parse(url).account or wanted.account
         return QueueAddress(wanted.name, url, f"arn:{client.meta.partition}:sqs:{region}:{account}:{wanted.name}")
+
+    def sources(self, dlq: QueueAddress) -> list[QueueAddress]:
+        """The queues whose DLQ this is; they are in its account and region.
+
+        If the endpoint has no ListDeadLetterSourceQueues, each queue is asked. Raises NotFoundError without the queue.
+        """
+        client = self._client(_region(dlq))
+        prefix = dlq.arn.rpartition(":")[0]
+
+        def at(url: str) -> QueueAddress:
+            name = url.rpartition("/")[2]
+            return QueueAddress(name, url, f"{prefix}:{name}")
+
+        try:
+            pages = client.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=dlq.url)
+            return [at(url) for page in pages for url in page.get("queueUrls", [])]
+        except Exception as error:
+            if error_code(error) not in UNKNOWN_ACTION:
+                raise explained(error, dlq.name) from error
+        try:
+            listed = client.get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000})
+            found = [at(url) for page in listed for url in page.get("QueueUrls", [])]
+        except Exception as error:
+            raise explain(error, "the queues") or error from error
+        sources = []
+        for queue in found:
+            state = attempt(partial(self.state_at, queue))
+            if state.error and not state.not_found:  # it may have been deleted since it was listed
+                raise state.error
+            if state.value and state.value.dlq_arn == dlq.arn:
+                sources.append(queue)
+        return sources
 
     def purge(self, address: QueueAddress) -> None:
         """Delete all messages, also those in flight; it takes SQS up to a minute.

@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.parse import urlsplit
 
 from refinerctl import __version__
 from refinerctl.aws.errors import explain
-from refinerctl.aws.messages import QueueAddress
+from refinerctl.aws.messages import EntryResult, QueueAddress
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import explained
 from refinerctl.errors import RefinerctlError, TransientError
-from refinerctl.http import Pool, WireResponse
+from refinerctl.http import Pool
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
@@ -60,25 +60,12 @@ _TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a call has no answer. `cause` is for the operator.
-
-    `is_uncertain`: SQS may have acted. `is_content`: SQS refused it because of what one of its entries holds.
-    """
-
-    code: str
-    cause: RefinerctlError
-    is_uncertain: bool = False
-    is_content: bool = False
-
-
-@dataclass(frozen=True)
 class Reply:
-    """The answer to a call, and when the server gave it by its own clock; or a failure."""
+    """The answer to a call, and when the server gave it by its own clock; or why there is none."""
 
     at: datetime
     answer: dict[str, Any] = field(default_factory=dict)
-    failure: Failure | None = None
+    failure: EntryResult | None = None
 
 
 class SqsWire:
@@ -120,20 +107,17 @@ class SqsWire:
 
         try:
             headers = self._signed_headers(operation, body)
-            response = self._pool.send(
-                "POST", self._path, headers, body, self._timeout_s, wait_s, leaving=leaving, written=written
-            )
-            content = b"".join(iter(lambda: response.read(1 << 20), b""))
+            response, content = self._pool.post(self._path, headers, body, self._timeout_s, wait_s, leaving, written)
         except RefinerctlError as error:  # credentials, the proxy's URL, the CA bundle, or `leaving`
-            return _failed(Failure("Connection", error))
+            return _failed("Connection", error)
         except SSLCertVerificationError as error:
-            return _failed(Failure("Certificate", RefinerctlError(f"no answer from AWS: {error}")))
+            return _failed("Certificate", RefinerctlError(f"no answer from AWS: {error}"))
         except (OSError, HTTPException) as error:
             cause = TransientError(
                 f"no answer from AWS at {self._endpoint}: {error or type(error).__name__}",
                 hint="Check the network, --region and --endpoint-url.",
             )
-            return _failed(Failure("NoAnswer", cause, is_uncertain=is_sent))
+            return _failed("NoAnswer", cause, is_uncertain=is_sent)
         return _read(operation, queue.name, response, content)
 
     def _signed_headers(self, operation: str, body: bytes) -> Mapping[str, str]:
@@ -154,11 +138,12 @@ class SqsWire:
         return dict(request.headers.items())
 
 
-def _failed(failure: Failure) -> Reply:
-    return Reply(datetime.now(UTC), failure=failure)
+def _failed(code: str, cause: RefinerctlError, *, is_uncertain: bool = False, is_content: bool = False) -> Reply:
+    """`is_uncertain`: SQS may have acted. `is_content`: SQS refused it because of what one of its entries holds."""
+    return Reply(datetime.now(UTC), failure=EntryResult(None, code, cause.message, is_content, is_uncertain, cause))
 
 
-def _read(operation: str, queue: str, response: WireResponse, content: bytes) -> Reply:
+def _read(operation: str, queue: str, response: HTTPResponse, content: bytes) -> Reply:
     from botocore.exceptions import ClientError
 
     try:
@@ -176,21 +161,21 @@ def _read(operation: str, queue: str, response: WireResponse, content: bytes) ->
     is_throttled = bare in THROTTLED or response.status == _TOO_MANY_REQUESTS
     if is_throttled or response.status >= _SERVER_ERROR or response.status == 200:
         transient = TransientError(cause.message, hint=cause.hint)
-        return _failed(Failure(code, transient, is_uncertain=not is_throttled))
+        return _failed(code, transient, is_uncertain=not is_throttled)
     # Without SQS's own error code a proxy answered: it may have forwarded the request and refused the answer.
     is_proxys = code == str(response.status)
     is_content = bare.removesuffix(_SUFFIX) in _CONTENT
-    return _failed(Failure(code, cause, is_uncertain=is_proxys, is_content=is_content))
+    return _failed(code, cause, is_uncertain=is_proxys, is_content=is_content)
 
 
-def _code(response: WireResponse, document: Mapping[str, Any]) -> str:
+def _code(response: HTTPResponse, document: Mapping[str, Any]) -> str:
     """The error's code as the SDK has it: the query protocol's name if SQS gives one."""
     query = (response.headers.get("x-amzn-query-error") or "").partition(";")[0]
     bare = str(document.get("__type") or response.headers.get("x-amzn-ErrorType") or response.status)
     return query or bare.rpartition("#")[2].partition(":")[0]
 
 
-def _date(response: WireResponse) -> datetime:
+def _date(response: HTTPResponse) -> datetime:
     try:
         return parsedate_to_datetime(response.headers.get("Date") or "").astimezone(UTC)
     except ValueError:

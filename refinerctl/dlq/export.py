@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.aws.messages import Message
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.queues import at_queue, open_queue
@@ -26,19 +25,6 @@ if TYPE_CHECKING:
     from refinerctl.dlq.filters import MessageFilter
 
 STDOUT = "-"
-# Messages in memory at a time.
-CHUNK = 100
-
-
-@dataclass(frozen=True)
-class Export:
-    """`exported` of the `received` messages matched. `is_complete`: no other visible message would match."""
-
-    queue: QueueAddress
-    received: int
-    exported: int
-    is_complete: bool
-    notes: tuple[str, ...] = ()
 
 
 @click.command(
@@ -68,22 +54,22 @@ def command(
     app = at_queue(app_context(ctx), queue)
     app.tell_settings()
     if file == STDOUT:
-        done = _run(app, queue, message_filter, limit, force, app.render.line)
+        walk = _run(app, queue, message_filter, limit, force, app.render.line)
     else:
         path = Path(file)
         if not force:
             check_new(path)
         check_writable(path)
         with replacing(path, private=True) as temporary, temporary.open("w", encoding="utf-8") as out:
-            done = _run(app, queue, message_filter, limit, force, lambda line: out.write(f"{line}\n"))
+            walk = _run(app, queue, message_filter, limit, force, lambda line: out.write(f"{line}\n"))
             out.flush()
             os.fsync(out.fileno())
-    for note in done.notes:
+    for note in walk.notes():
         app.render.note(note)
-    _report(app, done, file)
-    if not done.is_complete:
+    _report(app, walk, file)
+    if not walk.is_complete and walk.matched != walk.limit:
         raise RefinerctlError(
-            f"queue {done.queue.name}: only {done.received} messages could be received, not all",
+            f"queue {walk.queue.name}: only {walk.received} messages could be received, not all",
             hint="SQS has at most 120,000 in flight, and a FIFO queue returns only the first messages of each group.",
         )
 
@@ -95,44 +81,38 @@ def _run(
     limit: int | None,
     force: bool,
     write: Callable[[str], object],
-) -> Export:
+) -> Walk:
     found, source = open_queue(app, queue, force=force)
     walk = Walk(source, which, error_finder(app, found.source_queues if which.needs_error else ()), limit=limit)
     with app.render.progress() as progress:
-        return export(walk, lambda item: write(to_line(item, source.address)), progress)
+        export(walk, lambda item: write(to_line(item, source.address)), progress)
+    return walk
 
 
-def export(walk: Walk, take: Callable[[Message], object], progress: Progress) -> Export:
+def export(walk: Walk, take: Callable[[Message], object], progress: Progress) -> None:
     """Pass each message to `take`. Nothing is deleted.
 
     Raises RefinerctlError if messages cannot be received, and whatever `take` raises; messages are released.
     """
     with walk:
-        for chunk in walk.chunks(CHUNK):
+        for chunk in walk.chunks():
             for message in chunk:
                 take(message)
             progress.update(f"{walk.progress()}: {walk.matched:,} match")
-    return Export(
-        walk.queue,
-        walk.received,
-        walk.matched,
-        is_complete=walk.is_complete or walk.matched == walk.limit,
-        notes=tuple(walk.notes()),
-    )
 
 
-def _report(app: AppContext, done: Export, file: str) -> None:
-    text = f"{done.queue.name}: exported {done.exported:,} of {done.received:,} received messages"
+def _report(app: AppContext, walk: Walk, file: str) -> None:
+    text = f"{walk.queue.name}: exported {walk.matched:,} of {walk.received:,} received messages"
     if file == STDOUT:
         app.render.note(text)
     elif app.render.is_json:
         app.render.json(
             {
-                "queue": done.queue.name,
+                "queue": walk.queue.name,
                 "file": file,
-                "exported": done.exported,
-                "received": done.received,
-                "is_complete": done.is_complete,
+                "exported": walk.matched,
+                "received": walk.received,
+                "is_complete": walk.is_complete or walk.matched == walk.limit,
             }
         )
     else:

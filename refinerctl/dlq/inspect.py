@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import app_context
-from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
+from refinerctl.aws.messages import Message, MessageAttribute
 from refinerctl.aws.object_states import ObjectState, ObjectStates
 from refinerctl.aws.s3 import ObjectEvent
 from refinerctl.dlq.bodies import body_value, source_key, source_object
@@ -34,8 +34,6 @@ SHOWN = 10
 MAX_RECEIVED = 10_000
 HEADS_AT_ONCE = 16
 WORKERS = 4
-# Messages in memory besides those that are shown: a body may have a megabyte.
-CHUNK = 50
 # What is shown of a message: a screen or two.
 MAX_BODY = 4_000
 MAX_VALUE = 500
@@ -72,19 +70,6 @@ class ErrorGroup:
     example_id: str
     example_key: str | None = None
     example_error: str | None = None
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """`matched` of the `received` messages, or their error groups. `is_complete`: the queue had no other messages."""
-
-    queue: QueueAddress
-    received: int
-    matched: int
-    is_complete: bool
-    messages: tuple[InspectedMessage, ...] = ()
-    groups: tuple[ErrorGroup, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @click.command(
@@ -129,38 +114,46 @@ def command(
     errors = error_finder(app, found.source_queues)
     walk = Walk(source, message_filter, errors, limit=limit, max_received=MAX_RECEIVED, workers=WORKERS)
     with app.render.progress() as progress:
-        inspection = inspect(walk, ObjectStates(app.session), progress, group=group)
+        messages = receive(walk, progress, bodies=not group)
+        progress.update(f"looking up the errors of {walk.matched:,} messages")
+        known = errors.find(messages)
+        groups = group_errors(messages, known) if group else []
+        inspected = [] if group else with_objects(messages, known, ObjectStates(app.session))
+    notes = list(walk.notes())
     if jsonl:
-        for item in inspection.groups if group else map(message_json, inspection.messages):
+        for item in groups or map(message_json, inspected):
             app.render.json(item, indent=None)
     elif app.render.is_json:
-        app.render.json(inspection_json(inspection, group=group))
+        app.render.json(
+            {
+                "queue": walk.queue.name,
+                "url": walk.queue.url,
+                "received": walk.received,
+                "matched": walk.matched,
+                "is_complete": walk.is_complete,
+                **({"groups": groups} if group else {"messages": list(map(message_json, inspected))}),
+                "notes": notes,
+            }
+        )
     else:
-        _show(app.render, inspection)
-    if inspection.matched == limit and (not inspection.is_complete or limit < inspection.received):
+        _show(app.render, walk, groups, inspected)
+    if walk.matched == limit and (not walk.is_complete or limit < walk.received):
         app.render.note(f"only the first {limit} messages; --limit N shows more")
-    for note in inspection.notes:
+    for note in notes:
         app.render.note(note)
 
 
-def inspect(walk: Walk, objects: ObjectStates, progress: Progress, *, group: bool = False) -> Inspection:
-    """Receive messages, release them, and then look up their errors, and their objects or what they have in common.
+def receive(walk: Walk, progress: Progress, *, bodies: bool = True) -> list[Message]:
+    """The messages, which are released. Raises RefinerctlError if they cannot be received.
 
-    Raises RefinerctlError if messages cannot be received.
+    Without `bodies` they keep no more than is needed to look up their errors: a body may have a megabyte.
     """
     messages: list[Message] = []
     with walk:
-        for chunk in walk.chunks(CHUNK):
-            messages += map(_without_body, chunk) if group else chunk
+        for chunk in walk.chunks():
+            messages += chunk if bodies else map(_without_body, chunk)
             progress.update(walk.progress())
-    found = Inspection(walk.queue, walk.received, walk.matched, walk.is_complete)
-    progress.update(f"looking up the errors of {walk.matched:,} messages")
-    known = walk.errors.find(messages)
-    if group:
-        found = replace(found, groups=group_errors(messages, known))
-    else:
-        found = replace(found, messages=_with_objects(messages, known, objects))
-    return replace(found, notes=tuple(walk.notes()))
+    return messages
 
 
 def _without_body(message: Message) -> Message:
@@ -170,7 +163,7 @@ def _without_body(message: Message) -> Message:
     return replace(message, body=json.dumps(named), receipt="", system={})
 
 
-def group_errors(messages: Iterable[Message], known: Mapping[str, MessageError]) -> tuple[ErrorGroup, ...]:
+def group_errors(messages: Iterable[Message], known: Mapping[str, MessageError]) -> list[ErrorGroup]:
     """By what errors have in common, the most frequent first; unknown errors last."""
     first: dict[str, Message] = {}
     counts: dict[str, int] = {}
@@ -181,33 +174,33 @@ def group_errors(messages: Iterable[Message], known: Mapping[str, MessageError])
         counts[name] = counts.get(name, 0) + 1
     order = sorted(first, key=lambda name: (name == UNKNOWN, -counts[name], name))
     texts = {id_: error.text for id_, error in known.items()}
-    return tuple(
+    return [
         ErrorGroup(name, counts[name], item.id, source_key(item.body), texts.get(item.id))
         for name, item in ((name, first[name]) for name in order)
-    )
+    ]
 
 
-def _with_objects(
+def with_objects(
     messages: Sequence[Message], known: Mapping[str, MessageError], objects: ObjectStates
-) -> tuple[InspectedMessage, ...]:
+) -> list[InspectedMessage]:
     about = {message.id: source_object(message.body) for message in messages}
     asked = list(dict.fromkeys(item for item in about.values() if item))
     states = dict(zip(asked, concurrently([partial(objects.of, item) for item in asked], HEADS_AT_ONCE), strict=True))
-    return tuple(
+    return [
         InspectedMessage(message, item, states[item] if item else ObjectState.UNKNOWN, known.get(message.id))
         for message in messages
         for item in [about[message.id]]
-    )
+    ]
 
 
-def _show(render: Renderer, inspection: Inspection) -> None:
-    if not inspection.received:
-        render.note(f"{inspection.queue.name}: no visible message")
-    elif not inspection.matched:
-        render.note(f"{inspection.queue.name}: none of {inspection.received} messages matches")
-    for line in group_lines(inspection.groups):
+def _show(render: Renderer, walk: Walk, groups: Sequence[ErrorGroup], inspected: Sequence[InspectedMessage]) -> None:
+    if not walk.received:
+        render.note(f"{walk.queue.name}: no visible message")
+    elif not walk.matched:
+        render.note(f"{walk.queue.name}: none of {walk.received} messages matches")
+    for line in group_lines(groups):
         render.line(line)
-    for number, item in enumerate(inspection.messages):
+    for number, item in enumerate(inspected):
         if number:
             render.line()
         for parts in message_parts(item):
@@ -260,21 +253,6 @@ def group_lines(groups: Sequence[ErrorGroup]) -> Iterator[str]:
     width = max((len(f"{group.count:,}") for group in groups), default=0)
     for group in groups:
         yield f"{group.count:>{width},} {TIMES} {group.signature}  e.g. {group.example_key or group.example_id}"
-
-
-def inspection_json(inspection: Inspection, *, group: bool) -> dict[str, Any]:
-    found: dict[str, Any] = (
-        {"groups": inspection.groups} if group else {"messages": [message_json(item) for item in inspection.messages]}
-    )
-    return {
-        "queue": inspection.queue.name,
-        "url": inspection.queue.url,
-        "received": inspection.received,
-        "matched": inspection.matched,
-        "is_complete": inspection.is_complete,
-        **found,
-        "notes": inspection.notes,
-    }
 
 
 def message_json(item: InspectedMessage) -> dict[str, Any]:

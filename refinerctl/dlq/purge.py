@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from refinerctl.console import Progress
     from refinerctl.dlq.filters import MessageFilter
 
-# Messages that are saved and synced to disk together.
-CHUNK = 200
-
 
 @dataclass(frozen=True)
 class Options:
@@ -152,8 +149,8 @@ def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: 
         rows.append((item.id, f"{item.sent_at:%Y-%m-%dT%H:%M:%SZ}", source_key(item.body) or ""))
 
     with app.render.progress() as progress:
-        seen = export(walk, take, progress)
-    for note in seen.notes:
+        export(walk, take, progress)
+    for note in walk.notes():
         app.render.note(note)
     if app.render.is_json:
         app.render.json(
@@ -171,7 +168,7 @@ def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: 
         app.render.line(line)
     more = f" and {queue.in_flight} in flight" if options.by_sqs and queue.in_flight else ""
     saved = "without saving them" if options.no_export else f"after saving them to {_target(app, options)}"
-    app.render.line(f"{queue.name}: would delete {len(rows):,} of {seen.received:,} messages{more}, {saved}")
+    app.render.line(f"{queue.name}: would delete {len(rows):,} of {walk.received:,} messages{more}, {saved}")
 
 
 def _target(app: AppContext, options: Options) -> Path:
@@ -219,7 +216,7 @@ def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], No
 
     try:
         with walk:
-            for chunk in walk.chunks(CHUNK):
+            for chunk in walk.chunks():
                 through_interrupt(partial(step, chunk))
                 progress.update(f"{walk.progress()}: {walk.deleted:,} deleted")
     except BaseException as error:  # Ctrl-C, too: the report tells what was done until then

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.aws.metrics import Metrics
-    from refinerctl.aws.move_tasks import MoveTasks
     from refinerctl.aws.sqs import Queues, QueueState
 
 THREADS = 16
@@ -128,25 +127,18 @@ def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A DLQ without its age. `waited_s`: how long its messages were in their source queue, at least."""
-
-    queue: DeadLetterQueue
-    waited_s: float = 0.0
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class QueueReader:
     """Reads DLQs of one region; receives no message."""
 
     queues: Queues
-    tasks: MoveTasks
     rules: EventBuses
     metrics: Metrics
 
-    def read(self, wanted: RequestedQueue) -> Reading:
-        """Raises NotFoundError without the queue. Whatever else cannot be read is a problem."""
+    def read(self, wanted: RequestedQueue) -> tuple[DeadLetterQueue, float, list[str]]:
+        """The queue without its age, how many seconds its messages were in their source queue at least, and problems.
+
+        Raises NotFoundError without the queue. Whatever else cannot be read is a problem.
+        """
         address = self.queues.address(wanted.text)
         seen = self.queues.state_at(address)
         address = replace(address, arn=seen.arn)
@@ -168,7 +160,7 @@ class QueueReader:
         )
         # The timestamp of a message in a FIFO queue is reset when it moves to the DLQ.
         waited = 0.0 if address.is_fifo else max((seconds for _, seconds in feeding), default=0.0)
-        return Reading(queue, waited, tuple(problems))
+        return queue, waited, problems
 
     def ages(self, names: Sequence[str], now: datetime) -> dict[str, float]:
         """The age of each queue's oldest message in seconds, where CloudWatch has one."""
@@ -182,14 +174,14 @@ class QueueReader:
         self, address: QueueAddress, seen: QueueState, problems: list[str]
     ) -> list[tuple[MessageSource, float]]:
         """The queues whose DLQ this is, and deleted ones that it allows; with how long each keeps a message."""
-        urls = attempt(partial(self.tasks.source_urls, address.url, address.arn))
-        if urls.error:
-            problems.append(f"{address.name}: source queues unknown: {urls.error.message}")
-        found = {url: _neighbour(address, url) for url in urls.value or ()}
-        known = {source.arn for source in found.values()}
+        answer = attempt(partial(self.queues.sources, address))
+        if answer.error:
+            problems.append(f"{address.name}: source queues unknown: {answer.error.message}")
+        found = answer.value or []
+        known = {source.arn for source in found}
         deleted = [arn for arn in seen.redrive_sources or () if arn not in known and self._is_deleted(arn)]
         return [
-            *(self._source(source, problems) for source in found.values()),
+            *(self._source(source, problems) for source in found),
             *((MessageSource(arn.rpartition(":")[2], arn, exists=False), 0.0) for arn in deleted),
         ]
 
@@ -236,12 +228,6 @@ def _rule_name(arn: str) -> tuple[str, str] | None:
     return bus or "default", name
 
 
-def _neighbour(address: QueueAddress, url: str) -> QueueAddress:
-    """The queue at `url`, in the same account and region: a DLQ and its source queues always are."""
-    name = url.rpartition("/")[2]
-    return QueueAddress(name, url, f"{address.arn.rpartition(':')[0]}:{name}")
-
-
 def list_queues(
     wanted: Sequence[RequestedQueue], reader_in: Callable[[str | None], QueueReader], now: datetime
 ) -> tuple[list[DeadLetterQueue], list[str]]:
@@ -264,17 +250,14 @@ def list_queues(
             reason = answer.error.message if answer.error else None
             queues.append(DeadLetterQueue(item.name, kind=item.kind, sources=item.sources, error=reason))
         else:
-            queues.append(_with_age(answer.value, (ages[item.region].value or {}).get(item.name)))
-            problems += answer.value.problems
-    problems += [f"message ages unknown: {age.error.message}" for age in ages.values() if age.error]
+            queue, waited, found = answer.value
+            age = (ages[item.region].value or {}).get(item.name)
+            if queue.depth and age is not None and queue.retention_s is not None:
+                queue = replace(queue, oldest_age_s=age, expires_in_s=expires_in_s(queue.retention_s, age, waited))
+            queues.append(queue)
+            problems += found
+    problems += [f"message ages unknown: {seen.error.message}" for seen in ages.values() if seen.error]
     return queues, list(dict.fromkeys(problems))
-
-
-def _with_age(reading: Reading, age_s: float | None) -> DeadLetterQueue:
-    queue = reading.queue
-    if not queue.depth or age_s is None or queue.retention_s is None:
-        return queue
-    return replace(queue, oldest_age_s=age_s, expires_in_s=expires_in_s(queue.retention_s, age_s, reading.waited_s))
 
 
 def at_queue(app: AppContext, text: str | None) -> AppContext:
@@ -283,9 +266,7 @@ def at_queue(app: AppContext, text: str | None) -> AppContext:
 
 
 def queue_reader(app: AppContext) -> QueueReader:
-    from refinerctl.aws.move_tasks import MoveTasks
-
-    return QueueReader(app.queues, MoveTasks(app.session), app.event_buses, app.metrics)
+    return QueueReader(app.queues, app.event_buses, app.metrics)
 
 
 def stack_dlqs(app: AppContext) -> tuple[RequestedQueue, ...]:
@@ -300,7 +281,7 @@ def requested(app: AppContext, text: str) -> RequestedQueue:
 
 def find_queue(app: AppContext, text: str) -> DeadLetterQueue:
     """The queue of this name, URL or ARN, without its age. Raises NotFoundError without the queue."""
-    return queue_reader(app).read(requested(app, text)).queue
+    return queue_reader(app).read(requested(app, text))[0]
 
 
 def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[DeadLetterQueue, MessageQueue]:

@@ -1,8 +1,11 @@
-"""Receiving the messages of a queue, each once. At the end all are released (visible again), unless deleted."""
+"""Receiving the messages of a queue, each once. At the end all are released (visible again), unless deleted.
+
+Not the loop of `dlq redrive` (redrive/source.py): that one has a journal, a limit on what is sent, a rate, and queues
+that take minutes to end; a walk looks at what there is within its visibility timeout and ends.
+"""
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 import time
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 WORKERS = 16
 WAIT_S = 1
-# After this many empty answers in a row the queue counts as empty.
+# After this many empty answers in a row the queue counts as empty; after one if all of the start have been received.
 ENOUGH_EMPTY = 3
 # A queue may be filled meanwhile: a walk ends after the messages of its start plus this share of them.
 GROWTH, LEAST_GROWTH = 0.1, 100
@@ -87,27 +90,30 @@ class Walk:
         self._seen: set[str] = set()
         self._chunk: dict[str, str] = {}  # receipts of the current chunk by message id
         self._receipts: list[str] = []  # of messages to release; SQS has at most 120,000 in flight
+        self._most = min(limits, default=sys.maxsize)
+        self._workers = 1 if self.queue.is_fifo else max(1, min(workers, -(-self._wanted // MAX_BATCH)))
         self._lock = threading.Lock()
-        count = 1 if self.queue.is_fifo else max(1, min(workers, -(-self._wanted // MAX_BATCH)))
-        self._receivers = _Receivers(
-            source, self.start.visible, min(limits, default=sys.maxsize), self.visibility_s, count, pause_s
-        )
+        self._stop = threading.Event()
+        self._polls = 0  # under way
+        self._arrived: list[Message] = []
 
     def __enter__(self) -> Walk:
-        self._receivers.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._receivers.stop()
+        self._stop.set()
         # An interrupt here would leave all messages invisible, without a word.
         through_interrupt(partial(self._finish, counts=kind is None))
 
     def _finish(self, *, counts: bool) -> None:
         try:
             self._put_away()
-            for batch in self._receivers.drain():
-                self.receives += len(batch)
-                self._receipts += [message.receipt for message in batch]
+            end = time.monotonic() + DRAIN_S
+            while self._polls and time.monotonic() < end:
+                time.sleep(LOOK_SECONDS / 10)
+            with self._lock:
+                self.receives += len(self._arrived)
+                self._receipts += [message.receipt for message in self._arrived]
             if counts:
                 attributes = attempt(self._source.attributes).value
                 self.left = attributes.visible if attributes else 0
@@ -135,12 +141,12 @@ class Walk:
             yield f"{what} could not be released: invisible for at most {self.visibility_s} s"
         yield from self.errors.notes()
 
-    def chunks(self, size: int) -> Iterator[list[Message]]:
-        """The messages that match, of at most about `size` received ones at a time; a chunk may be empty.
+    def chunks(self) -> Iterator[list[Message]]:
+        """The messages that match, of those that all workers received at once; a chunk may be empty.
 
         Raises what a receive raised, after all messages that were received before.
         """
-        for received in self._received(size):
+        for received in self._received():
             found = matching(received, self._which, self.errors)
             if self.limit is not None:
                 found = found[: self.limit - self.matched]
@@ -173,17 +179,49 @@ class Walk:
                 break
             time.sleep(self._pause_s * 2**number)
 
-    def _received(self, size: int) -> Iterator[list[Message]]:
-        while True:
-            chunk: list[Message] = []
-            while len(chunk) < size and (batch := self._receivers.next(wait=not chunk)) is not None:
-                chunk.extend(self._new(batch))
-            if not chunk:
-                break
-            yield chunk
-            self._put_away()
-        if self._receivers.error is not None:
-            raise self._receivers.error
+    def _received(self) -> Iterator[list[Message]]:
+        """Until the queue returns no more, or the first messages are about to become visible again."""
+        expected, empty_polls = self.start.visible, 0
+        while self.receives < min(self._most, expected * (1 + GROWTH) + LEAST_GROWTH):
+            left = min(self._most - self.receives, self._workers * MAX_BATCH)
+            counts = [min(MAX_BATCH, left - start) for start in range(0, left, MAX_BATCH)]
+            answers = concurrently([partial(attempt, partial(self._poll, count)) for count in counts], len(counts))
+            arrived, self._arrived = self._arrived, []
+            if arrived:
+                yield list(self._new(arrived))
+                self._put_away()
+            for answer in answers:
+                if answer.error is not None:
+                    raise answer.error
+            empty = sum(not answer.value for answer in answers)
+            empty_polls = 0 if arrived else empty_polls + empty
+            is_empty = empty > 0 if self.receives >= expected else empty_polls >= ENOUGH_EMPTY
+            if is_empty or time.monotonic() >= self._began + SAFE_SHARE * self.visibility_s:
+                return
+
+    def _poll(self, count: int) -> int:
+        """How many messages have arrived. One that is left behind at an interrupt is waited for at the end."""
+        with self._lock:
+            if self._stop.is_set():
+                return 0
+            self._polls += 1
+        found: list[Message] = []
+        try:
+            found = self._receive(count)
+        finally:
+            with self._lock:
+                self._arrived += found
+                self._polls -= 1
+        return len(found)
+
+    def _receive(self, count: int) -> list[Message]:
+        for number in range(ATTEMPTS - 1):
+            try:
+                return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
+            except TransientError:
+                if self._stop.wait(self._pause_s * 2**number):
+                    return []
+        return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
 
     def _new(self, batch: list[Message]) -> Iterator[Message]:
         """SQS may return a message twice."""
@@ -206,119 +244,6 @@ class Walk:
         batches = [self._receipts[start : start + MAX_BATCH] for start in range(0, len(self._receipts), MAX_BATCH)]
         answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
         self.unreleased = sum(not result.is_done for results in answers for result in results)
-
-
-class _Receivers:
-    """Threads that receive up to `limit` messages, until the queue returns no more or before they time out.
-
-    `expected`: visible messages at the start. `error`: what ended them, to be raised after the last message.
-    """
-
-    def __init__(
-        self, source: MessageQueue, expected: int, limit: int, visibility_s: int, workers: int, pause_s: float
-    ) -> None:
-        self.error: BaseException | None = None
-        self._source = source
-        self._expected = expected
-        self._tokens = limit
-        self._visibility_s = visibility_s
-        self._pause_s = pause_s
-        self._end = time.monotonic() + SAFE_SHARE * visibility_s
-        self._found = 0
-        self._empty = 0
-        # The caller waits for messages. While it works, a delete may free further messages of a FIFO group.
-        self._is_idle = False
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"walk-{number}", daemon=True) for number in range(workers)
-        ]
-        self._working = workers
-        self._out: queue.Queue[list[Message] | None] = queue.Queue(maxsize=2 * workers)
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def next(self, *, wait: bool) -> list[Message] | None:
-        """A batch of messages; None if there is none yet, or no more comes."""
-        while self._working:
-            self._is_idle = wait
-            try:
-                batch = self._out.get(timeout=LOOK_SECONDS) if wait else self._out.get_nowait()
-            except queue.Empty:
-                if wait:
-                    continue
-                return None
-            self._is_idle = False
-            if batch is not None:
-                return batch
-            self._working -= 1
-        return None
-
-    def drain(self) -> Iterator[list[Message]]:
-        """What the threads have received or are about to receive, once they have been stopped."""
-        end = time.monotonic() + DRAIN_S
-        while self._working and time.monotonic() < end:
-            if (batch := self.next(wait=False)) is not None:
-                yield batch
-            else:
-                time.sleep(LOOK_SECONDS / 10)
-
-    def _work(self) -> None:
-        try:
-            while not self._stop.is_set() and (count := self._take_tokens(MAX_BATCH)):
-                batch = self._receive(count)
-                self._take_tokens(len(batch) - count)
-                if batch:
-                    self._hand_out(batch)
-                elif not self._is_idle:
-                    self._stop.wait(LOOK_SECONDS / 10)
-                if self._is_over(len(batch)):
-                    self._stop.set()
-        except BaseException as error:  # raised in chunks()
-            self.error = error
-            self._stop.set()
-        finally:
-            self._hand_out(None)
-
-    def _take_tokens(self, count: int) -> int:
-        """Of `limit`: how many of `count` are left; a negative count returns some."""
-        with self._lock:
-            taken = min(count, self._tokens)
-            self._tokens -= taken
-            return taken
-
-    def _receive(self, count: int) -> list[Message]:
-        for number in range(ATTEMPTS):
-            try:
-                return self._source.receive(count, visibility_s=self._visibility_s, wait_s=WAIT_S)
-            except TransientError:
-                if number == ATTEMPTS - 1:
-                    raise
-                if self._stop.wait(self._pause_s * 2**number):  # the other workers have received the rest
-                    break
-        return []
-
-    def _hand_out(self, batch: list[Message] | None) -> None:
-        """Blocks until there is room: at the end `drain` makes it."""
-        self._is_idle = False
-        self._out.put(batch)
-
-    def _is_over(self, count: int) -> bool:
-        with self._lock:
-            self._found += count
-            if count or not (self._is_idle and self._out.empty()):
-                self._empty = 0
-            else:
-                self._empty += 1
-            has_all = self._found >= self._expected
-            is_growing = self._found >= self._expected * (1 + GROWTH) + LEAST_GROWTH
-            is_empty = self._empty >= (1 if has_all else ENOUGH_EMPTY)
-        return is_empty or is_growing or time.monotonic() >= self._end
 
 
 def _can_retry(result: EntryResult) -> bool:

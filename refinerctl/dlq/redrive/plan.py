@@ -9,17 +9,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
-from refinerctl.aws.consumers import Consumers
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.message_queue import MessageQueue
-from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
+from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.metrics import Metric, Metrics
 from refinerctl.aws.move_tasks import MAX_TASK_RATE, MoveTask, MoveTasks
-from refinerctl.aws.sqs import QueueState
+from refinerctl.aws.sqs import Queues, QueueState
+from refinerctl.dlq.errors import ErrorFinder
+from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.from_file import ExportedFile
 from refinerctl.dlq.redrive.routes import Origin, Routes, Stay
-from refinerctl.dlq.redrive.source import release
+from refinerctl.dlq.walk import Walk
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
 from refinerctl.parallel import attempt
 
@@ -31,7 +32,6 @@ RECENT_HOURS = 1
 _READING = {"Enabled", "Enabling", "Creating", "Updating"}
 # Enough to see which targets there are; a receive count more for each.
 SAMPLE = 100
-SAMPLE_VISIBILITY_S = 20
 # More messages take a move task longer than a minute; a copy is several times as fast, but has to run until its end.
 TASK_SUFFICES = 60 * MAX_TASK_RATE
 
@@ -50,7 +50,6 @@ class Health:
 class HealthCheck:
     """Checks the consumers of queues with these clients."""
 
-    consumers: Consumers
     settings: Callable[[QueueAddress], QueueState]
     functions: Functions
     metrics: Metrics
@@ -58,7 +57,7 @@ class HealthCheck:
     def check(self, target: QueueAddress, dlq_arn: str, now: datetime) -> Health:
         """Raises nothing: what cannot be read is a doubt. `now` in UTC."""
         doubts = list(self._check_settings(target, dlq_arn))
-        found = attempt(lambda: self.consumers.of_queue(target.arn))
+        found = attempt(lambda: self.functions.consumers(target.arn))
         if not found.value:
             why = found.error.message if found.error else "it has no event source mapping"
             return Health(target.name, doubts=(*doubts, f"the consumer of {target.name} is unknown: {why}"))
@@ -173,11 +172,11 @@ def make_plan(
     messages: MessageQueue | ExportedFile,
     now: datetime,
     *,
-    resolve: Callable[[str], QueueAddress],
+    queues: Queues,
     tasks: MoveTasks,
     health: HealthCheck,
 ) -> RedrivePlan:
-    """Read everything, change nothing. `now` in UTC; `resolve` finds a queue by name, URL or ARN.
+    """Read everything, change nothing. `now` in UTC.
 
     Messages are received only if nothing else says where they belong, and released at once. Raises RefusedError if
     nothing could be sent, UsageError for options that exclude each other.
@@ -189,7 +188,7 @@ def make_plan(
         known, there = _tasks(request, tasks), messages.attributes()
         depth, in_flight = there.visible, there.in_flight + there.delayed
     running = next((task for task in known or () if task.is_active), None)
-    targets, reasons, sampled = _targets(request, messages, depth + in_flight, resolve, tasks)
+    targets, reasons, sampled = _targets(request, messages, depth + in_flight, queues)
     method, reason = _choose(request, depth, known, running)
     if running is not None and method is Method.COPY and not request.force:
         raise RefusedError(
@@ -280,13 +279,12 @@ def _targets(
     request: PlanRequest,
     messages: MessageQueue | ExportedFile,
     total: int,
-    resolve: Callable[[str], QueueAddress],
-    tasks: MoveTasks,
+    queues: Queues,
 ) -> tuple[tuple[QueueAddress, ...], Mapping[str, int], int]:
     """The queues that get messages; from a sample also why some would stay, and the sample's size."""
     origin = request.origin
     if request.to is not None:  # also if the queue seems empty: counts are approximate
-        _check_target(request.to, request, messages, tasks)
+        _check_target(request.to, request, messages, queues)
         return (request.to,), {}, 0
     if not total:
         return (), {}, 0
@@ -299,7 +297,7 @@ def _targets(
         )
     found: dict[str, QueueAddress] = {}
     reasons: Counter[str] = Counter()
-    routes = Routes(origin, resolve)
+    routes = Routes(origin, queues.address)
     sampled = sample(messages)
     for message in sampled:
         target = routes.target(message)
@@ -316,7 +314,7 @@ def _targets(
 
 
 def _check_target(
-    to: QueueAddress, request: PlanRequest, messages: MessageQueue | ExportedFile, tasks: MoveTasks
+    to: QueueAddress, request: PlanRequest, messages: MessageQueue | ExportedFile, queues: Queues
 ) -> None:
     dlq = request.origin.queue
     if to.arn == dlq.arn and not isinstance(messages, ExportedFile):
@@ -329,7 +327,7 @@ def _check_target(
     if request.force:
         return
     try:
-        served = [url.rpartition("/")[2] for url in tasks.source_urls(to.url, to.arn)]
+        served = [queue.name for queue in queues.sources(to)]
     except RefinerctlError:  # may not be read
         served = []
     if served:
@@ -342,14 +340,5 @@ def sample(messages: MessageQueue | ExportedFile, limit: int = SAMPLE) -> list[M
     """Up to `limit` messages; those of a queue are released, and their receive counts one higher."""
     if isinstance(messages, ExportedFile):
         return list(islice(messages.messages(), limit))
-    found: list[Message] = []
-    try:
-        while len(found) < limit:
-            batch = messages.receive(min(MAX_BATCH, limit - len(found)), visibility_s=SAMPLE_VISIBILITY_S, wait_s=1)
-            if not batch:
-                break
-            found.extend(batch)
-    finally:
-        for start in range(0, len(found), MAX_BATCH):
-            release(messages, [(message.id, message.receipt) for message in found[start : start + MAX_BATCH]])
-    return found
+    with Walk(messages, MessageFilter(), ErrorFinder(), max_received=limit) as walk:
+        return [message for chunk in walk.chunks() for message in chunk]

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.consumers import Consumers
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTasks
 from refinerctl.console import counted
 from refinerctl.dlq.errors import ErrorFinder, error_finder
+from refinerctl.dlq.export import export
 from refinerctl.dlq.queues import DlqKind, at_queue, find_queue
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 # More messages are too many for an editor, unless --limit asks for them.
 MAX_EDITED = 1000
-CHUNK = 50
 # A message that fails again needs its retries and so many seconds more until it is in the DLQ.
 WAIT_MORE_SECONDS = 30
 LONGEST_WAIT_SECONDS = 900
@@ -89,7 +88,7 @@ class Redrive:
     @cached_property
     def _health(self) -> HealthCheck:
         app = self._app
-        return HealthCheck(Consumers(app.session), app.queues.state_at, app.functions, app.metrics)
+        return HealthCheck(app.queues.state_at, app.functions, app.metrics)
 
     def prepare(self) -> RedrivePlan | None:
         """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""
@@ -107,7 +106,7 @@ class Redrive:
             request,
             self._file or self._queue,
             self._began,
-            resolve=self._app.queues.address,
+            queues=self._app.queues,
             tasks=MoveTasks(self._app.session),
             health=self._health,
         )
@@ -171,10 +170,14 @@ class Redrive:
         if self._file is not None:
             return len(matching(list(self._file.messages()), which, errors)), [], False
         kept: list[Message] = []
-        with self._render.progress() as progress, Walk(self._queue, which, errors, limit=keep) as walk:
-            for chunk in walk.chunks(CHUNK):
-                kept += [replace(message, receipt="") for message in chunk] if keep is not None else ()
-                progress.update(f"{walk.progress()}: {walk.matched:,} match")
+
+        def take(message: Message) -> None:
+            if keep is not None:
+                kept.append(replace(message, receipt=""))
+
+        walk = Walk(self._queue, which, errors, limit=keep)
+        with self._render.progress() as progress:
+            export(walk, take, progress)
         self._note_received(walk.received)
         for problem in errors.problems:
             self._render.warning(f"errors are unknown: {problem}")

@@ -6,9 +6,7 @@ import re
 import threading
 from typing import Any
 
-import pytest
-
-from refinerctl.aws.messages import MessageAttribute
+from refinerctl.aws.messages import Message, MessageAttribute
 from refinerctl.aws.object_states import ObjectState
 from refinerctl.aws.s3 import ObjectEvent
 from refinerctl.console import Progress
@@ -18,17 +16,16 @@ from refinerctl.dlq.inspect import (
     TIMES,
     ErrorGroup,
     InspectedMessage,
-    Inspection,
     group_errors,
     group_lines,
-    inspect,
-    inspection_json,
     message_json,
     message_parts,
+    receive,
+    with_objects,
 )
-from refinerctl.errors import AccessDeniedError
-from tests.unit.dlq.fake_queue import FakeQueue, failing, filled
-from tests.unit.dlq.messages import event, matching, message, queue, undelivered
+from refinerctl.dlq.walk import Walk
+from tests.unit.dlq.fake_queue import FakeQueue, filled
+from tests.unit.dlq.messages import event, matching, message, undelivered
 from tests.unit.dlq.test_errors import Logs, failed, finder
 from tests.unit.dlq.test_walk import walk_of
 
@@ -45,31 +42,19 @@ class FakeObjects:
         return self.states.get(about.key.rpartition("/")[2].removesuffix(".txt"), ObjectState.EXISTS)
 
 
-def inspected(
-    source: FakeQueue, which: MessageFilter | None = None, limit: int = 10, group: bool = False, **given: Any
-) -> Inspection:
-    objects: Any = given.pop("objects", FakeObjects())
-    progress = given.pop("progress", Progress())
-    walk = walk_of(source, which, limit=limit, workers=4, **given)
-    return inspect(walk, objects, progress, group=group)
+def received(
+    source: FakeQueue, which: MessageFilter | None = None, limit: int = 10, progress: Progress | None = None
+) -> tuple[Walk, list[Message]]:
+    walk = walk_of(source, which, limit=limit, workers=4)
+    return walk, receive(walk, progress or Progress())
 
 
 class TestInspect:
-    def test_messages_are_released_before_objects_are_looked_up(self) -> None:
+    def test_messages_are_released(self) -> None:
         source = filled(3)
-        in_flight: list[int] = []
-
-        class Objects(FakeObjects):
-            def of(self, about: ObjectEvent) -> ObjectState:
-                in_flight.append(len(source.in_flight))
-                return super().of(about)
-
-        found = inspected(source, objects=Objects(**{"1": ObjectState.GONE}))
-
-        assert in_flight == [0, 0, 0]
-        assert {item.message.id: item.object_state for item in found.messages}["m1"] is ObjectState.GONE
-        assert (found.received, found.matched, found.is_complete) == (3, 3, True)
-        assert found.notes == ("receive counts of 3 messages increased by 1",)
+        walk, messages = received(source)
+        assert (len(messages), walk.received, walk.matched, walk.is_complete) == (3, 3, 3, True)
+        assert list(walk.notes()) == ["receive counts of 3 messages increased by 1"]
         assert len(source.visible) == 3
 
     def test_progress_has_counts(self) -> None:
@@ -79,23 +64,18 @@ class TestInspect:
             def update(self, text: str) -> None:
                 texts.append(text)
 
-        inspected(filled(1500), limit=1500, group=True, progress=Recorded())
+        received(filled(1500), limit=1500, progress=Recorded())
 
         assert any(re.fullmatch(r"received 1,500 of 1,500 messages \(.+/s, 0 s left\)", text) for text in texts)
 
     def test_empty_queue(self) -> None:
-        found = inspected(filled(0))
-        assert (found.messages, found.received, found.notes) == ((), 0, ())
-
-    def test_limit(self) -> None:
-        source = filled(100)
-        assert len(inspected(source, limit=7).messages) == 7
-        assert source.calls.count("receive") == 1
+        walk, messages = received(filled(0))
+        assert (messages, walk.received, list(walk.notes())) == ([], 0, [])
 
     def test_filter_finds_a_message_behind_others(self) -> None:
         source = filled(900)
-        found = inspected(source, matching("key == 'RefinerInput/777.txt'"), limit=1)
-        assert [item.message.id for item in found.messages] == ["m777"]
+        _, messages = received(source, matching("key == 'RefinerInput/777.txt'"), limit=1)
+        assert [item.id for item in messages] == ["m777"]
         assert len(source.visible) == 900
 
     def test_filter_by_error_of_a_message_that_is_no_event(self) -> None:
@@ -103,35 +83,28 @@ class TestInspect:
         logs.say(2, "record failed", **failed("NoSuchKey"))
         logs.say(4, "record failed", **failed("AccessDenied"))
         source = FakeQueue([message(1), message(2, "no event"), message(4)])
-        found = inspected(source, matching("contains(error, 'NoSuchKey')"), errors=finder(logs))
-        (item,) = found.messages
-        assert item.error
-        assert (item.message.id, item.object, item.error.text) == ("m2", None, "NoSuchKey: gone")
-        assert (found.received, found.matched) == (3, 1)
+        walk = walk_of(source, matching("contains(error, 'NoSuchKey')"), errors=finder(logs))
+        assert [item.id for item in receive(walk, Progress())] == ["m2"]
+        assert (walk.received, walk.matched) == (3, 1)
 
-    def test_groups(self) -> None:
+    def test_errors_are_grouped_without_the_bodies(self) -> None:
         logs = Logs()
         for number in range(40):
             logs.say(number, "record failed", **failed("NoSuchKey", f"no key RefinerInput/{number}.txt"))
         source = FakeQueue([*(message(number) for number in range(40)), undelivered(50), undelivered(51)])
-        found = inspected(source, limit=1000, group=True, errors=finder(logs))
-        assert [(group.count, group.example_key) for group in found.groups] == [
-            (40, found.groups[0].example_key),
+        messages = receive(walk_of(source), Progress(), bodies=False)
+        groups = group_errors(messages, finder(logs).find(messages))
+        assert [(group.count, group.example_key) for group in groups] == [
+            (40, groups[0].example_key),
             (2, "RefinerInput/50.txt"),
         ]
-        assert found.groups[0].signature.startswith("NoSuchKey")
-        assert found.messages == ()
+        assert groups[0].signature.startswith("NoSuchKey")
 
     def test_each_object_is_looked_up_once(self) -> None:
-        objects = FakeObjects()
-        inspected(FakeQueue([message(n, event("RefinerInput/same.txt")) for n in range(5)]), objects=objects)
+        objects: Any = FakeObjects(same=ObjectState.GONE)
+        messages = [message(n, event("RefinerInput/same.txt")) for n in range(5)]
+        assert {item.object_state for item in with_objects(messages, {}, objects)} == {ObjectState.GONE}
         assert len(objects.asked) == 1
-
-    def test_error_of_a_receive_is_raised(self) -> None:
-        source = filled(3)
-        source.fail = failing("receive", [AccessDeniedError("denied")])
-        with pytest.raises(AccessDeniedError, match="denied"):
-            inspected(source)
 
 
 def test_groups_are_sorted_by_count_with_unknown_errors_last() -> None:
@@ -195,6 +168,3 @@ class TestView:
             f"1,412 {TIMES} NoSuchKey: …  e.g. a/b.txt",
             f"    3 {TIMES} unknown  e.g. m2",
         ]
-        document = inspection_json(Inspection(queue("a-dlq"), 1415, 1415, True, groups=groups), group=True)
-        assert document["groups"] == groups
-        assert "messages" not in document

@@ -65,9 +65,9 @@ class FakeAws:
         visible, in_flight, delayed = self.depths[address.name]
         return replace(self.queues[address.name], visible=visible, in_flight=in_flight, delayed=delayed)
 
-    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
+    def sources(self, dlq: QueueAddress) -> list[QueueAddress]:
         self._check("sources")
-        return tuple(queue(name).url for name, item in self.queues.items() if item.dlq_arn == dlq_arn)
+        return [queue(name) for name, item in self.queues.items() if item.dlq_arn == dlq.arn]
 
     def targets(self, bus: str, rule: str) -> tuple[RuleTarget, ...]:
         self._check("rules")
@@ -85,7 +85,7 @@ class FakeAws:
 
     def reader(self, _region: str | None = None) -> QueueReader:
         client: Any = self
-        return QueueReader(client, client, client, client)
+        return QueueReader(client, client, client)
 
     def one(self, name: str) -> DeadLetterQueue:
         queues, _ = list_queues([RequestedQueue(name)], self.reader, NOW)
@@ -182,7 +182,7 @@ def test_deleted_source_queue_is_named(aws: FakeAws) -> None:
 
 def test_queue_with_a_dlq_of_its_own_has_its_max_receive_count(aws: FakeAws) -> None:
     aws.add_pair("a")
-    found = aws.reader().read(RequestedQueue("a")).queue
+    found = aws.reader().read(RequestedQueue("a"))[0]
     assert (found.max_receive_count, found.kind) == (5, DlqKind.UNKNOWN)
 
 

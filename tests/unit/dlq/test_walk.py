@@ -27,7 +27,7 @@ def walk_of(source: FakeQueue, which: MessageFilter | None = None, **given: Any)
 
 def walked(source: FakeQueue, chunk: int = 50, **given: Any) -> tuple[Walk, list[str]]:
     with walk_of(source, **given) as walk:
-        found = [item.id for part in walk.chunks(chunk) for item in part]
+        found = [item.id for part in walk.chunks() for item in part]
     return walk, found
 
 
@@ -88,7 +88,7 @@ def test_messages_are_released_after_an_error(error: type[BaseException]) -> Non
 
     def fail() -> None:
         with walk:
-            next(walk.chunks(20))
+            next(walk.chunks())
             raise error
 
     with pytest.raises(error):
@@ -101,7 +101,7 @@ def test_messages_are_released_after_an_error(error: type[BaseException]) -> Non
 def test_message_that_is_received_twice_is_returned_once_and_released() -> None:
     source = filled(30)
     with walk_of(source, workers=1) as walk:
-        chunks = walk.chunks(10)
+        chunks = walk.chunks()
         first = next(chunks)
         source.time_out(first[0].receipt)
         found = first + [item for chunk in chunks for item in chunk]
@@ -147,7 +147,7 @@ def test_permanent_error_is_raised_after_the_messages_before_it() -> None:
 
     def take() -> None:
         with walk_of(source, workers=1) as walk:
-            for chunk in walk.chunks(10):
+            for chunk in walk.chunks():
                 found.extend(item.id for item in chunk)
 
     with pytest.raises(AccessDeniedError, match="denied"):
@@ -159,7 +159,7 @@ def test_permanent_error_is_raised_after_the_messages_before_it() -> None:
 def test_notes_count_messages_that_could_not_be_released() -> None:
     source = filled(3)
     with walk_of(source) as walk:
-        for chunk in walk.chunks(10):
+        for chunk in walk.chunks():
             source.in_flight.pop(chunk[0].receipt)  # somebody else deleted it
     assert list(walk.notes()) == [
         "receive counts of 3 messages increased by 1",
@@ -181,7 +181,7 @@ class TestDelete:
     def test_deleted_messages_are_not_released(self) -> None:
         source = filled(20)
         with walk_of(source) as walk:
-            for chunk in walk.chunks(10):
+            for chunk in walk.chunks():
                 walk.delete(chunk)
         assert walk.deleted == 20
         assert source.ids == []
@@ -203,7 +203,7 @@ class TestDelete:
         source = filled(25, "a.fifo")
         source.on_receive = lambda: setattr(source, "largest_receive", 0 if source.in_flight else 10)
         with walk_of(source) as walk:
-            for chunk in walk.chunks(10):
+            for chunk in walk.chunks():
                 time.sleep(0.05)  # meanwhile SQS returns none
                 walk.delete(chunk)
         assert (walk.received, walk.is_complete) == (25, True)
@@ -212,7 +212,7 @@ class TestDelete:
         delete = source.delete
         source.delete = lambda receipts: answer() or delete(receipts)  # type: ignore[method-assign]
         with walk_of(source) as walk:
-            for chunk in walk.chunks(10):
+            for chunk in walk.chunks():
                 walk.delete(chunk)
         return walk.deleted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -20,7 +20,6 @@ from tests.unit.dlq.redrive.test_health import Account
 
 if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue
-    from refinerctl.aws.move_tasks import MoveTasks
 
 BUS = "arn:aws:events:us-east-1:000000000000:event-bus/bus"
 FIFO = Origin(queue("in-dlq.fifo"), DlqKind.PROCESSING, (queue("in.fifo"),))
@@ -28,7 +27,7 @@ RUNNING = MoveTask("RUNNING", "handle", moved=7)
 
 
 @dataclass(frozen=True)
-class FakeTasks:
+class FakeSqs:
     """`known` None: the endpoint has none."""
 
     known: tuple[MoveTask, ...] | None = ()
@@ -36,8 +35,11 @@ class FakeTasks:
     def latest(self, source_arn: str) -> tuple[MoveTask, ...] | None:
         return self.known
 
-    def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
-        return (IN.url,) if dlq_arn == DLQ.arn else ()
+    def address(self, text: str) -> QueueAddress:
+        return resolve(text)
+
+    def sources(self, dlq: QueueAddress) -> list[QueueAddress]:
+        return [IN] if dlq.arn == DLQ.arn else []
 
 
 def memory(*messages: Message) -> MemoryQueue:
@@ -50,8 +52,9 @@ def planned(
     """`source`: a queue, or how many messages it has."""
     if isinstance(source, int):
         source = memory(*(Message("{}", SENT, 3, id=str(number)) for number in range(source)))
-    queue, tasks = cast("MessageQueue", source), cast("MoveTasks", FakeTasks(known))
-    return make_plan(request, queue, SENT, resolve=resolve, tasks=tasks, health=Account().health_check)
+    client: Any = FakeSqs(known)
+    queue = cast("MessageQueue", source)
+    return make_plan(request, queue, SENT, queues=client, tasks=client, health=Account().health_check)
 
 
 def several(count: int, target: str = BUS) -> list[Message]:
