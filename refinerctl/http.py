@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import select
@@ -11,10 +10,9 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from refinerctl.errors import RefinerctlError
-from refinerctl.transport import proxy_of, tls_context
+from refinerctl.transport import proxy_address, proxy_of, tls_context
 
 
 class Pool:
@@ -37,10 +35,9 @@ class Pool:
         leaving: Callable[[], None],
         written: Callable[[], None],
     ) -> tuple[http.client.HTTPResponse, bytes]:
-        """One request: the response, and its body. `timeout_s` is for each read and write; the response may start
-        `patience_s` later.
+        """Send one request; returns the response and its body.
 
-        `leaving` is called before the first byte is sent, `written` after the last one: only after that the server can
+        `timeout_s` is for each read and write; the response may start `patience_s` later. `leaving` is called before the first byte is sent, `written` after the last one: only after that the server can
         have acted on the request. Raises OSError and http.client.HTTPException.
         """
         connection = self._idle_connection() or self._connect()
@@ -92,9 +89,12 @@ class Pool:
         host, port = parts.hostname or "", parts.port
         if self._scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=self._timeout)
-        if proxy := proxy_of(self._netloc):
-            return _through(proxy, host, port or http.client.HTTPS_PORT, self._timeout, self._tls)
-        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
+        if (proxy := proxy_of(self._netloc)) is None:
+            return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._tls)
+        proxy_host, proxy_port, headers = proxy_address(proxy)
+        connection = http.client.HTTPSConnection(proxy_host, proxy_port, timeout=self._timeout, context=self._tls)
+        connection.set_tunnel(host, port or http.client.HTTPS_PORT, headers)
+        return connection
 
 
 def _is_quiet(connection: http.client.HTTPConnection) -> bool:
@@ -104,16 +104,3 @@ def _is_quiet(connection: http.client.HTTPConnection) -> bool:
         poll.register(connection.sock, select.POLLIN)
         return not poll.poll(0)
     return False
-
-
-def _through(proxy: str, host: str, port: int, timeout_s: float, tls: ssl.SSLContext) -> http.client.HTTPSConnection:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="TLS goes through it from end to end.")
-    connection = http.client.HTTPSConnection(parts.hostname, parts.port or 80, timeout=timeout_s, context=tls)
-    headers = {}
-    if parts.username:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    connection.set_tunnel(host, port, headers)
-    return connection

@@ -257,6 +257,14 @@ def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.P
     context = tls_context(ca_bundle)
     if (proxy := proxy_of(address.netloc)) is None:
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
+    host, port, headers = proxy_address(proxy)
+    return urllib3.ProxyManager(
+        f"http://{host}:{port}", maxsize=IDLE_CONNECTIONS, proxy_headers=headers, ssl_context=context
+    )
+
+
+def proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
+    """Host, port and headers for what HTTPS_PROXY says. Raises RefinerctlError for another scheme than http."""
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
         raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="The TLS connection goes through the proxy.")
@@ -264,8 +272,7 @@ def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.P
     if parts.username:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    url = f"http://{parts.hostname}:{parts.port or 80}"
-    return urllib3.ProxyManager(url, maxsize=IDLE_CONNECTIONS, proxy_headers=headers, ssl_context=context)
+    return parts.hostname, parts.port or 80, headers
 
 
 def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:

@@ -186,9 +186,10 @@ class Walk:
             left = min(self._most - self.receives, self._workers * MAX_BATCH)
             counts = [min(MAX_BATCH, left - start) for start in range(0, left, MAX_BATCH)]
             answers = concurrently([partial(attempt, partial(self._poll, count)) for count in counts], len(counts))
-            arrived, self._arrived = self._arrived, []
+            arrived = list(self._new(self._arrived))
+            self._arrived = []  # not before: an interrupt may come at any moment, and then these are released, too
             if arrived:
-                yield list(self._new(arrived))
+                yield arrived
                 self._put_away()
             for answer in answers:
                 if answer.error is not None:
@@ -241,7 +242,8 @@ class Walk:
             self._chunk.clear()
 
     def _release(self) -> None:
-        batches = [self._receipts[start : start + MAX_BATCH] for start in range(0, len(self._receipts), MAX_BATCH)]
+        receipts = list(dict.fromkeys(self._receipts))
+        batches = [receipts[start : start + MAX_BATCH] for start in range(0, len(receipts), MAX_BATCH)]
         answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
         self.unreleased = sum(not result.is_done for results in answers for result in results)
 

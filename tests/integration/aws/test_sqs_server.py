@@ -245,13 +245,3 @@ def test_move_task_returns_messages_to_where_they_came_from(server: SqsServer, o
     assert listed["Status"] == "CANCELLED"
     assert (server.depth(queue), server.depth(dead)) == (moved, 60 - moved)
     assert not before & {item.id for item in server.messages(queue)}
-
-
-def test_move_task_is_for_dead_letter_queues_only(server: SqsServer, ours: Any) -> None:
-    server.create("plain")
-    with pytest.raises(Exception, match="must be configured as a Dead Letter Queue"):
-        ours.start_message_move_task(SourceArn=server.arn("plain"))
-    with pytest.raises(ours.exceptions.ResourceNotFoundException):
-        ours.start_message_move_task(SourceArn=server.arn("there-is-none"))
-    with pytest.raises(ours.exceptions.ResourceNotFoundException):
-        ours.cancel_message_move_task(TaskHandle="none")

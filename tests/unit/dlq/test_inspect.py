@@ -50,13 +50,6 @@ def received(
 
 
 class TestInspect:
-    def test_messages_are_released(self) -> None:
-        source = filled(3)
-        walk, messages = received(source)
-        assert (len(messages), walk.received, walk.matched, walk.is_complete) == (3, 3, 3, True)
-        assert list(walk.notes()) == ["receive counts of 3 messages increased by 1"]
-        assert len(source.visible) == 3
-
     def test_progress_has_counts(self) -> None:
         texts: list[str] = []
 
@@ -67,16 +60,6 @@ class TestInspect:
         received(filled(1500), limit=1500, progress=Recorded())
 
         assert any(re.fullmatch(r"received 1,500 of 1,500 messages \(.+/s, 0 s left\)", text) for text in texts)
-
-    def test_empty_queue(self) -> None:
-        walk, messages = received(filled(0))
-        assert (messages, walk.received, list(walk.notes())) == ([], 0, [])
-
-    def test_filter_finds_a_message_behind_others(self) -> None:
-        source = filled(900)
-        _, messages = received(source, matching("key == 'RefinerInput/777.txt'"), limit=1)
-        assert [item.id for item in messages] == ["m777"]
-        assert len(source.visible) == 900
 
     def test_filter_by_error_of_a_message_that_is_no_event(self) -> None:
         logs = Logs()

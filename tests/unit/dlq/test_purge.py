@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from refinerctl.aws.messages import EntryResult, Message
+from refinerctl.aws.messages import Message
 from refinerctl.console import Progress
 from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.purge import Purge, purge
-from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.errors import RefinerctlError
 from tests.unit.dlq.fake_queue import FakeQueue, filled
 from tests.unit.dlq.messages import matching, message
 from tests.unit.dlq.test_errors import Logs, finder
@@ -30,24 +30,6 @@ class Saved:
 
     def __call__(self, messages: Sequence[Message]) -> None:
         self.ids += [item.id for item in messages]
-
-
-def test_all_messages_are_saved_and_deleted() -> None:
-    source, saved = filled(500), Saved()
-    ids = source.ids
-    done = purged(source, save=saved)
-    assert sorted(saved.ids) == ids
-    assert (done.deleted, done.exported, done.skipped, done.failed, done.left) == (500, 500, 0, 0, 0)
-    assert source.ids == []
-    assert source.in_flight == {}
-
-
-def test_only_matching_messages_are_deleted() -> None:
-    source = filled(50)
-    done = purged(source, matching("starts_with(key, 'RefinerInput/1')"), Saved())
-    assert (done.deleted, done.skipped, done.left) == (11, 39, 39)
-    assert len(source.visible) == 39
-    assert not {"m1", "m10", "m19"} & set(source.ids)
 
 
 def test_messages_are_saved_before_they_are_deleted() -> None:
@@ -74,11 +56,6 @@ def test_messages_that_cannot_be_saved_stay() -> None:
     assert len(source.visible) == 30
 
 
-def test_without_saving() -> None:
-    done = purged(filled(30))
-    assert (done.deleted, done.exported) == (30, 0)
-
-
 def test_messages_that_cannot_be_deleted_are_counted_and_stay() -> None:
     source = filled(30)
     source.refuse_delete = {"m3", "m17"}
@@ -86,15 +63,6 @@ def test_messages_that_cannot_be_deleted_are_counted_and_stay() -> None:
     assert (done.deleted, done.failed, done.left) == (28, 2, 2)
     assert done.notes[0] == "2 messages could not be deleted: still in the queue, and they are in the file as well"
     assert source.ids == ["m17", "m3"]
-
-
-def test_denied_delete_ends_the_purge_and_releases_all() -> None:
-    source = filled(30)
-    cause = AccessDeniedError("access denied: DeleteMessageBatch")
-    source.delete = lambda receipts: [EntryResult(error="AccessDenied", cause=cause)] * len(receipts)  # type: ignore[method-assign]
-    done = purged(source, save=Saved())
-    assert done.stopped_by is cause
-    assert len(source.visible) == 30
 
 
 def test_interrupted_purge_counts_what_it_deleted() -> None:

@@ -25,7 +25,7 @@ def walk_of(source: FakeQueue, which: MessageFilter | None = None, **given: Any)
     return Walk(cast("MessageQueue", source), which or MessageFilter(), errors, pause_s=0.0, **given)
 
 
-def walked(source: FakeQueue, chunk: int = 50, **given: Any) -> tuple[Walk, list[str]]:
+def walked(source: FakeQueue, **given: Any) -> tuple[Walk, list[str]]:
     with walk_of(source, **given) as walk:
         found = [item.id for part in walk.chunks() for item in part]
     return walk, found
@@ -54,6 +54,13 @@ def test_no_more_than_the_limit_is_received(limit: int, calls: int, name: str) -
     assert source.calls.count("receive") == calls
     assert (walk.left, walk.is_complete) == (100 - limit, False)
     assert len(source.visible) == 100
+
+
+def test_incomplete_if_sqs_does_not_return_all_messages() -> None:
+    source = filled(50)
+    source.on_receive = lambda: setattr(source, "largest_receive", 10 if len(source.visible) > 20 else 0)
+    walk, found = walked(source)
+    assert (len(found), walk.is_complete) == (30, False)
 
 
 def test_limit_counts_messages_that_match_the_filter() -> None:

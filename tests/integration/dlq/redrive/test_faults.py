@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +20,7 @@ from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.routes import SendTo
 from refinerctl.errors import AccessDeniedError
 from tests.sqs.accounts import Account, account
-from tests.sqs.faults import DELETE, HIDE, RECEIVE, SEND, Fault, Kind, SqsFaults, denied, expired, sqs_faults
+from tests.sqs.faults import DELETE, HIDE, RECEIVE, SEND, Fault, Kind, SqsFaults, expired, sqs_faults
 from tests.sqs.server import Kept, SqsServer, sqs_server
 
 COUNT = 200
@@ -207,26 +205,6 @@ def test_a_run_is_resumed_with_new_credentials(redrive: Redrive) -> None:
     assert (moved.moved, found.twice, moved.sent_twice, len(found.dead)) == (COUNT, 0, 0, 0)
 
 
-def test_a_denied_delete_stops_the_run_early(redrive: Redrive) -> None:
-    redrive.fill(COUNT)
-    redrive.proxy.faults = [denied(DELETE, times=None)]
-    moved = redrive.run()
-    found = redrive.check(moved)
-    assert isinstance(moved.stopped_by, AccessDeniedError)
-    assert len(found.dead) == COUNT
-    assert len(found.target) <= RULES.workers * 10
-
-
-def test_entries_that_are_the_senders_fault_stay_and_count_as_failed(redrive: Redrive) -> None:
-    redrive.fill(50)
-    redrive.proxy.faults = [Fault(Kind.FAIL_ENTRIES, SEND, times=1, code="InvalidMessageContents", senders_fault=True)]
-    moved = redrive.run()
-    found = redrive.check(moved)
-    assert moved.failed == len(found.dead) == 5
-    assert (moved.moved, moved.sent_twice) == (45, 0)
-    assert found.target.keys().isdisjoint(found.dead)
-
-
 def test_ten_thousand_messages_with_faults_of_every_kind(redrive: Redrive) -> None:
     redrive.fill(10_000)
     draw = random.Random(5)  # noqa: S311
@@ -261,24 +239,3 @@ def test_fifo_groups_keep_their_order_with_faults(server: SqsServer, tmp_path: P
     for group in range(6):
         arrived = [id_of(item) for item in server.messages(redrive.target) if item.group == f"g{group}"]
         assert arrived == list(range(group * 20, group * 20 + 20))
-
-
-def test_a_run_ends_although_messages_arrive(redrive: Redrive) -> None:
-    redrive.fill(500)
-    stop = threading.Event()
-
-    def fill() -> None:
-        while not stop.is_set():
-            redrive.fill(20)
-            time.sleep(0.005)
-
-    filling = threading.Thread(target=fill)
-    filling.start()
-    try:
-        moved = redrive.run()
-    finally:
-        stop.set()
-        filling.join()
-    found = redrive.check(moved)
-    assert set(range(500)) <= found.target.keys()
-    assert moved.left

@@ -228,24 +228,6 @@ def test_a_running_task_with_other_options_is_not_followed(stage: Stage, unique:
     assert "at 1/s" in faster.err
 
 
-def test_a_deleted_source_queue_needs_a_copy(stage: Stage, unique: str) -> None:
-    """SQS ends a task at the first message that it cannot move; a copy leaves that and moves the others."""
-    policy = {
-        "redrivePermission": "byQueue",
-        "sourceQueueArns": [stage.server.arn(name) for name in (stage.target, "x")],
-    }
-    attributes = {"RedriveAllowPolicy": json.dumps(policy)}
-    stage.sqs().set_queue_attributes(QueueUrl=stage.server.queue_url(stage.dead), Attributes=attributes)
-    stage.fill(3)
-
-    done = stage.redrive(stage.dead, "--dry-run", "--output", "json")
-
-    assert (done.json()["method"], done.json()["reason"]) == (
-        "copy",
-        "source queue x does not exist, and a move task would fail at its messages",
-    )
-
-
 def test_unreadable_errors_are_not_null(stage: Stage) -> None:
     """This server has no Lambda and no logs: of no message is known what killed it."""
     stage.fill(3)

@@ -169,13 +169,6 @@ class TestFailures:
         assert redrive.source.bodies() == ["bad"]
         assert redrive.is_released()
 
-    def test_a_message_too_large_for_the_target_stays(self, redrive: Redrive) -> None:
-        redrive.fill(2)
-        redrive.source.put("x" * 1001)
-        moved = redrive.run()
-        assert (moved.moved, moved.failed) == (2, 1)
-        assert dict(moved.reasons) == {"too large": 1}
-
     def test_a_refused_batch_is_split(self, redrive: Redrive) -> None:
         redrive.fill(10)
         redrive.target.faults = iter([(TOO_LONG, False), None, (TOO_LONG, False)])

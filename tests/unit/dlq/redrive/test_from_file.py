@@ -13,7 +13,7 @@ from refinerctl.dlq.records import to_line
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
 from refinerctl.dlq.redrive.journal import DISK, Disk, JournalHeader, RedriveJournal, find
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import RefinerctlError
 from tests.unit.dlq.redrive.memory_queue import DENIED, LOST, Killed, MemoryQueue, Power, PoweredDisk, forward
 from tests.unit.dlq.redrive.messages import DLQ, message, queue
 
@@ -106,29 +106,8 @@ def test_an_error_that_no_retry_helps_against_stops_the_run(path: Path) -> None:
     assert (resumed.moved, resumed.sent_twice, bodies(target)) == (25, 0, list(range(25)))
 
 
-def test_a_file_is_checked_to_its_end(path: Path) -> None:
-    file = ExportedFile.check(path)
-
-    assert (file.count, file.queues) == (25, (DLQ,))
-    assert file.digest == ExportedFile.check(path).digest
-
-
 def test_queues_of_a_file(path: Path) -> None:
     other = queue("other-dlq")
     path.write_text(f"{to_line(message('1'), DLQ)}\n{to_line(message('2'), other)}\n")
 
     assert ExportedFile.check(path).queues == (DLQ, other)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("".join(LINES)[:-1], "line 25: no line break"),
-        ("".join(LINES)[:-10] + "\n", "line 25: not JSON"),
-        ("".join(LINES) + LINES[3], "message 3 is in"),
-    ],
-)
-def test_an_incomplete_file_is_refused(path: Path, content: str, reason: str) -> None:
-    path.write_text(content)
-    with pytest.raises(UsageError, match=reason):
-        ExportedFile.check(path)
