@@ -37,7 +37,8 @@ class Pool:
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """Send one request; returns the response and its body.
 
-        `timeout_s` is for each read and write; the response may start `patience_s` later. `leaving` is called before the first byte is sent, `written` after the last one: only after that the server can
+        `timeout_s` is for each read and write; the response may start `patience_s` later. `leaving` is called before
+        the first byte is sent, `written` after the last one: only after that the server can
         have acted on the request. Raises OSError and http.client.HTTPException.
         """
         connection = self._idle_connection() or self._connect()
