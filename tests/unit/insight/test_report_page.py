@@ -240,15 +240,16 @@ class TestContent:
 
     def test_causes_that_stages_share_are_shown_once(self) -> None:
         found = failure_causes(reports.report(12).activity)
-        assert [cause.group.signature[:9] for cause in found] == ["NoSuchKey", "Task time"]
-        assert found[0].group.count == sum(count for _, count in found[0].stages)
-        assert (len(found[0].stages), len(found[0].group.keys)) == (3, 20)
+        assert [group.signature[:9] for group, _ in found] == ["NoSuchKey", "Task time"]
+        group, stages = found[0]
+        assert group.count == sum(count for _, count in stages)
+        assert (len(stages), len(group.keys)) == (3, 20)
 
     def test_releases_show_what_they_changed(self) -> None:
         rows = release_rows(reports.releases(["A", "B"]))
-        assert [row.is_current for row in rows] == [True, False, False, False]
-        assert rows[0].changed == (("A", "refiner@sha256:cccccccccccc"), ("B", "refiner@sha256:cccccccccccc"))
-        assert [len(row.changed) for row in rows] == [2, 2, 2, 2]
+        assert [is_current for _, is_current, _ in rows] == [True, False, False, False]
+        assert rows[0][2] == [("A", "refiner@sha256:cccccccccccc"), ("B", "refiner@sha256:cccccccccccc")]
+        assert [len(changed) for _, _, changed in rows] == [2, 2, 2, 2]
         assert short_image("registry/team/refiner:v1") == "refiner:v1"
 
     def test_each_problem_is_shown_once_with_its_stages(self) -> None:
