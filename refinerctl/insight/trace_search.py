@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.objects import ObjectVersion, object_event
+from refinerctl.aws.s3 import ObjectVersion, object_event
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.inputs.completions import completions_of
 from refinerctl.insight.attempts import FunctionLog

@@ -13,7 +13,7 @@ from refinerctl.stacks.base import CompletionStatus, Function, Queue, Stage
 
 if TYPE_CHECKING:
     from refinerctl.aws.messages import Message
-    from refinerctl.aws.objects import ObjectVersion
+    from refinerctl.aws.s3 import ObjectVersion
     from refinerctl.aws.sqs import QueueState
     from refinerctl.inputs.completions import Completion
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.objects import object_event
+from refinerctl.aws.s3 import object_event
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError, UsageError
 from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.follow import Upload, UploadStatus, follow

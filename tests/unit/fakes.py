@@ -14,8 +14,7 @@ from typing import Any
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.logs import LogEvent, LogGroups
 from refinerctl.aws.messages import Message, QueueDepth
-from refinerctl.aws.objects import ObjectInfo, ObjectVersion
-from refinerctl.aws.s3 import OnBytes, Readable, S3Bucket
+from refinerctl.aws.s3 import ObjectInfo, ObjectVersion, OnBytes, Readable, S3Bucket
 from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError

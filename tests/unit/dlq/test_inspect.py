@@ -10,7 +10,7 @@ import pytest
 
 from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.object_states import ObjectState
-from refinerctl.aws.objects import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import MessageError
 from refinerctl.dlq.filters import MessageFilter

@@ -12,7 +12,7 @@ import pytest
 
 from refinerctl.aws.logs import LogEvent
 from refinerctl.aws.messages import Message, MessageAttribute
-from refinerctl.aws.objects import ObjectVersion
+from refinerctl.aws.s3 import ObjectVersion
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
