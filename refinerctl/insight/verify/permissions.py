@@ -9,6 +9,7 @@ from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
 from refinerctl.aws.iam import Role
 from refinerctl.aws.kms import KmsKey
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
+from refinerctl.console import counted
 from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (
@@ -233,8 +234,8 @@ def _kms_keys(snapshot: Snapshot) -> Finding:
     for status in (Status.FAIL, Status.WARN, Status.SKIP):
         if seen := [finding.seen for finding in findings if finding.status is status]:
             return Finding(status, "; ".join(dict.fromkeys(seen)))
-    plural = "s" * (len(keys) != 1)
-    return passed(f"{len(keys)} KMS key{plural} in use can be used" if keys else "no KMS keys of your own are in use")
+    in_use = f"{counted(len(keys), 'KMS key')} in use can be used"
+    return passed(in_use if keys else "no KMS keys of your own are in use")
 
 
 def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
