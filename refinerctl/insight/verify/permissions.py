@@ -251,7 +251,8 @@ def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
     elif answer.value.state != "Enabled":
         yield failed(f"KMS key {answer.value.arn} of {user} is {answer.value.state}")
     elif queues and answer.value.is_aws_managed:
-        yield failed(f"EventBridge cannot send to {user}: AWS manages its key {key_id}, whose policy does not allow it")
+        denied_by = f"AWS manages its key {key_id}, and the key's policy does not allow EventBridge"
+        yield failed(f"EventBridge cannot send to {user}: {denied_by}")
     else:
         yield from _who_may_use(snapshot, key_id, answer.value, queues, bucket)
 
