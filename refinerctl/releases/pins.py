@@ -167,7 +167,7 @@ def _explain_ignored_tag(pin: _Pin, tag: str | None) -> _Pin:
     if tag is None or not (own.digest or own.tag not in (None, tag)):
         return pin
     named = "a digest" if own.digest else f"tag {own.tag}"
-    note = f"the environment's values name {named}, which wins over --tag {tag}"
+    note = f"the environment's values name {named}, which takes precedence over --tag {tag}"
     return replace(pin, notes=(note, *pin.notes), ignores_tag=True)
 
 

@@ -79,7 +79,7 @@ def carry_out_edit(
             deployed = _deployed(app, edit, options.apply, options.lock_timeout_s, gives_up)
         elif edit is not None:
             edit.write()
-            app.render.note(f"written to {name}; `refinerctl deploy --env {app.settings.env}` brings it into place")
+            app.render.note(f"written to {name}; to apply it, run `refinerctl deploy --env {app.settings.env}`")
     if app.render.is_json:
         app.render.json(document if deployed is None else {**document, "deployment": deployed})
 
@@ -117,9 +117,9 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
     except BaseException:
         try:
             edit.undo()
-            app.render.note(f"{_relative(app, edit.path)} is as it was before")
+            app.render.note(f"{_relative(app, edit.path)} was restored")
         except RefinerctlError:
-            app.render.warning(f"{_relative(app, edit.path)} still holds the change: somebody has edited it meanwhile")
+            app.render.warning(f"{_relative(app, edit.path)} was not restored: it was edited after the change")
         raise
 
 

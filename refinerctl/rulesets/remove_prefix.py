@@ -42,7 +42,7 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
     found = values.find(ruleset)
     if found is None:
         known = ", ".join(f"{item.name} ({item.prefix})" for item in values.rulesets.values())
-        raise NotFoundError(f"{file.path} has no ruleset of name or prefix {ruleset!r}", hint=f"Rulesets: {known}.")
+        raise NotFoundError(f"{file.path} has no ruleset with name or prefix {ruleset!r}", hint=f"Rulesets: {known}.")
     edit = file.remove(found.name)
     if not force and not app.is_down:
         (stage,) = app.pipeline.choose((found.name,))
@@ -60,13 +60,13 @@ def check_empty(stage: Stage, queues: Queues) -> None:
         depths = concurrently([partial(_depth, queues, queue.name) for queue in stage.queues], 3)
     except RefinerctlError as error:
         raise RefinerctlError(
-            f"cannot read whether the queues of {stage.name} are empty: {error.message}",
+            f"cannot check whether the queues of {stage.name} are empty: {error.message}",
             hint="Pass --force to remove it anyway.",
         ) from error
     if held := [_counts(depth) for depth in depths if depth and depth.total]:
         raise RefusedError(
             f"ruleset {stage.name} still has messages: {', '.join(held)}",
-            hint="Wait until they are processed, or redrive or purge them first; --force loses them.",
+            hint="Wait until they are processed, or redrive or purge them first; --force deletes them.",
         )
 
 

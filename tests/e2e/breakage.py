@@ -1,4 +1,4 @@
-"""Ways to break the embedded environment through AWS's API, each of them mended afterwards."""
+"""Ways to break the local environment through AWS's API, each of them mended afterwards."""
 
 from __future__ import annotations
 

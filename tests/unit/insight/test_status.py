@@ -104,7 +104,7 @@ def test_log_lines_continue_after_an_error(
     monkeypatch.chdir(tmp_path)
     answers: list[Any] = [
         status_of(QUIET),
-        RefinerctlError("no answer from AWS"),
+        RefinerctlError("no response from AWS"),
         status_of(QUIET),
         KeyboardInterrupt(),
     ]
@@ -120,4 +120,4 @@ def test_log_lines_continue_after_an_error(
         follow(AppContext(GlobalFlags()), read, 0.01)
     written = capsys.readouterr()
     assert written.out.count(" One waiting=0 ") == 2
-    assert "warning: not up to date: no answer from AWS" in written.err
+    assert "warning: not up to date: no response from AWS" in written.err

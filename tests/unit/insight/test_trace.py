@@ -361,7 +361,7 @@ class TestNowhere:
         world.functions.known.clear()
         found = world.trace(key="RefinerInput/never")
         assert seen(found) == (Place.NEVER_EXISTED, TraceOutcome.FAILED)
-        assert "there is no function 'x-RefinerInput'" in found.notes
+        assert "function 'x-RefinerInput' does not exist" in found.notes
 
     def test_an_object_with_only_a_delete_marker(self, world: World) -> None:
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True)]
@@ -382,7 +382,7 @@ class TestNowhere:
         world.bucket.write(KEY)
         found = world.trace()
         assert found.facts.stage == inner
-        assert "RefinerInput takes it, too: it is traced through Inner only" in found.notes
+        assert "RefinerInput also receives it: the trace covers Inner only" in found.notes
 
     def test_a_version_that_does_not_exist(self, world: World) -> None:
         with pytest.raises(NotFoundError, match="no version v7"):

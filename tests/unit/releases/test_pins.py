@@ -203,13 +203,13 @@ class TestRequestedTag:
         old, new = store.push("repo", "v1"), store.push("repo", "v2", number=1)
         pins = pin([*wanted("repo:v1"), *wanted(name="Other")], store, PinRequest("v2"))
         assert pins.images == {"In": f"repo@{old}", "Other": f"repo@{new}"}
-        assert pins.notes == ("In: the environment's values name tag v1, which wins over --tag v2",)
+        assert pins.notes == ("In: the environment's values name tag v1, which takes precedence over --tag v2",)
 
     def test_digest_in_the_values_wins_with_a_note(self, store: Store) -> None:
         old = store.push("repo", "v1")
         store.push("repo", "v2", number=1)
         pins = pin([*wanted(f"repo@{old}"), *wanted(name="Other")], store, PinRequest("v2"))
-        assert pins.notes == ("In: the environment's values name a digest, which wins over --tag v2",)
+        assert pins.notes == ("In: the environment's values name a digest, which takes precedence over --tag v2",)
 
     def test_tag_that_no_stage_would_run_is_refused(self, store: Store) -> None:
         store.push("repo", "v1")
