@@ -233,7 +233,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
 def _explained(error: Exception) -> RefinerctlError:
     """An error that no layer below expected. If botocore was never imported, it is not one of its errors."""
     if "botocore" in sys.modules:
-        from refinerctl.aws.session import explain
+        from refinerctl.aws.errors import explain
 
         if (said := explain(error)) is not None:
             return said

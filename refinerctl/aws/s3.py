@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry
 from refinerctl.aws.messages import QueueDepth
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.releases.destroy import (
     delete_images,
@@ -57,7 +57,7 @@ class TestBuckets:
         versions = FakeVersions({"full": 3, "empty": 0})
         full = filled_buckets(["full", "empty"], versions.client, empty=True)
         assert full == ("full",)
-        assert empty_buckets(full, versions.client, Silent()) == 3
+        assert empty_buckets(full, versions.client, Progress()) == 3
         assert not versions.any_in("full")
 
 
@@ -97,12 +97,12 @@ class TestRepositories:
     def test_option_deletes_images_that_refer_to_each_other(self) -> None:
         ecr = FakeEcr({"full": ["part", "index", "a"]})
         assert filled_repositories(["full"], ecr.client, empty=True) == ("full",)
-        assert delete_images(["full"], ecr.client, Silent()) == 3
+        assert delete_images(["full"], ecr.client, Progress()) == 3
         assert ecr.content["full"] == []
 
     def test_image_that_ecr_keeps_is_an_error(self) -> None:
         with pytest.raises(RefinerctlError, match=r"did not delete a of full: .*why"):
-            delete_images(["full"], FakeEcr({"full": ["a", "b"]}, kept=("a",)).client, Silent())
+            delete_images(["full"], FakeEcr({"full": ["a", "b"]}, kept=("a",)).client, Progress())
 
 
 def test_warnings_name_queues_with_messages_and_unknown_ones() -> None:
