@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import cast
 
 import pytest
 
 from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
-from refinerctl.aws.logs import LogEvent
 from refinerctl.aws.metrics import Metric
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import attempts_pattern
@@ -31,32 +28,6 @@ OTHERS = Lines(group=OTHER_LOG)
 PATTERN = attempts_pattern(STACK.log_terms)
 
 
-class Groups(FakeLogGroups):
-    """Log groups, some with an error at the end; of a pattern's terms (`?"…"`) one is enough."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: dict[str, RefinerctlError] = {}
-        self.patterns: set[str | None] = set()
-
-    def events(
-        self,
-        group: str,
-        since: datetime,
-        pattern: str | None = None,
-        *,
-        until: datetime | None = None,
-        streams: Sequence[str] = (),
-    ) -> Iterator[LogEvent]:
-        self.patterns.add(pattern)
-        terms = re.findall(r'\?"([^"]+)"', pattern or "")
-        for event in super().events(group, since, until=until, streams=streams):
-            if not terms or any(term in event.message for term in terms):
-                yield event
-        if group in self.errors:
-            raise self.errors[group]
-
-
 class Settings:
     def __init__(self) -> None:
         self.errors: dict[str, RefinerctlError] = {}
@@ -69,7 +40,7 @@ class Settings:
 
 @dataclass
 class World:
-    groups: Groups = field(default_factory=Groups)
+    groups: FakeLogGroups = field(default_factory=FakeLogGroups)
     settings: Settings = field(default_factory=Settings)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
 
@@ -161,7 +132,7 @@ class TestLogs:
         left_out = [LINES.start(1), LINES.record(1, "output written"), LINES.text(2, "END RequestId: 1")]
         world.groups.written = [*left_out, *kept]
         assert world.read(ONE, pattern=PATTERN) == world.read(ONE)
-        assert world.groups.patterns == {PATTERN, None}
+        assert set(world.groups.patterns) == {PATTERN, None}
         assert list(world.groups.events(LOG, START, PATTERN)) == kept
 
     def test_log_with_too_many_lines_is_marked_as_cut(self, world: World) -> None:
