@@ -227,7 +227,7 @@ class AppContext:
         if self.backend.kind == "http":
             from refinerctl.ledger.http import HttpLedger
 
-            return HttpLedger.beside(self.backend)
+            return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
         return S3Ledger.beside(self.backend, self.session)
@@ -237,14 +237,13 @@ class AppContext:
 
         Raises RefinerctlError without the root module, or without a supported Terraform.
         """
-        from refinerctl.terraform.installation import check_version, find_terraform
+        from refinerctl.terraform.installation import find_terraform
         from refinerctl.terraform.root_module import RootModule
         from refinerctl.terraform.runner import Terraform
 
         settings, backend = self.settings, self.backend
         self.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
         binary = find_terraform(settings.terraform_binary)
-        check_version(binary)
         if settings.embedded:
             from refinerctl.embedded import embedded_terraform
 
