@@ -13,8 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refinerctl.aws.logs import LogEvent
-from refinerctl.insight.attempts import Attempt, FunctionLog, attempts_pattern, read_attempts
-from refinerctl.stacks.base import RecordEvent
+from refinerctl.insight.attempts import Attempt, FunctionLog, read_attempts
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeLogGroups
 from tests.unit.function_logs import Lines, request_id
@@ -232,8 +231,3 @@ def test_the_last_errors_of_a_function_each_once() -> None:
         LINES.timed_out(9),
     )
     assert log.last_errors(2) == ("E: often", "Task timed out after 3.00 seconds")
-
-
-def test_a_pattern_of_the_stacks_and_the_platforms_lines() -> None:
-    assert attempts_pattern({RecordEvent.DONE: "done", RecordEvent.OUTPUT: "out"}).startswith('?"done" ?"REPORT Req')
-    assert attempts_pattern({}).startswith('?"REPORT RequestId"')

@@ -72,12 +72,6 @@ class TestFlow:
         world.groups.written = [LINES.received(1), LINES.done(2), LINES.received(3, 2), LINES.failed(4, 2)]
         assert world.flow(ONE) == Flow(matched=5, undelivered=1, queued=4, attempts=2, completed=1, failed=1)
 
-    def test_rule_of_custom_bus_has_two_dimensions(self, world: World) -> None:
-        world.read()
-        found = {(metric.name, metric.dimension, metric.of, metric.more) for metric in world.requested}
-        assert ("MatchedEvents", "RuleName", "x-One", (("EventBusName", "bus"),)) in found
-        assert ("NumberOfMessagesSent", "QueueName", "x-Done", ()) in found
-
     def test_missing_value_of_eventbridge_is_zero_if_another_has_one(self, world: World) -> None:
         world.metrics.set("x-Two", "MatchedEvents", 7)
         one, two, done = (found.flow for found in world.read().stages)
