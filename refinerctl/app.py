@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
+    from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
@@ -179,6 +180,12 @@ class AppContext:
         from refinerctl.aws.events import EventBuses
 
         return EventBuses(self.session)
+
+    @cached_property
+    def roles(self) -> Roles:
+        from refinerctl.aws.iam import Roles
+
+        return Roles(self.session)
 
     @property
     def is_down(self) -> bool:

@@ -17,7 +17,7 @@ import click
 
 from refinerctl import __version__
 from refinerctl.errors import RefinerctlError, Terminated, UsageError
-from refinerctl.options import global_options
+from refinerctl.options import examples, global_options
 
 # At exit the interpreter would search everything that was imported for garbage: a tenth of a short command's time.
 atexit.register(gc.freeze)
@@ -80,7 +80,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "demo": ("refinerctl.local.demo:demo", "Run the pipeline end to end once."),
     },
     "Shell": {
-        "completion": ("refinerctl.completion:completion", "Print a completion script for a shell."),
+        "completion": ("refinerctl.cli:completion", "Print a completion script for a shell."),
     },
 }
 
@@ -140,6 +140,25 @@ def cli() -> None:
 
 
 global_options(cli, hidden=False)
+
+
+@click.command(
+    epilog=examples(
+        'eval "$(refinerctl completion bash)"',
+        "refinerctl completion fish > ~/.config/fish/completions/refinerctl.fish",
+    )
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print a completion script for a shell.
+
+    Evaluate it in ~/.bashrc or ~/.zshrc.
+    """
+    from click.shell_completion import get_completion_class
+
+    if (made := get_completion_class(shell)) is not None:
+        click.echo(made(ctx.find_root().command, {}, "refinerctl", "_REFINERCTL_COMPLETE").source())
 
 
 def _on_sigterm(_number: int, _frame: FrameType | None) -> None:
@@ -214,7 +233,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
 def _explained(error: Exception) -> RefinerctlError:
     """An error that no layer below expected. If botocore was never imported, it is not one of its errors."""
     if "botocore" in sys.modules:
-        from refinerctl.aws.session import explain
+        from refinerctl.aws.errors import explain
 
         if (said := explain(error)) is not None:
             return said

@@ -93,8 +93,9 @@ class ReleaseTag(click.ParamType[str]):
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help: one to three command lines."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+    """The end of a command's help: one to three command lines, and where the global options are."""
+    shown = "\n".join(f"  {line}" for line in lines)
+    return f"\b\nExamples:\n{shown}\n\nGlobal options, such as --env: see `refinerctl --help`."
 
 
 def yes_option(command: Decorated) -> Decorated:

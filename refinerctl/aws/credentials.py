@@ -7,11 +7,12 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refinerctl.aws.errors import error_code, explain
 from refinerctl.errors import AccessDeniedError
 
 if TYPE_CHECKING:
@@ -29,27 +30,10 @@ _EXPIRY_KEYS = ("x_security_token_expires", "aws_expiration", "aws_session_expir
 _SELF_RENEWING = {"iam-role", "container-role"}
 
 
-@dataclass(frozen=True)
-class RoleCredentials:
-    """What STS gave; `expires_at` in UTC."""
-
-    access_key_id: str = field(repr=False)
-    secret_access_key: str = field(repr=False)
-    session_token: str = field(repr=False)
-    expires_at: datetime
-
-    def variables(self) -> dict[str, str]:
-        """For a process that is to use them and nothing else."""
-        ours = dict(zip(_KEYS, (self.access_key_id, self.secret_access_key, self.session_token), strict=True))
-        return {**ours, **dict.fromkeys(_SOURCES, ""), "AWS_CREDENTIAL_EXPIRATION": self.expires_at.isoformat()}
-
-
-@dataclass(frozen=True)
-class Lifetime:
-    """When credentials run out, in UTC; None if they never do, are renewed, or, without `is_known`, if nobody says."""
-
-    expires_at: datetime | None = None
-    is_known: bool = True
+def role_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """For a process that is to use what `assume_role` gave and nothing else."""
+    ours = dict(zip(_KEYS, (given["access_key"], given["secret_key"], given["token"]), strict=True))
+    return {**ours, **dict.fromkeys(_SOURCES, ""), "AWS_CREDENTIAL_EXPIRATION": given["expiry_time"]}
 
 
 def profile_variables(profile: str) -> dict[str, str]:
@@ -68,12 +52,13 @@ def role_session_name(environ: Mapping[str, str]) -> str:
     return name[:64]
 
 
-def assume_role(sts: STSClient, arn: str, session_name: str) -> RoleCredentials:
-    """Ask STS for an hour as a role. Raises AccessDeniedError that names the role and who asked for it."""
-    from refinerctl.aws.session import error_code, explain
+def assume_role(sts: STSClient, arn: str) -> dict[str, str]:
+    """An hour as a role, as botocore has it: access_key, secret_key, token, and expiry_time in ISO format and UTC.
 
+    Raises AccessDeniedError that names the role and who asked for it.
+    """
     try:
-        given = sts.assume_role(RoleArn=arn, RoleSessionName=session_name)["Credentials"]
+        given = sts.assume_role(RoleArn=arn, RoleSessionName=role_session_name(os.environ))["Credentials"]
     except Exception as error:
         if error_code(error) in ("AccessDenied", "AccessDeniedException"):
             raise AccessDeniedError(
@@ -83,9 +68,12 @@ def assume_role(sts: STSClient, arn: str, session_name: str) -> RoleCredentials:
         if (said := explain(error)) is not None:
             raise type(said)(f"cannot assume the role {arn}: {said.message}", hint=said.hint) from error
         raise
-    return RoleCredentials(
-        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], given["Expiration"].astimezone(UTC)
-    )
+    return {
+        "access_key": given["AccessKeyId"],
+        "secret_key": given["SecretAccessKey"],
+        "token": given["SessionToken"],
+        "expiry_time": given["Expiration"].astimezone(UTC).isoformat(),
+    }
 
 
 def _caller(sts: STSClient) -> str:
@@ -95,28 +83,15 @@ def _caller(sts: STSClient) -> str:
         return "whoever the credentials in use belong to"
 
 
-def use_role(core: CoreSession, sts: STSClient, arn: str, session_name: str) -> None:
-    """Let all clients of `core` work as a role, renewed as often as needed. Assumes it at once: errors come here."""
-    from botocore.credentials import CredentialProvider, RefreshableCredentials
+def use_role(core: Any, sts: STSClient, arn: str) -> None:
+    """Let all clients of botocore's session work as a role, renewed as often as needed.
 
-    def metadata() -> dict[str, str]:
-        given = assume_role(sts, arn, session_name)
-        return {
-            "access_key": given.access_key_id,
-            "secret_key": given.secret_access_key,
-            "token": given.session_token,
-            "expiry_time": given.expires_at.isoformat(),
-        }
+    Assumes it at once, so that its errors come here.
+    """
+    from botocore.credentials import RefreshableCredentials
 
-    credentials = RefreshableCredentials.create_from_metadata(metadata(), metadata, "sts-assume-role")
-
-    class AssumedRole(CredentialProvider):
-        METHOD = CANONICAL_NAME = "sts-assume-role"
-
-        def load(self) -> RefreshableCredentials:
-            return credentials
-
-    core.get_component("credential_provider").providers.insert(0, AssumedRole())
+    fetch = partial(assume_role, sts, arn)
+    core._credentials = RefreshableCredentials.create_from_metadata(fetch(), fetch, "sts-assume-role")
 
 
 def check_token_file(environ: Mapping[str, str]) -> None:
@@ -129,11 +104,14 @@ def check_token_file(environ: Mapping[str, str]) -> None:
         )
 
 
-def lifetime(core: CoreSession) -> Lifetime:
-    """How long the credentials that `core` finds are good for; of those that can be renewed the next ones."""
+def lifetime(core: CoreSession) -> tuple[datetime | None, bool]:
+    """When the credentials that `core` finds run out, in UTC, and whether that is known; renewed if they can be.
+
+    None if they never do, or if their source renews them.
+    """
     credentials = core.get_credentials()
     if credentials is None or credentials.method in _SELF_RENEWING:
-        return Lifetime()
+        return None, True
     if credentials.method == "env":  # not to be renewed, and not to be used either once they have run out
         token = os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN")
         expires_at = _time(os.environ.get("AWS_CREDENTIAL_EXPIRATION"))
@@ -141,8 +119,8 @@ def lifetime(core: CoreSession) -> Lifetime:
         token = credentials.get_frozen_credentials().token  # fetches or renews what can be
         expires_at = getattr(credentials, "_expiry_time", None) or _written_down(core)
     if not token:
-        return Lifetime()
-    return Lifetime(expires_at and expires_at.astimezone(UTC), is_known=expires_at is not None)
+        return None, True
+    return expires_at and expires_at.astimezone(UTC), expires_at is not None
 
 
 def _written_down(core: CoreSession) -> datetime | None:

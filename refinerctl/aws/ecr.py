@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import INDEX_TYPES, ImageReference
 from refinerctl.transport import Login

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 from refinerctl.parallel import concurrently
 

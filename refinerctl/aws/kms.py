@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, ImageUse, UseKind
 from refinerctl.parallel import concurrently

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from refinerctl.aws.session import AwsSession, explain
+from refinerctl.aws.errors import explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 
 

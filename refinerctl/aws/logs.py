@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.session import AwsSession
 
 # Pauses after the SDK's own retries: FilterLogEvents is allowed a handful of times per second in a whole account.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html

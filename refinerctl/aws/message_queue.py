@@ -27,7 +27,6 @@ _COUNTS = tuple(f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisi
 _BINARY = "Binary"
 # A short poll's error when too many messages are in flight; a long poll just returns none.
 OVER_LIMIT = "OverLimit"
-DEFAULT_MAX_MESSAGE_BYTES = 262_144
 
 NO_RESULT = EntryResult(error="NoResult", message="the answer has no result for this entry", is_uncertain=True)
 
@@ -59,14 +58,13 @@ class MessageQueue:
         self.address = address
 
     def attributes(self) -> QueueAttributes:
-        """Counts and limits now. Raises NotFoundError without the queue, and other RefinerctlErrors."""
+        """Counts now. Raises NotFoundError without the queue, and other RefinerctlErrors."""
         reply = self._wire.call("GetQueueAttributes", self.address, {"AttributeNames": ["All"]})
         if reply.failure is not None:
             raise reply.failure.cause
         found = reply.answer.get("Attributes", {})
         visible, in_flight, delayed = (int(found.get(name, 0)) for name in _COUNTS)
-        limit = int(found.get("MaximumMessageSize", DEFAULT_MAX_MESSAGE_BYTES))
-        return QueueAttributes(reply.at, visible, in_flight, delayed, limit)
+        return QueueAttributes(reply.at, visible, in_flight, delayed)
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` (1 to 10) messages; waits up to `wait_s` for the first.

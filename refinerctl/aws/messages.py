@@ -58,13 +58,12 @@ def expires_in_s(retention_s: float, oldest_age_s: float, waited_s: float = 0.0)
 
 @dataclass(frozen=True)
 class QueueAttributes:
-    """Approximate counts of a queue at time `at` (UTC, by the server's clock), and its largest message in bytes."""
+    """Approximate message counts of a queue at time `at` (UTC, by the server's clock)."""
 
     at: datetime
     visible: int
     in_flight: int
     delayed: int
-    max_message_bytes: int
 
     @property
     def total(self) -> int:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from refinerctl.aws.session import AwsSession, explain
+from refinerctl.aws.errors import explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 
 if TYPE_CHECKING:

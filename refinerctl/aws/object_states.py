@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from refinerctl.aws.objects import ObjectEvent
-from refinerctl.aws.session import AwsSession, error_code
+from refinerctl.aws.errors import error_code
+from refinerctl.aws.s3 import ObjectEvent
+from refinerctl.aws.session import AwsSession
 
 # 405: the version with this id is a delete marker.
 _MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion", "NoSuchBucket", "405", "MethodNotAllowed"}

@@ -1,4 +1,4 @@
-"""One boto3 session for all AWS clients, and what an SDK error means to an operator."""
+"""One boto3 session for all AWS clients, and the credentials that Terraform gets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from refinerctl import __version__
-from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
+from refinerctl.aws import credentials
+from refinerctl.aws.errors import about
+from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -23,23 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
 
-    from refinerctl.aws.credentials import Lifetime, RoleCredentials
-
 # The emulator takes any credentials; a person's own must never get near it, nor its calls near an account.
 EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 MAX_CONNECTIONS = 32
-
-_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
-_EXPIRED = {
-    "ExpiredToken",
-    "InvalidAccessKeyId",
-    "InvalidToken",
-    "ExpiredTokenException",
-    "RequestExpired",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-}
 
 
 def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
@@ -77,7 +66,7 @@ class AwsSession:
         self.endpoint_url = endpoint_url
         self._profile = profile
         self._role = assume_role
-        self._for_terraform: RoleCredentials | None = None
+        self._for_terraform: dict[str, str] | None = None
         self._embedded = embedded
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
@@ -111,7 +100,7 @@ class AwsSession:
         """The boto3 client of `service`. Raises RefinerctlError for an unknown profile."""
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._make(service)
+                self._clients[service] = self._new_client(self._boto_session(), service)
             return self._clients[service]
 
     def credentials(self) -> Any:
@@ -121,7 +110,8 @@ class AwsSession:
         with self._lock:
             found = self._boto_session().get_credentials()
         if found is None:
-            raise _explain_transport_error(NoCredentialsError())
+            with about("AWS"):
+                raise NoCredentialsError
         return found
 
     def ca_bundle(self) -> str | None:
@@ -132,10 +122,8 @@ class AwsSession:
 
     def caller(self) -> str:
         """The ARN of whoever the credentials belong to."""
-        try:
+        with about("STS"):
             return self.client("sts").get_caller_identity()["Arn"]
-        except Exception as error:
-            raise explain(error) or error from error
 
     def in_region(self, region: str | None, role: str | None = None) -> AwsSession:
         """These credentials in another region, and as `role` if there is one. None changes nothing."""
@@ -155,8 +143,6 @@ class AwsSession:
         A role is assumed anew, so that its credentials last for as long as they can. An empty variable stands for one
         that the process must not see. Raises AccessDeniedError if the role cannot be assumed.
         """
-        from refinerctl.aws import credentials
-
         if self._embedded:
             return embedded_environment(self.region or "", self.endpoint_url or "")
         with self._lock:
@@ -166,44 +152,26 @@ class AwsSession:
             given["AWS_ENDPOINT_URL"] = self.endpoint_url
         if self._role:
             self._for_terraform = self._assume(self._role)
-            given |= self._for_terraform.variables()
+            given |= credentials.role_variables(self._for_terraform)
         elif self._profile:
             given |= credentials.profile_variables(self._profile)
         return given
 
-    def credential_expiry(self) -> datetime | None:
-        """When the credentials that terraform_environment() leads to run out, in UTC.
+    def credential_lifetime(self) -> tuple[datetime | None, bool]:
+        """When the credentials that terraform_environment() leads to run out, in UTC, and whether that is known.
 
-        None if they never do, if they are renewed by themselves, or if nothing says (`has_unknown_expiry`).
+        None if they never do, if they are renewed by themselves, or if it is unknown.
         """
-        return self._lifetime().expires_at
-
-    def has_unknown_expiry(self) -> bool:
-        """Whether the credentials are temporary and nothing says for how long."""
-        return not self._lifetime().is_known
-
-    def _lifetime(self) -> Lifetime:
-        from refinerctl.aws import credentials
-
         if self._embedded:
-            return credentials.Lifetime()
+            return None, True
         if self._role:
-            if self._for_terraform is None:
-                self._for_terraform = self._assume(self._role)
-            return credentials.Lifetime(self._for_terraform.expires_at)
-        try:
+            self._for_terraform = self._for_terraform or self._assume(self._role)
+            return datetime.fromisoformat(self._for_terraform["expiry_time"]), True
+        with about("the credentials"):
             return credentials.lifetime(self._account_session()._session)  # a new one: what it has cached is older
-        except Exception as error:
-            raise explain(error) or error from error
 
-    def _assume(self, role: str) -> RoleCredentials:
-        from refinerctl.aws import credentials
-
-        sts = self._new_client(self._account_session(), "sts")
-        return credentials.assume_role(sts, role, credentials.role_session_name(os.environ))
-
-    def _make(self, service: str) -> Any:
-        return self._new_client(self._boto_session(), service)
+    def _assume(self, role: str) -> dict[str, str]:
+        return credentials.assume_role(self._new_client(self._account_session(), "sts"), role)
 
     def _new_client(self, session: Any, service: str) -> Any:
         from botocore.config import Config
@@ -229,21 +197,17 @@ class AwsSession:
         return self._session
 
     def _role_session(self, base: Any, role: str) -> Any:
-        from refinerctl.aws import credentials
-
         sts = self._new_client(base, "sts")
         session = self._account_session()
-        credentials.use_role(session._session, sts, role, credentials.role_session_name(os.environ))
+        credentials.use_role(session._session, sts, role)
         return session
 
     def _account_session(self) -> Any:
         import boto3
         from botocore.exceptions import ProfileNotFound
 
-        from refinerctl.aws.credentials import check_token_file
-
         if self._profile is None:
-            check_token_file(os.environ)
+            credentials.check_token_file(os.environ)
         try:
             return boto3.Session(profile_name=self._profile, region_name=self.region)
         except ProfileNotFound as error:
@@ -264,62 +228,3 @@ class AwsSession:
             aws_access_key_id=EMBEDDED_CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=EMBEDDED_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
-
-
-def error_code(error: Exception) -> str:
-    """The code of a botocore ClientError, "" for any other error."""
-    response: dict[str, Any] = getattr(error, "response", None) or {}  # HTTPClientError has one that is None
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-def explain(error: Exception, resource: str | None = None) -> RefinerctlError | None:
-    """Say an SDK error in a sentence: what failed, on which resource, what to do. None if it is not one."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    if isinstance(error, ClientError):
-        return _explain_client_error(error, resource)
-    if isinstance(error, BotoCoreError):
-        return _explain_transport_error(error)
-    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's word for AWS_CREDENTIAL_EXPIRATION
-        return AccessDeniedError("the AWS credentials are expired", hint="Log in again, or renew the session token.")
-    return None
-
-
-def _explain_client_error(error: Any, resource: str | None) -> RefinerctlError:
-    code = error_code(error)
-    details = error.response.get("Error", {})
-    where = f" on {resource}" if resource else ""
-    if code in _DENIED:
-        return AccessDeniedError(
-            f"access denied: {error.operation_name}{where}",
-            hint="Check which identity is in use (aws sts get-caller-identity) and that its policies allow this call.",
-        )
-    if code in _EXPIRED or (code == "400" and error.operation_name.startswith("Head")):
-        return AccessDeniedError(
-            f"the AWS credentials are expired or not valid ({code} at {error.operation_name})",
-            hint="Log in again, or renew the session token.",
-        )
-    return RefinerctlError(f"{error.operation_name}{where} failed: {code}: {details.get('Message', 'no message')}")
-
-
-def _explain_transport_error(error: Exception) -> RefinerctlError:
-    from botocore.exceptions import ConnectionError as BotoConnectionError
-    from botocore.exceptions import (
-        HTTPClientError,
-        NoCredentialsError,
-        NoRegionError,
-        ParamValidationError,
-        PartialCredentialsError,
-    )
-
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return AccessDeniedError(
-            "no AWS credentials found", hint="Set AWS_PROFILE or --profile, or export the AWS_* variables."
-        )
-    if isinstance(error, ParamValidationError):
-        return UsageError(" ".join(str(error).split()))
-    if isinstance(error, NoRegionError):
-        return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
-    if isinstance(error, BotoConnectionError | HTTPClientError):
-        return RefinerctlError(f"no answer from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
-    return RefinerctlError(str(error))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
+from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueDepth
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.queue_names import QueueName
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefusedError
 
 if TYPE_CHECKING:

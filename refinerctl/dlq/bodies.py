@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from refinerctl.aws.messages import Message
-from refinerctl.aws.objects import ObjectEvent, object_event
+from refinerctl.aws.s3 import ObjectEvent, object_event
 
 # Deeper than any event, and not too deep to be written as JSON again.
 MAX_DEPTH = 100

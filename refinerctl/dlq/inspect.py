@@ -14,7 +14,7 @@ import click
 from refinerctl.app import app_context
 from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
 from refinerctl.aws.object_states import ObjectState, ObjectStates
-from refinerctl.aws.objects import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent
 from refinerctl.dlq.bodies import body_value, source_key, source_object
 from refinerctl.dlq.errors import MessageError, error_finder
 from refinerctl.dlq.options import filter_options

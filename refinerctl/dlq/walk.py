@@ -9,13 +9,15 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message, QueueAddress, QueueAttributes
+from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message
+from refinerctl.console import counted
 from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
 
 if TYPE_CHECKING:
+    from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.dlq.errors import ErrorFinder
     from refinerctl.dlq.filters import MessageFilter
 
@@ -39,20 +41,6 @@ LONGEST_S = 43_200
 SAFE_SHARE = 0.9
 
 
-class SourceQueue(Protocol):
-    """A queue to receive from: `refinerctl.aws.message_queue.MessageQueue`, or a file of exported messages.
-
-    Safe to share between threads. Calls with entries do not raise: each entry gets its own result.
-    """
-
-    @property
-    def address(self) -> QueueAddress: ...
-    def attributes(self) -> QueueAttributes: ...
-    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]: ...
-    def delete(self, receipts: Sequence[str]) -> list[EntryResult]: ...
-    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]: ...
-
-
 def visibility_timeout_s(count: int, per_second: float) -> int:
     """Visibility timeout of a walk over `count` messages: short, as this process may be killed, and long enough."""
     return min(LONGEST_S, SHORTEST_S + round(count / per_second))
@@ -69,7 +57,7 @@ class Walk:
 
     def __init__(
         self,
-        source: SourceQueue,
+        source: MessageQueue,
         which: MessageFilter,
         errors: ErrorFinder,
         *,
@@ -227,7 +215,7 @@ class _Receivers:
     """
 
     def __init__(
-        self, source: SourceQueue, expected: int, limit: int, visibility_s: int, workers: int, pause_s: float
+        self, source: MessageQueue, expected: int, limit: int, visibility_s: int, workers: int, pause_s: float
     ) -> None:
         self.error: BaseException | None = None
         self._source = source
@@ -354,11 +342,6 @@ def matching(messages: Sequence[Message], which: MessageFilter, errors: ErrorFin
     errors.check()
     texts = {message.id: known[message.id].text if message.id in known else None for message in candidates}
     return [item for item in candidates if errors.is_settled(item) and which.matches(item, texts[item.id])]
-
-
-def counted(count: int, what: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def progress_text(done: int, total: int | None, seconds: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.errors import UsageError
 from refinerctl.stacks.base import CompletionDocument, CompletionStatus, Stack, Storage
 

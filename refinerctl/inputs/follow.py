@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.objects import ObjectEvent, object_event
+from refinerctl.aws.s3 import ObjectEvent, object_event
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.inputs.completions import Clock, Completion, Completions

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from refinerctl.app import app_context
-from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import Renderer
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions, completions_of

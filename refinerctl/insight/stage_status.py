@@ -19,7 +19,7 @@ from refinerctl.stacks.base import Component, Function, Queue, Stage
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.lambda_ import FunctionConfiguration
-    from refinerctl.aws.objects import ObjectInfo
+    from refinerctl.aws.s3 import ObjectInfo
     from refinerctl.aws.sqs import QueueState
     from refinerctl.ledger.entries import Release
 

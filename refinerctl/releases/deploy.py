@@ -155,13 +155,14 @@ def ready_to_apply(app: AppContext, root: RootModule, least_s: float, consent: C
 
     Raises RefusedError if they do not: before the question, and after it, because an answer may take an hour.
     """
-    check_credentials(app.session.credential_expiry(), least_s)
-    if app.session.has_unknown_expiry():
+    expiry, is_known = app.session.credential_lifetime()
+    check_credentials(expiry, least_s)
+    if not is_known:
         app.render.warning("the credentials are temporary, and their expiry is unknown")
     consent()
     if not app.settings.embedded:
         root = replace(root, terraform=replace(root.terraform, environment=app.terraform_environment()))
-    check_credentials(app.session.credential_expiry(), least_s)
+    check_credentials(app.session.credential_lifetime()[0], least_s)
     return root
 
 

@@ -12,6 +12,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import QueueDepth
+from refinerctl.console import table
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import Release, deployed
@@ -20,7 +21,6 @@ from refinerctl.parallel import concurrently
 from refinerctl.rulesets.model import Ruleset, RulesetValues
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import ruleset_stage
-from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.events import EventBuses, RuleSettings

@@ -123,6 +123,6 @@ def test_outside_a_project_the_missing_root_module_is_reported(tmp_path: Path) -
     done = project.run("demo", "--output", "json")
 
     assert done.code == 1
-    assert re.search(r"refinerctl: error: there is no Terraform root module .*/stacks/registry", done.err)
+    assert re.search(r"refinerctl: error: Terraform root module .*/stacks/registry does not exist", done.err)
     assert project.processes() == []
     assert json.loads(done.out or "null") is None

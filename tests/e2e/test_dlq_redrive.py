@@ -56,13 +56,13 @@ def test_a_dry_run_knows_the_consumer(running: Project, dead: list[str]) -> None
     assert done.code == 0, done.err
     plan = done.json()
     assert (plan["kind"], plan["method"]) == ("processing", "copy")
-    assert "no message move tasks" in plan["reason"]
+    assert "does not support move tasks" in plan["reason"]
     assert [(target["name"], target["consumers"], target["broken"]) for target in plan["targets"]] == [
         (SOURCE, [SOURCE], [])
     ]
 
 
-def test_a_consumer_that_is_switched_off_is_refused(running: Project, dead: list[str]) -> None:
+def test_a_disabled_consumer_is_refused(running: Project, dead: list[str]) -> None:
     functions = running.client("lambda")
     (mapping,) = functions.list_event_source_mappings(FunctionName=SOURCE)["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -76,7 +76,7 @@ def test_a_consumer_that_is_switched_off_is_refused(running: Project, dead: list
     assert refused.out == ""
 
 
-def test_what_is_repaired_is_completed_and_what_is_not_comes_back(running: Project, dead: list[str]) -> None:
+def test_a_repaired_input_is_completed_and_another_comes_back(running: Project, dead: list[str]) -> None:
     running.client("s3").put_object(Bucket=BUCKET, Key=f"{PREFIX}repaired.txt", Body=b"here now\n")
     # The object's own event completes it, too: only a second completion comes from the redrive.
     before = eventually(lambda: completion(running, "repaired.txt"))

@@ -10,10 +10,8 @@ import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
-from refinerctl.insight.verify.checks import CheckResult
-from refinerctl.insight.verify.command import clients_of
-from refinerctl.insight.verify.run import checks_of, run_checks
-from refinerctl.insight.verify.snapshot import Clients, take_snapshot
+from refinerctl.insight.verify.checks import CheckResult, choose, run_checks
+from refinerctl.insight.verify.snapshot import take_snapshot
 from refinerctl.stacks.base import Pipeline
 from refinerctl.stacks.refiner import STACK
 from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, Aws, broken_by
@@ -22,9 +20,6 @@ from tests.e2e.enforced_handler import INPUT, MISSING, handle
 from tests.e2e.project import Project, eventually
 
 pytestmark = pytest.mark.e2e
-
-
-CHECKS = checks_of(STACK)
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +37,13 @@ def app(running: Project) -> Iterator[AppContext]:
         yield app
 
 
-@pytest.fixture(scope="module")
-def clients(app: AppContext) -> Clients:
-    return clients_of(app)
-
-
 def recorded(aws: Aws) -> Pipeline:
     assert STACK.pipeline_of_outputs is not None
     return STACK.pipeline_of_outputs(aws.outputs)
 
 
-def look(clients: Clients, aws: Aws) -> tuple[CheckResult, ...]:
-    return run_checks(take_snapshot(clients, recorded(aws)), CHECKS)
+def look(app: AppContext, aws: Aws) -> tuple[CheckResult, ...]:
+    return run_checks(take_snapshot(app, recorded(aws)), STACK)
 
 
 def not_fine(results: tuple[CheckResult, ...]) -> list[tuple[str, str | None, str]]:
@@ -63,7 +53,7 @@ def not_fine(results: tuple[CheckResult, ...]) -> list[tuple[str, str | None, st
 def test_every_check_is_broken_here_or_has_a_reason_why_not() -> None:
     elsewhere = {"function-image"}  # an image from a folder on this machine is in no ECR: below
     without_schedules = {"schedule", "schedule-target", "schedule-role"}
-    assert BREAKAGES.keys() | elsewhere | without_schedules == {check.id for check in CHECKS}
+    assert BREAKAGES.keys() | elsewhere | without_schedules == {check.id for check in choose(STACK)}
 
 
 def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
@@ -86,22 +76,22 @@ def test_the_environments_values_name_the_same_components_as_terraform(app: AppC
 
 
 @pytest.mark.parametrize("check", BREAKAGES)
-def test_one_check_finds_what_is_broken(clients: Clients, aws: Aws, check: str) -> None:
+def test_one_check_finds_what_is_broken(app: AppContext, aws: Aws, check: str) -> None:
     stage, status, breakage = BREAKAGES[check]
     with broken_by(breakage, aws):
-        found = not_fine(look(clients, aws))
+        found = not_fine(look(app, aws))
     assert found == [(check, stage, status)]
-    assert not_fine(look(clients, aws)) == []
+    assert not_fine(look(app, aws)) == []
 
 
-def test_an_image_that_does_not_exist_in_ecr(clients: Clients, aws: Aws) -> None:
+def test_an_image_that_does_not_exist_in_ecr(app: AppContext, aws: Aws) -> None:
     """As in an account, not as in an embedded environment."""
     ecr, repository = aws.make("ecr"), "dibbs-ecr-refiner/lambda"
     ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
-    account = Clients(clients.session, clients.release)
 
     def of_input() -> list[str]:
-        results = run_checks(take_snapshot(account, recorded(aws)), CHECKS, only=["function-image"])
+        snapshot = replace(take_snapshot(app, recorded(aws)), embedded=False)
+        results = run_checks(snapshot, STACK, only=["function-image"])
         return [item.status for item in results if item.stage == "RefinerInput"]
 
     assert of_input() == ["pass"]

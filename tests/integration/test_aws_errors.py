@@ -13,10 +13,11 @@ import pytest
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 
+from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.s3 import S3Bucket
-from refinerctl.aws.session import AwsSession, error_code, explain
+from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from tests.integration.servers import Answer, error, serving

@@ -93,7 +93,7 @@ class TestRole:
             session = account_session(server.url, role=ROLE)
             client = session.client("sts")
             assert len(given) == 1
-            session._boto_session().get_credentials().get_frozen_credentials()
+            session.credentials().get_frozen_credentials()
             assert len(given) == 2
             assert client.meta.region_name == "us-east-1"
 
@@ -171,7 +171,7 @@ class TestTerraformEnvironment:
         assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4566"
         assert given["AWS_ACCESS_KEY_ID"] == "test"
         assert given["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
-        assert (session.credential_expiry(), session.has_unknown_expiry()) == (None, False)
+        assert session.credential_lifetime() == (None, True)
 
     def test_each_time_the_role_is_assumed_anew(self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch)
@@ -179,7 +179,7 @@ class TestTerraformEnvironment:
         first, second = session.terraform_environment(), session.terraform_environment()
 
         assert first["AWS_ACCESS_KEY_ID"] != second["AWS_ACCESS_KEY_ID"]
-        assert session.credential_expiry() == datetime.fromisoformat(second["AWS_CREDENTIAL_EXPIRATION"])
+        assert session.credential_lifetime()[0] == datetime.fromisoformat(second["AWS_CREDENTIAL_EXPIRATION"])
 
 
 class TestTerraformTakesThem:
@@ -237,22 +237,21 @@ class TestTerraformTakesThem:
 
 class TestExpiry:
     def _seen(self, **given: str) -> tuple[datetime | None, bool]:
-        session = account_session(**given)
-        return session.credential_expiry(), session.has_unknown_expiry()
+        return account_session(**given).credential_lifetime()
 
     def test_static_keys_never_run_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch)
-        assert self._seen() == (None, False)
+        assert self._seen() == (None, True)
 
     def test_a_session_token_without_a_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch, AWS_SESSION_TOKEN="t")
-        assert self._seen() == (None, True)
+        assert self._seen() == (None, False)
 
     @pytest.mark.parametrize("minutes", [-5, 5, 50])
     def test_a_variable_says_when(self, monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
         at = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=minutes)
         keys(monkeypatch, AWS_SESSION_TOKEN="t", AWS_CREDENTIAL_EXPIRATION=f"{at:%Y-%m-%dT%H:%M:%SZ}")
-        assert self._seen() == (at, False)
+        assert self._seen() == (at, True)
 
     def test_expired_ones_are_said_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch, AWS_SESSION_TOKEN="t", AWS_CREDENTIAL_EXPIRATION="2026-03-01T14:00:00Z")
@@ -271,7 +270,7 @@ class TestExpiry:
     def test_the_shared_file_says_when(self, shared: Callable[[str], None], line: str, known: bool) -> None:
         shared(f"[saml]\naws_access_key_id = a\naws_secret_access_key = b\naws_session_token = c\n{line}\n")
         at = datetime(2026, 3, 1, 14, tzinfo=UTC)
-        assert self._seen(profile="saml") == ((at, False) if known else (None, True))
+        assert self._seen(profile="saml") == ((at, True) if known else (None, False))
 
     def test_a_profiles_role(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         config = tmp_path / "config"
@@ -282,13 +281,13 @@ class TestExpiry:
         )
         monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
         with in_process:
-            at, unknown = self._seen(profile="role")
+            at, is_known = self._seen(profile="role")
         assert at is not None
-        assert not unknown
+        assert is_known
         assert timedelta(minutes=55) < at - datetime.now(UTC) <= timedelta(minutes=60)
 
     def test_no_credentials(self) -> None:
-        assert self._seen() == (None, False)
+        assert self._seen() == (None, True)
 
 
 class TestWebIdentity:
@@ -302,7 +301,7 @@ class TestWebIdentity:
         with in_process:
             session = account_session()
             assert ":assumed-role/deployer/" in session.caller()
-            at = session.credential_expiry()
+            at, _ = session.credential_lifetime()
         assert at is not None
         assert at > datetime.now(UTC) + timedelta(minutes=50)
         # Nothing takes the variables away from Terraform.

@@ -44,6 +44,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def command_paths() -> Iterator[tuple[str, ...]]:
+    """The words that lead to each command."""
+    for commands in SECTIONS.values():
+        for name, (target, _) in commands.items():
+            if isinstance(target, str):
+                yield (name,)
+            else:
+                yield from ((name, inner) for inner in target)
+
+
 @contextmanager
 def added(command: click.Command) -> Iterator[None]:
     """A command more, for a while."""
@@ -235,7 +245,7 @@ class TestUsage:
         done = refinerctl(*arguments, cwd=project)
         assert (done.code, done.err) == (0, "")
         assert "Usage: refinerctl" in done.out
-        assert ("--env" in done.out) == (len(arguments) == 1)
+        assert ("--env NAME" in done.out) == (len(arguments) == 1)
 
     def test_version(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("--version", cwd=project)
@@ -371,6 +381,21 @@ class TestHelp:
         done = spawn(*group, "--help", cwd=tmp_path, python=("-c", code))
         loaded = set(done.stdout.splitlines()[-1].split())
         assert loaded == {f"refinerctl.{name}" for name in ("cli", "errors", "keys", "options")}
+
+    @pytest.mark.parametrize("path", sorted(command_paths()), ids=" ".join)
+    def test_help_of_each_command_ends_with_examples(self, path: tuple[str, ...]) -> None:
+        ctx = click.Context(cli, info_name="refinerctl")
+        command: click.Command = cli
+        for name in path:
+            assert isinstance(command, click.Group)
+            found = command.get_command(ctx, name)
+            assert found is not None
+            command, ctx = found, click.Context(found, info_name=name, parent=ctx)
+        text = command.get_help(ctx)
+        examples = text.partition("Examples:\n")[2].split("\n\n")[0].splitlines()
+        assert 1 <= len(examples) <= 3
+        assert all("refinerctl " in line for line in examples)
+        assert text.endswith("see `refinerctl --help`.")
 
     @pytest.mark.parametrize("width", [80, 100])
     def test_names_are_never_cut(self, tmp_path: Path, width: int) -> None:

@@ -71,6 +71,7 @@ class QueueSource(Source):
         self._lock = threading.Lock()
         self._empty_polls = 0
         self._late_allowed: int | None = None
+        self._visible_at_end: int | None = None
 
     def receive(self, empty_polls: int) -> Batch | None:
         run, allowance = self._run, self._run.allowance
@@ -106,7 +107,7 @@ class QueueSource(Source):
         """Older messages may be behind late ones, but not behind more of them than there are now."""
         with self._lock:
             if any(message.sent_at < self._run.start for message in found):
-                self._empty_polls, self._late_allowed = 0, None
+                self._empty_polls, self._late_allowed, self._visible_at_end = 0, None, None
             elif not found:
                 self._empty_polls += 1
             elif self._late_allowed is not None:
@@ -120,9 +121,11 @@ class QueueSource(Source):
             return True
         if not empty_polls or self._empty_polls < EMPTY_POLLS:
             return False
-        visible = self._visible()
-        self.unseen = visible or 0
-        return visible == 0 or empty_polls >= EMPTY_POLLS_DESPITE_COUNT
+        with self._lock:
+            if self._visible_at_end != 0:  # of many workers one asks
+                self._visible_at_end = self._visible()
+            self.unseen = self._visible_at_end or 0
+            return self._visible_at_end == 0 or empty_polls >= EMPTY_POLLS_DESPITE_COUNT
 
     def _visible(self) -> int | None:
         found = attempt(self._queue.attributes)

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from refinerctl.console import counted
 from refinerctl.insight.report.activity import StageActivity
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.report.text import counted, duration, short_count
+from refinerctl.insight.report.text import duration, short_count
 
 FONT_SIZE = 12
 ALL = "All stages"

@@ -133,8 +133,6 @@ def summary(file: Path, found: PipelineReport) -> str:
 
 
 def _document(file: Path, found: PipelineReport) -> dict[str, Any]:
-    from refinerctl.insight.verify.command import check_json
-
     buses = (stage.source.bus for stage in found.pipeline.stages if isinstance(stage.source, EventRule))
     return {
         "file": file,
@@ -147,6 +145,6 @@ def _document(file: Path, found: PipelineReport) -> dict[str, Any]:
         "status": found.status,
         "activity": found.activity.stages,
         "releases": found.releases,
-        "checks": None if found.checks is None else [check_json(check) for check in found.checks],
+        "checks": found.checks,
         "problems": (*found.problems, *found.activity.problems),
     }

@@ -10,11 +10,12 @@ from functools import cache, reduce
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from refinerctl.console import counted
 from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import StageLane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup
-from refinerctl.insight.report.text import Count, counted, cut, harmless, total
+from refinerctl.insight.report.text import Count, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.ledger.entries import Release, ReleaseAction
@@ -64,7 +65,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    functions = (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.share, text.utc)
+    functions = (text.ago, text.count, counted, text.cut, text.duration, text.named, text.share, text.utc)
     environment.filters |= {function.__name__: function for function in functions} | {"at": _at}
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment

@@ -60,11 +60,6 @@ def short_count(value: int | None) -> str:
     return f"{value / 1000:.0f} k" if abs(value) < 999_500 else f"{value / 1_000_000:,.1f} M"
 
 
-def counted(value: int, noun: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
-
-
 def share(part: int, whole: int) -> str:
     """`part` of `whole` in percent; 0 % and 100 % are exact."""
     percent = 100 * part / whole

@@ -40,7 +40,7 @@ def queue(server: SqsServer, request: pytest.FixtureRequest) -> MessageQueue:
 
 
 class TestCalls:
-    def test_everything_of_a_message_arrives(self, queue: MessageQueue) -> None:
+    def test_a_message_keeps_all_attributes(self, queue: MessageQueue) -> None:
         attributes = {
             "text": MessageAttribute("String.custom", "größe"),
             "count": MessageAttribute("Number", "12"),
@@ -56,7 +56,7 @@ class TestCalls:
         assert (letter.receive_count, letter.receipt != "") == (1, True)
         assert abs(letter.sent_at - datetime.now(UTC)) < timedelta(seconds=30)
 
-    def test_hidden_given_back_deleted(self, queue: MessageQueue) -> None:
+    def test_messages_are_released_and_deleted(self, queue: MessageQueue) -> None:
         queue.send([OutgoingMessage(f"message {number}") for number in range(10)])
         letters = queue.receive(10, visibility_s=30, wait_s=1)
         assert (queue.attributes().visible, queue.attributes().in_flight) == (0, 10)
@@ -85,7 +85,7 @@ class TestCalls:
         assert isinstance(result.cause, NotFoundError)
         assert (result.is_uncertain, result.is_sender_fault) == (False, False)
 
-    def test_a_batch_that_is_too_long(self, queue: MessageQueue) -> None:
+    def test_a_batch_that_is_too_long_is_the_senders_fault(self, queue: MessageQueue) -> None:
         results = queue.send([OutgoingMessage("x" * 600_000), OutgoingMessage("y" * 600_000)])
         assert [(result.is_sender_fault, result.is_uncertain) for result in results] == [(True, False)] * 2
         assert results[0].cause is not None
@@ -105,7 +105,7 @@ class TestFailures:
         ],
         ids=lambda value: value.kind.name + value.code if isinstance(value, Fault) else "",
     )
-    def test_trouble_that_may_pass(self, server: SqsServer, fault: Fault, is_uncertain: bool) -> None:
+    def test_transient_errors(self, server: SqsServer, fault: Fault, is_uncertain: bool) -> None:
         server.create("faulty")
         with sqs_faults(server.url, fault) as proxy:
             queue = queue_at(server, "faulty", proxy.url, 0.5 if fault.kind is Kind.STALL else 30)
@@ -117,7 +117,7 @@ class TestFailures:
                 queue.receive(1, visibility_s=1, wait_s=0)
 
     @pytest.mark.parametrize("fault", [denied(""), expired("")], ids=["denied", "expired"])
-    def test_who_may_not(self, server: SqsServer, fault: Fault) -> None:
+    def test_denied_and_expired_credentials(self, server: SqsServer, fault: Fault) -> None:
         server.create("denied")
         fault.times = None
         with sqs_faults(server.url, fault) as proxy:
@@ -129,7 +129,7 @@ class TestFailures:
                 queue.receive(1, visibility_s=1, wait_s=0)
 
     @pytest.mark.parametrize("status", [307, 403, 407, 413])
-    def test_what_somebody_in_between_says_is_not_sqs_s_word(self, server: SqsServer, status: int) -> None:
+    def test_an_answer_of_a_proxy_is_uncertain(self, server: SqsServer, status: int) -> None:
         """It stops the run, and nobody knows whether it refused the request or the answer to it."""
         server.create("between")
         with sqs_faults(server.url, Fault(Kind.HTML, page_status=status)) as proxy:
@@ -138,13 +138,13 @@ class TestFailures:
         assert not result.is_sender_fault
         assert not isinstance(result.cause, TransientError | None)
 
-    def test_an_entry_without_a_result_is_not_heard_of(self, server: SqsServer) -> None:
+    def test_an_entry_without_a_result_is_uncertain(self, server: SqsServer) -> None:
         server.create("omitted")
         with sqs_faults(server.url, Fault(Kind.OMIT_ENTRIES)) as proxy:
             results = queue_at(server, "omitted", proxy.url).send([OutgoingMessage("one"), OutgoingMessage("two")])
         assert [(result.is_done, result.is_uncertain) for result in results] == [(True, False), (False, True)]
 
-    def test_what_never_left_is_known_not_to_have_arrived(self, server: SqsServer) -> None:
+    def test_a_refused_connection_is_certain(self, server: SqsServer) -> None:
         with sqs_faults(server.url) as proxy:
             queue = queue_at(server, "any", proxy.url)
         left: list[str] = []
@@ -153,14 +153,14 @@ class TestFailures:
         assert isinstance(result.cause, TransientError)
         assert "no answer from AWS" in result.message
 
-    def test_it_says_when_a_request_is_about_to_leave(self, server: SqsServer) -> None:
+    def test_leaving_is_called_before_the_request(self, server: SqsServer) -> None:
         server.create("leaving")
         queue = queue_at(server, "leaving")
         there: list[int] = []
         queue.send([OutgoingMessage("one")], lambda: there.append(server.depth("leaving")))
         assert (there, server.depth("leaving")) == ([0], 1)
 
-    def test_a_file_of_authorities_that_is_none(self, server: SqsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_ca_bundle(self, server: SqsServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
         session = AwsSession("us-east-1", profile=None, endpoint_url="https://127.0.0.1:1", embedded=False)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

@@ -98,7 +98,7 @@ def test_message_keeps_everything(sqs: Any) -> None:
     assert abs(int(message["Attributes"]["SentTimestamp"]) / 1000 - time.time()) < 60
 
 
-def test_received_message_is_hidden_until_given_back_and_deleted_for_good(sqs: Any) -> None:
+def test_a_received_message_is_hidden_until_it_is_released(sqs: Any) -> None:
     url = new_queue(sqs)
     sqs.send_message(QueueUrl=url, MessageBody="x")
     [first] = receive(sqs, url)

@@ -13,8 +13,7 @@ from moto import mock_aws
 
 from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.object_states import ObjectState, ObjectStates
-from refinerctl.aws.objects import ObjectEvent
-from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.s3 import ObjectEvent, S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.dlq.records import MessageFile

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.ledger.entries import ReleaseAction, deployed
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_if_deployed
@@ -89,16 +89,16 @@ class TestPlan:
 
     def test_destroy(self, project: Project) -> None:
         project.deploy()
-        planned = make_plan(project.root, Pins(), project.folder, Silent(), destroy=True)
+        planned = make_plan(project.root, Pins(), project.folder, Progress(), destroy=True)
         assert {change.action for change in planned.changes} == {Action.DESTROY}
         check_unchanged(project.root, planned)
-        apply_destruction(project.root, planned, project.ledger, "bob", Silent())
+        apply_destruction(project.root, planned, project.ledger, "bob", Progress())
         assert project.resources() == []
         assert [release.action for release in project.ledger.read()] == [ReleaseAction.DEPLOY, ReleaseAction.DESTROY]
         with pytest.raises(RefusedError, match="it was at serial"):
             check_unchanged(project.root, planned)
         with pytest.raises(RefinerctlError, match="the state has changed since") as caught:
-            apply_destruction(project.root, planned, project.ledger, "bob", Silent())
+            apply_destruction(project.root, planned, project.ledger, "bob", Progress())
         assert caught.value.exit_code == 1  # 4 says that nothing was changed, but buckets may have been emptied
 
     def test_destruction_that_was_not_recorded_is_recorded_by_the_next_run(self, project: Project) -> None:
@@ -218,7 +218,7 @@ class TestSavedPlan:
         self, project: Project, saved: Path, other: dict[str, str], tag: str | None, message: str
     ) -> None:
         with pytest.raises(RefusedError, match=message):
-            load_plan(replace(project.root, **other), saved, project.folder, Silent(), tag=tag)  # type: ignore[arg-type]
+            load_plan(replace(project.root, **other), saved, project.folder, Progress(), tag=tag)  # type: ignore[arg-type]
 
     def test_plan_with_another_configuration_is_refused(self, project: Project, saved: Path) -> None:
         project.set(size=3)

@@ -40,7 +40,7 @@ class FakeQueue:
     def attributes(self) -> QueueAttributes:
         with self._lock:
             self._begin("attributes")
-            return QueueAttributes(datetime.now(UTC), len(self.visible), len(self.in_flight) + self.others, 0, 262_144)
+            return QueueAttributes(datetime.now(UTC), len(self.visible), len(self.in_flight) + self.others, 0)
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,10 +16,13 @@ from refinerctl.errors import AccessDeniedError, TransientError
 from tests.unit.dlq.fake_queue import FakeQueue, failing, filled
 from tests.unit.dlq.messages import matching, message
 
+if TYPE_CHECKING:
+    from refinerctl.aws.message_queue import MessageQueue
+
 
 def walk_of(source: FakeQueue, which: MessageFilter | None = None, **given: Any) -> Walk:
     errors = given.pop("errors", None) or ErrorFinder()
-    return Walk(source, which or MessageFilter(), errors, pause_s=0.0, **given)
+    return Walk(cast("MessageQueue", source), which or MessageFilter(), errors, pause_s=0.0, **given)
 
 
 def walked(source: FakeQueue, chunk: int = 50, **given: Any) -> tuple[Walk, list[str]]:

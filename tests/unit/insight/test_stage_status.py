@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
-from refinerctl.aws.objects import ObjectInfo
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import MAX_COMPLETIONS, PipelineStatus, StageStatus, read_status

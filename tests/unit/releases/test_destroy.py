@@ -11,7 +11,7 @@ import pytest
 
 from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry
 from refinerctl.aws.messages import QueueDepth
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.releases.destroy import delete_images, waiting_messages
 
@@ -43,12 +43,12 @@ class FakeEcr:
 class TestRepositories:
     def test_option_deletes_images_that_refer_to_each_other(self) -> None:
         ecr = FakeEcr({"full": ["part", "index", "a"]})
-        assert delete_images(["full", "gone"], ecr.client, Silent()) == 3
+        assert delete_images(["full", "gone"], ecr.client, Progress()) == 3
         assert ecr.content["full"] == []
 
     def test_image_that_ecr_keeps_is_an_error(self) -> None:
         with pytest.raises(RefinerctlError, match=r"did not delete a of full: .*why"):
-            delete_images(["full"], FakeEcr({"full": ["a", "b"]}, kept=("a",)).client, Silent())
+            delete_images(["full"], FakeEcr({"full": ["a", "b"]}, kept=("a",)).client, Progress())
 
 
 def test_warnings_name_queues_with_messages_and_unknown_ones() -> None:

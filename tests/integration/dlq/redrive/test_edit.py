@@ -28,7 +28,7 @@ def editor(stage: Stage, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setenv("VISUAL", f"'{sys.executable}' '{script}'")
 
 
-def test_what_an_editor_says_is_no_data(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_of_an_editor_goes_to_stderr(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(2)
     editor(stage, monkeypatch, "print('Hello from your editor')\npath.write_text(lines[0].replace('0}', '99}'))")
 
@@ -77,7 +77,7 @@ def test_edited_messages_are_sent_and_the_others_stay(stage: Stage, monkeypatch:
         ),
     ],
 )
-def test_what_an_editor_may_leave(
+def test_unusable_edits_send_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, body: str, code: int, said: str, kept: int
 ) -> None:
     stage.fill(2)
@@ -94,7 +94,7 @@ def test_what_an_editor_may_leave(
     assert {message.state for message in stage.server.messages(stage.dead)} == {"visible"}
 
 
-def test_an_editor_that_is_not_there(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_editor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(1)
     monkeypatch.setenv("VISUAL", "/no/such/editor")
 
@@ -120,7 +120,7 @@ def terminal_of(stage: Stage, *arguments: str) -> Any:
 
 
 @pytest.mark.parametrize(("answer", "code", "moved"), [("n", 1, 0), ("y", 0, 3)])
-def test_it_asks_at_a_terminal(stage: Stage, answer: str, code: int, moved: int) -> None:
+def test_a_run_on_a_terminal_asks(stage: Stage, answer: str, code: int, moved: int) -> None:
     stage.fill(3)
     terminal = terminal_of(stage, stage.dead, "--method", "copy")
 
@@ -133,7 +133,7 @@ def test_it_asks_at_a_terminal(stage: Stage, answer: str, code: int, moved: int)
     assert stage.server.depth(stage.target) == moved
 
 
-def test_at_a_terminal_a_broken_edit_can_be_opened_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_edit_can_be_opened_again_on_a_terminal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(1)
     break_then_mend = (
         "text = lines[0]\n"

@@ -16,7 +16,7 @@ import pytest
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.messages import Message, OutgoingMessage, QueueAddress
 from refinerctl.aws.session import AwsSession
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.routes import SendTo
@@ -54,7 +54,7 @@ def id_of(message: Kept) -> int:
 
 
 class Redrive:
-    """A queue with its dead letters, and the way to SQS that fails."""
+    """A DLQ, its source queue, and a proxy to SQS that fails."""
 
     def __init__(self, server: SqsServer, proxy: SqsFaults, folder: Path, name: str) -> None:
         self.server, self.proxy, self._folder = server, proxy, folder
@@ -81,7 +81,7 @@ class Redrive:
 
         source = self.queue(self.dead)
         with self._journal(source.address.url) as journal:
-            return copy(source, lambda _address: target, route, rules, journal, Silent())
+            return copy(source, lambda _address: target, route, rules, journal, Progress())
 
     def _journal(self, url: str) -> RedriveJournal:
         """That of an unfinished run, if there is one."""
@@ -133,7 +133,9 @@ def redrive(redrive_of: Callable[[str], AbstractContextManager[Redrive]]) -> Ite
 
 
 @pytest.mark.parametrize("action", [SEND, DELETE])
-def test_passing_trouble_is_overcome(redrive_of: Callable[[str], AbstractContextManager[Redrive]], action: str) -> None:
+def test_transient_errors_are_retried(
+    redrive_of: Callable[[str], AbstractContextManager[Redrive]], action: str
+) -> None:
     def check(redrive: Redrive, kind: Kind) -> None:
         redrive.proxy.faults = [Fault(kind, action, times=4, skip=2, every=2, seconds=STALL_S)]
         moved = redrive.run()
@@ -151,7 +153,7 @@ def test_passing_trouble_is_overcome(redrive_of: Callable[[str], AbstractContext
     with_each_kind(redrive_of, check)
 
 
-def test_trouble_with_receiving_loses_nothing(
+def test_failed_receives_lose_no_message(
     redrive_of: Callable[[str], AbstractContextManager[Redrive]],
 ) -> None:
     def check(redrive: Redrive, kind: Kind) -> None:
@@ -166,7 +168,7 @@ def test_trouble_with_receiving_loses_nothing(
 
 
 @pytest.mark.parametrize("status", [400, 403, 503])
-def test_throttling_slows_down_and_loses_nothing(redrive: Redrive, status: int) -> None:
+def test_throttling_loses_no_message(redrive: Redrive, status: int) -> None:
     redrive.fill(COUNT)
     code = "RequestThrottled" if status < 500 else "ServiceUnavailable"
     redrive.proxy.faults = [Fault(Kind.ANSWER, "", times=10, skip=5, every=3, status=status, code=code)]
@@ -179,7 +181,7 @@ def test_throttling_slows_down_and_loses_nothing(redrive: Redrive, status: int) 
 
 
 @pytest.mark.parametrize("action", [RECEIVE, SEND, DELETE])
-def test_credentials_that_expire_stop_the_run_and_all_in_hand_is_given_back(redrive: Redrive, action: str) -> None:
+def test_expired_credentials_stop_the_run_and_release_messages(redrive: Redrive, action: str) -> None:
     redrive.fill(COUNT)
     redrive.proxy.faults = [expired(action, times=None, skip=8)]
     moved = redrive.run()
@@ -192,7 +194,7 @@ def test_credentials_that_expire_stop_the_run_and_all_in_hand_is_given_back(redr
     assert bool(hidden) == (action == DELETE)
 
 
-def test_run_without_credentials_is_resumed_with_new_ones(redrive: Redrive) -> None:
+def test_a_run_is_resumed_with_new_credentials(redrive: Redrive) -> None:
     redrive.fill(COUNT)
     redrive.proxy.faults = [expired("", times=None, skip=20)]
     moved = redrive.run()
@@ -205,7 +207,7 @@ def test_run_without_credentials_is_resumed_with_new_ones(redrive: Redrive) -> N
     assert (moved.moved, found.twice, moved.sent_twice, len(found.dead)) == (COUNT, 0, 0, 0)
 
 
-def test_no_permission_to_delete_stops_before_much_is_there_twice(redrive: Redrive) -> None:
+def test_a_denied_delete_stops_the_run_early(redrive: Redrive) -> None:
     redrive.fill(COUNT)
     redrive.proxy.faults = [denied(DELETE, times=None)]
     moved = redrive.run()
@@ -215,7 +217,7 @@ def test_no_permission_to_delete_stops_before_much_is_there_twice(redrive: Redri
     assert len(found.target) <= RULES.workers * 10
 
 
-def test_entries_that_are_the_senders_fault_stay_and_are_told(redrive: Redrive) -> None:
+def test_entries_that_are_the_senders_fault_stay_and_count_as_failed(redrive: Redrive) -> None:
     redrive.fill(50)
     redrive.proxy.faults = [Fault(Kind.FAIL_ENTRIES, SEND, times=1, code="InvalidMessageContents", senders_fault=True)]
     moved = redrive.run()
@@ -225,7 +227,7 @@ def test_entries_that_are_the_senders_fault_stay_and_are_told(redrive: Redrive) 
     assert found.target.keys().isdisjoint(found.dead)
 
 
-def test_ten_thousand_messages_through_trouble_of_every_kind(redrive: Redrive) -> None:
+def test_ten_thousand_messages_with_faults_of_every_kind(redrive: Redrive) -> None:
     redrive.fill(10_000)
     draw = random.Random(5)  # noqa: S311
     kinds = [kind for kind in Kind if kind not in (Kind.STALL, Kind.STALL_UNHEARD)]
@@ -242,9 +244,7 @@ def test_ten_thousand_messages_through_trouble_of_every_kind(redrive: Redrive) -
     assert moved.moved == 10_000
 
 
-def test_fifo_groups_keep_their_order_through_trouble_and_nothing_is_there_twice(
-    server: SqsServer, tmp_path: Path, unique: str
-) -> None:
+def test_fifo_groups_keep_their_order_with_faults(server: SqsServer, tmp_path: Path, unique: str) -> None:
     kinds = (Kind.LOSE_ANSWER, Kind.FAIL_ENTRIES, Kind.OMIT_ENTRIES, Kind.REFUSE, Kind.ANSWER_AFTER)
     faults = [Fault(kind, SEND, times=3, skip=skip, every=7) for skip, kind in enumerate(kinds)]
     with sqs_faults(server.url, *faults) as proxy:
@@ -263,7 +263,7 @@ def test_fifo_groups_keep_their_order_through_trouble_and_nothing_is_there_twice
         assert arrived == list(range(group * 20, group * 20 + 20))
 
 
-def test_queue_that_is_being_filled_ends(redrive: Redrive) -> None:
+def test_a_run_ends_although_messages_arrive(redrive: Redrive) -> None:
     redrive.fill(500)
     stop = threading.Event()
 

@@ -161,7 +161,7 @@ def server() -> Iterator[SqsServer]:
         yield server
 
 
-def test_killed_at_fifty_moments_and_resumed(tmp_path: Path) -> None:
+def test_resumes_after_kill_at_any_moment(tmp_path: Path) -> None:
     """Each worker has a server of its own, because it moves the clock."""
 
     def work(first: int) -> list[Outcome]:
@@ -181,7 +181,7 @@ def test_killed_at_fifty_moments_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_gives_back_what_it_has_and_goes_on_later(
+def test_an_interrupt_releases_messages_and_the_run_is_resumed(
     server: SqsServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     redrive = Redrive.of(server, tmp_path / "work", "interrupted")

@@ -25,7 +25,7 @@ def interrupted(stage: Stage, *arguments: str) -> None:
         stage.server.latency(0)
 
 
-def test_an_unfinished_run_is_not_forgotten(stage: Stage) -> None:
+def test_an_unfinished_run_has_to_be_resumed(stage: Stage) -> None:
     stage.fill(80)
     interrupted(stage, stage.dead, "--method", "copy")
     stage.server.advance(130)
@@ -46,7 +46,7 @@ def test_an_unfinished_run_is_not_forgotten(stage: Stage) -> None:
     assert stage.server.depth(stage.target) - 80 <= resumed["sent_twice"]
 
 
-def test_a_new_run_beside_an_unfinished_one_warns(stage: Stage) -> None:
+def test_force_begins_a_new_run_beside_an_unfinished_one(stage: Stage) -> None:
     stage.fill(80)
     interrupted(stage, stage.dead, "--method", "copy")
     stage.server.advance(130)
@@ -64,7 +64,7 @@ def export(stage: Stage, path: Path) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True)
 
 
-def test_an_exported_file_is_sent_back(stage: Stage, tmp_path: Path) -> None:
+def test_an_exported_file_is_sent(stage: Stage, tmp_path: Path) -> None:
     binary = {"raw": {"DataType": "Binary", "BinaryValue": "AP8="}}
     stage.fill(30, attributes=binary)
     lines = export(stage, tmp_path / "messages.jsonl")
@@ -78,7 +78,7 @@ def test_an_exported_file_is_sent_back(stage: Stage, tmp_path: Path) -> None:
     assert all(message.attributes == binary for message in stage.server.messages(stage.target))
 
 
-def test_a_file_is_not_sent_twice_by_mistake(stage: Stage, tmp_path: Path) -> None:
+def test_a_file_is_sent_again_only_with_force(stage: Stage, tmp_path: Path) -> None:
     stage.fill(4)
     export(stage, tmp_path / "messages.jsonl")
     stage.server.clear(stage.dead)
@@ -93,7 +93,7 @@ def test_a_file_is_not_sent_twice_by_mistake(stage: Stage, tmp_path: Path) -> No
     assert stage.numbers(stage.target) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_what_was_purged_can_be_put_back_where_it_was(stage: Stage, tmp_path: Path) -> None:
+def test_a_file_can_be_sent_to_the_dlq_with_force(stage: Stage, tmp_path: Path) -> None:
     stage.fill(3)
     export(stage, tmp_path / "messages.jsonl")
     stage.server.clear(stage.dead)
@@ -106,7 +106,7 @@ def test_what_was_purged_can_be_put_back_where_it_was(stage: Stage, tmp_path: Pa
     assert stage.numbers(stage.dead) == [0, 1, 2]
 
 
-def test_the_plan_of_a_file_looks_at_the_file(stage: Stage, tmp_path: Path) -> None:
+def test_the_plan_of_a_file_receives_no_message(stage: Stage, tmp_path: Path) -> None:
     stage.fill(10)
     export(stage, tmp_path / "messages.jsonl")
     stage.fill(5, start=10)
@@ -140,7 +140,7 @@ def test_a_broken_file_is_refused_before_anything_is_sent(stage: Stage, tmp_path
     assert stage.server.depth(stage.target) == 0
 
 
-def test_a_killed_file_is_resumed_and_nothing_of_it_is_sent_twice_unsaid(stage: Stage, tmp_path: Path) -> None:
+def test_a_killed_run_from_a_file_is_resumed(stage: Stage, tmp_path: Path) -> None:
     stage.fill(80)
     export(stage, tmp_path / "messages.jsonl")
     stage.server.clear(stage.dead)
@@ -168,7 +168,7 @@ def test_a_file_that_changed_is_not_resumed(stage: Stage, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("action", ["ReceiveMessage", "SendMessage", "DeleteMessage"])
-def test_no_permission_loses_nothing_and_can_be_resumed(
+def test_a_denied_action_loses_no_message_and_the_run_is_resumed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     stage.fill(20)

@@ -18,7 +18,7 @@ def undelivered(target_arn: str) -> dict[str, Any]:
     return {"RULE_ARN": attribute(arn), "TARGET_ARN": attribute(target_arn), "ERROR_CODE": attribute("NO_PERMISSIONS")}
 
 
-def test_a_whole_queue_is_moved_by_sqs_and_named_in_any_way(stage: Stage) -> None:
+def test_sqs_moves_a_queue_given_by_name_url_or_arn(stage: Stage) -> None:
     for queue in (stage.dead, stage.server.queue_url(stage.dead), stage.server.arn(stage.dead)):
         stage.fill(20)
 
@@ -44,7 +44,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(stage: Stage, method: str)
     assert stage.server.messages(stage.dead) == before
 
 
-def test_a_dry_run_with_a_filter_counts_and_says_that_looking_counts(stage: Stage) -> None:
+def test_a_dry_run_with_a_filter_counts_matching_messages(stage: Stage) -> None:
     stage.fill(20)
 
     done = stage.redrive(stage.dead, "--dry-run", "--filter", "body.id < `5`")
@@ -55,7 +55,7 @@ def test_a_dry_run_with_a_filter_counts_and_says_that_looking_counts(stage: Stag
     assert {message.receive_count for message in stage.server.messages(stage.dead)} == {4}
 
 
-def test_nobody_to_ask_is_a_usage_error_before_anything_is_done(stage: Stage) -> None:
+def test_without_a_terminal_yes_is_required(stage: Stage) -> None:
     stage.fill(3)
 
     done = stage.redrive(stage.dead)
@@ -86,7 +86,7 @@ def test_filter_limit_and_another_queue(stage: Stage, unique: str) -> None:
         (["--rate", "600/s"], "at most 500 messages/s"),
     ],
 )
-def test_what_sqs_cannot_do_is_a_usage_error_that_says_why(stage: Stage, arguments: list[str], reason: str) -> None:
+def test_options_that_a_move_task_does_not_support(stage: Stage, arguments: list[str], reason: str) -> None:
     stage.fill(1)
 
     done = stage.redrive(stage.dead, "--method", "move-task", "--yes", *arguments)
@@ -96,7 +96,7 @@ def test_what_sqs_cannot_do_is_a_usage_error_that_says_why(stage: Stage, argumen
     assert stage.server.depth(stage.dead) == 1
 
 
-def test_undelivered_events_go_to_the_queue_that_they_were_meant_for(stage: Stage, unique: str) -> None:
+def test_undelivered_events_go_to_their_target_queue(stage: Stage, unique: str) -> None:
     dead = stage.server.create(f"{unique}-delivery-dlq").rpartition("/")[2]
     own = {**undelivered(stage.server.arn(stage.target)), "own": attribute("kept")}
     stage.server.fill(dead, 5, attributes=own, trace="Root=1-5759e988-bd862e3fe1be46a994272793")
@@ -112,7 +112,7 @@ def test_undelivered_events_go_to_the_queue_that_they_were_meant_for(stage: Stag
     assert {message.trace for message in arrived} == {"Root=1-5759e988-bd862e3fe1be46a994272793"}
 
 
-def test_a_source_that_is_gone_is_refused_by_name(stage: Stage, unique: str) -> None:
+def test_a_deleted_target_of_undelivered_events_is_refused(stage: Stage, unique: str) -> None:
     """Nothing but the messages themselves knows where they came from."""
     dead = stage.server.create(f"{unique}-orphans").rpartition("/")[2]
     stage.server.fill(dead, 2, attributes=undelivered(stage.server.arn("nowhere")))
@@ -125,7 +125,7 @@ def test_a_source_that_is_gone_is_refused_by_name(stage: Stage, unique: str) -> 
     assert stage.server.depth(dead) == 2
 
 
-def test_targets_that_make_no_sense(stage: Stage, unique: str) -> None:
+def test_impossible_targets(stage: Stage, unique: str) -> None:
     stage.fill(2)
     _, other_dead = stage.server.create_pair(f"{unique}-b")
     stage.server.create(f"{unique}-c.fifo")
@@ -146,7 +146,7 @@ def test_targets_that_make_no_sense(stage: Stage, unique: str) -> None:
     assert stage.report(stage.dead, "--to", other_dead, "--force")["moved"] == 2
 
 
-def test_a_queue_that_is_no_dead_letter_queue_is_refused(stage: Stage) -> None:
+def test_a_queue_that_has_a_dlq_is_refused(stage: Stage) -> None:
     stage.server.fill(stage.target, 1)
 
     done = stage.redrive(stage.target, "--yes", "--to", stage.dead)
@@ -155,7 +155,7 @@ def test_a_queue_that_is_no_dead_letter_queue_is_refused(stage: Stage) -> None:
     assert "has a DLQ itself" in done.err
 
 
-def test_redrives_are_limited(stage: Stage) -> None:
+def test_max_redrives_skips_messages(stage: Stage) -> None:
     stage.fill(1)
     once = stage.report(stage.dead, "--max-redrives", "1")
     (message,) = stage.server.messages(stage.target)
@@ -173,7 +173,7 @@ def test_redrives_are_limited(stage: Stage) -> None:
     assert any("10 attributes" in reason for reason in refused["reasons"])
 
 
-def test_a_message_over_the_targets_limit_stays_and_says_why(stage: Stage, unique: str) -> None:
+def test_a_message_over_the_targets_size_limit_fails(stage: Stage, unique: str) -> None:
     small = stage.server.create(f"{unique}-small", MaximumMessageSize="1024").rpartition("/")[2]
     stage.fill(3)
     stage.fill(1, start=3, body='{"id": {n}, "large": "' + "x" * 2000 + '"}')
@@ -184,7 +184,7 @@ def test_a_message_over_the_targets_limit_stays_and_says_why(stage: Stage, uniqu
     assert stage.numbers(stage.dead) == [3]
 
 
-def test_fifo_duplicates_within_five_minutes_are_noticed(stage: Stage, unique: str) -> None:
+def test_fifo_duplicates_within_five_minutes_stay(stage: Stage, unique: str) -> None:
     target, dead = stage.server.create_pair(f"{unique}-f.fifo", max_receive_count=1)
     sqs, url = stage.sqs(), stage.server.queue_url(f"{unique}-f.fifo")
     sqs.send_message(QueueUrl=url, MessageBody='{"id": 0}', MessageGroupId="g", MessageDeduplicationId="d")
@@ -201,7 +201,7 @@ def test_fifo_duplicates_within_five_minutes_are_noticed(stage: Stage, unique: s
     assert stage.numbers(target) == [3]
 
 
-def test_a_running_task_is_followed_and_copying_beside_it_is_refused(stage: Stage) -> None:
+def test_a_running_task_is_followed_and_a_copy_beside_it_refused(stage: Stage) -> None:
     stage.fill(60)
     stage.sqs().start_message_move_task(SourceArn=stage.server.arn(stage.dead), MaxNumberOfMessagesPerSecond=30)
 
@@ -213,7 +213,7 @@ def test_a_running_task_is_followed_and_copying_beside_it_is_refused(stage: Stag
     assert (report["method"], report["moved"], report["left"]) == ("move-task", 60, 0)
 
 
-def test_a_running_task_that_does_something_else_is_not_followed(stage: Stage, unique: str) -> None:
+def test_a_running_task_with_other_options_is_not_followed(stage: Stage, unique: str) -> None:
     stage.fill(60)
     other = stage.server.create(f"{unique}-other").rpartition("/")[2]
     task = stage.sqs().start_message_move_task(SourceArn=stage.server.arn(stage.dead), MaxNumberOfMessagesPerSecond=1)
@@ -228,7 +228,7 @@ def test_a_running_task_that_does_something_else_is_not_followed(stage: Stage, u
     assert "at 1/s" in faster.err
 
 
-def test_a_move_task_would_stop_at_a_source_that_is_gone(stage: Stage, unique: str) -> None:
+def test_a_deleted_source_queue_needs_a_copy(stage: Stage, unique: str) -> None:
     """SQS ends a task at the first message that it cannot move; a copy leaves that and moves the others."""
     policy = {
         "redrivePermission": "byQueue",
@@ -246,7 +246,7 @@ def test_a_move_task_would_stop_at_a_source_that_is_gone(stage: Stage, unique: s
     )
 
 
-def test_errors_that_cannot_be_read_are_not_taken_for_none(stage: Stage) -> None:
+def test_unreadable_errors_are_not_null(stage: Stage) -> None:
     """This server has no Lambda and no logs: of no message is known what killed it."""
     stage.fill(3)
 
@@ -259,7 +259,7 @@ def test_errors_that_cannot_be_read_are_not_taken_for_none(stage: Stage) -> None
     assert not (stage.folder / ".refinerctl").exists()
 
 
-def test_ctrl_c_cancels_the_task_and_tells_what_it_moved(stage: Stage) -> None:
+def test_ctrl_c_cancels_the_task_and_reports_its_count(stage: Stage) -> None:
     stage.fill(500)
     process = stage.start(stage.dead, "--yes", "--rate", "50/s", "--output", "json")
     ends = time.monotonic() + 30
@@ -286,7 +286,7 @@ def test_an_empty_queue(stage: Stage) -> None:
     assert "is empty" in done.err
 
 
-def test_a_source_that_the_queue_itself_names_and_that_is_gone(stage: Stage, unique: str) -> None:
+def test_a_deleted_source_queue_is_refused_without_to(stage: Stage, unique: str) -> None:
     policy = {"redrivePermission": "byQueue", "sourceQueueArns": [stage.server.arn("deleted")]}
     dead = stage.server.create(f"{unique}-left-dlq", RedriveAllowPolicy=json.dumps(policy)).rpartition("/")[2]
     stage.server.fill(dead, 2)
@@ -299,7 +299,7 @@ def test_a_source_that_the_queue_itself_names_and_that_is_gone(stage: Stage, uni
     assert elsewhere["moved"] == 2
 
 
-def test_of_several_sources_one_may_be_gone(stage: Stage, unique: str) -> None:
+def test_messages_of_a_deleted_source_queue_fail(stage: Stage, unique: str) -> None:
     other = stage.server.create(f"{unique}-other").rpartition("/")[2]
     stage.fill(3)
     stage.fill(2, start=3, source=other)
@@ -311,7 +311,7 @@ def test_of_several_sources_one_may_be_gone(stage: Stage, unique: str) -> None:
     assert list(report["reasons"]) == [f"its target is {other}: queue {other} does not exist"]
 
 
-def test_sqs_moves_to_another_queue_too(stage: Stage, unique: str) -> None:
+def test_sqs_moves_to_another_queue(stage: Stage, unique: str) -> None:
     other = stage.server.create(f"{unique}-other").rpartition("/")[2]
     stage.fill(5)
 
@@ -321,7 +321,7 @@ def test_sqs_moves_to_another_queue_too(stage: Stage, unique: str) -> None:
     assert stage.numbers(other) == list(range(5))
 
 
-def test_who_may_not_use_move_tasks_copies(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_access_to_move_tasks_messages_are_copied(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(5)
     with sqs_faults(stage.server.url, denied("ListMessageMoveTasks", times=None)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
@@ -330,7 +330,7 @@ def test_who_may_not_use_move_tasks_copies(stage: Stage, monkeypatch: pytest.Mon
     assert (report["method"], report["moved"]) == ("copy", 5)
 
 
-def test_who_may_not_start_a_move_task_is_told_what_needs_none(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_denied_move_task_suggests_a_copy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(5)
     with sqs_faults(stage.server.url, denied("StartMessageMoveTask", times=None)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)

@@ -40,7 +40,7 @@ class Poison(threading.Thread):
         self.join()
 
 
-def test_what_comes_back_is_noticed(stage: Stage) -> None:
+def test_wait_reports_messages_that_come_back(stage: Stage) -> None:
     stage.fill(20)
 
     with Poison(stage, {3, 7}):
@@ -54,7 +54,7 @@ def test_what_comes_back_is_noticed(stage: Stage) -> None:
     assert {message.state for message in stage.server.messages(stage.dead)} == {"visible"}
 
 
-def test_the_watch_ends_when_all_is_processed(stage: Stage) -> None:
+def test_wait_ends_when_all_is_processed(stage: Stage) -> None:
     stage.fill(10)
 
     with Poison(stage, set()):
@@ -64,7 +64,7 @@ def test_the_watch_ends_when_all_is_processed(stage: Stage) -> None:
     assert (done.json()["moved"], done.json()["came_back"]) == (10, 0)
 
 
-def test_a_wait_that_ends_before_all_is_processed_is_3(stage: Stage) -> None:
+def test_wait_that_is_too_short_exits_with_3(stage: Stage) -> None:
     stage.fill(2)
 
     done = stage.redrive(stage.dead, "--yes", "--wait", "1s", "--output", "json")
@@ -74,7 +74,7 @@ def test_a_wait_that_ends_before_all_is_processed_is_3(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("order", ["before", "duration", "after"])
-def test_wait_takes_no_queue_for_a_duration(stage: Stage, order: str) -> None:
+def test_a_word_after_wait_that_is_no_duration_is_the_queue(stage: Stage, order: str) -> None:
     stage.fill(3)
     words = {
         "before": ["--wait", stage.dead],
@@ -89,7 +89,7 @@ def test_wait_takes_no_queue_for_a_duration(stage: Stage, order: str) -> None:
     assert (done.json()["moved"], done.json()["came_back"]) == (3, 0)
 
 
-def test_sqs_by_itself_cannot_be_waited_for(stage: Stage) -> None:
+def test_wait_is_not_possible_with_a_move_task(stage: Stage) -> None:
     stage.fill(3)
 
     done = stage.redrive(stage.dead, "--yes", "--method", "move-task", "--wait", "5s")

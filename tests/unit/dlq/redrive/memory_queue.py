@@ -115,6 +115,10 @@ class MemoryQueue:
     def bodies(self) -> list[str]:
         return [item.message.body for item in self.kept.values()]
 
+    def forget_sent(self) -> None:
+        """Five minutes pass: deduplication ids are forgotten."""
+        self._known.clear()
+
     def time_out(self) -> None:
         """The visibility timeouts of all messages end."""
         self.now += timedelta(hours=12)
@@ -124,7 +128,7 @@ class MemoryQueue:
     def attributes(self) -> QueueAttributes:
         self._called("attributes")
         hidden = sum(item.hidden for item in self.kept.values())
-        return QueueAttributes(self.now, len(self.kept) - hidden, hidden, 0, self.max_message_bytes)
+        return QueueAttributes(self.now, len(self.kept) - hidden, hidden, 0)
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         self._called("receive")

@@ -18,7 +18,7 @@ from tests.unit.dlq.redrive.memory_queue import BAD, BUSY, DENIED, ENTRY, LOST, 
 
 
 class TestMoving:
-    def test_everything_in_full_batches(self, redrive: Redrive) -> None:
+    def test_moves_all_messages_in_full_batches(self, redrive: Redrive) -> None:
         bodies = redrive.fill(100)
         moved = redrive.run()
         assert sorted(redrive.target.bodies()) == sorted(bodies)
@@ -36,14 +36,14 @@ class TestMoving:
         with pytest.raises(NotFoundError):
             redrive.run()
 
-    def test_few_messages_at_a_time_fill_batches_all_the_same(self, redrive: Redrive) -> None:
+    def test_small_receives_are_sent_in_full_batches(self, redrive: Redrive) -> None:
         redrive.fill(30)
         whole = redrive.source.receive
         redrive.source.receive = lambda count, **more: whole(min(count, 3), **more)  # type: ignore[method-assign]
         assert redrive.run(workers=1).moved == 30
         assert redrive.target.calls.count("send") == 3
 
-    def test_the_bodies_are_nowhere_in_the_journal(self, redrive: Redrive) -> None:
+    def test_the_journal_holds_no_bodies(self, redrive: Redrive) -> None:
         redrive.source.put("a patient's name")
         redrive.run()
         assert b"patient" not in redrive.journal.read_bytes()
@@ -59,8 +59,8 @@ class TestMoving:
         assert (moved.moved, len(redrive.target.kept), redrive.source.bodies()) == (25, 23, ["back", "back"])
 
 
-class TestChoosing:
-    def test_what_stays_is_received_once_and_given_back_at_the_end(self, redrive: Redrive) -> None:
+class TestRoutes:
+    def test_skipped_messages_are_received_once_and_released_at_the_end(self, redrive: Redrive) -> None:
         redrive.fill(200)
 
         def route(message: Message) -> Route:
@@ -71,7 +71,7 @@ class TestChoosing:
         assert {item.receives for item in redrive.source.kept.values()} == {1}
         assert redrive.is_released()
 
-    def test_what_cannot_be_done_is_a_failure(self, redrive: Redrive) -> None:
+    def test_messages_without_a_route_fail_with_its_reason(self, redrive: Redrive) -> None:
         redrive.fill(3)
         moved = redrive.run(lambda message: Stay("no such target", is_failure=True))
         assert (moved.failed, moved.skipped, dict(moved.reasons)) == (3, 0, {"no such target": 3})
@@ -83,7 +83,7 @@ class TestChoosing:
         assert redrive.is_released()
         assert sum(item.receives for item in redrive.source.kept.values()) == 0
 
-    def test_a_limit_counts_what_is_moved_only(self, redrive: Redrive) -> None:
+    def test_a_limit_counts_only_moved_messages(self, redrive: Redrive) -> None:
         redrive.fill(100)
         redrive.target.faults = iter([(BAD, False)])
 
@@ -95,7 +95,7 @@ class TestChoosing:
         assert moved.failed > 0
         assert redrive.is_released()
 
-    def test_an_error_of_the_route_ends_the_run_and_loses_nothing(self, redrive: Redrive) -> None:
+    def test_an_error_of_the_route_stops_the_run_and_loses_no_message(self, redrive: Redrive) -> None:
         redrive.fill(30)
 
         def route(message: Message) -> Route:
@@ -110,8 +110,8 @@ class TestChoosing:
         assert redrive.resume().moved == 30
 
 
-class TestWhatComesMeanwhile:
-    def test_a_queue_that_is_being_filled(self, redrive: Redrive) -> None:
+class TestArrivals:
+    def test_a_run_ends_although_the_queue_is_being_filled(self, redrive: Redrive) -> None:
         redrive.fill(50)
         redrive.source.on_receive = lambda: [redrive.source.put("new", NOW + timedelta(seconds=2)) for _ in range(30)]
         moved = redrive.run()
@@ -119,13 +119,13 @@ class TestWhatComesMeanwhile:
         assert set(redrive.source.bodies()) == {"new"}
         assert redrive.is_released()
 
-    def test_old_messages_behind_many_new_ones(self, redrive: Redrive) -> None:
+    def test_old_messages_are_found_behind_many_new_ones(self, redrive: Redrive) -> None:
         for _ in range(300):
             redrive.source.put("new", NOW + timedelta(seconds=2))
         redrive.fill(5)
         assert redrive.run().moved == 5
 
-    def test_what_fails_again_is_noticed_and_not_sent_again(self, redrive: Redrive) -> None:
+    def test_a_message_that_comes_back_is_counted_and_not_sent_again(self, redrive: Redrive) -> None:
         redrive.fill(20)
 
         def fail_again() -> None:
@@ -139,13 +139,13 @@ class TestWhatComesMeanwhile:
         assert moved.returned > 0
         assert redrive.target.calls.count("send") == 2
 
-    def test_what_is_handed_out_twice_at_a_time_is_sent_once(self, redrive: Redrive) -> None:
+    def test_a_message_that_is_delivered_twice_is_sent_once(self, redrive: Redrive) -> None:
         redrive.fill(4)
         redrive.source.on_receive = lambda: None if "send" in redrive.target.calls else redrive.source.time_out()
         moved = redrive.run(workers=1)
         assert (moved.moved, moved.left, moved.sent_twice, len(redrive.target.kept)) == (4, 0, 0, 4)
 
-    def test_what_is_delivered_once_more_after_its_deletion_is_deleted_again(self, redrive: Redrive) -> None:
+    def test_a_message_that_is_delivered_after_its_deletion_is_deleted_again(self, redrive: Redrive) -> None:
         redrive.fill(10)
         original = dict(redrive.source.kept)
 
@@ -161,7 +161,7 @@ class TestWhatComesMeanwhile:
 
 
 class TestFailures:
-    def test_a_message_that_is_not_taken_stays(self, redrive: Redrive) -> None:
+    def test_a_message_that_the_target_refuses_stays(self, redrive: Redrive) -> None:
         redrive.fill(12)
         redrive.source.put("bad")
         moved = redrive.run()
@@ -169,45 +169,45 @@ class TestFailures:
         assert redrive.source.bodies() == ["bad"]
         assert redrive.is_released()
 
-    def test_a_message_too_large_for_the_target(self, redrive: Redrive) -> None:
+    def test_a_message_too_large_for_the_target_stays(self, redrive: Redrive) -> None:
         redrive.fill(2)
         redrive.source.put("x" * 1001)
         moved = redrive.run()
         assert (moved.moved, moved.failed) == (2, 1)
         assert dict(moved.reasons) == {"too large": 1}
 
-    def test_a_batch_that_is_refused_is_sent_in_pieces(self, redrive: Redrive) -> None:
+    def test_a_refused_batch_is_split(self, redrive: Redrive) -> None:
         redrive.fill(10)
         redrive.target.faults = iter([(TOO_LONG, False), None, (TOO_LONG, False)])
         moved = redrive.run()
         assert (moved.moved, moved.failed, moved.sent_twice) == (10, 0, 0)
 
-    def test_a_message_that_is_refused_alone_stays(self, redrive: Redrive) -> None:
+    def test_a_message_that_is_refused_alone_fails(self, redrive: Redrive) -> None:
         redrive.fill(1)
         redrive.target.faults = iter([(TOO_LONG, False)])
         assert redrive.run().failed == 1
         assert redrive.is_released()
 
-    def test_what_was_refused_for_certain_is_not_counted_as_twice(self, redrive: Redrive) -> None:
+    def test_refused_requests_do_not_count_as_sent_twice(self, redrive: Redrive) -> None:
         redrive.fill(10)
         redrive.target.faults = iter([(BUSY, False), (ENTRY, False), (BUSY, False)])
         moved = redrive.run()
         assert (moved.moved, moved.sent_twice, len(redrive.target.kept)) == (10, 0, 10)
 
-    def test_what_was_not_heard_of_is(self, redrive: Redrive) -> None:
+    def test_unanswered_requests_count_as_sent_twice(self, redrive: Redrive) -> None:
         redrive.fill(10)
         redrive.target.faults = iter([(LOST, True), (BUSY, False), (LOST, True)])
         moved = redrive.run()
         assert (moved.moved, moved.sent_twice, len(redrive.target.kept)) == (10, 20, 30)
 
-    def test_who_never_answers_is_given_up(self, redrive: Redrive) -> None:
+    def test_a_target_that_never_answers_is_given_up(self, redrive: Redrive) -> None:
         redrive.fill(1)
         redrive.target.faults = iter([(LOST, False)] * 8)
         moved = redrive.run()
         assert (moved.moved, moved.failed, moved.left, moved.sent_twice) == (0, 1, 1, 8)
 
     @pytest.mark.parametrize("where", ["send", "delete"])
-    def test_what_no_retry_helps_against_ends_the_run(self, redrive: Redrive, where: str) -> None:
+    def test_a_permanent_error_stops_the_run(self, redrive: Redrive, where: str) -> None:
         redrive.fill(60)
         queue = redrive.target if where == "send" else redrive.source
         queue.faults = iter([None, (DENIED, False), (DENIED, False)])
@@ -219,7 +219,7 @@ class TestFailures:
         resumed = redrive.resume()
         assert (resumed.moved, resumed.sent_twice, len(redrive.target.kept)) == (60, 0, 60)
 
-    def test_what_was_sent_and_cannot_be_deleted_is_never_sent_again(self, redrive: Redrive) -> None:
+    def test_a_message_whose_deletion_failed_is_not_sent_again(self, redrive: Redrive) -> None:
         redrive.fill(5)
         redrive.source.faults = iter([(BAD, False)])
         redrive.source.on_receive = lambda: redrive.source.time_out() if "delete" in redrive.source.calls else None
@@ -228,7 +228,7 @@ class TestFailures:
 
 
 class TestStopping:
-    def test_an_interruption_gives_back_what_is_in_hand(self, redrive: Redrive) -> None:
+    def test_an_interrupt_releases_what_was_not_sent(self, redrive: Redrive) -> None:
         redrive.fill(1000)
 
         def interrupt() -> None:
@@ -289,7 +289,7 @@ class TestFifo:
             there = [body for body in redrive.target.bodies() if int(body) % 7 == group]
             assert there == sorted(there)
 
-    def test_what_stays_stops_its_group(self, redrive: Redrive) -> None:
+    def test_a_failed_message_stops_its_group(self, redrive: Redrive) -> None:
         queue = fifo(redrive)
         for body, group in (("a1", "a"), ("bad", "a"), ("a3", "a"), ("b1", "b"), ("b2", "b")):
             put(queue, body, group)
@@ -299,7 +299,7 @@ class TestFifo:
         assert (moved.moved, moved.failed) == (3, 2)
         assert redrive.is_released()
 
-    def test_a_duplicate_that_the_target_drops_is_kept_and_said(self, redrive: Redrive) -> None:
+    def test_a_duplicate_that_the_target_drops_stays_and_is_counted(self, redrive: Redrive) -> None:
         queue = fifo(redrive)
         put(queue, "one", "a")
         queue.put("another", MessageGroupId="b", MessageDeduplicationId="id of one")
@@ -307,7 +307,7 @@ class TestFifo:
         assert (moved.moved, moved.dropped_duplicates, moved.failed, moved.sent_twice) == (1, 1, 0, 0)
         assert len(redrive.source.kept) + len(redrive.target.kept) == 2
 
-    def test_a_duplicate_of_its_own_first_life(self, redrive: Redrive) -> None:
+    def test_a_message_that_failed_within_five_minutes_is_a_duplicate_of_itself(self, redrive: Redrive) -> None:
         """It failed within the five minutes: SQS answers with the id that it has had all the time."""
         fifo(redrive)
         [result] = redrive.target.send([OutgoingMessage("one", group="a", deduplication="id of one")], lambda: None)
@@ -328,21 +328,21 @@ class TestResuming:
         redrive.killed(5, left=3, sent=2)
         return redrive
 
-    def test_nothing_waits_for_the_visibility_timeout(self, killed: Redrive) -> None:
+    def test_resuming_does_not_wait_for_the_visibility_timeout(self, killed: Redrive) -> None:
         moved = killed.resume()
         assert (moved.moved, moved.left, moved.sent_twice) == (5, 0, 1)
         assert Counter(killed.target.bodies()) == {
             "message 0": 1, "message 1": 1, "message 2": 2, "message 3": 1, "message 4": 1
         }  # fmt: skip
 
-    def test_receipts_that_are_not_good_any_more(self, killed: Redrive) -> None:
+    def test_resuming_with_expired_receipts(self, killed: Redrive) -> None:
         killed.source.time_out()
         for message in killed.source.receive(10, visibility_s=30, wait_s=0):
             killed.source.kept[message.id].hidden = False
         moved = killed.resume()
         assert (moved.moved, moved.left, moved.sent_twice, len(killed.target.kept)) == (5, 0, 1, 6)
 
-    def test_what_a_consumer_hides_is_left(self, killed: Redrive) -> None:
+    def test_messages_in_flight_elsewhere_are_left(self, killed: Redrive) -> None:
         killed.source.time_out()
         killed.source.receive(10, visibility_s=30, wait_s=0)
         moved = killed.resume()
@@ -352,7 +352,7 @@ class TestResuming:
         moved = killed.resume()
         assert (moved.moved, moved.left, moved.sent_twice, len(killed.target.kept)) == (5, 0, 1, 6)
 
-    def test_the_queue_is_gone(self, killed: Redrive) -> None:
+    def test_resuming_without_the_queue_fails_and_can_be_repeated(self, killed: Redrive) -> None:
         killed.source.is_gone = True
         with pytest.raises(NotFoundError):
             killed.resume()

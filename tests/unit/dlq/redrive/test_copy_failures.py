@@ -58,7 +58,7 @@ class TestDiskFull:
 
 
 class TestClocks:
-    def test_what_became_visible_while_the_machine_slept_may_be_somebody_elses(
+    def test_a_deletion_after_the_machine_slept_is_uncertain(
         self, redrive: Redrive, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """SQS says that it deletes with a receipt that was replaced, and does not."""
@@ -82,13 +82,15 @@ class TestClocks:
         moved = redrive.run(workers=1)
         assert (moved.moved, moved.left, moved.sent_twice) == (0, 10, 10)
 
-    def test_a_clock_that_is_set_back_hides_nothing(self, redrive: Redrive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_local_clock_does_not_change_the_count_of_a_fifo_queue(
+        self, redrive: Redrive, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Within five minutes a FIFO queue drops what it got before: for that only time that has passed counts."""
         redrive.make_fifo()
         redrive.source.put("one", MessageGroupId="g", MessageDeduplicationId="d")
         redrive.target.faults = iter([(LOST, True)] * 8)
         assert (redrive.run().sent_twice, len(redrive.target.kept)) == (1, 1)
-        redrive.target._known.clear()
+        redrive.target.forget_sent()
         redrive.source.time_out()
         now = time.time
         monkeypatch.setattr(time, "time", lambda: now() - 7200)
@@ -98,8 +100,8 @@ class TestClocks:
         assert (moved.moved, moved.sent_twice, len(redrive.target.kept)) == (1, 1, 2)
 
 
-class TestCountsThatFail:
-    def test_they_are_no_sign_of_the_end(self, redrive: Redrive) -> None:
+class TestCounts:
+    def test_failing_counts_do_not_end_a_run(self, redrive: Redrive) -> None:
         """Old messages behind many new ones, while SQS is too busy to count."""
         for _ in range(60):
             redrive.source.put("new", NOW + timedelta(seconds=2))
@@ -114,7 +116,7 @@ class TestCountsThatFail:
         redrive.source.attributes = count  # type: ignore[method-assign]
         assert redrive.run(workers=1).moved == 5
 
-    def test_too_low_a_count_does_not_end_it(self, redrive: Redrive) -> None:
+    def test_a_count_that_is_too_low_does_not_end_a_run(self, redrive: Redrive) -> None:
         """SQS's counts are approximate, and behind by a minute."""
         for _ in range(60):
             redrive.source.put("new", NOW + timedelta(seconds=2))
@@ -124,9 +126,9 @@ class TestCountsThatFail:
         assert redrive.run(workers=1).moved == 5
 
 
-class TestALimitThatIsResumed:
+class TestResumedLimit:
     @pytest.mark.parametrize("rest", [0, 1])
-    def test_what_was_sent_before_is_deleted_and_does_not_count(self, redrive: Redrive, rest: int) -> None:
+    def test_messages_sent_before_are_deleted_beyond_the_limit(self, redrive: Redrive, rest: int) -> None:
         """Its receipts are not good any more: it has to be received again, also once the limit is reached."""
         redrive.fill(20)
         redrive.killed(3, left=3, sent=3)
@@ -139,7 +141,7 @@ class TestALimitThatIsResumed:
         assert redrive.is_released()
 
 
-def test_a_queue_that_answers_at_once_is_not_polled_all_the_time(redrive: Redrive) -> None:
+def test_empty_answers_without_a_long_poll_do_not_cause_many_calls(redrive: Redrive) -> None:
     """As SQS does with too many messages in flight, here while another worker sends the only message of a group."""
     redrive.make_fifo()
     redrive.source.put("one", MessageGroupId="g", MessageDeduplicationId="d")
@@ -154,7 +156,7 @@ def test_a_queue_that_answers_at_once_is_not_polled_all_the_time(redrive: Redriv
     assert redrive.source.calls.count("receive") < 100
 
 
-def test_half_a_character_is_refused_and_stays(redrive: Redrive) -> None:
+def test_a_body_with_half_a_surrogate_pair_stays(redrive: Redrive) -> None:
     """JSON can hold what no queue takes."""
     redrive.fill(2)
     bad = redrive.source.put("\ud83d")
@@ -162,7 +164,7 @@ def test_half_a_character_is_refused_and_stays(redrive: Redrive) -> None:
     assert (moved.moved, moved.failed, list(redrive.source.kept)) == (2, 1, [bad])
 
 
-def test_an_interruption_while_it_settles_what_was_left(redrive: Redrive) -> None:
+def test_an_interrupt_while_resuming_releases_all(redrive: Redrive) -> None:
     redrive.fill(20)
     redrive.killed(10, left=0, sent=0)
     hide = redrive.source.change_visibility
@@ -177,7 +179,7 @@ def test_an_interruption_while_it_settles_what_was_left(redrive: Redrive) -> Non
     assert (moved.left, redrive.is_released()) == (20, True)
 
 
-def test_nobody_gives_back_thousands_of_messages_in_vain(redrive: Redrive) -> None:
+def test_releasing_ends_after_a_permanent_error(redrive: Redrive) -> None:
     redrive.fill(3_000)
     calls = itertools.count()
 
@@ -191,7 +193,7 @@ def test_nobody_gives_back_thousands_of_messages_in_vain(redrive: Redrive) -> No
     assert next(calls) <= 16
 
 
-def test_ids_that_are_taken_for_others_are_few_whatever_their_number() -> None:
+def test_an_id_filter_has_few_false_positives() -> None:
     known = IdFilter(capacity=1_000, size_bytes=1 << 11)
     for number in range(20_000):
         known.add(f"ours {number}")

@@ -26,7 +26,7 @@ def edited(number: int, **changes: object) -> bytes:
     return "".join([*LINES[:number], json.dumps(record) + "\n", *LINES[number + 1 :]]).encode()
 
 
-def test_what_is_not_touched_is_unchanged() -> None:
+def test_untouched_lines_are_unchanged() -> None:
     edits = read_edits("".join(LINES).encode(), MESSAGES)
 
     assert (dict(edits.edited), edits.unchanged, edits.removed) == ({}, ("1", "2", "3"), ())
@@ -70,14 +70,14 @@ def test_attributes_and_group_can_be_edited() -> None:
         (edited(2, attributes={"x": {"type": "Binary", "value": "y"}}), "line 3"),
     ],
 )
-def test_what_makes_no_sense_is_refused(content: bytes, reason: str) -> None:
+def test_invalid_edits_are_refused(content: bytes, reason: str) -> None:
     with pytest.raises(UsageError) as refused:
         read_edits(content, MESSAGES)
 
     assert reason in refused.value.message
 
 
-def test_very_many_take_no_time_to_speak_of() -> None:
+def test_many_messages_are_compared_quickly() -> None:
     messages = [message(f"{number:08}-0000-0000-0000-000000000000") for number in range(50_000)]
     began = time.process_time()
 
@@ -94,7 +94,7 @@ def test_the_diff_lays_json_out() -> None:
     assert [line for line in lines[2:] if line[0] in "+-"] == ['-    "key": "a"', '+    "key": "b"']
 
 
-def test_the_diff_shows_white_space_if_nothing_else_differs() -> None:
+def test_the_diff_shows_white_space_if_only_that_differs() -> None:
     lines = list(diff(read_edits(edited(0, body='{"key": "a"}'), MESSAGES), MESSAGES, DLQ))
 
     assert [line for line in lines[2:] if line[0] in "+-"] == [

@@ -23,7 +23,7 @@ START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a run that was killed: 1 moved, 2 sent, 3 may have been, 4 was refused, 5 in hand, 6 to be given back."""
+    """Of a run that was killed: 1 moved, 2 sent, 3 may have been, 4 was refused, 5 in hand, 6 held."""
     with RedriveJournal.begin(tmp_path, HEADER) as journal:
         journal.begin_part(START)
         journal.received([(str(number), f"receipt {number}") for number in range(1, 7)])
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class TestResuming:
-    def test_it_knows_what_is_unsettled(self, path: Path) -> None:
+    def test_the_state_is_restored(self, path: Path) -> None:
         with RedriveJournal.resume(path) as journal:
             state = journal.state
             assert journal.header == HEADER
@@ -55,7 +55,7 @@ class TestResuming:
             assert journal.is_new_id("new 1")
             assert not journal.is_new_id("new 3")
 
-    def test_what_was_not_heard_of_counts_until_it_is_settled(self, path: Path) -> None:
+    def test_uncertain_sends_count_until_the_message_is_deleted(self, path: Path) -> None:
         with RedriveJournal.resume(path) as journal:
             assert journal.state.sent_twice == 2  # 2 is in both queues, 3 may be
             journal.deleted(["2"])
@@ -70,7 +70,7 @@ class TestResuming:
         with RedriveJournal.resume(path) as journal:
             assert journal.begin_part(datetime(2026, 3, 2, tzinfo=UTC)) == START
 
-    def test_memory_grows_with_what_is_unsettled_only(self, tmp_path: Path) -> None:
+    def test_the_state_does_not_grow_with_moved_messages(self, tmp_path: Path) -> None:
         with RedriveJournal.begin(tmp_path, HEADER) as journal:
             for number in range(3_000):
                 journal.received([(f"{number}", "receipt")])
@@ -82,7 +82,7 @@ class TestResuming:
             assert (resumed.state.unsettled, resumed.state.moved) == ({}, 3_000)
             assert all(resumed.state.may_be_new_id(f"new {number}") for number in range(3_000))
 
-    def test_a_finished_one_has_nothing_left(self, path: Path) -> None:
+    def test_a_finished_run_stays_finished(self, path: Path) -> None:
         with RedriveJournal.resume(path) as journal:
             journal.finish()
         with RedriveJournal.resume(path) as journal:
@@ -91,7 +91,7 @@ class TestResuming:
 
 class TestDamage:
     @pytest.mark.parametrize("torn", [b'{"received":[["9","rec', b"\0" * 100, b"\0" * 50 + b"\n"])
-    def test_a_torn_end_is_cut_off(self, path: Path, torn: bytes) -> None:
+    def test_an_incomplete_last_line_is_cut_off(self, path: Path, torn: bytes) -> None:
         whole = path.read_bytes()
         path.write_bytes(whole + torn)
         with RedriveJournal.resume(path) as journal:
@@ -99,23 +99,23 @@ class TestDamage:
         assert path.read_bytes() == whole + b'{"released":["5"]}\n'
 
     @pytest.mark.parametrize("line", [b"what\n", b'{"moved":["1"]}\n', b'{"left":["99"]}\n', b'{"sent":5}\n', b"[]\n"])
-    def test_in_the_middle_it_is_said(self, path: Path, line: bytes) -> None:
+    def test_a_damaged_line_is_named(self, path: Path, line: bytes) -> None:
         path.write_bytes(path.read_bytes() + line + b'{"released":["5"]}\n')
         with pytest.raises(RefinerctlError, match="damaged in line 8"):
             RedriveJournal.resume(path)
 
     @pytest.mark.parametrize("content", [b"", b"{}\n", b"not JSON\n", b'{"redrive":99}\n'])
-    def test_what_is_no_journal(self, tmp_path: Path, content: bytes) -> None:
+    def test_other_files_are_refused(self, tmp_path: Path, content: bytes) -> None:
         other = tmp_path / "other.jsonl"
         other.write_bytes(content)
         with pytest.raises(RefinerctlError, match=r"other\.jsonl"):
             RedriveJournal.resume(other)
 
-    def test_none_at_all(self, tmp_path: Path) -> None:
+    def test_a_missing_journal(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError):
             RedriveJournal.resume(tmp_path / "none.jsonl")
 
-    def test_a_folder_that_cannot_be_written_to(self, tmp_path: Path) -> None:
+    def test_a_folder_that_is_not_writable(self, tmp_path: Path) -> None:
         (tmp_path / "redrives").write_text("a file")
         with pytest.raises(RefinerctlError, match="cannot write a journal to"):
             RedriveJournal.begin(tmp_path, HEADER)
@@ -143,7 +143,7 @@ class TestDamage:
         with RedriveJournal.resume(path) as journal:
             journal.released(["5"])
 
-    def test_after_its_end_nothing_is_written(self, path: Path) -> None:
+    def test_a_closed_journal_writes_nothing(self, path: Path) -> None:
         journal = RedriveJournal.resume(path)
         journal.close()
         before = path.read_bytes()
@@ -153,16 +153,16 @@ class TestDamage:
 
 
 class TestFiles:
-    def test_only_its_owner_can_read_it(self, path: Path) -> None:
+    def test_files_are_private(self, path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
-    def test_two_cannot_have_it(self, path: Path) -> None:
+    def test_a_journal_is_locked(self, path: Path) -> None:
         with RedriveJournal.resume(path), pytest.raises(RefusedError):
             RedriveJournal.resume(path)
         RedriveJournal.resume(path).close()
 
-    def test_they_are_found_newest_first(self, tmp_path: Path, path: Path) -> None:
+    def test_journals_are_found_newest_first(self, tmp_path: Path, path: Path) -> None:
         other = JournalHeader("https://sqs/other", "a queue/of any name")
         with RedriveJournal.begin(tmp_path, other) as second:
             second.finish()
@@ -180,7 +180,7 @@ class TestFiles:
             RedriveJournal.begin(tmp_path, HEADER, Killed())
         assert not list(tmp_path.rglob("*.jsonl"))
 
-    def test_those_finished_long_ago_are_removed(self, tmp_path: Path, path: Path) -> None:
+    def test_old_finished_journals_are_removed(self, tmp_path: Path, path: Path) -> None:
         ended = []
         for _ in range(2):
             with RedriveJournal.begin(tmp_path, HEADER) as journal:

@@ -33,11 +33,11 @@ def left(routes: Routes, given: Message) -> Stay:
     return route
 
 
-def test_it_goes_back_to_the_queue_that_it_came_from() -> None:
+def test_a_message_goes_to_the_only_source_queue() -> None:
     assert sent(Routes(ORIGIN, resolve), message()).queue == IN
 
 
-def test_of_several_queues_each_message_tells_its_own() -> None:
+def test_with_several_source_queues_each_message_names_its_own() -> None:
     routes = Routes(SHARED, resolve)
 
     assert sent(routes, message(system={"DeadLetterQueueSourceArn": IN.arn})).queue == IN
@@ -47,19 +47,19 @@ def test_of_several_queues_each_message_tells_its_own() -> None:
     assert "--to QUEUE" in silent.reason
 
 
-def test_what_sqs_tells_of_a_message_wins_over_the_only_source() -> None:
+def test_the_source_in_the_message_wins_over_the_only_source_queue() -> None:
     """The redrive policy may have been moved since."""
     assert sent(Routes(ORIGIN, resolve), message(system={"DeadLetterQueueSourceArn": OTHER.arn})).queue == OTHER
 
 
-def test_a_source_that_is_gone_is_named() -> None:
+def test_a_deleted_source_queue_is_named() -> None:
     gone = left(Routes(ORIGIN, resolve), message(system={"DeadLetterQueueSourceArn": queue("gone").arn}))
 
     assert gone.is_failure
     assert "queue gone does not exist" in gone.reason
 
 
-def test_an_undelivered_event_goes_to_its_target_without_eventbridges_words() -> None:
+def test_an_undelivered_event_goes_to_its_target_without_eventbridges_attributes() -> None:
     route = sent(Routes(UNDELIVERED, resolve), undelivered(IN.arn, own=text("kept")))
 
     assert route.queue == IN
@@ -102,7 +102,7 @@ def test_a_target_whose_consumer_is_broken_gets_nothing() -> None:
     assert asked == ["other", "in"]
 
 
-def test_another_queue_takes_everything() -> None:
+def test_to_takes_all_messages() -> None:
     routes = Routes(UNDELIVERED, resolve, to=OTHER)
 
     route = sent(routes, undelivered("arn:aws:events:us-east-1:000000000000:event-bus/bus"))
@@ -110,7 +110,7 @@ def test_another_queue_takes_everything() -> None:
     assert route.message.attributes == {}
 
 
-def test_everything_that_a_sender_gave_is_kept() -> None:
+def test_attributes_group_and_trace_header_are_kept() -> None:
     attributes = {"raw": MessageAttribute("Binary.custom", b"\x00\xff"), "n": text("1.50", "Number")}
     given = message(
         body="ünï\ncode",
@@ -126,11 +126,11 @@ def test_everything_that_a_sender_gave_is_kept() -> None:
     assert (fifo.group, fifo.deduplication) == ("g", "d")
 
 
-def test_a_fifo_queue_takes_nothing_without_a_group() -> None:
+def test_a_message_without_group_cannot_go_to_a_fifo_queue() -> None:
     assert "has no group" in left(Routes(ORIGIN, resolve, to=queue("in.fifo")), message()).reason
 
 
-def test_redrives_are_counted_only_when_they_are_limited() -> None:
+def test_redrives_are_counted_only_with_max_redrives() -> None:
     once = message(attributes={REDRIVES: text("1", "Number")})
 
     assert sent(Routes(ORIGIN, resolve), message()).message.attributes == {}
@@ -160,20 +160,20 @@ def test_an_undelivered_event_with_ten_attributes_has_room_for_a_count() -> None
     assert len(sent(Routes(UNDELIVERED, resolve, max_redrives=5), event).message.attributes) == 5
 
 
-def test_what_is_not_asked_for_stays_without_being_a_failure() -> None:
+def test_unwanted_messages_stay_without_being_a_failure() -> None:
     route = left(Routes(ORIGIN, resolve, unwanted=lambda _: "filtered"), message())
 
     assert (route.reason, route.is_failure) == ("filtered", False)
 
 
-def test_only_edited_messages_are_sent_as_they_were_edited() -> None:
+def test_only_edited_messages_are_sent() -> None:
     routes = Routes(ORIGIN, resolve, edited={"1": message(body="new")})
 
     assert sent(routes, message(body="old")).message.body == "new"
     assert "edited" in left(routes, message("2")).reason
 
 
-def test_a_queue_that_serves_no_other_is_asked_for_a_target() -> None:
+def test_a_queue_without_source_queues_needs_a_target() -> None:
     unknown = Origin(DLQ, UNDELIVERED.kind)
 
     assert "--to QUEUE" in left(Routes(unknown, resolve), message()).reason

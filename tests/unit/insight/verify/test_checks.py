@@ -14,8 +14,7 @@ from refinerctl.aws.lambda_ import Concurrency, SourceMapping
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.schedules import ScheduleSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
-from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.insight.verify.run import checks_of, choose, run_checks
+from refinerctl.insight.verify.checks import CheckResult, Status, choose, run_checks
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.snapshot import (
     BUCKET,
@@ -64,7 +63,7 @@ from tests.unit.insight.verify.snapshots import (
     trusts,
 )
 
-CHECKS = checks_of(STACK)
+CHECKS = {check.id for check in choose(STACK)}
 HEALTHY = healthy()
 DLQ, DELIVERY_DLQ, FORWARD_DLQ = f"{INPUT}-dlq", f"{INPUT}-delivery-dlq", f"{FORWARD}-delivery-dlq"
 LOGS = f"/aws/lambda/{INPUT}"
@@ -77,11 +76,11 @@ OTHER_IMAGE = snapshots.IMAGE.replace("sha256:1", "sha256:2")
 
 
 def concerns(snapshot: Snapshot) -> list[CheckResult]:
-    return [result for result in run_checks(snapshot, CHECKS) if result.status in (Status.WARN, Status.FAIL)]
+    return [result for result in run_checks(snapshot, STACK) if result.status in (Status.WARN, Status.FAIL)]
 
 
 def only(snapshot: Snapshot, check: str) -> CheckResult:
-    (found,) = run_checks(snapshot, CHECKS, only=[check])
+    (found,) = run_checks(snapshot, STACK, only=[check])
     return found
 
 
@@ -276,10 +275,10 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
 
 
 def test_a_healthy_pipeline_passes_every_check() -> None:
-    results = run_checks(HEALTHY, CHECKS)
+    results = run_checks(HEALTHY, STACK)
     assert {result.status for result in results} == {Status.PASS}
     of_others = {"schedule", "schedule-target", "schedule-role"}
-    assert {result.id for result in results} == {check.id for check in CHECKS} - of_others
+    assert {result.id for result in results} == CHECKS - of_others
     assert {result.stage for result in results if result.id == "mapping"} == {"RefinerInput"}
     assert {result.stage for result in results if result.id == "rule"} == {"RefinerInput", "RefinerComplete"}
 
@@ -300,7 +299,7 @@ def test_one_check_finds_what_is_broken(
 
 
 def test_every_check_has_a_broken_case() -> None:
-    assert {check for check, *_ in BROKEN} | {check for check, *_ in BROKEN_SCHEDULES} == {check.id for check in CHECKS}
+    assert {check for check, *_ in BROKEN} | {check for check, *_ in BROKEN_SCHEDULES} == CHECKS
 
 
 @pytest.mark.parametrize(
@@ -347,7 +346,7 @@ def test_what_is_denied_is_skipped_with_the_reason(question: Question[Any]) -> N
     for asked in ASKED:
         if asked[0] is question:
             snapshot = answering(snapshot, *asked, error=denied)
-    results = run_checks(snapshot, CHECKS)
+    results = run_checks(snapshot, STACK)
     assert {result.status for result in results} <= {Status.PASS, Status.SKIP}
     if question not in UNSEEN:
         assert denied.message in {result.seen for result in results if result.status is Status.SKIP}
@@ -358,16 +357,16 @@ def test_an_error_if_nothing_can_be_read() -> None:
     for asked in ASKED:
         snapshot = answering(snapshot, *asked, error=AccessDeniedError("access denied"))
     pure = ["prefix-overlap", "kms-keys", "loops", "outputs-match"]
-    assert {item.status for item in run_checks(snapshot, CHECKS, only=["rule"], skip=pure)} == {Status.SKIP}
+    assert {item.status for item in run_checks(snapshot, STACK, only=["rule"], skip=pure)} == {Status.SKIP}
     with pytest.raises(RefinerctlError, match="nothing could be checked: access denied"):
-        run_checks(snapshot, CHECKS, skip=pure)
+        run_checks(snapshot, STACK, skip=pure)
 
 
 def test_checks_are_chosen_by_id() -> None:
-    assert {check.id for check in choose(CHECKS, only=["rule", "mapping"])} == {"rule", "mapping"}
-    assert "rule" not in {check.id for check in choose(CHECKS, skip=["rule"])}
+    assert {check.id for check in choose(STACK, only=["rule", "mapping"])} == {"rule", "mapping"}
+    assert "rule" not in {check.id for check in choose(STACK, skip=["rule"])}
     with pytest.raises(UsageError, match="unknown check nonsense") as caught:
-        choose(CHECKS, ["nonsense", "rule"])
+        choose(STACK, ["nonsense", "rule"])
     assert "bucket-exists" in str(caught.value.hint)
 
 
@@ -411,7 +410,6 @@ def test_policies_that_aws_manages_for_functions_are_expected() -> None:
 # A stack without S3 data and event rules: a schedule starts a function; another puts messages into a queue with a DLQ.
 NIGHTLY, JOBS, DEAD = Function("x-nightly"), Queue("x-jobs", dlq=Queue("x-jobs-dlq")), "x-jobs-dlq"
 SMALL = Stack("small")
-SMALL_CHECKS = checks_of(SMALL)
 SCHEDULES = Pipeline(
     "x",
     (
@@ -466,7 +464,7 @@ BROKEN_SCHEDULES: list[tuple[str, str, str, Snapshot]] = [
 
 
 def test_a_stack_of_schedules_gets_the_checks_of_its_components() -> None:
-    results = run_checks(HEALTHY_SCHEDULES, SMALL_CHECKS)
+    results = run_checks(HEALTHY_SCHEDULES, SMALL)
     assert {(result.id, result.stage) for result in results if result.status is not Status.PASS} == set()
     of_stage = {name: {result.id for result in results if result.stage == name} for name in ("nightly", "jobs", None)}
     assert of_stage["jobs"] == {
@@ -486,7 +484,7 @@ def test_a_stack_of_schedules_gets_the_checks_of_its_components() -> None:
 
 @pytest.mark.parametrize(("check", "stage", "words", "snapshot"), BROKEN_SCHEDULES)
 def test_a_broken_stack_of_schedules_fails_one_check(check: str, stage: str, words: str, snapshot: Snapshot) -> None:
-    (found,) = [result for result in run_checks(snapshot, SMALL_CHECKS) if result.status is Status.FAIL]
+    (found,) = [result for result in run_checks(snapshot, SMALL) if result.status is Status.FAIL]
     assert (found.id, found.stage) == (check, stage)
     assert words in found.seen
 
@@ -495,7 +493,7 @@ def test_a_stage_that_consumes_a_dlq_is_checked() -> None:
     consumed = replace(
         SCHEDULES, stages=(*SCHEDULES.stages, Stage("dead", queue=JOBS.dlq, consumer=Function("x-dead")))
     )
-    results = run_checks(replace(HEALTHY_SCHEDULES, pipeline=consumed), SMALL_CHECKS)
+    results = run_checks(replace(HEALTHY_SCHEDULES, pipeline=consumed), SMALL)
     of_stage = {result.id for result in results if result.stage == "dead"}
     assert {"queue-exists", "mapping", "visibility-timeout", "function-active"} <= of_stage
     assert "redrive" not in of_stage

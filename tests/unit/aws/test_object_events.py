@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.aws.objects import ObjectEvent, object_event
+from refinerctl.aws.s3 import ObjectEvent, object_event
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -1,0 +1,105 @@
+"""What an SDK error means to an operator: which call failed, on which resource, what to do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
+_EXPIRED = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "ExpiredTokenException",
+    "RequestExpired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+_MISSING = {
+    "404",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "NoSuchBucket",
+    "NoSuchEntity",
+    "NotFoundException",
+    "QueueDoesNotExist",
+    "RepositoryNotFoundException",
+    "ResourceNotFoundException",
+}
+
+
+@contextlib.contextmanager
+def about(resource: str, hint: str | None = None) -> Iterator[None]:
+    """Calls about a resource: their SDK errors are raised as RefinerctlErrors that name it.
+
+    Without the resource that is a NotFoundError with `hint`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (said := explain(error, resource, hint)) is None:
+            raise
+        raise said from error
+
+
+def error_code(error: Exception) -> str:
+    """The code of a botocore ClientError, "" for any other error."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}  # HTTPClientError has one that is None
+    return str(response.get("Error", {}).get("Code", ""))
+
+
+def explain(error: Exception, resource: str | None = None, hint: str | None = None) -> RefinerctlError | None:
+    """The RefinerctlError for an SDK error, as of `about`; None if it is not one."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, ClientError):
+        return _explain_client_error(error, resource, hint)
+    if isinstance(error, BotoCoreError):
+        return _explain_transport_error(error)
+    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's word for AWS_CREDENTIAL_EXPIRATION
+        return AccessDeniedError("the AWS credentials are expired", hint="Log in again, or renew the session token.")
+    return None
+
+
+def _explain_client_error(error: Any, resource: str | None, hint: str | None) -> RefinerctlError:
+    code = error_code(error)
+    where = f" on {resource}" if resource else ""
+    if code in _MISSING and resource:
+        return NotFoundError(f"{resource} does not exist", hint=hint)
+    if code in _DENIED:
+        return AccessDeniedError(
+            f"access denied: {error.operation_name}{where}",
+            hint="Check which identity is in use (aws sts get-caller-identity) and that its policies allow this call.",
+        )
+    if code in _EXPIRED or (code == "400" and error.operation_name.startswith("Head")):
+        return AccessDeniedError(
+            f"the AWS credentials are expired or not valid ({code} at {error.operation_name})",
+            hint="Log in again, or renew the session token.",
+        )
+    message = error.response.get("Error", {}).get("Message", "no message")
+    return RefinerctlError(f"{error.operation_name}{where} failed: {code}: {message}")
+
+
+def _explain_transport_error(error: Exception) -> RefinerctlError:
+    from botocore.exceptions import ConnectionError as BotoConnectionError
+    from botocore.exceptions import (
+        HTTPClientError,
+        NoCredentialsError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+    )
+
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return AccessDeniedError(
+            "no AWS credentials found", hint="Set AWS_PROFILE or --profile, or export the AWS_* variables."
+        )
+    if isinstance(error, ParamValidationError):
+        return UsageError(" ".join(str(error).split()))
+    if isinstance(error, NoRegionError):
+        return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
+    if isinstance(error, BotoConnectionError | HTTPClientError):
+        return RefinerctlError(f"no answer from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
+    return RefinerctlError(str(error))
