@@ -15,8 +15,7 @@ from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
-    from refinerctl.aws.ecs import TaskDefinitions
+    from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
@@ -134,7 +133,7 @@ class AppContext:
     def ecr(self) -> EcrRegistry:
         from refinerctl.aws.ecr import EcrRegistry
 
-        return EcrRegistry(self.session, self.repository_settings)
+        return EcrRegistry(self.session, self._registry_variables)
 
     @cached_property
     def registries(self) -> Registries:
@@ -145,7 +144,7 @@ class AppContext:
 
             if region is None:
                 return self.ecr
-            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+            return EcrRegistry(self.session.in_region(region), self._registry_variables)
 
         return Registries(self.settings, ecr, self.render.note)
 
@@ -167,13 +166,11 @@ class AppContext:
 
         return Metrics(self.session)
 
-    def repository_settings(self) -> RepositorySettings:
-        """As stack `registry` has them in this environment."""
-        from refinerctl.aws.ecr import RepositorySettings
+    def _registry_variables(self) -> Values:
+        """Those of stack `registry` in this environment."""
         from refinerctl.terraform.hcl import load_values
 
-        folder = self.settings.project / "terraform" / "environments" / self.settings.env
-        return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+        return load_values(self.settings.layout.values_file(self.settings.env, "registry"), missing_ok=True)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -198,12 +195,6 @@ class AppContext:
         from refinerctl.aws.lambda_ import Functions
 
         return Functions(self.session)
-
-    @cached_property
-    def task_definitions(self) -> TaskDefinitions:
-        from refinerctl.aws.ecs import TaskDefinitions
-
-        return TaskDefinitions(self.session)
 
     @cached_property
     def bucket_versions(self) -> BucketVersions:

@@ -153,10 +153,8 @@ def delete_images(repositories: Sequence[str], ecr: EcrRegistry, progress: Progr
         while digests := digests_in(repository, ecr):
             failures = ecr.delete(repository, digests)
             if len(failures) >= len(digests):
-                first = failures[0]
-                raise RefinerctlError(
-                    f"ECR did not delete {first.digest} of {repository}: {first.code}: {first.reason}"
-                )
+                digest, reason = next(iter(failures.items()))
+                raise RefinerctlError(f"ECR did not delete {digest} of {repository}: {reason}")
             total += len(digests) - len(failures)
     return total
 
