@@ -219,7 +219,7 @@ class AppContext:
             return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
-        return S3Ledger.beside(self.backend, self.session)
+        return S3Ledger(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.

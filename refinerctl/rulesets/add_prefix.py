@@ -22,7 +22,6 @@ from refinerctl.rulesets.model import (
     check_form,
     check_registry,
     default_name,
-    differences,
 )
 
 # The settings of a function by their names in the stack, and the options that set them.
@@ -122,7 +121,13 @@ def add_prefix(
     wanted = {"image_uri": image_uri, **settings}
     present = next((other for other in values.rulesets.values() if other.prefix == prefix), None)
     if present and name in (None, present.name):
-        if differs := differences(wanted, present):
+
+        def said(value: object) -> str:
+            return "none" if value is None else repr(value)
+
+        differing = [(key, value) for key, value in wanted.items() if getattr(present, key) != value]
+        differs = [f"{key} is {said(getattr(present, key))}, not {said(value)}" for key, value in differing]
+        if differs:
             raise RefusedError(
                 f"ruleset {present.name} already has prefix {prefix}, with other settings: {'; '.join(differs)}",
                 hint=f"Edit {values_file(app)}, or remove the ruleset first: refinerctl remove-prefix {present.name}",

@@ -154,17 +154,11 @@ def _conflicts(new: Ruleset, values: RulesetValues, rule_quota: int) -> Iterator
         elif _overlap(other.prefix, new.prefix):
             yield f"prefix {new.prefix} overlaps {other.prefix} of ruleset {other.name}: objects would match both"
     for ruleset in (new, *values.rulesets.values()):
-        yield from _loops(ruleset, values)
+        for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
+            if ruleset.image_uri is not None and _overlap(prefix, ruleset.prefix):
+                yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
     if (rules := len(values.rulesets) + 1) > rule_quota:
         yield f"event bus {values.bus_name} would have {rules} rules; its quota is {rule_quota} (--rule-quota)"
-
-
-def _loops(ruleset: Ruleset, values: RulesetValues) -> Iterator[str]:
-    if ruleset.image_uri is None:
-        return
-    for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
-        if _overlap(prefix, ruleset.prefix):
-            yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -187,16 +181,3 @@ def check_registry(image_uri: str, region: str | None) -> None:
             " region only",
             hint=hint,
         )
-
-
-def differences(wanted: Mapping[str, Any], present: Ruleset) -> tuple[str, ...]:
-    """How a ruleset differs from the settings that are `wanted`; other settings do not count."""
-    return tuple(
-        f"{name} is {_said(getattr(present, name))}, not {_said(value)}"
-        for name, value in wanted.items()
-        if getattr(present, name) != value
-    )
-
-
-def _said(value: object) -> str:
-    return "none" if value is None else repr(value)

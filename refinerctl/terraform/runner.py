@@ -26,7 +26,7 @@ from refinerctl.terraform.events import (
     parse_lock,
 )
 from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror
-from refinerctl.terraform.process import Process, Tell, capture
+from refinerctl.terraform.process import Process, Tell, socket_folder
 
 # Variables that configure the AWS provider or set values: a local environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
@@ -191,10 +191,17 @@ class Terraform:
     def _capture(self, *arguments: str, limit: int = -1) -> bytes:
         """The output of a command that only reads, or its first `limit` bytes; never logged: it may hold secrets."""
         self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.data_dir) as output:
-            code, errors = capture(self._command(arguments), self._process_environment(), output)
-            if code != 0:
-                raise self._failed(arguments[0], last_error(errors))
+        with socket_folder() as sockets, tempfile.TemporaryFile(dir=self.data_dir) as output:
+            done = subprocess.run(
+                self._command(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                env={**self._process_environment(), "TMPDIR": sockets},
+                check=False,
+            )
+            if done.returncode != 0:
+                raise self._failed(arguments[0], last_error(done.stderr.decode(errors="replace")))
             output.seek(0)
             return output.read(limit)
 
