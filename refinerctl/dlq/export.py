@@ -69,7 +69,7 @@ def command(
     _report(app, walk, file)
     if not walk.is_complete and walk.matched != walk.limit:
         raise RefinerctlError(
-            f"queue {walk.queue.name}: only {walk.received} messages could be received, not all",
+            f"queue {walk.queue.name}: only {walk.received} of its messages could be received",
             hint="SQS has at most 120,000 in flight, and a FIFO queue returns only the first messages of each group.",
         )
 

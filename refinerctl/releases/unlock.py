@@ -9,7 +9,7 @@ import click
 from refinerctl.app import app_context
 from refinerctl.errors import RefusedError, UsageError
 from refinerctl.options import ask, check_consent, examples, global_options, yes_option
-from refinerctl.terraform.state import StateLock, lock_text
+from refinerctl.terraform.events import StateLock, lock_text
 
 
 @click.command(epilog=examples("refinerctl unlock", "refinerctl unlock --id e53b3c40-218b-9029-79ce-43439c741cc3"))
@@ -46,5 +46,5 @@ def lock_to_release(lock: StateLock, lock_id: str | None) -> str:
     if chosen is None:
         raise UsageError("the state is locked, and its backend does not report the lock's id", hint="Pass it: --id ID.")
     if lock_id not in (None, chosen):
-        raise RefusedError(f"the lock that is held has id {chosen}, not {lock_id}")
+        raise RefusedError(f"the ID of the state lock is {chosen}, not {lock_id}")
     return chosen
