@@ -296,8 +296,8 @@ def _by_queue(facts: Facts) -> Verdict | None:
         text = f"probably waiting: {counted(count, 'message')} in {name}, which were not received{others}{idle}"
         return Verdict(Place.WAITING, text + _other_errors(facts))
     if depth.in_flight:
-        count = counted(depth.in_flight, "message")
-        text = f"probably in flight: {count} of {name} processed now, or hidden after a failure"
+        many = counted(depth.in_flight, "message")
+        text = f"probably in flight: {many} of {name} processed now, or hidden after a failure"
         return Verdict(Place.IN_FLIGHT, text + _other_errors(facts))
     return None
 
