@@ -15,8 +15,7 @@ from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
-    from refinerctl.aws.ecs import TaskDefinitions
+    from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class AppContext:
-    """What a command works with. `instance_name` is the embedded environment's folder, if not its name."""
+    """What a command works with. `instance_name` is the local environment's folder, if not its name."""
 
     def __init__(self, flags: GlobalFlags, instance_name: str | None = None) -> None:
         self._flags = flags
@@ -64,9 +63,7 @@ class AppContext:
         from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
-            raise UsageError(
-                f"environment {self.settings.env!r} does not live on this machine", hint="Use --env local."
-            )
+            raise UsageError(f"environment {self.settings.env!r} is not a local environment", hint="Use --env local.")
         return Instance(self.settings.work_folder.resolve() / (self._instance_name or self.settings.env))
 
     @cached_property
@@ -115,7 +112,7 @@ class AppContext:
     def pipeline(self) -> Pipeline:
         """The stack's components, named as the environment's values name them. Asks no server."""
         if self.stack.pipeline is None:
-            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another one with --stack.")
+            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another stack with --stack.")
         return self.stack.pipeline(self.settings.stack_settings, self.values)
 
     @cached_property
@@ -134,7 +131,7 @@ class AppContext:
     def ecr(self) -> EcrRegistry:
         from refinerctl.aws.ecr import EcrRegistry
 
-        return EcrRegistry(self.session, self.repository_settings)
+        return EcrRegistry(self.session, self._registry_variables)
 
     @cached_property
     def registries(self) -> Registries:
@@ -145,7 +142,7 @@ class AppContext:
 
             if region is None:
                 return self.ecr
-            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+            return EcrRegistry(self.session.in_region(region), self._registry_variables)
 
         return Registries(self.settings, ecr, self.render.note)
 
@@ -167,13 +164,11 @@ class AppContext:
 
         return Metrics(self.session)
 
-    def repository_settings(self) -> RepositorySettings:
-        """As stack `registry` has them in this environment."""
-        from refinerctl.aws.ecr import RepositorySettings
+    def _registry_variables(self) -> Values:
+        """Those of stack `registry` in this environment."""
         from refinerctl.terraform.hcl import load_values
 
-        folder = self.settings.project / "terraform" / "environments" / self.settings.env
-        return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+        return load_values(self.settings.layout.values_file(self.settings.env, "registry"), missing_ok=True)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -200,12 +195,6 @@ class AppContext:
         return Functions(self.session)
 
     @cached_property
-    def task_definitions(self) -> TaskDefinitions:
-        from refinerctl.aws.ecs import TaskDefinitions
-
-        return TaskDefinitions(self.session)
-
-    @cached_property
     def bucket_versions(self) -> BucketVersions:
         from refinerctl.aws.bucket_versions import BucketVersions
 
@@ -230,7 +219,7 @@ class AppContext:
             return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
-        return S3Ledger.beside(self.backend, self.session)
+        return S3Ledger(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.
@@ -301,13 +290,13 @@ class AppContext:
         if status.endpoint_url is None:
             project = self.settings.project
             raise RefinerctlError(
-                f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
+                f"the local environment of {project} is down",
+                hint="Run `refinerctl local up --detach`." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(
-                "the embedded environment is still being brought up",
-                hint="`refinerctl local status` says when it is up.",
+                "the local environment is still starting",
+                hint="Wait until `refinerctl local status` shows `up`.",
             )
         return status.endpoint_url
 

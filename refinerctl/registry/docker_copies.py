@@ -23,7 +23,6 @@ from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
-    CopyStatus,
     ImageCopy,
     choose_platform,
     moved_tag,
@@ -81,7 +80,7 @@ class DockerCopies:
             source_digest=manifest.digest if manifest else digest,
             target_digest=there[0] if there else None,
             platform=str(request.platform) if is_index else None,
-            status=CopyStatus.UP_TO_DATE if there else CopyStatus.WOULD_COPY,
+            status="up-to-date" if there else "would-copy",
         )
         lacks_repository = False
         if there is not None:
@@ -122,7 +121,7 @@ class DockerCopies:
             checked.outlook,
             target_digest=digest,
             platform=str(platform),
-            status=CopyStatus.COPIED,
+            status="copied",
             bytes_copied=bytes_sent,
             blobs_copied=layers.count("Pushed"),
             blobs_mounted=sum(layer.startswith("Mounted from") for layer in layers),
@@ -232,7 +231,7 @@ class DockerCopies:
                 if statuses[-1] == "Pushing" and (current := (event.get("progressDetail") or {}).get("current")):
                     bytes_sent[str(event.get("id"))] = int(current)
             if not digest:
-                raise _StreamError("it broke off without a digest")
+                raise _StreamError("it ended without a digest")
         return digest, statuses, sum(bytes_sent.values())
 
     @property
@@ -309,9 +308,11 @@ def _followed(events: Iterable[dict[str, Any]], progress: Progress) -> Iterator[
         elif status in ("Download complete", "Pushed") and part in sizes:
             progress.part(part, sizes[part], sizes[part])
         elif status.startswith("Retrying"):
-            progress.update(f"the engine tries layer {layer} again")
+            progress.update(f"the engine retries layer {layer}")
         yield event
 
 
 def _about_digests(source: str, target: str) -> tuple[str, ...]:
-    return () if source == target else (f"docker compressed the layers again: {source} became {target}",)
+    return (
+        () if source == target else (f"the Docker engine compressed the layers again: digest {source} became {target}",)
+    )

@@ -128,7 +128,7 @@ class FakeBucket(S3Bucket):
     def check(self) -> None:
         self.requests["check"] += 1
         if not self.exists:
-            raise NotFoundError(f"there is no bucket {self.name!r}")
+            raise NotFoundError(f"bucket {self.name!r} does not exist")
 
     def head(self, key: str) -> ObjectInfo | None:
         found = self._ask("head", key)
@@ -180,7 +180,7 @@ class FakeQueues(Queues):
         if self.error:
             raise self.error
         if name not in self.messages:
-            raise NotFoundError(f"there is no queue {name!r}")
+            raise NotFoundError(f"queue {name!r} does not exist")
         return QueueDepth(name, len(self.messages[name]), 0, 0)
 
     def state(self, name: str) -> QueueState:
@@ -241,7 +241,7 @@ class FakeFunctions(Functions):
 
     def get(self, name: str) -> FunctionConfiguration:
         if name not in self.known:
-            raise NotFoundError(f"there is no function {name!r}")
+            raise NotFoundError(f"function {name!r} does not exist")
         return self.known[name]
 
     def mapping_state(self, name: str) -> str | None:

@@ -99,7 +99,7 @@ def test_function_that_names_no_input_leaves_errors_unknown() -> None:
     find = finder(logs)
     assert find.find([message(1), message(2, "no event")]) == {}
     assert list(find.notes()) == [
-        "no log names some messages; the last errors since they were sent: "
+        "some messages are in no log; the last errors since they were sent: "
         "Error: cannot start | Runtime exited with error: exit status 1"
     ]
     assert ErrorFinder().find([message(1)]) == {}

@@ -316,7 +316,7 @@ class TestNowhere:
     def test_a_function_that_does_not_exist_does_not_matter_for_that(self, world: World) -> None:
         world.functions.known.clear()
         found = check(world.trace(key="RefinerInput/never"), Place.NEVER_EXISTED)
-        assert "there is no function 'x-RefinerInput'" in found.notes
+        assert "function 'x-RefinerInput' does not exist" in found.notes
 
     def test_an_object_with_only_a_delete_marker(self, world: World) -> None:
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True)]
@@ -336,7 +336,7 @@ class TestNowhere:
         world.bucket.write(KEY)
         found = world.trace()
         assert found.stage == inner
-        assert "RefinerInput takes it, too: it is traced through Inner only" in found.notes
+        assert "RefinerInput also receives it; traced through Inner only" in found.notes
 
     def test_a_version_that_does_not_exist(self, world: World) -> None:
         with pytest.raises(NotFoundError, match="no version v7"):
