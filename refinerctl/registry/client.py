@@ -105,12 +105,12 @@ class Registry:
             else:
                 return response
             response.whole()  # frees the connection
-        raise RefinerctlError(f"{self.host} redirects in a circle")
+        raise RefinerctlError(f"too many redirects from {self.host}")
 
     def _redirected(self, url: str, location: str) -> str:
         target = joined(url, location)
         if is_loopback(urlsplit(target).netloc) and not is_loopback(self.host):
-            raise RefinerctlError(f"refusing a redirect of {self.host} to this machine")
+            raise RefinerctlError(f"refusing a redirect from {self.host} to a loopback address")
         return target
 
     def failed(self, what: str, response: Response) -> RefinerctlError:
@@ -141,7 +141,7 @@ class Repository:
             raise self.registry.failed(f"reading {self.named(reference)}", response)
         expected = reference if is_digest(reference) else response.headers.get("Docker-Content-Digest", "")
         if is_digest(expected) and digest_of(response.body) != expected:
-            raise TransportError(f"the manifest of {self.name} does not have its digest {expected}")
+            raise TransportError(f"the manifest of {self.name} does not match its digest {expected}")
         return parse_manifest(response.body, response.headers.get("Content-Type") or "")
 
     def manifest(self, reference: str) -> Manifest:
@@ -166,7 +166,7 @@ class Repository:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""
         response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking for {self.name}", response)
+            raise self.registry.failed(f"looking up {self.name}", response)
         return response.status == OK
 
     def tags(self) -> list[str]:
@@ -183,20 +183,22 @@ class Repository:
                 raise self.registry.failed(f"listing the tags of {self.name}", response)
             tags.update(dict.fromkeys(_tags_of(response)))
             if len(pages) > MAX_PAGES or len(tags) > MAX_TAGS:
-                raise RefinerctlError(f"the list of tags of {self.name} has no end: {len(tags)} in {len(pages)} pages")
+                raise RefinerctlError(f"{self.name} has too many tags: {len(tags)} in {len(pages)} pages")
             url = _next_page(url, response.headers.get("Link"))
         return list(tags)
 
     def has_blob(self, digest: str) -> bool:
         response = self._fetch("HEAD", self._url("blobs", digest))
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking {self.name} for {digest}", response)
+            raise self.registry.failed(f"looking up {digest} of {self.name}", response)
         return response.status == OK
 
     def blob(self, blob: Descriptor) -> bytes:
         """A small blob such as an image's config, verified. Raises RefinerctlError for more than 8 MiB."""
         if blob.size > SMALL_BODY_BYTES:
-            raise RefinerctlError(f"{blob.digest} of {self.name} has {blob.size} bytes, which is too much for a config")
+            raise RefinerctlError(
+                f"{blob.digest} of {self.name} has {blob.size} bytes, which is too large for an image config"
+            )
         return self.registry.transport.retry(self.name).run(lambda: b"".join(self.read(blob)))
 
     def read(self, blob: Descriptor) -> Iterator[bytes]:
@@ -219,7 +221,7 @@ class Repository:
                     else:
                         yield chunk
                 if done < blob.size:
-                    raise TransportError(f"{blob.digest} from {self.name} broke off")  # noqa: TRY301
+                    raise TransportError(f"the download of {blob.digest} from {self.name} was interrupted")  # noqa: TRY301
             except TransportError as error:
                 if done - last_break >= PROGRESS_BYTES:
                     retry.attempt = 1
@@ -227,17 +229,17 @@ class Repository:
                 last_break = done
         if blob.digest != f"sha256:{sha.hexdigest()}":
             raise TransportError(
-                f"{self.name} sends {blob.digest} corrupted: the bytes have sha256:{sha.hexdigest()}",
-                hint="The registry's storage or a proxy in between is damaged.",
+                f"{blob.digest} of {self.name} is corrupted: the digest of its bytes is sha256:{sha.hexdigest()}",
+                hint="The registry's storage or a proxy may be faulty. Push the image again.",
             )
         if last:
             yield last
 
     def _check_blob(self, response: Response, blob: Descriptor, offset: int) -> None:
         if response.status == NOT_FOUND:
-            raise NotFoundError(f"{self.name} has no blob {blob.digest}, although its manifest names it")
+            raise NotFoundError(f"blob {blob.digest} of {self.name} does not exist, although a manifest refers to it")
         if response.status in (UNAUTHORIZED, FORBIDDEN):  # of the redirect's target: its signature may have expired
-            raise TransportError(f"the storage of {self.registry.host} answers {response.status}")
+            raise TransportError(f"the storage of {self.registry.host} returned {response.status}")
         if response.status == PARTIAL and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             return
         if response.status != OK:

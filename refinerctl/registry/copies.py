@@ -81,13 +81,13 @@ def no_platform(request: CopyRequest, platforms: tuple[Platform, ...]) -> Refuse
 def moved_tag(target: ImageReference, source_digest: str, target_digest: str) -> RefusedError:
     """The target's tag already exists, with another image than the source's."""
     return RefusedError(
-        f"{target} is already another image: {target_digest}, not {source_digest}",
-        hint="Release tags are immutable: publish a new tag, or find out who pushed this one.",
+        f"{target} already has another image: {target_digest}, not {source_digest}",
+        hint="Release tags are immutable: publish a new tag, or check who pushed this one.",
     )
 
 
 def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) -> None:
-    """Raises RefusedError if the image's service would not run it."""
+    """Raises RefusedError if the image's service cannot run it."""
     if request.runs_on is None:
         return
     if problems := unacceptable(manifest, config, request.runs_on, request.platform):
@@ -97,7 +97,7 @@ def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) ->
 def not_runnable(request: CopyRequest, problem: str) -> RefusedError:
     service = request.runs_on.label if request.runs_on else "no service"
     return RefusedError(
-        f"{service} would not run {request.source}: {problem}",
+        f"{service} cannot run {request.source}: {problem}",
         hint=f"Build the image for {service}, or copy it as it is with --no-gate.",
     )
 

@@ -58,7 +58,7 @@ class RegistryEngine:
     def check(self, request: CopyRequest) -> CheckedCopy:
         """Everything that can be known before a byte is copied; changes nothing in the target. At most 3 round trips.
 
-        Raises RefusedError if the target's tag has another image or the image's service would not run it,
+        Raises RefusedError if the target's tag has another image or the image's service cannot run it,
         NotFoundError, AccessDeniedError.
         """
         began = time.monotonic()

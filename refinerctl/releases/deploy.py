@@ -62,7 +62,7 @@ def deploy_options(command: Decorated) -> Decorated:
         show_default=True,
         help="Maximum wait until functions are updated and their event source mappings enabled.",
     )
-    dry_run = click.option("--dry-run", is_flag=True, help="Plan only.")
+    dry_run = click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
     for option in (apply_options, timeout, allow_destroy_option, dry_run, yes_option):
         command = option(command)
     return command

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--confirm", metavar="NAME", help="Name of the environment, instead of typing it when asked.")
 @click.option("--empty-bucket", is_flag=True, help="Delete all objects in the stack's bucket first, every version.")
 @click.option("--empty-repositories", is_flag=True, help="Delete all images in the stack's ECR repositories first.")
-@click.option("--dry-run", is_flag=True, help="Plan only.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
 @apply_options
 @global_options
 @click.pass_context

@@ -46,8 +46,8 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
 )
 @click.argument("prefix", type=Prefix())
 @click.option("--image-uri", metavar="URI", help="Image of the function: [REGISTRY/]REPOSITORY[:TAG|@DIGEST].")
-@click.option("--completion", is_flag=True, help="Make a queue without a function, for downstream consumers.")
-@click.option("--name", help="Name of the ruleset. [default: after the prefix, team/MyNew/ → team-MyNew]")
+@click.option("--completion", is_flag=True, help="Create a queue without a function, for downstream consumers.")
+@click.option("--name", help="Name of the ruleset. [default: from the prefix, team/MyNew/ → team-MyNew]")
 @click.option(
     "--memory",
     "memory_mb",
@@ -110,7 +110,7 @@ def add_prefix(
     """Add a ruleset for PREFIX to the environment's values, for review; with --deploy deploy it, too.
 
     Does nothing if the ruleset already exists. Refused (4) if name or prefix belong to another ruleset, if prefixes
-    overlap or form a loop, or if Lambda would not accept the image.
+    overlap or form a loop, or if Lambda does not accept the image.
     """
     if completion == (image_uri is not None):
         raise UsageError("a ruleset either has a function or not", hint="Pass one of --image-uri and --completion.")
@@ -195,7 +195,7 @@ def _warnings(ruleset: Ruleset, values: RulesetValues, rule_quota: int) -> Itera
 
 
 def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> list[str]:
-    """Notes about the image. Raises RefusedError if it does not exist, or Lambda would not accept it."""
+    """Notes about the image. Raises RefusedError if it does not exist, or Lambda does not accept it."""
     if app.is_down:
         return [f"environment {app.settings.env} is down: the image is not checked"]
     try:

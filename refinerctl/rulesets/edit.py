@@ -80,7 +80,7 @@ def carry_out_edit(
         document["deployment"] = _deployed(app, edit, options, given["lock_timeout"], gives_up)
     elif edit is not None and not given["dry_run"]:
         edit.write()
-        app.render.note(f"written to {name}; `refinerctl deploy --env {app.settings.env}` brings it into place")
+        app.render.note(f"written to {name}; to apply it, run `refinerctl deploy --env {app.settings.env}`")
     if app.render.is_json:
         app.render.json(document)
 
@@ -116,7 +116,7 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
     except BaseException:
         try:
             edit.undo()
-            app.render.note(f"{_relative(app, edit.path)} is as it was before")
+            app.render.note(f"{_relative(app, edit.path)} was restored")
         except RefinerctlError:
-            app.render.warning(f"{_relative(app, edit.path)} still holds the change: somebody has edited it meanwhile")
+            app.render.warning(f"{_relative(app, edit.path)} was not restored: it was edited after the change")
         raise

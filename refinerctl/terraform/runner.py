@@ -28,7 +28,7 @@ from refinerctl.terraform.events import (
 from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror
 from refinerctl.terraform.process import Process, Tell, socket_folder
 
-# Variables that configure the AWS provider or set values: an embedded environment ignores the caller's.
+# Variables that configure the AWS provider or set values: a local environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
 # Variables with which a run would do something else than refinerctl says: only a part of the stack (-target), other
 # values (`refinerctl local env --terraform` sets some), no refresh (-refresh=false), another state.
@@ -129,7 +129,7 @@ class Terraform:
             reader = EventReader(on_progress)
             code = self._stream(self._locking(verb, self.lock_timeout_s, arguments), reader.line)
         for warning in dict.fromkeys(reader.warnings):
-            self.tell(f"terraform warns: {warning}")
+            self.tell(f"Terraform warning: {warning}")
         if code == 0:
             return
         if reader.lock:

@@ -357,7 +357,7 @@ class TestPrune:
     def test_only_another_environment_can_be_ignored(self, stage: Stage, name: str) -> None:
         done = stage.run("images", "prune", "--ignore-environment", name)
         assert (done.code, done.out) == (2, "")
-        assert f"there is no other environment '{name}'" in done.err
+        assert f"'{name}' is not another environment" in done.err
 
     def test_image_used_during_the_prompt_is_kept(self, stage: Stage, unique: str) -> None:
         digest = stage.put(None, "one")

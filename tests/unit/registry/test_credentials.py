@@ -126,8 +126,8 @@ def test_credential_store_without_the_host(tmp_path: Path, monkeypatch: pytest.M
     ("script", "words"),
     [
         ("echo the-secret >&2; exit 3", "failed with exit code 3"),
-        ("echo the-secret", "cannot be read"),
-        ('echo \'{"Username": "the-secret"}\'', "cannot be read"),
+        ("echo the-secret", "is invalid"),
+        ('echo \'{"Username": "the-secret"}\'', "is invalid"),
     ],
 )
 def test_failed_helper_prints_no_secret(
@@ -149,12 +149,12 @@ def test_missing_helper_is_an_error(tmp_path: Path) -> None:
 def test_helper_with_a_binary_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, r"printf '\377'")
 
-    with pytest.raises(RefinerctlError, match="cannot be read"):
+    with pytest.raises(RefinerctlError, match="is invalid"):
         docker_login(docker_config(tmp_path, credHelpers={HOST: "test"}), HOST)
 
 
 def test_invalid_login_is_not_printed(tmp_path: Path) -> None:
-    with pytest.raises(RefinerctlError, match="not an object") as failed:
+    with pytest.raises(RefinerctlError, match="not a JSON object") as failed:
         docker_login(docker_config(tmp_path, auths={HOST: "the-secret"}), HOST)
     assert "the-secret" not in str(failed.value)
 

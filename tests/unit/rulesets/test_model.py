@@ -72,7 +72,7 @@ def test_default_name_follows_the_prefix(prefix: str, name: str) -> None:
 
 
 def test_prefix_without_letters_needs_a_name() -> None:
-    with pytest.raises(UsageError, match="makes no name"):
+    with pytest.raises(UsageError, match="cannot derive a ruleset name"):
         default_name("ü/")
 
 
