@@ -15,8 +15,7 @@ from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
-    from refinerctl.aws.ecs import TaskDefinitions
+    from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
@@ -132,7 +131,7 @@ class AppContext:
     def ecr(self) -> EcrRegistry:
         from refinerctl.aws.ecr import EcrRegistry
 
-        return EcrRegistry(self.session, self.repository_settings)
+        return EcrRegistry(self.session, self._registry_variables)
 
     @cached_property
     def registries(self) -> Registries:
@@ -143,7 +142,7 @@ class AppContext:
 
             if region is None:
                 return self.ecr
-            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+            return EcrRegistry(self.session.in_region(region), self._registry_variables)
 
         return Registries(self.settings, ecr, self.render.note)
 
@@ -165,13 +164,11 @@ class AppContext:
 
         return Metrics(self.session)
 
-    def repository_settings(self) -> RepositorySettings:
-        """As stack `registry` has them in this environment."""
-        from refinerctl.aws.ecr import RepositorySettings
+    def _registry_variables(self) -> Values:
+        """Those of stack `registry` in this environment."""
         from refinerctl.terraform.hcl import load_values
 
-        folder = self.settings.project / "terraform" / "environments" / self.settings.env
-        return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+        return load_values(self.settings.layout.values_file(self.settings.env, "registry"), missing_ok=True)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -198,12 +195,6 @@ class AppContext:
         return Functions(self.session)
 
     @cached_property
-    def task_definitions(self) -> TaskDefinitions:
-        from refinerctl.aws.ecs import TaskDefinitions
-
-        return TaskDefinitions(self.session)
-
-    @cached_property
     def bucket_versions(self) -> BucketVersions:
         from refinerctl.aws.bucket_versions import BucketVersions
 
@@ -225,24 +216,23 @@ class AppContext:
         if self.backend.kind == "http":
             from refinerctl.ledger.http import HttpLedger
 
-            return HttpLedger.beside(self.backend)
+            return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
-        return S3Ledger.beside(self.backend, self.session)
+        return S3Ledger(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.
 
         Raises RefinerctlError without the root module, or without a supported Terraform.
         """
-        from refinerctl.terraform.installation import check_version, find_terraform
+        from refinerctl.terraform.installation import find_terraform
         from refinerctl.terraform.root_module import RootModule
         from refinerctl.terraform.runner import Terraform
 
         settings, backend = self.settings, self.backend
         self.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
         binary = find_terraform(settings.terraform_binary)
-        check_version(binary)
         if settings.embedded:
             from refinerctl.embedded import embedded_terraform
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
@@ -35,6 +36,7 @@ _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 
 Body = bytes | Iterable[bytes] | None
 Tell = Callable[[str], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -77,25 +79,25 @@ class Login:
 
     username: str
     password: str = field(default="", repr=False)
-    expires_at: datetime | None = None
     identity_token: str | None = field(default=None, repr=False)
 
 
 class Retry:
-    """Counts the attempts at one thing, and pauses between them:
-
-    while True:
-        try:
-            return attempt()
-        except TransportError as error:
-            retry.wait(error)
-    """
+    """Counts the attempts at one thing, and pauses between them."""
 
     def __init__(self, limits: Limits, what: str, tell: Tell) -> None:
         self._limits = limits
         self._what = what
         self._tell = tell
         self.attempt = 1
+
+    def run(self, attempt: Callable[[], Result]) -> Result:
+        """The result of the first attempt that raises no TransportError."""
+        while True:
+            try:
+                return attempt()
+            except TransportError as error:
+                self.wait(error)
 
     def wait(self, error: TransportError) -> None:
         """Pause before the next attempt. Raises `error` if none is left; retries within retries do not multiply."""
@@ -161,12 +163,7 @@ class Transport:
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """A response of at most 8 MiB, read whole; retried."""
-        retry = self.retry(urlsplit(url).netloc)
-        while True:
-            try:
-                return self.send(method, url, headers, body).whole()
-            except TransportError as error:
-                retry.wait(error)
+        return self.retry(urlsplit(url).netloc).run(lambda: self.send(method, url, headers, body).whole())
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: Body = None, patience_s: float = 0.0

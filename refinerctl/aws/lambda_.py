@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.errors import error_code, explain
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference, ImageUse, UseKind
+from refinerctl.images import ImageReference, ImageUse
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Functions:
         named = concurrently([partial(self._aliases, name) for name in names], THREADS) if aliases else []
         known = dict(zip(names, named, strict=False))
         return tuple(
-            ImageUse(UseKind.FUNCTION, f"{name}:{version}", reference, known.get(name, {}).get(version, ()))
+            ImageUse("function", f"{name}:{version}", reference, known.get(name, {}).get(version, ()))
             for (name, version), reference in zip(versions, references, strict=True)
             if reference
         )

@@ -72,11 +72,7 @@ class Registry:
     ) -> Response:
         """A small response, read whole; retried. `url` may be a path. Raises AccessDeniedError for 401 and 403."""
         retry = self.transport.retry(self.host)
-        while True:
-            try:
-                return self.open(scopes, method, url, headers, body).whole()
-            except TransportError as error:
-                retry.wait(error)
+        return retry.run(lambda: self.open(scopes, method, url, headers, body).whole())
 
     def open(
         self,
@@ -135,17 +131,18 @@ class Repository:
 
     def find(self, reference: str) -> Manifest | None:
         """The manifest of a tag or digest; None if it does not exist."""
-        retry = self.registry.transport.retry(self.name)
-        while True:
-            response = self._fetch("GET", self._url("manifests", reference), _ACCEPT)
-            if response.status == NOT_FOUND:
-                return None
-            if response.status != OK:
-                raise self.registry.failed(f"reading {self.named(reference)}", response)
-            expected = reference if is_digest(reference) else response.headers.get("Docker-Content-Digest", "")
-            if not is_digest(expected) or digest_of(response.body) == expected:
-                return parse_manifest(response.body, response.headers.get("Content-Type") or "")
-            retry.wait(TransportError(f"the manifest of {self.name} does not match its digest {expected}"))
+        return self.registry.transport.retry(self.name).run(partial(self._find, reference))
+
+    def _find(self, reference: str) -> Manifest | None:
+        response = self._fetch("GET", self._url("manifests", reference), _ACCEPT)
+        if response.status == NOT_FOUND:
+            return None
+        if response.status != OK:
+            raise self.registry.failed(f"reading {self.named(reference)}", response)
+        expected = reference if is_digest(reference) else response.headers.get("Docker-Content-Digest", "")
+        if is_digest(expected) and digest_of(response.body) != expected:
+            raise TransportError(f"the manifest of {self.name} does not match its digest {expected}")
+        return parse_manifest(response.body, response.headers.get("Content-Type") or "")
 
     def manifest(self, reference: str) -> Manifest:
         """The same; raises NotFoundError if it does not exist."""
@@ -202,12 +199,7 @@ class Repository:
             raise RefinerctlError(
                 f"{blob.digest} of {self.name} has {blob.size} bytes, which is too large for an image config"
             )
-        retry = self.registry.transport.retry(self.name)
-        while True:
-            try:
-                return b"".join(self.read(blob))
-            except TransportError as error:
-                retry.wait(error)
+        return self.registry.transport.retry(self.name).run(lambda: b"".join(self.read(blob)))
 
     def read(self, blob: Descriptor) -> Iterator[bytes]:
         """A blob's bytes, resumed after each break; the last ones come only if digest and size are right.

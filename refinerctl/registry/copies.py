@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Literal
 
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
@@ -29,12 +29,6 @@ class CopyRequest:
     in_ecr: bool = False
 
 
-class CopyStatus(StrEnum):
-    COPIED = "copied"
-    UP_TO_DATE = "up-to-date"
-    WOULD_COPY = "would-copy"
-
-
 @dataclass(frozen=True)
 class ImageCopy:
     """The result for one image. `source` and `target` are references; counts are of blobs, the config included.
@@ -48,7 +42,7 @@ class ImageCopy:
     source_digest: str
     target_digest: str | None
     platform: str | None
-    status: CopyStatus
+    status: Literal["copied", "up-to-date", "would-copy"]
     bytes_copied: int = 0
     blobs_copied: int = 0
     blobs_mounted: int = 0
@@ -69,7 +63,7 @@ class CheckedCopy:
 
     @property
     def is_done(self) -> bool:
-        return self.outlook.status is CopyStatus.UP_TO_DATE
+        return self.outlook.status == "up-to-date"
 
 
 def choose_platform(index: Manifest, request: CopyRequest) -> Descriptor:

@@ -23,7 +23,6 @@ from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
-    CopyStatus,
     ImageCopy,
     choose_platform,
     moved_tag,
@@ -81,7 +80,7 @@ class DockerCopies:
             source_digest=manifest.digest if manifest else digest,
             target_digest=there[0] if there else None,
             platform=str(request.platform) if is_index else None,
-            status=CopyStatus.UP_TO_DATE if there else CopyStatus.WOULD_COPY,
+            status="up-to-date" if there else "would-copy",
         )
         lacks_repository = False
         if there is not None:
@@ -122,7 +121,7 @@ class DockerCopies:
             checked.outlook,
             target_digest=digest,
             platform=str(platform),
-            status=CopyStatus.COPIED,
+            status="copied",
             bytes_copied=bytes_sent,
             blobs_copied=layers.count("Pushed"),
             blobs_mounted=sum(layer.startswith("Mounted from") for layer in layers),

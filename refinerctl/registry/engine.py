@@ -17,7 +17,6 @@ from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
-    CopyStatus,
     ImageCopy,
     choose_platform,
     moved_tag,
@@ -27,7 +26,6 @@ from refinerctl.registry.copies import (
     unknown_tag,
 )
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform
-from refinerctl.transport import TransportError
 
 LARGE_BLOBS_AT_ONCE = 4
 # Small blobs cost round trips rather than bandwidth: as many at once as have this size, up to four times the others.
@@ -78,7 +76,7 @@ class RegistryEngine:
             source_digest=entry.digest if entry else found.digest,
             target_digest=there.digest if there else None,
             platform=str(request.platform) if entry else None,
-            status=CopyStatus.UP_TO_DATE if there else CopyStatus.WOULD_COPY,
+            status="up-to-date" if there else "would-copy",
             notes=_left_out(found, request.platform) if entry else (),
         )
         if there is not None:
@@ -132,7 +130,7 @@ class RegistryEngine:
         return replace(
             checked.outlook,
             target_digest=manifest.digest,
-            status=CopyStatus.COPIED,
+            status="copied",
             bytes_copied=sum(copied),
             blobs_copied=len(copied),
             blobs_mounted=len(missing) - len(copied),
@@ -169,19 +167,16 @@ def _copy_blob(
             done += len(chunk)
             progress.part(blob.digest, done, blob.size)
 
-    mount_from = source if source.registry is target.registry and source.path != target.path else None
-    retry = target.registry.transport.retry(target.name)
-    while True:
+    def copy() -> int | None:
         _check_cancelled(blob, cancelled)
-        try:
-            location = target.start_upload(blob, mount_from)
-            if location is None:
-                return None
-            target.upload(blob, location, content)
-        except TransportError as error:
-            retry.wait(error)
-        else:
-            return blob.size
+        location = target.start_upload(blob, mount_from)
+        if location is None:
+            return None
+        target.upload(blob, location, content)
+        return blob.size
+
+    mount_from = source if source.registry is target.registry and source.path != target.path else None
+    return target.registry.transport.retry(target.name).run(copy)
 
 
 def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:

@@ -146,7 +146,7 @@ def _docker_engine(app: AppContext, create: Any) -> DockerCopies:
     docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
     docker.check()
     registries = app.registries
-    return DockerCopies(docker, registries.credentials.login, registries.impatient_client, create)
+    return DockerCopies(docker, registries.login, registries.impatient_client, create)
 
 
 def _one_image(source: str | None, target: str | None, names: tuple[str, ...]) -> CopyRequest:

@@ -10,13 +10,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from refinerctl.app import AppContext
 from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.files import FileEdit
 from refinerctl.images import ImageReference
 from refinerctl.keys import check_key
 
@@ -96,35 +93,6 @@ class RulesetValues:
         return self.rulesets.get(name_or_prefix) or next(by_prefix, None)
 
 
-@dataclass(frozen=True)
-class RulesetFile:
-    """The tfvars file `path`, which need not exist, of root module `module`. An edit keeps every other byte."""
-
-    path: Path
-    module: Path
-
-    @classmethod
-    def of(cls, app: AppContext) -> RulesetFile:
-        layout = app.settings.layout
-        return cls(layout.values_file(app.settings.env, app.stack.name), layout.root_module(app.stack.name))
-
-    def add(self, name: str, entry: Mapping[str, Any]) -> FileEdit:
-        from refinerctl.rulesets.hcl_edit import add_entry
-
-        return add_entry(self.path, VARIABLE, name, entry, self._defaults())
-
-    def remove(self, name: str) -> FileEdit:
-        from refinerctl.rulesets.hcl_edit import remove_entry
-
-        return remove_entry(self.path, VARIABLE, name, self._defaults())
-
-    def _defaults(self) -> Mapping[str, Any]:
-        from refinerctl.terraform.hcl import variable_defaults
-
-        defaults: Mapping[str, Any] = variable_defaults(self.module)[VARIABLE]
-        return defaults
-
-
 def default_name(prefix: str) -> str:
     """A ruleset's name after its prefix: `team/MyNew/` → `team-MyNew`. Raises UsageError if nothing is left of it."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", prefix, flags=re.ASCII).strip("-")
@@ -186,17 +154,11 @@ def _conflicts(new: Ruleset, values: RulesetValues, rule_quota: int) -> Iterator
         elif _overlap(other.prefix, new.prefix):
             yield f"prefix {new.prefix} overlaps {other.prefix} of ruleset {other.name}: objects would match both"
     for ruleset in (new, *values.rulesets.values()):
-        yield from _loops(ruleset, values)
+        for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
+            if ruleset.image_uri is not None and _overlap(prefix, ruleset.prefix):
+                yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
     if (rules := len(values.rulesets) + 1) > rule_quota:
         yield f"event bus {values.bus_name} would have {rules} rules; its quota is {rule_quota} (--rule-quota)"
-
-
-def _loops(ruleset: Ruleset, values: RulesetValues) -> Iterator[str]:
-    if ruleset.image_uri is None:
-        return
-    for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
-        if _overlap(prefix, ruleset.prefix):
-            yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -219,16 +181,3 @@ def check_registry(image_uri: str, region: str | None) -> None:
             " region only",
             hint=hint,
         )
-
-
-def differences(wanted: Mapping[str, Any], present: Ruleset) -> tuple[str, ...]:
-    """How a ruleset differs from the settings that are `wanted`; other settings do not count."""
-    return tuple(
-        f"{name} is {_said(getattr(present, name))}, not {_said(value)}"
-        for name, value in wanted.items()
-        if getattr(present, name) != value
-    )
-
-
-def _said(value: object) -> str:
-    return "none" if value is None else repr(value)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, TextIO
 
 from refinerctl.errors import Terminated
 
@@ -41,7 +40,7 @@ class Process:
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    log: Path | None = None
+    log: Path
     disposable: bool = False
     tell: Tell = lambda _: None
     _interrupts: list[int] = field(default_factory=list, init=False)
@@ -50,7 +49,12 @@ class Process:
 
     def run(self, on_line: Callable[[str], None]) -> int:
         """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended."""
-        with _socket_folder() as sockets, tempfile.TemporaryFile(dir=self.folder) as output, self._open_log() as log:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            socket_folder() as sockets,
+            tempfile.TemporaryFile(dir=self.folder) as output,
+            self.log.open("a", encoding="utf-8") as log,
+        ):
 
             def take(line: str) -> None:
                 log.write(line)
@@ -136,29 +140,6 @@ class Process:
             _kill(process)
             process.wait()
 
-    def _open_log(self) -> contextlib.AbstractContextManager[TextIO]:
-        if self.log is None:
-            return Path(os.devnull).open("a", encoding="utf-8")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        return self.log.open("a", encoding="utf-8")
-
-
-def capture(command: Sequence[str], environment: Mapping[str, str], to: IO[bytes]) -> tuple[int, str]:
-    """Run a command that only reads; its standard output goes to `to` and nowhere else: it may hold secrets.
-
-    Returns the exit code and what it wrote to standard error.
-    """
-    with _socket_folder() as sockets:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=to,
-            stderr=subprocess.PIPE,
-            env={**environment, "TMPDIR": sockets},
-            check=False,
-        )
-    return done.returncode, done.stderr.decode(errors="replace")
-
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill it with all that it started; a group that has ended is no error."""
@@ -166,7 +147,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _socket_folder() -> contextlib.AbstractContextManager[str]:
+def socket_folder() -> contextlib.AbstractContextManager[str]:
     """A folder for the providers' sockets, which they leave when they are killed.
 
     Neither below the work folder nor below a deep TMPDIR: the path of a socket has at most 108 bytes (104 on macOS),

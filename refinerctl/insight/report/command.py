@@ -67,7 +67,7 @@ def _read(
     from refinerctl.insight.attempts import attempts_pattern
     from refinerctl.insight.report.activity import Activity, read_activity
     from refinerctl.insight.report.page import PipelineReport
-    from refinerctl.insight.report.tally import Timeline
+    from refinerctl.insight.report.tally import interval_length
     from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
     from refinerctl.insight.verify.command import checked, differences, pipeline_of
 
@@ -98,7 +98,7 @@ def _read(
         pipeline=replace(app.pipeline, stages=stages),
         since=since,
         status=answers["status"].value or unknown,
-        activity=answers[ACTIVITY].value or Activity(Timeline.over(since, now).step),
+        activity=answers[ACTIVITY].value or Activity(interval_length(since, now)),
         releases=tuple(reversed(answers["releases"].value or ())),
         checks=answers["verify"].value if with_checks else None,
         problems=(*problems, *(f"{what}: {error.message}" for what, error in errors.items())),

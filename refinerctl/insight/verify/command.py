@@ -98,7 +98,7 @@ def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
     if app.stack.pipeline_of_outputs is None:
         return _pipeline_of_values(app)
     try:
-        outputs = {name: output.value for name, output in app.root_module(0).outputs().items()}
+        outputs, _ = app.root_module(0).outputs()
         if outputs:
             return app.stack.pipeline_of_outputs(outputs)
         reason = "nothing is deployed, according to Terraform's state"

@@ -154,8 +154,7 @@ def _outputs_match(snapshot: Snapshot) -> Finding:
         if isinstance(source, EventRule) and isinstance(target, EventBus)
     )
     shared: dict[str, Component | None] = {"bus_arn": bus, "forward_rule_arn": forward, "forward_dlq_arn": forward.dlq}
-    found = {name: _arns(snapshot, component) for name, component in shared.items()}
-    differences = list(_differences(pipeline.recorded, found))
+    differences = list(_differences(pipeline.recorded, {name: snapshot.arn(item) for name, item in shared.items()}))
     for stage in pipeline.stages:
         differences += _differences(stage.recorded, _stage_arns(snapshot, stage), f"{stage.name}: ")
     if differences:
@@ -163,30 +162,24 @@ def _outputs_match(snapshot: Snapshot) -> Finding:
     return passed("what exists is what Terraform recorded")
 
 
-def _differences(recorded: Mapping[str, str], found: Mapping[str, tuple[str, ...]], of: str = "") -> Iterator[str]:
+def _differences(recorded: Mapping[str, str], found: Mapping[str, str | None], of: str = "") -> Iterator[str]:
     """What does not exist at all is reported by other checks."""
-    for name, arns in found.items():
-        if name in recorded and arns and recorded[name] not in arns:
-            yield f"{of}{name} is {' or '.join(arns)}, but {recorded[name]} is recorded"
+    for name, arn in found.items():
+        if arn and arn != recorded.get(name, arn):
+            yield f"{of}{name} is {arn}, but {recorded[name]} is recorded"
 
 
-def _stage_arns(snapshot: Snapshot, stage: Stage) -> dict[str, tuple[str, ...]]:
-    components: dict[str, Component | None] = {
-        "rule_arn": stage.source,
-        "queue_arn": stage.queue,
-        "dlq_arn": stage.queue.dlq if stage.queue else None,
-        "delivery_dlq_arn": stage.delivery_dlq,
-        "function_arn": stage.consumer,
-    }
+def _stage_arns(snapshot: Snapshot, stage: Stage) -> dict[str, str | None]:
     name = stage.consumer.name if stage.consumer else ""
-    function, mappings = snapshot.get(FUNCTION, name).value, snapshot.get(MAPPINGS, name).value
+    function = snapshot.get(FUNCTION, name).value
+    mappings = [item.uuid for item in snapshot.get(MAPPINGS, name).value or ()]
+    recorded = stage.recorded.get("event_source_mapping_id")
     return {
-        **{key: _arns(snapshot, component) for key, component in components.items()},
-        "role_arn": (function.role_arn,) if function else (),
-        "event_source_mapping_id": tuple(item.uuid for item in mappings or ()),
+        "rule_arn": snapshot.arn(stage.source),
+        "queue_arn": snapshot.arn(stage.queue),
+        "dlq_arn": snapshot.arn(stage.queue and stage.queue.dlq),
+        "delivery_dlq_arn": snapshot.arn(stage.delivery_dlq),
+        "function_arn": snapshot.arn(stage.consumer),
+        "role_arn": function.role_arn if function else None,
+        "event_source_mapping_id": recorded if recorded in mappings else next(iter(mappings), None),
     }
-
-
-def _arns(snapshot: Snapshot, component: Component | None) -> tuple[str, ...]:
-    arn = snapshot.arn(component) if component is not None else None
-    return (arn,) if arn else ()

@@ -147,9 +147,9 @@ class Snapshot:
         """How a component is configured: what its kind's first question asks for."""
         return self.rule(component) if isinstance(component, EventRule) else self.get(*_about(component)[0])
 
-    def arn(self, component: Component) -> str | None:
+    def arn(self, component: Component | None) -> str | None:
         """None if it is not known."""
-        return getattr(self.settings(component).value, "arn", None)
+        return getattr(self.settings(component).value, "arn", None) if component else None
 
     def stage_of(self, function: Function) -> Stage:
         """The function's stage; for a shared function one of itself alone."""

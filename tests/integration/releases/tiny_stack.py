@@ -101,7 +101,7 @@ class Project:
     def deploy(self, plan: Plan | None = None, root: RootModule | None = None) -> bool:
         """Whether it has applied anything."""
         plan = plan or self.plan(root=root)
-        return apply_plan(root or self.root, plan, self.ledger, "alice", Progress()).applied
+        return apply_plan(root or self.root, plan, self.ledger, "alice", Progress())[0]
 
     def state(self) -> dict[str, Any]:
         """The state as terraform keeps it."""

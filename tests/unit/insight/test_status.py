@@ -10,7 +10,6 @@ import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
-from refinerctl.console import seconds
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.stage_status import (
     DlqStatus,
@@ -29,17 +28,6 @@ QUIET = StageStatus("One", "One/", QueueStatus("x-One", 0, 0, 0), function=Funct
 
 def status_of(*stages: StageStatus, release: str | None = None) -> PipelineStatus:
     return PipelineStatus(START, stages, release, is_released=release is not None)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        *((None, "-"), (0, "0s"), (59.6, "1m"), (192, "3m12s"), (7500, "2h5m")),
-        *((1138000, "13d4h"), (86400, "1d"), (-5, "0s")),
-    ],
-)
-def test_durations(value: float | None, expected: str) -> None:
-    assert seconds(value) == expected
 
 
 def test_what_is_unknown_or_absent_is_a_dash() -> None:
@@ -82,10 +70,13 @@ def test_a_screen_shows_whole_columns_whatever_its_width() -> None:
 
 
 def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() -> None:
-    found, error = status_of(*(StageStatus(f"S{number}") for number in range(30))), RefinerctlError("no answer")
+    found, error = (
+        status_of(*(StageStatus(f"S{number}") for number in range(30))),
+        RefinerctlError("no response from AWS"),
+    )
     lines = screen("local", found, error, 80, 10).renderables
     assert (len(lines), str(lines[-1])) == (10, "… 26 more lines")
-    assert "not up to date: no answer" in map(str, screen("local", found, error, 80, 99).renderables)
+    assert "not up to date: no response from AWS" in map(str, screen("local", found, error, 80, 99).renderables)
 
 
 def test_problems_that_differ_only_in_their_resource_are_told_once() -> None:
@@ -113,8 +104,8 @@ def test_log_lines_continue_after_an_error(
         answer = answers.pop(0)
         if isinstance(answer, BaseException):
             raise answer
-        assert isinstance(answer, PipelineStatus)
-        return answer
+        found: PipelineStatus = answer
+        return found
 
     with pytest.raises(KeyboardInterrupt):
         follow(AppContext(GlobalFlags()), read, 0.01)

@@ -34,14 +34,17 @@ def test_second_rollback_does_not_return_to_what_was_rolled_back() -> None:
 def test_rollback_is_refused_after_an_interrupted_deployment() -> None:
     """The ledger knows v1 only: the release before v1 is not what the user of a failed v2 wants."""
     before = [ImageChange("In", "123.dkr.ecr.us-east-1.amazonaws.com/r@sha256:b", "r@sha256:0")]
-    with pytest.raises(RefusedError, match="In does not run the image of v1"):
-        check_finished(release(1, "v1", "r@sha256:a"), before)
+    for images in (before, [ImageChange("In", "account.ecr/r:local", "after")]):
+        with pytest.raises(RefusedError, match="In does not run the image of v1"):
+            check_finished(release(1, "v1", "r@sha256:a"), images)
     check_finished(release(1, "v1", "r@sha256:b"), before)
     check_finished(release(1, "v1", "r@sha256:a"), [ImageChange("In", None, "x"), ImageChange("New", "y", "z")])
 
 
-def test_rollback_to_a_tag() -> None:
+def test_rollback_to_a_tag_is_one_to_its_last_deployment() -> None:
+    moved = release(4, "v2", "c")
     assert choose([FIRST, SECOND, THIRD], "v2")[1] == SECOND
+    assert choose([FIRST, SECOND, moved, THIRD], "v2")[1] == moved
 
 
 def test_unknown_tag_is_an_error_that_lists_the_recorded_ones() -> None:
@@ -51,7 +54,8 @@ def test_unknown_tag_is_an_error_that_lists_the_recorded_ones() -> None:
 
 
 def test_rollback_without_an_earlier_release_is_refused() -> None:
-    with pytest.raises(RefusedError, match="before v1"):
-        choose([FIRST], None)
+    for ledger in ([FIRST], [FIRST, release(2, "v1", "a")]):
+        with pytest.raises(RefusedError, match="before v1"):
+            choose(ledger, None)
     with pytest.raises(RefusedError, match="no release is recorded"):
         choose([], "v1")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.rulesets.hcl_edit import quoted
 from refinerctl.terraform.hcl import backend_block, load_values, variable_defaults
 from refinerctl.terraform.hcl_mask import masked
 from tests.command import spawn
@@ -20,16 +21,16 @@ from tests.command import spawn
 SECRET = "hunter2-secret"
 
 
-def load(text: str, folder: Path, name: str = "x.tfvars") -> dict[str, Any]:
-    path = folder / name
+def load(text: str, folder: Path) -> dict[str, Any]:
+    path = folder / "x.tfvars"
     path.write_bytes(text.encode())
     return load_values(path)
 
 
-def refused(text: str, folder: Path, name: str = "x.tfvars") -> str:
+def refused(text: str, folder: Path) -> str:
     with pytest.raises(RefinerctlError) as caught:
-        load(text, folder, name)
-    assert (folder / name).read_bytes() == text.encode()
+        load(text, folder)
+    assert (folder / "x.tfvars").read_bytes() == text.encode()
     return caught.value.message.replace(f"{folder}/", "")
 
 
@@ -95,25 +96,10 @@ class TestRefused:
         with pytest.raises(RefinerctlError, match="is not UTF-8"):
             load_values(tmp_path / "x.tfvars")
 
-    @pytest.mark.parametrize("name", ["x.tfvars", "x.tfvars.json"])
-    def test_missing_file_is_an_error_unless_allowed(self, tmp_path: Path, name: str) -> None:
+    def test_missing_file_is_an_error_unless_allowed(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="does not exist"):
-            load_values(tmp_path / name)
-        assert load_values(tmp_path / name, missing_ok=True) == {}
-
-    @pytest.mark.parametrize(
-        ("text", "said"),
-        [
-            ('{"a": 1,\n "b": }', "x.tfvars.json:2:7: invalid JSON"),
-            ('{"a": NaN}', "x.tfvars.json cannot be read: NaN is not a JSON number"),
-            ('{"a": 1e9999}', "x.tfvars.json cannot be read: a number is out of range"),
-            ('{"a": {"b": 1, "b": 2}}', "x.tfvars.json: b is set twice"),
-            ("[1]", "x.tfvars.json is not a JSON object"),
-            ('{"a": ' + "[" * 200_000, "x.tfvars.json cannot be read"),
-        ],
-    )
-    def test_invalid_json_is_an_error(self, tmp_path: Path, text: str, said: str) -> None:
-        assert refused(text, tmp_path, "x.tfvars.json").startswith(said)
+            load_values(tmp_path / "x.tfvars")
+        assert load_values(tmp_path / "x.tfvars", missing_ok=True) == {}
 
 
 class TestModules:
@@ -156,12 +142,6 @@ class TestModules:
         with pytest.raises(NotFoundError, match=r"root module .* does not exist"):
             variable_defaults(tmp_path / "no")
 
-    def test_stacks_of_this_repository_are_read(self, root: Path) -> None:
-        for stack in ("refiner", "registry"):
-            module = root / "terraform" / "stacks" / stack
-            assert backend_block(module) == {"key": f"{stack}/terraform.tfstate"}
-            assert variable_defaults(module)["tags"] == {}
-
 
 WORDS = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,8}", fullmatch=True)
 TEXTS = st.one_of(
@@ -176,14 +156,6 @@ VALUES = st.recursive(
 )
 FILLERS = st.sampled_from(["", " ", "\t", '/* ] } " */', " /* <<EOT */ "])
 BREAKS = st.sampled_from(["\n", "\r\n", ' # ] } " ${\n', "// <<EOT\n", '\n\n  /* "\n */ '])
-
-
-NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
-
-
-def quoted(text: str) -> str:
-    inner = "".join(NAMED.get(char, char) for char in text)
-    return '"' + inner.replace("${", "$${").replace("%{", "%%{") + '"'
 
 
 def escaped(text: str) -> str:
@@ -222,12 +194,6 @@ class TestProperties:
     ) -> None:
         values, text = made
         assert load(text, tmp_path_factory.getbasetemp()) == values
-
-    @given(st.dictionaries(TEXTS.filter(lambda name: name != "//"), VALUES, max_size=4))
-    def test_any_json_is_read_as_written(
-        self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
-    ) -> None:
-        assert load(json.dumps(values), tmp_path_factory.getbasetemp(), "x.tfvars.json") == values
 
     @given(st.text(st.sampled_from('a="{}[]()<-EOT\n\\$%#/*,: 1.')))
     def test_any_text_is_values_or_an_error(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
