@@ -1,4 +1,4 @@
-"""Adds an entry to a map in a tfvars file, or removes one. Every other byte of the file stays as it is.
+"""Adds an entry to a map in a tfvars file, or removes one. No other byte of the file is changed.
 
 The layout of an added entry tells how it was added, so that removing it restores the same bytes. Lines are those of
 `masked`: a comment over several lines counts as one, and has no bracket.
@@ -170,7 +170,7 @@ class _Map:
             start = self._above(line)
             above = self._line_start(start - 1)
             if self._text[above:start] != self._masked[above:start]:
-                return start, element.end  # that line may end in a comment, which must not swallow the next one
+                return start, element.end  # that line may end in a comment, which must not include the next one
             return len(self._text[:start].removesuffix("\n").removesuffix("\r")), element.end
         if number:
             previous = self._elements[number - 1]
