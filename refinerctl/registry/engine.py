@@ -28,7 +28,8 @@ from refinerctl.registry.copies import (
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform
 
 LARGE_BLOBS_AT_ONCE = 4
-# Small blobs cost round trips rather than bandwidth: as many at once as have this size, up to four times the others.
+# For small blobs, round trips matter rather than bandwidth: copy as many at once as have this size together, at most
+# four times as many as others.
 BYTES_AT_ONCE = 64 * 1024**2
 QUESTIONS_AT_ONCE = 24
 
@@ -56,7 +57,7 @@ class RegistryEngine:
         self._brought: set[tuple[str, str]] = set()
 
     def check(self, request: CopyRequest) -> CheckedCopy:
-        """Everything that can be known before a byte is copied; changes nothing in the target. At most 3 round trips.
+        """Make all checks that are possible before a byte is copied; change nothing. At most 3 round trips.
 
         Raises RefusedError if the target's tag has another image or the image's service cannot run it,
         NotFoundError, AccessDeniedError.
@@ -187,7 +188,7 @@ def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:
 def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
     """Push the manifest by digest, then under the tag, and read both back."""
     tag = request.target.tag or ""
-    # Copying may have taken long: another process may have pushed the tag meanwhile.
+    # During a long copy another process may have pushed the tag.
     known, there = concurrently([partial(target.digest, manifest.digest), partial(target.digest, tag)], 2)
     if there not in (None, manifest.digest):
         raise moved_tag(request.target, manifest.digest, there or "")
@@ -196,7 +197,7 @@ def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> No
     try:
         target.push_manifest(manifest, tag)
     except RefinerctlError:
-        # An immutable tag that another process, or an attempt whose response was lost, has pushed meanwhile.
+        # An immutable tag that another process has pushed, or an attempt whose response was lost.
         there = target.digest(tag)
         if there is None:
             raise
