@@ -255,12 +255,3 @@ def test_lost_connection_is_explained_without_the_url(url: str, kind: type[Refin
 
     assert isinstance(lost.value, TransportError) == (kind is TransportError)
     assert "secret" not in str(lost.value)
-
-
-def test_permanent_errors_are_not_retried() -> None:
-    told: list[str] = []
-
-    with pytest.raises(RefinerctlError, match="does not exist"):
-        fetch("https://h.invalid/", told)
-
-    assert told == []

@@ -142,7 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self) -> None:
         exchange = Exchange(self.command, self.path, dict(self.headers.items()))
         self.proxy.requests.append(exchange)
-        fault = self.proxy.take(exchange.line)
+        self._serve(exchange, self.proxy.take(exchange.line))
+
+    def _serve(self, exchange: Exchange, fault: Fault | None) -> None:
         exchange.fault = fault.kind if fault else None
         try:
             self._pass_on(exchange, fault)
@@ -310,14 +312,7 @@ class _ElsewhereHandler(_Handler):
         self.path = path
         if given := self.proxy._credentials.get(path):
             self.headers["Authorization"] = given
-        fault = self.proxy.take(f"ELSEWHERE {path}")
-        exchange.fault = fault.kind if fault else None
-        try:
-            self._pass_on(exchange, fault)
-        except _Cut:
-            self._reset()
-        except (OSError, http.client.HTTPException):
-            self.close_connection = True
+        self._serve(exchange, self.proxy.take(f"ELSEWHERE {path}"))
 
     do_GET = do_HEAD = _do  # noqa: N815 - the base class's names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -14,31 +14,31 @@ from tests.registries.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.registries.token_server import TokenServer, token_server
 
 
-def _needs_registry() -> None:
+@contextlib.contextmanager
+def _registry(factory: pytest.TempPathFactory, name: str, **given: Any) -> Iterator[DockerRegistry]:
     needs_program("docker-registry", "docker-registry")
+    with docker_registry(factory.mktemp(name), **given) as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")
 def source_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry without accounts."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("source-registry")) as registry:
+    with _registry(tmp_path_factory, "source-registry") as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def target_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """Another registry without accounts."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("target-registry")) as registry:
+    with _registry(tmp_path_factory, "target-registry") as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def basic_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry with basic auth, as ECR."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("basic-registry"), accounts=True) as registry:
+    with _registry(tmp_path_factory, "basic-registry", accounts=True) as registry:
         yield registry
 
 
@@ -52,8 +52,7 @@ def tokens() -> Iterator[TokenServer]:
 @pytest.fixture(scope="session")
 def token_registry(tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry behind a token server, as ghcr.io."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("token-registry"), tokens=tokens) as registry:
+    with _registry(tmp_path_factory, "token-registry", tokens=tokens) as registry:
         yield registry
 
 

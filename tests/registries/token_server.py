@@ -40,13 +40,11 @@ class Account:
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """A request for a token; `user` None is anonymous. `granted` are scopes with what was given of them."""
+    """A request for a token; `user` None is anonymous."""
 
     method: str
     user: str | None
     scopes: tuple[str, ...]
-    granted: tuple[str, ...]
-    status: int
 
 
 class _Signer:
@@ -110,16 +108,16 @@ class TokenServer:
         """The token's document, {} if the password is wrong."""
         account = self.accounts.get(user) if user is not None else None
         if user is not None and (account is None or account.password != password):
-            self.requests.append(TokenRequest(method, user, scopes, (), 401))
+            self.requests.append(TokenRequest(method, user, scopes))
             return {}
         granted = tuple(_granted(scope, account.access if account else self.anonymous) for scope in scopes)
-        self.requests.append(TokenRequest(method, user, scopes, granted, 200))
+        self.requests.append(TokenRequest(method, user, scopes))
         return self._document(user, granted)
 
     def renew(self, refresh_token: str, scopes: tuple[str, ...]) -> dict[str, Any]:
         user = self._refresh.get(refresh_token)
         if user is None:
-            self.requests.append(TokenRequest("POST", None, scopes, (), 401))
+            self.requests.append(TokenRequest("POST", None, scopes))
             return {}
         return self.answer("POST", user, self.accounts[user].password, scopes)
 

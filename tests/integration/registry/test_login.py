@@ -52,7 +52,7 @@ def test_push_asks_the_token_server_for_push(
 
     copier(image.reference, f"{token_registry.host}/{unique}")
 
-    assert [asked.granted for asked in tokens.requests] == [(f"repository:{unique}:pull,push",)]
+    assert [asked.scopes for asked in tokens.requests] == [(f"repository:{unique}:pull,push",)]
     assert copier.registry(token_registry.host).repository(unique).digest("v1") == image.digest
 
 

@@ -311,12 +311,6 @@ class TestPrune:
             family=f"{unique}-w", containerDefinitions=[{"name": "w", "image": f"{HOST}/{stage.repository}:v1.2.0"}]
         )
 
-    def test_recently_pushed_image_is_kept(self, stage: Stage) -> None:
-        stage.put(None, "one")
-        done = stage.run(*PRUNE, "--yes", "--output", "json")
-        (image,) = done.json()["images"]
-        assert (image["status"], image["reasons"]) == ("kept", ["pushed recently"])
-
     def test_dry_run_takes_precedence_over_yes(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
         done = stage.run(*PRUNE, "--min-age", "0", "--yes", "--dry-run", "--output", "json")
@@ -336,15 +330,6 @@ class TestPrune:
         terminal.close()
         assert terminal.exitstatus == 0
         assert len(stage.digests()) == left
-
-    def test_refused_if_the_ledger_cannot_be_read(self, stage: Stage) -> None:
-        digest = stage.put(None, "one")
-        key = "account/refiner.releases.json"
-        stage.session.client("s3").put_object(Bucket=stage.state, Key=key, Body=b"{")
-        done = stage.run(*PRUNE, "--min-age", "0", "--yes")
-        assert done.code == 4
-        assert f"releases of account, stack refiner: s3://{stage.state}/{key}" in done.err
-        assert stage.digests() == {digest}
 
     def test_refused_if_the_ledger_of_another_environment_cannot_be_read(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
