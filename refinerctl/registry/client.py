@@ -151,17 +151,6 @@ class Repository:
             raise NotFoundError(f"{self.named(reference)} does not exist")
         return found
 
-    def digest(self, reference: str) -> str | None:
-        """The digest of a tag; None if there is no such tag or manifest."""
-        response = self._fetch("HEAD", self._url("manifests", reference), _ACCEPT)
-        if response.status == NOT_FOUND:
-            return None
-        given = response.headers.get("Docker-Content-Digest", "")
-        if response.status == OK and is_digest(given):
-            return given
-        found = self.find(reference)
-        return found.digest if found else None
-
     def exists(self) -> bool:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""
         response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")

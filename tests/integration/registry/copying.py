@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 from refinerctl.console import BlobProgress, Silent
 from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
-from refinerctl.registry.copies import CopyRequest, ImageCopy
-from refinerctl.registry.engine import RegistryEngine
+from refinerctl.registry.copies import CopyRequest, ImageCopy, RegistryCopies
 from refinerctl.transport import Limits, Login, Transport
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import problems
@@ -33,7 +31,6 @@ class Copier:
 
     logins: dict[str, Login] = field(default_factory=dict)
     progress: BlobProgress = field(default_factory=Silent)
-    create_repository: Callable[[str, str], None] | None = None
     told: list[str] = field(default_factory=list)
     _registries: dict[str, Registry] = field(default_factory=dict)
 
@@ -48,7 +45,7 @@ class Copier:
 
     def __call__(self, source: str, target: str, **changes: Any) -> ImageCopy:
         """Check and copy; `target` without tag takes the source's."""
-        engine = RegistryEngine(self.registry, self.create_repository)
+        engine = RegistryCopies(self.registry)
         return engine.copy(engine.check(request(source, target, **changes)), self.progress)
 
 

@@ -78,8 +78,7 @@ def test_tag_pushed_by_another_process_is_not_overwritten(site: Site) -> None:
     refusal = b'{"errors": [{"code": "TAG_INVALID", "message": "the tag is immutable"}]}'
     target = site.faulty(site.target, Fault(Kind.STATUS, match="^PUT .*/manifests/v1$", status=400, body=refusal))
     other = push_image(site.target, site.repository, layers=[Layer(seed=8)])
-    target.faults.append(Fault(Kind.STATUS, match="^GET .*/manifests/v1$", status=404))
-    target.faults.append(Fault(Kind.STATUS, match="^HEAD .*/manifests/v1$", status=404))
+    target.faults.append(Fault(Kind.STATUS, match="^GET .*/manifests/v1$", status=404, times=2))
 
     with pytest.raises(RefusedError) as refused:
         Copier()(wanted.reference, f"{target.host}/{site.repository}")
