@@ -16,6 +16,7 @@ from refinerctl.aws.logs import LogEvent, LogGroups
 from refinerctl.aws.messages import Message, QueueDepth
 from refinerctl.aws.s3 import ObjectInfo, ObjectVersion, OnBytes, Readable, S3Bucket
 from refinerctl.aws.sqs import Queues, QueueState
+from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
 from refinerctl.stacks import find_stack
@@ -240,7 +241,7 @@ class FakeFunctions(Functions):
 
 
 @dataclass
-class Recorder:
+class Recorder(Progress):
     """Progress, written down."""
 
     steps: list[str] = field(default_factory=list)

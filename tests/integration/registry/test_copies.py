@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefusedError
 from refinerctl.images import OCI_INDEX, Platform
 from tests.integration.registry.conftest import Site
@@ -90,7 +90,7 @@ def test_tag_pushed_by_another_process_is_not_overwritten(site: Site) -> None:
 def test_tag_pushed_during_the_copy_is_not_overwritten(site: Site) -> None:
     wanted = site.push(layers=[Layer(seed=7)])
 
-    class Rival(Silent):
+    class Rival(Progress):
         def part(self, name: str, done: int, size: int) -> None:
             push_image(site.target, site.repository, layers=[Layer(seed=8)])
 

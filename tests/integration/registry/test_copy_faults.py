@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import Login, TransportError
 from tests.integration.registry.conftest import Site
@@ -183,7 +183,7 @@ def test_failed_blob_cancels_the_others(site: Site) -> None:
     assert image.digest
 
 
-class Parts(Silent):
+class Parts(Progress):
     """Remembers how much of each blob was copied, and of how much."""
 
     def __init__(self) -> None:

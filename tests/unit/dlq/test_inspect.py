@@ -11,7 +11,7 @@ import pytest
 from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.object_states import ObjectState
 from refinerctl.aws.s3 import ObjectEvent
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.errors import MessageError
 from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.inspect import (
@@ -49,7 +49,7 @@ def inspected(
     source: FakeQueue, which: MessageFilter | None = None, limit: int = 10, group: bool = False, **given: Any
 ) -> Inspection:
     objects: Any = given.pop("objects", FakeObjects())
-    progress = given.pop("progress", Silent())
+    progress = given.pop("progress", Progress())
     walk = walk_of(source, which, limit=limit, workers=4, **given)
     return inspect(walk, objects, progress, group=group)
 
@@ -75,7 +75,7 @@ class TestInspect:
     def test_progress_has_counts(self) -> None:
         texts: list[str] = []
 
-        class Recorded(Silent):
+        class Recorded(Progress):
             def update(self, text: str) -> None:
                 texts.append(text)
 
