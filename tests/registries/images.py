@@ -8,6 +8,7 @@ import io
 import json
 import random
 import struct
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import urljoin
 
 import urllib3
 
+from tests.needs import needs_program
 from tests.registries.docker_registry import DockerRegistry
 
 OCI = "application/vnd.oci.image"
@@ -259,6 +261,23 @@ def problems(registry: DockerRegistry, repository: str, reference: str = "v1") -
         if not blob.get("urls"):
             found += _blob_problems(registry, repository, blob)
     return found
+
+
+def whole(registry: DockerRegistry, repository: str, tag: str = "v1") -> str:
+    """The digest of an image by skopeo, after every blob of it has been read."""
+    assert problems(registry, repository, tag) == []
+    credentials = f"{registry.user}:{registry.password}" if registry.user else None
+    return skopeo_inspect(f"{registry.host}/{repository}:{tag}", credentials)
+
+
+def skopeo_inspect(reference: str, credentials: str | None = None) -> str:
+    """The digest of what `reference` points at, by an independent reader; `credentials` are "user:password"."""
+    needs_program("skopeo", "skopeo")
+    known = ["--creds", credentials] if credentials else ["--no-creds"]
+    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", *known, f"docker://{reference}"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    return digest_of(done.stdout)
 
 
 def _blob_problems(registry: DockerRegistry, repository: str, blob: dict[str, Any]) -> list[str]:

@@ -11,9 +11,6 @@ from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest, ImageCopy, RegistryCopies
 from refinerctl.transport import Limits, Login, Transport
-from tests.registries.docker_registry import DockerRegistry
-from tests.registries.images import problems
-from tests.registries.skopeo import skopeo_inspect
 
 QUICK = Limits(
     attempts=4,
@@ -59,10 +56,3 @@ def request(source: str, target: str, **changes: Any) -> CopyRequest:
     given: dict[str, Any] = {"platform": DEFAULT_PLATFORM, "runs_on": RunsOn.LAMBDA, **changes}
     there = ImageReference(there.repository, there.registry, there.tag or here.tag or "v1")
     return CopyRequest(name="image", source=here, target=there, **given)
-
-
-def whole(registry: DockerRegistry, repository: str, tag: str = "v1") -> str:
-    """The digest of an image by skopeo, after every blob of it has been read."""
-    assert problems(registry, repository, tag) == []
-    credentials = f"{registry.user}:{registry.password}" if registry.user else None
-    return skopeo_inspect(f"{registry.host}/{repository}:{tag}", credentials)

@@ -9,10 +9,10 @@ import pytest
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefusedError
 from refinerctl.images import OCI_INDEX, Platform
-from tests.integration.registry.conftest import Site
-from tests.integration.registry.copying import Copier, whole
+from tests.integration.registry.copying import Copier
 from tests.registries.faulty_proxy import Fault, Kind
-from tests.registries.images import Layer, delete_manifest, problems, push_image, push_index, push_manifest
+from tests.registries.fixtures import Site
+from tests.registries.images import Layer, delete_manifest, problems, push_image, push_index, push_manifest, whole
 
 
 @pytest.mark.parametrize("kind", ["oci", "docker"])

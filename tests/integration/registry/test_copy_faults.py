@@ -11,10 +11,10 @@ import pytest
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import Login, TransportError
-from tests.integration.registry.conftest import Site
 from tests.integration.registry.copying import Copier
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
+from tests.registries.fixtures import Site
 from tests.registries.images import Layer, MadeImage, push_image
 
 SIZE = 3_000_000

@@ -10,12 +10,12 @@ import pytest
 from refinerctl.errors import AccessDeniedError
 from refinerctl.registry.client import PULL_AND_PUSH
 from refinerctl.transport import Login
-from tests.integration.registry.copying import Copier, registry, whole
+from tests.integration.registry.copying import Copier, registry
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import MakeProxy
-from tests.registries.images import push_image
-from tests.registries.token_server import Account, TokenServer
+from tests.registries.images import push_image, whole
+from tests.registries.token_server import TokenServer
 
 OPERATOR = Login(USER, PASSWORD)
 
@@ -132,7 +132,7 @@ def test_denied_login_names_user_and_scope(basic_registry: DockerRegistry, uniqu
 
 def test_missing_scope_is_named(token_registry: DockerRegistry, tokens: TokenServer, unique: str) -> None:
     image = push_image(token_registry, unique)
-    tokens.accounts["reader"] = Account("reader-secret", {"*": "pull"})
+    tokens.accounts["reader"] = ("reader-secret", "pull")
     reader = registry(token_registry.host, Login("reader", "reader-secret"))
     repository = reader.repository(unique, PULL_AND_PUSH)
     manifest = repository.manifest("v1")
