@@ -153,10 +153,7 @@ class Repository:
 
     def exists(self) -> bool:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""
-        response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")
-        if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking for {self.name}", response)
-        return response.status == OK
+        return self._has("GET", f"{self._url('tags', 'list')}?n=1", self.name)
 
     def tags(self) -> list[str]:
         """All tags, each once, in the registry's order. Raises NotFoundError without the repository."""
@@ -177,9 +174,12 @@ class Repository:
         return list(tags)
 
     def has_blob(self, digest: str) -> bool:
-        response = self._fetch("HEAD", self._url("blobs", digest))
+        return self._has("HEAD", self._url("blobs", digest), f"{digest} in {self.name}")
+
+    def _has(self, method: str, url: str, what: str) -> bool:
+        response = self._fetch(method, url)
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking {self.name} for {digest}", response)
+            raise self.registry.failed(f"asking for {what}", response)
         return response.status == OK
 
     def blob(self, blob: Descriptor) -> bytes:

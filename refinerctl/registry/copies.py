@@ -173,7 +173,7 @@ class RegistryCopies:
         began = time.monotonic()
         source, target = self._repositories(request)
         found, there = concurrently(
-            [partial(source.find, _reference(request.source)), partial(target.find, _reference(request.target))], 2
+            [partial(source.find, request.source.version), partial(target.find, request.target.version)], 2
         )
         if found is None:
             raise unknown_tag(source, request.source)
@@ -309,10 +309,6 @@ def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> No
 def _config(source: Repository, manifest: Manifest, request: CopyRequest) -> bytes | None:
     """The config, if the gate needs it: without the gate it may be of any type."""
     return source.blob(manifest.config) if request.runs_on and manifest.config else None
-
-
-def _reference(reference: ImageReference) -> str:
-    return reference.digest or reference.tag or "latest"
 
 
 def _left_out(index: Manifest, platform: Platform) -> tuple[str, ...]:

@@ -77,8 +77,8 @@ class TokenServer:
     def answer(self, method: str, user: str | None, password: str | None, scopes: tuple[str, ...]) -> dict[str, Any]:
         """The token's document, {} if the password is wrong."""
         self.requests.append(TokenRequest(method, user, scopes))
-        known, actions = self.accounts.get(user or "", (None, ""))
-        if user is not None and password != known:
+        known, actions = self.accounts.get(user or "", ("", ""))
+        if user is not None and (not known or password != known):
             return {}
         allowed = [self.anonymous.get(scope.split(":")[1], "") if user is None else actions for scope in scopes]
         access = [_access(scope, given) for scope, given in zip(scopes, allowed, strict=True)]
