@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class AppContext:
-    """What a command works with. `instance_name` is the embedded environment's folder, if not its name."""
+    """What a command works with. `instance_name` is the local environment's folder, if not its name."""
 
     def __init__(self, flags: GlobalFlags, instance_name: str | None = None) -> None:
         self._flags = flags
@@ -63,9 +63,7 @@ class AppContext:
         from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
-            raise UsageError(
-                f"environment {self.settings.env!r} does not live on this machine", hint="Use --env local."
-            )
+            raise UsageError(f"environment {self.settings.env!r} is not a local environment", hint="Use --env local.")
         return Instance(self.settings.work_folder.resolve() / (self._instance_name or self.settings.env))
 
     @cached_property
@@ -114,7 +112,7 @@ class AppContext:
     def pipeline(self) -> Pipeline:
         """The stack's components, named as the environment's values name them. Asks no server."""
         if self.stack.pipeline is None:
-            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another one with --stack.")
+            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another stack with --stack.")
         return self.stack.pipeline(self.settings.stack_settings, self.values)
 
     @cached_property
@@ -221,7 +219,7 @@ class AppContext:
             return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
-        return S3Ledger.beside(self.backend, self.session)
+        return S3Ledger(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.
@@ -292,13 +290,13 @@ class AppContext:
         if status.endpoint_url is None:
             project = self.settings.project
             raise RefinerctlError(
-                f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
+                f"the local environment of {project} is down",
+                hint="Run `refinerctl local up --detach`." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(
-                "the embedded environment is still being brought up",
-                hint="`refinerctl local status` says when it is up.",
+                "the local environment is still starting",
+                hint="Wait until `refinerctl local status` shows `up`.",
             )
         return status.endpoint_url
 

@@ -226,7 +226,9 @@ def _level(environ: Mapping[str, str], name: str) -> int:
     if given in _SWITCH:
         return _SWITCH[given]
     if not given.isdecimal():
-        raise UsageError(f"{name} is {given!r}", hint="Use a number, or one of: true, false, yes, no, on, off.")
+        raise UsageError(
+            f"{name} has the invalid value {given!r}", hint="Use a number, or one of: true, false, yes, no, on, off."
+        )
     return int(given)
 
 
@@ -256,7 +258,7 @@ def _read(path: Path) -> ConfigFile:
     for key in _REMOVED_TOOLS:
         if key in file.tools:
             raise RefinerctlError(
-                f"{path}: tools.{key} has no effect any more: refinerctl does not install Terraform",
+                f"{path}: tools.{key} is no longer supported: refinerctl does not install Terraform",
                 hint="Remove it. refinerctl runs the terraform on PATH, or the one that tools.terraform_binary names.",
             )
     _convert(file.tools, ToolsTable, path, "tools")

@@ -60,8 +60,8 @@ class DockerEngine:
                 except DockerException as error:
                     self._cached = None
                     raise RefinerctlError(
-                        f"no Docker engine answers: {error}",
-                        hint=f"Start it, or set DOCKER_HOST, or use {self._instead}.",
+                        f"cannot connect to the Docker engine: {error}",
+                        hint=f"Start the engine, set DOCKER_HOST, or use {self._instead}.",
                     ) from error
             return self._cached
 
@@ -167,7 +167,7 @@ class RunningContainer:
                 "signal: killed (out of memory)" if killed_for_memory else f"exit status {status['StatusCode']}"
             )
         except (APIError, OSError) as error:  # removed meanwhile, or the engine stopped
-            self._reason = f"the container is gone: {error}"
+            self._reason = f"the container was removed: {error}"
 
 
 def _remove(container: Container) -> None:

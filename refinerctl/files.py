@@ -89,7 +89,9 @@ class FileEdit:
     def _replace(self, old: bytes | None, new: bytes) -> None:
         target = self.path.resolve()
         if read_file(target) != old:
-            raise RefinerctlError(f"{self.path} was changed meanwhile; nothing was written", hint="Try again.")
+            raise RefinerctlError(
+                f"{self.path} was changed by another process; nothing was written", hint="Run the command again."
+            )
         if old is not None and not stat.S_IMODE(target.stat().st_mode) & _MAY_WRITE:
             # Another file could take its place all the same: but somebody has said that it is to stay.
             raise RefinerctlError(f"{self.path} is read-only; nothing was written")

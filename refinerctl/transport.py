@@ -137,7 +137,9 @@ class Response:
         for piece in self.chunks(SMALL_BODY_BYTES + 1):
             content += piece
             if len(content) > SMALL_BODY_BYTES:
-                raise RefinerctlError(f"{self.host} sent more than {SMALL_BODY_BYTES // 1024**2} MiB in a small answer")
+                raise RefinerctlError(
+                    f"{self.host} sent more than {SMALL_BODY_BYTES // 1024**2} MiB; expected a short response"
+                )
         return content
 
     def whole(self) -> Response:
@@ -173,7 +175,9 @@ class Transport:
         parts = _address(url)
         host = parts.netloc
         if parts.scheme != "https" and not is_loopback(host):
-            raise RefinerctlError(f"refusing plain HTTP to {host}", hint="Only this machine is reached without TLS.")
+            raise RefinerctlError(
+                f"refusing plain HTTP to {host}", hint="Use HTTPS. Only loopback addresses may use plain HTTP."
+            )
         timeout = urllib3.Timeout(connect=self.limits.connect_timeout_s, read=self.limits.read_timeout_s + patience_s)
         try:
             raw = self._manager(parts).urlopen(
@@ -194,7 +198,7 @@ class Transport:
             response.status >= SERVER_ERROR and response.status != NOT_IMPLEMENTED
         ):
             asked = seconds_asked(response.whole().headers.get("Retry-After"))
-            raise TransportError(f"{host} answers {response.status} {raw.reason or ''}".rstrip(), retry_after=asked)
+            raise TransportError(f"{host} returned {response.status} {raw.reason or ''}".rstrip(), retry_after=asked)
         return response
 
     def _manager(self, address: SplitResult) -> urllib3.PoolManager:
@@ -232,7 +236,7 @@ def _address(url: str) -> SplitResult:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         # Without the URL: it may be a signed one.
-        raise RefinerctlError("a server or a setting names an address that is not an http:// or https:// URL")
+        raise RefinerctlError("invalid address from a server or a setting: not an http:// or https:// URL")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
@@ -253,7 +257,10 @@ def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
-        raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="The TLS connection goes through the proxy.")
+        raise RefinerctlError(
+            "HTTPS_PROXY is not an http:// URL",
+            hint="Set HTTPS_PROXY to an http:// URL; TLS connections are tunnelled through the proxy.",
+        )
     headers = {}
     if parts.username:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -284,16 +291,16 @@ def _explained(host: str, error: HTTPError) -> RefinerctlError:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ProxyError):
         said = str(error.original_error).rpartition(">: ")[2]
-        return TransportError(f"the proxy that HTTPS_PROXY names gives no connection to {host}: {said}")
+        return TransportError(f"the proxy in HTTPS_PROXY refused a connection to {host}: {said}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return RefinerctlError(
             f"the TLS certificate of {host} is not trusted: {cause.verify_message}",
-            hint="Set SSL_CERT_FILE to a file of the certificates to trust.",
+            hint="Set SSL_CERT_FILE to a file with the certificate authorities to trust.",
         )
     if isinstance(cause, TimeoutError):
-        return TransportError(f"{host} did not answer in time")
+        return TransportError(f"timed out waiting for {host}")
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-        return RefinerctlError(f"host {host} does not exist", hint="Check the name, and the network's DNS.")
+        return RefinerctlError(f"host {host} does not exist", hint="Check the name and the DNS settings.")
     if cause is not None and cause.strerror:
         return TransportError(f"the connection to {host} failed: {cause.strerror}")
     return TransportError(f"the connection to {host} was lost")

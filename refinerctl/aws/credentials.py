@@ -80,7 +80,7 @@ def _caller(sts: STSClient) -> str:
     try:
         return sts.get_caller_identity()["Arn"]
     except Exception:  # what was denied first is what has to be said
-        return "whoever the credentials in use belong to"
+        return "the identity in use"
 
 
 def use_role(core: Any, sts: STSClient, arn: str) -> None:
@@ -99,7 +99,7 @@ def check_token_file(environ: Mapping[str, str]) -> None:
     path, role = (environ.get(name) for name in _WEB_IDENTITY)
     if path and role and not environ.get("AWS_ACCESS_KEY_ID") and not Path(path).is_file():
         raise AccessDeniedError(
-            f"there is no token to assume {role} with: AWS_WEB_IDENTITY_TOKEN_FILE names {path}",
+            f"cannot assume {role}: file {path} of AWS_WEB_IDENTITY_TOKEN_FILE does not exist",
             hint="In a GitLab job, write the job's ID token (id_tokens:) to that file first.",
         )
 

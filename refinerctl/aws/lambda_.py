@@ -217,7 +217,7 @@ class Functions:
         code: Any = answer.get("Code", {})
         uri = code.get("ResolvedImageUri") or code.get("ImageUri")
         if not uri:
-            raise RefinerctlError(f"Lambda does not tell the image of function {name}:{version}")
+            raise RefinerctlError(f"Lambda does not report the image of function {name}:{version}")
         return ImageReference.parse(uri)
 
     def _client(self) -> LambdaClient:
@@ -226,7 +226,7 @@ class Functions:
 
 def _explained(error: Exception, name: str) -> Exception:
     if error_code(error) == _MISSING:
-        return NotFoundError(f"there is no function {name!r}")
+        return NotFoundError(f"function {name!r} does not exist")
     return explain(error, f"function {name}") or error
 
 
@@ -238,4 +238,4 @@ def _check_settled(name: str, configuration: Any) -> None:
     update = configuration.get("LastUpdateStatus", "Successful")
     if update != "Successful" and configuration.get("State") != "Pending":  # a new one has none before it
         state = "is being updated" if update == "InProgress" else "could not be updated"
-        raise RefinerctlError(f"function {name} {state}: Lambda does not tell the image that it runs meanwhile")
+        raise RefinerctlError(f"function {name} {state}: Lambda does not report which image it runs")

@@ -141,7 +141,11 @@ def _checked(result: EntryResult, item: dict[str, Any], message: OutgoingMessage
         return NO_RESULT
     digest = item.get("MD5OfMessageBody")
     if digest and digest != hashlib.md5(message.body.encode(), usedforsecurity=False).hexdigest():
-        return EntryResult(error="BodyChanged", message="SQS received another body than was sent", is_uncertain=True)
+        return EntryResult(
+            error="BodyChanged",
+            message="the checksum in SQS's response does not match the body that was sent",
+            is_uncertain=True,
+        )
     return result
 
 

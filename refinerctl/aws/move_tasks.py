@@ -141,5 +141,5 @@ def _task(item: Any) -> MoveTask:
 def _explained(error: Exception, arn: str) -> Exception:
     name = arn.rpartition(":")[2]
     if error_code(error) in _MISSING:
-        return NotFoundError(f"there is no queue {name!r}", hint="Check --env and --region.")
+        return NotFoundError(f"queue {name!r} does not exist", hint="Check --env and --region.")
     return explain(error, f"queue {name}") or error

@@ -253,7 +253,7 @@ class S3Bucket:
 
     def _no_bucket(self) -> NotFoundError:
         return NotFoundError(
-            f"there is no bucket {self.name!r}",
+            f"bucket {self.name!r} does not exist",
             hint="Check --env, --region and the stack's `bucket` in refinerctl.toml.",
         )
 

@@ -211,9 +211,7 @@ class AwsSession:
         try:
             return boto3.Session(profile_name=self._profile, region_name=self.region)
         except ProfileNotFound as error:
-            raise RefinerctlError(
-                str(error), hint="See `aws configure list-profiles`, or leave out --profile."
-            ) from error
+            raise RefinerctlError(str(error), hint="See `aws configure list-profiles`, or omit --profile.") from error
 
     def _embedded_session(self) -> Any:
         import boto3

@@ -105,7 +105,7 @@ class Queues:
             if error_code(error).rpartition(".")[2] == "PurgeQueueInProgress":
                 raise RefusedError(
                     f"queue {address.name} was purged less than 60 seconds ago; SQS allows one purge a minute",
-                    hint="Wait a minute. SQS is still deleting what the last purge found.",
+                    hint="Wait a minute. SQS is still deleting the messages of the last purge.",
                 ) from error
             raise explained(error, address.name) from error
 

@@ -127,10 +127,10 @@ class SqsWire:
         except RefinerctlError as error:  # credentials, the proxy's URL, the CA bundle, or `leaving`
             return _failed(Failure("Connection", error))
         except SSLCertVerificationError as error:
-            return _failed(Failure("Certificate", RefinerctlError(f"no answer from AWS: {error}")))
+            return _failed(Failure("Certificate", RefinerctlError(f"no response from AWS: {error}")))
         except (OSError, HTTPException) as error:
             cause = TransientError(
-                f"no answer from AWS at {self._endpoint}: {error or type(error).__name__}",
+                f"no response from AWS at {self._endpoint}: {error or type(error).__name__}",
                 hint="Check the network, --region and --endpoint-url.",
             )
             return _failed(Failure("NoAnswer", cause, is_uncertain=is_sent))

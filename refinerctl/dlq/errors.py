@@ -90,14 +90,14 @@ class ErrorFinder:
             self._keep_problem(attempt(partial(next, recent.lines(None), None)).error)
         if self.failure is not None:
             raise RefinerctlError(
-                f"the filter is about errors, and these cannot be read: {self.failure.message}",
+                f"the filter uses `error`, but errors cannot be read: {self.failure.message}",
                 hint=self.failure.hint or "Filter by --key-prefix, --since, --until or the content of messages.",
             ) from self.failure
 
     def notes(self) -> Iterator[str]:
         """What could not be found; for messages that no log names the last errors of the function."""
         if self._unnamed_since is not None and (last := self._last_errors(self._unnamed_since - SKEW)):
-            yield f"no log names some messages; the last errors since they were sent: {' | '.join(last)}"
+            yield f"some messages are in no log; the last errors since they were sent: {' | '.join(last)}"
         if self.not_looked_up:
             yield f"errors of {self.not_looked_up} messages unknown: too many to look up one by one"
         for problem in self.problems:

@@ -315,6 +315,6 @@ def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[Dead
         raise RefusedError(
             f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
             "moves there",
-            hint="--force receives its messages nevertheless.",
+            hint="Pass --force to receive its messages anyway.",
         )
     return queue, MessageQueues(app.session).at(queue.address)

@@ -97,7 +97,9 @@ def read_records(lines: Iterable[bytes]) -> Iterator[MessageRecord]:
         except ValueError as error:  # not JSON, not UTF-8, or a number of 5,000 digits
             raise UsageError(f"line {number}: not JSON: {error}") from None
         if _SURROGATE.search(raw) and _has_half_pair(record):
-            raise UsageError(f"line {number}: half of a surrogate pair, like \\ud83d alone", hint="SQS refuses it.")
+            raise UsageError(
+                f"line {number}: half of a surrogate pair, like \\ud83d alone", hint="SQS does not accept it."
+            )
         yield from_record(record, number)
 
 

@@ -158,9 +158,9 @@ def _timed_out(bucket: S3Bucket, pending: _Pending) -> Upload:
     with contextlib.suppress(RefinerctlError):
         newest = bucket.head(item.key)
         if newest is None:
-            reason = "no completion, and the input was deleted meanwhile"
+            reason = "no completion: the input was deleted after the upload"
         elif item.version_id is not None and newest.version_id != item.version_id:
-            reason = f"no completion, and the input was overwritten meanwhile (version {newest.version_id})"
+            reason = f"no completion: the input was overwritten after the upload (version {newest.version_id})"
     return replace(item, status=UploadStatus.PENDING, error=reason)
 
 

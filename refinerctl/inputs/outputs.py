@@ -63,7 +63,7 @@ def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | No
             with body:
                 _write_whole(target, body, stop)
         except (RefinerctlError, OSError) as error:
-            return ListedOutput(key, error=f"{key} was not saved: {error}")
+            return ListedOutput(key, error=f"cannot save {key}: {error}")
         return ListedOutput(key, info.size, path=target)
 
     return save

@@ -51,11 +51,11 @@ WINDOW = timedelta(minutes=5)
 )
 @click.option("--prefix", type=Prefix(), help="Prefix of the inputs in --expect. [default: the stack's input prefix]")
 @click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to follow, then stop.")
-@click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
 @click.option(
-    "--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Time between two requests."
+    "--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to print before --follow ends."
 )
+@click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
+@click.option("--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Polling interval.")
 @click.option(
     "--download",
     type=click.Path(file_okay=False, path_type=Path),
@@ -251,7 +251,7 @@ class Poller:
         try:
             return self.read(key)
         except RefinerctlError as error:
-            return ListedOutput(key, error=f"{key} was not read: {error}")
+            return ListedOutput(key, error=f"cannot read {key}: {error}")
 
 
 def _identity(info: ObjectInfo) -> tuple[str, str, datetime]:

@@ -93,7 +93,7 @@ def _refuse_results(app: AppContext, prefix: str) -> None:
     """An input among the results would be taken for one by `poll` and by downstream consumers."""
     for results in (app.storage.output_prefix, app.storage.complete_prefix):
         if prefix.startswith(results):
-            raise RefusedError(f"{results} is for results of the pipeline, not for inputs")
+            raise RefusedError(f"{results} is a prefix of the pipeline's results, not of inputs")
 
 
 @dataclass(frozen=True)

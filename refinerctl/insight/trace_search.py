@@ -99,7 +99,7 @@ class _Search:
         self._choose_completion([found[key] for key in keys if found.get(key)])
         for other in facts.stages:
             if other.prefix is not None and facts.key.startswith(other.prefix) and other != stage:
-                self._facts.notes.append(f"{other.name} takes it, too: it is traced through {facts.stage_name} only")
+                self._facts.notes.append(f"{other.name} also receives it; traced through {facts.stage_name} only")
 
     def read_past(self, stage: Stage) -> None:
         """The log, and the messages of the DLQs that hold any. Receiving is harmless: a DLQ has no redrive policy."""
@@ -108,7 +108,9 @@ class _Search:
         depths = {dlq: self._states[dlq].depth for dlq in dlqs if dlq in self._states}
         for dlq, depth in depths.items():
             if depth.in_flight:
-                facts.unread.append(f"{dlq.name}: {depth.in_flight} messages are in flight, received by somebody else")
+                facts.unread.append(
+                    f"{dlq.name}: {depth.in_flight} messages are in flight, received by another consumer"
+                )
         calls: dict[object, Callable[[], Any]] = {
             dlq: partial(self._message_in, dlq) for dlq, depth in depths.items() if depth.visible
         }
@@ -164,7 +166,7 @@ class _Search:
         if wanted is not None and chosen is None:
             raise NotFoundError(
                 f"{self._facts.key} has no version {wanted}",
-                hint=f"It has {len(real)} versions; leave out --version-id for the newest.",
+                hint=f"It has {len(real)} versions; omit --version-id for the newest.",
             )
         self._facts.version = chosen
         if versions and versions[0].is_delete_marker:

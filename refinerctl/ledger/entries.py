@@ -59,7 +59,7 @@ def load_releases(document: bytes, place: str) -> tuple[Release, ...]:
         if content["version"] != 1:
             raise RefinerctlError(
                 f"{place}: the ledger of releases has version {content['version']}",
-                hint="A newer refinerctl wrote it.",
+                hint="It was written by a newer version. Upgrade refinerctl.",
             )
         return tuple(_release(entry) for entry in content["releases"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -91,7 +91,7 @@ class HttpLedger:
         except (KeyError, TypeError):
             raise RefinerctlError(
                 f"{self.place} is a Terraform state without a ledger of releases",
-                hint="Another program than refinerctl wrote it: check what it is before you remove it.",
+                hint="It was not written by refinerctl. Check its content before you remove it.",
             ) from None
         return load_releases(document.encode(), self.place)
 
@@ -162,7 +162,7 @@ class HttpLedger:
                 f"access denied: {method} {self.place} ({answer.status})",
                 hint="Check TF_HTTP_USERNAME and TF_HTTP_PASSWORD. In GitLab, only maintainers may write states.",
             )
-        raise RefinerctlError(f"{method} {self.place} failed: the server answers {answer.status}")
+        raise RefinerctlError(f"{method} {self.place} failed: the server returned {answer.status}")
 
 
 def _beside(url: str, address: str) -> str:

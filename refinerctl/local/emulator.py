@@ -65,12 +65,14 @@ class Emulator:
         """
         while time.monotonic() < deadline and not stop.is_set():
             if self.process.poll() is not None:
-                raise RefinerctlError(f"the AWS emulator ended at start with exit code {self.process.returncode}")
+                raise RefinerctlError(
+                    f"the AWS emulator exited during startup with exit code {self.process.returncode}"
+                )
             with contextlib.suppress(OSError), _open(f"{self.endpoint_url}/_ministack/ready"):
                 return
             stop.wait(0.05)
         self.stop()
-        raise RefinerctlError("the AWS emulator did not answer in time")
+        raise RefinerctlError("timed out waiting for the AWS emulator to start")
 
     def stop(self) -> None:
         if self.process.poll() is None:

@@ -1,4 +1,4 @@
-"""Runs the functions of the embedded environment: the emulator posts each invocation here."""
+"""Runs the functions of the local environment: the emulator posts each invocation here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The process behind an embedded environment: it starts the emulator and the function host, and stops both.
+"""The process behind a local environment: it starts the emulator and the function host, and stops both.
 
 `python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME --contexts JSON [--port N] [--lifeline FD]`
 """
@@ -139,7 +139,7 @@ def _wait(emulator: Emulator, stop: threading.Event) -> str | None:
     """Wait until a signal stops us (None) or the emulator ends (the reason)."""
     while not stop.wait(0.2):
         if emulator.process.poll() is not None:
-            return f"the AWS emulator ended unexpectedly with exit code {emulator.process.returncode}"
+            return f"the AWS emulator exited unexpectedly with exit code {emulator.process.returncode}"
     return None
 
 

@@ -18,7 +18,8 @@ from refinerctl.registry.manifests import Descriptor, Manifest, config_platform,
 
 SHOWN_TAGS = 10
 LARGE_BLOBS_AT_ONCE = 4
-# Small blobs cost round trips rather than bandwidth: as many at once as have this size, up to four times the others.
+# For small blobs, round trips matter rather than bandwidth: copy as many at once as have this size together, at most
+# four times as many as others.
 BYTES_AT_ONCE = 64 * 1024**2
 QUESTIONS_AT_ONCE = 24
 
@@ -107,13 +108,13 @@ def no_platform(request: CopyRequest, platforms: tuple[Platform, ...]) -> Refuse
 def moved_tag(target: ImageReference, source_digest: str, target_digest: str) -> RefusedError:
     """The target's tag already exists, with another image than the source's."""
     return RefusedError(
-        f"{target} is already another image: {target_digest}, not {source_digest}",
-        hint="Release tags are immutable: publish a new tag, or find out who pushed this one.",
+        f"{target} already has another image: {target_digest}, not {source_digest}",
+        hint="Release tags are immutable: publish a new tag, or check who pushed this one.",
     )
 
 
 def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) -> None:
-    """Raises RefusedError if the image's service would not run it."""
+    """Raises RefusedError if the image's service cannot run it."""
     if request.runs_on is None:
         return
     if problems := unacceptable(manifest, config, request.runs_on, request.platform):
@@ -123,7 +124,7 @@ def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) ->
 def not_runnable(request: CopyRequest, problem: str) -> RefusedError:
     service = request.runs_on.label if request.runs_on else "no service"
     return RefusedError(
-        f"{service} would not run {request.source}: {problem}",
+        f"{service} cannot run {request.source}: {problem}",
         hint=f"Build the image for {service}, or copy it as it is with --no-gate.",
     )
 
@@ -165,9 +166,9 @@ class RegistryCopies:
         self._brought: set[tuple[str, str]] = set()
 
     def check(self, request: CopyRequest) -> CheckedCopy:
-        """Everything that can be known before a byte is copied; changes nothing in the target. At most 3 round trips.
+        """Make all checks that are possible before a byte is copied; change nothing. At most 3 round trips.
 
-        Raises RefusedError if the target's tag has another image or the image's service would not run it,
+        Raises RefusedError if the target's tag has another image or the image's service cannot run it,
         NotFoundError, AccessDeniedError.
         """
         began = time.monotonic()
@@ -286,7 +287,7 @@ def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:
 def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
     """Push the manifest by digest, then under the tag, and read both back."""
     tag = request.target.tag or ""
-    # Copying may have taken long: another process may have pushed the tag meanwhile.
+    # During a long copy another process may have pushed the tag.
     known, there = concurrently([partial(target.find, manifest.digest), partial(target.find, tag)], 2)
     if there and there.digest != manifest.digest:
         raise moved_tag(request.target, manifest.digest, there.digest)
@@ -295,7 +296,7 @@ def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> No
     try:
         target.push_manifest(manifest, tag)
     except RefinerctlError:
-        # An immutable tag that another process, or an attempt whose response was lost, has pushed meanwhile.
+        # An immutable tag that another process has pushed, or an attempt whose response was lost.
         there = target.find(tag)
         if there is None:
             raise

@@ -75,9 +75,9 @@ def _stored_login(entry: Mapping[str, Any], path: Path) -> Login | None:
     try:
         text = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode()
     except AttributeError as error:
-        raise RefinerctlError(f"{path} holds a login that is not an object") from error
+        raise RefinerctlError(f"{path} has a login that is not a JSON object") from error
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise RefinerctlError(f"{path} holds an `auth` that is not base64") from error
+        raise RefinerctlError(f"{path} has an `auth` that is not base64") from error
     username, _, password = text.rstrip("\0").partition(":")
     username, password = username or str(entry.get("username") or ""), password or str(entry.get("password") or "")
     token = str(entry.get("identitytoken") or "") or None
@@ -102,7 +102,7 @@ def _ask_helper(name: str, server: str) -> Login | None:
             f"docker's configuration names {program} for {server}, but it cannot be run: {error.strerror}"
         ) from error
     except subprocess.TimeoutExpired:
-        raise RefinerctlError(f"{program} did not answer within {HELPER_TIMEOUT_SECONDS} s") from None
+        raise RefinerctlError(f"{program} timed out after {HELPER_TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
         if "credentials not found" in done.stdout or "credentials not found" in done.stderr:
             return None
@@ -111,7 +111,7 @@ def _ask_helper(name: str, server: str) -> Login | None:
         answer = json.loads(done.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
-        raise RefinerctlError(f"the answer of {program} for {server} cannot be read") from None
+        raise RefinerctlError(f"the output of {program} for {server} is invalid") from None
     if username == "<token>":
         return Login("", identity_token=secret)
     return Login(username, secret)

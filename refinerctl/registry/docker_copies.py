@@ -205,7 +205,7 @@ class DockerCopies:
                 if statuses[-1] == "Pushing" and (current := (event.get("progressDetail") or {}).get("current")):
                     bytes_sent[str(event.get("id"))] = int(current)
             if not digest:
-                raise _StreamError("it broke off without a digest")
+                raise _StreamError("it ended without a digest")
         return digest, statuses, sum(bytes_sent.values())
 
     @property
@@ -282,9 +282,11 @@ def _followed(events: Iterable[dict[str, Any]], progress: Progress) -> Iterator[
         elif status in ("Download complete", "Pushed") and part in sizes:
             progress.part(part, sizes[part], sizes[part])
         elif status.startswith("Retrying"):
-            progress.update(f"the engine tries layer {layer} again")
+            progress.update(f"the engine retries layer {layer}")
         yield event
 
 
 def _about_digests(source: str, target: str) -> tuple[str, ...]:
-    return () if source == target else (f"docker compressed the layers again: {source} became {target}",)
+    return (
+        () if source == target else (f"the Docker engine compressed the layers again: digest {source} became {target}",)
+    )

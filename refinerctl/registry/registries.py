@@ -105,7 +105,7 @@ class Registries:
         # A registry goes by several names: with FIPS, with IPv6.
         same = ecr is not None and (ecr.host == host or (named and named == ImageReference(name, ecr.host).ecr))
         if ecr is None or not same:
-            raise UsageError(f"{host} is not the ECR of the account in use: cannot create {name} there")
+            raise UsageError(f"{host} is not the ECR registry of the account in use: cannot create {name} there")
         self._tell(f"creating repository {host}/{name}")
         ecr.create_repository(name)
 

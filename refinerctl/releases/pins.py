@@ -128,7 +128,7 @@ def _choose(
         kept = None  # the values name another repository now
     if asked and _ignores(own, asked):
         named = "a digest" if own.digest else f"tag {own.tag}"
-        notes.append(f"the environment's values name {named}, which wins over --tag {asked}")
+        notes.append(f"the environment's values name {named}, which takes precedence over --tag {asked}")
     if own.digest and not (by_record and kept):
         return own, notes
     if kept is not None:

@@ -87,7 +87,8 @@ def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...
     others = [name for name in app.settings.environments if name != app.settings.env]
     if unknown := [name for name in ignored if name not in others]:
         raise UsageError(
-            f"there is no other environment {unknown[0]!r}", hint=f"There are: {', '.join(others) or 'no others'}."
+            f"--ignore-environment: {unknown[0]!r} is not another environment",
+            hint=f"Other environments: {', '.join(others) or 'no others'}.",
         )
     repositories = stack_repositories(app)
 

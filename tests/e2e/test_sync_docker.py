@@ -194,7 +194,7 @@ def test_missing_engine_is_an_error(site: Site, engine: Engine, monkeypatch: pyt
     done = engine.sync(f"{site.source.host}/{site.repository}:v1", f"{site.source.host}/other:v1")
 
     assert done.code == 1
-    assert "no Docker engine answers" in done.err
+    assert "cannot connect to the Docker engine" in done.err
     assert "--engine registry" in done.err
 
 
@@ -221,7 +221,7 @@ def test_copy_if_only_the_engine_reaches_the_registries(site: Site, copies: Dock
     assert (done.source_digest, done.target_digest) == (index.digest, skopeo_inspect(str(request.target)))
     assert copies.check(request).outlook.status == "up-to-date"
     other = push_image(site.source, f"{site.repository}/other", layers=[Layer(seed=7)])
-    with pytest.raises(RefusedError, match="already another image"):
+    with pytest.raises(RefusedError, match="already has another image"):
         copies.check(request_for(other.reference, str(request.target)))
     with pytest.raises(RefusedError, match="no image for linux/s390x"):
         copies.check(request_for(index.reference, f"{site.there}:v2", "linux/s390x"))

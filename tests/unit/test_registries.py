@@ -43,7 +43,7 @@ def test_ecr_hosts(local: AppContext) -> None:
 
 def test_no_emulator_credentials_for_an_account(local: AppContext) -> None:
     assert local.registries.login(ECR) is None
-    with pytest.raises(UsageError, match="not the ECR of the account in use"):
+    with pytest.raises(UsageError, match="not the ECR registry of the account in use"):
         local.registries.create_repository(ECR, "name")
 
 
@@ -65,5 +65,5 @@ def test_repository_is_created_by_another_name_of_the_registry(tmp_path: Path, m
         app = AppContext(GlobalFlags(env="account"))
         app.registries.create_repository("123456789012.dkr-ecr.us-east-1.on.aws", "name")
         assert list(app.ecr.images("name")) == []
-        with pytest.raises(UsageError, match="not the ECR of the account in use"):
+        with pytest.raises(UsageError, match="not the ECR registry of the account in use"):
             app.registries.create_repository("210987654321.dkr-ecr.us-east-1.on.aws", "name")

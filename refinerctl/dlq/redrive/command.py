@@ -150,7 +150,7 @@ class Rate(click.ParamType[float]):
     flag_value=AUTO,
     default=None,
     metavar="[DURATION]",
-    help="Then watch for messages that fail again. [default: as long as the target's retries take]",
+    help="After sending, watch for messages that fail again. [default: as long as the target's retries take]",
 )
 @click.option("--max-redrives", type=click.IntRange(min=1), metavar="N", help="Skip messages redriven N times already.")
 @click.option("--force", is_flag=True, help="Send despite a broken consumer or an unfinished run.")
@@ -212,7 +212,7 @@ def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
     """What the journal keeps. Raises UsageError for options that exclude each other."""
     file: Path | None = given["from_file"]
     if queue is None and file is None:
-        raise UsageError("QUEUE is missing", hint="refinerctl dlq redrive QUEUE, or --from-file FILE.")
+        raise UsageError("missing argument QUEUE", hint="Pass QUEUE or --from-file FILE.")
     if queue is not None and file is not None:
         raise UsageError(
             "QUEUE and --from-file are mutually exclusive", hint="--to QUEUE sends the messages to another queue."
@@ -263,6 +263,6 @@ def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> Foun
     if not found:
         raise NotFoundError(
             f"no unfinished run{f' of {queue}' if queue else ''} to resume",
-            hint="A run that was killed before it had a journal has moved nothing: run it again without --resume.",
+            hint="A run that was killed before it wrote a journal has moved nothing: run it again without --resume.",
         )
     return found[0]

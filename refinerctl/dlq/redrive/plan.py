@@ -234,7 +234,7 @@ def _choose(
     if obstacle is None and request.origin.queue.is_fifo:
         obstacle = "a move task does not report which FIFO duplicates were dropped"
     if obstacle is None and depth > TASK_SUFFICES and request.rate is None:
-        obstacle = f"a move task would take over {depth // MAX_TASK_RATE} s for {depth:,} messages"
+        obstacle = f"a move task would take more than {depth // MAX_TASK_RATE} s for {depth:,} messages"
     return (Method.COPY, obstacle) if obstacle else (Method.MOVE_TASK, "all messages of the queue")
 
 
@@ -320,7 +320,7 @@ def _check_target(
 ) -> None:
     dlq = request.origin.queue
     if to.arn == dlq.arn and not isinstance(messages, ExportedFile):
-        raise UsageError(f"the messages are in {to.name} already", hint="Name another queue: --to QUEUE.")
+        raise UsageError(f"the messages are already in {to.name}", hint="Name another queue: --to QUEUE.")
     if to.is_fifo and not dlq.is_fifo:
         raise UsageError(
             f"{to.name} is a FIFO queue, and messages of {dlq.name} have no group",

@@ -109,13 +109,14 @@ class RedriveReport:
         if result.dropped_duplicates:
             raise RefinerctlError(
                 f"{counted(result.dropped_duplicates, 'message')} stayed in {name}: the target drops duplicates",
-                hint="A FIFO queue drops a deduplication id that it got within five minutes: run this again later.",
+                hint="A FIFO queue drops a deduplication ID that it got within five minutes. Run this again later.",
             )
         if again is not None:
             raise RefinerctlError(again)
         if not self.is_settled:
             raise TimedOutError(
-                "not all sent messages were processed in time", hint="`dlq list` shows what comes back."
+                "not all sent messages were processed in time",
+                hint="Run `dlq list` later to see whether messages failed again.",
             )
 
     def show(self) -> None:
@@ -146,7 +147,7 @@ class RedriveReport:
         if result.dropped_duplicates:
             parts.append(f"duplicates {result.dropped_duplicates:,}")
         if self.came_back:
-            parts.append(f"came back {self.came_back:,}")
+            parts.append(f"returned {self.came_back:,}")
         return ", ".join(parts)
 
     def _json(self) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Redrive:
             self._render.note("no message matches: there is nothing to edit")
             return None
         if limit is None and has_more:
-            self._render.note(f"these are the first {counted(len(messages), 'message')}: --limit N takes more")
+            self._render.note(f"only the first {counted(len(messages), 'message')}; --limit N selects more")
         path = edit_messages(self._render, messages, self._origin.queue, self._app.settings.work_folder)
         return str(path) if path else None
 
@@ -208,7 +208,7 @@ class Redrive:
         what = f"{'' if options.filter.is_empty else 'up to '}{counted(count, 'message')}"
         if options.edited is not None:
             what = "the edited messages"
-        verb = "Follow SQS moving" if plan.running else "Continue to send" if self._journal else "Send"
+        verb = "Follow the move task of" if plan.running else "Continue to send" if self._journal else "Send"
         targets = ", ".join(target.name for target in plan.targets) or "their targets"
         ask(f"{verb} {what} from {name} to {targets}?", self._flags.yes)
 
@@ -344,7 +344,7 @@ class Redrive:
         finally:
             report.came_back, report.is_settled = len(watch.returned), watch.is_settled
         if watch.is_partial:
-            self._render.warning("only part of the DLQ was received: more messages may have come back")
+            self._render.warning("only part of the DLQ was received: more messages may have returned")
         if watch.returned:
             before_run = error_finder(self._app, addresses, self._began)
             report.comparison = compare(watch.returned, self._sent, before_run, error_finder(self._app, addresses))

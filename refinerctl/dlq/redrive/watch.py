@@ -66,7 +66,9 @@ class Watch:
                 for queue in self.dlqs:
                     self._look(queue, deadline)
                 left = max(deadline - self.monotonic(), 0)
-                progress.update(f"{len(self.returned):,} of {len(self.sent):,} came back; watching {left:.0f} s more")
+                progress.update(
+                    f"{len(self.returned):,} of {len(self.sent):,} returned to a DLQ; watching {left:.0f} s more"
+                )
                 empty = empty + 1 if all(queue.attributes().total == 0 for queue in self.targets) else 0
                 self.is_settled = empty >= EMPTY_LOOKS or len(self.returned) >= len(self.sent)
                 if self.is_settled or left <= 0:
@@ -103,7 +105,7 @@ class Comparison:
     def sentence(self, came_back: int, moved: int) -> str:
         """`12 of 40 failed again the same way: NoSuchKey: …`."""
         if not self.compared:
-            return f"{came_back:,} of {moved:,} came back"
+            return f"{came_back:,} of {moved:,} returned to a DLQ"
         common = next(iter(self.errors))
         if self.same == came_back:
             again = f"{came_back:,} of {moved:,} failed again the same way"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.bucket_versions import BucketVersions
 
-WHY = "An input that is completed proves more than all other checks."
+WHY = "A completed input proves that the whole pipeline works."
 FIX = "`refinerctl trace KEY` shows where it stopped."
 THREADS = 8
 

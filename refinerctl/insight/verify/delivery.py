@@ -285,9 +285,9 @@ def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) ->
 
 @SECTION.check(
     "quota-rules",
-    why="A full event bus takes no further rule.",
+    why="An event bus accepts no more rules than its quota.",
     fix="Request a higher quota in Service Quotas: EventBridge, rules per event bus.",
-    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher one of yours is not known.",
+    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher quota is not detected.",
 )
 def _quota_rules(snapshot: Snapshot) -> Finding | None:
     counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in snapshot.pipeline.by_kind(EventBus)}

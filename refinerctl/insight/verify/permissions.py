@@ -161,7 +161,7 @@ def _bucket_policy(snapshot: Snapshot) -> Policy:
 @SECTION.check(
     "role-extra",
     Function,
-    why="Whoever gets the function's credentials can do that, too.",
+    why="Anyone who obtains the function's credentials can do that, too.",
     fix="Remove it from the role; `refinerctl drift` shows what was added by hand.",
     details="Warns only: wildcards in actions, other actions, other resources. AWS's two managed policies for "
     "functions are expected. Does not run for a function that no object starts: what it needs is unknown.",
@@ -222,7 +222,7 @@ def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str
 
 @SECTION.check(
     "kms-keys",
-    why="What is encrypted with a key that cannot be used can be neither written nor read.",
+    why="Data that is encrypted with an unusable key can be neither written nor read.",
     fix="Enable the key, and allow events.amazonaws.com (for queues) and the functions' roles in its policy.",
     details="The keys of the bucket, queues, functions, log groups and event buses: each exists and is enabled; "
     "EventBridge and the functions' roles may use those that they need.",
@@ -234,7 +234,9 @@ def _kms_keys(snapshot: Snapshot) -> Finding:
         if seen := [finding.seen for finding in findings if finding.status is status]:
             return Finding(status, "; ".join(dict.fromkeys(seen)))
     plural = "s" * (len(keys) != 1)
-    return passed(f"{len(keys)} KMS key{plural} in use can be used" if keys else "no KMS keys of your own are in use")
+    return passed(
+        f"{len(keys)} KMS key{plural} in use can be used" if keys else "no customer managed KMS keys are in use"
+    )
 
 
 def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:

@@ -126,7 +126,7 @@ def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str
 
 
 def test_a_function_that_does_not_exist(session: AwsSession) -> None:
-    with pytest.raises(NotFoundError, match="there is no function 'nobody'"):
+    with pytest.raises(NotFoundError, match="function 'nobody' does not exist"):
         Functions(session).get("nobody")
     assert Functions(session).concurrency().limit > 0
 

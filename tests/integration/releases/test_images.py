@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -321,13 +322,8 @@ class TestPrune:
     @pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
     def test_prompt_at_a_terminal(self, stage: Stage, answer: str, left: int) -> None:
         stage.put(None, "one")
-        terminal = pexpect.spawn(
-            sys.executable, ["-m", "refinerctl", *PRUNE, "--min-age", "0"], encoding="utf-8", timeout=60
-        )
-        terminal.expect(r"Remove 1 image \(.*\)\? \[y/N\]")
-        terminal.sendline(answer)
-        terminal.expect(pexpect.EOF)
-        terminal.close()
+        with _prompted() as terminal:
+            terminal.sendline(answer)
         assert terminal.exitstatus == 0
         assert len(stage.digests()) == left
 
@@ -342,20 +338,26 @@ class TestPrune:
     def test_only_another_environment_can_be_ignored(self, stage: Stage, name: str) -> None:
         done = stage.run("images", "prune", "--ignore-environment", name)
         assert (done.code, done.out) == (2, "")
-        assert f"there is no other environment '{name}'" in done.err
+        assert f"'{name}' is not another environment" in done.err
 
     def test_image_used_during_the_prompt_is_kept(self, stage: Stage, unique: str) -> None:
         digest = stage.put(None, "one")
-        terminal = pexpect.spawn(
-            sys.executable, ["-m", "refinerctl", *PRUNE, "--min-age", "0"], encoding="utf-8", timeout=60
-        )
-        terminal.expect(r"Remove 1 image")
-        stage.function(f"{unique}-late", digest)
-        terminal.sendline("y")
-        terminal.expect("is now used, deleted or retagged; kept")
-        terminal.expect(pexpect.EOF)
-        terminal.close()
+        with _prompted() as terminal:
+            stage.function(f"{unique}-late", digest)
+            terminal.sendline("y")
+            terminal.expect("is now used, deleted or retagged; kept")
         assert stage.digests() == {digest}
+
+
+@contextlib.contextmanager
+def _prompted() -> Iterator[pexpect.spawn[str]]:
+    """`prune` at a terminal, when it has asked whether to remove an image; it ends with the block."""
+    arguments = ["-m", "refinerctl", *PRUNE, "--min-age", "0"]
+    terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60)
+    terminal.expect(r"Remove 1 image \(.*\)\? \[y/N\]")
+    yield terminal
+    terminal.expect(pexpect.EOF)
+    terminal.close()
 
 
 def test_task_definitions_of_several_pages(session: AwsSession, unique: str) -> None:

@@ -122,9 +122,19 @@ class Rounds:
         self._barriers = [threading.Barrier(size, timeout=20) for size in sizes]
         self.calls = [0] * len(sizes)
 
-    def wait(self, number: int) -> None:
-        self.calls[number] += 1
-        self._barriers[number].wait()
+    def of(self, client: object, **rounds: int) -> Any:
+        """The client, whose methods of these names wait in these rounds."""
+
+        class Waiting:
+            def __getattr__(_, name: str) -> Any:  # noqa: N805 - self is that of the outer class
+                def call(*arguments: Any) -> Any:
+                    self.calls[rounds[name]] += 1
+                    self._barriers[rounds[name]].wait()
+                    return getattr(client, name)(*arguments)
+
+                return call
+
+        return Waiting()
 
 
 def denied(error: RefinerctlError) -> Any:

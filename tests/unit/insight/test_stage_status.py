@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
-from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import (
@@ -26,7 +25,7 @@ from refinerctl.insight.stage_status import (
     read_status,
 )
 from refinerctl.ledger.entries import Release, ReleaseAction
-from tests.unit.fakes import START, FakeBucket, FakeFunctions
+from tests.unit.fakes import START, FakeFunctions
 from tests.unit.insight.fakes import (
     DIGEST,
     TINY,
@@ -149,7 +148,7 @@ class TestProblems:
         account.metrics.error = AccessDeniedError("access denied: GetMetricData")
         found = read(account)
         assert found.problems == ("metrics: access denied: GetMetricData",)
-        assert found.stages[0].problems == (f"there is no queue {DLQ!r}",)
+        assert found.stages[0].problems == (f"queue {DLQ!r} does not exist",)
         assert found.stages[0].dlq is None
         assert found.stages[0].queue is not None
 
@@ -205,40 +204,15 @@ def test_everything_is_asked_for_in_two_rounds() -> None:
     # two times metrics, completions, ledger, URLs and five functions; then three queues of each stage
     rounds = Rounds(5 + 5, 5 * 3)
 
-    class RoundQueues(NamedQueues):
-        def find(self, prefix: str) -> None:
-            assert prefix == "x-R"
-            rounds.wait(0)
-
-        def state(self, name: str) -> QueueState:
-            rounds.wait(1)
-            return QueueState(name, "", 60, 60)
-
-    class RoundFunctions(FakeFunctions):
-        def get(self, name: str) -> FunctionConfiguration:
-            rounds.wait(0)
-            return FunctionConfiguration(name, "arn")
-
-    class RoundMetrics(FakeMetrics):
-        def read(self, *_: Any) -> dict[Any, tuple[DataPoint, ...]]:
-            rounds.wait(0)
-            return {}
-
-    class RoundBucket(FakeBucket):
-        def objects(self, prefix: str) -> Iterator[ObjectInfo]:
-            rounds.wait(0)
-            return iter(())
-
-    class RoundLedger:
-        def read(self) -> tuple[Release, ...]:
-            rounds.wait(0)
-            return ()
-
     app = account.app
-    app.queues, app.functions, app.metrics = RoundQueues(), RoundFunctions(), RoundMetrics()
-    app.bucket, app.ledger = RoundBucket(), RoundLedger()  # type: ignore[assignment]
+    app.queues = rounds.of(account.queues, find=0, state=1)
+    app.functions = rounds.of(account.functions, get=0)
+    app.metrics = rounds.of(account.metrics, read=0)
+    app.bucket = rounds.of(account.bucket, objects=0)
+    app.ledger = rounds.of(account.ledger, read=0)
     found = read_status(app, account.stages, START)
     assert rounds.calls == [10, 15]
+    assert account.queues.requests["find x-R"] == 1
     assert all(stage.queue for stage in found.stages)
 
 

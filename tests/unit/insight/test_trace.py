@@ -309,18 +309,14 @@ class TestNowhere:
         check(world.trace(key="RefinerInput/never"), Place.NEVER_EXISTED)
 
     def test_without_access_to_logs_it_may_have_existed(self, world: World) -> None:
-        class Denied(FakeLogGroups):
-            def events(self, *_: Any, **__: Any) -> Iterator[LogEvent]:
-                raise AccessDeniedError("access denied: FilterLogEvents")
-
-        world.logs = Denied()
+        world.logs.errors[f"/aws/lambda/{QUEUE}"] = AccessDeniedError("access denied: FilterLogEvents")
         found = check(world.trace(key="RefinerInput/never"), Place.UNKNOWN)
         assert verdict(found).text.startswith("unknown: S3 has no version of RefinerInput/never; access denied")
 
     def test_a_function_that_does_not_exist_does_not_matter_for_that(self, world: World) -> None:
         world.functions.known.clear()
         found = check(world.trace(key="RefinerInput/never"), Place.NEVER_EXISTED)
-        assert "there is no function 'x-RefinerInput'" in found.notes
+        assert "function 'x-RefinerInput' does not exist" in found.notes
 
     def test_an_object_with_only_a_delete_marker(self, world: World) -> None:
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True)]
@@ -340,7 +336,7 @@ class TestNowhere:
         world.bucket.write(KEY)
         found = world.trace()
         assert found.stage == inner
-        assert "RefinerInput takes it, too: it is traced through Inner only" in found.notes
+        assert "RefinerInput also receives it; traced through Inner only" in found.notes
 
     def test_a_version_that_does_not_exist(self, world: World) -> None:
         with pytest.raises(NotFoundError, match="no version v7"):

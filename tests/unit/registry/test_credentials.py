@@ -83,7 +83,7 @@ def test_missing_credential_store_is_skipped(tmp_path: Path) -> None:
         ("[]", r"config\.json cannot be read"),
         ('{"auths": 1}', r"config\.json cannot be read"),
         ('{"auths": {"registry.example": {"auth": "s3cret!"}}}', "not base64"),
-        ('{"auths": {"registry.example": "s3cret!"}}', "not an object"),
+        ('{"auths": {"registry.example": "s3cret!"}}', "not a JSON object"),
         ('{"credHelpers": {"registry.example": "missing"}}', "docker-credential-missing for .* cannot be run"),
     ],
 )
@@ -122,9 +122,9 @@ def test_credential_store_without_the_host(tmp_path: Path, monkeypatch: pytest.M
     ("script", "words"),
     [
         ("echo the-secret >&2; exit 3", "failed with exit code 3"),
-        ("echo the-secret", "cannot be read"),
-        ('echo \'{"Username": "the-secret"}\'', "cannot be read"),
-        (r"printf '\377'", "cannot be read"),
+        ("echo the-secret", "is invalid"),
+        ('echo \'{"Username": "the-secret"}\'', "is invalid"),
+        (r"printf '\377'", "is invalid"),
     ],
 )
 def test_failed_helper_prints_no_secret(
