@@ -160,7 +160,7 @@ UseKind = Literal["function", "task-definition", "task", "release"]
 
 @dataclass(frozen=True)
 class ImageUse:
-    """What uses which image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
+    """A user of an image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
 
     kind: UseKind
     name: str

@@ -129,7 +129,7 @@ def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A DLQ without its age. `waited_s`: how long its messages were in their source queue, at least."""
+    """A DLQ without its age. `waited_s`: the minimum time that its messages were in their source queue."""
 
     queue: DeadLetterQueue
     waited_s: float = 0.0
@@ -237,7 +237,7 @@ def _rule_name(arn: str) -> tuple[str, str] | None:
 
 
 def _neighbour(address: QueueAddress, url: str) -> QueueAddress:
-    """The queue at `url`, in the same account and region: a DLQ and its source queues always are."""
+    """The queue at `url`, in the same account and region, as a DLQ and its source queues always are."""
     name = url.rpartition("/")[2]
     return QueueAddress(name, url, f"{address.arn.rpartition(':')[0]}:{name}")
 

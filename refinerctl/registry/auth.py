@@ -1,4 +1,4 @@
-"""Login as a registry asks for it: Basic, or a Bearer token from its token server.
+"""Authentication at a registry: Basic, or a Bearer token from its token server.
 
 https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -23,7 +23,7 @@ Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Response]
 CLIENT_ID = "refinerctl"
 # The default of the token's lifetime: https://distribution.github.io/distribution/spec/auth/token/
 DEFAULT_TOKEN_SECONDS = 60.0
-# Of its lifetime, after which a token is renewed.
+# Share of its lifetime after which a token is renewed.
 RENEW_AFTER = 0.8
 
 _PARAMETER = re.compile(r'([A-Za-z][\w-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))|([A-Za-z][\w-]*)')

@@ -1,4 +1,4 @@
-"""What a copy of an image takes and gives, the checks of both engines, and engine `registry`, which needs no Docker."""
+"""The request and the result of a copy of an image, the checks of both engines, and engine `registry`."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def unknown_tag(source: Repository, reference: ImageReference) -> NotFoundError:
     """The error for a tag that does not exist. Raises NotFoundError itself if the repository does not either."""
     try:
         newest = newest_first(source.tags())[:SHOWN_TAGS]
-    except AccessDeniedError:  # to list tags takes more permissions than to read an image
+    except AccessDeniedError:  # listing tags needs more permissions than reading an image
         return NotFoundError(f"{reference} does not exist")
     hint = f"Newest tags: {', '.join(newest)}." if newest else "The repository has no tags."
     return NotFoundError(f"{reference} does not exist", hint=hint)

@@ -1,6 +1,6 @@
 """Engine `docker`: an image pulled into a Docker engine and pushed from it, through the docker SDK.
 
-What the engine does not say, the registries are asked if this machine reaches them: media types of layers, tags, and
+What the engine does not report is read from the registries, if these can be reached: media types of layers, tags, and
 whether a push is allowed, which takes the engine 50 s of retries to find out.
 """
 
@@ -36,7 +36,7 @@ from refinerctl.registry.copies import (
 from refinerctl.registry.credentials import Logins
 from refinerctl.registry.manifests import Manifest, too_large
 
-# Engines put a registry's 401 and 403 into these words; their own status is often 500.
+# Texts of engines for a registry's 401 and 403; the engine's own status is often 500.
 _DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|incorrect username|authorization failed", re.I)
 _QUERY = re.compile(r"\?[^\s\"']+")  # it may be a signed one
 
@@ -209,7 +209,7 @@ class DockerCopies:
         return digest, statuses, sum(bytes_sent.values())
 
     @property
-    def _api(self) -> Any:  # the SDK's types leave half of it untyped
+    def _api(self) -> Any:  # partly untyped in the SDK
         return self._engine.client().api
 
     @contextlib.contextmanager
