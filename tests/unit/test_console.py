@@ -71,7 +71,7 @@ class TestPrintable:
         assert shown.encode("utf-8")[:0] == b""  # it can be written: no half surrogate pair is left
 
     @given(st.text())
-    def test_what_is_to_be_kept_is_kept(self, text: str) -> None:
+    def test_allowed_control_characters_are_kept(self, text: str) -> None:
         assert printable(text, keep="\n\t").count("\n") == text.count("\n")
 
     def test_an_escape_is_shown_by_its_code(self) -> None:
@@ -147,7 +147,7 @@ class TestContent:
         render.line("after")
         assert capfdbinary.readouterr().out == b"before\nno newline\nafter\n"
 
-    def test_a_terminal_gets_it_without_what_would_steer_it(self) -> None:
+    def test_a_terminal_gets_it_without_control_characters(self) -> None:
         with at_terminal() as terminal:
             Renderer("text", 0).content(f"a\tb\n{STEERING}\xff".encode() + b"\xff\n")
         assert not _steers(terminal.out.text())
@@ -174,7 +174,7 @@ class TestJson:
         assert not _steers(terminal.out.text())
         assert json.loads(terminal.out.text()) == document
 
-    def test_half_a_surrogate_pair_in_somebodys_error_is_written_like_any_other(self) -> None:
+    def test_half_a_surrogate_pair_in_an_error_is_escaped(self) -> None:
         with at_terminal() as terminal:
             Renderer("json", 0).json({"error": "\ud800"})
         assert json.loads(terminal.out.text()) == {"error": "\ud800"}
