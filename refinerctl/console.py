@@ -54,8 +54,11 @@ class Renderer:
     def styled(self, parts: Iterable[tuple[str, str]]) -> None:
         """One line of data in parts, each with its style; only a terminal shows those, unless NO_COLOR is set."""
         plain = not sys.stdout.isatty() or bool(os.environ.get("NO_COLOR"))
-        text = "".join(_styled(printable(text, keep="\n\t"), "" if plain else style) for text, style in parts)
-        print(text.replace("\n", "\n    "), flush=True)  # noqa: T201
+        line = ""
+        for part, style in parts:
+            text = printable(part, keep="\n\t")
+            line += text if plain or not style else f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        print(line.replace("\n", "\n    "), flush=True)  # noqa: T201
 
     def content(self, content: bytes) -> None:
         """An object's content, unchanged; on a terminal without control characters."""
@@ -186,10 +189,6 @@ def _live(total_bytes: int | None) -> Iterator[Progress]:
 
 
 _STYLES = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
-
-
-def _styled(text: str, style: str) -> str:
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style else text
 
 
 def printable(text: str, keep: str = "") -> str:

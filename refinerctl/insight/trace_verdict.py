@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -133,9 +133,7 @@ def verdict(facts: Facts) -> Verdict:
     found = next(found for rule in rules if (found := rule(facts)) is not None)
     if facts.deleted_at is None:
         return found
-    return Verdict(
-        found.place, f"{found.text}; the object was deleted at {facts.clock(facts.deleted_at)}", found.is_recent
-    )
+    return replace(found, text=f"{found.text}; the object was deleted at {facts.clock(facts.deleted_at)}")
 
 
 def _by_completion(facts: Facts) -> Verdict | None:

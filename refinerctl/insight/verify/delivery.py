@@ -251,7 +251,9 @@ def rule_context(snapshot: Snapshot, rule: RuleSettings) -> dict[str, str]:
     fix="Enable it in EventBridge Scheduler, or `refinerctl deploy`.",
 )
 def _schedule(snapshot: Snapshot, schedule: Schedule) -> Finding:
-    return _enabled(snapshot.settings(schedule), f"schedule {schedule.name}")
+    answer = snapshot.settings(schedule)
+    expression = f" ({answer.value.expression})" if answer.value else ""
+    return _enabled(answer, f"schedule {schedule.name}{expression}")
 
 
 @SECTION.check(

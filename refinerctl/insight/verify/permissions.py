@@ -9,6 +9,7 @@ from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
 from refinerctl.aws.iam import Role
 from refinerctl.aws.kms import KmsKey
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
+from refinerctl.console import counted
 from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (
@@ -233,10 +234,8 @@ def _kms_keys(snapshot: Snapshot) -> Finding:
     for status in (Status.FAIL, Status.WARN, Status.SKIP):
         if seen := [finding.seen for finding in findings if finding.status is status]:
             return Finding(status, "; ".join(dict.fromkeys(seen)))
-    plural = "s" * (len(keys) != 1)
-    return passed(
-        f"{len(keys)} KMS key{plural} in use can be used" if keys else "no customer managed KMS keys are in use"
-    )
+    in_use = f"{counted(len(keys), 'KMS key')} in use can be used"
+    return passed(in_use if keys else "no customer managed KMS keys are in use")
 
 
 def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
@@ -252,7 +251,8 @@ def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
     elif answer.value.state != "Enabled":
         yield failed(f"KMS key {answer.value.arn} of {user} is {answer.value.state}")
     elif queues and answer.value.is_aws_managed:
-        yield failed(f"EventBridge cannot send to {user}: AWS manages its key {key_id}, whose policy does not allow it")
+        denied_by = f"AWS manages its key {key_id}, and the key's policy does not allow EventBridge"
+        yield failed(f"EventBridge cannot send to {user}: {denied_by}")
     else:
         yield from _who_may_use(snapshot, key_id, answer.value, queues, bucket)
 
