@@ -1,4 +1,4 @@
-"""`verify` in the local environment: a whole one passes, and one check finds each thing that is broken."""
+"""`verify` in the local environment: a healthy one passes, and one check finds each fault."""
 
 from __future__ import annotations
 
