@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class AppContext:
-    """What a command works with. `instance_name` is the local environment's folder, if not its name."""
+    """Settings and clients of a command. `instance_name` is the local environment's folder, if not its name."""
 
     def __init__(self, flags: GlobalFlags, instance_name: str | None = None) -> None:
         self._flags = flags
@@ -46,7 +46,7 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: which environment, stack and endpoint this command works on."""
+        """With -v: print the environment, the stack and the endpoint."""
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
         bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
@@ -80,7 +80,7 @@ class AppContext:
 
     @cached_property
     def stack(self) -> Stack:
-        """What this run's stack is."""
+        """The stack of this run."""
         from refinerctl.stacks import find_stack
 
         return find_stack(self.settings.stack)
@@ -184,7 +184,7 @@ class AppContext:
 
     @property
     def is_down(self) -> bool:
-        """Whether this is an environment of this machine that does not run: nothing is deployed there."""
+        """Whether this is a local environment that is down: nothing is deployed there."""
         at_home = self.settings.embedded and not self.settings.endpoint_url
         return at_home and self.instance.status().endpoint_url is None
 
@@ -262,7 +262,7 @@ class AppContext:
 
     @property
     def operator(self) -> str:
-        """Who runs this, for the ledger."""
+        """The operator, for the ledger."""
         from refinerctl.ledger.entries import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)

@@ -179,7 +179,7 @@ def main() -> None:
     with _errors_as_exit_codes():
         if "_REFINERCTL_COMPLETE" in os.environ:
             cli.main(prog_name="refinerctl")
-        # Not `cli.main`: it turns a closed pipe into exit code 1 before we see it.
+        # Not `cli.main`: it turns a closed pipe into exit code 1.
         with cli.make_context("refinerctl", sys.argv[1:]) as ctx:
             try:
                 cli.invoke(ctx)
@@ -231,7 +231,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
 
 
 def _explained(error: Exception) -> RefinerctlError:
-    """An error that no layer below expected. If botocore was never imported, it is not one of its errors."""
+    """An unexpected error as a RefinerctlError. If botocore was never imported, it is not one of its errors."""
     if "botocore" in sys.modules:
         from refinerctl.aws.errors import explain
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-# Longer than the engine waits for a container to stop.
+# Longer than the engine's timeout for stopping a container.
 CALL_SECONDS = 60
 
 

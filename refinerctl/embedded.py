@@ -1,4 +1,4 @@
-"""The local environment: its folder, its lock, its status, and how Terraform and other tools reach it."""
+"""The local environment: its folder, lock and status, and the variables that point Terraform and other tools at it."""
 
 from __future__ import annotations
 

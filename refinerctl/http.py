@@ -1,4 +1,4 @@
-"""HTTP/1.1 that says when a request has been written: for SQS, where a repeated request may be a repeated message."""
+"""An HTTP/1.1 client that reports when a request was written: repeating a request to SQS may duplicate a message."""
 
 from __future__ import annotations
 

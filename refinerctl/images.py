@@ -66,6 +66,11 @@ class ImageReference:
         match = _ECR_HOST.fullmatch(self.registry or "")
         return (match["account"], match["region"]) if match else None
 
+    @property
+    def version(self) -> str:
+        """The digest, else the tag, else `latest`: by it a registry finds the image."""
+        return self.digest or self.tag or "latest"
+
     def at(self, digest: str) -> str:
         """The same repository by digest: `repository@sha256:…`."""
         return f"{self.name}@{digest}"
@@ -155,7 +160,7 @@ UseKind = Literal["function", "task-definition", "task", "release"]
 
 @dataclass(frozen=True)
 class ImageUse:
-    """What uses which image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
+    """A user of an image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
 
     kind: UseKind
     name: str

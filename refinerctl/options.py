@@ -103,7 +103,7 @@ def yes_option(command: Decorated) -> Decorated:
 
 
 def check_consent(given: bool, flag: str = "--yes") -> None:
-    """Before any work: raises UsageError if a confirmation is needed, `flag` does not give it, and nobody can."""
+    """Before any work: raises UsageError if a confirmation is needed, `flag` is not given, and there is no terminal."""
     if not given and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"stdin is not a terminal; pass {flag}", hint="The change needs a confirmation.")
 

@@ -1,4 +1,4 @@
-"""HTTP as registries need it: plain on this machine only, verified TLS elsewhere, retries with back-off."""
+"""HTTP for registries: plain HTTP for loopback addresses only, verified TLS for others, retries with back-off."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVER_ERROR = 500
 NOT_IMPLEMENTED = 501
 SMALL_BODY_BYTES = 8 * 1024**2
 IDLE_CONNECTIONS = 128
-# Sending one piece has to succeed within the connect timeout, on a slow line, too.
+# Each piece must be sent within the connect timeout, also on a slow connection.
 CHUNK_BYTES = 128 * 1024
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how often to try. Seconds; `attempts` includes the first one.
+    """Timeouts and number of attempts. Seconds; `attempts` includes the first one.
 
     Pauses are random, up to a bound that starts at `first_pause_s` and doubles. A server's Retry-After takes
     precedence, up to `longest_retry_after_s`.
@@ -205,7 +205,7 @@ class Transport:
         proxy = proxy_of(address.netloc) if address.scheme == "https" else None
         with self._lock:
             if (address.scheme, proxy) not in self._managers:
-                self._managers[address.scheme, proxy] = new_manager(address)
+                self._managers[address.scheme, proxy] = _new_manager(address.scheme, proxy)
             return self._managers[address.scheme, proxy]
 
 
@@ -241,22 +241,19 @@ def _address(url: str) -> SplitResult:
 
 
 def proxy_of(netloc: str) -> str | None:
-    """What HTTPS_PROXY and NO_PROXY say about a host."""
+    """The proxy for a host, by HTTPS_PROXY and NO_PROXY."""
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
     bypassed = is_loopback(netloc) or proxy_bypass_environment(netloc)
     return None if bypassed else getproxies_environment().get("https")
 
 
-def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.PoolManager:
-    """Connections to hosts such as that of `address`: with verified TLS, maybe through a proxy.
-
-    `ca_bundle` replaces the certificate authorities of the environment and the system.
-    """
-    if address.scheme == "http":
+def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
+    """Plain connections, or verified TLS, maybe through a proxy."""
+    if scheme == "http":
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS)
-    context = tls_context(ca_bundle)
-    if (proxy := proxy_of(address.netloc)) is None:
+    context = tls_context()
+    if proxy is None:
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
     host, port, headers = proxy_address(proxy)
     return urllib3.ProxyManager(
@@ -295,7 +292,7 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
 
 
 def _explained(host: str, error: HTTPError) -> RefinerctlError:
-    """A connection's failure in a few words: a TransportError if it may be over later. Never with the URL's query."""
+    """The error for a failed connection: a TransportError if a retry may succeed. Never contains the URL's query."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__

@@ -30,7 +30,7 @@ PAGE = 1000
 # The default of the variable of stack `registry`.
 DEFAULT_EXPIRY_DAYS = 30
 
-# A token is renewed so long before it expires: a request with it may take a while.
+# Time before its expiry at which a token is renewed: a request with it may take long.
 RENEW_BEFORE = timedelta(minutes=10)
 
 # Tools without the referrers API attach a signature or an attestation to an image by such a tag:

@@ -1,4 +1,4 @@
-"""What an SDK error means to an operator: which call failed, on which resource, what to do."""
+"""SDK errors as errors with a hint: which call failed, on which resource, what to do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def explain(error: Exception, resource: str | None = None, hint: str | None = No
         return _explain_client_error(error, resource, hint)
     if isinstance(error, BotoCoreError):
         return _explain_transport_error(error)
-    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's word for AWS_CREDENTIAL_EXPIRATION
+    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's error for AWS_CREDENTIAL_EXPIRATION
         return AccessDeniedError("the AWS credentials have expired", hint="Log in again, or renew the session token.")
     return None
 

@@ -1,4 +1,4 @@
-"""IAM: what a role may do, and who may assume it."""
+"""IAM: the policies of a role, and its trust policy."""
 
 from __future__ import annotations
 

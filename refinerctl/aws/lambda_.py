@@ -22,9 +22,9 @@ _MISSING = "ResourceNotFoundException"
 
 @dataclass(frozen=True)
 class FunctionConfiguration:
-    """A function as Lambda has it; `state`, `update` and `reason` are Lambda's own words. Memory in MB, timeout in s.
+    """A function as Lambda has it; `state`, `update` and `reason` are Lambda's own. Memory in MB, timeout in s.
 
-    `image_uri` is as it was given, `resolved_image_uri` by the digest that runs; empty if Lambda does not say.
+    `image_uri` is as it was given, `resolved_image_uri` by the digest that runs; empty if Lambda does not report it.
     """
 
     name: str
@@ -46,12 +46,12 @@ class FunctionConfiguration:
 
     @property
     def running_image(self) -> str:
-        """The image that it runs, by digest if Lambda says."""
+        """The image that it runs, by digest if Lambda reports it."""
         return self.resolved_image_uri or self.image_uri
 
     @property
     def digest(self) -> str | None:
-        """The digest of the image that it runs; None if Lambda does not say."""
+        """The digest of the image that it runs; None if Lambda does not report it."""
         return self.running_image.partition("@")[2] or None
 
     @property
@@ -61,7 +61,7 @@ class FunctionConfiguration:
 
 @dataclass(frozen=True)
 class SourceMapping:
-    """What feeds a function from a queue; `state` is Lambda's word. `filters`: patterns of what the function gets."""
+    """An event source mapping of a queue; `state` is Lambda's own. `filters`: patterns of what the function gets."""
 
     uuid: str
     queue_arn: str
@@ -73,7 +73,7 @@ class SourceMapping:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """How many functions of the account may run at once, all together and those without a share of their own."""
+    """The account's concurrent executions: the limit, and those that are unreserved."""
 
     limit: int
     unreserved: int
@@ -140,7 +140,7 @@ class Functions:
         return found[0].get("State") if found else None
 
     def mapping_is_enabled(self, uuid: str) -> bool:
-        """Whether the event source mapping takes messages."""
+        """Whether the event source mapping receives messages."""
         try:
             found = self._client().get_event_source_mapping(UUID=uuid)
         except Exception as error:
@@ -148,7 +148,7 @@ class Functions:
         return found.get("State") == "Enabled"
 
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
-        """What feeds the function. Raises NotFoundError without it."""
+        """The event source mappings of the function. Raises NotFoundError without the function."""
         try:
             pages = self._client().get_paginator("list_event_source_mappings").paginate(FunctionName=function)
             return tuple(
@@ -169,7 +169,7 @@ class Functions:
             raise _explained(error, function) from error
 
     def concurrency(self) -> Concurrency:
-        """How many functions of the account may run at once."""
+        """The account's limits of concurrent executions."""
         try:
             limits = self._client().get_account_settings()["AccountLimit"]
         except Exception as error:
@@ -225,7 +225,7 @@ class Functions:
         return found
 
     def _image(self, name: str, version: str, settled: bool) -> ImageReference | None:
-        """None if the version is gone since it was listed."""
+        """None if the version was deleted after it was listed."""
         try:
             answer = self._client().get_function(FunctionName=name, Qualifier=version)
         except Exception as error:
@@ -256,6 +256,6 @@ def _check_settled(name: str, configuration: Any) -> None:
     https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
     """
     update = configuration.get("LastUpdateStatus", "Successful")
-    if update != "Successful" and configuration.get("State") != "Pending":  # a new one has none before it
+    if update != "Successful" and configuration.get("State") != "Pending":  # a new function has no previous image
         state = "is being updated" if update == "InProgress" else "could not be updated"
         raise RefinerctlError(f"function {name} {state}: Lambda does not report which image it runs")

@@ -69,7 +69,7 @@ class MessageQueue:
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` (1 to 10) messages; waits up to `wait_s` for the first.
 
-        Raises TransientError, or another RefinerctlError that the next call would meet, too.
+        Raises TransientError, or another RefinerctlError that the next call would get, too.
         """
         request = {
             "MaxNumberOfMessages": count,

@@ -49,7 +49,7 @@ class ObjectInfo:
 
     @property
     def identity(self) -> tuple[str | None, str, datetime]:
-        """Equal for two looks at the same write, different once it has been written again."""
+        """Equal for the same write, different after the object was written again."""
         return (self.version_id, self.etag, self.last_modified)
 
 
@@ -128,10 +128,10 @@ class S3Bucket:
             raise self._explained(error) from error
 
     def create(self) -> None:
-        """Make the bucket; it may be there already as ours."""
+        """Create the bucket; it may already exist in this account."""
         client = self._session.client("s3")
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
-            if self._session.region in (None, "us-east-1"):  # the one region that S3 does not take as a constraint
+            if self._session.region in (None, "us-east-1"):  # the one region that S3 does not accept as a constraint
                 client.create_bucket(Bucket=self.name)
             else:
                 constraint: Any = {"LocationConstraint": self._session.region}
@@ -155,7 +155,7 @@ class S3Bucket:
             for page in pages.paginate(Bucket=self.name, Prefix=key, PaginationConfig={"MaxItems": MAX_VERSIONS}):
                 entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
                 found.extend(_object_version(entry) for entry in entries if entry.get("Key") == key)
-                if any(entry.get("Key") != key for entry in entries):  # keys come in order: nothing more of this one
+                if any(entry.get("Key") != key for entry in entries):  # keys are in order: no more versions of this one
                     break
         except Exception as error:
             raise self._explained(error, key) from error
@@ -216,8 +216,8 @@ class S3Bucket:
             answer = client.complete_multipart_upload(
                 Bucket=self.name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
             )
-        except BaseException as error:  # Ctrl-C, too, must not leave parts that are paid for and never seen
-            with contextlib.suppress(Exception):  # what went wrong first is what has to be said
+        except BaseException as error:  # Ctrl-C, too, must not leave parts, which cost money and are not visible
+            with contextlib.suppress(Exception):  # report the first error
                 client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
             if isinstance(error, Exception):
                 raise self._explained(error, key) from error
@@ -241,7 +241,7 @@ class S3Bucket:
                 number, chunk = 1, first
                 while chunk:
                     waiting.add(pool.submit(send, number, chunk))
-                    if len(waiting) >= PARTS_AT_ONCE:  # the bound on memory: read no further than can be sent
+                    if len(waiting) >= PARTS_AT_ONCE:  # bounds the memory: read only what can be sent
                         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                         sent.extend(future.result() for future in done)
                     number, chunk = number + 1, _read_fully(body, step)
@@ -286,7 +286,7 @@ class _Body:
 
 
 def _read_fully(body: Readable, size: int) -> bytes:
-    """A pipe gives what it has: read on until `size` bytes are there or the end is reached."""
+    """A pipe may return less: read until `size` bytes or the end are reached."""
     chunks: list[bytes] = []
     missing = size
     while missing and (chunk := body.read(missing)):

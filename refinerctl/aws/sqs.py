@@ -192,7 +192,7 @@ class Queues:
                 {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
                 for index, handle in enumerate(handles[start : start + 10])
             ]
-            with contextlib.suppress(Exception):  # they come back by themselves within PEEK_SECONDS
+            with contextlib.suppress(Exception):  # they become visible within PEEK_SECONDS anyway
                 self._client().change_message_visibility_batch(QueueUrl=self._url(name), Entries=entries)
 
     def _attributes(self, queue: str | QueueAddress, wanted: Sequence[QueueAttributeFilterType]) -> Mapping[str, str]:

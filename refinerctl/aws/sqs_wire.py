@@ -28,7 +28,7 @@ from refinerctl.http import Pool
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
 
-# SQS did nothing, and may do it later.
+# The request had no effect; a retry may succeed.
 THROTTLED = {
     "RequestThrottled",
     "RequestThrottledException",
@@ -41,7 +41,7 @@ THROTTLED = {
     "BandwidthLimitExceeded",
     "KmsThrottled",
     "KMS.ThrottlingException",
-    "RequestTimeout",  # the request did not arrive whole
+    "RequestTimeout",  # the request did not arrive completely
     "RequestTimeoutException",
 }
 # An entry is wrong, but the error is of the whole batch. All other 4xx of SQS are about the queue or the caller.

@@ -219,7 +219,7 @@ def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], No
             for chunk in walk.chunks():
                 through_interrupt(partial(step, chunk))
                 progress.update(f"{walk.progress()}: {walk.deleted:,} deleted")
-    except BaseException as error:  # Ctrl-C, too: the report tells what was done until then
+    except BaseException as error:  # Ctrl-C, too: the report shows what has been done
         done.stopped_by = error
     done.deleted = walk.deleted
     done.skipped = walk.received - done.deleted - done.failed

@@ -86,7 +86,7 @@ def target_path(folder: Path, key: str) -> Path:
 
 
 def _write_whole(target: Path, body: Any, stop: threading.Event) -> None:
-    """Write under another name and rename: nobody finds half a file under the final name."""
+    """Write under another name and rename: an incomplete file never has the final name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".refinerctl-{uuid.uuid4().hex}")
     try:

@@ -125,7 +125,7 @@ class PolledCompletion:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A completion that is waited for: `asked` as given, `candidates` the keys under which it may appear."""
+    """An expected completion: `asked` as given, `candidates` the keys under which it may appear."""
 
     asked: str
     candidates: tuple[str, ...]
@@ -143,7 +143,7 @@ def expectation(completions: Completions, asked: str, input_prefix: str | None =
     below = key.removeprefix(complete_prefix)
     candidates = completions.keys_for(prefix + below, prefix)
     if key != below and any(PurePosixPath(key).suffix == PurePosixPath(likely).suffix for likely in candidates[:1]):
-        return Expectation(asked, (key,))  # it ends as the stack's completions do: this is the whole key
+        return Expectation(asked, (key,))  # it has the suffix of the stack's completions: this is the whole key
     return Expectation(asked, candidates)
 
 

@@ -27,7 +27,7 @@ CLOCK_SKEW = timedelta(minutes=1)
 EVENT_SKEW = timedelta(seconds=2)
 MAX_MESSAGES = 200
 MAX_ERRORS, MAX_ERROR = 3, 200
-# Looking at a message costs one of its receives: it must have some left to be processed with.
+# Peeking costs one receive of each message: enough receives must be left for processing.
 MIN_RECEIVES = 3
 
 
@@ -53,7 +53,7 @@ def trace_input(
 
 
 class _Search:
-    """Fills in the facts, step by step. What cannot be read does not keep the rest from telling.
+    """Collects the facts, step by step. An error of one source does not stop the others.
 
     It is among `facts.unread` if the input could be there, else among `facts.notes`.
     """
@@ -83,13 +83,8 @@ class _Search:
             of_function["function"] = partial(app.functions.get, facts.function.name)
             of_function["mapping"] = partial(app.functions.mapping_state, facts.function.name)
         # Without the bucket or any credentials there is nothing to tell: only that is an error.
-        reads: list[Callable[[], Any]] = [
-            *(
-                self._versions,
-                partial(self._ask, calls, facts.unread),
-                partial(self._ask, of_function, facts.notes),
-            )
-        ]
+        present, of_its_function = partial(self._ask, calls, facts.unread), partial(self._ask, of_function, facts.notes)
+        reads: list[Callable[[], Any]] = [self._versions, present, of_its_function]
         versions, found, function = concurrently(reads, len(reads))
         self._states = {queue: state for queue, state in found.items() if isinstance(queue, Queue)}
         facts.queue = found.get(facts.stage_queue)
@@ -99,7 +94,7 @@ class _Search:
         self._choose_completion([found[key] for key in keys if found.get(key)])
         for other in facts.stages:
             if other.prefix is not None and facts.key.startswith(other.prefix) and other != stage:
-                self._facts.notes.append(f"{other.name} also receives it; traced through {facts.stage_name} only")
+                facts.notes.append(f"{other.name} also receives it; traced through {facts.stage_name} only")
 
     def read_past(self, stage: Stage) -> None:
         """The log, and the messages of the DLQs that hold any. Receiving is harmless: a DLQ has no redrive policy."""

@@ -30,7 +30,7 @@ LOCK_TIMEOUT_S = 60.0
 _ADDRESSES = ("address", "lock_address", "unlock_address")
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
-# GitLab's answer for a project that the login may not see. Read as "no ledger yet", nothing would seem deployed.
+# GitLab's response for a project without access. It must not be read as "no ledger yet": nothing would seem deployed.
 _HIDDEN = b"Project Not Found"
 
 
@@ -128,7 +128,7 @@ class HttpLedger:
         while True:
             answer = self._send(method, address, info, allowed=_LOCKED)
             holder = _holder(answer)
-            # If the lock is ours, the answer to an earlier attempt was lost.
+            # If this process holds the lock, the response to an earlier attempt was lost.
             if answer.status not in _LOCKED or holder.get("ID") == info["ID"]:
                 return
             if time.monotonic() >= deadline:
@@ -175,7 +175,7 @@ def _beside(url: str, address: str) -> str:
 
 
 def _holder(answer: Response) -> dict[str, Any]:
-    """Who holds the lock; empty if the server does not say."""
+    """The holder of the lock; empty if the server does not report it."""
     try:
         info = json.loads(answer.body)
     except (ValueError, RecursionError):

@@ -15,7 +15,7 @@ from refinerctl.ledger.entries import Release, dump_releases, load_releases
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend
 
-# Of several writers at the same moment one succeeds in each round; the others try again.
+# Of several concurrent writers one succeeds in each round; the others retry.
 ATTEMPTS = 30
 LONGEST_PAUSE_S = 1.0
 
@@ -61,7 +61,7 @@ class S3Ledger:
         )
 
     def _read(self) -> tuple[tuple[Release, ...], str | None]:
-        """The entries and the ETag of the object; None without one."""
+        """The entries and the ETag of the object; None if it does not exist."""
         try:
             answer = self._session.client("s3").get_object(Bucket=self._bucket, Key=self._key)
             body = answer["Body"].read()

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.05
 class Launch:
     """How to start an environment. `build_arguments` are for the images of engine `docker`.
 
-    `attached`: it stops when the command that started it ends, for whatever reason.
+    `attached`: the environment stops when the command that started it ends, for whatever reason.
     """
 
     engine: str = "process"
@@ -61,7 +61,7 @@ def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) ->
         status = instance.status()
         if status.supervisor_pid == process.pid and status.endpoint_url is not None:
             return status
-        if process.poll() is not None and instance.is_supervised():  # by another one, which was faster
+        if process.poll() is not None and instance.is_supervised():  # another command has started the supervisor first
             raise RefusedError(
                 "another command is starting this environment", hint="Wait until `refinerctl local status` shows `up`."
             )
@@ -155,7 +155,7 @@ def stopped_afterwards(instance: Instance) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_on_failure(instance: Instance) -> Iterator[None]:
-    """Stop the environment if the block fails or is interrupted: a half-made one is useless."""
+    """Stop the environment if the block fails or is interrupted: an incomplete one is of no use."""
     try:
         yield
     except BaseException:

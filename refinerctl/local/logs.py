@@ -53,7 +53,7 @@ def follow_lines(instance: Instance, source: str, interval_s: float = POLL_SECON
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         while True:
-            is_up = instance.is_supervised()  # asked first: what is written before the end is still read
+            is_up = instance.is_supervised()  # first: lines written before the end are still read
             yield from (_parsed(source, line) for line in _whole_lines(file))
             if not is_up:
                 return

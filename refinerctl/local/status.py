@@ -1,4 +1,4 @@
-"""`refinerctl local status`, `down` and `env`: the local environment as it is, and how other tools reach it."""
+"""`refinerctl local status`, `down` and `env`: the status, the end, and the variables of the local environment."""
 
 from __future__ import annotations
 

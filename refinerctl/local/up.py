@@ -64,7 +64,7 @@ def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_ar
     app = app_context(ctx, env="local")
     with app.render.progress() as progress:
         started = bring_up(app, Launch(engine, port, build_arguments, attached=not detach), progress)
-    if detach or not started:  # an environment that another command started is not ours to stop
+    if detach or not started:  # this command must not stop an environment that another command started
         show_status(app.render, app.instance.status())
         return
     with stopped_afterwards(app.instance):
@@ -89,7 +89,7 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
         _build_images(app, wanted, [name for name in _stack_names(app) if name not in status.stacks], progress)
         _apply_stacks(app, status, progress, disposable=False)
         return False
-    for name in _stack_names(app):  # before minutes of image builds
+    for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))
     _build_images(app, wanted, _stack_names(app), progress)
     progress.step(f"starting the local environment (engine {wanted.engine})")
@@ -150,7 +150,7 @@ def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
     from refinerctl.terraform.runner import LOCK_TIMEOUT_SECONDS
 
     def report(done: int, total: int, address: str) -> None:
-        if not app.instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
+        if not app.instance.is_supervised():  # the emulator may run for some time after its supervisor was killed
             detail = app.instance.status().detail
             raise RefinerctlError(f"the local environment stopped while the stacks were being applied: {detail}")
         if total:
@@ -164,7 +164,7 @@ def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
 
 
 def _deployed_images(ledger: Ledger, progress: Progress) -> dict[str, Any]:
-    """The images of the release that was deployed since the environment is up; none: run the images' folders."""
+    """The images of the release that was deployed to this environment; none: run the images' folders."""
     release = deployed(ledger.read())
     if release is None or not release.images:
         return {}

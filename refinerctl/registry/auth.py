@@ -1,4 +1,4 @@
-"""Login as a registry asks for it: Basic, or a Bearer token from its token server.
+"""Authentication at a registry: Basic, or a Bearer token from its token server.
 
 https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -23,7 +23,7 @@ Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Response]
 CLIENT_ID = "refinerctl"
 # The default of the token's lifetime: https://distribution.github.io/distribution/spec/auth/token/
 DEFAULT_TOKEN_SECONDS = 60.0
-# Of its lifetime, after which a token is renewed.
+# Share of its lifetime after which a token is renewed.
 RENEW_AFTER = 0.8
 
 _PARAMETER = re.compile(r'([A-Za-z][\w-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))|([A-Za-z][\w-]*)')
@@ -98,24 +98,21 @@ class Authorizer:
         service = self._parameters.get("service", "")
         login = self._logins(self._host)
         if login is not None and login.identity_token:
-            response = self._refresh(realm, service, scopes, login.identity_token)
+            # https://distribution.github.io/distribution/spec/auth/oauth/
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": login.identity_token,
+                "service": service,
+                "client_id": CLIENT_ID,
+                "scope": " ".join(scopes),
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            response = self._fetch("POST", realm, headers, urlencode(form).encode())
         else:
             query = [("service", service)] * bool(service) + [("scope", scope) for scope in scopes]
             url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
             response = self._fetch("GET", url, {"Authorization": _basic(login)} if login else {}, None)
         return self._read_token(response, parts.netloc, scopes)
-
-    def _refresh(self, realm: str, service: str, scopes: Scopes, identity_token: str) -> Response:
-        """https://distribution.github.io/distribution/spec/auth/oauth/"""
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": identity_token,
-            "service": service,
-            "client_id": CLIENT_ID,
-            "scope": " ".join(scopes),
-        }
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._fetch("POST", realm, headers, urlencode(form).encode())
 
     def _read_token(self, response: Response, server: str, scopes: Scopes) -> tuple[str, float]:
         if response.status in (400, 401, 403):

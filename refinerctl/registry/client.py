@@ -28,12 +28,12 @@ from refinerctl.transport import (
 PULL = "pull"
 PULL_AND_PUSH = "pull,push"
 
-# How fast a registry checks and stores a blob before it answers, at least.
+# Minimum rate at which a registry checks and stores a blob before it responds.
 STORED_BYTES_PER_S = 20e6
-# A download that got this far since the last break is not given up.
+# A download with this much progress since the last interruption is not given up.
 PROGRESS_BYTES = 1024**2
 TAGS_PER_PAGE = 1000
-# More than any repository has: a registry that has more is broken, or wants our memory.
+# More than any repository has: otherwise the registry is faulty, or tries to exhaust the memory.
 MAX_PAGES = 10_000
 MAX_TAGS = 1_000_000
 
@@ -47,7 +47,7 @@ _ACCEPT = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 MAX_HOPS = 8
 REDIRECTS = (301, 302, 303, 307, 308)
 
-# Content that is sent in pieces is made anew for each attempt.
+# Content that is sent in pieces is created again for each attempt.
 Content = bytes | Callable[[], Iterable[bytes]] | None
 
 
@@ -151,23 +151,9 @@ class Repository:
             raise NotFoundError(f"{self.named(reference)} does not exist")
         return found
 
-    def digest(self, reference: str) -> str | None:
-        """The digest of a tag; None if there is no such tag or manifest."""
-        response = self._fetch("HEAD", self._url("manifests", reference), _ACCEPT)
-        if response.status == NOT_FOUND:
-            return None
-        given = response.headers.get("Docker-Content-Digest", "")
-        if response.status == OK and is_digest(given):
-            return given
-        found = self.find(reference)
-        return found.digest if found else None
-
     def exists(self) -> bool:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""
-        response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")
-        if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"looking up {self.name}", response)
-        return response.status == OK
+        return self._has("GET", f"{self._url('tags', 'list')}?n=1", self.name)
 
     def tags(self) -> list[str]:
         """All tags, each once, in the registry's order. Raises NotFoundError without the repository."""
@@ -188,9 +174,12 @@ class Repository:
         return list(tags)
 
     def has_blob(self, digest: str) -> bool:
-        response = self._fetch("HEAD", self._url("blobs", digest))
+        return self._has("HEAD", self._url("blobs", digest), f"{digest} of {self.name}")
+
+    def _has(self, method: str, url: str, what: str) -> bool:
+        response = self._fetch(method, url)
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"looking up {digest} of {self.name}", response)
+            raise self.registry.failed(f"looking up {what}", response)
         return response.status == OK
 
     def blob(self, blob: Descriptor) -> bytes:
@@ -238,7 +227,7 @@ class Repository:
     def _check_blob(self, response: Response, blob: Descriptor, offset: int) -> None:
         if response.status == NOT_FOUND:
             raise NotFoundError(f"blob {blob.digest} of {self.name} does not exist, although a manifest refers to it")
-        if response.status in (UNAUTHORIZED, FORBIDDEN):  # of the redirect's target: its signature may have expired
+        if response.status in (UNAUTHORIZED, FORBIDDEN):  # from the redirect's target: its signature may have expired
             raise TransportError(f"the storage of {self.registry.host} returned {response.status}")
         if response.status == PARTIAL and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             return
@@ -288,11 +277,11 @@ class Repository:
             location = joined(location, response.headers.get("Location") or location)
             response = self._fetch("PUT", _with_digest(location, blob), {"Content-Length": "0"})
         if response.status not in (CREATED, NO_CONTENT):
-            self.registry.sends_by_patch = False  # the refusal was about something else
+            self.registry.sends_by_patch = False  # rejected for another reason
             raise self.registry.failed(f"storing {blob.digest} in {self.name}", response)
 
     def push_manifest(self, manifest: Manifest, reference: str) -> None:
-        """Put the manifest's very bytes under a tag, or under its digest."""
+        """Put the manifest, byte for byte, under a tag or under its digest."""
         url, headers = self._url("manifests", reference), {"Content-Type": manifest.media_type}
         response = self._fetch("PUT", url, headers, manifest.raw)
         if response.status == NOT_FOUND:
@@ -312,7 +301,7 @@ class Repository:
 
 def _chunks_from(response: Response, offset: int, size: int) -> Iterator[bytes]:
     """A blob's bytes from `offset` on, at most `size` - `offset`."""
-    skip = offset if response.status == OK else 0  # without ranges the server sends all
+    skip = offset if response.status == OK else 0  # a server without ranges sends the whole blob
     left = size - offset
     with contextlib.closing(response.chunks()) as chunks:
         for chunk in chunks:
@@ -330,7 +319,7 @@ def _with_digest(location: str, blob: Descriptor) -> str:
 
 
 def _tags_of(response: Response) -> list[str]:
-    """Without those that are not tags: they could not be asked for, or would steer a terminal."""
+    """The valid tags: others cannot be requested, or contain control characters."""
     try:
         return [tag for tag in map(str, json.loads(response.body).get("tags") or []) if is_tag(tag)]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:

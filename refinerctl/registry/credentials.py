@@ -32,7 +32,7 @@ def stored_login(environ: Mapping[str, str], host: str) -> Login | None:
 
     Raises RefinerctlError if docker's configuration or a credential helper is broken.
     """
-    token = environ.get("GITHUB_TOKEN", "").strip()  # a variable made of a file ends in a newline
+    token = environ.get("GITHUB_TOKEN", "").strip()  # a variable that was read from a file may end in a newline
     if host == GITHUB_HOST and token:
         return Login(environ.get("GITHUB_ACTOR") or "refinerctl", token)
     return docker_login(environ, host)

@@ -1,4 +1,4 @@
-"""The registries that a command works with, and its logins there: part of the composition root."""
+"""The registries that a command uses, and its logins: part of the composition root."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Registries:
             return self._clients[host]
 
     def impatient_client(self, host: str) -> Registry:
-        """A client that gives up early, for questions that do not need an answer."""
+        """A client that gives up early, for optional information."""
         from refinerctl.registry.client import Registry
         from refinerctl.transport import Limits, Transport
 
@@ -72,7 +72,7 @@ class Registries:
 
     def find(self, reference: ImageReference) -> Manifest | None:
         """The manifest of a deployable image; None if it or its repository does not exist."""
-        return self._deployed_from(reference).find(reference.digest or reference.tag or "latest")
+        return self._deployed_from(reference).find(reference.version)
 
     def blob(self, reference: ImageReference, descriptor: Descriptor) -> bytes:
         """A small blob of a deployable image. Raises NotFoundError if it does not exist."""
@@ -102,7 +102,7 @@ class Registries:
     def create_repository(self, host: str, name: str) -> None:
         """Create a repository in the ECR at `host`."""
         ecr, named = self._ecr_of(host), ImageReference(name, host).ecr
-        # A registry goes by several names: with FIPS, with IPv6.
+        # A registry has several host names: with FIPS, with IPv6.
         same = ecr is not None and (ecr.host == host or (named and named == ImageReference(name, ecr.host).ecr))
         if ecr is None or not same:
             raise UsageError(f"{host} is not the ECR registry of the account in use: cannot create {name} there")

@@ -1,4 +1,4 @@
-"""What `add-prefix` and `remove-prefix` have in common: show the edit, write it, deploy it."""
+"""The common part of `add-prefix` and `remove-prefix`: show the edit, write it, deploy it."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def read_options(given: dict[str, Any]) -> ApplyOptions | None:
 def carry_out_edit(
     app: AppContext, edit: FileEdit | None, given: dict[str, Any], document: dict[str, Any], gives_up: str | None = None
 ) -> None:
-    """Show the edit, write it, deploy it, as the options say; `document` is the JSON that tells of it.
+    """Show the edit, write it, deploy it, as the options say; `document` is the JSON result.
 
-    `edit` None: the file is as it should be. `gives_up` names a ruleset whose data a deployment may destroy.
+    `edit` None: the file needs no change. `gives_up` names a ruleset whose data a deployment may destroy.
     """
     name = _relative(app, edit.path) if edit else None
     diff = edit.diff(name) if edit and name else ""
@@ -105,7 +105,7 @@ def _deployed(
 
 @contextlib.contextmanager
 def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
-    """With the edit in place; without it again if it cannot be planned, or is not wanted after all."""
+    """Write the edit; restore the file if the plan fails or is not confirmed."""
     if edit is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Rulesets as an environment's tfvars have them, and what a new one must satisfy before it is written there.
+"""Rulesets in an environment's tfvars, and the checks of a new one before it is written there.
 
 Terraform validates the values of single settings. Here is only what an operator must know before Terraform runs: the
 form of name and prefix, conflicts with other rulesets, and what Terraform cannot know or only warns of.
@@ -47,7 +47,7 @@ class Ruleset:
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> Ruleset:
-        """From its entry in the environment's values, where null means the default."""
+        """From its entry in the environment's values, in which null means the default."""
         known = {item.name for item in fields(cls)} - {"name"}
         given = {key: value for key, value in values.items() if key in known and value is not None}
         return cls(name, **{**given, "prefix": str(given["prefix"]).removeprefix("/")})
@@ -138,7 +138,7 @@ def _check_prefix(prefix: str) -> None:
 
 
 def check_conflicts(new: Ruleset, values: RulesetValues, rule_quota: int = RULES_PER_BUS) -> None:
-    """Raises RefusedError, with all conflicts, if the ruleset does not fit to the others."""
+    """Raises RefusedError, with all conflicts, if the ruleset conflicts with others."""
     if problems := list(_conflicts(new, values, rule_quota)):
         raise RefusedError(f"ruleset {new.name} cannot be added: {'; '.join(problems)}")
 

@@ -20,7 +20,7 @@ CAUSE = "Error: The completion's key would exceed … bytes: …"
 
 
 def text_of(page: Path) -> str:
-    return " ".join(" ".join(element.text for element in elements(page.read_text())).split())
+    return " ".join(elements(page.read_text())[0].all_text.split())
 
 
 def of_stage(document: Any, name: str) -> Any:

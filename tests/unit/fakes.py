@@ -188,6 +188,9 @@ class FakeQueues(Queues):
             name, "", 30, 1209600, max_receive_count=5, visible=self.depth(name).visible
         )
 
+    def find(self, prefix: str) -> None:
+        self.requests[f"find {prefix}"] += 1
+
     def peek(self, name: str, limit: int = 100) -> list[Message]:
         self.requests["peek"] += 1
         self.depth(name)

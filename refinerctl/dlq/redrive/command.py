@@ -70,7 +70,7 @@ class RedriveOptions:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The options that a move task of SQS does not have."""
+        """The options that a move task of SQS does not support."""
         given = {
             "filters": not self.filter.is_empty,
             "--limit": self.limit,
@@ -209,7 +209,7 @@ def _wait(ctx: click.Context, queue: str | None, given: str | None) -> tuple[str
 
 
 def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """What the journal keeps. Raises UsageError for options that exclude each other."""
+    """The options that the journal stores. Raises UsageError for mutually exclusive options."""
     file: Path | None = given["from_file"]
     if queue is None and file is None:
         raise UsageError("missing argument QUEUE", hint="Pass QUEUE or --from-file FILE.")
@@ -234,7 +234,7 @@ def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_resume(ctx: click.Context) -> None:
-    """Raises UsageError for options that a continued run takes from its journal."""
+    """Raises UsageError for options that a resumed run reads from its journal."""
     for param in ctx.command.params:
         name = param.name or ""
         is_given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE

@@ -1,4 +1,4 @@
-"""SQS's own redrive: start a message move task, or take over a running one, and follow it to its end."""
+"""Message move tasks of SQS: start one, or follow a running one, until it ends."""
 
 from __future__ import annotations
 

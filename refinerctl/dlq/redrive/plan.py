@@ -1,4 +1,4 @@
-"""What a redrive is about to do: which queues get messages, whether they would be processed there, by which method."""
+"""The plan of a redrive: the target queues, the health of their consumers, and the method."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENOUGH_FAILURES = 5
 RECENT_HOURS = 1
 # A mapping in one of these states reads from its queue, or soon will.
 _READING = {"Enabled", "Enabling", "Creating", "Updating"}
-# Enough to see which targets there are; a receive count more for each.
+# Enough to find the targets; each receive raises a receive count.
 SAMPLE = 100
 # More messages take a move task longer than a minute; a copy is several times as fast, but has to run until its end.
 TASK_SUFFICES = 60 * MAX_TASK_RATE
@@ -55,7 +55,7 @@ class HealthCheck:
     metrics: Metrics
 
     def check(self, target: QueueAddress, dlq_arn: str, now: datetime) -> Health:
-        """Raises nothing: what cannot be read is a doubt. `now` in UTC."""
+        """Raises nothing: what cannot be read becomes a warning (`doubts`). `now` in UTC."""
         doubts = list(self._check_settings(target, dlq_arn))
         found = attempt(lambda: self.functions.consumers(target.arn))
         if not found.value:
@@ -179,7 +179,7 @@ def make_plan(
     """Read everything, change nothing. `now` in UTC.
 
     Messages are received only if nothing else says where they belong, and released at once. Raises RefusedError if
-    nothing could be sent, UsageError for options that exclude each other.
+    nothing could be sent, UsageError for mutually exclusive options.
     """
     name = request.origin.queue.name
     if isinstance(messages, ExportedFile):
@@ -212,7 +212,7 @@ def make_plan(
 
 
 def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | None:
-    """None if there can be none, or they may not be listed."""
+    """None if tasks are not possible, or cannot be listed."""
     try:
         return tasks.latest(request.origin.queue.arn)
     except AccessDeniedError:
@@ -222,7 +222,7 @@ def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | Non
 def _choose(
     request: PlanRequest, depth: int, known: tuple[MoveTask, ...] | None, running: MoveTask | None
 ) -> tuple[Method, str]:
-    """The method, and why. Raises UsageError if a move task is asked for that is not possible."""
+    """The method, and why. Raises UsageError if --method requires a move task that is not possible."""
     obstacle = next(_obstacles(request, known), None)
     if request.method is Method.MOVE_TASK and obstacle:
         raise UsageError(f"a move task is not possible: {obstacle}", hint="Use --method copy, or omit --method.")
@@ -238,7 +238,7 @@ def _choose(
 
 
 def _obstacles(request: PlanRequest, known: tuple[MoveTask, ...] | None) -> Iterator[str]:
-    """Why a move task cannot do it."""
+    """The reasons why a move task is not possible."""
     origin, to = request.origin, request.to
     for need in request.needs:
         yield f"a move task does not support {need}"
@@ -259,7 +259,7 @@ def _obstacles(request: PlanRequest, known: tuple[MoveTask, ...] | None) -> Iter
 
 
 def _check_same(running: MoveTask, request: PlanRequest) -> None:
-    """Raises RefusedError if the running task does something else than what is asked for."""
+    """Raises RefusedError if the running task has another target or rate than the options."""
     name = request.origin.queue.name
     if running.destination_arn != (request.to.arn if request.to else None):
         where = running.destination_arn.rpartition(":")[2] if running.destination_arn else "their source queues"

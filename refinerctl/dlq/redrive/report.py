@@ -1,4 +1,4 @@
-"""How a redrive's plan, its progress and its result look."""
+"""Views of a redrive: its plan, its progress and its result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _show_reasons(render: Renderer, reasons: Mapping[str, int], what: str) -> No
 
 @dataclass
 class RedriveReport:
-    """Filled in during the run. `came_back` None: nobody watched; `is_settled`: all was processed meanwhile.
+    """Filled in during the run. `came_back` None: not watched; `is_settled`: all was processed meanwhile.
 
     `is_whole`: neither a limit nor an edit kept messages from being sent.
     """

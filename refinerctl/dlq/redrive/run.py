@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # More messages are too many for an editor, unless --limit asks for them.
 MAX_EDITED = 1000
-# A message that fails again needs its retries and so many seconds more until it is in the DLQ.
+# Seconds, in addition to its retries, until a message that fails again is in the DLQ.
 WAIT_MORE_SECONDS = 30
 LONGEST_WAIT_SECONDS = 900
 
@@ -128,7 +128,7 @@ class Redrive:
         return None
 
     def _check(self, plan: RedrivePlan) -> None:
-        """Raises RefusedError if messages would not be processed, or could be sent twice unnoticed."""
+        """Raises RefusedError if messages would not be processed, or could be sent twice without a record of it."""
         if not self._flags.force:
             plan.check_healthy()
         if self._journal is not None:
@@ -138,7 +138,7 @@ class Redrive:
         if unfinished := [item for item in runs if not item.is_finished]:
             refusal = f"run {unfinished[0].run} of {self._origin.queue.name} is unfinished"
             hint = "--resume continues it. --force begins a new run, which may send again what that one has sent."
-        elif runs and self._file:  # nothing else shows that
+        elif runs and self._file:  # no journal records that
             refusal = f"run {runs[0].run} has sent from this file before"
             hint = "Pass --force to send from it again."
         if refusal and not self._flags.force:
@@ -216,7 +216,7 @@ class Redrive:
         ask(f"{verb} {what} from {name} to {targets}?", self._flags.yes)
 
     def move(self, plan: RedrivePlan) -> None:
-        """By a move task of SQS. Raises what the report says."""
+        """Move with a move task of SQS. Raises the error of the report."""
         task = TaskRun(MoveTasks(self._app.session), self._origin.queue.arn)
         stopped_by: BaseException | None = None
         try:
@@ -236,7 +236,7 @@ class Redrive:
         ).finish()
 
     def copy(self, plan: RedrivePlan) -> None:
-        """By receive, send, delete. Raises what the report says."""
+        """Receive, send and delete. Raises the error of the report."""
         options, flags = self._options, self._flags
         if self._journal is None:
             header = JournalHeader(self._source_url, self._origin.queue.name, asdict(options))
@@ -323,7 +323,7 @@ class Redrive:
         return "; ".join(self._health.check(target, self._origin.queue.arn, datetime.now(UTC)).broken) or None
 
     def _watch(self, report: RedriveReport) -> None:
-        """Fill in what came back, also if interrupted."""
+        """Add the messages that failed again to the report, also after an interrupt."""
         for before, new_id in report.journal.sent_ids() if report.journal else ():  # also by earlier parts of the run
             self._sent.setdefault(new_id, Original(before))
         report.came_back = 0

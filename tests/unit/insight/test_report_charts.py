@@ -19,7 +19,6 @@ from refinerctl.insight.report.charts import (
     SMALL,
     SMALL_DISTRIBUTION,
     WIDE,
-    Bar,
     Chart,
     Label,
     Plot,
@@ -70,13 +69,15 @@ class TestCharts:
             plot = distribution("d", "s", "Latency", Histogram(edges, (*counts, 1)), unit_s, frame)
             check_chart(plot.chart)
 
-    def test_intervals_without_attempts_have_bars(self) -> None:
-        bars = hourly(Interval(reports.SINCE + 3 * reports.HOUR, 2, 1))
-        assert [bar.count for bar in bars] == [0, 0, 0, 2] + [0] * 20
+    def test_each_hour_has_a_bar(self) -> None:
+        """Also without attempts; an interval that began before the period is in the first bar."""
+        intervals = (
+            Interval(reports.SINCE - timedelta(minutes=9), 7, 0),
+            Interval(reports.SINCE + 3 * reports.HOUR, 2, 1),
+        )
+        bars = over_time(intervals, reports.SINCE, reports.NOW, reports.HOUR)
+        assert [bar.count for bar in bars] == [7, 0, 0, 2] + [0] * 20
         assert bars[3].text == "13 Mar 12:27 to 13:27: 2 completed, 1 failed"
-
-    def test_interval_that_began_before_the_period_is_in_the_first_bar(self) -> None:
-        assert hourly(Interval(reports.SINCE - timedelta(minutes=9), 2, 1))[0].count == 2
 
     def test_empty_ranges_at_the_ends_are_left_out_and_the_quantiles_stay(self) -> None:
         histogram = Histogram(tuple(float(edge) for edge in range(11)), (0, 0, 0, 5, 0, 1, 0, 0, 0, 0))
@@ -91,10 +92,6 @@ class TestCharts:
         activity = [StageActivity("s", Flow(), (Interval(reports.SINCE, 1, 0), many))]
         (plot,) = throughput(activity, reports.SINCE, reports.NOW, reports.HOUR)
         assert "v-1.5" in plot.chart.paths[0][0]
-
-
-def hourly(*intervals: Interval) -> tuple[Bar, ...]:
-    return over_time(intervals, reports.SINCE, reports.NOW, reports.HOUR)
 
 
 def check_chart(chart: Chart) -> None:

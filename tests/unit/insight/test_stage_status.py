@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
-from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import (
     MAX_COMPLETIONS,
@@ -32,9 +32,7 @@ from tests.unit.insight.fakes import (
     TINY_STAGES,
     Account,
     FakeMetrics,
-    NamedQueues,
     Rounds,
-    denied,
     stage_of,
 )
 
@@ -134,7 +132,7 @@ class TestLastCompletion:
         assert [number for number, last in enumerate(found) if last] == [3]
         assert account.bucket.requests["list"] == 0
 
-    def test_with_many_completions_the_queue_tells_the_minute(self, account: Account) -> None:
+    def test_with_many_completions_the_minute_is_from_the_queue(self, account: Account) -> None:
         for number in range(MAX_COMPLETIONS + 1):
             account.bucket.write(f"RefinerComplete/{number}.json")
         assert one(account).last_completion is None
@@ -173,14 +171,13 @@ class TestProblems:
 
     def test_it_fails_if_nothing_can_be_read(self, account: Account) -> None:
         app = account.app
-        client = denied(AccessDeniedError("no credentials"))
-        app.functions = app.metrics = app.bucket = app.ledger = client
 
-        class Queues(NamedQueues):
-            def state(self, name: str) -> QueueState:
-                raise AccessDeniedError("no credentials")
+        def fail(*_: Any) -> Any:
+            raise AccessDeniedError("no credentials")
 
-        app.queues = Queues()  # to find URLs never fails
+        # To find URLs never fails.
+        client: Any = SimpleNamespace(get=fail, read=fail, objects=fail, state=fail, find=account.queues.find)
+        app.functions = app.metrics = app.bucket = app.ledger = app.queues = client
         with pytest.raises(AccessDeniedError, match="no credentials"):
             read_status(app, account.stages, START)
 
