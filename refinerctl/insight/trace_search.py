@@ -115,6 +115,7 @@ class _Search:
         found = self._ask(calls, facts.unread)
         about = found.pop("attempts", ())
         facts.attempts = tuple(item for item in about if self._is_its(item.version_id, item.sent_at or item.started))
+        self._read_completion_again()
         for dlq, message in found.items():
             if message is not None:
                 self._found_in_dlq(stage, dlq, message)
@@ -123,6 +124,15 @@ class _Search:
             facts.function_errors = tuple(error[:MAX_ERROR] for error in errors)
             if facts.version is not None and facts.version.last_modified < self._since:
                 facts.unread.append(f"logs before {self._since:%Y-%m-%d %H:%MZ} were not searched, see --since")
+
+    def _read_completion_again(self) -> None:
+        """The completion may have been written after it was read, and before the log was."""
+        facts = self._facts
+        key = next((item.completion_key for item in reversed(facts.attempts) if item.completion_key), None)
+        if facts.completion is None and key is not None:
+            found = self._ask({key: partial(completions_of(self._app).get, key)}, facts.unread).get(key)
+            if found is not None:
+                self._choose_completion([found])
 
     def read_queue(self, stage: Stage) -> None:
         """The messages that wait, if nothing else tells where the input is and it does no harm.

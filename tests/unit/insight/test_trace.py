@@ -12,7 +12,7 @@ import pytest
 
 from refinerctl.aws.logs import LogEvent
 from refinerctl.aws.messages import Message, MessageAttribute
-from refinerctl.aws.s3 import ObjectVersion
+from refinerctl.aws.s3 import ObjectInfo, ObjectVersion
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
@@ -222,6 +222,25 @@ class TestFailing:
         world.queues.messages[name] = [Message(event_of(), at(0.2), 1, given)]
         found = check(world.trace(), Place.UNDELIVERED)
         assert verdict(found).text.startswith(f"EventBridge could not deliver its event to {QUEUE}: NO_PERMISSIONS")
+
+
+class LateBucket(FakeBucket):
+    """A bucket in which completions appear right after they were read for the first time."""
+
+    reads = 0
+
+    def read(self, key: str, limit: int | None = None) -> tuple[ObjectInfo, bytes] | None:
+        self.reads += 1
+        return None if self.reads <= 2 else super().read(key, limit)
+
+
+def test_completion_written_between_two_reads_is_found() -> None:
+    world = World(bucket=LateBucket())
+    world.bucket.write(KEY, "content", at=at(0))
+    world.complete()
+    world.attempt(1, 1, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
+    world.attempt(1, 1, {"message": "record done", "durationMs": 100})
+    assert check(world.trace(), Place.COMPLETED).completion is not None
 
 
 class TestUnderWay:
