@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 IMAGES_AT_ONCE = 4
 CONFIGS_AT_ONCE = 16
-# A registry may take this long to store what the Docker engine has sent; the engine says nothing meanwhile.
+# A registry may need this long to store an image from the Docker engine, which reports nothing during that time.
 DOCKER_CALL_SECONDS = 600
 DOCKER_HUB = "docker.io"
 

@@ -123,7 +123,7 @@ def test_a_function_that_logs_no_keys(running: Project, tmp_path: Path) -> None:
     assert "Task timed out" in dead["verdict"]
 
 
-def test_an_input_that_no_stage_takes_and_one_that_never_existed(running: Project, tmp_path: Path) -> None:
+def test_an_input_that_no_stage_receives_and_one_that_never_existed(running: Project, tmp_path: Path) -> None:
     key = upload(running, tmp_path, "unmatched.txt", "Elsewhere/")
 
     code, unmatched = traced(running, key)

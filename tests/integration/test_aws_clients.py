@@ -56,7 +56,7 @@ class TestQueues:
 
 
 class TestLogGroups:
-    def test_what_is_put_is_read_from_a_moment_on(self, session: AwsSession, unique: str) -> None:
+    def test_lines_are_read_from_the_start_time_on(self, session: AwsSession, unique: str) -> None:
         groups, group = LogGroups(session), f"/aws/lambda/{unique}"
         now = datetime.now(UTC).replace(microsecond=0)
         for _ in range(2):
