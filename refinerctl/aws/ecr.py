@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, error_code, or_none
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import INDEX_TYPES, ImageReference
@@ -135,10 +136,8 @@ class EcrRegistry:
             return known
 
     def _authorize(self) -> tuple[Login, str]:
-        try:
+        with about("ECR"):
             data = self._client().get_authorization_token()["authorizationData"][0]
-        except Exception as error:
-            raise explain(error, "ECR") or error from error
         username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
         return Login(username, password, data["expiresAt"].astimezone(UTC)), urlsplit(data["proxyEndpoint"]).netloc
 
@@ -152,18 +151,16 @@ class EcrRegistry:
         given: Any = {"encryptionConfiguration": encryption or {"encryptionType": "AES256"}}
         if settings.tags:
             given["tags"] = [{"Key": key, "Value": value} for key, value in settings.tags.items()]
-        try:
-            created = self._client().create_repository(
-                repositoryName=name,
-                imageTagMutability="IMMUTABLE",
-                imageScanningConfiguration={"scanOnPush": True},
-                **given,
-            )["repository"]
-        except Exception as error:
-            if error_code(error) == "RepositoryAlreadyExistsException":
-                return
-            raise _explained(error, name) from error
-        self._put_policies(created, settings)
+        create = partial(
+            self._client().create_repository,
+            repositoryName=name,
+            imageTagMutability="IMMUTABLE",
+            imageScanningConfiguration={"scanOnPush": True},
+            **given,
+        )
+        with _about(name):
+            if answer := or_none(create, "RepositoryAlreadyExistsException"):
+                self._put_policies(answer["repository"], settings)
 
     def _put_policies(self, created: RepositoryTypeDef, settings: RepositorySettings) -> None:
         client, name = self._client(), created["repositoryName"]
@@ -171,11 +168,9 @@ class EcrRegistry:
         try:
             client.set_repository_policy(repositoryName=name, policyText=json.dumps(policy))
             client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(lifecycle))
-        except BaseException as error:
+        except BaseException:
             with contextlib.suppress(Exception):  # without force: keeps images pushed meanwhile
                 client.delete_repository(repositoryName=name)
-            if isinstance(error, Exception):
-                raise _explained(error, name) from error
             raise
 
     def find(self, reference: ImageReference) -> str:
@@ -185,35 +180,29 @@ class EcrRegistry:
         """
         wanted: Any = {"imageDigest": reference.digest} if reference.digest else {"imageTag": reference.tag or "latest"}
         registry: Any = {"registryId": reference.ecr[0]} if reference.ecr else {}
-        try:
-            found = self._client().describe_images(repositoryName=reference.repository, imageIds=[wanted], **registry)
-        except Exception as error:
-            if error_code(error) != "ImageNotFoundException":
-                raise _explained(error, reference.repository) from error
-            found = None
-        for detail in found["imageDetails"] if found else []:
-            return detail["imageDigest"]
-        raise NotFoundError(f"{reference} is not in ECR")
+        name = reference.repository
+        describe = partial(self._client().describe_images, repositoryName=name, imageIds=[wanted], **registry)
+        with _about(name):
+            found = or_none(describe, "ImageNotFoundException")
+        if not found or not found["imageDetails"]:
+            raise NotFoundError(f"{reference} is not in ECR")
+        return found["imageDetails"][0]["imageDigest"]
 
     def images(self, repository: str) -> Iterator[EcrImage]:
         """All images of `repository`, tagged or not, in no order. Raises NotFoundError without the repository."""
-        try:
+        with _about(repository):
             pages = self._client().get_paginator("describe_images")
             for page in pages.paginate(repositoryName=repository, PaginationConfig={"PageSize": PAGE}):
                 for detail in page["imageDetails"]:
                     yield _image(repository, detail)
-        except Exception as error:
-            raise _explained(error, repository) from error
 
     def manifests(self, repository: str, digests: Sequence[str]) -> Mapping[str, bytes]:
         """The manifests of `digests`, as they were pushed, without those that do not exist or cannot be read."""
         found = {}
         for start in range(0, len(digests), BATCH):
             wanted = [{"imageDigest": digest} for digest in digests[start : start + BATCH]]
-            try:
+            with _about(repository):
                 answer = self._client().batch_get_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
-            except Exception as error:
-                raise _explained(error, repository) from error
             for image in answer["images"]:
                 if text := image.get("imageManifest"):
                     found[image["imageId"]["imageDigest"]] = text.encode()
@@ -229,13 +218,11 @@ class EcrRegistry:
         for start in range(0, len(digests), BATCH):
             wanted = [{"imageDigest": digest} for digest in digests[start : start + BATCH]]
             try:
-                answer = self._client().batch_delete_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
-            except Exception as error:
-                said = _explained(error, repository)
-                if not isinstance(said, RefinerctlError):
-                    raise
-                code = error_code(error) or type(said).__name__
-                failures += (DeleteFailure(repository, digest, code, said.message) for digest in digests[start:])
+                with _about(repository):
+                    answer = self._client().batch_delete_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
+            except RefinerctlError as error:
+                code = error_code(error.__cause__) or type(error).__name__
+                failures += (DeleteFailure(repository, digest, code, error.message) for digest in digests[start:])
                 break
             failures += (
                 DeleteFailure(
@@ -295,10 +282,6 @@ def _untagged_expire(days: int) -> dict[str, Any]:
     return {"rules": [rule]}
 
 
-def _explained(error: Exception, repository: str) -> Exception:
-    if error_code(error) == "RepositoryNotFoundException":
-        return NotFoundError(
-            f"ECR repository {repository!r} does not exist",
-            hint="Create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`.",
-        )
-    return explain(error, f"ECR repository {repository}") or error
+def _about(repository: str) -> contextlib.AbstractContextManager[None]:
+    hint = "Create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`."
+    return about(f"ECR repository {repository}", hint)

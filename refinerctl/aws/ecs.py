@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, or_none
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference, ImageUse, UseKind, is_digest
@@ -44,13 +44,14 @@ class TaskDefinitions:
         return tuple(dict.fromkeys([*named, *running]))
 
     def _listed(self, operation: str, field: str, **arguments: Any) -> list[str]:
-        try:
+        """Nothing of a cluster that was deleted meanwhile."""
+
+        def read() -> list[str]:
             pages = self._client().get_paginator(operation).paginate(**arguments)  # type: ignore[call-overload]
             return [arn for page in pages for arn in page[field]]
-        except Exception as error:
-            if error_code(error) == "ClusterNotFoundException":  # deleted meanwhile
-                return []
-            raise explain(error, "the account's ECS") or error from error
+
+        with about("the account's ECS"):
+            return or_none(read, "ClusterNotFoundException") or []
 
     def _started_in(self, cluster: str) -> set[str]:
         """ARNs of the task definitions that a cluster's services start tasks of, before and after a deployment."""
@@ -75,23 +76,18 @@ class TaskDefinitions:
         return found
 
     def _described(self, operation: str, field: str, **arguments: Any) -> list[Any]:
-        try:
-            found: list[Any] = getattr(self._client(), operation)(**arguments)[field]
-        except Exception as error:
-            if error_code(error) == "ClusterNotFoundException":
-                return []
-            raise explain(error, f"cluster {arguments['cluster'].rpartition('/')[2]}") or error from error
+        call = partial(getattr(self._client(), operation), **arguments)
+        with about(f"cluster {arguments['cluster'].rpartition('/')[2]}"):
+            answer = or_none(call, "ClusterNotFoundException") or {}
+        found: list[Any] = answer.get(field, [])
         return found
 
     def _images_of(self, arn: str) -> tuple[ImageUse, ...]:
         name = arn.rpartition("/")[2]
-        try:
-            definition = self._client().describe_task_definition(taskDefinition=arn)["taskDefinition"]
-        except Exception as error:
-            if error_code(error) == "ClientException":  # "Unable to describe task definition": deleted meanwhile
-                return ()
-            raise explain(error, f"task definition {name}") or error from error
-        containers: Iterable[Any] = definition.get("containerDefinitions", [])
+        describe = partial(self._client().describe_task_definition, taskDefinition=arn)
+        with about(f"task definition {name}"):
+            answer = or_none(describe, "ClientException")  # "Unable to describe task definition": deleted meanwhile
+        containers: Iterable[Any] = answer["taskDefinition"].get("containerDefinitions", []) if answer else ()
         references = (_reference(container.get("image", "")) for container in containers)
         return tuple(ImageUse(UseKind.TASK_DEFINITION, name, reference) for reference in references if reference)
 

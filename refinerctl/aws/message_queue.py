@@ -15,8 +15,8 @@ from refinerctl.aws.messages import (
     OutgoingMessage,
     QueueAddress,
     QueueAttributes,
+    QueueName,
 )
-from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, THROTTLED, Reply, SqsWire
 

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refinerctl import __version__
-from refinerctl.aws.errors import explain
+from refinerctl.aws.errors import about, explain
 from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import explained
+from refinerctl.aws.sqs import MISSING_HINT
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.http import Pool, Response
 
@@ -146,10 +146,8 @@ class SqsWire:
             "x-amzn-query-mode": "true",
         }
         request = AWSRequest("POST", self._endpoint, headers, body)
-        try:
+        with about("SQS"):  # temporary credentials are renewed here
             credentials = self._credentials.get_frozen_credentials()
-        except Exception as error:  # temporary credentials are renewed here
-            raise explain(error) or error from error
         self._new_signer(credentials, "sqs", self._region).add_auth(request)
         return dict(request.headers.items())
 
@@ -170,8 +168,8 @@ def _read(operation: str, queue: str, response: Response, content: bytes) -> Rep
     said = document if isinstance(document, dict) else {}
     code = _code(response, said)
     message = str(said.get("message") or said.get("Message") or response.reason)
-    explanation = explained(ClientError({"Error": {"Code": code, "Message": message}}, operation), queue)
-    cause = explanation if isinstance(explanation, RefinerctlError) else RefinerctlError(str(explanation))
+    error = ClientError({"Error": {"Code": code, "Message": message}}, operation)
+    cause = explain(error, f"queue {queue}", MISSING_HINT) or RefinerctlError(message)
     bare = code.removeprefix(_PREFIX)
     is_throttled = bare in THROTTLED or response.status == _TOO_MANY_REQUESTS
     if is_throttled or response.status >= _SERVER_ERROR or response.status == 200:

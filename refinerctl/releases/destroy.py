@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.sqs import QueueState
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed
@@ -23,7 +23,7 @@ from refinerctl.releases.planning import Plan, make_plan
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
     from refinerctl.aws.ecr import EcrRegistry
-    from refinerctl.aws.messages import QueueDepth
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.ledger.entries import Ledger
     from refinerctl.terraform.plan_file import PlanRecord
     from refinerctl.terraform.root_module import RootModule
@@ -70,7 +70,7 @@ def destroy(
                 record_destroyed(plan.record, app.ledger, app.operator)
             _report(app, plan, applied=False)
             return
-        for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.depth):
+        for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.state):
             app.render.warning(sentence)
         buckets = filled_buckets(plan.removed("aws_s3_bucket"), app.bucket_versions, empty=empty_bucket)
         repositories = filled_repositories(plan.removed("aws_ecr_repository"), app.ecr, empty=empty_repositories)
@@ -133,7 +133,7 @@ def filled_repositories(repositories: Sequence[str], ecr: EcrRegistry, *, empty:
     return filled
 
 
-def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueDepth]) -> tuple[str, ...]:
+def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueState]) -> tuple[str, ...]:
     """A sentence for each queue that holds messages, or whose depth cannot be read."""
     found = []
     for queue in queues:

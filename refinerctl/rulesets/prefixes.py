@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import Release, deployed
@@ -46,7 +46,7 @@ class RulesetState:
     differs: tuple[str, ...] = ()
     deployed_image: str | None = None
     release: str | None = None
-    depths: Mapping[str, QueueDepth] | None = None
+    depths: Mapping[str, QueueState] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,9 @@ def _state(stage: Stage, values: RulesetValues, rules: Mapping[str, RuleSettings
     )
 
 
-def _depth(queues: Queues, name: str) -> QueueDepth | None:
+def _depth(queues: Queues, name: str) -> QueueState | None:
     try:
-        return queues.depth(name)
+        return queues.state(name)
     except NotFoundError:
         return None
 
@@ -180,7 +180,7 @@ def _function(functions: Functions, stage: Stage) -> FunctionConfiguration | Non
         return None
 
 
-def _missing(stage: Stage, depths: Mapping[str, QueueDepth], function: FunctionConfiguration | None) -> Iterator[str]:
+def _missing(stage: Stage, depths: Mapping[str, QueueState], function: FunctionConfiguration | None) -> Iterator[str]:
     for queue in stage.queues:
         if queue.name not in depths:
             yield f"queue {queue.name} does not exist"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import app_context
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
@@ -70,13 +70,13 @@ def check_empty(stage: Stage, queues: Queues) -> None:
         )
 
 
-def _depth(queues: Queues, name: str) -> QueueDepth | None:
+def _depth(queues: Queues, name: str) -> QueueState | None:
     try:
-        return queues.depth(name)
+        return queues.state(name)
     except NotFoundError:
         return None
 
 
-def _counts(depth: QueueDepth) -> str:
+def _counts(depth: QueueState) -> str:
     counts = {"visible": depth.visible, "in flight": depth.in_flight, "delayed": depth.delayed}
     return f"{depth.name} ({', '.join(f'{count} {what}' for what, count in counts.items() if count)})"

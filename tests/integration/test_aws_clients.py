@@ -35,8 +35,8 @@ class TestQueues:
         send(session, queue, 3)
         client = session.client("sqs")
         client.receive_message(QueueUrl=client.get_queue_url(QueueName=queue)["QueueUrl"], MaxNumberOfMessages=1)
-        depth = Queues(session).depth(queue)
-        assert (depth.name, depth.visible, depth.in_flight, depth.delayed) == (queue, 2, 1, 0)
+        found = Queues(session).state(queue)
+        assert (found.name, found.visible, found.in_flight, found.delayed) == (queue, 2, 1, 0)
 
     @pytest.mark.parametrize("count", [0, 1, 10, 11, 25])
     def test_a_look_shows_every_message_and_gives_them_back(self, session: AwsSession, queue: str, count: int) -> None:
@@ -47,12 +47,12 @@ class TestQueues:
             assert sorted(message.body for message in seen) == sorted(f"m{number}" for number in range(count))
             assert all(message.receive_count == times for message in seen)
             assert all(abs(message.sent_at - datetime.now(UTC)) < timedelta(minutes=5) for message in seen)
-        assert queues.depth(queue).visible == count
+        assert queues.state(queue).visible == count
 
     def test_a_look_stops_at_its_limit(self, session: AwsSession, queue: str) -> None:
         send(session, queue, 25)
         assert 5 <= len(Queues(session).peek(queue, limit=5)) < 25
-        assert Queues(session).depth(queue).visible == 25
+        assert Queues(session).state(queue).visible == 25
 
 
 class TestLogGroups:

@@ -32,7 +32,7 @@ S3_REQUESTS: list[Ask] = [
     lambda session: S3Bucket(session, "data").put("k", io.BytesIO(b"x"), 1),
 ]
 OTHER_REQUESTS: list[Ask] = [
-    lambda session: Queues(session).depth("q"),
+    lambda session: Queues(session).state("q"),
     lambda session: Queues(session).peek("q"),
     lambda session: Functions(session).get("f"),
     lambda session: list(LogGroups(session).events("g", datetime(2026, 1, 1, tzinfo=UTC))),

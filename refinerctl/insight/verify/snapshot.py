@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from refinerctl.aws.bucket_settings import BucketSettings
 from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.events import BusSettings, EventBuses, RuleSettings, RuleTarget
-from refinerctl.aws.iam import Role, Roles
-from refinerctl.aws.kms import Keys, KmsKey
+from refinerctl.aws.events import BusSettings, EventBuses, RuleSettings, RuleTarget, ScheduleSettings
+from refinerctl.aws.iam import KmsKey, Role, Roles, kms_key
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, Functions, SourceMapping
-from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
+from refinerctl.aws.logs import LogGroups, LogGroupSettings
 from refinerctl.aws.policies import Policy
-from refinerctl.aws.schedules import Schedules, ScheduleSettings
+from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
@@ -37,18 +35,16 @@ class Clients:
     def __init__(self, session: AwsSession, release: Callable[[], Release | None], *, embedded: bool = False) -> None:
         self.session = session
         self.buses = EventBuses(session)
-        self.schedules = Schedules(session)
         self.queues = Queues(session)
         self.functions = Functions(session)
         self.roles = Roles(session)
-        self.logs = LogSettings(session)
+        self.logs = LogGroups(session)
         self.ecr = EcrRegistry(session)
-        self.keys = Keys(session)
         self.release = release
         self.embedded = embedded
 
-    def bucket(self, name: str) -> BucketSettings:
-        return BucketSettings(self.session, name)
+    def bucket(self, name: str) -> S3Bucket:
+        return S3Bucket(self.session, name)
 
     def deployed_release(self) -> Release:
         if (found := self.release()) is None:
@@ -73,14 +69,14 @@ BUS: Question[BusSettings] = Question(lambda aws, name: aws.buses.bus(name))
 RULES: Question[tuple[RuleSettings, ...]] = Question(lambda aws, bus: aws.buses.rules(bus))
 TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda aws, bus, rule: aws.buses.targets(bus, rule))
 SENDERS: Question[frozenset[str]] = Question(lambda aws, bus, arn: aws.buses.senders(bus, arn))
-SCHEDULE: Question[ScheduleSettings] = Question(lambda aws, group, name: aws.schedules.get(group, name))
+SCHEDULE: Question[ScheduleSettings] = Question(lambda aws, group, name: aws.buses.schedule(group, name))
 QUEUE: Question[QueueState] = Question(lambda aws, name: aws.queues.state(name))
 FUNCTION: Question[FunctionConfiguration] = Question(lambda aws, name: aws.functions.get(name))
 MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda aws, function: aws.functions.mappings(function))
-LOG_GROUP: Question[LogGroupSettings] = Question(lambda aws, name: aws.logs.get(name))
+LOG_GROUP: Question[LogGroupSettings] = Question(lambda aws, name: aws.logs.settings(name))
 ROLE: Question[Role] = Question(lambda aws, name: aws.roles.get(name))
 IMAGE: Question[str] = Question(lambda aws, uri: aws.ecr.find(ImageReference.parse(uri)))
-KEY: Question[KmsKey] = Question(lambda aws, key_id: aws.keys.get(key_id))
+KEY: Question[KmsKey] = Question(lambda aws, key_id: kms_key(aws.session, key_id))
 CONCURRENCY: Question[Concurrency] = Question(lambda aws: aws.functions.concurrency())
 RELEASE: Question[Release] = Question(lambda aws: aws.deployed_release())
 

@@ -12,7 +12,8 @@ from typing import IO, cast
 
 import pytest
 
-from refinerctl.aws.s3 import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, S3Bucket, part_size
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.s3_upload import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, part_size
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.inputs.outputs import read_outputs, save_outputs
@@ -303,7 +304,13 @@ class TestBucket:
 
     def test_every_operation_reports_a_missing_bucket(self, session: AwsSession) -> None:
         missing = S3Bucket(session, "no-such-bucket")
-        for ask in (missing.check, lambda: missing.read("k"), lambda: list(missing.objects("p/"))):
+        settings = (missing.check, missing.sends_events, missing.policy, missing.kms_key)
+        for ask in (
+            *settings,
+            lambda: missing.read("k"),
+            lambda: list(missing.objects("p/")),
+            lambda: missing.versions("a"),
+        ):
             with pytest.raises(NotFoundError, match="there is no bucket 'no-such-bucket'") as caught:
                 ask()
             assert "--env" in str(caught.value.hint)

@@ -12,8 +12,7 @@ import pytest
 from moto import mock_aws
 
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.object_states import ObjectState, ObjectStates
-from refinerctl.aws.s3 import ObjectEvent, S3Bucket
+from refinerctl.aws.s3 import ObjectEvent, ObjectState, S3Bucket, object_state
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.dlq.records import MessageFile
@@ -52,7 +51,7 @@ class TestQueues:
 
         seen = Queues(session).state_at(address)
 
-        assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
+        assert (seen.visible, seen.in_flight, seen.delayed) == (1, 0, 0)
         assert (seen.arn, seen.retention_s) == (address.arn, 1209600)
         assert seen.max_receive_count is None
         assert RULE in repr(seen.policy)
@@ -78,19 +77,19 @@ class TestQueues:
                 queues.purge(QueueAddress("a-dlq", f"{server.url}/0/a-dlq", "arn:aws:sqs:us-east-1:0:a-dlq"))
 
 
-class TestObjectStates:
+class TestObjectState:
     def test_version_that_exists_was_replaced_or_deleted(self, session: AwsSession, bucket: S3Bucket) -> None:
-        s3, states = session.client("s3"), ObjectStates(session)
+        s3 = session.client("s3")
         first = s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"1")["VersionId"]
         about = ObjectEvent(bucket.name, "a b+ü", first)
         s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"2")
-        assert states.of(about) is ObjectState.EXISTS
+        assert object_state(session, about) is ObjectState.EXISTS
         s3.delete_object(Bucket=bucket.name, Key="a b+ü", VersionId=first)
-        assert states.of(about) is ObjectState.REPLACED
+        assert object_state(session, about) is ObjectState.REPLACED
         s3.delete_object(Bucket=bucket.name, Key="a b+ü")
-        assert states.of(about) is ObjectState.GONE
-        assert states.of(ObjectEvent(bucket.name, "a b+ü", None)) is ObjectState.GONE
-        assert states.of(ObjectEvent("no-such-bucket-anywhere", "a", None)) is ObjectState.GONE
+        assert object_state(session, about) is ObjectState.GONE
+        assert object_state(session, ObjectEvent(bucket.name, "a b+ü", None)) is ObjectState.GONE
+        assert object_state(session, ObjectEvent("no-such-bucket-anywhere", "a", None)) is ObjectState.GONE
 
     @pytest.mark.parametrize("status", [403, 400])
     def test_denied_read_is_unknown(self, status: int) -> None:
@@ -98,7 +97,7 @@ class TestObjectStates:
             return Answer(status, b"")
 
         with serving(answer) as server:
-            assert ObjectStates(server.session()).of(ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
+            assert object_state(server.session(), ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
 
 
 class TestMessageFile:

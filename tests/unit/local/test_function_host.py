@@ -375,7 +375,7 @@ class TestFunctionHost:
     def test_a_function_that_does_not_exist_fails_only_its_invocation(self, host: FunctionHost, tmp_path: Path) -> None:
         outcome = host.invoke("nothing", "r1", b"{}")
         assert outcome.error_type == "Runtime.HostError"
-        assert "there is no function" in json.loads(outcome.payload)["errorMessage"]
+        assert "does not exist" in json.loads(outcome.payload)["errorMessage"]
         assert said(tmp_path)[0][0] == "nothing"
         assert host.invoke("f", "r2", b"{}").ok
 

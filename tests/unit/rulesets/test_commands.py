@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.aws.messages import Message, QueueDepth
+from refinerctl.aws.messages import Message
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
 from refinerctl.rulesets.remove_prefix import check_empty
 from refinerctl.stacks.base import Stage
@@ -202,8 +203,8 @@ class TestEmptiness:
 
     def test_messages_in_flight_refuse(self, stage: Stage) -> None:
         class Busy(FakeQueues):
-            def depth(self, name: str) -> QueueDepth:
-                return QueueDepth(name, 0, in_flight=2, delayed=1) if name == "np-In" else super().depth(name)
+            def state(self, name: str) -> QueueState:
+                return QueueState(name, in_flight=2, delayed=1) if name == "np-In" else super().state(name)
 
         with pytest.raises(RefusedError, match=r"np-In \(2 in flight, 1 delayed\)"):
             check_empty(stage, Busy())

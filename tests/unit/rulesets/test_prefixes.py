@@ -13,7 +13,8 @@ import pytest
 
 from refinerctl.aws.events import EventBuses, RuleSettings
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.messages import Message, QueueDepth
+from refinerctl.aws.messages import Message
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.rulesets.model import RulesetValues
@@ -77,7 +78,7 @@ def test_deployed_as_configured(aws: Aws) -> None:
     assert list(found) == ["Done", "In"]
     assert all(item.deployed and item.is_configured and not item.differs for item in found.values())
     assert found["In"].depths is not None
-    assert found["In"].depths["np-In"] == QueueDepth("np-In", 1, 0, 0)
+    assert found["In"].depths["np-In"] == aws.queues.state("np-In")
     assert (found["In"].release, found["In"].deployed_image) == ("v1", IMAGE)
     assert (found["Done"].release, found["Done"].image_uri, found["Done"].stage.consumer) == (None, None, None)
 
@@ -164,7 +165,7 @@ def test_fifty_rulesets_are_read_concurrently(aws: Aws) -> None:
     running = 0
 
     class Slow(FakeQueues):
-        def depth(self, name: str) -> QueueDepth:
+        def state(self, name: str) -> QueueState:
             nonlocal running
             with lock:
                 running += 1
@@ -172,7 +173,7 @@ def test_fifty_rulesets_are_read_concurrently(aws: Aws) -> None:
             time.sleep(0.01)
             with lock:
                 running -= 1
-            return QueueDepth(name, 0, 0, 0)
+            return QueueState(name)
 
     aws.values = {"rulesets": {name: {"prefix": f"{name}/"} for name in names}}
     aws.rules = [rule(f"np-{name}", f"{name}/") for name in names]
