@@ -20,7 +20,7 @@ import boto3
 
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.embedded import Instance
 from refinerctl.inputs.upload import collect, send
 from refinerctl.local.emulator import start_emulator
@@ -58,7 +58,7 @@ def delaying_proxy(port: int) -> Iterator[str]:
 def with_refinerctl(endpoint: str, files: list[Path]) -> None:
     session = AwsSession(REGION, profile=None, endpoint_url=endpoint, embedded=True)
     sources = collect([str(file) for file in files], "refinerctl/", recursive=False, name=None)
-    send(S3Bucket(session, "bench"), sources, Silent())
+    send(S3Bucket(session, "bench"), sources, Progress())
 
 
 def with_plain_loop(endpoint: str, files: list[Path]) -> None:

@@ -13,8 +13,7 @@ from pathlib import Path
 import click
 
 from refinerctl.cli import SECTIONS, cli
-from refinerctl.insight.verify.checks import Check
-from refinerctl.insight.verify.run import sections_of
+from refinerctl.insight.verify.checks import Check, sections_of
 from refinerctl.stacks import BUILT_IN, find_stack
 from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Queue, Schedule
 

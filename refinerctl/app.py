@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
     from refinerctl.aws.ecs import TaskDefinitions
     from refinerctl.aws.events import EventBuses
+    from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
@@ -173,6 +174,12 @@ class AppContext:
 
         return EventBuses(self.session)
 
+    @cached_property
+    def roles(self) -> Roles:
+        from refinerctl.aws.iam import Roles
+
+        return Roles(self.session)
+
     @property
     def is_down(self) -> bool:
         """Whether this is an environment of this machine that does not run: nothing is deployed there."""
@@ -213,7 +220,7 @@ class AppContext:
         if self.backend.kind == "http":
             from refinerctl.ledger.http import HttpLedger
 
-            return HttpLedger.beside(self.backend)
+            return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
         return S3Ledger.beside(self.backend, self.session)
@@ -223,14 +230,13 @@ class AppContext:
 
         Raises RefinerctlError without the root module, or without a supported Terraform.
         """
-        from refinerctl.terraform.installation import check_version, find_terraform
+        from refinerctl.terraform.installation import find_terraform
         from refinerctl.terraform.root_module import RootModule
         from refinerctl.terraform.runner import Terraform
 
         settings, backend = self.settings, self.backend
         self.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
         binary = find_terraform(settings.terraform_binary)
-        check_version(binary)
         if settings.embedded:
             from refinerctl.embedded import embedded_terraform
 

@@ -8,17 +8,23 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+PLAIN_UPDATE_SECONDS = 10.0
 
 
-class Progress(Protocol):
-    """What an operation tells about its progress; how that looks is the command line's business."""
+class Progress:
+    """What an operation tells about its progress. This one shows nothing."""
 
     def step(self, text: str) -> None:
         """A milestone: shown once, stays."""
@@ -29,28 +35,8 @@ class Progress(Protocol):
     def advance(self, size: int) -> None:
         """So many bytes more are done."""
 
-
-class BlobProgress(Progress, Protocol):
-    """Progress of several blobs at once."""
-
     def part(self, name: str, done: int, size: int) -> None:
         """`done` of `size` bytes of blob `name` are copied; fewer than before if it starts again."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def step(self, text: str) -> None: ...
-    def update(self, text: str) -> None: ...
-    def advance(self, size: int) -> None: ...
-    def part(self, name: str, done: int, size: int) -> None: ...
-
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
-
-PLAIN_UPDATE_SECONDS = 10.0
 
 
 class Renderer:
@@ -101,10 +87,10 @@ class Renderer:
         self._stderr(f"warning: {text}")
 
     @contextmanager
-    def progress(self, total_bytes: int | None = None) -> Iterator[BlobProgress]:
+    def progress(self, total_bytes: int | None = None) -> Iterator[Progress]:
         """Progress on standard error: live on a terminal, lines with timestamps elsewhere, nothing with --quiet."""
         if self._verbosity < 0:
-            yield Silent()
+            yield Progress()
         elif self._on_terminal:
             with _live(total_bytes) as live:
                 yield live
@@ -116,7 +102,7 @@ class Renderer:
         print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
-class PlainProgress:
+class PlainProgress(Progress):
     """Lines for a log: every step, and now and then the current state."""
 
     def __init__(self, total_bytes: int | None, every_s: float = PLAIN_UPDATE_SECONDS) -> None:
@@ -146,7 +132,7 @@ class PlainProgress:
         self.advance(done - before)
 
 
-class _LiveProgress:
+class _LiveProgress(Progress):
     """A line that changes, below steps that stay; under it a bar for each blob."""
 
     def __init__(self, bar: Bar, task: TaskID) -> None:
@@ -177,7 +163,7 @@ class _LiveProgress:
 
 
 @contextmanager
-def _live(total_bytes: int | None) -> Iterator[BlobProgress]:
+def _live(total_bytes: int | None) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -229,3 +215,40 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table. A cell without text gets a dash, so that columns can be told apart by `awk`."""
+    filled = [header, *([cell or "-" for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in filled) for column in range(len(header))]
+    for row in filled:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 message`, `2 messages`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size(size_bytes: float) -> str:
+    """In units of 1,000, as ECR's console has them."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.1f} GB"
+
+
+def seconds(value: float | None) -> str:
+    """A duration in its two largest units: `45s`, `3m12s`, `2h5m`, `13d4h`; a dash for None."""
+    if value is None:
+        return "-"
+    left = round(max(0.0, value))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if parts:
+            return parts[0] + (f"{count}{unit}" if count else "")
+        if count:
+            parts.append(f"{count}{unit}")
+    return parts[0] if parts else "0s"

@@ -19,7 +19,7 @@ from refinerctl.transport import proxy_of, tls_context
 IDLE_CONNECTIONS = 64
 
 
-class Response:
+class WireResponse:
     """A response whose body is not yet read. When it is read to its end, its connection serves the next request."""
 
     def __init__(self, raw: http.client.HTTPResponse, host: str, give_back: Callable[[bool], None]) -> None:
@@ -74,7 +74,7 @@ class Pool:
         *,
         leaving: Callable[[], None] = lambda: None,
         written: Callable[[], None] = lambda: None,
-    ) -> Response:
+    ) -> WireResponse:
         """One request. `timeout_s` is for each read and write; the response may start `patience_s` later.
 
         `leaving` is called before the first byte is sent, `written` after the last one: only after that the server can
@@ -95,7 +95,7 @@ class Pool:
         except BaseException:
             connection.close()
             raise
-        return Response(raw, self._netloc, lambda reusable: self._put_back(connection, reusable))
+        return WireResponse(raw, self._netloc, lambda reusable: self._put_back(connection, reusable))
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -11,19 +11,14 @@ import fnmatch
 import ipaddress
 import itertools
 import json
+import operator as op
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
 
 Verdict = bool | None
 
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "=": lambda value, bound: value == bound,
-    "<": lambda value, bound: value < bound,
-    "<=": lambda value, bound: value <= bound,
-    ">": lambda value, bound: value > bound,
-    ">=": lambda value, bound: value >= bound,
-}
+_COMPARISONS = {"=": op.eq, "<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
 _WILDCARD_TOKEN = re.compile(r"\\[*\\]|\*|[^*\\]|\\", re.DOTALL)
 _LITERAL = re.compile(r"[*?\[]")  # special to fnmatch
 
@@ -94,12 +89,9 @@ def _value(matcher: object, values: list[Any]) -> Verdict:
     ((operator, operand),) = matcher.items()
     if operator == "exists":
         return bool(values) is operand if isinstance(operand, bool) else None
-    return any_of(_operator(operator, operand, value) for value in values) if values else _known(operator, operand)
-
-
-def _known(operator: str, operand: object) -> Verdict:
-    """False for a known operator, as without a value nothing matches; None for an unknown one."""
-    return None if _operator(operator, operand, "") is None else False
+    if not values:  # nothing matches, but an unknown operator gives no answer
+        return None if _operator(operator, operand, "") is None else False
+    return any_of(_operator(operator, operand, value) for value in values)
 
 
 def _same(wanted: object, value: object) -> bool:
@@ -133,12 +125,12 @@ def _anything_but(operand: object, value: object) -> Verdict:
 
 
 def _text(operator: str, operand: object, value: object) -> Verdict:
+    text = value if isinstance(value, str) else None
     if operator in ("prefix", "suffix") and isinstance(operand, dict):
         inner = operand.get("equals-ignore-case") if len(operand) == 1 else None
-        return _text(operator, inner.casefold(), _folded(value)) if isinstance(inner, str) else None
+        return _text(operator, inner.casefold(), text and text.casefold()) if isinstance(inner, str) else None
     if not isinstance(operand, str):
         return None
-    text = value if isinstance(value, str) else None
     match operator:
         case "prefix":
             return text is not None and text.startswith(operand)
@@ -149,10 +141,6 @@ def _text(operator: str, operand: object, value: object) -> Verdict:
         case "wildcard":
             return _wildcard(operand, text)
     return None
-
-
-def _folded(value: object) -> object:
-    return value.casefold() if isinstance(value, str) else value
 
 
 def _wildcard(pattern: str, text: str | None) -> Verdict:
@@ -170,12 +158,10 @@ def _numeric(operand: object, value: object) -> Verdict:
     pairs = list(zip(operand[::2], operand[1::2], strict=True))
     if not all(isinstance(sign, str) and sign in _COMPARISONS and _is_number(bound) for sign, bound in pairs):
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return all(_COMPARISONS[sign](value, bound) for sign, bound in pairs)
+    return _is_number(value) and all(_COMPARISONS[sign](value, bound) for sign, bound in pairs)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
 
-Conditions = tuple[tuple[str, str, tuple[str, ...]], ...]
-
 
 @dataclass(frozen=True)
 class Statement:
     """One statement. `principals` are pairs of kind and name; None in a role's policy, which names no principal.
+    `conditions` are operator, key and values.
 
     `is_readable` is False if it has elements that are not evaluated here.
     """
@@ -28,7 +27,7 @@ class Statement:
     actions: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
     principals: tuple[tuple[str, str], ...] | None = None
-    conditions: Conditions = ()
+    conditions: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
     not_actions: tuple[str, ...] = ()
     not_resources: tuple[str, ...] = ()
     is_readable: bool = True
@@ -92,18 +91,17 @@ def _principals(value: object) -> tuple[tuple[str, str], ...]:
     return (("*", str(value)),)
 
 
-def allowed(policies: Iterable[Policy], request: Request) -> Verdict:
+def allowed(policies: Collection[Policy], request: Request) -> Verdict:
     """Whether one of the statements allows it and none denies it."""
-    read = list(policies)
-    return all_of([negated(denied(read, request)), granted(read, request)])
+    return all_of([negated(denied(policies, request)), granted(policies, request)])
 
 
-def granted(policies: Iterable[Policy], request: Request) -> Verdict:
+def granted(policies: Collection[Policy], request: Request) -> Verdict:
     """Whether one of the statements allows it, regardless of statements that deny it."""
     return any_of(_applies(item, request) for policy in policies for item in policy if item.allows)
 
 
-def denied(policies: Iterable[Policy], request: Request) -> Verdict:
+def denied(policies: Collection[Policy], request: Request) -> Verdict:
     """Whether one of the statements denies it."""
     return any_of(_applies(item, request) for policy in policies for item in policy if not item.allows)
 
@@ -132,22 +130,16 @@ def _covers(names: tuple[str, ...], others: tuple[str, ...], wanted: str, *, fol
     return found if names else not found
 
 
-def _is_named(statement: Statement, request: Request) -> Verdict:
+def _is_named(statement: Statement, request: Request) -> bool:
+    """To deny an account is to deny all of its roles; to allow it leaves the decision to the roles' policies."""
     if statement.principals is None:
         return True
-    return any(_is(kind, name, request, statement.allows) for kind, name in statement.principals)
-
-
-def _is(kind: str, name: str, request: Request, allows: bool) -> bool:
-    """To deny an account is to deny all of its roles; to allow it leaves the decision to the roles' policies."""
-    if name == "*":
-        return True
-    if kind == "Service":
-        return name == request.service
-    if kind != "AWS" or request.role_arn is None:
-        return False
-    account = request.role_arn.split(":")[4]
-    return name == request.role_arn or (not allows and _is_account(name, account))
+    named = {("Service", request.service), ("AWS", request.role_arn)}
+    account = request.role_arn.split(":")[4] if request.role_arn and not statement.allows else None
+    return any(
+        name == "*" or (kind, name) in named or (account is not None and kind == "AWS" and _is_account(name, account))
+        for kind, name in statement.principals
+    )
 
 
 def _is_account(name: str, account: str) -> bool:

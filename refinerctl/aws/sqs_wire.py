@@ -23,7 +23,7 @@ from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import MISSING_HINT
 from refinerctl.errors import RefinerctlError, TransientError
-from refinerctl.http import Pool, Response
+from refinerctl.http import Pool, WireResponse
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
@@ -156,7 +156,7 @@ def _failed(failure: Failure) -> Reply:
     return Reply(datetime.now(UTC), failure=failure)
 
 
-def _read(operation: str, queue: str, response: Response, content: bytes) -> Reply:
+def _read(operation: str, queue: str, response: WireResponse, content: bytes) -> Reply:
     from botocore.exceptions import ClientError
 
     try:
@@ -181,14 +181,14 @@ def _read(operation: str, queue: str, response: Response, content: bytes) -> Rep
     return _failed(Failure(code, cause, is_uncertain=is_proxys, is_content=is_content))
 
 
-def _code(response: Response, document: Mapping[str, Any]) -> str:
+def _code(response: WireResponse, document: Mapping[str, Any]) -> str:
     """The error's code as the SDK has it: the query protocol's name if SQS gives one."""
     query = (response.headers.get("x-amzn-query-error") or "").partition(";")[0]
     bare = str(document.get("__type") or response.headers.get("x-amzn-ErrorType") or response.status)
     return query or bare.rpartition("#")[2].partition(":")[0]
 
 
-def _date(response: Response) -> datetime:
+def _date(response: WireResponse) -> datetime:
     try:
         return parsedate_to_datetime(response.headers.get("Date") or "").astimezone(UTC)
     except ValueError:

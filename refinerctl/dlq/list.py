@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import click
 
 from refinerctl.app import app_context
+from refinerctl.console import seconds, table
 from refinerctl.dlq.queues import DeadLetterQueue, MessageSource, list_queues, queue_reader, requested, stack_dlqs
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
-from refinerctl.tables import seconds, table
 
 HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
 

@@ -13,17 +13,17 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import Message, QueueAddress
+from refinerctl.console import counted, table
 from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.export import export
 from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
 from refinerctl.dlq.records import MessageFile, to_line
-from refinerctl.dlq.walk import Walk, counted
+from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import through_interrupt
-from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue

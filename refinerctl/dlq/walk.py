@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message
+from refinerctl.console import counted
 from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
 
@@ -341,11 +342,6 @@ def matching(messages: Sequence[Message], which: MessageFilter, errors: ErrorFin
     errors.check()
     texts = {message.id: known[message.id].text if message.id in known else None for message in candidates}
     return [item for item in candidates if errors.is_settled(item) and which.matches(item, texts[item.id])]
-
-
-def counted(count: int, what: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def progress_text(done: int, total: int | None, seconds: float) -> str:

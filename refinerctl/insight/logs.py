@@ -6,8 +6,7 @@ import heapq
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.logs import LogEvent
 from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
 from refinerctl.insight.function_lines import Mark, json_line, pattern_of, platform_line
 from refinerctl.options import Moment, examples, global_options
@@ -84,13 +82,17 @@ def logs(
         raise UsageError(f"no function: {', '.join(stage.name for stage in chosen) or 'the stack'} has no logs")
     if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
         app.render.warning("the emulator does not support patterns in braces; all lines are printed")
-    request = LogsRequest(tuple(stages), since, until, pattern)
+    lines = partial(read, app.log_groups, tuple(stages))
+    # This clock may be slow; and without an end a busy log would have none.
+    until = until or datetime.now(UTC) + CLOCK_SKEW
     if follows:
-        events = follow(app.log_groups, request, lambda error: app.render.warning(f"{error.message}; trying again"))
+        events = follow(
+            partial(lines, pattern=pattern), since, lambda error: app.render.warning(f"{error.message}; trying again")
+        )
+    elif request_id:
+        events = of_request(app.log_groups, tuple(stages), since, until, request_id)
     else:
-        # This clock may be slow; and without an end a busy log would have none.
-        request = replace(request, until=until or datetime.now(UTC) + CLOCK_SKEW)
-        events = of_request(app.log_groups, request, request_id) if request_id else read(app.log_groups, request)
+        events = lines(since, until, pattern)
     is_empty = True
     for event in events:
         _show(app, event, stages[event.group])
@@ -138,19 +140,11 @@ def _value(name: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-@dataclass(frozen=True)
-class LogsRequest:
-    """Which lines. `pattern` is CloudWatch's own filter syntax."""
-
-    groups: tuple[str, ...]
-    since: datetime
-    until: datetime | None = None
-    pattern: str | None = None
-
-
-def read(groups: LogGroups, request: LogsRequest) -> Iterator[LogEvent]:
+def read(
+    logs: LogGroups, groups: Sequence[str], since: datetime, until: datetime | None = None, pattern: str | None = None
+) -> Iterator[LogEvent]:
     """The lines of all groups in order of time. Only one page of each group is in memory."""
-    streams = [groups.events(group, request.since, request.pattern, until=request.until) for group in request.groups]
+    streams = [logs.events(group, since, pattern, until=until) for group in groups]
     # The first pages at the same time; the others as they are needed.
     firsts = concurrently([partial(next, stream, None) for stream in streams], GROUPS_AT_ONCE)
     whole = [
@@ -160,8 +154,8 @@ def read(groups: LogGroups, request: LogsRequest) -> Iterator[LogEvent]:
 
 
 def follow(
-    groups: LogGroups,
-    request: LogsRequest,
+    read_since: Callable[[datetime], Iterator[LogEvent]],
+    since: datetime,
     on_error: Callable[[RefinerctlError], None],
     clock: Clock = time,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -170,12 +164,12 @@ def follow(
 
     An error of the first read, and AccessDeniedError, end it; `on_error` is told of all others, and it resumes.
     """
-    reads = OverlappingReads(request.since, clock, now)
+    reads = OverlappingReads(read_since, since, clock, now)
     has_begun = False
     while True:
         pause = POLL_SECONDS
         try:
-            yield from reads.new_lines(groups, request)
+            yield from reads.new_lines()
             has_begun = True
         except RefinerctlError as error:
             if not has_begun or isinstance(error, AccessDeniedError):
@@ -192,8 +186,15 @@ class OverlappingReads:
     the lines that were yielded since then.
     """
 
-    def __init__(self, start: datetime, clock: Clock, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        read_since: Callable[[datetime], Iterator[LogEvent]],
+        start: datetime,
+        clock: Clock,
+        now: Callable[[], datetime],
+    ) -> None:
         self.remembered: dict[tuple[str, ...], datetime] = {}
+        self._read_since = read_since
         self._start = start
         self._clock = clock
         self._now = now
@@ -203,11 +204,11 @@ class OverlappingReads:
         self._room = MIN_REMEMBERED
         self._long_overlap_at = clock.monotonic()
 
-    def new_lines(self, groups: LogGroups, request: LogsRequest) -> Iterator[LogEvent]:
+    def new_lines(self) -> Iterator[LogEvent]:
         began = self._now()
         is_long = self._clock.monotonic() - self._long_overlap_at >= LONG_OVERLAP_SECONDS
         since = self._back(LONG_OVERLAP) if is_long else self._since
-        for event in read(groups, replace(request, since=since)):
+        for event in self._read_since(since):
             if _identity(event) not in self.remembered:
                 # The clocks here and of CloudWatch may differ: only the times of its lines are certain.
                 self._newest = max(self._newest, event.timestamp)
@@ -241,7 +242,9 @@ class OverlappingReads:
         return _whole_ms(max(self._complete_until - overlap, self._start))
 
 
-def of_request(groups: LogGroups, request: LogsRequest, request_id: str) -> Iterator[LogEvent]:
+def of_request(
+    logs: LogGroups, groups: Sequence[str], since: datetime, until: datetime | None, request_id: str
+) -> Iterator[LogEvent]:
     """All lines of one invocation, also those that do not name it: an execution environment runs one at a time.
 
     They stand between the first and the last line of their stream that name it; while Lambda has not written the last
@@ -250,15 +253,16 @@ def of_request(groups: LogGroups, request: LogsRequest, request_id: str) -> Iter
     streams: dict[str, set[str]] = {}
     times: list[datetime] = []
     has_ended = False
-    for event in read(groups, replace(request, pattern=pattern_of(request_id))):
+    for event in read(logs, groups, since, until, pattern_of(request_id)):
         if request_id in event.message:
             streams.setdefault(event.group, set()).add(event.stream)
             times.append(event.timestamp)
             line = platform_line(event.message)
             has_ended = has_ended or (line is not None and line.mark is Mark.REPORT)
-    until = max(times, default=None) if has_ended else request.until
+    if has_ended:
+        until = max(times)
     sections = [
-        _section(groups.events(group, min(times), until=until, streams=[stream]), request_id)
+        _section(logs.events(group, min(times), until=until, streams=[stream]), request_id)
         for group, names in streams.items()
         for stream in sorted(names)
     ]

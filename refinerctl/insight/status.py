@@ -6,18 +6,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.console import printable, seconds, table
 from refinerctl.errors import RefinerctlError
 from refinerctl.options import Duration, examples, global_options
-from refinerctl.tables import seconds
+from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -26,6 +25,26 @@ if TYPE_CHECKING:
 
 SHORT_DIGEST = 19  # sha256: and twelve digits
 GAP = 2
+# If not all columns fit into a screen, those with the highest number are left out first.
+COLUMNS = {
+    "STAGE": 0,
+    "WAITING": 0,
+    "IN FLIGHT": 1,
+    "DELAYED": 9,
+    "OLDEST": 3,
+    "DLQ": 0,
+    "EXPIRES": 4,
+    "UNDELIVERED": 2,
+    "ERRORS": 2,
+    "THROTTLES": 5,
+    "P50": 8,
+    "P95": 6,
+    "CONCURRENT": 8,
+    "LAST DONE": 5,
+    "RELEASE": 6,
+}
+Cell: TypeAlias = tuple[str, bool]
+"""A text, and whether it needs attention."""
 
 
 @click.command(
@@ -71,36 +90,32 @@ def _show(app: AppContext, found: PipelineStatus) -> None:
         app.render.json(_document(app, found))
     else:
         app.render.note(heading(found, app.settings.env))
-        for row in fitted([cells(found, stage) for stage in found.stages], None):
-            app.render.line("  ".join(cell.text for cell in row).rstrip())
+        for line in table(list(COLUMNS), [[text for text, _ in cells(found, stage)] for stage in found.stages]):
+            app.render.line(line)
     for problem in problems(found):
         app.render.warning(problem)
 
 
 def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: float) -> None:
     """Write log lines, or JSON Lines, forever. Only an error of the first read ends it."""
-    told: set[str] = set()
-    found = read()
+    told: list[str] = []
+    found: PipelineStatus | None = read()
     while True:
-        if app.render.is_json:
-            app.render.json(_document(app, found), indent=None)
-        else:
-            for line in log_lines(found):
-                app.render.line(line)
-        for problem in problems(found):
-            if problem not in told:
-                app.render.warning(problem)
-        told = set(problems(found))
-        found = _read_later(app, read, interval_s)
-
-
-def _read_later(app: AppContext, read: Callable[[], PipelineStatus], interval_s: float) -> PipelineStatus:
-    while True:
+        if found is not None:
+            if app.render.is_json:
+                app.render.json(_document(app, found), indent=None)
+            else:
+                for line in log_lines(found):
+                    app.render.line(line)
+            before, told = told, problems(found)
+            for problem in told:
+                if problem not in before:
+                    app.render.warning(problem)
         time.sleep(interval_s)
-        try:
-            return read()
-        except RefinerctlError as error:
-            app.render.warning(f"not up to date: {error.message}")
+        answer = attempt(read)
+        found = answer.value
+        if answer.error:
+            app.render.warning(f"not up to date: {answer.error.message}")
 
 
 def _document(app: AppContext, found: PipelineStatus) -> dict[str, Any]:
@@ -116,81 +131,50 @@ def problems(found: PipelineStatus) -> list[str]:
     return [f"{texts[0]}, and {len(texts) - 1} more like it" if texts[1:] else texts[0] for texts in alike.values()]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """`is_bad`: needs attention."""
-
-    text: str
-    is_bad: bool = False
+def cells(found: PipelineStatus, stage: StageStatus) -> list[Cell]:
+    """The row of a stage, one cell for each of COLUMNS."""
+    queue, dlq, delivery_dlq, function = stage.queue, stage.dlq, stage.delivery_dlq, stage.function
+    expiries = [dlq.expires_in_s for dlq in (dlq, delivery_dlq) if dlq and dlq.expires_in_s is not None]
+    done = stage.last_completion
+    return [
+        (stage.name, False),
+        _count(queue.visible if queue else None),
+        _count(queue.in_flight if queue else None),
+        _count(queue.delayed if queue else None),
+        (seconds(queue.oldest_age_s if queue else None), False),
+        _bad_count(dlq.depth if dlq else None),
+        (f"<{seconds(min(expiries))}" if expiries else "-", False),
+        _bad_count(delivery_dlq.depth if delivery_dlq else None),
+        _bad_count(function.errors if function else None),
+        _bad_count(function.throttles if function else None),
+        _milliseconds(function.duration_p50_ms if function else None),
+        _milliseconds(function.duration_p95_ms if function else None),
+        _count(function.concurrency if function else None),
+        (f"{seconds((found.at - done.at).total_seconds())} ago" if done else "-", False),
+        _release(function, found),
+    ]
 
 
 def _count(value: int | None) -> Cell:
-    return Cell("-" if value is None else str(value))
+    return "-" if value is None else str(value), False
 
 
 def _bad_count(value: int | None) -> Cell:
-    return Cell("-" if value is None else str(value), is_bad=bool(value))
+    return "-" if value is None else str(value), bool(value)
 
 
 def _milliseconds(value: float | None) -> Cell:
     if value is None:
-        return Cell("-")
-    return Cell(f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.1f}s")
+        return "-", False
+    return f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.1f}s", False
 
 
-def _expires(stage: StageStatus, _found: PipelineStatus) -> Cell:
-    dlqs = (stage.dlq, stage.delivery_dlq)
-    expiries = [dlq.expires_in_s for dlq in dlqs if dlq is not None and dlq.expires_in_s is not None]
-    return Cell(f"<{seconds(min(expiries))}" if expiries else "-")
-
-
-def _release(function: FunctionStatus, found: PipelineStatus) -> Cell:
-    digest = (function.digest or "-")[:SHORT_DIGEST]
-    if function.runs_release is None:
-        return Cell(digest)
+def _release(function: FunctionStatus | None, found: PipelineStatus) -> Cell:
+    digest = ((function.digest if function else None) or "-")[:SHORT_DIGEST]
+    if function is None or function.runs_release is None:
+        return digest, False
     name = found.release or "the release"
-    return Cell(name) if function.runs_release else Cell(f"not {name}: {digest}", is_bad=True)
-
-
-@dataclass(frozen=True)
-class Column:
-    """`part` of a stage is what `cell` shows; a stage without that part has a dash.
-
-    If not all columns fit, those with the highest `rank` are left out first.
-    """
-
-    title: str
-    rank: int
-    part: Callable[[StageStatus], Any]
-    cell: Callable[[Any, PipelineStatus], Cell]
-
-
-_STAGE: Callable[[StageStatus], Any] = lambda stage: stage  # noqa: E731
-_QUEUE, _DLQ, _DELIVERY_DLQ = attrgetter("queue"), attrgetter("dlq"), attrgetter("delivery_dlq")
-_FUNCTION, _DONE = attrgetter("function"), attrgetter("last_completion")
-COLUMNS = (
-    Column("STAGE", 0, _STAGE, lambda stage, _: Cell(stage.name)),
-    Column("WAITING", 0, _QUEUE, lambda queue, _: _count(queue.visible)),
-    Column("IN FLIGHT", 1, _QUEUE, lambda queue, _: _count(queue.in_flight)),
-    Column("DELAYED", 9, _QUEUE, lambda queue, _: _count(queue.delayed)),
-    Column("OLDEST", 3, _QUEUE, lambda queue, _: Cell(seconds(queue.oldest_age_s))),
-    Column("DLQ", 0, _DLQ, lambda dlq, _: _bad_count(dlq.depth)),
-    Column("EXPIRES", 4, _STAGE, _expires),
-    Column("UNDELIVERED", 2, _DELIVERY_DLQ, lambda dlq, _: _bad_count(dlq.depth)),
-    Column("ERRORS", 2, _FUNCTION, lambda function, _: _bad_count(function.errors)),
-    Column("THROTTLES", 5, _FUNCTION, lambda function, _: _bad_count(function.throttles)),
-    Column("P50", 8, _FUNCTION, lambda function, _: _milliseconds(function.duration_p50_ms)),
-    Column("P95", 6, _FUNCTION, lambda function, _: _milliseconds(function.duration_p95_ms)),
-    Column("CONCURRENT", 8, _FUNCTION, lambda function, _: _count(function.concurrency)),
-    Column("LAST DONE", 5, _DONE, lambda done, found: Cell(f"{seconds((found.at - done.at).total_seconds())} ago")),
-    Column("RELEASE", 6, _FUNCTION, _release),
-)
-
-
-def cells(found: PipelineStatus, stage: StageStatus) -> tuple[Cell, ...]:
-    """The row of a stage, one cell for each of COLUMNS."""
-    parts = [(column, column.part(stage)) for column in COLUMNS]
-    return tuple(Cell("-") if part is None else column.cell(part, found) for column, part in parts)
+    return (name, False) if function.runs_release else (f"not {name}: {digest}", True)
 
 
 def heading(found: PipelineStatus, env: str) -> str:
@@ -201,25 +185,24 @@ def heading(found: PipelineStatus, env: str) -> str:
 
 def log_lines(found: PipelineStatus) -> list[str]:
     """A line of `name=value` pairs for each stage."""
-    names = [column.title.lower().replace(" ", "_") for column in COLUMNS]
+    names = [title.lower().replace(" ", "_") for title in COLUMNS]
     lines = []
     for stage in found.stages:
-        row = cells(found, stage)
-        pairs = (f"{name}={cell.text.replace(' ', '_')}" for name, cell in zip(names[1:], row[1:], strict=True))
-        lines.append(f"{found.at:%Y-%m-%dT%H:%M:%SZ} {stage.name} {' '.join(pairs)}")
+        row = zip(names, cells(found, stage), strict=True)
+        pairs = [f"{name}={text.replace(' ', '_')}" for name, (text, _) in row]
+        lines.append(f"{found.at:%Y-%m-%dT%H:%M:%SZ} {stage.name} {' '.join(pairs[1:])}")
     return lines
 
 
-def fitted(rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]]:
-    """Header and rows with equal widths, and as many columns as fit into `width` characters (None: all)."""
-    full = [[Cell(column.title) for column in COLUMNS], *rows]
-    widths = [max(len(row[number].text) for row in full) for number in range(len(COLUMNS))]
-    shown = set(range(len(COLUMNS)))
-    for number in sorted(shown, key=lambda number: (-COLUMNS[number].rank, -number))[:-1]:
-        if width is None or sum(widths[other] + GAP for other in shown) - GAP <= width:
-            break
-        shown.discard(number)
-    return [[Cell(row[n].text.ljust(widths[n]), row[n].is_bad) for n in sorted(shown)] for row in full]
+def fitted(rows: Sequence[Sequence[Cell]], width: int) -> list[list[Cell]]:
+    """Header and rows with equal widths, and as many columns as fit into `width` characters."""
+    full = [[(title, False) for title in COLUMNS], *rows]
+    widths = [max(len(text) for text, _ in column) for column in zip(*full, strict=True)]
+    shown = list(range(len(widths)))
+    ranks = list(COLUMNS.values())
+    while len(shown) > 1 and sum(widths[n] + GAP for n in shown) - GAP > width:
+        shown.remove(max(shown, key=lambda n: (ranks[n], n)))
+    return [[(row[n][0].ljust(widths[n]), row[n][1]) for n in shown] for row in full]
 
 
 def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width: int, height: int) -> Group:
@@ -227,15 +210,13 @@ def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width
     from rich.console import Group
     from rich.text import Text
 
-    from refinerctl.console import printable
-
     quits = "q" if sys.stdin.isatty() else "Ctrl-C"
     lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim"), Text("")]
     for number, row in enumerate(fitted([cells(found, stage) for stage in found.stages], width)):
         line = Text(style="bold" if number == 0 else "")
-        for cell in row:
+        for text, is_bad in row:
             line.append(" " * GAP if line else "")
-            line.append(printable(cell.text), style="bold red" if cell.is_bad else "")
+            line.append(printable(text), style="bold red" if is_bad else "")
         lines.append(line)
     warnings = [*([f"not up to date: {error.message}"] if error else []), *problems(found)]
     lines += [Text(""), *(Text(printable(text), style="yellow") for text in warnings)]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import app_context
+from refinerctl.console import counted, seconds, table
 from refinerctl.errors import UsageError
 from refinerctl.insight.attempts import Attempt
-from refinerctl.insight.trace_search import Trace, TraceRequest, trace_input
-from refinerctl.insight.trace_verdict import DlqMessage, Facts, TraceOutcome
+from refinerctl.insight.trace_search import trace_input
+from refinerctl.insight.trace_verdict import Facts, TraceOutcome, Verdict, verdict
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import EventRule
-from refinerctl.tables import seconds, table
 
 if TYPE_CHECKING:
     from refinerctl.inputs.completions import Completion
@@ -55,21 +55,22 @@ def trace(
     bare = _below_bucket(key, app.bucket.name).removeprefix("/")
     if prefix is not None and not bare.startswith(prefix):
         bare = prefix + bare
-    request = TraceRequest(check_key(bare), since, datetime.now(UTC), version_id, look=look)
+    check_key(bare)
     with app.render.progress() as progress:
-        progress.update(f"tracing {request.key}")
-        found = trace_input(app, request)
+        progress.update(f"tracing {bare}")
+        facts = trace_input(app, bare, since, datetime.now(UTC), version_id, look=look)
+    found = verdict(facts)
     if app.render.is_json:
-        app.render.json(trace_json(found))
+        app.render.json(trace_json(facts, found))
     else:
-        app.render.line(f"{found.facts.key}: {found.verdict.text}")
-        if hops := hops_of(found.facts):
+        app.render.line(f"{bare}: {found.text}")
+        if hops := hops_of(facts):
             app.render.line()
             for line in hop_table(hops):
                 app.render.line(line)
-    for note in found.notes:
+    for note in facts.notes:
         app.render.note(note)
-    ctx.exit(EXIT_CODES[found.verdict.outcome])
+    ctx.exit(EXIT_CODES[found.outcome])
 
 
 def _below_bucket(key: str, bucket: str) -> str:
@@ -82,37 +83,31 @@ def _below_bucket(key: str, bucket: str) -> str:
     return rest
 
 
-def trace_json(found: Trace) -> dict[str, Any]:
+def trace_json(facts: Facts, found: Verdict) -> dict[str, Any]:
     """A trace in the form of the documentation."""
-    facts = found.facts
-    completion = facts.completion
+    completion, held = facts.completion, facts.dlq_message or facts.undelivered_message
     return {
         "key": facts.key,
         "version_id": facts.version.version_id if facts.version else None,
         "stage": facts.stage.name if facts.stage else None,
-        "place": found.verdict.place,
-        "outcome": found.verdict.outcome,
-        "verdict": found.verdict.text,
+        "place": found.place,
+        "outcome": found.outcome,
+        "verdict": found.text,
         "deleted_at": facts.deleted_at,
         "hops": hops_of(facts),
         "attempts": facts.attempts,
-        "dlq_message": _dlq_message_json(facts.dlq_message or facts.undelivered_message),
+        "dlq_message": held
+        and {
+            "queue": held.queue,
+            "since": held.since,
+            "sent_at": held.message.sent_at,
+            "expires_at": held.expires_at,
+            "receive_count": held.message.receive_count,
+            "attributes": held.message.texts,
+        },
         "completion_key": completion.info.key if completion else None,
         "outputs": list(completion.document.output_keys) if completion else [],
-        "notes": found.notes,
-    }
-
-
-def _dlq_message_json(found: DlqMessage | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "queue": found.queue,
-        "since": found.since,
-        "sent_at": found.message.sent_at,
-        "expires_at": found.expires_at,
-        "receive_count": found.message.receive_count,
-        "attributes": found.message.texts,
+        "notes": facts.notes,
     }
 
 
@@ -126,13 +121,13 @@ class Hop:
     elapsed_s: float | None = None
 
 
-def hops_of(facts: Facts) -> tuple[Hop, ...]:
+def hops_of(facts: Facts) -> list[Hop]:
     """In the order of the pipeline."""
     hops = list(_hops(facts))
     if (deleted := facts.deleted_at) is not None:
         later = (number for number, hop in enumerate(hops) if hop.at and hop.at > deleted)
         hops.insert(next(later, len(hops)), Hop("S3", "deleted", deleted))
-    return tuple(with_elapsed(hops))
+    return with_elapsed(hops)
 
 
 def with_elapsed(hops: Sequence[Hop]) -> list[Hop]:
@@ -145,27 +140,22 @@ def with_elapsed(hops: Sequence[Hop]) -> list[Hop]:
 
 def hop_table(hops: Sequence[Hop]) -> Iterator[str]:
     """The lines of a table of hops."""
-    rows = [
-        [
-            f"{hop.at:%Y-%m-%dT%H:%M:%S}.{hop.at.microsecond // 1000:03}Z" if hop.at else "",
-            "" if hop.elapsed_s is None else f"+{_elapsed(hop.elapsed_s)}",
-            hop.component,
-            hop.detail,
-        ]
-        for hop in hops
-    ]
+    rows = []
+    for hop in hops:
+        at = f"{hop.at:%Y-%m-%dT%H:%M:%S}.{hop.at.microsecond // 1000:03}Z" if hop.at else ""
+        elapsed = ""
+        if hop.elapsed_s is not None:
+            elapsed = f"+{hop.elapsed_s:.3f}s" if hop.elapsed_s < 60 else f"+{seconds(hop.elapsed_s)}"
+        rows.append((at, elapsed, hop.component, hop.detail))
     return table(("AT", "ELAPSED", "HOP", ""), rows)
-
-
-def _elapsed(value: float) -> str:
-    return f"{value:.3f}s" if value < 60 else seconds(value)
 
 
 def _hops(facts: Facts) -> Iterator[Hop]:
     stage = facts.stage
     if (version := facts.version) is not None:
-        size = "1 byte" if version.size == 1 else f"{version.size} bytes"
-        yield Hop("S3", f"version {version.version_id or '(none)'}, {size}", version.last_modified)
+        yield Hop(
+            "S3", f"version {version.version_id or '(none)'}, {counted(version.size, 'byte')}", version.last_modified
+        )
     messages = [item for item in (facts.queued_message, facts.dlq_message and facts.dlq_message.message) if item]
     times = [(item.event_at, item.sent_at) for item in facts.attempts if item.sent_at]
     times += [(None, message.sent_at) for message in messages]

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from refinerctl.console import counted
 from refinerctl.insight.attempts import Attempt
 from refinerctl.stacks.base import CompletionStatus, Function, Queue, Stage
 
@@ -102,6 +103,7 @@ class Facts:
     dlq_message: DlqMessage | None = None
     undelivered_message: DlqMessage | None = None
     unread: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def stage_name(self) -> str:
@@ -147,7 +149,7 @@ def _by_completion(facts: Facts) -> Verdict | None:
     if facts.missing_outputs:
         missing = ", ".join(facts.missing_outputs)
         return Verdict(Place.REFUSED, f"completed at {at}, but these outputs do not exist any more: {missing}")
-    outputs = _plural(len(document.output_keys), "output")
+    outputs = counted(len(document.output_keys), "output")
     return Verdict(Place.COMPLETED, f"completed at {at}: {outputs}, {info.key}")
 
 
@@ -279,23 +281,23 @@ def _by_queue(facts: Facts) -> Verdict | None:
         return None
     name, depth = facts.stage_queue.name, facts.queue
     if facts.function is None:
-        waiting = f"{_plural(depth.visible, 'message')} waiting there" if depth.visible else "nothing waits there"
+        waiting = f"{counted(depth.visible, 'message')} waiting there" if depth.visible else "nothing waits there"
         text = f"delivered to {name}, which no function of this stack consumes; {waiting}, and its DLQ does not hold it"
         return Verdict(Place.DELIVERED, text)
     idle = f"; its event source mapping is {facts.mapping}" if facts.mapping not in (None, "Enabled") else ""
     if (message := facts.queued_message) is not None:
         before = message.receive_count - 1
-        received = f", received {_plural(before, 'time')} before" if before > 0 else ""
+        received = f", received {counted(before, 'time')} before" if before > 0 else ""
         return Verdict(Place.WAITING, f"waiting in {name} since {facts.clock(message.sent_at)}{received}{idle}")
     if facts.version and facts.now - facts.version.last_modified > timedelta(seconds=facts.queue.retention_s):
         return None  # whatever is in the queue now is younger
     if (count := depth.visible + depth.delayed) and not facts.all_queued_were_seen:
         others = f", {depth.in_flight} more in flight" if depth.in_flight else ""
-        text = f"probably waiting: {_plural(count, 'message')} in {name}, which were not received{others}{idle}"
+        text = f"probably waiting: {counted(count, 'message')} in {name}, which were not received{others}{idle}"
         return Verdict(Place.WAITING, text + _other_errors(facts))
     if depth.in_flight:
         count = depth.in_flight
-        text = f"probably in flight: {_plural(count, 'message')} of {name} processed now, or hidden after a failure"
+        text = f"probably in flight: {counted(count, 'message')} of {name} processed now, or hidden after a failure"
         return Verdict(Place.IN_FLIGHT, text + _other_errors(facts))
     return None
 
@@ -313,7 +315,3 @@ def _by_time(facts: Facts) -> Verdict:
         f"longer ago than logs and queues keep{_other_errors(facts)}"
     )
     return Verdict(Place.UNKNOWN, text)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

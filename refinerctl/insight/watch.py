@@ -12,24 +12,23 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refinerctl.errors import RefinerctlError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
 POLL_SECONDS = 0.1
 
 Value = TypeVar("Value")
 
 
-Draw: TypeAlias = Callable[[Value, RefinerctlError | None, int, int], "RenderableType"]
-
-
-def watch(read: Callable[[], Value], draw: Draw[Value], interval_s: float) -> None:
+def watch(
+    read: Callable[[], Value],
+    draw: Callable[[Value, RefinerctlError | None, int, int], RenderableType],
+    interval_s: float,
+) -> None:
     """Show what `read` returns on a terminal, and read again every `interval_s` seconds, until `q` is pressed.
 
     `draw` gets the last value, the error that a later read raised, and the width and height of the screen. Reading has
@@ -37,76 +36,53 @@ def watch(read: Callable[[], Value], draw: Draw[Value], interval_s: float) -> No
     terminal is restored at the end and for Ctrl-Z. The error of the first read is raised.
     """
     from rich.console import Console
+    from rich.live import Live
 
     # Exported variables would fix the size, whatever size the terminal has now.
     console = Console(_environ={name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")})
-    latest = _Latest(read())
-    threading.Thread(target=latest.keep_reading, args=(read, interval_s), daemon=True).start()
-    with _stops() as stop:
-        while not _show(console, latest, draw, stop):
-            stop.now()
+    latest: list[tuple[Value, RefinerctlError | None]] = [(read(), None)]
+    has_to_stop = False
 
+    def show() -> bool:
+        """Draw until `q` is pressed; False if the process has to stop first."""
+        shown: object = None
+        with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+            while not pressed() & {"q", "Q"}:
+                if has_to_stop:
+                    return False
+                current = (*latest[0], *console.size)
+                if shown != current:
+                    shown = current
+                    live.update(draw(*current), refresh=True)
+        return True
 
-def _show(console: Console, latest: _Latest[Value], draw: Draw[Value], stop: _Stop) -> bool:
-    """Draw until `q` is pressed; False if the process has to stop first."""
-    from rich.live import Live
+    def on_ctrl_z(*_: Any) -> None:
+        nonlocal has_to_stop
+        has_to_stop = True
 
-    shown: object = None
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
-        while not pressed() & {"q", "Q"}:
-            if stop.is_wanted:
-                return False
-            current = (latest.value, latest.error, *console.size)
-            if shown != current:
-                shown = current
-                live.update(draw(*current), refresh=True)
-    return True
-
-
-@dataclass
-class _Latest(Generic[Value]):
-    """The last value, and the error of a later read."""
-
-    value: Value
-    error: RefinerctlError | None = None
-
-    def keep_reading(self, read: Callable[[], Value], interval_s: float) -> None:
-        while True:
-            time.sleep(interval_s)
-            try:
-                self.value, self.error = read(), None
-            except RefinerctlError as error:
-                self.error = error
-            except Exception as error:  # an SDK's: nobody waits for this thread, so the screen has to show it
-                self.error = RefinerctlError(str(error))
-
-
-@dataclass
-class _Stop:
-    """Ctrl-Z: the terminal is restored before the shell gets it."""
-
-    is_wanted: bool = False
-
-    def want(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_wanted = True
-
-    def now(self) -> None:
-        """Stop; returns when the process is continued."""
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)
-        self.is_wanted = False
-        signal.signal(signal.SIGTSTP, self.want)
-
-
-@contextmanager
-def _stops() -> Iterator[_Stop]:
-    stop, before = _Stop(), signal.getsignal(signal.SIGTSTP)
+    threading.Thread(target=_keep_reading, args=(latest, read, interval_s), daemon=True).start()
+    before = signal.getsignal(signal.SIGTSTP)
     if before is not signal.SIG_IGN:  # nobody could continue the process
-        signal.signal(signal.SIGTSTP, stop.want)
+        signal.signal(signal.SIGTSTP, on_ctrl_z)
     try:
-        yield stop
+        while not show():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)  # returns when the process is continued
+            has_to_stop = False
+            signal.signal(signal.SIGTSTP, on_ctrl_z)
     finally:
         signal.signal(signal.SIGTSTP, before)
+
+
+def _keep_reading(
+    latest: list[tuple[Value, RefinerctlError | None]], read: Callable[[], Value], interval_s: float
+) -> None:
+    while True:
+        time.sleep(interval_s)
+        try:
+            latest[0] = (read(), None)
+        except Exception as error:  # an SDK's, too: nobody waits for this thread, so the screen has to show it
+            latest[0] = (latest[0][0], error if isinstance(error, RefinerctlError) else RefinerctlError(str(error)))
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -28,56 +27,44 @@ if TYPE_CHECKING:
 OUTPUT = "releases"
 LOCK_TIMEOUT_S = 60.0
 
+_ADDRESSES = ("address", "lock_address", "unlock_address")
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
 # GitLab's answer for a project that the login may not see. Read as "no ledger yet", nothing would seem deployed.
 _HIDDEN = b"Project Not Found"
 
 
-@dataclass(frozen=True)
 class HttpLedger:
-    """`address` is the document's, the other addresses lock and unlock it; without `lock_address` it is not locked."""
+    """`<state>-releases` beside the state `<state>` of a backend of kind "http"; not locked if that has no lock."""
 
-    address: str
-    lock_address: str | None = None
-    unlock_address: str | None = None
-    lock_method: str = "LOCK"
-    unlock_method: str = "UNLOCK"
-    update_method: str = "POST"
-    credentials: tuple[str, str] | None = field(default=None, repr=False)
-    lock_timeout_s: float = LOCK_TIMEOUT_S
-    lock_poll_s: float = 1.0
-    transport: Transport = field(default_factory=Transport, repr=False)
-
-    @classmethod
-    def beside(cls, backend: Backend) -> HttpLedger:
-        """`<state>-releases` beside the state `<state>` of a backend of kind "http"."""
-        given = {name: str(value) for name, value in backend.settings.items()}
-        address = given["address"]
-
-        def moved(name: str) -> str | None:
-            return _beside(given[name], address) if name in given else None
-
-        username, password = (backend.environment.get(f"TF_HTTP_{name}") for name in ("USERNAME", "PASSWORD"))
-        return cls(
-            address=_beside(address, address),
-            lock_address=moved("lock_address"),
-            unlock_address=moved("unlock_address"),
-            lock_method=given.get("lock_method", "LOCK"),
-            unlock_method=given.get("unlock_method", "UNLOCK"),
-            update_method=given.get("update_method", "POST"),
-            credentials=(username, password or "") if username else None,
-        )
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        lock_poll_s: float = 1.0,
+        transport: Transport | None = None,
+    ) -> None:
+        self._settings = {name: str(value) for name, value in backend.settings.items()}
+        state = self._settings["address"]
+        self._settings |= {name: _beside(url, state) for name, url in self._settings.items() if name in _ADDRESSES}
+        self._headers = {"Accept": "application/json"}
+        if username := backend.environment.get("TF_HTTP_USERNAME"):
+            login = f"{username}:{backend.environment.get('TF_HTTP_PASSWORD', '')}"
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        self._lock_timeout_s = lock_timeout_s
+        self._lock_poll_s = lock_poll_s
+        self._transport = transport or Transport()
 
     @property
     def place(self) -> str:
-        return self.address
+        return self._settings["address"]
 
     def read(self) -> tuple[Release, ...]:
         return self._releases(self._state())
 
     def append(self, release: Release) -> None:
-        """Raises RefinerctlError if another writer holds the lock for longer than `lock_timeout_s`."""
+        """Raises RefinerctlError if another writer holds the lock for longer than the timeout."""
         with self._locked() as lock_id:
             state = self._state()
             releases = self._releases(state)
@@ -85,7 +72,7 @@ class HttpLedger:
                 self._write((*releases, release), state, lock_id)
 
     def _state(self) -> dict[str, Any]:
-        answer = self._send("GET", self.address)
+        answer = self._send("GET", self.place)
         if answer.status in _MISSING or not answer.body:
             return {}
         try:
@@ -118,27 +105,28 @@ class HttpLedger:
             "resources": [],
             "check_results": None,
         }
-        parts = urlsplit(self.address)
+        parts = urlsplit(self.place)
         query = "&".join(filter(None, [parts.query, urlencode({"ID": lock_id}) if lock_id else ""]))
-        self._send(self.update_method, urlunsplit(parts._replace(query=query)), document)
+        self._send(self._settings.get("update_method", "POST"), urlunsplit(parts._replace(query=query)), document)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[str | None]:
-        if self.lock_address is None:
+        if "lock_address" not in self._settings:
             yield None
             return
-        info = _lock_info(self.address)
-        self._lock(self.lock_address, info)
+        info = _lock_info(self.place)
+        self._lock(info)
         try:
-            yield str(info["ID"])
+            yield info["ID"]
         finally:
-            if self.unlock_address is not None:
-                self._send(self.unlock_method, self.unlock_address, info)
+            if "unlock_address" in self._settings:
+                self._send(self._settings.get("unlock_method", "UNLOCK"), self._settings["unlock_address"], info)
 
-    def _lock(self, address: str, info: Mapping[str, str]) -> None:
-        deadline = time.monotonic() + self.lock_timeout_s
+    def _lock(self, info: Mapping[str, str]) -> None:
+        deadline = time.monotonic() + self._lock_timeout_s
+        method, address = self._settings.get("lock_method", "LOCK"), self._settings["lock_address"]
         while True:
-            answer = self._send(self.lock_method, address, info, allowed=_LOCKED)
+            answer = self._send(method, address, info, allowed=_LOCKED)
             holder = _holder(answer)
             # If the lock is ours, the answer to an earlier attempt was lost.
             if answer.status not in _LOCKED or holder.get("ID") == info["ID"]:
@@ -150,19 +138,15 @@ class HttpLedger:
                     hint=f"Nothing was added. The lock's ID is {holder.get('ID') or 'unknown'}. If its holder has "
                     "crashed, unlock that state on its server (GitLab: Operate, Terraform states), and run this again.",
                 )
-            time.sleep(self.lock_poll_s)
+            time.sleep(self._lock_poll_s)
 
     def _send(self, method: str, url: str, document: Any = None, *, allowed: tuple[int, ...] = ()) -> Response:
-        headers = {"Accept": "application/json"}
-        if self.credentials is not None:
-            login = base64.b64encode(":".join(self.credentials).encode()).decode()
-            headers["Authorization"] = f"Basic {login}"
-        body = None
+        headers, body = dict(self._headers), None
         if document is not None:
             body = json.dumps(document).encode()
             headers["Content-Type"] = "application/json"
         try:
-            answer = self.transport.fetch(method, url, headers, body)
+            answer = self._transport.fetch(method, url, headers, body)
         except RefinerctlError as error:
             raise type(error)(f"{self.place}: {error.message}", hint=error.hint) from error
         self._check(method, answer, allowed)

@@ -16,7 +16,7 @@ from refinerctl.inputs.outputs import read_outputs
 from refinerctl.inputs.poll import PolledCompletion, Poller, completion_json, show_completion
 from refinerctl.inputs.upload import UploadSource, send, upload_json
 from refinerctl.insight.trace import Hop, hop_table, hops_of, with_elapsed
-from refinerctl.insight.trace_search import TraceRequest, trace_input
+from refinerctl.insight.trace_search import trace_input
 from refinerctl.local.launcher import Launch, stopped_afterwards
 from refinerctl.local.up import bring_up, engine_option
 from refinerctl.options import examples, global_options
@@ -82,9 +82,9 @@ def _hops(app: AppContext, item: Upload) -> list[Hop]:
     deadline = time.monotonic() + COMPLETION_SECONDS
     while True:
         now = datetime.now(UTC)
-        found = trace_input(app, TraceRequest(item.key, now - timedelta(hours=1), now, item.version_id))
-        if time.monotonic() > deadline or any(attempt.ended for attempt in found.facts.attempts):
-            return with_elapsed([*hops_of(found.facts), *downstream])
+        facts = trace_input(app, item.key, now - timedelta(hours=1), now, item.version_id)
+        if time.monotonic() > deadline or any(attempt.ended for attempt in facts.attempts):
+            return with_elapsed([*hops_of(facts), *downstream])
         time.sleep(0.5)
 
 

@@ -23,7 +23,6 @@ from refinerctl.options import examples, global_options
 
 if TYPE_CHECKING:
     from refinerctl.ledger.entries import Ledger
-    from refinerctl.terraform.events import ApplyProgress
 
 
 def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -150,12 +149,12 @@ def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, d
 def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
     from refinerctl.terraform.runner import LOCK_TIMEOUT_SECONDS
 
-    def report(at: ApplyProgress) -> None:
+    def report(done: int, total: int, address: str) -> None:
         if not app.instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
             detail = app.instance.status().detail
             raise RefinerctlError(f"the embedded environment ended while the stacks were applied: {detail}")
-        if at.total:
-            progress.update(f"stack {app.stack.name}: {at.done} of {at.total} resources  {at.address}")
+        if total:
+            progress.update(f"stack {app.stack.name}: {done} of {total} resources  {address}")
 
     root = app.root_module(LOCK_TIMEOUT_SECONDS)
     root = replace(root, terraform=replace(root.terraform, disposable=disposable))

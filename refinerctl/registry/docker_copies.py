@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from refinerctl.console import BlobProgress, Silent
+from refinerctl.console import Progress
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import INDEX_TYPES, ImageReference, Platform
@@ -101,7 +101,7 @@ class DockerCopies:
         outlook = replace(outlook, seconds=time.monotonic() - began)
         return CheckedCopy(request, outlook, manifest, lacks_repository=lacks_repository)
 
-    def copy(self, checked: CheckedCopy, progress: BlobProgress) -> ImageCopy:
+    def copy(self, checked: CheckedCopy, progress: Progress) -> ImageCopy:
         """Pull by digest, check what was pulled, push, read back."""
         if checked.is_done:
             return checked.outlook
@@ -163,7 +163,7 @@ class DockerCopies:
         if manifest and manifest.config and known and known.config:
             return manifest.config.digest == known.config.digest
         source, target = (
-            self._pull(replace(reference, tag=None, digest=found), request.platform, Silent())
+            self._pull(replace(reference, tag=None, digest=found), request.platform, Progress())
             for reference, found in ((request.source, digest), (request.target, there))
         )
         return bool(source["Id"] == target["Id"])
@@ -204,7 +204,7 @@ class DockerCopies:
             self._out_of_reach.add(host)
             return None
 
-    def _pull(self, reference: ImageReference, platform: Platform | None, progress: BlobProgress) -> dict[str, Any]:
+    def _pull(self, reference: ImageReference, platform: Platform | None, progress: Progress) -> dict[str, Any]:
         """The pulled image as the engine describes it; `Id` is the digest of its config, `Size` is uncompressed."""
         with self._explained("pulling", reference):
             stream = self._api.pull(
@@ -220,7 +220,7 @@ class DockerCopies:
             image: dict[str, Any] = self._api.inspect_image(str(reference))
             return image
 
-    def _push(self, image_id: str, target: ImageReference, progress: BlobProgress) -> tuple[str, list[str], int]:
+    def _push(self, image_id: str, target: ImageReference, progress: Progress) -> tuple[str, list[str], int]:
         """Push under `target`'s tag: digest, the final status of each layer, uncompressed bytes sent."""
         digest, statuses, bytes_sent = "", list[str](), dict[str, int]()
         with self._explained("pushing", target), self._tagged(image_id, target):
@@ -294,7 +294,7 @@ class _StreamError(Exception):
     """A failure that the engine reports as an event of its stream."""
 
 
-def _followed(events: Iterable[dict[str, Any]], progress: BlobProgress) -> Iterator[dict[str, Any]]:
+def _followed(events: Iterable[dict[str, Any]], progress: Progress) -> Iterator[dict[str, Any]]:
     """The same events, reported to `progress`. Raises _StreamError for a failure."""
     sizes: dict[str, int] = {}
     for event in events:

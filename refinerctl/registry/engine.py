@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from refinerctl.console import BlobProgress
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform
 from refinerctl.parallel import concurrently
@@ -110,7 +110,7 @@ class RegistryEngine:
         )
         return CheckedCopy(request, outlook, manifest, missing, lacks_repository=lacks_repository)
 
-    def copy(self, checked: CheckedCopy, progress: BlobProgress) -> ImageCopy:
+    def copy(self, checked: CheckedCopy, progress: Progress) -> ImageCopy:
         """Copy the missing blobs, then the manifest by digest, then the tag: a tag never has an incomplete image."""
         manifest = checked.manifest
         if checked.is_done or manifest is None:
@@ -153,7 +153,7 @@ class RegistryEngine:
 
 
 def _copy_blob(
-    source: Repository, target: Repository, blob: Descriptor, progress: BlobProgress, cancelled: threading.Event
+    source: Repository, target: Repository, blob: Descriptor, progress: Progress, cancelled: threading.Event
 ) -> int | None:
     """Bytes copied; None if the registry mounted the blob. A broken upload starts again.
 

@@ -26,7 +26,7 @@ from refinerctl.options import (
     global_options,
     yes_option,
 )
-from refinerctl.parallel import concurrently
+from refinerctl.parallel import attempt, concurrently
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
@@ -35,7 +35,6 @@ from refinerctl.stacks.base import Function, Stack, Values
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.ledger.entries import Ledger
-    from refinerctl.terraform.events import ApplyProgress
     from refinerctl.terraform.root_module import RootModule
 
 _THREADS = 8
@@ -125,14 +124,6 @@ class ApplyOptions:
         check_consent(self.yes or self.dry_run)
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """The result of a deployment. `release` is the entry that was added to the ledger, if one was."""
-
-    applied: bool
-    release: Release | None
-
-
 def deploy_plan(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> None:
     """Show the plan, confirm it, apply it, record the release, wait, and report; with --dry-run only show it."""
     if options.dry_run:
@@ -141,12 +132,9 @@ def deploy_plan(app: AppContext, root: RootModule, plan: Plan, options: ApplyOpt
             app.render.json(plan_json(plan))
         refuse_losses(plan)
         return
-    root = confirm(app, root, plan, options)
-    deployment = apply_and_record(app, root, plan, options)
+    document = apply_and_record(app, confirm(app, root, plan, options), plan, options)
     if app.render.is_json:
-        app.render.json(deployment_json(plan, deployment))
-    else:
-        report(app, plan, deployment)
+        app.render.json(document)
 
 
 def confirm(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> RootModule:
@@ -191,14 +179,24 @@ def check_credentials(expiry: datetime | None, least_s: float) -> None:
         )
 
 
-def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> Deployment:
-    """Apply the plan, record the release, and wait until it is in effect."""
+def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> dict[str, Any]:
+    """Apply the plan, record the release, wait until it is in effect, and tell the user. Returns the result as data."""
     with app.render.progress() as progress:
-        deployment = apply_plan(root, plan, app.ledger, app.operator, progress, options.action)
-        if deployment.applied:
-            values = {name: output.value for name, output in root.terraform.outputs().items()}
-            wait_until_ready(readiness_checks(app.stack, values, app.functions), options.timeout, progress)
-    return deployment
+        applied, release = apply_plan(root, plan, app.ledger, app.operator, progress, options.action)
+        if applied:
+            checks = attempt(lambda: readiness_checks(app.stack, root.terraform.outputs()[0], app.functions))
+            if checks.error:
+                app.render.warning(f"applied, but cannot wait until functions are updated: {checks.error.message}")
+            wait_until_ready(checks.value or {}, options.timeout, progress)
+    if not app.render.is_json:
+        what = f" {release.tag}" if release and release.tag else ""
+        if applied:
+            app.render.note(f"deployed{what} to {plan.record.env}")
+        elif release:
+            app.render.note(f"no changes; recorded release{what}")
+        else:
+            app.render.note("no changes: this release is deployed already")
+    return {"applied": applied, "release": release, "plan": plan_json(plan)}
 
 
 def apply_plan(
@@ -208,10 +206,11 @@ def apply_plan(
     who: str,
     progress: Progress,
     action: ReleaseAction = ReleaseAction.DEPLOY,
-) -> Deployment:
+) -> tuple[bool, Release | None]:
     """Apply the plan if it changes anything, and record the release if it is another than the last one.
 
     It is recorded as soon as it is applied: from then on it is deployed, even if the wait for its effect fails.
+    Returns whether anything was applied, and the entry that was added to the ledger.
     """
     has_changes = not plan.is_empty
     if has_changes:
@@ -220,16 +219,16 @@ def apply_plan(
     record = plan.record
     release = Release(action, record.tag, dict(record.images), record.version, who, datetime.now(UTC))
     if not has_changes and _is_recorded(release, deployed(ledger.read())):
-        return Deployment(applied=False, release=None)
+        return False, None
     add_to_ledger(ledger, release, "applied, but not recorded" if has_changes else "not recorded")
-    return Deployment(applied=has_changes, release=release)
+    return has_changes, release
 
 
 def apply_file(root: RootModule, file: Path, progress: Progress) -> None:
     """`terraform apply` of a plan file."""
 
-    def show(at: ApplyProgress) -> None:
-        progress.update(f"stack {root.name}: {at.done} of {at.total} resources  {at.address}")
+    def show(done: int, total: int, address: str) -> None:
+        progress.update(f"stack {root.name}: {done} of {total} resources  {address}")
 
     root.apply(file, show)
 
@@ -297,20 +296,3 @@ def _is_updated(functions: Functions, name: str) -> bool:
 def _pending(checks: Mapping[str, Callable[[], bool]]) -> list[str]:
     found = concurrently(list(checks.values()), _THREADS)
     return [what for what, is_ready in zip(checks, found, strict=True) if not is_ready]
-
-
-def deployment_json(plan: Plan, deployment: Deployment) -> dict[str, Any]:
-    """The result of a deployment as data."""
-    return {"applied": deployment.applied, "release": deployment.release, "plan": plan_json(plan)}
-
-
-def report(app: AppContext, plan: Plan, deployment: Deployment) -> None:
-    """Tell the user the result of a deployment."""
-    tag = deployment.release.tag if deployment.release else None
-    what = f" {tag}" if tag else ""
-    if deployment.applied:
-        app.render.note(f"deployed{what} to {plan.record.env}")
-    elif deployment.release:
-        app.render.note(f"no changes; recorded release{what}")
-    else:
-        app.render.note("no changes: this release is deployed already")

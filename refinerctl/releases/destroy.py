@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.sqs import QueueState
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed
@@ -67,13 +66,21 @@ def destroy(
         show_plan(app, root, plan)
         if plan.is_empty:
             if not dry_run:
-                record_destroyed(plan.record, app.ledger, app.operator)
+                record_if_deployed(plan.record, app.ledger, app.operator)
             _report(app, plan, applied=False)
             return
         for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.state):
             app.render.warning(sentence)
-        buckets = filled_buckets(plan.removed("aws_s3_bucket"), app.bucket_versions, empty=empty_bucket)
-        repositories = filled_repositories(plan.removed("aws_ecr_repository"), app.ecr, empty=empty_repositories)
+        # force_destroy and force_delete in the state do not count: they may be set for another reason, and other
+        # environments may run the images.
+        buckets = [bucket for bucket in plan.removed("aws_s3_bucket") if app.bucket_versions.any_in(bucket)]
+        if buckets and not empty_bucket:
+            hint = "--empty-bucket deletes them permanently, every version."
+            raise RefusedError(f"{', '.join(buckets)} holds objects, or versions of deleted ones", hint=hint)
+        repositories = [name for name in plan.removed("aws_ecr_repository") if digests_in(name, app.ecr)]
+        if repositories and not empty_repositories:
+            hint = "--empty-repositories deletes them permanently; `refinerctl images list` shows what uses them."
+            raise RefusedError(f"{', '.join(repositories)} holds images", hint=hint)
         if dry_run:
             _report(app, plan, applied=False)
             return
@@ -105,34 +112,6 @@ def _report(app: AppContext, plan: Plan, objects: int = 0, images: int = 0, *, a
         app.render.note(f"destroyed stack {plan.record.stack} of {plan.record.env}")
 
 
-def filled_buckets(buckets: Sequence[str], versions: BucketVersions, *, empty: bool) -> tuple[str, ...]:
-    """The buckets that hold objects. Raises RefusedError for them, unless they are to be emptied.
-
-    force_destroy in Terraform's state does not count: it may be set for another reason.
-    """
-    filled = tuple(bucket for bucket in buckets if versions.any_in(bucket))
-    if filled and not empty:
-        raise RefusedError(
-            f"{', '.join(filled)} holds objects, or versions of deleted ones",
-            hint="--empty-bucket deletes them permanently, every version.",
-        )
-    return filled
-
-
-def filled_repositories(repositories: Sequence[str], ecr: EcrRegistry, *, empty: bool) -> tuple[str, ...]:
-    """The ECR repositories that hold images. Raises RefusedError for them, unless they are to be emptied.
-
-    Here, too, force_delete in the state does not count: other environments may run these images.
-    """
-    filled = tuple(repository for repository in repositories if _digests(repository, ecr))
-    if filled and not empty:
-        raise RefusedError(
-            f"{', '.join(filled)} holds images",
-            hint="--empty-repositories deletes them permanently; `refinerctl images list` shows what uses them.",
-        )
-    return filled
-
-
 def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueState]) -> tuple[str, ...]:
     """A sentence for each queue that holds messages, or whose depth cannot be read."""
     found = []
@@ -142,7 +121,7 @@ def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueState
             continue
         if answer.value is None:
             found.append(f"it is unknown whether queue {queue} holds messages: {answer.error}")
-        elif count := answer.value.visible + answer.value.in_flight + answer.value.delayed:
+        elif count := answer.value.total:
             found.append(f"queue {queue} holds about {count} messages, which will be lost")
     return tuple(found)
 
@@ -171,7 +150,7 @@ def delete_images(repositories: Sequence[str], ecr: EcrRegistry, progress: Progr
     total = 0
     for repository in repositories:
         progress.step(f"emptying ECR repository {repository}")
-        while digests := _digests(repository, ecr):
+        while digests := digests_in(repository, ecr):
             failures = ecr.delete(repository, digests)
             if len(failures) >= len(digests):
                 first = failures[0]
@@ -182,8 +161,8 @@ def delete_images(repositories: Sequence[str], ecr: EcrRegistry, progress: Progr
     return total
 
 
-def _digests(repository: str, ecr: EcrRegistry) -> list[str]:
-    """None in a repository that does not exist any more."""
+def digests_in(repository: str, ecr: EcrRegistry) -> list[str]:
+    """Of all images; none in a repository that does not exist any more."""
     try:
         return list(dict.fromkeys(image.digest for image in ecr.images(repository)))
     except NotFoundError:
@@ -200,12 +179,10 @@ def apply_destruction(root: RootModule, plan: Plan, ledger: Ledger, who: str, pr
     _record(plan.record, ledger, who)
 
 
-def record_destroyed(record: PlanRecord, ledger: Ledger, who: str) -> bool:
-    """Record a destruction that was not recorded because its run was killed. Returns whether that was so."""
-    is_missing = deployed(ledger.read()) is not None
-    if is_missing:
+def record_if_deployed(record: PlanRecord, ledger: Ledger, who: str) -> None:
+    """Record a destruction whose run was killed before it could record it."""
+    if deployed(ledger.read()):
         _record(record, ledger, who)
-    return is_missing
 
 
 def _record(record: PlanRecord, ledger: Ledger, who: str) -> None:

@@ -11,13 +11,13 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.config import Settings
+from refinerctl.console import size, table
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, ImageUse, UseKind
 from refinerctl.ledger.entries import Release
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.releases.releases import SHORT_DIGEST, ledger_environments, read_ledger
-from refinerctl.tables import size, table
 
 if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrImage, EcrRegistry

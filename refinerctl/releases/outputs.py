@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from refinerctl.app import app_context
 from refinerctl.console import Renderer
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
-
-if TYPE_CHECKING:
-    from refinerctl.terraform.runner import OutputValue
 
 MASK = "(sensitive)"
 
@@ -28,22 +25,19 @@ def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
     if show_sensitive and name is None:
         raise UsageError("--show-sensitive needs the NAME of an output")
     app = app_context(ctx)
-    found = app.root_module(0).outputs()
+    values, sensitive = app.root_module(0).outputs()
     if name is not None:
-        if name not in found:
-            hint = f"Outputs: {', '.join(found)}." if found else "Nothing is deployed."
+        if name not in values:
+            hint = f"Outputs: {', '.join(values)}." if values else "Nothing is deployed."
             raise NotFoundError(f"stack {app.settings.stack} has no output {name}", hint=hint)
-        found = {name: found[name]}
-    values = {key: _value(output, show_sensitive) for key, output in found.items()}
+        values = {name: values[name]}
+    if not show_sensitive:
+        values |= dict.fromkeys(sensitive & values.keys(), MASK)
     if app.render.is_json:
         app.render.json(values)
         return
     for key, value in values.items():
         write_value(app.render, value, "" if name else f"{key} = ")
-
-
-def _value(output: OutputValue, show_sensitive: bool) -> Any:
-    return MASK if output.sensitive and not show_sensitive else output.value
 
 
 def write_value(render: Renderer, value: Any, prefix: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refinerctl import __version__
 from refinerctl.errors import RefusedError
-from refinerctl.terraform.plan_file import PlanRecord, copy_plan, planned_state, read_record
+from refinerctl.terraform.plan_file import PlanRecord, planned_state, read_record
 from refinerctl.terraform.plan_json import (
     Action,
     Change,
@@ -21,6 +22,7 @@ from refinerctl.terraform.plan_json import (
     read_images,
     read_outputs,
 )
+from refinerctl.terraform.root_module import git_commit
 
 if TYPE_CHECKING:
     from refinerctl.console import Progress
@@ -77,7 +79,7 @@ def make_plan(
     values = {"pinned_images": dict(pins.images), "release_tag": pins.tag} if pins.images or pins.tag else {}
     root.terraform.plan(file, root.var_files(folder, values), destroy=destroy)
     document = root.terraform.show(file)
-    commit, is_dirty = root.commit()
+    commit, is_dirty = git_commit(root.layout.terraform)
     record = PlanRecord(
         env=root.env,
         stack=root.name,
@@ -88,21 +90,19 @@ def make_plan(
         commit=commit,
         is_dirty=is_dirty,
         allow_destroy=tuple(allow),
-        notes=(*pins.notes, *_unfinished_notes(pins, document), *_not_destroyed(document, allow)),
+        notes=pins.notes,
         refinerctl_version=__version__,
         terraform_version=str(document["terraform_version"]),
     )
-    return _plan(file, document, record, destroy=destroy)
-
-
-def _unfinished_notes(pins: Pins, document: Mapping[str, Any]) -> list[str]:
-    if pins.current is None:
-        return []
-    name = pins.current.tag or "the recorded release"
-    return [
-        f"{stage}: does not run the image of {name}, the last recorded release: a deployment was interrupted"
-        for stage in unfinished(pins.current, read_images(document))
-    ]
+    plan = _plan(file, document, record, destroy=destroy)
+    notes = list(pins.notes)
+    if pins.current is not None:
+        name = pins.current.tag or "the recorded release"
+        why = f"does not run the image of {name}, the last recorded release: a deployment was interrupted"
+        notes += [f"{stage}: {why}" for stage in unfinished(pins.current, plan.images)]
+    lost = {change.address for change in plan.changes if change.loses_data}
+    notes += [f"--allow-destroy {address}: the plan does not destroy it" for address in allow if address not in lost]
+    return replace(plan, record=replace(record, notes=tuple(notes)))
 
 
 def unfinished(recorded: Release, images: Sequence[ImageChange]) -> tuple[str, ...]:
@@ -110,17 +110,10 @@ def unfinished(recorded: Release, images: Sequence[ImageChange]) -> tuple[str, .
     return tuple(
         image.stage
         for image in images
-        if (uri := recorded.images.get(image.stage)) and image.before and _digest(uri) != _digest(image.before)
+        if (uri := recorded.images.get(image.stage))
+        and image.before
+        and uri.rpartition("@")[2] != image.before.rpartition("@")[2]
     )
-
-
-def _digest(uri: str) -> str:
-    return uri.rpartition("@")[2]
-
-
-def _not_destroyed(document: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
-    losses = {change.address for change in read_changes(document) if change.loses_data}
-    return [f"--allow-destroy {address}: the plan does not destroy it" for address in allow if address not in losses]
 
 
 def check_target(path: Path, env: str, stack: str, tag: str | None) -> PlanRecord:
@@ -147,9 +140,9 @@ def load_plan(
     It is copied to `folder`, which only its owner can write to: what is shown is what will be applied, even if `path`
     changes meanwhile. Raises what `check_target` does, and RefusedError if the configuration or the state has changed.
     """
-    check_target(path, root.env, root.name, tag)
     progress.step(f"checking {path} against the state of {root.env}")
-    file = copy_plan(path, folder)
+    file = folder / "saved.tfplan"
+    shutil.copyfile(path, file)
     record = check_target(file, root.env, root.name, tag)
     root.prepare()
     if record.configuration != root.configuration():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
+from refinerctl.console import size
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, newest_first, release_order
 from refinerctl.options import Duration, examples, global_options
@@ -24,7 +25,6 @@ from refinerctl.releases.images import (
     stack_repositories,
     usage_sources,
 )
-from refinerctl.tables import size
 
 if TYPE_CHECKING:
     from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry

@@ -11,12 +11,12 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.config import ImageSettings
+from refinerctl.console import table
 from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
 from refinerctl.images import ImageReference, newest_first, release_order
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrRegistry

@@ -9,7 +9,7 @@ import click
 from refinerctl.app import app_context
 from refinerctl.errors import RefusedError, UsageError
 from refinerctl.options import ask, check_consent, examples, global_options, yes_option
-from refinerctl.terraform.state import StateLock, lock_text
+from refinerctl.terraform.events import StateLock, lock_text
 
 
 @click.command(epilog=examples("refinerctl unlock", "refinerctl unlock --id e53b3c40-218b-9029-79ce-43439c741cc3"))

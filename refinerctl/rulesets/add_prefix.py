@@ -11,14 +11,12 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import deployed
 from refinerctl.options import Prefix, examples, global_options
-from refinerctl.releases.pins import PinRequest, pin_images
-from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
+from refinerctl.releases.pins import pin_images
+from refinerctl.rulesets.edit import add_ruleset, carry_out_edit, edit_options, read_options, values_file
 from refinerctl.rulesets.model import (
     Ruleset,
-    RulesetFile,
     RulesetValues,
     check_conflicts,
     check_form,
@@ -26,7 +24,6 @@ from refinerctl.rulesets.model import (
     default_name,
     differences,
 )
-from refinerctl.stacks.base import StageImage
 
 # The settings of a function by their names in the stack, and the options that set them.
 _FUNCTION_SETTINGS = {
@@ -119,15 +116,19 @@ def add_prefix(
     if completion == (image_uri is not None):
         raise UsageError("a ruleset either has a function or not", hint="Pass one of --image-uri and --completion.")
     settings = _settings(given, variables, completion, max_receive_count)
-    options = read_options(given)
+    read_options(given)  # before any work
     app = app_context(ctx)
-    values, file = RulesetValues.of(app.values), RulesetFile.of(app)
+    values = RulesetValues.of(app.values)
     wanted = {"image_uri": image_uri, **settings}
     present = next((other for other in values.rulesets.values() if other.prefix == prefix), None)
     if present and name in (None, present.name):
-        _check_same(present, wanted, file)
+        if differs := differences(wanted, present):
+            raise RefusedError(
+                f"ruleset {present.name} already has prefix {prefix}, with other settings: {'; '.join(differs)}",
+                hint=f"Edit {values_file(app)}, or remove the ruleset first: refinerctl remove-prefix {present.name}",
+            )
         app.render.note(f"ruleset {present.name} already has prefix {prefix}")
-        carry_out_edit(app, None, options, {"status": "unchanged", "ruleset": present, "notes": []})
+        carry_out_edit(app, None, given, {"status": "unchanged", "ruleset": present, "notes": []})
         return
     ruleset = Ruleset(name or default_name(prefix), prefix, **wanted)
     check_form(ruleset, values.name_prefix)
@@ -135,14 +136,14 @@ def add_prefix(
     if image_uri is not None and not (app.settings.embedded or app.settings.endpoint_url):
         check_registry(image_uri, values.region or app.settings.region or os.environ.get("AWS_DEFAULT_REGION"))
     entry = {"prefix": prefix, **{key: value for key, value in wanted.items() if value is not None}}
-    edit = file.add(ruleset.name, entry)
+    edit = add_ruleset(app, ruleset.name, entry)
     notes = list(_warnings(ruleset, values, rule_quota))
     if image_uri is not None and not no_check_image:
         notes += _checked_image(app, ruleset, values)
     for note in notes:
         app.render.warning(note)
-    status = "would-add" if options.dry_run else "added"
-    carry_out_edit(app, edit, options, {"status": status, "ruleset": ruleset, "notes": notes})
+    status = "would-add" if given["dry_run"] else "added"
+    carry_out_edit(app, edit, given, {"status": status, "ruleset": ruleset, "notes": notes})
 
 
 def _settings(
@@ -177,14 +178,6 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def _check_same(present: Ruleset, wanted: dict[str, Any], file: RulesetFile) -> None:
-    if differs := differences(wanted, present):
-        raise RefusedError(
-            f"ruleset {present.name} already has prefix {present.prefix}, with other settings: {'; '.join(differs)}",
-            hint=f"Edit {file.path}, or remove the ruleset first: refinerctl remove-prefix {present.name}",
-        )
-
-
 def _warnings(ruleset: Ruleset, values: RulesetValues, rule_quota: int) -> Iterator[str]:
     for name in ruleset.environment:
         if any(word in name.upper() for word in _SECRET_WORDS):
@@ -214,30 +207,26 @@ def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> 
 
 def _check_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> list[str]:
     (image,) = app.stack.images({"rulesets": {ruleset.name: vars(ruleset)}})
-    request = PinRequest(
-        default_tag=_release_tag(app, image, values),
+    reference = image.reference
+    default_tag = None
+    if not (reference.tag or reference.digest):
+        release = deployed(app.ledger.read())
+        default_tag = (release.tag if release else None) or values.release_tag
+        if default_tag is None:
+            return [f"{reference} has no tag, and nothing is deployed yet: the image is not checked"]
+    pins = pin_images(
+        [image],
+        app.registries,
+        default_tag=default_tag,
         local_repositories=app.settings.local_repositories,
+        refusal="the image cannot be used",
     )
-    if not (image.reference.tag or image.reference.digest or request.default_tag):
-        return [f"{image.reference} has no tag, and nothing is deployed yet: the image is not checked"]
-    pins = pin_images([image], app.registries, request, refusal="the image cannot be used")
-    if app.settings.embedded and not pins.images:
-        return []  # a local environment runs it from the image's folder
-    return [*_other_account(app, image.reference), *pins.notes]
-
-
-def _release_tag(app: AppContext, image: StageImage, values: RulesetValues) -> str | None:
-    """The tag that an image without one would get."""
-    if image.reference.tag or image.reference.digest:
-        return None
-    release = deployed(app.ledger.read())
-    return (release.tag if release else None) or values.release_tag
-
-
-def _other_account(app: AppContext, reference: ImageReference) -> list[str]:
-    if reference.ecr is None or app.settings.embedded:
-        return []
+    if app.settings.embedded:  # it runs an image that is missing from the image's folder
+        return list(pins.notes) if pins.images else []
+    if reference.ecr is None:
+        return list(pins.notes)
     own, account = app.session.caller().split(":")[4], reference.ecr[0]
     if account == own:
-        return []
-    return [f"{reference.name} is in account {account}, not in {own}: its repository policy must allow Lambda"]
+        return list(pins.notes)
+    there = f"{reference.name} is in account {account}, not in {own}: its repository policy must allow Lambda"
+    return [there, *pins.notes]

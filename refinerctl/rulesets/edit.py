@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from refinerctl.app import AppContext
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import FileEdit
-from refinerctl.options import Duration, yes_option
-from refinerctl.releases.deploy import (
-    ApplyOptions,
-    apply_and_record,
-    apply_options,
-    confirm,
-    deployment_json,
-    report,
-)
+from refinerctl.options import Decorated, Duration, yes_option
+from refinerctl.releases.deploy import ApplyOptions, apply_and_record, apply_options, confirm
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.planning import Plan, make_plan
+from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
+from refinerctl.rulesets.model import VARIABLE
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+def values_file(app: AppContext) -> Path:
+    """The environment's tfvars file; need not exist."""
+    return app.settings.layout.values_file(app.settings.env, app.stack.name)
 
 
-@dataclass(frozen=True)
-class EditOptions:
-    """What is to become of an edit. `apply` None: it is only written."""
+def add_ruleset(app: AppContext, name: str, entry: Mapping[str, Any]) -> FileEdit:
+    return add_entry(values_file(app), VARIABLE, name, entry, _defaults(app))
 
-    dry_run: bool
-    lock_timeout_s: float
-    apply: ApplyOptions | None
+
+def remove_ruleset(app: AppContext, name: str) -> FileEdit:
+    return remove_entry(values_file(app), VARIABLE, name, _defaults(app))
+
+
+def _defaults(app: AppContext) -> Mapping[str, Any]:
+    from refinerctl.terraform.hcl import variable_defaults
+
+    defaults: Mapping[str, Any] = variable_defaults(app.settings.layout.root_module(app.stack.name))[VARIABLE]
+    return defaults
 
 
 def edit_options(command: Decorated) -> Decorated:
-    """The options that `read_options` reads."""
+    """The options of `carry_out_edit`, and those of everything that applies."""
     deploy = click.option("--deploy", is_flag=True, help="Plan and apply it at once, as `refinerctl deploy` does.")
     dry_run = click.option("--dry-run", is_flag=True, help="Show the change of the file, and stop.")
     wait = click.option(
@@ -53,16 +57,15 @@ def edit_options(command: Decorated) -> Decorated:
     return command
 
 
-def read_options(given: dict[str, Any]) -> EditOptions:
-    """Raises UsageError if nobody is there to be asked."""
-    apply = None
-    if given["deploy"] and not given["dry_run"]:
-        apply = ApplyOptions(given["yes"], False, given["wait_timeout"], given["min_credential_lifetime"])
-    return EditOptions(given["dry_run"], given["lock_timeout"], apply)
+def read_options(given: dict[str, Any]) -> ApplyOptions | None:
+    """How to deploy the edit; None if it is only shown or written. Raises UsageError if nobody can confirm."""
+    if not given["deploy"] or given["dry_run"]:
+        return None
+    return ApplyOptions(given["yes"], False, given["wait_timeout"], given["min_credential_lifetime"])
 
 
 def carry_out_edit(
-    app: AppContext, edit: FileEdit | None, options: EditOptions, document: dict[str, Any], gives_up: str | None = None
+    app: AppContext, edit: FileEdit | None, given: dict[str, Any], document: dict[str, Any], gives_up: str | None = None
 ) -> None:
     """Show the edit, write it, deploy it, as the options say; `document` is the JSON that tells of it.
 
@@ -73,15 +76,13 @@ def carry_out_edit(
     if diff and not app.render.is_json:
         app.render.content(diff.encode())
     document |= {"file": name, "diff": diff}
-    deployed = None
-    if not options.dry_run:
-        if options.apply is not None:
-            deployed = _deployed(app, edit, options.apply, options.lock_timeout_s, gives_up)
-        elif edit is not None:
-            edit.write()
-            app.render.note(f"written to {name}; `refinerctl deploy --env {app.settings.env}` brings it into place")
+    if options := read_options(given):
+        document["deployment"] = _deployed(app, edit, options, given["lock_timeout"], gives_up)
+    elif edit is not None and not given["dry_run"]:
+        edit.write()
+        app.render.note(f"written to {name}; `refinerctl deploy --env {app.settings.env}` brings it into place")
     if app.render.is_json:
-        app.render.json(document if deployed is None else {**document, "deployment": deployed})
+        app.render.json(document)
 
 
 def _relative(app: AppContext, path: Path) -> str:
@@ -98,10 +99,7 @@ def _deployed(
                 plan = make_plan(root, pins_for(app, None), folder, progress)
             plan = _allowing(plan, gives_up)
             root = confirm(app, root, plan, options)
-        deployment = apply_and_record(app, root, plan, options)
-    if not app.render.is_json:
-        report(app, plan, deployment)
-    return deployment_json(plan, deployment)
+        return apply_and_record(app, root, plan, options)
 
 
 @contextlib.contextmanager

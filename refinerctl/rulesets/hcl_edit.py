@@ -7,9 +7,8 @@ The layout of an added entry tells how it was added, so that removing it restore
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,20 +36,16 @@ def add_entry(path: Path, attribute: str, key: str, value: Mapping[str, Any], de
     If the file does not set `attribute`, its `defaults` are written too: they would be lost otherwise.
     Raises RefinerctlError, with line and column, for a file that does not parse or whose `attribute` is not a map.
     """
-    return _edited(path, attribute, defaults, lambda document: document.with_entry(key, value))
+    return _edited(path, attribute, key, value, defaults)
 
 
 def remove_entry(path: Path, attribute: str, key: str, defaults: Mapping[str, Any]) -> FileEdit:
     """Remove `key` from the map `attribute`, with the comments right above it. Raises what `add_entry` does."""
-    return _edited(path, attribute, defaults, lambda document: document.without_entry(key))
+    return _edited(path, attribute, key, None, defaults)
 
 
-def _edited(
-    path: Path,
-    attribute: str,
-    defaults: Mapping[str, Any],
-    change: Callable[[_Document], tuple[str, dict[str, Any]]],
-) -> FileEdit:
+def _edited(path: Path, name: str, key: str, value: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> FileEdit:
+    """`value` None removes the entry."""
     before = read_file(path)
     content = before or b""
     mark = _BOM if content.startswith(_BOM) else b""
@@ -58,8 +53,24 @@ def _edited(
         text = content.removeprefix(_BOM).decode()
     except UnicodeDecodeError:
         raise RefinerctlError(f"{path} is not UTF-8") from None
-    document = _Document(HclFile(path, text), attribute, defaults)
-    after, wanted = change(document)
+    newline = newline_of(text, 0)
+    block = newline.join([MARKER, *_lines_of_defaults(name, defaults)])
+    file = HclFile(path, text)
+    if name not in file.variables():
+        file = HclFile(path, _with_block(text, block, newline))
+    values = file.variables()
+    (attribute,) = (child for child in file.children() if file.name_of(child) == name)
+    place = _Map(file, attribute)
+    if value is not None:
+        after = place.with_entry(key, value)
+        wanted = {**values, name: {**values[name], key: value}}
+    else:
+        after = place.without_entry(key)
+        entries = {other: entry for other, entry in values[name].items() if other != key}
+        wanted = {**values, name: entries}
+        if entries == defaults and (shorter := _without_block(after, block, newline)) is not None:
+            del wanted[name]
+            after = shorter
     if _values(path, after) != wanted:
         raise RefinerctlError(f"{path} has a layout that cannot be edited safely", hint="Edit it by hand.")
     return FileEdit(path, before, mark + after.encode())
@@ -73,65 +84,22 @@ def _values(path: Path, text: str) -> Any:
         return None
 
 
-class _Document:
-    """A tfvars file, and the map in it to edit."""
+def _with_block(text: str, block: str, newline: str) -> str:
+    """`text` with the defaults at its end."""
+    if not text or text.endswith("\n"):
+        return f"{text}{newline if text else ''}{block}{newline}"
+    return f"{text}{newline}{newline}{block}"
 
-    def __init__(self, file: HclFile, attribute: str, defaults: Mapping[str, Any]) -> None:
-        self._file = file
-        self._name = attribute
-        self._defaults = defaults
-        self._values = file.variables()
 
-    def with_entry(self, key: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The new text, and the values that it must have."""
-        if self._name not in self._values:
-            return self._with_defaults().with_entry(key, value)
-        place = self._place
-        entries = {**self._values[self._name], key: value}
-        return place.with_entry(key, value), {**self._values, self._name: entries}
-
-    def without_entry(self, key: str) -> tuple[str, dict[str, Any]]:
-        if self._name not in self._values:
-            return self._with_defaults().without_entry(key)
-        entries = {name: value for name, value in self._values[self._name].items() if name != key}
-        wanted = {**self._values, self._name: entries}
-        text = self._place.without_entry(key)
-        if entries == self._defaults and (shorter := self._without_defaults(text)) is not None:
-            del wanted[self._name]
-            return shorter, wanted
-        return text, wanted
-
-    @cached_property
-    def _place(self) -> _Map:
-        (attribute,) = (child for child in self._file.children() if self._file.name_of(child) == self._name)
-        return _Map(self._file, attribute)
-
-    @property
-    def _newline(self) -> str:
-        return newline_of(self._file.text, 0)
-
-    def _defaults_block(self) -> str:
-        lines = [MARKER, *_lines_of_defaults(self._name, self._defaults)]
-        return self._newline.join(lines)
-
-    def _with_defaults(self) -> _Document:
-        text, newline = self._file.text, self._newline
-        if not text or text.endswith("\n"):
-            added = f"{newline if text else ''}{self._defaults_block()}{newline}"
-        else:
-            added = f"{newline}{newline}{self._defaults_block()}"
-        return _Document(HclFile(self._file.path, text + added), self._name, self._defaults)
-
-    def _without_defaults(self, text: str) -> str | None:
-        """`text` without what `_with_defaults` has added at its end; None if it has added nothing."""
-        newline, block = self._newline, self._defaults_block()
-        if text == block + newline:
-            return ""
-        if text.endswith(f"\n{newline}{block}{newline}"):
-            return text.removesuffix(f"{newline}{block}{newline}")
-        if text.endswith(f"{newline}{newline}{block}"):
-            return text.removesuffix(f"{newline}{newline}{block}")
-        return None
+def _without_block(text: str, block: str, newline: str) -> str | None:
+    """`text` without what `_with_block` has added; None if it has added nothing."""
+    if text == block + newline:
+        return ""
+    if text.endswith(f"\n{newline}{block}{newline}"):
+        return text.removesuffix(f"{newline}{block}{newline}")
+    if text.endswith(f"{newline}{newline}{block}"):
+        return text.removesuffix(f"{newline}{newline}{block}")
+    return None
 
 
 def _lines_of_defaults(name: str, defaults: Mapping[str, Any]) -> list[str]:

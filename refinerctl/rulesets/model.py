@@ -10,13 +10,10 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-from refinerctl.app import AppContext
 from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.files import FileEdit
 from refinerctl.images import ImageReference
 from refinerctl.keys import check_key
 
@@ -94,35 +91,6 @@ class RulesetValues:
         bare = name_or_prefix.removeprefix("/")
         by_prefix = (ruleset for ruleset in self.rulesets.values() if ruleset.prefix == bare)
         return self.rulesets.get(name_or_prefix) or next(by_prefix, None)
-
-
-@dataclass(frozen=True)
-class RulesetFile:
-    """The tfvars file `path`, which need not exist, of root module `module`. An edit keeps every other byte."""
-
-    path: Path
-    module: Path
-
-    @classmethod
-    def of(cls, app: AppContext) -> RulesetFile:
-        layout = app.settings.layout
-        return cls(layout.values_file(app.settings.env, app.stack.name), layout.root_module(app.stack.name))
-
-    def add(self, name: str, entry: Mapping[str, Any]) -> FileEdit:
-        from refinerctl.rulesets.hcl_edit import add_entry
-
-        return add_entry(self.path, VARIABLE, name, entry, self._defaults())
-
-    def remove(self, name: str) -> FileEdit:
-        from refinerctl.rulesets.hcl_edit import remove_entry
-
-        return remove_entry(self.path, VARIABLE, name, self._defaults())
-
-    def _defaults(self) -> Mapping[str, Any]:
-        from refinerctl.terraform.hcl import variable_defaults
-
-        defaults: Mapping[str, Any] = variable_defaults(self.module)[VARIABLE]
-        return defaults
 
 
 def default_name(prefix: str) -> str:

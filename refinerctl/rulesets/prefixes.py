@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.sqs import QueueState
+from refinerctl.console import table
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import Release, deployed
@@ -20,7 +21,6 @@ from refinerctl.parallel import concurrently
 from refinerctl.rulesets.model import Ruleset, RulesetValues
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import ruleset_stage
-from refinerctl.tables import table
 
 if TYPE_CHECKING:
     from refinerctl.aws.events import EventBuses, RuleSettings
@@ -29,34 +29,7 @@ if TYPE_CHECKING:
 
 THREADS = 32
 
-
-@dataclass(frozen=True)
-class RulesetState:
-    """A ruleset as configured and as deployed; `deployed` None means unknown.
-
-    `differs` are sentences. `image_uri` is the configured one, if it is configured; `release` is the one that the
-    function's image is recorded with. `depths` are those of the stage's queues, by name, without queues that do not
-    exist.
-    """
-
-    stage: Stage
-    image_uri: str | None
-    is_configured: bool
-    deployed: bool | None = None
-    differs: tuple[str, ...] = ()
-    deployed_image: str | None = None
-    release: str | None = None
-    depths: Mapping[str, QueueState] | None = None
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """What is deployed: `rules` of the event bus, and the clients that read the rest."""
-
-    buses: EventBuses
-    queues: Queues
-    functions: Functions
-    release: Release | None = None
+Result = TypeVar("Result")
 
 
 @click.command(epilog=examples("refinerctl prefixes", "refinerctl prefixes --env production --output json"))
@@ -69,18 +42,18 @@ def prefixes(ctx: click.Context) -> None:
     app.render.detail(f"environment {app.settings.env}, event bus {values.bus_name}")
     if app.is_down:
         app.render.warning(f"environment {app.settings.env} is down: only the configured rulesets are shown")
-        found = configured(values)
+        found = [_json(_stage(values, ruleset), ruleset.image_uri) for _, ruleset in sorted(values.rulesets.items())]
     else:
-        found = compare(values, Deployed(app.event_buses, app.queues, app.functions, _release(app)))
+        found = compare(values, app.event_buses, app.queues, app.functions, _release(app))
     if app.render.is_json:
-        app.render.json({"rulesets": [state_json(item) for item in found]})
+        app.render.json({"rulesets": found})
         return
     header = ["NAME", "PREFIX", "DEPLOYED", "IMAGE", "RELEASE", "QUEUE", "DLQ"]
     for line in table(header, [_row(item) for item in found]):
         app.render.line(line)
     for item in found:
-        for difference in item.differs:
-            app.render.note(f"{item.stage.name}: {difference}")
+        for difference in item["differs"]:
+            app.render.note(f"{item['name']}: {difference}")
 
 
 def _release(app: AppContext) -> Release | None:
@@ -92,36 +65,30 @@ def _release(app: AppContext) -> Release | None:
         return None
 
 
-def configured(values: RulesetValues) -> tuple[RulesetState, ...]:
-    """The rulesets of the values, by name; what is deployed stays unknown."""
-    return tuple(
-        RulesetState(_stage(values, ruleset), ruleset.image_uri, is_configured=True)
-        for _, ruleset in sorted(values.rulesets.items())
-    )
-
-
-def compare(values: RulesetValues, aws: Deployed) -> tuple[RulesetState, ...]:
-    """All rulesets, configured or deployed, by name. Everything is read at the same time.
+def compare(
+    values: RulesetValues, buses: EventBuses, queues: Queues, functions: Functions, release: Release | None
+) -> list[dict[str, Any]]:
+    """All rulesets in the contract's form, configured or deployed, by name. Everything is read at the same time.
 
     The rules of the event bus whose names begin with the stack's `name_prefix` tell what is deployed.
     """
-    rules = _rules(aws.buses, values.bus_name)
+    rules = {rule.name: rule for rule in _if_exists(partial(buses.rules, values.bus_name)) or ()}
     stages = {name: _stage(values, ruleset) for name, ruleset in values.rulesets.items()}
     stages |= dict(_unconfigured(rules, stages, values))
-    states = [partial(_state, stage, values, rules, aws) for _, stage in sorted(stages.items())]
-    return tuple(concurrently(states, THREADS))
+    reads = [partial(_state, stage, values, rules, queues, functions, release) for _, stage in sorted(stages.items())]
+    return concurrently(reads, THREADS)
+
+
+def _if_exists(read: Callable[[], Result]) -> Result | None:
+    try:
+        return read()
+    except NotFoundError:
+        return None
 
 
 def _stage(values: RulesetValues, ruleset: Ruleset) -> Stage:
     base = f"{values.name_prefix}-{ruleset.name}"
     return ruleset_stage(ruleset.name, ruleset.prefix, base, values.bus_name, has_function=bool(ruleset.image_uri))
-
-
-def _rules(buses: EventBuses, bus: str) -> dict[str, RuleSettings]:
-    try:
-        return {rule.name: rule for rule in buses.rules(bus)}
-    except NotFoundError:
-        return {}
 
 
 def _unconfigured(
@@ -135,49 +102,79 @@ def _unconfigured(
             yield name, ruleset_stage(name, prefix, rule.name, values.bus_name, has_function=True)
 
 
-def _state(stage: Stage, values: RulesetValues, rules: Mapping[str, RuleSettings], aws: Deployed) -> RulesetState:
+def _state(
+    stage: Stage,
+    values: RulesetValues,
+    rules: Mapping[str, RuleSettings],
+    queues: Queues,
+    functions: Functions,
+    release: Release | None,
+) -> dict[str, Any]:
     ruleset = values.rulesets.get(stage.name)
-    depths = {queue.name: depth for queue in stage.queues if (depth := _depth(aws.queues, queue.name)) is not None}
-    function = _function(aws.functions, stage)
-    rule = rules.get(stage.source.name) if stage.source else None
-    differs: tuple[str, ...]
-    if ruleset is None:
-        differs = ("deployed, but not configured",)
-        if function is None:
-            stage = ruleset_stage(stage.name, stage.prefix or "", rule.name if rule else "", values.bus_name)
-    elif rule is None:
-        differs = (f"rule {values.name_prefix}-{ruleset.name} does not exist",) if depths else ("not deployed",)
-    else:
-        differs = (
-            *_missing(stage, depths, function),
-            *_differences(ruleset, rule, function, values, aws.release),
-        )
+    read = {queue.name: _if_exists(partial(queues.state, queue.name)) for queue in stage.queues}
+    depths = {name: depth for name, depth in read.items() if depth is not None}
+    # Also of a completion ruleset: a function that it should not have is a difference.
+    function = _if_exists(partial(functions.get, stage.queue.name)) if stage.queue else None
     image = function.image_uri if function else None
-    return RulesetState(
+    rule = rules.get(stage.source.name) if stage.source else None
+    differs: Iterable[str]
+    if ruleset is None:
+        differs = ["deployed, but not configured"]
+        stage = replace(stage, consumer=stage.consumer if function else None)
+    elif rule is None:
+        differs = [f"rule {values.name_prefix}-{ruleset.name} does not exist" if depths else "not deployed"]
+    else:
+        missing, others = _missing(stage, depths, function), _differences(ruleset, rule, function, values, release)
+        differs = (*missing, *others)
+    recorded = release.images.get(stage.name) if release else None
+    is_recorded = bool(image and recorded and not _is_other_image(recorded, image))
+    return _json(
         stage,
         ruleset.image_uri if ruleset else image,
-        is_configured=ruleset is not None,
+        configured=ruleset is not None,
         deployed=rule is not None,
-        differs=differs,
-        deployed_image=image,
-        release=_release_of(stage.name, image, aws.release),
+        differs=list(differs),
+        deployed_image_uri=image,
+        release=release.tag if release and is_recorded else None,
         depths=depths,
     )
 
 
-def _depth(queues: Queues, name: str) -> QueueState | None:
-    try:
-        return queues.state(name)
-    except NotFoundError:
-        return None
+def _json(
+    stage: Stage, image_uri: str | None, depths: Mapping[str, QueueState] | None = None, **state: Any
+) -> dict[str, Any]:
+    """A ruleset in the contract's form; without `state` only what is configured."""
+    queue, dlq, delivery_dlq = (queue.name for queue in stage.queues)
+    counts = {
+        name: {"visible": d.visible, "in_flight": d.in_flight, "delayed": d.delayed}
+        for name, d in (depths or {}).items()
+    }
+    return {
+        "name": stage.name,
+        "prefix": stage.prefix,
+        "image_uri": image_uri,
+        "queue": queue,
+        "dlq": dlq,
+        "delivery_dlq": delivery_dlq,
+        "function": stage.consumer.name if stage.consumer else None,
+        "configured": True,
+        "deployed": None,
+        "differs": [],
+        "deployed_image_uri": None,
+        "release": None,
+        **state,
+        "depth": counts.get(queue),
+        "dlq_depth": counts.get(dlq),
+        "delivery_dlq_depth": counts.get(delivery_dlq),
+    }
 
 
-def _function(functions: Functions, stage: Stage) -> FunctionConfiguration | None:
-    """Also of a completion ruleset: a function that it should not have is a difference."""
-    try:
-        return functions.get(stage.queue.name) if stage.queue else None
-    except NotFoundError:
-        return None
+def _row(item: dict[str, Any]) -> list[str]:
+    dead = [sum(depth.values()) for depth in (item["dlq_depth"], item["delivery_dlq_depth"]) if depth]
+    deployed = {True: "differs" if item["differs"] else "yes", False: "no", None: "unknown"}[item["deployed"]]
+    depth = str(sum(item["depth"].values())) if item["depth"] else ""
+    names = [item[key] or "" for key in ("name", "prefix")]
+    return [*names, deployed, item["image_uri"] or "", item["release"] or "", depth, str(sum(dead)) if dead else ""]
 
 
 def _missing(stage: Stage, depths: Mapping[str, QueueState], function: FunctionConfiguration | None) -> Iterator[str]:
@@ -238,53 +235,3 @@ def _is_other_image(wanted: str, present: str) -> bool:
         return wanted != present
     pairs = [(one.registry, other.registry), (one.digest, other.digest), (one.tag, other.tag)]
     return one.repository != other.repository or any(a and b and a != b for a, b in pairs)
-
-
-def _release_of(name: str, image: str | None, release: Release | None) -> str | None:
-    recorded = release.images.get(name) if release else None
-    if release is None or image is None or recorded is None or _is_other_image(recorded, image):
-        return None
-    return release.tag
-
-
-def _row(item: RulesetState) -> list[str]:
-    stage, depths = item.stage, item.depths or {}
-    dead = [depths[queue.name].total for queue in stage.queues if queue != stage.queue and queue.name in depths]
-    queue = depths.get(stage.queue.name) if stage.queue else None
-    return [
-        stage.name,
-        stage.prefix or "",
-        {True: "differs" if item.differs else "yes", False: "no", None: "unknown"}[item.deployed],
-        item.image_uri or "",
-        item.release or "",
-        str(queue.total) if queue else "",
-        str(sum(dead)) if dead else "",
-    ]
-
-
-def state_json(item: RulesetState) -> dict[str, Any]:
-    """A ruleset in the contract's form."""
-    stage = item.stage
-    queue, dlq, delivery_dlq = (queue.name for queue in stage.queues)
-    return {
-        "name": stage.name,
-        "prefix": stage.prefix,
-        "image_uri": item.image_uri,
-        "queue": queue,
-        "dlq": dlq,
-        "delivery_dlq": delivery_dlq,
-        "function": stage.consumer.name if stage.consumer else None,
-        "configured": item.is_configured,
-        "deployed": item.deployed,
-        "differs": list(item.differs),
-        "deployed_image_uri": item.deployed_image,
-        "release": item.release,
-        "depth": _depth_json(item, queue),
-        "dlq_depth": _depth_json(item, dlq),
-        "delivery_dlq_depth": _depth_json(item, delivery_dlq),
-    }
-
-
-def _depth_json(item: RulesetState, queue: str) -> dict[str, int] | None:
-    depth = (item.depths or {}).get(queue)
-    return {"visible": depth.visible, "in_flight": depth.in_flight, "delayed": depth.delayed} if depth else None

@@ -11,9 +11,9 @@ from refinerctl.app import app_context
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 from refinerctl.options import examples, global_options
-from refinerctl.parallel import concurrently
-from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options
-from refinerctl.rulesets.model import RulesetFile, RulesetValues
+from refinerctl.parallel import attempt, concurrently
+from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options, remove_ruleset, values_file
+from refinerctl.rulesets.model import RulesetValues
 from refinerctl.stacks.base import Stage
 
 if TYPE_CHECKING:
@@ -36,19 +36,21 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
 
     Refused (4) while its queue or one of its dead-letter queues holds messages.
     """
-    options = read_options(given)
+    read_options(given)  # before any work
     app = app_context(ctx)
-    values, file = RulesetValues.of(app.values), RulesetFile.of(app)
+    values = RulesetValues.of(app.values)
     found = values.find(ruleset)
     if found is None:
         known = ", ".join(f"{item.name} ({item.prefix})" for item in values.rulesets.values())
-        raise NotFoundError(f"{file.path} has no ruleset of name or prefix {ruleset!r}", hint=f"Rulesets: {known}.")
-    edit = file.remove(found.name)
+        raise NotFoundError(
+            f"{values_file(app)} has no ruleset of name or prefix {ruleset!r}", hint=f"Rulesets: {known}."
+        )
+    edit = remove_ruleset(app, found.name)
     if not force and not app.is_down:
         (stage,) = app.pipeline.choose((found.name,))
         check_empty(stage, app.queues)
-    document = {"status": "would-remove" if options.dry_run else "removed", "ruleset": found}
-    carry_out_edit(app, edit, options, document, gives_up=found.name)
+    document = {"status": "would-remove" if given["dry_run"] else "removed", "ruleset": found}
+    carry_out_edit(app, edit, given, document, gives_up=found.name)
 
 
 def check_empty(stage: Stage, queues: Queues) -> None:
@@ -56,25 +58,21 @@ def check_empty(stage: Stage, queues: Queues) -> None:
 
     Raises RefinerctlError if that cannot be read.
     """
-    try:
-        depths = concurrently([partial(_depth, queues, queue.name) for queue in stage.queues], 3)
-    except RefinerctlError as error:
-        raise RefinerctlError(
-            f"cannot read whether the queues of {stage.name} are empty: {error.message}",
-            hint="Pass --force to remove it anyway.",
-        ) from error
-    if held := [_counts(depth) for depth in depths if depth and depth.total]:
+    reads = [partial(queues.state, queue.name) for queue in stage.queues]
+    held = []
+    for answer in concurrently([partial(attempt, read) for read in reads], len(reads)):
+        if answer.error and not answer.not_found:
+            raise RefinerctlError(
+                f"cannot read whether the queues of {stage.name} are empty: {answer.error.message}",
+                hint="Pass --force to remove it anyway.",
+            ) from answer.error
+        if answer.value and answer.value.total:
+            held.append(_counts(answer.value))
+    if held:
         raise RefusedError(
             f"ruleset {stage.name} still has messages: {', '.join(held)}",
             hint="Wait until they are processed, or redrive or purge them first; --force loses them.",
         )
-
-
-def _depth(queues: Queues, name: str) -> QueueState | None:
-    try:
-        return queues.state(name)
-    except NotFoundError:
-        return None
 
 
 def _counts(depth: QueueState) -> str:

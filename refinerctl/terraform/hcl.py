@@ -6,7 +6,6 @@ https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, because python-hcl
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -30,15 +29,13 @@ _IGNORED = {"new_line_or_comment"}
 
 
 def load_values(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
-    """The variables of a `.tfvars` or `.tfvars.json` file: str, int, float, bool, None, list and dict by name.
+    """The variables of a `.tfvars` file: str, int, float, bool, None, list and dict by name.
 
     Raises NotFoundError if the file does not exist (`missing_ok`: returns no variables), RefinerctlError with line and
     column for a file that does not parse or has values other than literals.
     """
     if missing_ok and not path.exists():
         return {}
-    if path.name.endswith(".json"):
-        return _json_values(path)
     return HclFile(path).variables()
 
 
@@ -321,42 +318,3 @@ def _without_indent(lines: list[str]) -> list[str]:
     indents = [len(line) - len(line.lstrip()) for line in lines if line.strip()]
     least = min(indents, default=0)
     return [line[least:] if line.strip() else line for line in lines]
-
-
-def _json_values(path: Path) -> dict[str, Any]:
-    """https://developer.hashicorp.com/terraform/language/syntax/json: strings of a tfvars file are not templates."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            name = unicodedata.normalize("NFC", key)
-            if name in found:
-                raise RefinerctlError(f"{path}: {name} is set twice")
-            found[name] = value
-        return found
-
-    try:
-        document = json.loads(_text(path), object_pairs_hook=unique, parse_float=_exact, parse_constant=_no_number)
-    except json.JSONDecodeError as error:
-        raise RefinerctlError(
-            f"{path}:{error.lineno}:{error.colno}: invalid JSON: {error.msg}"
-        ) from None  # the error has the whole text
-    except (_NotLiteralError, RecursionError, ValueError) as error:
-        raise RefinerctlError(f"{path} cannot be read: {error}") from None
-    if not isinstance(document, dict):
-        raise RefinerctlError(f"{path} is not a JSON object")
-    return {name: _normalized(value) for name, value in document.items() if name != "//"}
-
-
-def _no_number(text: str) -> Any:
-    raise _NotLiteralError(f"{text} is not a JSON number")
-
-
-def _normalized(value: Any) -> Any:
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    if isinstance(value, list):
-        return [_normalized(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _normalized(item) for name, item in value.items()}
-    return value

@@ -32,15 +32,14 @@ PROVIDER = Path("registry.terraform.io/hashicorp/aws")
 
 
 def find_terraform(name: str) -> Path:
-    """The binary `name`: a path, or a name on PATH. Raises NotFoundError if it does not exist."""
+    """The binary `name` of Terraform or OpenTofu: a path, or a name on PATH.
+
+    Raises NotFoundError if it does not exist, RefinerctlError if it is older than 1.10.
+    """
     found = shutil.which(str(Path(name).expanduser()) if name.startswith("~") else name)
     if found is None:
         raise NotFoundError(f"{name} is not installed: {_NEEDED}", hint=_HINT)
-    return Path(found).absolute()
-
-
-def check_version(binary: Path) -> str:
-    """The version of terraform or tofu, such as "1.11.4". Raises RefinerctlError if it is older than 1.10."""
+    binary = Path(found).absolute()
     try:
         done = subprocess.run(
             [binary, "version", "-json"],
@@ -59,7 +58,7 @@ def check_version(binary: Path) -> str:
     match = re.match(r"(\d+)\.(\d+)\.", version, re.ASCII)
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         raise RefinerctlError(f"{binary} is version {version}: {_NEEDED}", hint=_HINT)
-    return version
+    return binary
 
 
 def find_provider_mirror(roots: Iterable[Path] = MIRROR_ROOTS) -> Path | None:
@@ -70,8 +69,3 @@ def find_provider_mirror(roots: Iterable[Path] = MIRROR_ROOTS) -> Path | None:
                 for found in sorted(root.expanduser().glob(f"{pattern}/{PROVIDER}")):
                     return found.parents[len(PROVIDER.parts) - 1]
     return None
-
-
-def mirror_configuration(mirror: Path) -> str:
-    """The CLI configuration that makes Terraform install all providers from `mirror`."""
-    return f"provider_installation {{\n  filesystem_mirror {{\n    path = {json.dumps(str(mirror))}\n  }}\n}}\n"

@@ -13,7 +13,7 @@ from typing import Any
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import replacing
-from refinerctl.terraform.state import HEAD_BYTES, StateVersion
+from refinerctl.terraform.events import HEAD_BYTES, StateVersion
 
 ENTRY = "refinerctl.json"
 _PLAN_ENTRY = "tfplan"
@@ -66,16 +66,6 @@ def save_plan(plan: Path, record: PlanRecord, to: Path) -> None:
             archive.writestr(ENTRY, json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def copy_plan(path: Path, folder: Path) -> Path:
-    """A copy of a saved plan in `folder`. Raises RefinerctlError if it cannot be read."""
-    copy = folder / "saved.tfplan"
-    try:
-        shutil.copyfile(path, copy)
-    except OSError as error:
-        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
-    return copy
-
-
 def read_record(path: Path) -> PlanRecord:
     """The record of a saved plan. Raises RefinerctlError for a file that `save_plan` did not write, or not whole."""
     again = "Make one: refinerctl plan --out FILE."
@@ -97,6 +87,8 @@ def read_record(path: Path) -> PlanRecord:
         return _record(document)
     except FileNotFoundError as error:
         raise RefinerctlError(f"file {path} does not exist", hint=again) from error
+    except OSError as error:
+        raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise RefinerctlError(f"{path} is not a saved plan, or is incomplete", hint=again) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, TextIO
+from typing import IO
 
 from refinerctl.errors import Terminated
 
@@ -41,7 +41,7 @@ class Process:
     command: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
-    log: Path | None = None
+    log: Path
     disposable: bool = False
     tell: Tell = lambda _: None
     _interrupts: list[int] = field(default_factory=list, init=False)
@@ -50,7 +50,12 @@ class Process:
 
     def run(self, on_line: Callable[[str], None]) -> int:
         """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended."""
-        with _socket_folder() as sockets, tempfile.TemporaryFile(dir=self.folder) as output, self._open_log() as log:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            _socket_folder() as sockets,
+            tempfile.TemporaryFile(dir=self.folder) as output,
+            self.log.open("a", encoding="utf-8") as log,
+        ):
 
             def take(line: str) -> None:
                 log.write(line)
@@ -135,12 +140,6 @@ class Process:
         finally:
             _kill(process)
             process.wait()
-
-    def _open_log(self) -> contextlib.AbstractContextManager[TextIO]:
-        if self.log is None:
-            return Path(os.devnull).open("a", encoding="utf-8")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        return self.log.open("a", encoding="utf-8")
 
 
 def capture(command: Sequence[str], environment: Mapping[str, str], to: IO[bytes]) -> tuple[int, str]:

@@ -19,9 +19,10 @@ from typing import Any
 
 from refinerctl.errors import RefinerctlError, RefusedError, Terminated
 from refinerctl.layout import Layout
-from refinerctl.terraform.events import OnApply
-from refinerctl.terraform.runner import OutputValue, Terraform
-from refinerctl.terraform.state import HEAD_BYTES, StateVersion
+from refinerctl.terraform.events import HEAD_BYTES, OnApply, StateVersion
+from refinerctl.terraform.runner import Terraform
+
+_ERRORED_STATE = "errored.tfstate"
 
 _PLAN_FOLDER = "plan-"
 _JUST_MADE_SECONDS = 60  # by another run, which is about to lock it
@@ -49,15 +50,16 @@ class RootModule:
         """`terraform init` with the environment's state."""
         self.terraform.init(*self.init_arguments)
 
-    def outputs(self) -> dict[str, OutputValue]:
-        """Its outputs by name, after init; none before the first apply."""
+    def outputs(self) -> tuple[dict[str, Any], frozenset[str]]:
+        """Its outputs by name, and the names of the sensitive ones, after init."""
         self.init()
         return self.terraform.outputs()
 
     def prepare(self) -> None:
         """Before a plan: init. Raises RefusedError if an apply has left a state that it could not save."""
         self.init()
-        if (left := self.terraform.errored_state()) is None:
+        left = next((path for path in self._errored_states() if path.exists()), None)
+        if left is None:
             return
         with left.open("rb") as file:
             errored = StateVersion.read(file.read(HEAD_BYTES))
@@ -75,22 +77,31 @@ class RootModule:
                 hint="Another deployment has finished meanwhile. Make a new plan and review it.",
             )
 
+    def _errored_states(self) -> tuple[Path, Path]:
+        """Where Terraform leaves a state that it could not save, and where that is kept.
+
+        Terraform leaves it in the module, which all environments share: there it could be taken for another's.
+        """
+        return self.terraform.module / _ERRORED_STATE, self.terraform.data_dir / _ERRORED_STATE
+
     def apply(self, plan: Path, on_progress: OnApply) -> None:
         """Apply exactly `plan`. An error or an interrupt also says where a state is that could not be saved."""
-        before = self.terraform.errored_state_mark()
+        left, kept = self._errored_states()
+        before = _mtime(left)  # one that existed before is not this run's
         try:
             self.terraform.apply_plan(plan, on_progress)
-        except RefinerctlError as error:
-            if (state := self.terraform.keep_errored_state(before)) is not None:
-                raise RefinerctlError(
-                    f"{error.message}. Its state could not be saved, and is in {state}", hint=self.how_to_push(state)
-                ) from error
-            raise
-        except (KeyboardInterrupt, Terminated):
-            if (state := self.terraform.keep_errored_state(before)) is not None:
-                self.terraform.tell(f"the state could not be saved, and is in {state}. {self.how_to_push(state)}")
-            else:
-                self.terraform.tell("what was done so far is in the state; run the same command again to continue")
+        except (RefinerctlError, KeyboardInterrupt, Terminated) as error:
+            is_left = _mtime(left) not in (None, before)
+            if is_left:
+                left.chmod(0o600)
+                shutil.move(left, kept)
+            if not isinstance(error, RefinerctlError):
+                saved = "what was done so far is in the state; run the same command again to continue"
+                unsaved = f"the state could not be saved, and is in {kept}. {self.how_to_push(kept)}"
+                self.terraform.tell(unsaved if is_left else saved)
+            elif is_left:
+                message = f"{error.message}. Its state could not be saved, and is in {kept}"
+                raise RefinerctlError(message, hint=self.how_to_push(kept)) from error
             raise
 
     def how_to_push(self, state: Path) -> str:
@@ -114,10 +125,6 @@ class RootModule:
         roots = [layout.root_module(self.name), layout.modules, self.var_file, layout.backend_file(self.env)]
         return configuration_digest(roots, layout.root)
 
-    def commit(self) -> tuple[str | None, bool]:
-        """The commit of the project's Terraform files, and whether they differ from it."""
-        return git_commit(self.layout.terraform)
-
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
         """A folder for a plan and its values, readable by its owner only: both may hold secrets.
@@ -139,6 +146,10 @@ class RootModule:
             ours.write_text(json.dumps(dict(values)), encoding="utf-8")
             files.append(ours)
         return files
+
+
+def _mtime(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def configuration_digest(roots: Iterable[Path], base: Path) -> str:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refinerctl.config import check_root_module
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, TimedOutError
-from refinerctl.terraform.events import LOCKED, EventReader, OnApply, last_error
-from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror, find_terraform, mirror_configuration
+from refinerctl.terraform.events import (
+    HEAD_BYTES,
+    LOCKED,
+    EventReader,
+    OnApply,
+    StateLock,
+    StateVersion,
+    last_error,
+    lock_text,
+    parse_lock,
+)
+from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror
 from refinerctl.terraform.process import Process, Tell, capture
-from refinerctl.terraform.state import HEAD_BYTES, StateLock, StateVersion, lock_text, parse_lock
 
 # Variables that configure the AWS provider or set values: an embedded environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
@@ -36,17 +42,9 @@ _UNREACHABLE = (
     "Failed to query available provider packages",
     "Failed to install provider",
 )
+# Makes Terraform install all providers from a folder.
+_MIRROR = "provider_installation {{\n  filesystem_mirror {{\n    path = {path}\n  }}\n}}\n"
 _INIT_FLAGS = ("-input=false", "-no-color", "-reconfigure")
-
-ERRORED_STATE = "errored.tfstate"
-
-
-@dataclass(frozen=True)
-class OutputValue:
-    """An output of a root module."""
-
-    value: Any = field(repr=False)
-    sensitive: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Terraform:
     module: Path
     data_dir: Path
     work_folder: Path
-    log: Path | None = None
+    log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     embedded: bool = False
     disposable: bool = False
@@ -92,41 +90,37 @@ class Terraform:
     def init(self, *arguments: str) -> None:
         """`terraform init`; falls back to a provider mirror on this machine if the registry cannot be reached."""
         command = ["init", *_INIT_FLAGS, *arguments]
-        with self._one_init_at_a_time():
+        self.work_folder.mkdir(parents=True, exist_ok=True)
+        with (self.work_folder / "terraform-init.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Terraform's plugin cache, shared by all stacks, does not support two
             if self._cli_config() is not None:
                 if self.run(*command).returncode == 0:
                     return
                 self._generated_config.unlink()  # its mirror may have moved, or lack what the lock file wants now
             done = self.run(*command)
-            if done.returncode != 0 and any(text in done.stdout for text in _UNREACHABLE) and self._use_mirror():
+            is_unreachable = done.returncode != 0 and any(text in done.stdout for text in _UNREACHABLE)
+            if is_unreachable and (mirror := find_provider_mirror(self.mirror_roots)):
+                self._generated_config.write_text(_MIRROR.format(path=json.dumps(str(mirror))), encoding="utf-8")
                 done = self.run(*command)
                 if done.returncode != 0:
                     self._generated_config.unlink()
         if done.returncode != 0:
             raise self._failed("init", last_error(done.stdout))
 
-    @contextlib.contextmanager
-    def _one_init_at_a_time(self) -> Iterator[None]:
-        """Terraform's plugin cache, shared by all stacks, does not support two at once."""
-        self.work_folder.mkdir(parents=True, exist_ok=True)
-        with (self.work_folder / "terraform-init.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
     def plan(self, out: Path, var_files: Sequence[Path] = (), *, destroy: bool = False) -> None:
         """Plan into the file `out`. Raises TimedOutError while another run keeps the lock."""
         files = [f"-var-file={path}" for path in var_files]
         self._change("plan", [f"-out={out}", *(["-destroy"] if destroy else []), *files])
 
-    def apply(self, var_files: Sequence[Path] = (), on_progress: OnApply = lambda _: None) -> None:
+    def apply(self, var_files: Sequence[Path] = (), on_progress: OnApply = lambda *_: None) -> None:
         """Plan and apply without asking. Raises RefinerctlError with Terraform's own errors."""
         self._change("apply", ["-auto-approve", *(f"-var-file={path}" for path in var_files)], on_progress)
 
-    def apply_plan(self, plan: Path, on_progress: OnApply = lambda _: None) -> None:
+    def apply_plan(self, plan: Path, on_progress: OnApply = lambda *_: None) -> None:
         """Apply exactly `plan`. Raises RefusedError if the state has changed since it was made."""
         self._change("apply", [str(plan)], on_progress)
 
-    def _change(self, verb: str, arguments: Sequence[str], on_progress: OnApply = lambda _: None) -> None:
+    def _change(self, verb: str, arguments: Sequence[str], on_progress: OnApply = lambda *_: None) -> None:
         """A run that locks the state. The first attempt does not wait, to report at once who holds the lock."""
         reader = EventReader(on_progress)
         code = self._stream(self._locking(verb, 0, arguments), reader.line)
@@ -178,39 +172,15 @@ class Terraform:
         """A plan as Terraform shows it to people: without secrets."""
         return self._capture("show", "-no-color", str(plan)).decode(errors="replace")
 
-    def outputs(self) -> dict[str, OutputValue]:
-        """The root module's outputs by name; none before the first apply."""
+    def outputs(self) -> tuple[dict[str, Any], frozenset[str]]:
+        """The root module's outputs by name, none before the first apply; and the names of the sensitive ones."""
         document: dict[str, Any] = json.loads(self._capture("output", "-json", "-no-color"))
-        return {
-            name: OutputValue(item["value"], bool(item.get("sensitive"))) for name, item in sorted(document.items())
-        }
+        sensitive = frozenset(name for name, item in document.items() if item.get("sensitive"))
+        return {name: item["value"] for name, item in sorted(document.items())}, sensitive
 
     def state_version(self) -> StateVersion:
         """Lineage and serial of the state as it is now; those of an empty one if there is none yet."""
         return StateVersion.read(self._capture("state", "pull", limit=HEAD_BYTES))
-
-    def errored_state(self) -> Path | None:
-        """The file with the state that an apply could not save; None without one.
-
-        Terraform leaves it in the module, which all environments share: `keep_errored_state` moves it to the
-        environment's own folder, so that it cannot be taken for another's.
-        """
-        left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
-        return next((path for path in (left, kept) if path.exists()), None)
-
-    def errored_state_mark(self) -> int | None:
-        """Tells a state that an apply leaves from one that existed before it."""
-        left = self.module / ERRORED_STATE
-        return left.stat().st_mtime_ns if left.exists() else None
-
-    def keep_errored_state(self, before: int | None) -> Path | None:
-        """After an apply of ours: move the state that it has left. `before` is the mark from before the apply."""
-        left, kept = self.module / ERRORED_STATE, self.data_dir / ERRORED_STATE
-        if self.errored_state_mark() == before or not left.exists():
-            return None
-        left.chmod(0o600)
-        shutil.move(left, kept)
-        return kept
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Any other sub-command; standard output holds both streams."""
@@ -234,13 +204,6 @@ class Terraform:
             return None
         return self._generated_config if self._generated_config.is_file() else None
 
-    def _use_mirror(self) -> bool:
-        mirror = find_provider_mirror(self.mirror_roots)
-        if mirror is None:
-            return False
-        self._generated_config.write_text(mirror_configuration(mirror), encoding="utf-8")
-        return True
-
     def _process_environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not _REFUSED.match(key)}
         if self.embedded:
@@ -258,9 +221,7 @@ class Terraform:
         return inherited | ours | {"TF_WORKSPACE": "default"}  # whatever is chosen in the data folder
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        binary = find_terraform(self.binary)
-        check_root_module(self.module)
-        return [str(binary), f"-chdir={self.module}", *arguments]
+        return [self.binary, f"-chdir={self.module}", *arguments]
 
     def _stream(self, arguments: Sequence[str], on_line: Callable[[str], None]) -> int:
         """Run; each line of output goes to `on_line` and to the log as it comes."""
@@ -276,10 +237,11 @@ class Terraform:
         return process.run(on_line)
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
-        hint = f"The whole output is in {self.log}." if self.log else None
         if "No valid credential sources found" in reason:
             return AccessDeniedError(
                 f"no AWS credentials found for terraform {verb}",
                 hint="Set AWS_PROFILE or --profile, or export the AWS_* variables.",
             )
-        return RefinerctlError(f"terraform {verb} of {self.module.name} failed: {reason}", hint=hint)
+        return RefinerctlError(
+            f"terraform {verb} of {self.module.name} failed: {reason}", hint=f"The whole output is in {self.log}."
+        )

@@ -1,13 +1,15 @@
-"""Ways to break the embedded environment through AWS's API, each of them mended afterwards."""
+"""Ways to break the embedded environment through AWS's API, each of them mended afterwards.
+
+One for each setting that is read from AWS; what the checks make of it is in tests/unit/insight/verify.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 from refinerctl.ledger.entries import Release, ReleaseAction, dump_releases
@@ -21,322 +23,148 @@ COMPLETE = "dibbs-ecr-RefinerComplete"
 LEDGER = {"Bucket": "terraform-state", "Key": "refiner/terraform.releases.json"}
 
 
-@dataclass
 class Aws:
-    """Plain boto3 clients of the environment, and Terraform's outputs."""
+    """Plain boto3 clients of the environment."""
 
-    make: Callable[[str], Any]
-    outputs: dict[str, Any]
-
-    @cached_property
-    def s3(self) -> Any:
-        return self.make("s3")
-
-    @cached_property
-    def events(self) -> Any:
-        return self.make("events")
-
-    @cached_property
-    def sqs(self) -> Any:
-        return self.make("sqs")
-
-    @cached_property
-    def functions(self) -> Any:
-        return self.make("lambda")
-
-    @cached_property
-    def iam(self) -> Any:
-        return self.make("iam")
-
-    @cached_property
-    def logs(self) -> Any:
-        return self.make("logs")
-
-    @cached_property
-    def kms(self) -> Any:
-        return self.make("kms")
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        self.s3, self.events, self.sqs, self.functions = map(make, ("s3", "events", "sqs", "lambda"))
+        self.iam, self.logs, self.kms, self.ecr = map(make, ("iam", "logs", "kms", "ecr"))
 
     def url(self, queue: str) -> str:
         url: str = self.sqs.get_queue_url(QueueName=queue)["QueueUrl"]
         return url
 
     def attributes(self, queue: str) -> dict[str, str]:
-        found: dict[str, str] = self.sqs.get_queue_attributes(QueueUrl=self.url(queue), AttributeNames=["All"])[
-            "Attributes"
-        ]
+        answer = self.sqs.get_queue_attributes(QueueUrl=self.url(queue), AttributeNames=["All"])
+        found: dict[str, str] = answer["Attributes"]
         return found
 
 
-Breakage = Callable[[Aws], Iterator[None]]
+Change = Callable[[dict[str, Any]], object]
+Breakage = Callable[[Aws, ExitStack], object]  # the stack's callbacks mend it
 
 
-@contextmanager
-def broken_by(breakage: Breakage, aws: Aws) -> Iterator[None]:
-    """Whatever happens inside: it is mended afterwards."""
-    steps = breakage(aws)
-    next(steps)
-    try:
-        yield
-    finally:
-        next(steps, None)
+def no_events(aws: Aws, mend: ExitStack) -> None:
+    notify = partial(aws.s3.put_bucket_notification_configuration, Bucket=BUCKET)
+    mend.callback(notify, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    notify(NotificationConfiguration={})
 
 
-def queue_attribute(queue: str, name: str, value: str) -> Breakage:
-    def broken(aws: Aws) -> Iterator[None]:
-        before = aws.attributes(queue).get(name, "")
-        aws.sqs.set_queue_attributes(QueueUrl=aws.url(queue), Attributes={name: value})
-        yield
-        aws.sqs.set_queue_attributes(QueueUrl=aws.url(queue), Attributes={name: before})
-
-    return broken
+def queue_attribute(aws: Aws, mend: ExitStack, *, queue: str, name: str, value: str, before: str | None = None) -> None:
+    change = partial(aws.sqs.set_queue_attributes, QueueUrl=aws.url(queue))
+    mend.callback(change, Attributes={name: aws.attributes(queue).get(name, "") if before is None else before})
+    change(Attributes={name: value})
 
 
-def rule_disabled(bus: str, rule: str) -> Breakage:
-    def broken(aws: Aws) -> Iterator[None]:
-        aws.events.disable_rule(EventBusName=bus, Name=rule)
-        yield
-        aws.events.enable_rule(EventBusName=bus, Name=rule)
-
-    return broken
+def rule_disabled(aws: Aws, mend: ExitStack, *, bus: str, rule: str) -> None:
+    mend.callback(aws.events.enable_rule, EventBusName=bus, Name=rule)
+    aws.events.disable_rule(EventBusName=bus, Name=rule)
 
 
-def rule_pattern(bus: str, rule: str, change: Callable[[dict[str, Any]], object]) -> Breakage:
-    def broken(aws: Aws) -> Iterator[None]:
-        before = aws.events.describe_rule(EventBusName=bus, Name=rule)["EventPattern"]
-        pattern = json.loads(before)
-        change(pattern)
-        aws.events.put_rule(EventBusName=bus, Name=rule, EventPattern=json.dumps(pattern))
-        yield
-        aws.events.put_rule(EventBusName=bus, Name=rule, EventPattern=before)
-
-    return broken
+def rule_pattern(aws: Aws, mend: ExitStack, *, rule: str, change: Change) -> None:
+    before = aws.events.describe_rule(EventBusName=BUS, Name=rule)["EventPattern"]
+    pattern = json.loads(before)
+    change(pattern)
+    mend.callback(aws.events.put_rule, EventBusName=BUS, Name=rule, EventPattern=before)
+    aws.events.put_rule(EventBusName=BUS, Name=rule, EventPattern=json.dumps(pattern))
 
 
-def target(bus: str, rule: str, **change: Any) -> Breakage:
+def target(aws: Aws, mend: ExitStack, *, bus: str, rule: str, **change: Any) -> None:
     """A value of None removes it."""
+    (before,) = aws.events.list_targets_by_rule(EventBusName=bus, Rule=rule)["Targets"]
 
-    def broken(aws: Aws) -> Iterator[None]:
-        (before,) = aws.events.list_targets_by_rule(EventBusName=bus, Rule=rule)["Targets"]
-        after = {key: value for key, value in {**before, **change}.items() if value is not None}
+    def put(target: dict[str, Any]) -> None:
         aws.events.remove_targets(EventBusName=bus, Rule=rule, Ids=[before["Id"]])
-        aws.events.put_targets(EventBusName=bus, Rule=rule, Targets=[after])
-        yield
-        aws.events.remove_targets(EventBusName=bus, Rule=rule, Ids=[before["Id"]])
-        aws.events.put_targets(EventBusName=bus, Rule=rule, Targets=[before])
+        aws.events.put_targets(EventBusName=bus, Rule=rule, Targets=[target])
 
-    return broken
+    mend.callback(put, before)
+    put({key: value for key, value in {**before, **change}.items() if value is not None})
 
 
-def role_policy(role: str, policy: str, change: Callable[[dict[str, Any]], object]) -> Breakage:
-    def broken(aws: Aws) -> Iterator[None]:
-        before = aws.iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-        after = json.loads(json.dumps(before))
-        change(after)
-        aws.iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(after))
-        yield
-        aws.iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(before))
-
-    return broken
+def role_policy(aws: Aws, mend: ExitStack, *, role: str, policy: str, change: Change) -> None:
+    names = {"RoleName": role, "PolicyName": policy}
+    before = json.dumps(aws.iam.get_role_policy(**names)["PolicyDocument"])
+    after = json.loads(before)
+    change(after)
+    mend.callback(aws.iam.put_role_policy, **names, PolicyDocument=before)
+    aws.iam.put_role_policy(**names, PolicyDocument=json.dumps(after))
 
 
-def mapping(after: dict[str, Any], before: dict[str, Any]) -> Breakage:
-    def broken(aws: Aws) -> Iterator[None]:
-        (found,) = aws.functions.list_event_source_mappings(FunctionName=POISON)["EventSourceMappings"]
-        aws.functions.update_event_source_mapping(UUID=found["UUID"], **after)
-        yield
-        aws.functions.update_event_source_mapping(UUID=found["UUID"], **before)
-
-    return broken
+def mapping(aws: Aws, mend: ExitStack, *, after: dict[str, Any], before: dict[str, Any]) -> None:
+    (found,) = aws.functions.list_event_source_mappings(FunctionName=POISON)["EventSourceMappings"]
+    mend.callback(aws.functions.update_event_source_mapping, UUID=found["UUID"], **before)
+    aws.functions.update_event_source_mapping(UUID=found["UUID"], **after)
 
 
-def expected(change: Callable[[dict[str, Any]], object]) -> Breakage:
-    """Instead of AWS, Terraform's outputs change."""
-
-    def broken(aws: Aws) -> Iterator[None]:
-        before = aws.outputs
-        aws.outputs = json.loads(json.dumps(before))
-        change(aws.outputs)
-        yield
-        aws.outputs = before
-
-    return broken
-
-
-def _ruleset(name: str, **change: Any) -> Callable[[dict[str, Any]], object]:
-    return lambda outputs: outputs["rulesets"][name].update(change)
-
-
-def bucket_gone(aws: Aws) -> Iterator[None]:
-    """Last of all, as what is in it goes, too."""
-    policy = aws.s3.get_bucket_policy(Bucket=BUCKET)["Policy"]
-    listed = aws.s3.list_object_versions(Bucket=BUCKET)
-    for item in [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]:
-        aws.s3.delete_object(Bucket=BUCKET, Key=item["Key"], VersionId=item["VersionId"])
-    aws.s3.delete_bucket(Bucket=BUCKET)
-    yield
-    aws.s3.create_bucket(Bucket=BUCKET)
-    aws.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    aws.s3.put_bucket_policy(Bucket=BUCKET, Policy=policy)
-    _notify(aws, {"EventBridgeConfiguration": {}})
-
-
-def _notify(aws: Aws, configuration: dict[str, Any]) -> None:
-    aws.s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration=configuration)
-
-
-def no_events(aws: Aws) -> Iterator[None]:
-    _notify(aws, {})
-    yield
-    _notify(aws, {"EventBridgeConfiguration": {}})
-
-
-def queue_gone(name: str, kept: tuple[str, ...]) -> Breakage:
-    def broken(aws: Aws) -> Iterator[None]:
-        attributes = {key: value for key, value in aws.attributes(name).items() if key in kept}
-        aws.sqs.delete_queue(QueueUrl=aws.url(name))
-        yield
-        aws.sqs.create_queue(QueueName=name, Attributes=attributes)
-
-    return broken
-
-
-def other_release(aws: Aws) -> Iterator[None]:
+def other_release(aws: Aws, mend: ExitStack) -> None:
     image = f"000000000000.dkr.ecr.us-east-1.amazonaws.com/dibbs-ecr-refiner/lambda@sha256:{'1' * 64}"
     release = Release(ReleaseAction.DEPLOY, "v1.0.0", {"RefinerInput": image}, at=datetime.now(UTC))
+    mend.callback(aws.s3.delete_object, **LEDGER)
     aws.s3.put_object(**LEDGER, Body=dump_releases([release]))
-    yield
-    aws.s3.delete_object(**LEDGER)
 
 
-def throttled(aws: Aws) -> Iterator[None]:
+def throttled(aws: Aws, mend: ExitStack) -> None:
+    mend.callback(aws.functions.delete_function_concurrency, FunctionName=POISON)
     aws.functions.put_function_concurrency(FunctionName=POISON, ReservedConcurrentExecutions=0)
-    yield
-    aws.functions.delete_function_concurrency(FunctionName=POISON)
 
 
-def no_retention(aws: Aws) -> Iterator[None]:
+def no_retention(aws: Aws, mend: ExitStack) -> None:
     group = f"/aws/lambda/{POISON}"
+    mend.callback(aws.logs.put_retention_policy, logGroupName=group, retentionInDays=30)
     aws.logs.delete_retention_policy(logGroupName=group)
-    yield
-    aws.logs.put_retention_policy(logGroupName=group, retentionInDays=30)
 
 
-def many_rules(aws: Aws) -> Iterator[None]:
-    names = [f"filler-{number}" for number in range(240)]
-    for name in names:
-        aws.events.put_rule(EventBusName=BUS, Name=name, EventPattern='{"source": ["nobody"]}', State="DISABLED")
-    yield
-    for name in names:
-        aws.events.delete_rule(EventBusName=BUS, Name=name)
-
-
-def key_disabled(aws: Aws) -> Iterator[None]:
+def key_disabled(aws: Aws, mend: ExitStack) -> None:
     key = aws.kms.create_key(Description="of a test")["KeyMetadata"]["KeyId"]
     aws.kms.disable_key(KeyId=key)
-    url = aws.url(COMPLETE)
-    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": key})
-    yield
-    aws.sqs.set_queue_attributes(QueueUrl=url, Attributes={"KmsMasterKeyId": "", "SqsManagedSseEnabled": "true"})
+    queue_attribute(aws, mend, queue=COMPLETE, name="SqsManagedSseEnabled", value="false", before="true")
+    queue_attribute(aws, mend, queue=COMPLETE, name="KmsMasterKeyId", value=key)
 
 
-def overlapping(aws: Aws) -> Iterator[None]:
-    inner = "RefinerInput/done/"
-    renamed = expected(_ruleset("RefinerComplete", prefix=inner))
-    moved = rule_pattern(BUS, COMPLETE, lambda pattern: pattern["detail"]["object"].update(key=[{"prefix": inner}]))
-    with broken_by(renamed, aws), broken_by(moved, aws):
-        yield
-
-
-_QUEUE = ("VisibilityTimeout", "MessageRetentionPeriod", "Policy", "RedrivePolicy", "SqsManagedSseEnabled")
 _OTHER_QUEUE = f"arn:aws:sqs:us-east-1:000000000000:{COMPLETE}"
-
-# By check: the ruleset it is about, its status then, and what does it.
-BREAKAGES: dict[str, tuple[str | None, str, Breakage]] = {
-    "bucket-events": (None, "fail", no_events),
-    "bus-exists": (None, "fail", expected(lambda outputs: outputs.update(bus_name="another-bus"))),
-    "forward-rule": (None, "fail", rule_disabled("default", FORWARD)),
-    "forward-pattern": (
-        None,
-        "fail",
-        rule_pattern("default", FORWARD, lambda pattern: pattern["detail"]["bucket"].update(name=["another-bucket"])),
-    ),
-    "forward-target": (None, "fail", target("default", FORWARD, Arn=_OTHER_QUEUE)),
-    "forward-role": (
-        None,
-        "fail",
-        role_policy(FORWARD, "put-events", lambda policy: policy["Statement"][0].update(Action="events:PutRule")),
-    ),
-    "forward-dlq": (None, "fail", target("default", FORWARD, DeadLetterConfig=None)),
-    "forward-dlq-policy": (None, "fail", queue_attribute(f"{FORWARD}-delivery-dlq", "Policy", "")),
-    "rule": ("PoisonInput", "fail", rule_disabled(BUS, POISON)),
-    "rule-pattern": (
-        "PoisonInput",
-        "fail",
-        rule_pattern(BUS, POISON, lambda pattern: pattern["detail"]["object"].update(key=[{"prefix": "Poison/"}])),
-    ),
-    "rule-target": ("PoisonInput", "fail", target(BUS, POISON, Arn=_OTHER_QUEUE)),
-    "queue-policy": (
-        "PoisonInput",
-        "fail",
-        queue_attribute(
-            POISON,
-            "Policy",
-            json.dumps(
-                {
-                    "Statement": {
-                        "Effect": "Allow",
-                        "Principal": {"Service": "events.amazonaws.com"},
-                        "Action": "sqs:SendMessage",
-                        "Resource": "*",
-                        "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:events:*:*:rule/another-bus/*"}},
-                    }
-                }
-            ),
-        ),
-    ),
-    "delivery-dlq": ("PoisonInput", "fail", target(BUS, POISON, DeadLetterConfig=None)),
-    "delivery-dlq-policy": ("PoisonInput", "fail", queue_attribute(f"{POISON}-delivery-dlq", "Policy", "")),
-    "queue-exists": ("RefinerComplete", "fail", queue_gone(COMPLETE, _QUEUE)),
-    "redrive": ("PoisonInput", "fail", queue_gone(f"{POISON}-dlq", (*_QUEUE, "RedriveAllowPolicy"))),
-    "dlq-retention": ("PoisonInput", "fail", queue_attribute(f"{POISON}-dlq", "MessageRetentionPeriod", "3600")),
-    "visibility-timeout": ("PoisonInput", "fail", queue_attribute(POISON, "VisibilityTimeout", "3")),
-    "function-active": ("PoisonInput", "fail", expected(_ruleset("PoisonInput", function_name="dibbs-ecr-Nobody"))),
-    "function-release": ("RefinerInput", "fail", other_release),
-    "mapping": ("PoisonInput", "fail", mapping({"Enabled": False}, {"Enabled": True})),
-    "mapping-partial-batches": (
-        "PoisonInput",
-        "fail",
-        mapping({"FunctionResponseTypes": []}, {"FunctionResponseTypes": ["ReportBatchItemFailures"]}),
-    ),
-    "function-concurrency": ("PoisonInput", "fail", throttled),
-    "log-retention": ("PoisonInput", "warn", no_retention),
-    "role-permissions": (
-        "PoisonInput",
-        "fail",
-        role_policy(POISON, "refine", lambda policy: policy["Statement"][2]["Action"].remove("sqs:DeleteMessage")),
-    ),
-    "role-extra": (
-        "PoisonInput",
-        "warn",
-        role_policy(POISON, "refine", lambda policy: policy["Statement"][2]["Action"].append("sqs:PurgeQueue")),
-    ),
-    "kms-keys": (None, "fail", key_disabled),
-    "loops": (
-        None,
-        "fail",
-        rule_pattern(
-            BUS,
-            POISON,
-            lambda pattern: pattern["detail"]["object"]["key"].append({"wildcard": "RefinerOut*"}),
-        ),
-    ),
-    "prefix-overlap": (None, "fail", overlapping),
-    "quota-rules": (None, "warn", many_rules),
-    "quota-concurrency": (
-        None,
-        "warn",
-        mapping({"ScalingConfig": {"MaximumConcurrency": 1000}}, {"ScalingConfig": {}}),
-    ),
-    "outputs-match": (None, "fail", expected(lambda outputs: outputs.update(bus_arn="arn:of:another:bus"))),
-    "bucket-exists": (None, "fail", bucket_gone),
+_OTHER_BUS = {
+    "Effect": "Allow",
+    "Principal": {"Service": "events.amazonaws.com"},
+    "Action": "sqs:SendMessage",
+    "Resource": "*",
+    "Condition": {"ArnLike": {"aws:SourceArn": "arn:aws:events:*:*:rule/another-bus/*"}},
 }
+_refine = partial(role_policy, role=POISON, policy="refine")
+
+# What the check says then, and what does it: of ruleset PoisonInput, unless its name or SHARED says another.
+BREAKAGES: dict[str, tuple[str, Breakage]] = {
+    "bucket-events": ("fail", no_events),
+    "forward-rule": ("fail", partial(rule_disabled, bus="default", rule=FORWARD)),
+    "forward-target": ("fail", partial(target, bus="default", rule=FORWARD, Arn=_OTHER_QUEUE)),
+    "forward-role": ("fail", partial(
+        role_policy, role=FORWARD, policy="put-events",
+        change=lambda policy: policy["Statement"][0].update(Action="events:PutRule"))),
+    "rule": ("fail", partial(rule_disabled, bus=BUS, rule=POISON)),
+    "rule-pattern": ("fail", partial(
+        rule_pattern, rule=POISON, change=lambda pattern: pattern["detail"]["object"].update(key=[{"prefix": "x/"}]))),
+    "rule-target": ("fail", partial(target, bus=BUS, rule=POISON, Arn=_OTHER_QUEUE)),
+    "queue-policy": ("fail", partial(
+        queue_attribute, queue=POISON, name="Policy", value=json.dumps({"Statement": _OTHER_BUS}))),
+    "delivery-dlq": ("fail", partial(target, bus=BUS, rule=POISON, DeadLetterConfig=None)),
+    "delivery-dlq-policy": ("fail", partial(
+        queue_attribute, queue=f"{POISON}-delivery-dlq", name="Policy", value="")),
+    "dlq-retention": ("fail", partial(
+        queue_attribute, queue=f"{POISON}-dlq", name="MessageRetentionPeriod", value="3600")),
+    "visibility-timeout": ("fail", partial(queue_attribute, queue=POISON, name="VisibilityTimeout", value="3")),
+    "function-release": ("fail", other_release),
+    "mapping": ("fail", partial(mapping, after={"Enabled": False}, before={"Enabled": True})),
+    "mapping-partial-batches": ("fail", partial(
+        mapping, after={"FunctionResponseTypes": []},
+        before={"FunctionResponseTypes": ["ReportBatchItemFailures"]})),
+    "function-concurrency": ("fail", throttled),
+    "log-retention": ("warn", no_retention),
+    "role-permissions": ("fail", partial(
+        _refine, change=lambda policy: policy["Statement"][2]["Action"].remove("sqs:DeleteMessage"))),
+    "role-extra": ("warn", partial(
+        _refine, change=lambda policy: policy["Statement"][2]["Action"].append("sqs:PurgeQueue"))),
+    "kms-keys": ("fail", key_disabled),
+    "quota-concurrency": ("warn", partial(
+        mapping, after={"ScalingConfig": {"MaximumConcurrency": 1000}}, before={"ScalingConfig": {}})),
+}  # fmt: skip
+SHARED = ("bucket-events", "forward-rule", "forward-target", "forward-role", "kms-keys", "quota-concurrency")
+STAGES = {**dict.fromkeys(SHARED), "function-release": "RefinerInput"}

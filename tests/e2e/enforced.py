@@ -6,8 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -17,62 +15,53 @@ from moto.core import set_initial_no_auth_action_count
 from moto.core.models import DEFAULT_ACCOUNT_ID
 
 BUCKET, QUEUE, GROUP = "data-repository", "dibbs-ecr-RefinerInput", "/aws/lambda/dibbs-ecr-RefinerInput"
-OTHER_QUEUE = "dibbs-ecr-OtherInput"
 REGION = "us-east-1"
 EMULATED_ACCOUNT = "000000000000"
 DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 
 
-@dataclass(frozen=True)
-class Calls:
-    """The calls that Lambda and the image need, and calls that they must not make; see images/refiner/README.md."""
-
-    make: Callable[[str], Any]
-    queue_url: str
-    other_queue_url: str
-    receipt: str
-
-    def needed(self) -> dict[str, Callable[[], Any]]:
-        s3, sqs, logs = (self.make(name) for name in ("s3", "sqs", "logs"))
+def wrong_calls(statements: list[dict[str, Any]]) -> set[str]:
+    """What a role with these statements may not do although Lambda and the image need it, by action; and what it may
+    do although it must not. See images/refiner/README.md.
+    """
+    with role_session(statements) as given:
+        owner = _session().client("sqs")
+        queue, other = (owner.create_queue(QueueName=name)["QueueUrl"] for name in (QUEUE, "dibbs-ecr-OtherInput"))
+        owner.send_message(QueueUrl=queue, MessageBody="x")
+        receipt = owner.receive_message(QueueUrl=queue)["Messages"][0]["ReceiptHandle"]
+        _session().client("logs").create_log_group(logGroupName=GROUP)
+        as_role = _session(given)
+        s3, sqs, logs, iam = map(as_role.client, ("s3", "sqs", "logs", "iam"))
         stream = {"logGroupName": GROUP, "logStreamName": "2026/03/01/[$LATEST]a"}
         event = {"timestamp": int(time.time() * 1000), "message": "a line"}
-        return {
-            "read the input": lambda: s3.get_object(Bucket=BUCKET, Key="RefinerInput/a"),
-            "tell a missing input": lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix="RefinerInput/b"),
-            "write an output": lambda: s3.put_object(Bucket=BUCKET, Key="RefinerOutput/a.txt", Body=b""),
-            "write the completion": lambda: s3.put_object(Bucket=BUCKET, Key="RefinerComplete/a.json", Body=b""),
-            "receive": lambda: sqs.receive_message(QueueUrl=self.queue_url),
-            "delete": lambda: sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=self.receipt),
-            "look at the queue": lambda: sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["QueueArn"]),
-            "begin a log": lambda: logs.create_log_stream(**stream),
-            "log": lambda: logs.put_log_events(**stream, logEvents=[event]),
-        }
-
-    def never(self) -> dict[str, Callable[[], Any]]:
-        """Calls that a role must deny: NEVER has their names."""
-        s3, sqs, iam = (self.make(name) for name in ("s3", "sqs", "iam"))
-        other = self.other_queue_url
-        return {
+        needed: list[tuple[str, Callable[[], Any]]] = [
+            ("s3:GetObject", lambda: s3.get_object(Bucket=BUCKET, Key="RefinerInput/a")),
+            ("s3:ListBucket", lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix="RefinerInput/b")),
+            ("s3:PutObject", lambda: s3.put_object(Bucket=BUCKET, Key="RefinerOutput/a.txt", Body=b"")),
+            ("s3:PutObject", lambda: s3.put_object(Bucket=BUCKET, Key="RefinerComplete/a.json", Body=b"")),
+            ("sqs:ReceiveMessage", lambda: sqs.receive_message(QueueUrl=queue)),
+            ("sqs:DeleteMessage", lambda: sqs.delete_message(QueueUrl=queue, ReceiptHandle=receipt)),
+            ("sqs:GetQueueAttributes", lambda: sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])),
+            ("logs:CreateLogStream", lambda: logs.create_log_stream(**stream)),
+            ("logs:PutLogEvents", lambda: logs.put_log_events(**stream, logEvents=[event])),
+        ]
+        never: dict[str, Callable[[], Any]] = {
             "read another ruleset's input": lambda: s3.get_object(Bucket=BUCKET, Key="OtherInput/a"),
             "write another ruleset's input": lambda: s3.put_object(Bucket=BUCKET, Key="OtherInput/a", Body=b""),
             "delete an input": lambda: s3.delete_object(Bucket=BUCKET, Key="RefinerInput/a"),
             "list buckets": s3.list_buckets,
             "receive from another queue": lambda: sqs.receive_message(QueueUrl=other),
-            "send": lambda: sqs.send_message(QueueUrl=self.queue_url, MessageBody="x"),
-            "purge": lambda: sqs.purge_queue(QueueUrl=self.queue_url),
-            "look at users": iam.list_users,
+            "send": lambda: sqs.send_message(QueueUrl=queue, MessageBody="x"),
+            "purge": lambda: sqs.purge_queue(QueueUrl=queue),
+            "list users": iam.list_users,
         }
 
+        @set_initial_no_auth_action_count(0)
+        def wrong() -> set[str]:
+            missing = {action for action, call in needed if _is_denied(call)}
+            return missing | {what for what, call in never.items() if not _is_denied(call)}
 
-# The names of what `Calls.never` makes.
-NEVER = frozenset(Calls(lambda _: SimpleNamespace(list_buckets=None, list_users=None), "", "", "").never())
-
-
-def denied_calls(statements: list[dict[str, Any]]) -> set[str]:
-    """The names of the calls that a role with these statements may not make."""
-    with role_session(statements) as given:
-        calls = _prepared(_session(), given)
-        found: set[str] = set_initial_no_auth_action_count(0)(lambda: _denied(calls))()
+        found: set[str] = wrong()
         return found
 
 
@@ -80,40 +69,20 @@ def denied_calls(statements: list[dict[str, Any]]) -> set[str]:
 def role_session(statements: list[dict[str, Any]]) -> Iterator[Any]:
     """The credentials of a role with these statements, in an account that has the bucket with an input."""
     with mock_aws():
-        s3 = _session().client("s3")
+        s3, iam = _session().client("s3"), _session().client("iam")
         s3.create_bucket(Bucket=BUCKET)
         s3.put_object(Bucket=BUCKET, Key="RefinerInput/a", Body=b"x")
-        yield _credentials(_session().client("iam"), statements)
+        role = iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        # Both emulators have an account of their own.
+        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        policy = document.replace(EMULATED_ACCOUNT, DEFAULT_ACCOUNT_ID)
+        iam.put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=policy)
+        yield _session().client("sts").assume_role(RoleArn=role, RoleSessionName="of-a-test")["Credentials"]
 
 
-def _session() -> Any:
-    return boto3.Session("made-up", "made-up", region_name=REGION)
-
-
-def _credentials(iam: Any, statements: list[dict[str, Any]]) -> Any:
-    role = iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-    # Both emulators have an account of their own.
-    policy = json.dumps({"Version": "2012-10-17", "Statement": statements}).replace(
-        EMULATED_ACCOUNT, DEFAULT_ACCOUNT_ID
-    )
-    iam.put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=policy)
-    return _session().client("sts").assume_role(RoleArn=role, RoleSessionName="of-a-test")["Credentials"]
-
-
-def _prepared(session: Any, given: Any) -> Calls:
-    sqs = session.client("sqs")
-    urls = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in (QUEUE, OTHER_QUEUE)]
-    sqs.send_message(QueueUrl=urls[0], MessageBody="x")
-    receipt = sqs.receive_message(QueueUrl=urls[0])["Messages"][0]["ReceiptHandle"]
-    session.client("logs").create_log_group(logGroupName=GROUP)
-    as_role: Any = boto3.Session(
-        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=REGION
-    )
-    return Calls(as_role.client, urls[0], urls[1], receipt)
-
-
-def _denied(calls: Calls) -> set[str]:
-    return {name for name, call in (calls.needed() | calls.never()).items() if _is_denied(call)}
+def _session(given: Any = None) -> Any:
+    keys = given or {"AccessKeyId": "made-up", "SecretAccessKey": "made-up", "SessionToken": None}
+    return boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], region_name=REGION)
 
 
 def _is_denied(call: Callable[[], Any]) -> bool:

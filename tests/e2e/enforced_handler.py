@@ -46,13 +46,13 @@ class Handled:
 def handle(statements: list[dict[str, Any]]) -> Handled:
     """Run the handler once as a role with these statements."""
     with role_session(statements) as given:
-        seen = Handled()
-        run = set_initial_no_auth_action_count(0)(lambda: _handle(given, seen))
-        run()
-        return seen
+        handled: Handled = _handle(given)
+        return handled
 
 
-def _handle(credentials: Any, seen: Handled) -> None:
+@set_initial_no_auth_action_count(0)
+def _handle(credentials: Any) -> Handled:
+    seen = Handled()
     with _s3(credentials, seen) as port:
         environment = {
             "PATH": os.environ["PATH"],
@@ -79,6 +79,7 @@ def _handle(credentials: Any, seen: Handled) -> None:
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[-1])
     seen.failed = [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+    return seen
 
 
 def _record(key: str) -> dict[str, Any]:
@@ -87,13 +88,10 @@ def _record(key: str) -> dict[str, Any]:
     return {"messageId": key, "body": json.dumps(body), "attributes": {}}
 
 
-def _signer(credentials: Any) -> Any:
-    return Credentials(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
-
-
 @contextmanager
 def _s3(credentials: Any, seen: Handled) -> Iterator[int]:
     """Passes each request to moto, signed again for its host with the same credentials."""
+    signer = Credentials(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
 
     class Bridge(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -103,7 +101,7 @@ def _s3(credentials: Any, seen: Handled) -> Iterator[int]:
             assert credentials["AccessKeyId"] in self.headers["Authorization"]
             headers = {name: value for name, value in self.headers.items() if name.lower() not in OWN_HEADERS}
             request = AWSRequest(self.command, f"https://s3.{REGION}.amazonaws.com{self.path}", headers, body)
-            S3SigV4Auth(_signer(credentials), "s3", REGION).add_auth(request)
+            S3SigV4Auth(signer, "s3", REGION).add_auth(request)
             answer = botocore_stubber.process_request(request.prepare())
             assert answer is not None
             status, given, content = answer

@@ -11,7 +11,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn
@@ -237,7 +237,7 @@ def test_copy_if_only_the_engine_reaches_the_registries(
     index = push_index(source_registry, name)
     request = request_for(index.reference, f"{target_registry.host}/{name}:v1")
 
-    done = copies.copy(copies.check(request), Silent())
+    done = copies.copy(copies.check(request), Progress())
 
     assert "media types of its layers were not checked" in done.notes[0]
     assert (done.source_digest, done.target_digest) == (index.digest, skopeo_inspect(str(request.target)))
@@ -257,6 +257,6 @@ def test_pulled_image_of_another_platform_is_refused(
 
     checked = copies.check(request)
     with pytest.raises(RefusedError, match="built for linux/arm64"):
-        copies.copy(checked, Silent())
+        copies.copy(checked, Progress())
 
     assert digest_at(target_registry, name) is None

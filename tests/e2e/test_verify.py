@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
-from refinerctl.insight.verify.checks import CheckResult
-from refinerctl.insight.verify.command import clients_of
-from refinerctl.insight.verify.run import checks_of, run_checks
-from refinerctl.insight.verify.snapshot import Clients, take_snapshot
+from refinerctl.insight.verify.checks import run_checks
+from refinerctl.insight.verify.snapshot import take_snapshot
 from refinerctl.stacks.base import Pipeline
 from refinerctl.stacks.refiner import STACK
-from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, Aws, broken_by
-from tests.e2e.enforced import NEVER, denied_calls, role_statements, without, without_resource
+from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, STAGES, Aws
+from tests.e2e.enforced import role_statements, without, without_resource, wrong_calls
 from tests.e2e.enforced_handler import INPUT, MISSING, handle
 from tests.e2e.project import Project, eventually
 
 pytestmark = pytest.mark.e2e
 
 
-CHECKS = checks_of(STACK)
+@pytest.fixture(scope="module")
+def aws(running: Project) -> Aws:
+    return Aws(running.client)
 
 
 @pytest.fixture(scope="module")
-def aws(running: Project) -> Aws:
-    clients = {name: running.client(name) for name in ("s3", "events", "sqs", "lambda", "iam", "logs", "kms", "ecr")}
-    return Aws(clients.__getitem__, running.run("outputs", "--output", "json").json())
+def recorded(running: Project) -> Pipeline:
+    assert STACK.pipeline_of_outputs is not None
+    return STACK.pipeline_of_outputs(running.run("outputs", "--output", "json").json())
 
 
 @pytest.fixture(scope="module")
@@ -42,28 +43,9 @@ def app(running: Project) -> Iterator[AppContext]:
         yield app
 
 
-@pytest.fixture(scope="module")
-def clients(app: AppContext) -> Clients:
-    return clients_of(app)
-
-
-def recorded(aws: Aws) -> Pipeline:
-    assert STACK.pipeline_of_outputs is not None
-    return STACK.pipeline_of_outputs(aws.outputs)
-
-
-def look(clients: Clients, aws: Aws) -> tuple[CheckResult, ...]:
-    return run_checks(take_snapshot(clients, recorded(aws)), CHECKS)
-
-
-def not_fine(results: tuple[CheckResult, ...]) -> list[tuple[str, str | None, str]]:
+def not_fine(app: AppContext, pipeline: Pipeline) -> list[tuple[str, str | None, str]]:
+    results = run_checks(take_snapshot(app, pipeline), STACK)
     return [(item.id, item.stage, item.status) for item in results if item.status in ("warn", "fail")]
-
-
-def test_every_check_is_broken_here_or_has_a_reason_why_not() -> None:
-    elsewhere = {"function-image"}  # an image from a folder on this machine is in no ECR: below
-    without_schedules = {"schedule", "schedule-target", "schedule-role"}
-    assert BREAKAGES.keys() | elsewhere | without_schedules == {check.id for check in CHECKS}
 
 
 def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
@@ -81,31 +63,32 @@ def test_a_whole_environment_passes(running: Project, aws: Aws) -> None:
     report.unlink()
 
 
-def test_the_environments_values_name_the_same_components_as_terraform(app: AppContext, aws: Aws) -> None:
-    assert replace(app.pipeline, told_by="Terraform's outputs") == recorded(aws)
+def test_the_environments_values_name_the_same_components_as_terraform(app: AppContext, recorded: Pipeline) -> None:
+    assert replace(app.pipeline, told_by="Terraform's outputs") == recorded
 
 
 @pytest.mark.parametrize("check", BREAKAGES)
-def test_one_check_finds_what_is_broken(clients: Clients, aws: Aws, check: str) -> None:
-    stage, status, breakage = BREAKAGES[check]
-    with broken_by(breakage, aws):
-        found = not_fine(look(clients, aws))
-    assert found == [(check, stage, status)]
-    assert not_fine(look(clients, aws)) == []
+def test_one_check_finds_what_is_broken(app: AppContext, recorded: Pipeline, aws: Aws, check: str) -> None:
+    status, breakage = BREAKAGES[check]
+    with ExitStack() as mended:
+        breakage(aws, mended)
+        found = not_fine(app, recorded)
+    assert found == [(check, STAGES.get(check, "PoisonInput"), status)]
+    assert not_fine(app, recorded) == []
 
 
-def test_an_image_that_does_not_exist_in_ecr(clients: Clients, aws: Aws) -> None:
+def test_an_image_that_does_not_exist_in_ecr(app: AppContext, recorded: Pipeline, aws: Aws) -> None:
     """As in an account, not as in an embedded environment."""
-    ecr, repository = aws.make("ecr"), "dibbs-ecr-refiner/lambda"
-    ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
-    account = Clients(clients.session, clients.release)
+    repository = "dibbs-ecr-refiner/lambda"
+    aws.ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
 
     def of_input() -> list[str]:
-        results = run_checks(take_snapshot(account, recorded(aws)), CHECKS, only=["function-image"])
+        snapshot = replace(take_snapshot(app, recorded), embedded=False)
+        results = run_checks(snapshot, STACK, only=["function-image"])
         return [item.status for item in results if item.stage == "RefinerInput"]
 
     assert of_input() == ["pass"]
-    ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageTag": "local"}])
+    aws.ecr.batch_delete_image(repositoryName=repository, imageIds=[{"imageTag": "local"}])
     assert of_input() == ["fail"]
 
 
@@ -146,31 +129,17 @@ def test_canaries_are_completed_and_removed(running: Project, aws: Aws) -> None:
     assert eventually(lambda: int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"]) == waiting + 2, 10)
 
 
-# Each permission of the role, and the calls that fail without it.
-NEEDED_FOR = {
-    "s3:GetObject": {"read the input"},
-    "s3:PutObject": {"write an output", "write the completion"},
-    "s3:ListBucket": {"tell a missing input"},
-    "sqs:ReceiveMessage": {"receive"},
-    "sqs:DeleteMessage": {"delete"},
-    "sqs:GetQueueAttributes": {"look at the queue"},
-    "logs:CreateLogStream": {"begin a log"},
-    "logs:PutLogEvents": {"log"},
-}
-
-
 def test_the_role_is_sufficient_and_no_wider(aws: Aws) -> None:
     """With its policies as the environment's IAM has them, enforced by moto in this process."""
     statements = role_statements(aws.iam, "dibbs-ecr-RefinerInput")
-    assert denied_calls(statements) == NEVER
-    for action, calls in NEEDED_FOR.items():
-        assert denied_calls(without(statements, action)) == calls | NEVER, action
+    assert wrong_calls(statements) == set()
+    granted = {action for item in statements for action in item["Action"] if not action.startswith("ec2:")}
+    for action in granted - {"logs:CreateLogGroup"}:
+        assert wrong_calls(without(statements, action)) == {action}
     objects = [item for item in statements if "s3:GetObject" in item["Action"]]
     assert [item["Resource"] for item in objects] == [
         [f"arn:aws:s3:::data-repository/{prefix}/*" for prefix in ("RefinerInput", "RefinerOutput", "RefinerComplete")]
     ]
-    granted = {action for item in statements for action in item["Action"] if not action.startswith("ec2:")}
-    assert granted == {*NEEDED_FOR, "logs:CreateLogGroup"}
 
 
 def test_the_handler_needs_all_permissions_of_the_role(aws: Aws) -> None:

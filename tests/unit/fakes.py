@@ -17,6 +17,7 @@ from refinerctl.aws.messages import Message
 from refinerctl.aws.s3 import ObjectInfo, ObjectVersion, S3Bucket
 from refinerctl.aws.s3_upload import OnBytes, Readable
 from refinerctl.aws.sqs import Queues, QueueState
+from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
 from refinerctl.stacks import find_stack
@@ -239,7 +240,7 @@ class FakeFunctions(Functions):
 
 
 @dataclass
-class Recorder:
+class Recorder(Progress):
     """Progress, written down."""
 
     steps: list[str] = field(default_factory=list)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from refinerctl.console import counted
 from refinerctl.dlq.redrive.copy import RedriveResult
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.plan import RedrivePlan
 from refinerctl.dlq.redrive.watch import Comparison
-from refinerctl.dlq.walk import counted
 from refinerctl.errors import RefinerctlError, TimedOutError
 
 if TYPE_CHECKING:

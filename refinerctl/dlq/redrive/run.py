@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTasks
+from refinerctl.console import counted
 from refinerctl.dlq.errors import ErrorFinder, error_finder
 from refinerctl.dlq.queues import DlqKind, at_queue, find_queue
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
@@ -26,7 +27,7 @@ from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, 
 from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
-from refinerctl.dlq.walk import Walk, counted, matching
+from refinerctl.dlq.walk import Walk, matching
 from refinerctl.errors import RefusedError
 from refinerctl.options import ask
 from refinerctl.parallel import attempt

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from refinerctl.aws.metrics import Metric
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import read_attempts
-from refinerctl.insight.report.tally import AttemptTally, FailureGroup, Histogram, Interval, Timeline
+from refinerctl.insight.report.tally import AttemptTally, FailureGroup, Histogram, Interval, interval_length
 from refinerctl.parallel import Answer, attempt, both, concurrently
 from refinerctl.stacks.base import EventRule, Stage
 
@@ -87,40 +87,31 @@ def read_activity(
     `pattern` is CloudWatch's filter of the lines that count; without it every line is read. Raises RefinerctlError if
     nothing can be read.
     """
-    line = Timeline.over(since, until)
-    groups = {stage.name: stage.consumer.log_group for stage in stages if stage.consumer}
-    reads = [partial(_read_log, app, group, line, since, until, pattern, max_lines) for group in groups.values()]
+    logged = [stage for stage in stages if stage.consumer]
+    reads = [partial(_read_log, app, stage, since, until, pattern, max_lines) for stage in logged]
     sums, found = both(
         partial(attempt, partial(metric_sums, app.metrics, stages, since, until)),
         partial(concurrently, reads, GROUPS_AT_ONCE),
     )
-    if sums.error and all(log.problem and not log.tally for log in found):
+    if sums.error and all(problem and not tally for tally, _, problem in found):
         raise sums.error
-    logs = dict(zip(groups, found, strict=True))
+    logs = {stage.name: log for stage, log in zip(logged, found, strict=True)}
     problems = [f"metrics: {sums.error.message}"] if sums.error else []
-    problems += [f"{name}: {log.problem}" for name, log in logs.items() if log.problem]
-    activity = [_activity(stage, sums.value or {}, logs.get(stage.name, _Log()), until) for stage in stages]
-    return Activity(line.step, tuple(activity), tuple(problems))
+    problems += [f"{name}: {problem}" for name, (_, _, problem) in logs.items() if problem]
+    activity = [_activity(stage, sums.value or {}, logs.get(stage.name, _NO_LOG), until) for stage in stages]
+    return Activity(interval_length(since, until), tuple(activity), tuple(problems))
 
 
-class _Log(NamedTuple):
-    """`tally` None: nothing is known. `cut_at`: later lines were not read."""
-
-    tally: AttemptTally | None = None
-    cut_at: datetime | None = None
-    problem: str | None = None
+# None: nothing is known. Then the time of the last line if later ones were not read, and what the problem was.
+_Log: TypeAlias = tuple[AttemptTally | None, datetime | None, str | None]
+_NO_LOG: _Log = (None, None, None)
 
 
 def _read_log(
-    app: AppContext,
-    group: str,
-    timeline: Timeline,
-    since: datetime,
-    until: datetime,
-    pattern: str | None,
-    max_lines: int,
+    app: AppContext, stage: Stage, since: datetime, until: datetime, pattern: str | None, max_lines: int
 ) -> _Log:
     """Lines before an error count."""
+    group = stage.consumer.log_group if stage.consumer else ""
     last: datetime | None = None
     problem: str | None = None
 
@@ -136,16 +127,16 @@ def _read_log(
         except RefinerctlError as error:
             problem = error.message
 
-    tally = AttemptTally.of(read_attempts(lines(), app.stack.read_log_line), timeline)
+    tally = AttemptTally.of(read_attempts(lines(), app.stack.read_log_line), stage.name, since, until)
     if last is None:
         # A group that does not exist has no lines, either. Reading lines needs no permission for the settings.
         exists: Answer[object] = attempt(lambda: app.log_groups.settings(group))
         if isinstance(exists.error, NotFoundError):
             problem = exists.error.message
-        return _Log(None if problem else tally, problem=problem)
+        return None if problem else tally, None, problem
     if problem:
-        return _Log(tally, last, f"{problem}: lines after {last:%Y-%m-%dT%H:%M:%SZ} are not counted")
-    return _Log(tally)
+        return tally, last, f"{problem}: lines after {last:%Y-%m-%dT%H:%M:%SZ} are not counted"
+    return tally, None, None
 
 
 def _activity(stage: Stage, sums: Mapping[MetricKey, int | None], log: _Log, until: datetime) -> StageActivity:
@@ -153,7 +144,7 @@ def _activity(stage: Stage, sums: Mapping[MetricKey, int | None], log: _Log, unt
     matched, undelivered, sent, deleted = (sums.get((stage.name, name)) for name in names)
     if stage.consumer is None:
         return StageActivity(stage.name, Flow(matched, undelivered, sent, attempts=deleted))
-    tally, is_cut = log.tally, log.cut_at is not None
+    (tally, cut_at, _), is_cut = log, log[1] is not None
     if tally is None:
         return StageActivity(stage.name, Flow(matched, undelivered, sent, completed=deleted))
     # If the log was cut: a deleted message is a completed input.
@@ -161,10 +152,10 @@ def _activity(stage: Stage, sums: Mapping[MetricKey, int | None], log: _Log, unt
     return StageActivity(
         stage.name,
         Flow(matched, undelivered, sent, tally.attempts, completed, tally.failed),
-        intervals=tally.intervals(log.cut_at or until),
+        intervals=tally.intervals(cut_at or until),
         latency_s=tally.latency_s,
         duration_ms=tally.duration_ms,
-        failures=tally.failures(stage.name),
+        failures=tally.failures(),
         is_cut=is_cut,
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from refinerctl.console import counted
 from refinerctl.insight.report.activity import StageActivity
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.report.text import counted, duration, short_count
+from refinerctl.insight.report.text import duration, short_count
 
 FONT_SIZE = 12
 ALL = "All stages"
@@ -164,28 +166,39 @@ def over_time(
 
 def distributions(activity: Sequence[StageActivity]) -> tuple[tuple[Plot, ...], tuple[Plot, ...]]:
     """Latency and duration of all stages together and of each, most inputs first; of a single stage, only together."""
-    found = [item for item in activity if _total(item.latency_s) or _total(item.duration_ms)]
+    found = [item for item in activity if item.latency_s or item.duration_ms]
     if len(found) == 1:
-        return _distributions("0", found[0].stage, found[0].latency_s, found[0].duration_ms, DISTRIBUTION), ()
-    found.sort(key=lambda item: -max(_total(item.latency_s), _total(item.duration_ms)))
-    latency, duration_ms = _sum([item.latency_s for item in found]), _sum([item.duration_ms for item in found])
+        return _distributions("0", found[0].stage, found, DISTRIBUTION), ()
+    found.sort(key=lambda item: -max(part.total for part in (item.latency_s, item.duration_ms) if part))
     each = (
         plot
         for number, item in enumerate(found, 1)
-        for plot in _distributions(str(number), item.stage, item.latency_s, item.duration_ms, SMALL_DISTRIBUTION)
+        for plot in _distributions(str(number), item.stage, [item], SMALL_DISTRIBUTION)
     )
-    return _distributions("0", ALL, latency, duration_ms, DISTRIBUTION), tuple(each)
+    return _distributions("0", ALL, found, DISTRIBUTION), tuple(each)
 
 
-def _distributions(
-    identifier: str, name: str, latency_s: Histogram | None, duration_ms: Histogram | None, frame: Frame
-) -> tuple[Plot, ...]:
+def _distributions(identifier: str, name: str, activity: Sequence[StageActivity], frame: Frame) -> tuple[Plot, ...]:
+    latency_s = _sum(item.latency_s for item in activity)
+    duration_ms = _sum(item.duration_ms for item in activity)
     given = ((LATENCY, latency_s, 1.0), ("Duration", duration_ms, 0.001))
     return tuple(
-        distribution(f"{what.lower()}-{identifier}", name, what, histogram, unit_s, frame)
-        for what, histogram, unit_s in given
-        if histogram and histogram.total
+        distribution(f"{what.lower()}-{identifier}", name, what, whole, unit_s, frame)
+        for what, whole, unit_s in given
+        if whole
     )
+
+
+def _sum(histograms: Iterable[Histogram | None]) -> Histogram | None:
+    """Of histograms whose ranges are parts of one scale."""
+    counts: Counter[float] = Counter()  # by the lower edge
+    edges: set[float] = set()
+    for histogram in histograms:
+        if histogram:
+            counts.update(dict(zip(histogram.edges, histogram.counts, strict=False)))
+            edges.update(histogram.edges)
+    ordered = tuple(sorted(edges))
+    return Histogram(ordered, tuple(counts[edge] for edge in ordered[:-1])) if ordered else None
 
 
 def distribution(identifier: str, name: str, what: str, whole: Histogram, unit_s: float, frame: Frame) -> Plot:
@@ -217,24 +230,6 @@ def distribution(identifier: str, name: str, what: str, whole: Histogram, unit_s
         bar_chart(bars, frame, [(place, texts[place]) for place in shown], marks, one_path=frame.width < 300),
         quantiles=quantiles,
     )
-
-
-def _total(histogram: Histogram | None) -> int:
-    return histogram.total if histogram else 0
-
-
-def _sum(histograms: Sequence[Histogram | None]) -> Histogram | None:
-    """The sum of histograms whose ranges are parts of one scale; None if they are not, or there are none."""
-    known = [histogram for histogram in histograms if histogram and histogram.total]
-    edges = tuple(sorted({edge for histogram in known for edge in histogram.edges}))
-    places = {edge: place for place, edge in enumerate(edges)}
-    counts = [0] * (len(edges) - 1)
-    for histogram in known:
-        for low, high, number in zip(histogram.edges[:-1], histogram.edges[1:], histogram.counts, strict=True):
-            if places[high] != places[low] + 1:
-                return None
-            counts[places[low]] += number
-    return Histogram(edges, tuple(counts)) if known else None
 
 
 def bar_chart(
@@ -315,10 +310,9 @@ def count_ticks(highest: int, wanted: int = 4) -> tuple[int, ...]:
 
 def _time_columns(bars: Sequence[Bar], frame: Frame) -> list[tuple[float, datetime]]:
     """Round times, and where they are in bars from the left."""
-    start, length = bars[0].start, timedelta(0)
-    if start is None or len(bars) < 2 or bars[1].start is None:
+    if len(bars) < 2 or (start := bars[0].start) is None or (second := bars[1].start) is None:
         return []
-    length = bars[1].start - start
+    length = second - start
     ticks = time_ticks(start, start + length * len(bars), 8 if frame.width > 400 else 3)
     return [((tick - start) / length, tick) for tick in ticks]
 

@@ -67,7 +67,7 @@ def _read(
     from refinerctl.insight.attempts import attempts_pattern
     from refinerctl.insight.report.activity import Activity, read_activity
     from refinerctl.insight.report.page import PipelineReport
-    from refinerctl.insight.report.tally import Timeline
+    from refinerctl.insight.report.tally import interval_length
     from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
     from refinerctl.insight.verify.command import checked, differences, pipeline_of
 
@@ -98,7 +98,7 @@ def _read(
         pipeline=replace(app.pipeline, stages=stages),
         since=since,
         status=answers["status"].value or unknown,
-        activity=answers[ACTIVITY].value or Activity(Timeline.over(since, now).step),
+        activity=answers[ACTIVITY].value or Activity(interval_length(since, now)),
         releases=tuple(reversed(answers["releases"].value or ())),
         checks=answers["verify"].value if with_checks else None,
         problems=(*problems, *(f"{what}: {error.message}" for what, error in errors.items())),
@@ -133,8 +133,6 @@ def summary(file: Path, found: PipelineReport) -> str:
 
 
 def _document(file: Path, found: PipelineReport) -> dict[str, Any]:
-    from refinerctl.insight.verify.command import check_json
-
     buses = (stage.source.bus for stage in found.pipeline.stages if isinstance(stage.source, EventRule))
     return {
         "file": file,
@@ -147,6 +145,6 @@ def _document(file: Path, found: PipelineReport) -> dict[str, Any]:
         "status": found.status,
         "activity": found.activity.stages,
         "releases": found.releases,
-        "checks": None if found.checks is None else [check_json(check) for check in found.checks],
+        "checks": found.checks,
         "problems": (*found.problems, *found.activity.problems),
     }

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, reduce
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from refinerctl.console import counted
 from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import StageLane, shared_components, shown_lanes, stage_lane
-from refinerctl.insight.report.tally import FailureGroup
-from refinerctl.insight.report.text import Count, counted, cut, harmless, total
+from refinerctl.insight.report.tally import FailureGroup, merged
+from refinerctl.insight.report.text import Count, cut, harmless, total
 from refinerctl.insight.stage_status import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.ledger.entries import Release, ReleaseAction
@@ -64,7 +64,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_harmless,
     )
-    functions = (text.ago, text.count, text.counted, text.cut, text.duration, text.named, text.share, text.utc)
+    functions = (text.ago, text.count, counted, text.cut, text.duration, text.named, text.share, text.utc)
     environment.filters |= {function.__name__: function for function in functions} | {"at": _at}
     environment.globals |= {"marks": MARKS, "Status": Status}
     return environment
@@ -168,73 +168,47 @@ def _flow(sums: Mapping[str, Count]) -> tuple[str, str]:
     return "Idle", "neutral"
 
 
-class CheckGroup(NamedTuple):
-    """`results` of one check with the same fix: what stages have in common is shown once."""
-
-    check: CheckResult
-    seen: tuple[str, ...]
-    stages: tuple[str, ...]
-    results: int
+CheckGroup: TypeAlias = tuple[CheckResult, tuple[str, ...], tuple[str, ...]]
+"""Results of one check with the same fix: one of them, what all have seen, and their stages."""
 
 
 def check_groups(checks: Iterable[CheckResult]) -> dict[Status, list[CheckGroup]]:
+    """What stages have in common is shown once."""
     groups: dict[tuple[Status, str, str], list[CheckResult]] = {}
     for check in checks:
         groups.setdefault((check.status, check.id, check.fix), []).append(check)
     by_status: dict[Status, list[CheckGroup]] = {status: [] for status in Status}
     for (status, _, _), results in groups.items():
         seen = tuple(dict.fromkeys(result.seen for result in results))
-        stages = tuple(result.stage for result in results if result.stage)
-        by_status[status].append(CheckGroup(results[0], seen, stages, max(1, len(stages))))
+        by_status[status].append((results[0], seen, tuple(result.stage for result in results if result.stage)))
     return by_status
 
 
-class Cause(NamedTuple):
-    """Failures of one cause in all stages together, and how many each stage has, most first."""
-
-    group: FailureGroup
-    stages: tuple[tuple[str, int], ...]
-
-
-def failure_causes(activity: Activity) -> tuple[Cause, ...]:
-    """The most frequent first."""
+def failure_causes(activity: Activity) -> list[tuple[FailureGroup, list[tuple[str, int]]]]:
+    """Failures of one cause in all stages together, and how many each stage has; the most frequent first."""
     groups: dict[str, list[FailureGroup]] = {}
     for group in (group for item in activity.stages for group in item.failures):
         groups.setdefault(group.signature, []).append(group)
-    causes = []
-    for same in groups.values():
-        newest = sorted(same, key=lambda group: group.last, reverse=True)
-        whole = replace(
-            newest[0],
-            count=sum(group.count for group in same),
-            first=min(group.first for group in same),
-            keys=tuple(key for group in newest for key in group.keys)[:MOST_KEYS],
-            request_ids=tuple(identifier for group in newest for identifier in group.request_ids)[:MOST_KEYS],
+    causes = [
+        (
+            merged(same, MOST_KEYS),
+            sorted(((group.stage, group.count) for group in same), key=lambda one: (-one[1], one)),
         )
-        stages = sorted(((group.stage, group.count) for group in same), key=lambda item: (-item[1], item[0]))
-        causes.append(Cause(whole, tuple(stages)))
-    return tuple(sorted(causes, key=lambda cause: (-cause.group.count, cause.group.signature)))
+        for same in groups.values()
+    ]
+    return sorted(causes, key=lambda cause: (-cause[0].count, cause[0].signature))
 
 
-class ReleaseRow(NamedTuple):
-    """A release, and the stages whose images differ from the previous release's."""
-
-    release: Release
-    is_current: bool
-    changed: tuple[tuple[str, str], ...]
-
-
-def release_rows(releases: Sequence[Release]) -> tuple[ReleaseRow, ...]:
-    """Newest first."""
-    shown = releases[:MOST_RELEASES]
+def release_rows(releases: Sequence[Release]) -> list[tuple[Release, bool, list[tuple[str, str]]]]:
+    """Newest first: a release, whether it is the current one, and the images that the previous one did not have."""
     rows = []
-    for place, (release, previous) in enumerate(zip_longest(shown, releases[1 : len(shown) + 1])):
-        images = previous.images if previous else {}
+    for place, release in enumerate(releases[:MOST_RELEASES]):
+        before = releases[place + 1].images if place + 1 < len(releases) else {}
         changed = [
-            (stage, short_image(uri)) for stage, uri in sorted(release.images.items()) if images.get(stage) != uri
+            (stage, short_image(uri)) for stage, uri in sorted(release.images.items()) if before.get(stage) != uri
         ]
-        rows.append(ReleaseRow(release, place == 0 and release.action is not ReleaseAction.DESTROY, tuple(changed)))
-    return tuple(rows)
+        rows.append((release, place == 0 and release.action is not ReleaseAction.DESTROY, changed))
+    return rows
 
 
 def short_image(uri: str) -> str:

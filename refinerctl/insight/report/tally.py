@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from refinerctl.insight.attempts import Attempt
@@ -74,101 +74,61 @@ class FailureGroup:
     request_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """Intervals of equal length at round times (UTC) that cover the report's period: at most MAX_INTERVALS + 2."""
-
-    start: datetime
-    step: timedelta
-    count: int
-
-    @classmethod
-    def over(cls, since: datetime, until: datetime) -> Timeline:
-        """The last hour is in minutes, although it began slightly more than an hour ago."""
-        whole_s, day = (until - since).total_seconds(), _STEPS_S[-1]
-        whole_days = day * (int(whole_s) // (day * MAX_INTERVALS) + 1)
-        step_s = next((step for step in _STEPS_S if whole_s < step * (MAX_INTERVALS + 1)), whole_days)
-        start_s = int(since.timestamp()) // step_s * step_s
-        count = int(until.timestamp() - start_s) // step_s + 1
-        return cls(datetime.fromtimestamp(start_s, UTC), timedelta(seconds=step_s), count)
-
-    def place(self, at: datetime) -> int:
-        """The number of the interval that has `at`; the first or last one for times outside."""
-        return min(max(0, (at - self.start) // self.step), self.count - 1)
+def merged(groups: Sequence[FailureGroup], most: int = MAX_KEYS) -> FailureGroup:
+    """The failures of all groups, as the group with the newest of them; at most `most` keys and request ids."""
+    newest = sorted(groups, key=lambda group: group.last, reverse=True)
+    keys = dict.fromkeys(key for group in newest for key in group.keys)
+    request_ids = dict.fromkeys(request_id for group in newest for request_id in group.request_ids)
+    return replace(
+        newest[0],
+        count=sum(group.count for group in groups),
+        first=min(group.first for group in groups),
+        keys=tuple(keys)[:most],
+        request_ids=tuple(request_ids)[:most],
+    )
 
 
-class Bins:
-    """Counts the values of a histogram; values outside of the edges count in the first or last bin."""
+def interval_length(since: datetime, until: datetime) -> timedelta:
+    """A round length, so that at most MAX_INTERVALS + 2 intervals at round times (UTC) cover the period.
 
-    def __init__(self, edges: tuple[float, ...]) -> None:
-        self._edges = edges
-        self._counts = [0] * (len(edges) - 1)
-
-    def add(self, value: float) -> None:
-        self._counts[min(max(0, bisect_right(self._edges, value) - 1), len(self._counts) - 1)] += 1
-
-    def histogram(self) -> Histogram | None:
-        """Without empty bins at either end; None without values."""
-        used = [place for place, count in enumerate(self._counts) if count]
-        if not used:
-            return None
-        first, last = used[0], used[-1] + 1
-        return Histogram(self._edges[first : last + 1], tuple(self._counts[first:last]))
+    The last hour is in minutes, although it began slightly more than an hour ago.
+    """
+    whole_s, day = (until - since).total_seconds(), _STEPS_S[-1]
+    whole_days = day * (int(whole_s) // (day * MAX_INTERVALS) + 1)
+    return timedelta(seconds=next((step for step in _STEPS_S if whole_s < step * (MAX_INTERVALS + 1)), whole_days))
 
 
-def _newest() -> deque[str]:
-    return deque(maxlen=MAX_KEYS)
+def bin_of(value: float, edges: Sequence[float]) -> int:
+    """The number of the bin that has `value`; the first or last one for values outside of the edges."""
+    return min(max(0, bisect_right(edges, value) - 1), len(edges) - 2)
 
 
-@dataclass
-class _Cause:
-    """A failure group that is being counted; the newest keys and request ids are last, each once."""
-
-    first: datetime
-    last: datetime
-    count: int = 0
-    example: str = ""
-    keys: deque[str] = field(default_factory=_newest)
-    request_ids: deque[str] = field(default_factory=_newest)
-
-    def add(self, other: _Cause) -> None:
-        """Add failures of which the newest is the newest of all."""
-        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
-        self.count, self.example = self.count + other.count, other.example
-        for known, new in ((self.keys, other.keys), (self.request_ids, other.request_ids)):
-            for text in filter(None, new):
-                if text in known:
-                    known.remove(text)
-                known.append(text)
-
-    def group(self, stage: str, text: str) -> FailureGroup:
-        keys, request_ids = tuple(reversed(self.keys)), tuple(reversed(self.request_ids))
-        return FailureGroup(stage, text, self.count, self.first, self.last, self.example, keys, request_ids)
-
-
-def _merged(causes: Sequence[_Cause]) -> _Cause:
-    ordered = sorted(causes, key=lambda cause: cause.last)
-    whole = _Cause(ordered[0].first, ordered[0].last)
-    for cause in ordered:
-        whole.add(cause)
-    return whole
+def histogram(bins: Counter[int], edges: tuple[float, ...]) -> Histogram | None:
+    """Without empty bins at either end; None without values."""
+    if not bins:
+        return None
+    first, last = min(bins), max(bins)
+    return Histogram(edges[first : last + 2], tuple(bins[place] for place in range(first, last + 1)))
 
 
 class AttemptTally:
-    """What was finished: when, how fast, and why not."""
+    """What a stage's function finished in a period: when, how fast, and why not."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._completed = [0] * timeline.count
-        self._failed = [0] * timeline.count
-        self._latency_s, self._duration_ms = Bins(LATENCY_EDGES_S), Bins(DURATION_EDGES_MS)
-        self._causes: dict[str, _Cause] = {}
+    def __init__(self, stage: str, since: datetime, until: datetime) -> None:
+        self._stage = stage
+        self._step = interval_length(since, until)
+        step_s = int(self._step.total_seconds())
+        self._start = datetime.fromtimestamp(int(since.timestamp()) // step_s * step_s, UTC)
+        self._last = (until - self._start) // self._step
+        self._completed, self._failed = Counter[int](), Counter[int]()
+        self._latencies, self._durations = Counter[int](), Counter[int]()
+        self._causes: dict[str, FailureGroup] = {}
         self.attempts = 0
 
     @classmethod
-    def of(cls, attempts: Iterable[Attempt], timeline: Timeline) -> AttemptTally:
+    def of(cls, attempts: Iterable[Attempt], stage: str, since: datetime, until: datetime) -> AttemptTally:
         """Of a function that names its inputs, these are counted; of any other, its invocations."""
-        inputs, invocations, names_inputs = cls(timeline), cls(timeline), False
+        inputs, invocations, names_inputs = cls(stage, since, until), cls(stage, since, until), False
         unnamed = Counter[int]()
         for attempt in attempts:
             if attempt.message_id is not None:
@@ -180,7 +140,7 @@ class AttemptTally:
             if attempt.error is not None:  # it failed before it named an input
                 inputs.add(attempt)
             if not attempt.request_id:
-                unnamed[timeline.place(attempt.ended or attempt.started)] += 1
+                unnamed[inputs._place(attempt.ended or attempt.started)] += 1
         if names_inputs:
             return inputs
         invocations._take_back(unnamed)
@@ -190,26 +150,32 @@ class AttemptTally:
         self.attempts += 1
         at = attempt.ended
         if attempt.error is not None:
-            self._fail(at or attempt.started, attempt.error, attempt.key or "", attempt.request_id)
+            self._fail(attempt, at or attempt.started, attempt.error)
         elif at is not None:
-            self._completed[self._timeline.place(at)] += 1
+            self._completed[self._place(at)] += 1
             if attempt.ignored is None and attempt.duration_ms is not None:
-                self._duration_ms.add(attempt.duration_ms)
+                self._durations[bin_of(attempt.duration_ms, DURATION_EDGES_MS)] += 1
             if attempt.ignored is None and attempt.event_at is not None:
-                self._latency_s.add(max(0.0, (at - attempt.event_at).total_seconds()))
+                self._latencies[bin_of((at - attempt.event_at).total_seconds(), LATENCY_EDGES_S)] += 1
 
-    def _fail(self, at: datetime, error: str, key: str, request_id: str) -> None:
-        self._failed[self._timeline.place(at)] += 1
+    def _fail(self, attempt: Attempt, at: datetime, error: str) -> None:
+        self._failed[self._place(at)] += 1
+        key, request_id = attempt.key or "", attempt.request_id
         text = signature(error, (key, request_id)) or NO_REASON
         if text not in self._causes and len(self._causes) >= MAX_CAUSES:
             text = OTHER_CAUSES
-        new = _Cause(at, at, 1, error[:MAX_EXAMPLE], deque([key]), deque([request_id]))
-        self._causes.setdefault(text, _Cause(at, at)).add(new)
+        keys, request_ids = tuple(filter(None, [key])), tuple(filter(None, [request_id]))
+        new = FailureGroup(self._stage, text, 1, at, at, error[:MAX_EXAMPLE], keys, request_ids)
+        self._causes[text] = merged([new, self._causes[text]]) if text in self._causes else new
+
+    def _place(self, at: datetime) -> int:
+        """The number of the interval that has `at`; the first or last one for times outside of the period."""
+        return min(max(0, (at - self._start) // self._step), self._last)
 
     def _take_back(self, failed: Counter[int]) -> None:
         """Errors that name no invocation, by interval: the emulator reported each elsewhere, as a success."""
         for place, number in failed.items():
-            for near in range(place, min(place + 2, self._timeline.count)):
+            for near in range(place, min(place + 1, self._last) + 1):
                 taken = min(number, self._completed[near])
                 self._completed[near] -= taken
                 self.attempts -= taken
@@ -217,31 +183,31 @@ class AttemptTally:
 
     @property
     def completed(self) -> int:
-        return sum(self._completed)
+        return self._completed.total()
 
     @property
     def failed(self) -> int:
-        return sum(self._failed)
+        return self._failed.total()
 
     @property
     def latency_s(self) -> Histogram | None:
-        return self._latency_s.histogram()
+        return histogram(self._latencies, LATENCY_EDGES_S)
 
     @property
     def duration_ms(self) -> Histogram | None:
-        return self._duration_ms.histogram()
+        return histogram(self._durations, DURATION_EDGES_MS)
 
-    def failures(self, stage: str) -> tuple[FailureGroup, ...]:
+    def failures(self) -> tuple[FailureGroup, ...]:
         """The MAX_SHOWN most frequent causes first; the others are the last group."""
-        ranked = sorted(self._causes.items(), key=lambda item: (item[0] == OTHER_CAUSES, -item[1].count, item[0]))
-        shown, rest = ranked[:MAX_SHOWN], [cause for _, cause in ranked[MAX_SHOWN:]]
-        if rest:
-            shown.append((OTHER_CAUSES, _merged(rest)))
-        return tuple(cause.group(stage, text) for text, cause in shown)
+        ranked = sorted(self._causes.values(), key=lambda it: (it.signature == OTHER_CAUSES, -it.count, it.signature))
+        shown, rest = ranked[:MAX_SHOWN], ranked[MAX_SHOWN:]
+        return (*shown, *([replace(merged(rest), signature=OTHER_CAUSES)] if rest else []))
 
     def intervals(self, until: datetime) -> tuple[Interval, ...]:
         """Those that begin before `until`: nothing is known about what was not read."""
-        line = self._timeline
-        starts = (line.start + line.step * place for place in range(line.count))
-        counts = zip(starts, self._completed, self._failed, strict=True)
-        return tuple(Interval(start, done, failed) for start, done, failed in counts if start <= until)
+        starts = [self._start + self._step * place for place in range(self._last + 1)]
+        return tuple(
+            Interval(start, self._completed[place], self._failed[place])
+            for place, start in enumerate(starts)
+            if start <= until
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -60,11 +59,6 @@ def short_count(value: int | None) -> str:
     return f"{value / 1000:.0f} k" if abs(value) < 999_500 else f"{value / 1_000_000:,.1f} M"
 
 
-def counted(value: int, noun: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
-
-
 def share(part: int, whole: int) -> str:
     """`part` of `whole` in percent; 0 % and 100 % are exact."""
     percent = 100 * part / whole
@@ -75,11 +69,9 @@ def share(part: int, whole: int) -> str:
 
 def duration(value: float | None, unit_s: float = 1.0) -> str:
     """With two or three significant digits: `850 ms`, `1.2 s`, `45 s`, `3 min 20 s`, `13 d 4 h`."""
-    if value is None or math.isnan(value):
+    if value is None:
         return UNKNOWN
     seconds = value * unit_s
-    if math.isinf(seconds):
-        return "∞"
     if seconds < 59.95:
         number, unit = (seconds * 1000, "ms") if seconds < 0.9995 else (seconds, "s")
         text = f"{max(number, 0):.1f}".removesuffix(".0") if number < 9.95 else f"{number:.0f}"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import importlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from refinerctl.aws.event_pattern import Verdict
+from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Component, EventRule, Pipeline, Queue, Schedule
+from refinerctl.stacks.base import Component, EventRule, Pipeline, Queue, Schedule, Stack
 
 Found = TypeVar("Found")
 
 CANARY = "canary"  # the id of the result of `--canary`
 DEPLOY = "`refinerctl deploy` restores the released configuration."
+# Modules of the checks that every stack gets.
+GENERAL = tuple(f"refinerctl.insight.verify.{name}" for name in ("delivery", "processing", "permissions"))
 
 
 class Status(StrEnum):
@@ -36,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """A finding with the check's words. `stage` None: it is about what all stages share."""
+    """A finding with the check's words, as JSON has it. `stage` None: it is about what all stages share."""
 
     id: str
     status: Status
@@ -46,15 +50,13 @@ class CheckResult:
     stage: str | None = None
 
 
-class CannotTellError(Exception):
-    """What the check needs does not exist, which another check reports, or could not be read: it is skipped."""
-
-
 @dataclass(frozen=True)
 class Check:
     """A check of each component of one kind, of each pair of kinds that are connected, or of the whole pipeline.
 
-    `look` gets the snapshot and the components; None: the check does not apply to them. `details` is for the docs.
+    `look` gets the snapshot and the components; None: the check does not apply to them. It is skipped if `look` raises
+    RefinerctlError: what it needs could not be read, or does not exist, which another check reports. `details` is for
+    the docs.
     """
 
     id: str
@@ -68,8 +70,8 @@ class Check:
         for subject in _subjects(snapshot.pipeline, self.kinds):
             try:
                 found = self.look(snapshot, *subject)
-            except CannotTellError as error:
-                found = Finding(Status.SKIP, str(error))
+            except RefinerctlError as error:
+                found = skipped(error.message)
             if found is not None:
                 stage = _stage_of(snapshot.pipeline, subject[0]) if subject else None
                 yield CheckResult(self.id, found.status, found.seen, self.why, found.fix or self.fix, stage)
@@ -117,6 +119,29 @@ class Section:
         return add
 
 
+def sections_of(stack: Stack) -> tuple[Section, ...]:
+    """The checks that every stack gets, and the stack's own: SECTION of their modules."""
+    return tuple(importlib.import_module(name).SECTION for name in (*GENERAL, *stack.checks))
+
+
+def choose(stack: Stack, only: Collection[str] = (), skip: Collection[str] = ()) -> tuple[Check, ...]:
+    """All checks of a stack, or those in `only`, without those in `skip`. Raises UsageError for an unknown id."""
+    checks = {check.id: check for section in sections_of(stack) for check in section.checks}
+    if unknown := sorted({*only, *skip} - checks.keys()):
+        raise UsageError(f"unknown check {', '.join(unknown)}", hint=f"Checks: {', '.join(sorted(checks))}.")
+    return tuple(check for name, check in checks.items() if (not only or name in only) and name not in skip)
+
+
+def run_checks(
+    snapshot: Snapshot, stack: Stack, only: Collection[str] = (), skip: Collection[str] = ()
+) -> tuple[CheckResult, ...]:
+    """The results of the chosen checks. Raises RefinerctlError if all should run and none could see anything."""
+    results = tuple(result for check in choose(stack, only, skip) for result in check.run(snapshot))
+    if results and not only and all(result.status is Status.SKIP for result in results):
+        raise RefinerctlError(f"nothing could be checked: {results[0].seen}")
+    return results
+
+
 def passed(seen: str) -> Finding:
     return Finding(Status.PASS, seen)
 
@@ -129,6 +154,10 @@ def warned(seen: str, fix: str | None = None) -> Finding:
     return Finding(Status.WARN, seen, fix)
 
 
+def skipped(seen: str) -> Finding:
+    return Finding(Status.SKIP, seen)
+
+
 def judged(verdict: Verdict, yes: str, no: str, unknown: str) -> Finding:
     """A warning if it is not known."""
     if verdict is None:
@@ -137,9 +166,9 @@ def judged(verdict: Verdict, yes: str, no: str, unknown: str) -> Finding:
 
 
 def known(answer: Answer[Found]) -> Found:
-    """What was found. Raises CannotTellError, which skips the check, for what does not exist or could not be read."""
+    """What was found. Raises the error, which skips the check, if there is one."""
     if answer.error is not None:
-        raise CannotTellError(answer.error.message)
+        raise answer.error
     return answer.value  # type: ignore[return-value]  # without an error it is what was found
 
 

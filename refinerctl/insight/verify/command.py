@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,6 @@ from refinerctl.options import Duration, examples, global_options
 
 if TYPE_CHECKING:
     from refinerctl.insight.verify.checks import CheckResult
-    from refinerctl.insight.verify.snapshot import Clients
     from refinerctl.stacks.base import Pipeline
 
 
@@ -54,27 +53,26 @@ def verify(
     fails. docs/verify.md describes the checks. --canary sends an input through each stage that has a function;
     downstream consumers get the event of its completion.
     """
-    from refinerctl.insight.verify.checks import Status
-    from refinerctl.insight.verify.run import checks_of, choose
+    from refinerctl.insight.verify.checks import Status, choose
 
     app = app_context(ctx)
     if app.stack.pipeline is None:
         raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
-    choose(checks_of(app.stack), only, skip)
+    choose(app.stack, only, skip)
     if report is not None:
         check_writable(report)
     if canary_file is not None and not canary:
         raise UsageError("--canary-file needs --canary")
     app.tell_settings()
-    if canary:
-        from refinerctl.insight.verify.canary import check_possible, send_canaries
-
-        check_possible(app)
+    if canary and (app.stack.storage is None or app.stack.completion_keys is None):
+        raise UsageError(f"stack {app.stack.name} has no inputs and completions: --canary is not possible")
     pipeline = pipeline_of(app, app.render.warning)
     for difference in differences(app, pipeline):
         app.render.warning(difference)
     results = list(checked(app, pipeline, only, skip))
     if canary:
+        from refinerctl.insight.verify.canary import send_canaries
+
         results += send_canaries(app, pipeline, results, timeout, canary_file)
     if report is not None:
         from refinerctl.insight.verify.view import junit
@@ -89,17 +87,10 @@ def checked(
     app: AppContext, pipeline: Pipeline, only: Collection[str] = (), skip: Collection[str] = ()
 ) -> tuple[CheckResult, ...]:
     """The results of all checks of the stack, of those in `only`, without those in `skip`."""
-    from refinerctl.insight.verify.run import checks_of, run_checks
+    from refinerctl.insight.verify.checks import run_checks
     from refinerctl.insight.verify.snapshot import take_snapshot
 
-    return run_checks(take_snapshot(clients_of(app), pipeline), checks_of(app.stack), only, skip)
-
-
-def clients_of(app: AppContext) -> Clients:
-    from refinerctl.insight.verify.snapshot import Clients
-    from refinerctl.ledger.entries import deployed
-
-    return Clients(app.session, lambda: deployed(app.ledger.read()), embedded=app.settings.embedded)
+    return run_checks(take_snapshot(app, pipeline), app.stack, only, skip)
 
 
 def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
@@ -107,7 +98,7 @@ def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
     if app.stack.pipeline_of_outputs is None:
         return _pipeline_of_values(app)
     try:
-        outputs = {name: output.value for name, output in app.root_module(0).outputs().items()}
+        outputs, _ = app.root_module(0).outputs()
         if outputs:
             return app.stack.pipeline_of_outputs(outputs)
         reason = "nothing is deployed, according to Terraform's state"
@@ -147,19 +138,7 @@ def _show(app: AppContext, pipeline: Pipeline, results: Sequence[CheckResult]) -
     from refinerctl.insight.verify.view import result_lines
 
     if app.render.is_json:
-        app.render.json({"source": pipeline.told_by, "checks": [check_json(result) for result in results]})
+        app.render.json({"source": pipeline.told_by, "checks": results})
         return
     for line in result_lines(results, pipeline.told_by, with_passed=app.settings.verbosity > 0):
         app.render.line(line)
-
-
-def check_json(result: CheckResult) -> dict[str, Any]:
-    """A result in the contract's form."""
-    return {
-        "id": result.id,
-        "status": result.status,
-        "stage": result.stage,
-        "seen": result.seen,
-        "why": result.why,
-        "fix": result.fix,
-    }

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 from refinerctl.aws.event_pattern import pattern_matches
 from refinerctl.aws.events import DEFAULT_BUS, RULES_PER_BUS, RuleSettings, RuleTarget
 from refinerctl.aws.policies import Request, allowed
-from refinerctl.insight.verify.checks import (
-    CannotTellError,
-    Finding,
-    Section,
-    failed,
-    judged,
-    known,
-    passed,
-    present,
-    warned,
-)
-from refinerctl.insight.verify.permissions import EVENTS, service_role
+from refinerctl.errors import NotFoundError
+from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, present, skipped, warned
+from refinerctl.insight.verify.permissions import EVENTS, check_role
 from refinerctl.insight.verify.samples import SAMPLE_NAME, event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import (
     BUCKET,
@@ -27,12 +18,12 @@ from refinerctl.insight.verify.snapshot import (
     QUEUE,
     ROLE,
     RULES,
-    SCHEDULE,
     SENDERS,
     TARGETS,
     Snapshot,
     name_of,
 )
+from refinerctl.parallel import Answer
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Queue, Schedule
 
 OTHER_BUCKET = "some-other-bucket"
@@ -83,12 +74,13 @@ def _bus_exists(snapshot: Snapshot, bus: EventBus) -> Finding | None:
 )
 def enabled(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding:
     """Whether the rule exists and is enabled."""
-    answer = snapshot.rule(rule)
-    if answer.not_found:
-        return failed(str(answer.error))
-    if not known(answer).is_enabled:
-        return failed(f"rule {rule.name} is disabled")
-    return passed(f"rule {rule.name} is enabled")
+    return _enabled(snapshot.rule(rule), f"rule {rule.name}")
+
+
+def _enabled(answer: Answer[Any], what: str) -> Finding:
+    if not answer.not_found and not known(answer).is_enabled:
+        return failed(f"{what} is disabled")
+    return present(answer, f"{what} is enabled")
 
 
 @SECTION.check(
@@ -123,21 +115,15 @@ def _matches_more(snapshot: Snapshot, rule: EventRule, pattern: str) -> Finding 
             continue
         if matches_any(snapshot, pattern, [other]):
             return failed(f"rule {rule.name} also matches inputs of {stage.name} ({other}): {pattern}")
-    for key in _keys_elsewhere(snapshot, own):
-        if pattern_matches(pattern, event(snapshot, key)):
+    # The first is almost below the rule's own prefix.
+    for key in (f"{own.removesuffix('/')}-refinerctl-verify", "refinerctl-verify", f"refinerctl-verify/{own}x"):
+        if not key.startswith(snapshot.prefixes) and pattern_matches(pattern, event(snapshot, key)):
             return warned(f"rule {rule.name} also matches keys outside of {own}, such as {key}: {pattern}")
     if pattern_matches(pattern, event(snapshot, own + SAMPLE_NAME, bucket=OTHER_BUCKET)):
         return warned(f"rule {rule.name} also matches events of other buckets: {pattern}")
     if pattern_matches(pattern, event(snapshot, own + SAMPLE_NAME, kind="Object Deleted")):
         return warned(f"rule {rule.name} also matches deletions: {pattern}")
     return None
-
-
-def _keys_elsewhere(snapshot: Snapshot, prefix: str) -> Iterator[str]:
-    """Keys below no stage's prefix, one of them almost below `prefix`."""
-    for key in (f"{prefix.removesuffix('/')}-refinerctl-verify", "refinerctl-verify", f"refinerctl-verify/{prefix}x"):
-        if not key.startswith(snapshot.prefixes):
-            yield key
 
 
 @SECTION.check(
@@ -150,17 +136,15 @@ def _keys_elsewhere(snapshot: Snapshot, prefix: str) -> Iterator[str]:
 )
 def sends_once(snapshot: Snapshot, rule: EventRule, target: Component) -> Finding:
     """Whether the rule, and no other rule of its bus, sends its events to `target`."""
-    settings, arn = known(snapshot.rule(rule)), known(snapshot.settings(target)).arn
-    found = _sends_to(settings, known(snapshot.get(TARGETS, rule.bus, rule.name)), arn)
-    return _sent_again(snapshot, rule, arn) or found
-
-
-def _sends_to(rule: RuleSettings, targets: tuple[RuleTarget, ...], arn: str) -> Finding:
-    wanted = [target for target in targets if target.arn == arn]
-    others = ", ".join(sorted(target.arn for target in targets if target.arn != arn))
+    known(snapshot.rule(rule))
+    arn, targets = known(snapshot.settings(target)).arn, known(snapshot.get(TARGETS, rule.bus, rule.name))
+    if again := _sent_again(snapshot, rule, arn):
+        return again
+    wanted = [item for item in targets if item.arn == arn]
+    others = ", ".join(sorted(item.arn for item in targets if item.arn != arn))
     if not wanted:
         return failed(f"rule {rule.name} sends to {others or 'no target'}, not to {name_of(arn)}")
-    if any(target.changes_event for target in wanted):
+    if any(item.changes_event for item in wanted):
         return failed(f"rule {rule.name} changes the event that it sends to {name_of(arn)}")
     if len(wanted) > 1:
         return failed(f"rule {rule.name} sends each event {len(wanted)} times to {name_of(arn)}")
@@ -206,18 +190,11 @@ def has_dlq(snapshot: Snapshot, source: EventRule | Schedule, target: Component)
     """Whether the target has a DLQ for what cannot be delivered, and the DLQ exists."""
     if source.dlq is None:
         return None
-    dlq_arn = _dlq_arn(snapshot, source, target)
-    if dlq_arn is None:
+    settings = known(snapshot.settings(source)) if isinstance(source, Schedule) else target_of(snapshot, source, target)
+    if settings.dlq_arn is None:
         return failed(f"target {target.name} of {source.name} has no DLQ for events that cannot be delivered")
-    name = name_of(dlq_arn)
+    name = name_of(settings.dlq_arn)
     return present(snapshot.get(QUEUE, name), f"events that cannot be delivered to {target.name} go to {name}")
-
-
-def _dlq_arn(snapshot: Snapshot, source: EventRule | Schedule, target: Component) -> str | None:
-    if isinstance(source, Schedule):
-        found: str | None = known(snapshot.settings(source)).dlq_arn
-        return found
-    return target_of(snapshot, source, target).dlq_arn
 
 
 def target_of(snapshot: Snapshot, rule: EventRule, component: Component) -> RuleTarget:
@@ -226,7 +203,7 @@ def target_of(snapshot: Snapshot, rule: EventRule, component: Component) -> Rule
     for target in known(snapshot.get(TARGETS, rule.bus, rule.name)):
         if target.arn == arn:
             return target
-    raise CannotTellError(f"no target of rule {rule.name} is {component.name}")
+    raise NotFoundError(f"no target of rule {rule.name} is {component.name}")
 
 
 @SECTION.check(
@@ -241,7 +218,7 @@ def dlq_may_receive(snapshot: Snapshot, rule: EventRule, target: Component) -> F
         return None
     dlq_arn = target_of(snapshot, rule, target).dlq_arn
     if dlq_arn is None:
-        raise CannotTellError("the target has no DLQ")
+        return skipped("the target has no DLQ")
     return _may_send(snapshot, known(snapshot.rule(rule)), name_of(dlq_arn))
 
 
@@ -274,13 +251,7 @@ def rule_context(snapshot: Snapshot, rule: RuleSettings) -> dict[str, str]:
     fix="Enable it in EventBridge Scheduler, or `refinerctl deploy`.",
 )
 def _schedule(snapshot: Snapshot, schedule: Schedule) -> Finding:
-    answer = snapshot.get(SCHEDULE, schedule.group, schedule.name)
-    if answer.not_found:
-        return failed(str(answer.error))
-    settings = known(answer)
-    if not settings.is_enabled:
-        return failed(f"schedule {schedule.name} is disabled")
-    return passed(f"schedule {schedule.name} is enabled: {settings.expression}")
+    return _enabled(snapshot.settings(schedule), f"schedule {schedule.name}")
 
 
 @SECTION.check(
@@ -309,7 +280,7 @@ def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) ->
         return failed(f"schedule {schedule.name} has no role")
     action = "lambda:InvokeFunction" if isinstance(target, Function) else "sqs:SendMessage"
     context = {"aws:sourcearn": settings.arn, "aws:sourceaccount": snapshot.account}
-    return service_role(snapshot.get(ROLE, name_of(settings.role_arn)), SCHEDULER, context, (action, arn))
+    return check_role(snapshot.get(ROLE, name_of(settings.role_arn)), SCHEDULER, context, [(action, arn)])
 
 
 @SECTION.check(
@@ -319,8 +290,7 @@ def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) ->
     details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher one of yours is not known.",
 )
 def _quota_rules(snapshot: Snapshot) -> Finding | None:
-    buses = list(snapshot.pipeline.by_kind(EventBus))
-    counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in buses}
+    counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in snapshot.pipeline.by_kind(EventBus)}
     if not counts:
         return None
     listed = ", ".join(f"bus {bus} has {count} of {RULES_PER_BUS} rules" for bus, count in sorted(counts.items()))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
 from refinerctl.aws.iam import KmsKey, Role
-from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
-from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, warned
+from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (
     BUCKET_KEY,
@@ -19,7 +18,6 @@ from refinerctl.insight.verify.snapshot import (
     QUEUE,
     ROLE,
     Snapshot,
-    name_of,
 )
 from refinerctl.parallel import Answer
 from refinerctl.stacks.base import EventRule, Function, Queue, Stage
@@ -39,11 +37,30 @@ _SHOWN = 5
 SECTION = Section("Permissions and keys")
 
 
-def may(role: Role, action: str, resource: str, resource_policies: Collection[Policy] = ()) -> Verdict:
-    """Whether the role's policies and boundary, and the resource's policies, allow it."""
-    request = _by_role(role, action, resource)
+def check_role(
+    answer: Answer[Role], service: str, context: Mapping[str, str], calls: Collection[tuple[str, str]],
+    resource_policies: Collection[Policy] = (),
+) -> Finding:  # fmt: skip
+    """Whether a service may assume the role, and the role may do `calls`: pairs of action and resource.
+
+    The role's policies and boundary, and the resources' policies, have to allow them.
+    """
+    if answer.not_found:
+        return failed(str(answer.error))
+    role = known(answer)
+    trusted = allowed([role.trust], Request("sts:AssumeRole", role.arn, service=service, context=context))
+    requests = [_by_role(role, *call) for call in calls]
     policies = [*(policy.statements for policy in role.policies), *resource_policies]
-    return all_of([allowed(policies, request), _in_boundary(role, request)])
+    verdicts = [all_of([allowed(policies, request), _in_boundary(role, request)]) for request in requests]
+    if trusted is False:
+        return failed(f"role {role.name} does not trust {service}")
+    if missing := [request for request, verdict in zip(requests, verdicts, strict=True) if verdict is False]:
+        return _not_allowed(role, missing, resource_policies)
+    if trusted is None:
+        return warned(f"refinerctl cannot evaluate whether role {role.name} trusts {service}")
+    if unknown := [request for request, verdict in zip(requests, verdicts, strict=True) if verdict is None]:
+        return warned(f"refinerctl cannot evaluate whether role {role.name} allows {_listed(unknown)}")
+    return passed(f"{service} may assume role {role.name}, which allows {', '.join(dict(calls))}")
 
 
 def _by_role(role: Role, action: str, resource: str) -> Request:
@@ -61,14 +78,9 @@ def _in_boundary(role: Role, request: Request) -> Verdict:
     return True if role.boundary is None else allowed([role.boundary], request)
 
 
-def not_allowed(
-    role: Role, calls: Collection[tuple[str, str]], resource_policies: Collection[Policy], text: str
-) -> Finding:
-    """The failure of a role that may not do `calls`, pairs of action and resource.
-
-    A boundary or a policy that denies them gets a fix of its own: to deploy would change nothing.
-    """
-    requests = [_by_role(role, *call) for call in calls]
+def _not_allowed(role: Role, requests: Collection[Request], resource_policies: Collection[Policy]) -> Finding:
+    """A boundary or a policy that denies them gets a fix of its own: to deploy would change nothing."""
+    text = f"role {role.name} does not allow {_listed(requests)}"
     if all(_in_boundary(role, request) is False for request in requests):
         return failed(f"{text}: its permissions boundary does not", "Allow it in the boundary, or remove the boundary.")
     if all(denied(resource_policies, request) for request in requests):
@@ -76,24 +88,8 @@ def not_allowed(
     return failed(text)
 
 
-def service_role(
-    answer: Answer[Role], service: str, context: Mapping[str, str], call: tuple[str, str],
-    policies: Collection[Policy] = (),
-) -> Finding:  # fmt: skip
-    """Whether a service may assume the role, and the role may do `call`, action and resource."""
-    if answer.not_found:
-        return failed(str(answer.error))
-    role, (action, resource) = known(answer), call
-    trusted = allowed([role.trust], Request("sts:AssumeRole", role.arn, service=service, context=context))
-    allows, what = may(role, action, resource, policies), f"allow {action} on {name_of(resource)}"
-    if allows is False:
-        return not_allowed(role, [call], policies, f"role {role.name} does not {what}")
-    return judged(
-        all_of([trusted, allows]),
-        f"{service} may assume role {role.name}, which allows {action} on {name_of(resource)}",
-        f"role {role.name} does not trust {service}",
-        f"refinerctl cannot evaluate the policies of role {role.name}",
-    )
+def _listed(requests: Collection[Request]) -> str:
+    return ", ".join(f"{request.action} on {request.resource}" for request in requests)
 
 
 def _role_of(snapshot: Snapshot, function: Function) -> Answer[Role]:
@@ -105,7 +101,7 @@ def _prefixes(stage: Stage) -> tuple[str, ...]:
     return (*([stage.prefix] if stage.prefix is not None else []), *stage.writes)
 
 
-def needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tuple[str, str]]:
+def _needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tuple[str, str]]:
     """Action and resource of each call that Lambda and the image make."""
     if snapshot.bucket and stage.prefix is not None:
         yield "s3:GetObject", f"{_bucket_arn(snapshot)}/{stage.prefix}{SAMPLE_NAME}"
@@ -137,10 +133,9 @@ def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
     "CreateLogStream and PutLogEvents. Policies of an AWS organization are not evaluated.",
 )
 def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
-    answer, stage = _role_of(snapshot, function), snapshot.stage_of(function)
-    if answer.not_found:
-        return failed(str(answer.error))
-    role = known(answer)
+    role, stage = _role_of(snapshot, function), snapshot.stage_of(function)
+    if role.not_found:  # whatever else is missing
+        return failed(str(role.error))
     resource_policies = [_bucket_policy(snapshot)]
     if stage.queue is not None:
         resource_policies.append(known(snapshot.get(QUEUE, stage.queue.name)).policy)
@@ -148,22 +143,8 @@ def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
         "aws:sourcearn": known(snapshot.get(FUNCTION, function.name)).arn,
         "aws:sourceaccount": snapshot.account,
     }
-    trusted = allowed([role.trust], Request("sts:AssumeRole", role.arn, service=LAMBDA, context=context))
-    if trusted is False:
-        return failed(f"role {role.name} does not trust Lambda")
-    if trusted is None:
-        return warned(f"refinerctl cannot evaluate whether role {role.name} trusts Lambda")
-    verdicts = {call: may(role, *call, resource_policies) for call in needs(snapshot, stage, function)}
-    if missing := [call for call, verdict in verdicts.items() if verdict is False]:
-        text = f"role {role.name} does not allow {_listed(missing)}"
-        return not_allowed(role, missing, resource_policies, text)
-    if unknown := [call for call, verdict in verdicts.items() if verdict is None]:
-        return warned(f"refinerctl cannot evaluate whether role {role.name} allows {_listed(unknown)}")
-    return passed(f"role {role.name} allows all {len(verdicts)} calls that the function needs")
-
-
-def _listed(calls: Collection[tuple[str, str]]) -> str:
-    return ", ".join(f"{action} on {resource}" for action, resource in calls)
+    calls = tuple(_needs(snapshot, stage, function))
+    return check_role(role, LAMBDA, context, calls, resource_policies)
 
 
 def _bucket_policy(snapshot: Snapshot) -> Policy:
@@ -246,81 +227,60 @@ def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str
     "EventBridge and the functions' roles may use those that they need.",
 )
 def _kms_keys(snapshot: Snapshot) -> Finding:
-    findings = list(_key_findings(snapshot))
+    keys = [asked[1] for asked in snapshot.answers if asked[0] is KEY]
+    findings = [finding for key_id in keys for finding in _key_findings(snapshot, key_id)]
     for status in (Status.FAIL, Status.WARN, Status.SKIP):
         if seen := [finding.seen for finding in findings if finding.status is status]:
             return Finding(status, "; ".join(dict.fromkeys(seen)))
-    count = len(snapshot.answered(KEY))
-    return passed(
-        f"{count} KMS key{'s' * (count != 1)} in use can be used" if count else "no KMS keys of your own are in use"
-    )
+    plural = "s" * (len(keys) != 1)
+    return passed(f"{len(keys)} KMS key{plural} in use can be used" if keys else "no KMS keys of your own are in use")
 
 
-@dataclass(frozen=True)
-class _KeyUsers:
-    """Who uses a key: the queues that EventBridge sends to, and whether the bucket does."""
-
-    queues: tuple[str, ...]
-    bucket: str | None
-
-    @property
-    def first(self) -> str:
-        return self.queues[0] if self.queues else f"bucket {self.bucket}" if self.bucket else "the pipeline"
-
-
-def _key_findings(snapshot: Snapshot) -> Iterator[Finding]:
-    for key_id in (asked[1] for asked in snapshot.answers if asked[0] is KEY):
-        answer, users = snapshot.get(KEY, key_id), _users(snapshot, key_id)
-        if answer.not_found:
-            yield failed(f"{answer.error}; {users.first} is encrypted with it")
-        elif answer.value is None:
-            yield Finding(Status.SKIP, str(answer.error))
-        elif answer.value.state != "Enabled":
-            yield failed(f"KMS key {answer.value.arn} of {users.first} is {answer.value.state}")
-        else:
-            yield from _who_may_use(snapshot, key_id, answer.value, users)
-
-
-def _users(snapshot: Snapshot, key_id: str) -> _KeyUsers:
-    edges = snapshot.pipeline.edges
+def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
+    edges, answer = snapshot.pipeline.edges, snapshot.get(KEY, key_id)
     fed = [target for source, target in edges if isinstance(source, EventRule) and isinstance(target, Queue)]
-    settings = (snapshot.get(QUEUE, queue.name).value for queue in fed)
-    queues = tuple(item.name for item in settings if item and item.kms_key == key_id)
-    of_bucket = snapshot.bucket and snapshot.get(BUCKET_KEY, snapshot.bucket).value == key_id
-    return _KeyUsers(queues, snapshot.bucket if of_bucket else None)
+    queues = [queue.name for queue in fed if _encrypts(snapshot.get(QUEUE, queue.name), key_id)]
+    bucket = snapshot.bucket if snapshot.bucket and snapshot.get(BUCKET_KEY, snapshot.bucket).value == key_id else None
+    user = queues[0] if queues else f"bucket {bucket}" if bucket else "the pipeline"
+    if answer.not_found:
+        yield failed(f"{answer.error}; {user} is encrypted with it")
+    elif answer.value is None:
+        yield skipped(str(answer.error))
+    elif answer.value.state != "Enabled":
+        yield failed(f"KMS key {answer.value.arn} of {user} is {answer.value.state}")
+    elif queues and answer.value.is_aws_managed:
+        yield failed(f"EventBridge cannot send to {user}: AWS manages its key {key_id}, whose policy does not allow it")
+    else:
+        yield from _who_may_use(snapshot, key_id, answer.value, queues, bucket)
 
 
-def _who_may_use(snapshot: Snapshot, key_id: str, key: KmsKey, users: _KeyUsers) -> Iterator[Finding]:
-    if users.queues and key.is_aws_managed:
-        yield failed(
-            f"EventBridge cannot send to {users.queues[0]}: AWS manages its key {key_id}, whose policy does not "
-            "allow EventBridge"
-        )
-        return
-    if users.queues:
+def _encrypts(answer: Answer[Any], key_id: str) -> bool:
+    return answer.value is not None and answer.value.kms_key == key_id
+
+
+def _who_may_use(
+    snapshot: Snapshot, key_id: str, key: KmsKey, queues: Collection[str], bucket: str | None
+) -> Iterator[Finding]:
+    """EventBridge, which sends to `queues`, and the roles of the functions that use the key."""
+    if queues:
         context = {"aws:sourceaccount": snapshot.account, "aws:securetransport": "true"}
         verdict = all_of(
             allowed([key.policy], Request(action, key.arn, service=EVENTS, context=context))
             for action in ("kms:GenerateDataKey", "kms:Decrypt")
         )
-        yield _key_verdict(verdict, f"EventBridge, which sends to {users.queues[0]},", key)
+        yield _key_verdict(verdict, f"EventBridge, which sends to {next(iter(queues))},", key)
     for stage in snapshot.pipeline.stages:
-        function = snapshot.get(FUNCTION, stage.consumer.name).value if stage.consumer else None
-        role = snapshot.get(ROLE, function.role_name).value if function else None
-        if function is None or role is None or key.is_aws_managed:
+        function = snapshot.get(FUNCTION, stage.consumer.name) if stage.consumer else Answer()
+        role = snapshot.get(ROLE, function.value.role_name).value if function.value else None
+        if role is None or key.is_aws_managed:
             continue
-        for action in _key_actions(snapshot, stage, function, key_id, users):
+        actions: tuple[str, ...] = ()
+        if bucket and _prefixes(stage):
+            actions = ("kms:Decrypt", "kms:GenerateDataKey")
+        elif _encrypts(function, key_id) or (stage.queue and _encrypts(snapshot.get(QUEUE, stage.queue.name), key_id)):
+            actions = ("kms:Decrypt",)
+        for action in actions:
             yield _key_verdict(_role_may_use(snapshot, role, key, action), role.name, key)
-
-
-def _key_actions(
-    snapshot: Snapshot, stage: Stage, function: FunctionConfiguration, key_id: str, users: _KeyUsers
-) -> tuple[str, ...]:
-    """What a stage's function does with a key."""
-    if users.bucket and _prefixes(stage):
-        return ("kms:Decrypt", "kms:GenerateDataKey")
-    queue = snapshot.get(QUEUE, stage.queue.name).value if stage.queue else None
-    return ("kms:Decrypt",) if key_id in (function.kms_key, queue.kms_key if queue else None) else ()
 
 
 def _role_may_use(snapshot: Snapshot, role: Role, key: KmsKey, action: str) -> Verdict:

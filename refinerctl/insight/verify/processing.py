@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from refinerctl.aws.lambda_ import SourceMapping
-from refinerctl.errors import UsageError
-from refinerctl.images import ImageReference
-from refinerctl.insight.verify.checks import CannotTellError, Finding, Section, failed, known, passed, present, warned
+from refinerctl.errors import NotFoundError
+from refinerctl.insight.verify.checks import Finding, Section, failed, known, passed, present, skipped, warned
 from refinerctl.insight.verify.snapshot import (
     CONCURRENCY,
     FUNCTION,
@@ -17,6 +16,7 @@ from refinerctl.insight.verify.snapshot import (
     Snapshot,
     name_of,
 )
+from refinerctl.parallel import Answer
 from refinerctl.stacks.base import Function, Queue
 
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
@@ -75,7 +75,7 @@ def _dlq_retention(snapshot: Snapshot, queue: Queue) -> Finding | None:
         return None
     settings = known(snapshot.get(QUEUE, queue.name))
     if settings.dlq_arn is None:
-        raise CannotTellError(f"queue {queue.name} has no DLQ")
+        return skipped(f"queue {queue.name} has no DLQ")
     dlq = known(snapshot.get(QUEUE, name_of(settings.dlq_arn)))
     seen = f"{dlq.name} keeps messages for {_days(dlq.retention_s)}, {queue.name} for {_days(settings.retention_s)}"
     if dlq.retention_s < settings.retention_s:
@@ -145,24 +145,12 @@ def _function_release(snapshot: Snapshot, component: Function) -> Finding:
     name = snapshot.stage_of(component).name
     tag, recorded = release.tag or "without a tag", release.images.get(name)
     if recorded is None:
-        raise CannotTellError(f"release {tag} records no image of {name}")
-    wanted, running = _digest(recorded), _digest(function.running_image)
+        return skipped(f"release {tag} records no image of {name}")
+    wanted, running = recorded.partition("@")[2], function.digest or ""
     if wanted == running:
-        return passed(f"{function.name} runs {_short(wanted)}, the image of release {tag}")
-    return failed(
-        f"{function.name} runs {_short(running) or function.running_image}, but release {tag} has {_short(wanted)}"
-    )
-
-
-def _digest(uri: str) -> str:
-    try:
-        return ImageReference.parse(uri).digest or ""
-    except UsageError:
-        return ""
-
-
-def _short(digest: str) -> str:
-    return digest[:_DIGEST_SHOWN]
+        return passed(f"{function.name} runs {wanted[:_DIGEST_SHOWN]}, the image of release {tag}")
+    seen = running[:_DIGEST_SHOWN] or function.running_image
+    return failed(f"{function.name} runs {seen}, but release {tag} has {wanted[:_DIGEST_SHOWN]}")
 
 
 @SECTION.check(
@@ -175,19 +163,19 @@ def _short(digest: str) -> str:
 def _function_image(snapshot: Snapshot, component: Function) -> Finding:
     function = known(snapshot.get(FUNCTION, component.name))
     image = snapshot.get(IMAGE, function.running_image)
-    if image.not_found:
-        if snapshot.embedded and not _digest(function.running_image):
-            raise CannotTellError(f"{function.name} runs from the image's folder on this machine")
-        return failed(f"the image of {function.name} does not exist: {image.error}")
-    known(image)
-    return passed(f"{function.running_image} is in ECR")
+    if image.not_found and snapshot.embedded and not function.digest:
+        return skipped(f"{function.name} runs from the image's folder on this machine")
+    return present(image, f"{function.running_image} is in ECR")
 
 
-def _mapping(snapshot: Snapshot, queue: Queue, function: Function) -> SourceMapping | None:
+def _mapping(snapshot: Snapshot, queue: Queue, function: Function) -> Answer[SourceMapping]:
     """The event source mapping from the queue to the function; the enabled one, if there are several."""
     arn = known(snapshot.get(QUEUE, queue.name)).arn
     found = [item for item in known(snapshot.get(MAPPINGS, function.name)) if item.queue_arn == arn]
-    return min(found, key=lambda item: item.state != "Enabled", default=None)
+    if not found:
+        missing = f"no event source mapping from queue {queue.name} to function {function.name}"
+        return Answer(error=NotFoundError(missing))
+    return Answer(min(found, key=lambda item: item.state != "Enabled"))
 
 
 @SECTION.check(
@@ -200,9 +188,10 @@ def _mapping(snapshot: Snapshot, queue: Queue, function: Function) -> SourceMapp
 )
 def _mapping_enabled(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
     known(snapshot.get(FUNCTION, function.name))
-    mapping = _mapping(snapshot, queue, function)
-    if mapping is None:
-        return failed(f"no event source mapping from queue {queue.name} to function {function.name}")
+    answer = _mapping(snapshot, queue, function)
+    if answer.not_found:
+        return failed(str(answer.error))
+    mapping = known(answer)
     seen = f"the event source mapping from queue {queue.name} to function {function.name} is {mapping.state}"
     if mapping.state in ("Disabled", "Disabling", "Deleting"):
         return failed(seen)
@@ -218,10 +207,7 @@ def _mapping_enabled(snapshot: Snapshot, queue: Queue, function: Function) -> Fi
     why="Without it Lambda ignores the messages that the function reports as failed: they are deleted, and lost.",
 )
 def _partial_batches(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
-    mapping = _mapping(snapshot, queue, function)
-    if mapping is None:
-        raise CannotTellError(f"no event source mapping from queue {queue.name} to function {function.name}")
-    if mapping.reports_failures:
+    if known(_mapping(snapshot, queue, function)).reports_failures:
         return passed("only the messages that failed become visible again")
     return failed("the event source mapping has no ReportBatchItemFailures")
 
@@ -240,7 +226,7 @@ def _function_concurrency(snapshot: Snapshot, component: Function) -> Finding:
     if reserved == 0:
         return failed(f"reserved concurrency of {function.name} is 0: Lambda never invokes it")
     queues = (item for item in snapshot.pipeline.upstream_of(component) if isinstance(item, Queue))
-    mappings = [found for queue in queues if (found := _mapping(snapshot, queue, component))]
+    mappings = [found for queue in queues if (found := _mapping(snapshot, queue, component).value)]
     if reserved is not None and mappings:
         limit = mappings[0].max_concurrency
         if (limit or _FIRST_INVOCATIONS) > reserved:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import permutations
 
 from refinerctl.aws.event_pattern import all_of, pattern_matches
-from refinerctl.insight.verify.checks import CannotTellError, Finding, Section, failed, judged, known, passed, warned
+from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.delivery import (
     OTHER_BUCKET,
     dlq_may_receive,
@@ -19,7 +19,7 @@ from refinerctl.insight.verify.delivery import (
     sends_once,
     target_of,
 )
-from refinerctl.insight.verify.permissions import EVENTS, service_role
+from refinerctl.insight.verify.permissions import EVENTS, check_role
 from refinerctl.insight.verify.samples import event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import FUNCTION, MAPPINGS, ROLE, Snapshot, name_of
 from refinerctl.stacks.base import Component, EventBus, EventRule, Stage
@@ -78,9 +78,9 @@ def _forward_role(snapshot: Snapshot, rule: EventRule, bus: EventBus) -> Finding
     role_arn = target_of(snapshot, rule, bus).role_arn
     if role_arn is None:
         return failed(f"the target of rule {rule.name} has no role")
-    call = ("events:PutEvents", target_bus.arn)
+    calls = [("events:PutEvents", target_bus.arn)]
     role = snapshot.get(ROLE, name_of(role_arn))
-    return service_role(role, EVENTS, rule_context(snapshot, settings), call, [target_bus.policy])
+    return check_role(role, EVENTS, rule_context(snapshot, settings), calls, [target_bus.policy])
 
 
 SECTION.check("forward-dlq", EventRule, EventBus, why="An event that cannot be forwarded would be lost.")(has_dlq)
@@ -147,15 +147,14 @@ def _prefix_overlap(snapshot: Snapshot) -> Finding:
 def _outputs_match(snapshot: Snapshot) -> Finding:
     pipeline = snapshot.pipeline
     if not pipeline.recorded:
-        raise CannotTellError(f"the names come from {pipeline.told_by}")
+        return skipped(f"the names come from {pipeline.told_by}")
     forward, bus = next(
         (source, target)
         for source, target in pipeline.edges
         if isinstance(source, EventRule) and isinstance(target, EventBus)
     )
     shared: dict[str, Component | None] = {"bus_arn": bus, "forward_rule_arn": forward, "forward_dlq_arn": forward.dlq}
-    found = {name: _arns(snapshot, component) for name, component in shared.items()}
-    differences = list(_differences(pipeline.recorded, found))
+    differences = list(_differences(pipeline.recorded, {name: snapshot.arn(item) for name, item in shared.items()}))
     for stage in pipeline.stages:
         differences += _differences(stage.recorded, _stage_arns(snapshot, stage), f"{stage.name}: ")
     if differences:
@@ -163,30 +162,24 @@ def _outputs_match(snapshot: Snapshot) -> Finding:
     return passed("what exists is what Terraform recorded")
 
 
-def _differences(recorded: Mapping[str, str], found: Mapping[str, tuple[str, ...]], of: str = "") -> Iterator[str]:
+def _differences(recorded: Mapping[str, str], found: Mapping[str, str | None], of: str = "") -> Iterator[str]:
     """What does not exist at all is reported by other checks."""
-    for name, arns in found.items():
-        if name in recorded and arns and recorded[name] not in arns:
-            yield f"{of}{name} is {' or '.join(arns)}, but {recorded[name]} is recorded"
+    for name, arn in found.items():
+        if arn and arn != recorded.get(name, arn):
+            yield f"{of}{name} is {arn}, but {recorded[name]} is recorded"
 
 
-def _stage_arns(snapshot: Snapshot, stage: Stage) -> dict[str, tuple[str, ...]]:
-    components: dict[str, Component | None] = {
-        "rule_arn": stage.source,
-        "queue_arn": stage.queue,
-        "dlq_arn": stage.queue.dlq if stage.queue else None,
-        "delivery_dlq_arn": stage.delivery_dlq,
-        "function_arn": stage.consumer,
-    }
+def _stage_arns(snapshot: Snapshot, stage: Stage) -> dict[str, str | None]:
     name = stage.consumer.name if stage.consumer else ""
-    function, mappings = snapshot.get(FUNCTION, name).value, snapshot.get(MAPPINGS, name).value
+    function = snapshot.get(FUNCTION, name).value
+    mappings = [item.uuid for item in snapshot.get(MAPPINGS, name).value or ()]
+    recorded = stage.recorded.get("event_source_mapping_id")
     return {
-        **{key: _arns(snapshot, component) for key, component in components.items()},
-        "role_arn": (function.role_arn,) if function else (),
-        "event_source_mapping_id": tuple(item.uuid for item in mappings or ()),
+        "rule_arn": snapshot.arn(stage.source),
+        "queue_arn": snapshot.arn(stage.queue),
+        "dlq_arn": snapshot.arn(stage.queue and stage.queue.dlq),
+        "delivery_dlq_arn": snapshot.arn(stage.delivery_dlq),
+        "function_arn": snapshot.arn(stage.consumer),
+        "role_arn": function.role_arn if function else None,
+        "event_source_mapping_id": recorded if recorded in mappings else next(iter(mappings), None),
     }
-
-
-def _arns(snapshot: Snapshot, component: Component | None) -> tuple[str, ...]:
-    arn = snapshot.arn(component) if component is not None else None
-    return (arn,) if arn else ()

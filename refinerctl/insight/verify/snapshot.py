@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.events import BusSettings, EventBuses, RuleSettings, RuleTarget, ScheduleSettings
-from refinerctl.aws.iam import KmsKey, Role, Roles, kms_key
-from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, Functions, SourceMapping
-from refinerctl.aws.logs import LogGroups, LogGroupSettings
+from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget, ScheduleSettings
+from refinerctl.aws.iam import KmsKey, Role, kms_key
+from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
+from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.s3 import S3Bucket
-from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import Queues, QueueState
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
-from refinerctl.ledger.entries import Release
+from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import Answer, attempt, both, concurrently
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
+
+if TYPE_CHECKING:
+    from refinerctl.app import AppContext
 
 THREADS = 32
 # IAM throttles early: at 20 calls/s, 32 roles at once lose 19 of 50 to throttling, 8 at once lose none.
@@ -29,56 +30,39 @@ ROLES_AT_ONCE = 8
 Found = TypeVar("Found")
 
 
-class Clients:
-    """Who is asked. `release` returns the deployed release, if any."""
-
-    def __init__(self, session: AwsSession, release: Callable[[], Release | None], *, embedded: bool = False) -> None:
-        self.session = session
-        self.buses = EventBuses(session)
-        self.queues = Queues(session)
-        self.functions = Functions(session)
-        self.roles = Roles(session)
-        self.logs = LogGroups(session)
-        self.ecr = EcrRegistry(session)
-        self.release = release
-        self.embedded = embedded
-
-    def bucket(self, name: str) -> S3Bucket:
-        return S3Bucket(self.session, name)
-
-    def deployed_release(self) -> Release:
-        if (found := self.release()) is None:
-            raise NotFoundError("no deployment is recorded")
-        return found
-
-
 @dataclass(frozen=True, eq=False)
 class Question(Generic[Found]):
-    """What can be asked about a thing: `ask` gets the clients and the thing's names."""
+    """What can be asked about a thing: `ask` gets the app and the thing's names."""
 
     ask: Callable[..., Found]
 
 
 Asked: TypeAlias = tuple[Any, ...]  # a question, and the names of what it is about
 
-BUCKET: Question[None] = Question(lambda aws, name: aws.bucket(name).check())
-BUCKET_EVENTS: Question[bool] = Question(lambda aws, name: aws.bucket(name).sends_events())
-BUCKET_POLICY: Question[Policy] = Question(lambda aws, name: aws.bucket(name).policy())
-BUCKET_KEY: Question[str | None] = Question(lambda aws, name: aws.bucket(name).kms_key())
-BUS: Question[BusSettings] = Question(lambda aws, name: aws.buses.bus(name))
-RULES: Question[tuple[RuleSettings, ...]] = Question(lambda aws, bus: aws.buses.rules(bus))
-TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda aws, bus, rule: aws.buses.targets(bus, rule))
-SENDERS: Question[frozenset[str]] = Question(lambda aws, bus, arn: aws.buses.senders(bus, arn))
-SCHEDULE: Question[ScheduleSettings] = Question(lambda aws, group, name: aws.buses.schedule(group, name))
-QUEUE: Question[QueueState] = Question(lambda aws, name: aws.queues.state(name))
-FUNCTION: Question[FunctionConfiguration] = Question(lambda aws, name: aws.functions.get(name))
-MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda aws, function: aws.functions.mappings(function))
-LOG_GROUP: Question[LogGroupSettings] = Question(lambda aws, name: aws.logs.settings(name))
-ROLE: Question[Role] = Question(lambda aws, name: aws.roles.get(name))
-IMAGE: Question[str] = Question(lambda aws, uri: aws.ecr.find(ImageReference.parse(uri)))
-KEY: Question[KmsKey] = Question(lambda aws, key_id: kms_key(aws.session, key_id))
-CONCURRENCY: Question[Concurrency] = Question(lambda aws: aws.functions.concurrency())
-RELEASE: Question[Release] = Question(lambda aws: aws.deployed_release())
+BUCKET: Question[None] = Question(lambda app, name: S3Bucket(app.session, name).check())
+BUCKET_EVENTS: Question[bool] = Question(lambda app, name: S3Bucket(app.session, name).sends_events())
+BUCKET_POLICY: Question[Policy] = Question(lambda app, name: S3Bucket(app.session, name).policy())
+BUCKET_KEY: Question[str | None] = Question(lambda app, name: S3Bucket(app.session, name).kms_key())
+BUS: Question[BusSettings] = Question(lambda app, name: app.event_buses.bus(name))
+RULES: Question[tuple[RuleSettings, ...]] = Question(lambda app, bus: app.event_buses.rules(bus))
+TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda app, bus, rule: app.event_buses.targets(bus, rule))
+SENDERS: Question[frozenset[str]] = Question(lambda app, bus, arn: app.event_buses.senders(bus, arn))
+SCHEDULE: Question[ScheduleSettings] = Question(lambda app, group, name: app.event_buses.schedule(group, name))
+QUEUE: Question[QueueState] = Question(lambda app, name: app.queues.state(name))
+FUNCTION: Question[FunctionConfiguration] = Question(lambda app, name: app.functions.get(name))
+MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda app, function: app.functions.mappings(function))
+LOG_GROUP: Question[LogGroupSettings] = Question(lambda app, name: app.log_groups.settings(name))
+ROLE: Question[Role] = Question(lambda app, name: app.roles.get(name))
+IMAGE: Question[str] = Question(lambda app, uri: app.ecr.find(ImageReference.parse(uri)))
+KEY: Question[KmsKey] = Question(lambda app, key_id: kms_key(app.session, key_id))
+CONCURRENCY: Question[Concurrency] = Question(lambda app: app.functions.concurrency())
+RELEASE: Question[Release] = Question(lambda app: _deployed_release(app))
+
+
+def _deployed_release(app: AppContext) -> Release:
+    if (found := deployed(app.ledger.read())) is None:
+        raise NotFoundError("no deployment is recorded")
+    return found
 
 
 def _about(component: Component) -> tuple[Asked, ...]:
@@ -161,9 +145,9 @@ class Snapshot:
         """How a component is configured: what its kind's first question asks for."""
         return self.rule(component) if isinstance(component, EventRule) else self.get(*_about(component)[0])
 
-    def arn(self, component: Component) -> str | None:
+    def arn(self, component: Component | None) -> str | None:
         """None if it is not known."""
-        return getattr(self.settings(component).value, "arn", None)
+        return getattr(self.settings(component).value, "arn", None) if component else None
 
     def stage_of(self, function: Function) -> Stage:
         """The function's stage; for a shared function one of itself alone."""
@@ -186,26 +170,23 @@ class Snapshot:
         return next((bus.arn.split(":")[3] for bus in self.answered(BUS).values()), "")
 
 
-def take_snapshot(clients: Clients, pipeline: Pipeline) -> Snapshot:
+def take_snapshot(app: AppContext, pipeline: Pipeline) -> Snapshot:
     """Ask until no answer leads to a new question.
 
     Raises RefinerctlError if the credentials or the network do not work; what is denied is an answer with an error.
     """
-    caller = clients.session.caller()
+    caller = app.session.caller()
     # Saves one call for each queue that is found here.
-    clients.queues.find(f"{pipeline.name_prefix}-")
+    app.queues.find(f"{pipeline.name_prefix}-")
     answers: dict[Asked, Answer[Any]] = {}
-    snapshot = Snapshot(pipeline, caller.split(":")[4], caller.split(":")[1], answers, clients.embedded)
+    snapshot = Snapshot(pipeline, caller.split(":")[4], caller.split(":")[1], answers, app.settings.embedded)
     while new := [asked for asked in dict.fromkeys(_questions(snapshot)) if asked not in answers]:
         # Functions alone first: their roles take longest, and are then read at the same time as all else.
         wave = [asked for asked in new if asked[0] is FUNCTION] or new
         roles = [asked for asked in wave if asked[0] is ROLE]
         others = [asked for asked in wave if asked[0] is not ROLE]
-        found = both(
-            partial(_ask, clients, roles, ROLES_AT_ONCE),
-            partial(_ask, clients, others, THREADS),
-        )
-        answers.update(zip([*roles, *others], [*found[0], *found[1]], strict=True))
+        of_roles, of_others = both(partial(_ask, app, roles, ROLES_AT_ONCE), partial(_ask, app, others, THREADS))
+        answers.update(zip([*roles, *others], [*of_roles, *of_others], strict=True))
     return snapshot
 
 
@@ -224,7 +205,5 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
             yield SENDERS, source.bus, arn
 
 
-def _ask(clients: Clients, asked: list[Asked], threads: int) -> list[Answer[Any]]:
-    return concurrently(
-        [partial(attempt, partial(question.ask, clients, *names)) for question, *names in asked], threads
-    )
+def _ask(app: AppContext, asked: list[Asked], threads: int) -> list[Answer[Any]]:
+    return concurrently([partial(attempt, partial(question.ask, app, *names)) for question, *names in asked], threads)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape, quoteattr
 
 from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
 
@@ -69,35 +69,26 @@ def junit(results: Sequence[CheckResult]) -> str:
 
     A warning is a passed test case with output.
     """
-    counts = Counter(result.status for result in results)
-    lines = [
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<testsuites tests="{len(results)}" failures="{counts[Status.FAIL]}" skipped="{counts[Status.SKIP]}">',
-        f'<testsuite name="refinerctl verify" tests="{len(results)}" failures="{counts[Status.FAIL]}" errors="0" '
-        f'skipped="{counts[Status.SKIP]}">',
-    ]
-    lines += [_testcase(result) for result in results]
-    return "\n".join([*lines, "</testsuite>", "</testsuites>", ""])
+    statuses = Counter(result.status for result in results)
+    counts = {"tests": len(results), "failures": statuses[Status.FAIL], "skipped": statuses[Status.SKIP]}
+    totals = {name: str(count) for name, count in counts.items()}
+    root = ET.Element("testsuites", totals)
+    suite = ET.SubElement(root, "testsuite", {"name": "refinerctl verify", **totals, "errors": "0"})
+    for result in results:
+        _add_case(suite, result)
+    ET.indent(root, "")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
-def _testcase(result: CheckResult) -> str:
-    name = f"{result.id} ({result.stage})" if result.stage else result.id
-    where = _attribute(f"verify.{result.stage or 'pipeline'}")
-    opened = f"<testcase classname={where} name={_attribute(name)}"
-    if result.status is Status.PASS:
-        return f"{opened}/>"
-    body = _text(f"{result.seen}\nwhy: {result.why}\nfix: {result.fix}")
-    inside = {
-        Status.FAIL: f"<failure message={_attribute(result.seen)}>{body}</failure>",
-        Status.SKIP: f"<skipped message={_attribute(result.seen)}/>",
-        Status.WARN: f"<system-out>warning: {body}</system-out>",
-    }[result.status]
-    return f"{opened}>{inside}</testcase>"
-
-
-def _attribute(text: str) -> str:
-    return quoteattr(_NOT_XML.sub("\ufffd", text), {"\n": "&#10;", "\t": "&#9;", "\r": "&#13;"})
-
-
-def _text(text: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})
+def _add_case(suite: ET.Element, result: CheckResult) -> None:
+    check, stage, seen = (_NOT_XML.sub("\ufffd", text) for text in (result.id, result.stage or "", result.seen))
+    name = f"{check} ({stage})" if stage else check
+    case = ET.SubElement(suite, "testcase", classname=f"verify.{stage or 'pipeline'}", name=name)
+    details = _NOT_XML.sub("\ufffd", f"{result.seen}\nwhy: {result.why}\nfix: {result.fix}")
+    match result.status:
+        case Status.FAIL:
+            ET.SubElement(case, "failure", message=seen).text = details
+        case Status.SKIP:
+            ET.SubElement(case, "skipped", message=seen)
+        case Status.WARN:
+            ET.SubElement(case, "system-out").text = f"warning: {details}"

@@ -90,19 +90,6 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: (folder / f"{name}.html").as_uri() for name in PAGES}
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page_requests_nothing_and_reports_no_error(browser: Chromium, urls: dict[str, str], name: str) -> None:
-    browser.screen(1280)
-    browser.open(urls[name])
-    asked = {event["request"]["url"] for event in browser.named("Network.requestWillBeSent")}
-    assert asked == {urls[name]}
-    assert not browser.named("Runtime.exceptionThrown")
-    assert not browser.named("Page.javascriptDialogOpening")
-    # Violations of the policy and failed loads are logged here.
-    assert [event["entry"]["text"] for event in browser.named("Log.entryAdded")] == []
-    assert browser.evaluate("document.compatMode") == "CSS1Compat"
-
-
 def test_policy_blocks_injected_content(browser: Chromium, urls: dict[str, str], tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
     inserted = "<img src='http://127.0.0.1:9/x'><script>document.title = 'it ran'</script></main>"
@@ -114,41 +101,29 @@ def test_policy_blocks_injected_content(browser: Chromium, urls: dict[str, str],
     assert "script-src" in logged
 
 
-@pytest.mark.parametrize("width", [320, 360, 768, 1280])
 @pytest.mark.parametrize("name", PAGES)
-def test_page_never_scrolls_sideways(browser: Chromium, urls: dict[str, str], name: str, width: int) -> None:
-    browser.screen(width)
-    browser.open(urls[name])
-    browser.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.evaluate(OUTSIDE) == []
-
-
-@pytest.mark.parametrize("name", ["two", "fifty", "scheduled"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_text_in_drawings_is_not_clipped_and_large_enough(
-    browser: Chromium, urls: dict[str, str], name: str, width: int
-) -> None:
-    browser.screen(width)
-    browser.open(urls[name])
-    browser.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    texts: list[dict[str, Any]] = browser.evaluate(TEXTS)
-    assert len(texts) > 15
-    assert [text for text in texts if not text["inside"]] == []
-    assert [text for text in texts if text["size"] < 9.5] == []
-
-
-@pytest.mark.parametrize("width", [320, 360, 768, 900, 1280])
-@pytest.mark.parametrize("name", PAGES)
-def test_drawing_of_the_pipeline_has_no_overlaps(
-    browser: Chromium, urls: dict[str, str], name: str, width: int
-) -> None:
-    browser.screen(width)
-    browser.open(urls[name])
-    assert browser.evaluate(OVERLAPS) == []
-    assert browser.evaluate(BEYOND) == []
-    if name not in ("hostile", "fifty"):  # names of any length are cut, and have a title
-        assert browser.evaluate(CUT) == []
+def test_page_fits_each_width_and_requests_nothing(browser: Chromium, urls: dict[str, str], name: str) -> None:
+    """Nothing scrolls sideways; nothing in drawings overlaps, is cut or too small to read."""
+    for width in (320, 360, 768, 900, 1280):
+        browser.screen(width)
+        browser.open(urls[name])
+        assert {event["request"]["url"] for event in browser.named("Network.requestWillBeSent")} == {urls[name]}
+        assert not browser.named("Runtime.exceptionThrown")
+        assert not browser.named("Page.javascriptDialogOpening")
+        # Violations of the policy and failed loads are logged here.
+        assert [event["entry"]["text"] for event in browser.named("Log.entryAdded")] == []
+        assert browser.evaluate("document.compatMode") == "CSS1Compat"
+        assert browser.evaluate(OVERLAPS) == []
+        assert browser.evaluate(BEYOND) == []
+        if name not in ("hostile", "fifty"):  # names of any length are cut, and have a title
+            assert browser.evaluate(CUT) == []
+        browser.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(OUTSIDE) == []
+        texts: list[dict[str, Any]] = browser.evaluate(TEXTS)
+        assert len(texts) > 15 or name == "quiet"
+        if name != "hostile" and width in (360, 1280):
+            assert [text for text in texts if not text["inside"] or text["size"] < 9.5] == []
 
 
 def test_colours_follow_the_preference_of_the_reader(browser: Chromium, urls: dict[str, str]) -> None:
@@ -177,7 +152,7 @@ def test_print_shows_folded_content(browser: Chromium, urls: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_keyboard_reaches_everything_with_visible_focus(browser: Chromium, urls: dict[str, str], width: int) -> None:
+def test_keyboard_reaches_everything_skips_and_unfolds(browser: Chromium, urls: dict[str, str], width: int) -> None:
     browser.screen(width)
     browser.open(urls["two"])
     wanted = browser.evaluate(
@@ -192,10 +167,6 @@ def test_keyboard_reaches_everything_with_visible_focus(browser: Chromium, urls:
         assert focus["outline"] == "solid 3px", focus
         assert focus["seen"], focus
     assert reached == wanted
-
-
-def test_keyboard_skips_to_the_report_and_unfolds(browser: Chromium, urls: dict[str, str]) -> None:
-    browser.screen(1280)
     browser.open(urls["two"])
     browser.press("Tab", TAB)
     browser.press("Enter", ENTER)

@@ -9,21 +9,24 @@ from typing import Any
 
 import pytest
 
+from refinerctl.app import AppContext
 from refinerctl.aws.events import EventBuses
 from refinerctl.aws.iam import Role, Roles
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
+from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.insight.verify.checks import Status
-from refinerctl.insight.verify.run import checks_of, run_checks
-from refinerctl.insight.verify.snapshot import ROLE, ROLES_AT_ONCE, Clients, take_snapshot
+from refinerctl.insight.verify.checks import Status, run_checks
+from refinerctl.insight.verify.snapshot import ROLE, ROLES_AT_ONCE, take_snapshot
 from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 
 
-def clients(session: AwsSession) -> Clients:
-    return Clients(session, lambda: None)
+def app_of(session: AwsSession) -> AppContext:
+    app = AppContext(GlobalFlags())
+    app.session = session
+    return app
 
 
 def pipeline(**values: Any) -> Pipeline:
@@ -35,7 +38,7 @@ NOTHING = pipeline(bus_name="never-made")
 
 
 def failures(session: AwsSession, of: Pipeline, stack: Stack) -> list[tuple[str, str | None]]:
-    results = run_checks(take_snapshot(clients(session), of), checks_of(stack))
+    results = run_checks(take_snapshot(app_of(session), of), stack)
     return [(item.id, item.stage) for item in results if item.status is Status.FAIL]
 
 
@@ -118,9 +121,9 @@ class BusyRoles(Roles):
 def test_a_few_roles_are_read_at_a_time(session: AwsSession) -> None:
     rulesets = {f"R{n}": {"prefix": f"R{n}/", "image_uri": "team/x"} for n in range(3 * ROLES_AT_ONCE)}
     many, roles = pipeline(rulesets=rulesets), BusyRoles(session)
-    asked = clients(session)
-    asked.roles, asked.functions = roles, ManyFunctions(session)
-    found = take_snapshot(asked, many)
+    app = app_of(session)
+    app.roles, app.functions = roles, ManyFunctions(session)
+    found = take_snapshot(app, many)
     assert {role.name for role in found.answered(ROLE).values()} == {f"never-made-{name}" for name in rulesets}
     assert len(roles.counts) == 3 * ROLES_AT_ONCE
     assert 1 < max(roles.counts) <= ROLES_AT_ONCE
@@ -136,4 +139,4 @@ class Expired(AwsSession):
 def test_credentials_that_do_not_work_are_an_error() -> None:
     session = Expired("us-east-1", profile=None, endpoint_url=None, embedded=False)
     with pytest.raises(AccessDeniedError):
-        take_snapshot(clients(session), NOTHING)
+        take_snapshot(app_of(session), NOTHING)

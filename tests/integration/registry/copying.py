@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from refinerctl.console import BlobProgress, Silent
+from refinerctl.console import Progress
 from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest, ImageCopy
@@ -32,7 +32,7 @@ class Copier:
     """One client per host, as the command has it. `logins` are by host; `told` are the lines about retries."""
 
     logins: dict[str, Login] = field(default_factory=dict)
-    progress: BlobProgress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=Progress)
     create_repository: Callable[[str, str], None] | None = None
     told: list[str] = field(default_factory=list)
     _registries: dict[str, Registry] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefusedError
 from refinerctl.images import OCI_INDEX, Platform, RunsOn
 from refinerctl.registry.copies import CopyStatus
@@ -149,7 +149,7 @@ def test_tag_pushed_during_the_copy_is_not_overwritten(
 ) -> None:
     wanted = push_image(source_registry, unique, layers=[Layer(seed=7)])
 
-    class Rival(Silent):
+    class Rival(Progress):
         def part(self, name: str, done: int, size: int) -> None:
             push_image(target_registry, unique, layers=[Layer(seed=8)])
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import Login, TransportError
 from tests.integration.registry.copying import Copier, whole
@@ -207,7 +207,7 @@ def test_failed_blob_cancels_the_others(
     assert image.digest
 
 
-class Parts(Silent):
+class Parts(Progress):
     """Remembers how much of each blob was copied, and of how much."""
 
     def __init__(self) -> None:

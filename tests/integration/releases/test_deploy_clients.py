@@ -17,7 +17,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, Platform
 from refinerctl.registry.manifests import Descriptor, config_platform, digest_of
 from refinerctl.registry.registries import Registries
-from refinerctl.releases.pins import PinRequest, pin_images
+from refinerctl.releases.pins import pin_images
 from refinerctl.stacks.base import StageImage
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
@@ -94,7 +94,7 @@ class TestDeployableImages:
     ) -> None:
         made = push_image(registry, repository, "v1")
         wanted = StageImage("In", ImageReference(repository), Platform("linux", "amd64"))
-        pins = pin_images([wanted], images, PinRequest("v1"))
+        pins = pin_images([wanted], images, "v1")
         assert pins.images == {"In": f"{repository}@{made.digest}"}
 
 

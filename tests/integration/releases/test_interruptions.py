@@ -172,7 +172,7 @@ class TestInterrupt:
         program = (
             "import sys; from pathlib import Path; from refinerctl.terraform.runner import Terraform\n"
             "module, folder, values = map(Path, sys.argv[1:])\n"
-            "terraform = Terraform(module, folder / 'data', folder / 'work')\n"
+            "terraform = Terraform(module, folder / 'data', folder / 'work', folder / 'log')\n"
             "terraform.init()\n"
             "terraform.apply([values])\n"
         )

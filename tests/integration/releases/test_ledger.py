@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, load_settings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
-from refinerctl.layout import Layout
 from refinerctl.ledger.entries import Ledger, Release, ReleaseAction, dump_releases
 from refinerctl.ledger.http import HttpLedger
 from refinerctl.ledger.s3 import S3Ledger
@@ -45,23 +46,16 @@ def server() -> Iterator[StateServer]:
 
 @pytest.fixture
 def http_backend(server: StateServer, tmp_path: Path) -> Backend:
-    """As in a GitLab job of a project whose stack needs no provider."""
+    """As in a GitLab job of a project."""
     (tmp_path / "refinerctl.toml").write_text('[environments.test]\nbackend = "http"\n', encoding="utf-8")
-    stack = tmp_path / "terraform" / "stacks" / "refiner"
-    stack.mkdir(parents=True)
-    (stack / "main.tf").write_text(
-        'terraform {\n  backend "s3" {}\n}\nmodule "one" {\n  source = "../../modules/one"\n}\n', encoding="utf-8"
-    )
-    module = tmp_path / "terraform" / "modules" / "one"
-    module.mkdir(parents=True)
-    (module / "main.tf").write_text('resource "terraform_data" "this" {}\n', encoding="utf-8")
+    (tmp_path / "terraform" / "stacks" / "refiner").mkdir(parents=True)
     settings = load_settings(GlobalFlags(env="test"), {}, tmp_path)
     return read_backend(settings, "refiner", environ=server.environment())
 
 
 @pytest.fixture
 def http_ledger(http_backend: Backend) -> HttpLedger:
-    return replace(HttpLedger.beside(http_backend), lock_poll_s=0.01)
+    return HttpLedger(http_backend, lock_poll_s=0.01)
 
 
 @pytest.fixture
@@ -190,11 +184,10 @@ class TestHttp:
         assert not server.locks
         assert list(server.states) == ["refiner-test-releases"]
 
-    def test_held_lock_names_its_holder(self, http_ledger: HttpLedger, server: StateServer) -> None:
+    def test_held_lock_names_its_holder(self, http_backend: Backend, server: StateServer) -> None:
         server.lock("refiner-test-releases", Created="2026-03-01T14:00:00Z")
-        patient = replace(http_ledger, lock_timeout_s=0.0)
         with pytest.raises(RefinerctlError, match="locked by somebody@else since 2026-03-01T14:00:00Z"):
-            patient.append(release(1))
+            HttpLedger(http_backend, lock_timeout_s=0.0).append(release(1))
 
         assert server.locks["refiner-test-releases"]["ID"] == "theirs"
         assert not server.states
@@ -205,27 +198,27 @@ class TestHttp:
 
         assert http_ledger.read() == (release(1),)
 
-    def test_failed_write_releases_the_lock(self, http_ledger: HttpLedger, server: StateServer) -> None:
-        http_ledger.append(release(1))
-        server.states["refiner-test-releases"] = server.states["refiner-test-releases"].replace(
-            b'"serial": 1', b'"serial": -5'
-        )
+    def test_failed_write_releases_the_lock(self, http_backend: Backend, server: StateServer) -> None:
         server.fail["PUT"] = 400
+        other = replace(http_backend, settings={**http_backend.settings, "update_method": "PUT"})
         with pytest.raises(RefinerctlError, match="400"):
-            replace(http_ledger, update_method="PUT").append(release(2))
+            HttpLedger(other).append(release(2))
 
         assert not server.locks
 
-    @pytest.mark.parametrize(("login", "status"), [(None, 401), (("gitlab-ci-token", "wrong-secret"), 403)])
-    def test_access_denied(self, http_ledger: HttpLedger, login: tuple[str, str] | None, status: int) -> None:
+    @pytest.mark.parametrize(
+        ("login", "status"),
+        [({}, 401), ({"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": "wrong-secret"}, 403)],
+    )
+    def test_access_denied(self, http_backend: Backend, login: dict[str, str], status: int) -> None:
         with pytest.raises(AccessDeniedError, match=f"refiner-test-releases .{status}") as said:
-            replace(http_ledger, credentials=login).read()
+            HttpLedger(replace(http_backend, environment=login)).read()
         assert "wrong-secret" not in said.value.message
 
     def test_hidden_project_is_not_an_empty_ledger(self) -> None:
         hidden = Answer(404, b'{"message":"404 Project Not Found"}', {"Content-Type": "application/json"})
         with serving(lambda _: hidden) as gitlab, pytest.raises(AccessDeniedError, match="access denied: GET"):
-            HttpLedger(f"{gitlab.url}/api/v4/projects/1/terraform/state/x").read()
+            HttpLedger(Backend("http", {"address": f"{gitlab.url}/api/v4/projects/1/terraform/state/x"})).read()
 
     @pytest.mark.parametrize("content", [b"no JSON", b"[]", b'{"version": 4, "serial": 1, "outputs": {}}'])
     def test_other_content_is_an_error(self, http_ledger: HttpLedger, server: StateServer, content: bytes) -> None:
@@ -236,65 +229,41 @@ class TestHttp:
         assert server.states["refiner-test-releases"] == content
         assert not server.locks
 
-    def test_unreachable_server_is_named(self, http_ledger: HttpLedger) -> None:
+    def test_unreachable_server_is_named(self) -> None:
         hasty = Transport(Limits(attempts=2, first_pause_s=0.0), lambda _: None)
-        with pytest.raises(RefinerctlError, match=r"^http://127\.0\.0\.1:9/x: the connection to"):
-            replace(http_ledger, address="http://127.0.0.1:9/x", transport=hasty).read()
+        with pytest.raises(RefinerctlError, match=r"^http://127\.0\.0\.1:9/x-releases: the connection to"):
+            HttpLedger(Backend("http", {"address": "http://127.0.0.1:9/x"}), transport=hasty).read()
 
     def test_lock_at_the_states_own_address_is_moved_with_it(self) -> None:
-        """As in Terraform's documentation: the state's address with other methods."""
-        address = "https://example.org/states/one?x=1"
-        settings = {"address": address, "lock_address": address, "unlock_address": "https://example.org/locks"}
-        ledger = HttpLedger.beside(Backend("http", settings))
+        """As in Terraform's documentation: the state's address with other methods. One lock for all states stays."""
+        seen: list[tuple[str, str]] = []
 
-        assert ledger.address == "https://example.org/states/one-releases?x=1"
-        assert ledger.lock_address == ledger.address
-        assert ledger.unlock_address == "https://example.org/locks"
-        assert (ledger.lock_method, ledger.unlock_method) == ("LOCK", "UNLOCK")
+        def answer(request: Any) -> Answer:
+            seen.append((request.method, request.path))
+            return Answer(204 if request.method == "GET" else 200)
 
+        with serving(answer) as store:
+            address = f"{store.url}/states/one?x=1"
+            settings = {"address": address, "lock_address": address, "unlock_address": f"{store.url}/locks"}
+            settings |= {"lock_method": "PUT", "unlock_method": "DELETE"}
+            ledger = HttpLedger(Backend("http", settings))
+            ledger.append(release(1))
 
-class TestTerraform:
-    """Terraform itself on the linked module, and on what the ledger writes."""
-
-    @pytest.fixture
-    def terraform(self, http_backend: Backend, tmp_path: Path) -> Callable[..., str]:
-        needs_terraform()
-        module = http_backend.prepare_module(Layout(tmp_path), "refiner")
-
-        def run(*arguments: str) -> str:
-            done = subprocess.run(
-                ["terraform", f"-chdir={module}", *arguments],
-                env={"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": str(tmp_path), "TF_DATA_DIR": str(tmp_path / "d")}
-                | dict(http_backend.environment),
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
-        return run
-
-    def test_terraform_applies_over_http(
-        self, terraform: Callable[..., str], http_backend: Backend, server: StateServer, tmp_path: Path
-    ) -> None:
-        terraform("init", "-input=false", "-no-color", *http_backend.init_arguments)
-        terraform("apply", "-auto-approve", "-input=false", "-no-color")
-
-        state = server.state("refiner-test")
-        assert [resource["type"] for resource in state["resources"]] == ["terraform_data"]
-        assert not server.locks
-        assert ("POST", "/api/v4/projects/42/terraform/state/refiner-test/lock") in server.requests
-        kept = b"".join(path.read_bytes() for path in (tmp_path / "d").rglob("*") if path.is_file())
-        assert b"job-token" not in kept
+        (first, *_, last), place = seen, "/states/one-releases"
+        assert (first, last) == (("PUT", place), ("DELETE", "/locks"))
+        assert ("GET", place) in seen
+        assert ledger.place == f"{store.url}{place}?x=1"
 
     def test_terraform_reads_the_ledger_as_a_state(
-        self, terraform: Callable[..., str], http_ledger: HttpLedger, server: StateServer
+        self, http_ledger: HttpLedger, http_backend: Backend, server: StateServer, tmp_path: Path
     ) -> None:
+        needs_terraform()
         http_ledger.append(release(1))
         server.states["refiner-test"] = server.states["refiner-test-releases"]
-        terraform("init", "-input=false", "-no-color")
+        (tmp_path / "main.tf").write_text('terraform {\n  backend "http" {}\n}\n')
+        environment = {**os.environ, **http_backend.environment}
+        run = partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=60)
+        run(["terraform", "init", "-input=false"])
 
-        document = json.loads(terraform("output", "-json"))["releases"]["value"]
+        document = json.loads(run(["terraform", "output", "-json"]).stdout)["releases"]["value"]
         assert json.loads(document)["releases"][0]["tag"] == "v1.1.0"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.layout import Layout
 from refinerctl.ledger.entries import Release
@@ -93,15 +93,15 @@ class Project:
         self.root.var_file.write_text(lines)
 
     def plan(self, tag: str | None = None, root: RootModule | None = None) -> Plan:
-        return make_plan(root or self.root, Pins(tag), self.folder, Silent())
+        return make_plan(root or self.root, Pins(tag), self.folder, Progress())
 
     def load(self, saved: Path, tag: str | None = None) -> Plan:
-        return load_plan(self.root, saved, self.folder, Silent(), tag=tag)
+        return load_plan(self.root, saved, self.folder, Progress(), tag=tag)
 
     def deploy(self, plan: Plan | None = None, root: RootModule | None = None) -> bool:
         """Whether it has applied anything."""
         plan = plan or self.plan(root=root)
-        return apply_plan(root or self.root, plan, self.ledger, "alice", Silent()).applied
+        return apply_plan(root or self.root, plan, self.ledger, "alice", Progress())[0]
 
     def state(self) -> dict[str, Any]:
         """The state as terraform keeps it."""

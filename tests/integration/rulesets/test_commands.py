@@ -150,4 +150,4 @@ def test_upload_looks_for_dead_letters_of_the_ruleset_that_has_the_prefix(
 
     assert done.code == 1, done.err
     (item,) = done.json()["uploads"]
-    assert item["error"] == f"it could not be processed; its message is in {unique}-Odd-dlq"
+    assert item["error"] == f"processing failed; its message is in {unique}-Odd-dlq"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refinerctl.aws.messages import Message
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.export import Export, export
 from refinerctl.dlq.filters import MessageFilter
 from tests.unit.dlq.fake_queue import FakeQueue, filled
@@ -17,7 +17,7 @@ def exported(
     source: FakeQueue, which: MessageFilter | None = None, limit: int | None = None
 ) -> tuple[Export, list[str]]:
     ids: list[str] = []
-    done = export(walk_of(source, which, limit=limit), lambda item: ids.append(item.id), Silent())
+    done = export(walk_of(source, which, limit=limit), lambda item: ids.append(item.id), Progress())
     return done, ids
 
 
@@ -51,7 +51,7 @@ def test_failing_writer_leaves_the_queue_as_it_was() -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        export(walk_of(source), fail, Silent())
+        export(walk_of(source), fail, Progress())
     assert len(source.visible) == 50
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from refinerctl.aws.messages import MessageAttribute
 from refinerctl.aws.s3 import ObjectEvent, ObjectState
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.errors import MessageError
 from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.inspect import (
@@ -48,7 +48,7 @@ def inspected(
     source: FakeQueue, which: MessageFilter | None = None, limit: int = 10, group: bool = False, **given: Any
 ) -> Inspection:
     objects: Any = given.pop("objects", FakeObjects())
-    progress = given.pop("progress", Silent())
+    progress = given.pop("progress", Progress())
     walk = walk_of(source, which, limit=limit, workers=4, **given)
     return inspect(walk, objects.of, progress, group=group)
 
@@ -74,7 +74,7 @@ class TestInspect:
     def test_progress_has_counts(self) -> None:
         texts: list[str] = []
 
-        class Recorded(Silent):
+        class Recorded(Progress):
             def update(self, text: str) -> None:
                 texts.append(text)
 

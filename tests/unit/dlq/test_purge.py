@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from refinerctl.aws.messages import EntryResult, Message
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.purge import Purge, purge
 from refinerctl.errors import AccessDeniedError, RefinerctlError
@@ -19,7 +19,7 @@ Save = Callable[[Sequence[Message]], None]
 
 
 def purged(source: FakeQueue, which: MessageFilter | None = None, save: Save | None = None, **given: Any) -> Purge:
-    return purge(walk_of(source, which, **given), Silent(), save)
+    return purge(walk_of(source, which, **given), Progress(), save)
 
 
 class Saved:

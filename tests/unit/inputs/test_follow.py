@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from refinerctl.aws.messages import Message
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
 from refinerctl.inputs.follow import Dlqs, Identity, Upload, UploadStatus, existing_completions, follow
@@ -52,7 +52,7 @@ def wait_for(
         existing=existing or {},
         prefix=prefix,
         timeout_s=timeout_s,
-        progress=Silent(),
+        progress=Progress(),
         dlqs=dlqs,
         clock=completions.bucket.clock,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.inputs.follow import UploadStatus
 from refinerctl.inputs.upload import UploadSource, collect, send
@@ -225,7 +225,7 @@ class TestSend:
         reading, writing = os.pipe()
         monkeypatch.setattr("sys.stdin", os.fdopen(reading))
         threading.Thread(target=_write_slowly, args=(writing, [b"x" * 50_000, b"y" * 50_000])).start()
-        (item,) = send(bucket, [UploadSource("RefinerInput/x", None, None)], Silent())
+        (item,) = send(bucket, [UploadSource("RefinerInput/x", None, None)], Progress())
         assert item.size == 100_000
         assert bucket.content("RefinerInput/x") == b"x" * 50_000 + b"y" * 50_000
 
@@ -233,7 +233,7 @@ class TestSend:
         sources = files(tmp_path, "a", "b", "c", "d")
         bucket.denied.add("RefinerInput/b")
         (tmp_path / "c").unlink()
-        done = send(bucket, sources, Silent())
+        done = send(bucket, sources, Progress())
         assert [item.status.value for item in done] == ["uploaded", "failed", "failed", "uploaded"]
         assert "access denied" in str(done[1].error)
         assert "No such file" in str(done[2].error)
@@ -242,7 +242,7 @@ class TestSend:
     def test_nothing_is_sent_if_the_bucket_does_not_exist(self, bucket: FakeBucket, tmp_path: Path) -> None:
         bucket.exists = False
         with pytest.raises(NotFoundError):
-            send(bucket, files(tmp_path, "a"), Silent())
+            send(bucket, files(tmp_path, "a"), Progress())
         assert bucket.requests["put"] == 0
 
     def test_an_interrupt_stops_running_and_waiting_uploads(self, bucket: FakeBucket) -> None:
@@ -256,7 +256,7 @@ class TestSend:
 
         bucket.on_put = interrupt
         with pytest.raises(KeyboardInterrupt):
-            send(bucket, sources, Silent())
+            send(bucket, sources, Progress())
         assert bucket.requests["put"] < len(sources)
 
 

@@ -56,8 +56,10 @@ class TestFunctionsThatLogTheirInputs:
         assert [(output.key, output.at) for output in attempt.outputs] == [("Out/1", at(2))]
         assert attempt.error is None
 
-    def test_a_failure_that_the_function_logged(self) -> None:
+    def test_the_function_the_report_or_nobody_says_how_it_ended(self) -> None:
         assert summary(LINES.received(1), LINES.failed(2)) == [("m1", "NoSuchKey: broke", True)]
+        assert summary(LINES.received(1), LINES.report(3)) == [("m1", None, True)]
+        assert summary(LINES.received(1)) == [("m1", None, False)]
 
     def test_a_timeout_fails_only_the_inputs_that_were_not_done(self) -> None:
         lines = [LINES.received(1), LINES.received(1, message_id="m2"), LINES.done(2), LINES.timed_out(4)]
@@ -68,13 +70,6 @@ class TestFunctionsThatLogTheirInputs:
     def test_an_input_stays_done_if_the_invocation_fails_afterwards(self) -> None:
         lines = [LINES.received(1), LINES.done(2), LINES.report(3, more="Status: error\tError Type: E")]
         assert summary(*lines) == [("m1", None, True)]
-
-    def test_an_input_without_an_end_takes_that_of_the_report(self) -> None:
-        (attempt,) = read(LINES.received(1), LINES.report(3, duration_ms=7))
-        assert (attempt.ended, attempt.duration_ms, attempt.error) == (at(3), 7, None)
-
-    def test_without_any_word_on_its_end_it_has_not_ended(self) -> None:
-        assert summary(LINES.received(1)) == [("m1", None, False)]
 
     def test_an_ignored_input(self) -> None:
         (attempt,) = read(LINES.received(1), LINES.record(2, "record ignored", reason="a folder"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.logs import (
     LONG_OVERLAP,
     LONG_OVERLAP_SECONDS,
-    LogsRequest,
     OverlappingReads,
     follow,
     of_request,
@@ -42,7 +42,7 @@ class TestRead:
             for number, of_group in enumerate(times)
             for index, at in enumerate(of_group)
         ]
-        found = list(read(groups, LogsRequest(tuple(f"g{number}" for number in range(len(times))), START)))
+        found = list(read(groups, [f"g{number}" for number in range(len(times))], START))
         assert sorted(found, key=lambda event: event.event_id) == sorted(groups.written, key=lambda e: e.event_id)
         assert [event.timestamp for event in found] == sorted(event.timestamp for event in found)
 
@@ -52,21 +52,13 @@ class TestRead:
         class Endless(FakeLogGroups):
             read = 0
 
-            def events(
-                self,
-                group: str,
-                since: datetime,
-                pattern: str | None = None,
-                *,
-                until: datetime | None = None,
-                streams: Sequence[str] = (),
-            ) -> Iterator[LogEvent]:
+            def events(self, group: str, *_: Any, **__: Any) -> Iterator[LogEvent]:
                 while True:
                     self.read += 1
                     yield line(self.read, group=group)
 
         groups = Endless()
-        events = read(groups, LogsRequest(("g0", "g1"), START))
+        events = read(groups, ("g0", "g1"), START)
         for _ in range(100):
             next(events)
         assert groups.read <= 103
@@ -80,21 +72,13 @@ class LiveGroups(FakeLogGroups):
         self._clock = clock
         self._lines = lines
 
-    def events(
-        self,
-        group: str,
-        since: datetime,
-        pattern: str | None = None,
-        *,
-        until: datetime | None = None,
-        streams: Sequence[str] = (),
-    ) -> Iterator[LogEvent]:
+    def events(self, group: str, since: datetime, *rest: Any, **more: Any) -> Iterator[LogEvent]:
         self.written = sorted(
             (event for event, there_at in self._lines if there_at <= self._clock.now), key=lambda event: event.timestamp
         )
         # CloudWatch takes whole milliseconds.
         since = since.replace(microsecond=since.microsecond // 1000 * 1000)
-        return super().events(group, since, pattern, until=until, streams=streams)
+        return super().events(group, since, *rest, **more)
 
 
 # A read with the long overlap follows the one before it after a minute and some seconds.
@@ -130,9 +114,9 @@ def followed(
     """The ids of the lines that are followed for so long."""
     machine.clock.at(seconds, enough)
     found: list[str] = []
-    request = LogsRequest(("g0", "g1"), START - timedelta(seconds=5))
+    reads = partial(read, groups, ("g0", "g1"))
     with contextlib.suppress(EnoughError):
-        for event in follow(groups, request, on_error, machine.clock, machine.now):
+        for event in follow(reads, START - timedelta(seconds=5), on_error, machine.clock, machine.now):
             found.append(event.event_id)  # noqa: PERF401 - it is kept if the clock ends this
     return found
 
@@ -187,9 +171,9 @@ class TestFollow:
         machine = Machine(error=timedelta(hours=4))
         groups = FakeLogGroups()
         groups.written = [line(at * 100, event_id=str(at)) for at in range(100_000)]
-        reads = OverlappingReads(START, machine.clock, machine.now)
+        reads = OverlappingReads(partial(read, groups, ("g0",)), START, machine.clock, machine.now)
         most = 0
-        for number, _ in enumerate(reads.new_lines(groups, LogsRequest(("g0",), START))):
+        for number, _ in enumerate(reads.new_lines()):
             most = max(most, len(reads.remembered)) if number % 100 == 0 else most
         assert most < 30_000
         assert len(reads.remembered) <= LONG_OVERLAP.total_seconds() * 10 + 1
@@ -239,7 +223,7 @@ class TestOfRequest:
             line(4, f"REPORT RequestId: {ID}\tDuration: 1 ms"),
             line(4, f"START RequestId: {OTHER} Version: 1"),
         ]
-        found = [event.message for event in of_request(groups, LogsRequest(("g0", "g1"), START), ID)]
+        found = [event.message for event in of_request(groups, ("g0", "g1"), START, None, ID)]
         assert found == [groups.written[3].message, "plain", groups.written[6].message]
 
     def test_an_invocation_that_is_still_running(self) -> None:
@@ -247,11 +231,11 @@ class TestOfRequest:
         groups = FakeLogGroups()
         groups.written = [line(2, f"START RequestId: {ID} Version: 1"), line(3, "plain"), line(900, "plain, too")]
         until = START + timedelta(minutes=1)
-        found = [event.message for event in of_request(groups, LogsRequest(("g0",), START, until), ID)]
+        found = [event.message for event in of_request(groups, ("g0",), START, until, ID)]
         assert found == [item.message for item in groups.written]
 
     def test_an_unknown_invocation_has_no_lines(self) -> None:
-        assert list(of_request(FakeLogGroups(), LogsRequest(("g0",), START), ID)) == []
+        assert list(of_request(FakeLogGroups(), ("g0",), START, None, ID)) == []
 
 
 @pytest.mark.parametrize(

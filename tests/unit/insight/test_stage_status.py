@@ -15,7 +15,16 @@ from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
-from refinerctl.insight.stage_status import MAX_COMPLETIONS, PipelineStatus, StageStatus, read_status
+from refinerctl.insight.stage_status import (
+    MAX_COMPLETIONS,
+    DlqStatus,
+    FunctionStatus,
+    LastCompletion,
+    PipelineStatus,
+    QueueStatus,
+    StageStatus,
+    read_status,
+)
 from refinerctl.ledger.entries import Release, ReleaseAction
 from tests.unit.fakes import START, FakeBucket, FakeFunctions
 from tests.unit.insight.fakes import (
@@ -49,24 +58,16 @@ def one(account: Account) -> StageStatus:
 
 
 class TestQueues:
-    def test_counts_and_the_age_of_the_oldest_message(self, account: Account) -> None:
-        account.set_counts(QUEUE, 3, 2)
-        account.metrics.set(QUEUE, "ApproximateAgeOfOldestMessage", 50, 110)
-        queue = one(account).queue
-        assert queue is not None
-        assert (queue.visible, queue.in_flight, queue.oldest_age_s) == (3, 2, 110)
-
-    def test_without_metrics_the_age_is_unknown(self, account: Account) -> None:
-        account.set_counts(QUEUE, 3)
-        queue = one(account).queue
-        assert queue is not None
-        assert queue.oldest_age_s is None
-
-    def test_an_empty_queue_has_no_oldest_message(self, account: Account) -> None:
-        account.metrics.set(QUEUE, "ApproximateAgeOfOldestMessage", 110)
-        queue = one(account).queue
-        assert queue is not None
-        assert queue.oldest_age_s is None
+    @pytest.mark.parametrize(
+        ("visible", "in_flight", "ages", "oldest"), [(3, 2, (50, 110), 110), (3, 0, (), None), (0, 0, (110,), None)]
+    )
+    def test_counts_and_the_age_of_the_oldest_message(
+        self, account: Account, visible: int, in_flight: int, ages: tuple[float, ...], oldest: float | None
+    ) -> None:
+        """The age is unknown without metrics; an empty queue has no oldest message."""
+        account.set_counts(QUEUE, visible, in_flight)
+        account.metrics.set(QUEUE, "ApproximateAgeOfOldestMessage", *ages)
+        assert one(account).queue == QueueStatus(QUEUE, visible, in_flight, 0, oldest)
 
     def test_messages_of_a_dlq_expire_by_the_time_of_their_first_send(self, account: Account) -> None:
         """The metric of a DLQ counts from the move; the message was hidden five times for 30 s before that."""
@@ -74,30 +75,20 @@ class TestQueues:
             account.set_counts(name, 1)
             account.metrics.set(name, "ApproximateAgeOfOldestMessage", 1000)
         found = one(account)
-        assert found.dlq is not None
-        assert found.delivery_dlq is not None
-        assert found.dlq.expires_in_s == 1209600 - 1000 - 5 * 30
-        assert found.delivery_dlq.expires_in_s == 1209600 - 1000
-
-    def test_no_message_is_received(self, account: Account) -> None:
-        account.set_counts(DLQ, 5)
-        read(account)
-        assert account.queues.requests["peek"] == 0
+        assert found.dlq == DlqStatus(DLQ, 1, 1000, 1209600 - 1000 - 5 * 30)
+        assert found.delivery_dlq == DlqStatus(DELIVERY, 1, 1000, 1209600 - 1000)
+        assert account.queues.requests["peek"] == 0  # no message is received
 
 
 class TestFunction:
     def test_the_metrics_of_the_last_hour(self, account: Account) -> None:
-        for name, values in {
-            "Errors": (1, 2),
-            "Throttles": (0,),
-            "Duration": (40, 60),
-            "ConcurrentExecutions": (3, 7),
-        }.items():
-            account.metrics.set("x-One", name, *values)
-        found = one(account).function
-        assert found is not None
-        assert (found.errors, found.throttles, found.invocations) == (3, 0, None)
-        assert (found.duration_p50_ms, found.concurrency) == (60, 7)
+        account.metrics.set("x-One", "Errors", 1, 2)
+        account.metrics.set("x-One", "Throttles", 0)
+        account.metrics.set("x-One", "Duration", 40, 60)
+        account.metrics.set("x-One", "ConcurrentExecutions", 3, 7)
+        expected = FunctionStatus("x-One", "Active", DIGEST, None, None, 3, 0, 60, 60, 7)
+        assert one(account).function == expected
+        assert read(account).stages[1].function is None  # that stage has none
 
     @pytest.mark.parametrize(("recorded", "expected"), [(DIGEST, True), (OTHER, False), (None, None)])
     def test_whether_it_runs_the_release(self, account: Account, recorded: str | None, expected: bool | None) -> None:
@@ -108,17 +99,12 @@ class TestFunction:
         assert found.stages[0].function is not None
         assert found.stages[0].function.runs_release is expected
 
-    def test_a_stage_without_function_has_none(self, account: Account) -> None:
-        assert read(account).stages[1].function is None
-
 
 class TestLastCompletion:
     def test_the_newest_if_only_one_stage_writes_completions(self, account: Account) -> None:
         account.bucket.write("RefinerComplete/a.json", at=START)
         account.bucket.write("RefinerComplete/b.json", at=START - timedelta(hours=1))
-        found = one(account).last_completion
-        assert found is not None
-        assert (found.key, found.at) == ("RefinerComplete/a.json", START)
+        assert one(account).last_completion == LastCompletion(START, "RefinerComplete/a.json")
         assert account.bucket.requests["head"] == 0
 
     @pytest.mark.parametrize("shown", [(ONE, TWO), (ONE,), (TWO,)])
@@ -139,9 +125,7 @@ class TestLastCompletion:
         account.bucket.write("RefinerComplete/new.json", at=START - timedelta(minutes=2))
         account.bucket.write("One/old")
         account.metrics.set(QUEUE, "NumberOfMessagesDeleted", 1, 0)
-        found = one(account).last_completion
-        assert found is not None
-        assert (found.key, found.at) == (None, START - timedelta(minutes=2))
+        assert one(account).last_completion == LastCompletion(START - timedelta(minutes=2))
 
     def test_with_many_stages_no_completion_is_listed(self) -> None:
         account = Account(tuple(stage_of(f"R{n}") for n in range(40)))
@@ -156,9 +140,7 @@ class TestLastCompletion:
             account.bucket.write(f"RefinerComplete/{number}.json")
         assert one(account).last_completion is None
         account.metrics.set(QUEUE, "NumberOfMessagesDeleted", 4, 1, 0)
-        found = one(account).last_completion
-        assert found is not None
-        assert (found.key, found.at) == (None, START - timedelta(minutes=2))
+        assert one(account).last_completion == LastCompletion(START - timedelta(minutes=2))
 
 
 class TestProblems:
@@ -183,12 +165,9 @@ class TestProblems:
         assert (found.function.errors, found.function.digest, found.function.runs_release) == (3, None, None)
         assert found.problems == ("access denied: GetFunction on function x-One",)
 
-    def test_a_function_that_does_not_exist_is_none(self, account: Account) -> None:
-        account.functions.known.clear()
-        assert one(account).function is None
-
     def test_a_stage_that_is_not_deployed_has_one_problem(self, account: Account) -> None:
         account.functions.known.clear()
+        assert one(account).function is None
         for name in (QUEUE, DLQ, DELIVERY):
             del account.queues.messages[name]
         assert one(account).problems == ("it is not deployed",)

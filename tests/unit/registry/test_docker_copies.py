@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn
@@ -82,7 +82,7 @@ def copy(engine: FakeEngine, request: CopyRequest = REQUEST) -> tuple[str, ...]:
         raise RefinerctlError(f"no way to {host}")
 
     copies = DockerCopies(cast("DockerEngine", engine), lambda _: None, no_way)
-    return copies.copy(copies.check(request), Silent()).notes
+    return copies.copy(copies.check(request), Progress()).notes
 
 
 def test_changed_digest_is_noted() -> None:

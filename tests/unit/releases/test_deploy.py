@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
 from refinerctl.releases.deploy import check_credentials, readiness_checks, wait_until_ready
 from refinerctl.stacks.base import Function, Pipeline, Schedule, Stack, Stage
@@ -37,21 +37,21 @@ def answers(*given: bool) -> Callable[[], bool]:
 
 class TestWait:
     def test_wait_ends_when_every_check_holds(self) -> None:
-        wait_until_ready({"a": answers(False, True), "b": answers(True)}, 10, Silent())
+        wait_until_ready({"a": answers(False, True), "b": answers(True)}, 10, Progress())
 
     def test_timeout_names_what_is_not_ready(self) -> None:
         with pytest.raises(TimedOutError, match=r"applied, but not in effect after 0\.1 s: b$"):
-            wait_until_ready({"a": answers(True), "b": answers(False)}, 0.1, Silent())
+            wait_until_ready({"a": answers(True), "b": answers(False)}, 0.1, Progress())
 
     def test_wait_without_time_checks_once(self) -> None:
-        wait_until_ready({"a": answers(True)}, 0, Silent())
+        wait_until_ready({"a": answers(True)}, 0, Progress())
 
     def test_failed_update_ends_the_wait(self) -> None:
         def failed() -> bool:
             raise RefinerctlError("the update of function f-a failed: no image")
 
         with pytest.raises(RefinerctlError, match="f-a failed: no image"):
-            wait_until_ready({"a": failed, "b": answers(False)}, 60, Silent())
+            wait_until_ready({"a": failed, "b": answers(False)}, 60, Progress())
 
 
 class TestChecks:

@@ -16,7 +16,6 @@ from refinerctl.ledger.entries import (
     ReleaseAction,
     deployed,
     dump_releases,
-    last_deploy,
     load_releases,
     operator,
     previous,
@@ -91,16 +90,6 @@ class TestWhichRelease:
     def test_no_release_is_current_after_a_destruction(self) -> None:
         assert deployed([release(1, "v1"), release(0, None, "", ReleaseAction.DESTROY)]) is None
 
-    def test_previous_release_has_other_images(self) -> None:
-        first, second, again = release(3, "v1", "a"), release(2, "v2", "b"), release(1, "v2-again", "b")
-        assert previous([first, second, again]) == first
-
-    def test_first_release_has_no_previous_one(self) -> None:
-        first, again = release(1, "v1"), release(2, "v1")
-        assert previous([]) is None
-        assert previous([first]) is None
-        assert previous([first, again]) is None
-
     def test_added_stage_does_not_make_another_release(self) -> None:
         first, second = release(1, "v1", "a"), release(2, "v2", "b")
         grown = replace(second, images={**second.images, "New": "repo@sha256:new"})
@@ -109,11 +98,6 @@ class TestWhichRelease:
     def test_entry_without_images_is_not_previous(self) -> None:
         empty, current = release(1, "local", ""), release(2, "v1")
         assert previous([empty, current]) is None
-
-    def test_moved_tag_means_its_last_deployment(self) -> None:
-        first, moved, other = release(3, "v1", "a"), release(2, "v1", "b"), release(1, "v2", "c")
-        assert last_deploy([first, moved, other], "v1") == moved
-        assert last_deploy([first], "v9") is None
 
     @pytest.mark.parametrize("more", [{}, {"New": "repo@sha256:new"}])
     def test_release_that_was_rolled_back_is_not_previous(self, more: dict[str, str]) -> None:
@@ -125,11 +109,6 @@ class TestWhichRelease:
         assert previous(ledger) is None
         ledger.append(release(4, "v3", "c"))
         assert previous(ledger) == ledger[-2]
-
-    def test_release_that_was_rolled_back_can_be_deployed_by_name(self) -> None:
-        first, second = release(1, "v1", "a"), release(2, "v2", "b")
-        ledger = [first, second, rolled_back(first), rolled_back(second)]
-        assert previous(ledger) == ledger[2]
 
     @given(ledgers())
     def test_repeated_rollbacks_go_back_and_end(self, ledger: list[Release]) -> None:

@@ -6,18 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform, RunsOn
+from refinerctl.images import OCI_INDEX, OCI_MANIFEST, ImageReference, Platform
 from refinerctl.registry.manifests import Descriptor, Manifest, digest_of
 from refinerctl.registry.registries import Registries
-from refinerctl.releases.pins import PinRequest, Pins, pin_images, services_of
-from refinerctl.stacks.base import Function, Pipeline, Stage, StageImage
+from refinerctl.releases.pins import Pins, pin_images
+from refinerctl.stacks.base import StageImage
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -62,87 +62,61 @@ def wanted(uri: str = "repo", name: str = "In", platform: Platform = AMD64) -> l
     return [StageImage(name, ImageReference.parse(uri), platform)]
 
 
-def pin(wanted: Sequence[StageImage], store: Store, request: PinRequest, **services: RunsOn) -> Pins:
-    return pin_images(wanted, cast("Registries", store), request, services)
+def pin(wanted: Sequence[StageImage], store: Store, tag: str | None = None, **more: Any) -> Pins:
+    return pin_images(wanted, cast("Registries", store), tag, **more)
 
 
-class TestChoice:
-    def test_tag_that_is_asked_for_wins_over_the_current_release(self, store: Store) -> None:
-        digest = store.push("repo", "v2")
-        old = store.push("repo", "v1", number=1)
-        request = PinRequest(tag="v2", default_tag="v1", kept={"In": f"repo@{old}"})
-        assert pin(wanted(), store, request) == Pins("v2", {"In": f"repo@{digest}"})
-
-    def test_stages_own_tag_wins_over_the_default(self, store: Store) -> None:
-        store.push("repo", "v2")
-        stable = store.push("repo", "stable", number=1)
-        assert pin(wanted("repo:stable"), store, PinRequest(default_tag="v2")).images == {"In": f"repo@{stable}"}
-
-    def test_stages_own_digest_wins_over_everything(self, store: Store) -> None:
-        store.push("repo", "v2")
-        digest = store.push("repo", "v1", number=1)
-        request = PinRequest(default_tag="v2", kept={"In": "repo@" + digest_of(b"x")})
-        assert pin(wanted(f"repo:v9@{digest}"), store, request).images == {"In": f"repo@{digest}"}
-
-    def test_current_digest_is_kept_even_if_its_tag_has_moved(self, store: Store) -> None:
-        old = store.push("repo", "v1")
-        store.push("repo", "v1", number=1)
-        pins = pin(wanted(), store, PinRequest(default_tag="v1", kept={"In": f"repo@{old}"}))
-        assert pins == Pins("v1", {"In": f"repo@{old}"})
-
-    def test_new_stage_gets_the_default_tag(self, store: Store) -> None:
-        old, new = store.push("repo", "v1"), store.push("other", "v1", number=1)
-        request = PinRequest(default_tag="v1", kept={"In": f"repo@{old}"})
-        pins = pin([*wanted(), *wanted("other", "New")], store, request)
-        assert pins.images == {"In": f"repo@{old}", "New": f"other@{new}"}
-
-    def test_changed_repository_is_not_kept(self, store: Store) -> None:
-        old, new = store.push("repo", "v1"), store.push("other", "v1", number=1)
-        request = PinRequest(default_tag="v1", kept={"In": f"repo@{old}"})
-        assert pin(wanted("other"), store, request).images == {"In": f"other@{new}"}
-
-    def test_default_tag_is_used_without_a_release(self, store: Store) -> None:
-        digest = store.push("repo", "v0")
-        assert pin(wanted(), store, PinRequest(default_tag="v0")) == Pins("v0", {"In": f"repo@{digest}"})
-
-    def test_stage_without_any_tag_is_an_error(self, store: Store) -> None:
-        with pytest.raises(UsageError, match="no release is set for In") as caught:
-            pin(wanted(), store, PinRequest())
-        assert "--tag" in str(caught.value.hint)
-
-    def test_image_outside_of_ecr_is_not_pinned(self, store: Store) -> None:
-        pins = pin(wanted("ghcr.io/repo:v1"), store, PinRequest(default_tag="v2"))
-        assert pins.images == {}
-        assert "not in ECR" in pins.notes[0]
-
-    def test_repository_is_written_as_in_the_values(self, store: Store) -> None:
-        digest = store.push("repo", "v1")
-        uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/repo"
-        assert pin(wanted(uri), store, PinRequest("v1")).images == {"In": f"{uri}@{digest}"}
+# Of images repo:v1, repo:v2 and other:v1: what the values name, what is asked for, what is pinned, and a note.
+IMAGES = [("repo", "v1"), ("repo", "v2"), ("other", "v1")]
+R1, R2, O1 = "repo@<repo:v1>", "repo@<repo:v2>", "other@<other:v1>"
+KEPT = {"kept": {"In": R1}}
+ROLLBACK = {**KEPT, "by_record": True}
+ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com/repo"
+CHOICES: list[tuple[str, str | None, dict[str, Any], str | None, str]] = [
+    ("repo", "v2", {"default_tag": "v1", **KEPT}, R2, ""),
+    ("repo", None, {"default_tag": "v2"}, R2, ""),
+    ("repo:v1", None, {"default_tag": "v2"}, R1, ""),
+    (f"repo:v9@{R1[5:]}", None, {"default_tag": "v2", "kept": {"In": R2}}, R1, ""),
+    ("repo", None, {"default_tag": "v2", **KEPT}, R1, ""),
+    ("repo:v2", None, KEPT, R1, "keeps its current digest; --tag resolves repo:v2 again"),
+    ("repo", None, {"default_tag": "v2", "kept": {"Other": R1}}, R2, ""),
+    ("other", None, {"default_tag": "v1", **KEPT}, O1, ""),
+    (ECR, "v1", {}, f"{ECR}@{R1[5:]}", ""),
+    ("ghcr.io/repo:v1", None, {"default_tag": "v2"}, None, "ghcr.io/repo:v1 is not in ECR, and is not pinned"),
+    ("repo", None, ROLLBACK, R1, ""),
+    ("repo:v2", None, ROLLBACK, R1, ""),
+    ("other", None, ROLLBACK, R1, ""),
+    (R2, None, ROLLBACK, R1, "the environment's values name another digest, which the next deployment uses again"),
+]
 
 
-class TestRollback:
-    def test_rollback_uses_the_recorded_digest(self, store: Store) -> None:
-        old, own = store.push("repo", "v1"), store.push("repo", "v2", number=1)
-        request = PinRequest(kept={"In": f"repo@{old}"}, by_record=True)
-        for uri in ("repo", "repo:v2", "other", f"repo@{own}"):
-            assert pin(wanted(uri), store, request).images == {"In": f"repo@{old}"}
+@pytest.mark.parametrize(("uri", "tag", "more", "pinned", "note"), CHOICES)
+def test_image_is_chosen(
+    store: Store, uri: str, tag: str | None, more: dict[str, Any], pinned: str | None, note: str
+) -> None:
+    """What is asked for, then the values' digest, the current release's digest, the values' tag, the default tag."""
+    digests = {f"<{repository}:{tag}>": store.push(repository, tag) for repository, tag in IMAGES}
 
-    def test_rollback_warns_of_a_digest_in_the_values(self, store: Store) -> None:
-        old, own = store.push("repo", "v1"), store.push("repo", "v2", number=1)
-        request = PinRequest(kept={"In": f"repo@{old}"}, by_record=True)
-        assert "the next deployment uses again" in pin(wanted(f"repo@{own}"), store, request).notes[0]
+    def real(value: Any) -> Any:
+        for name, digest in digests.items() if isinstance(value, str) else ():
+            value = value.replace(name, digest)
+        return {key: real(item) for key, item in value.items()} if isinstance(value, dict) else value
 
-    def test_stage_that_the_release_did_not_have_keeps_its_image(self, store: Store) -> None:
-        old, now = store.push("repo", "v1"), store.push("repo", "v2", number=1)
-        request = PinRequest(default_tag="v1", kept={"In": f"repo@{old}", "New": f"repo@{now}"}, by_record=True)
-        pins = pin([*wanted(), *wanted(name="New")], store, request)
-        assert pins == Pins("v1", {"In": f"repo@{old}", "New": f"repo@{now}"})
+    pins = pin(wanted(real(uri)), store, tag, **real(more))
+    assert pins.images == ({"In": real(pinned)} if pinned else {})
+    assert pins.notes == ((f"In: {note}",) if note else ())
+    assert pins.tag == (tag or more.get("default_tag"))
 
-    def test_pruned_digest_is_refused(self, store: Store) -> None:
-        request = PinRequest(kept={"In": "repo@" + digest_of(b"pruned")}, by_record=True)
-        with pytest.raises(RefusedError, match="is not in ECR"):
-            pin(wanted(), store, request)
+
+def test_stage_without_any_tag_is_an_error(store: Store) -> None:
+    with pytest.raises(UsageError, match="no release is set for In") as caught:
+        pin(wanted(), store)
+    assert "--tag" in str(caught.value.hint)
+
+
+def test_pruned_digest_is_refused(store: Store) -> None:
+    with pytest.raises(RefusedError, match="is not in ECR"):
+        pin(wanted(), store, kept={"In": "repo@" + digest_of(b"pruned")}, by_record=True)
 
 
 class TestRefused:
@@ -153,7 +127,7 @@ class TestRefused:
         store.push("gone", "v0.10.0")
         images = [*wanted("arm", "A"), *wanted("zstd", "B"), *wanted("gone", "C")]
         with pytest.raises(RefusedError) as caught:
-            pin(images, store, PinRequest("v1"))
+            pin(images, store, "v1")
         message = caught.value.message
         assert "A: arm:v1: it is built for linux/arm64, not for linux/amd64" in message
         assert "B: zstd:v1: layer" in message
@@ -163,62 +137,49 @@ class TestRefused:
     def test_index_is_refused(self, store: Store) -> None:
         store.manifests["repo", "v1"] = Manifest(OCI_INDEX, digest_of(b"index"), b"index")
         with pytest.raises(RefusedError, match="it is an index"):
-            pin(wanted(), store, PinRequest("v1"))
+            pin(wanted(), store, "v1")
 
     def test_arm64_function_accepts_arm64_only(self, store: Store) -> None:
         store.push("repo", "v1", architecture="arm64")
         arm = wanted(platform=Platform("linux", "arm64"))
-        assert pin(arm, store, PinRequest("v1")).images
+        assert pin(arm, store, "v1").images
         store.push("repo", "v1")
         with pytest.raises(RefusedError, match="built for linux/amd64, not for linux/arm64"):
-            pin(arm, store, PinRequest("v1"))
+            pin(arm, store, "v1")
 
     def test_missing_config_is_a_note(self, store: Store) -> None:
         digest = store.push("repo", "v1")
         store.blobs.clear()
-        pins = pin(wanted(), store, PinRequest("v1"))
+        pins = pin(wanted(), store, "v1")
         assert pins.images == {"In": f"repo@{digest}"}
         assert "architecture is not checked" in pins.notes[0]
 
-    def test_service_of_the_consumer_decides_what_is_accepted(self, store: Store) -> None:
-        digest = store.push("repo", "v1", layer="application/vnd.oci.image.layer.v1.tar+zstd")
-        assert pin(wanted(), store, PinRequest("v1"), In=RunsOn.ECS).images == {"In": f"repo@{digest}"}
-        stages = (Stage("In", consumer=Function("f")), Stage("Out"))
-        with pytest.raises(RefusedError, match="layer"):
-            pin(wanted(), store, PinRequest("v1"), **services_of(Pipeline("p", stages)))
-
     def test_local_image_may_be_missing(self, store: Store) -> None:
-        request = PinRequest(default_tag="local", local_repositories=frozenset({"repo"}))
-        pins = pin(wanted(), store, request)
+        pins = pin(wanted(), store, default_tag="local", local_repositories=frozenset({"repo"}))
         assert (pins.tag, pins.images) == ("local", {})
         assert "runs from the image's folder" in pins.notes[0]
         with pytest.raises(RefusedError, match="typo:local is not in ECR"):
-            pin(wanted("typo"), store, request)
+            pin(wanted("typo"), store, default_tag="local", local_repositories=frozenset({"repo"}))
 
 
 class TestRequestedTag:
     """A run that deploys a release says which stages will not run it."""
 
-    def test_tag_in_the_values_wins_with_a_note(self, store: Store) -> None:
+    @pytest.mark.parametrize("named", ["tag v1", "a digest"])
+    def test_image_in_the_values_wins_with_a_note(self, store: Store, named: str) -> None:
         old, new = store.push("repo", "v1"), store.push("repo", "v2", number=1)
-        pins = pin([*wanted("repo:v1"), *wanted(name="Other")], store, PinRequest("v2"))
+        uri = "repo:v1" if named == "tag v1" else f"repo@{old}"
+        pins = pin([*wanted(uri), *wanted(name="Other")], store, "v2")
         assert pins.images == {"In": f"repo@{old}", "Other": f"repo@{new}"}
-        assert pins.notes == ("In: the environment's values name tag v1, which wins over --tag v2",)
-
-    def test_digest_in_the_values_wins_with_a_note(self, store: Store) -> None:
-        old = store.push("repo", "v1")
-        store.push("repo", "v2", number=1)
-        pins = pin([*wanted(f"repo@{old}"), *wanted(name="Other")], store, PinRequest("v2"))
-        assert pins.notes == ("In: the environment's values name a digest, which wins over --tag v2",)
+        assert pins.notes == (f"In: the environment's values name {named}, which wins over --tag v2",)
 
     def test_tag_that_no_stage_would_run_is_refused(self, store: Store) -> None:
-        store.push("repo", "v1")
         with pytest.raises(RefusedError, match="no stage would run release v2"):
-            pin(wanted("repo:v1"), store, PinRequest("v2"))
+            pin(wanted("repo:v1"), store, "v2")
 
     def test_tag_that_equals_the_values_has_no_note(self, store: Store) -> None:
         store.push("repo", "v1")
-        assert pin(wanted("repo:v1"), store, PinRequest("v1")).notes == ()
+        assert pin(wanted("repo:v1"), store, "v1").notes == ()
 
 
 def test_edited_values_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines, totals
 from refinerctl.releases.planning import Plan
+from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import PlanRecord
 from refinerctl.terraform.plan_json import Action, Change, ImageChange
-from refinerctl.terraform.state import StateVersion
 
 
 def make(tag: str | None = None, notes: tuple[str, ...] = (), **content: Any) -> Plan:

@@ -12,9 +12,9 @@ from refinerctl.errors import RefusedError
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.drift import configuration_changes
 from refinerctl.releases.planning import Plan, refuse_losses, unfinished
+from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import PlanRecord
 from refinerctl.terraform.plan_json import Action, Change, ImageChange
-from refinerctl.terraform.state import StateVersion
 
 QUEUE = Change('module.rulesets["In"].aws_sqs_queue.this', "aws_sqs_queue", Action.REPLACE, name="in")
 

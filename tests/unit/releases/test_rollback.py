@@ -40,8 +40,10 @@ def test_rollback_is_refused_after_an_interrupted_deployment() -> None:
     check_finished(release(1, "v1", "r@sha256:a"), [ImageChange("In", None, "x"), ImageChange("New", "y", "z")])
 
 
-def test_rollback_to_a_tag() -> None:
+def test_rollback_to_a_tag_is_one_to_its_last_deployment() -> None:
+    moved = release(4, "v2", "c")
     assert choose([FIRST, SECOND, THIRD], "v2")[1] == SECOND
+    assert choose([FIRST, SECOND, moved, THIRD], "v2")[1] == moved
 
 
 def test_unknown_tag_is_an_error_that_lists_the_recorded_ones() -> None:
@@ -51,7 +53,8 @@ def test_unknown_tag_is_an_error_that_lists_the_recorded_ones() -> None:
 
 
 def test_rollback_without_an_earlier_release_is_refused() -> None:
-    with pytest.raises(RefusedError, match="before v1"):
-        choose([FIRST], None)
+    for ledger in ([FIRST], [FIRST, release(2, "v1", "a")]):
+        with pytest.raises(RefusedError, match="before v1"):
+            choose(ledger, None)
     with pytest.raises(RefusedError, match="no release is recorded"):
         choose([], "v1")

@@ -6,7 +6,7 @@ import pytest
 
 from refinerctl.errors import RefusedError, UsageError
 from refinerctl.releases.unlock import lock_to_release
-from refinerctl.terraform.state import StateLock
+from refinerctl.terraform.events import StateLock
 
 LOCK = StateLock("id-1", "alice")
 

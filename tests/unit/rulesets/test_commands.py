@@ -11,7 +11,6 @@ from refinerctl.aws.messages import Message
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
 from refinerctl.rulesets.remove_prefix import check_empty
-from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import ruleset_stage
 from refinerctl.terraform.hcl import load_values
 from tests.command import Command
@@ -182,36 +181,24 @@ def test_prefixes_of_an_environment_that_is_down(run: Command) -> None:
     assert cells == ["RefinerInput", "RefinerInput/", "unknown", OWN_IMAGE, "-", "-", "-"]
 
 
-class TestEmptiness:
-    """A ruleset is removed only if its queues are empty."""
-
-    @pytest.fixture
-    def stage(self) -> Stage:
-        return ruleset_stage("In", "In/", "np-In", "bus", has_function=True)
-
-    def test_queue_that_does_not_exist_holds_nothing(self, stage: Stage) -> None:
-        check_empty(stage, FakeQueues())
-
-    @pytest.mark.parametrize("queue", ["np-In", "np-In-dlq", "np-In-delivery-dlq"])
-    def test_one_message_in_any_queue_refuses(self, stage: Stage, queue: str) -> None:
-        queues = FakeQueues()
-        queues.messages = {"np-In": [], "np-In-dlq": [], "np-In-delivery-dlq": []}
+@pytest.mark.parametrize("queue", ["np-In", "np-In-dlq", "np-In-delivery-dlq"])
+def test_one_message_in_any_queue_refuses_the_removal(queue: str) -> None:
+    """A queue that does not exist holds nothing."""
+    stage, queues = ruleset_stage("In", "In/", "np-In", "bus", has_function=True), FakeQueues()
+    check_empty(stage, queues)
+    queues.messages = {"np-In": [], "np-In-dlq": [], queue: [Message("x", START, 1)]}
+    with pytest.raises(RefusedError, match=rf"still has messages: {queue} \(1 visible\)"):
         check_empty(stage, queues)
-        queues.messages[queue] = [Message("x", START, 1)]
-        with pytest.raises(RefusedError, match=rf"still has messages: {queue} \(1 visible\)"):
-            check_empty(stage, queues)
+    queues.error = AccessDeniedError("access denied: GetQueueAttributes")
+    with pytest.raises(RefinerctlError, match="are empty: access denied") as caught:
+        check_empty(stage, queues)
+    assert "--force" in str(caught.value.hint)
 
-    def test_messages_in_flight_refuse(self, stage: Stage) -> None:
-        class Busy(FakeQueues):
-            def state(self, name: str) -> QueueState:
-                return QueueState(name, in_flight=2, delayed=1) if name == "np-In" else super().state(name)
 
-        with pytest.raises(RefusedError, match=r"np-In \(2 in flight, 1 delayed\)"):
-            check_empty(stage, Busy())
+def test_messages_in_flight_refuse_the_removal() -> None:
+    class Busy(FakeQueues):
+        def state(self, name: str) -> QueueState:
+            return QueueState(name, in_flight=2 if name == "np-In" else 0, delayed=0)
 
-    def test_denied_access_is_an_error(self, stage: Stage) -> None:
-        queues = FakeQueues()
-        queues.error = AccessDeniedError("access denied: GetQueueAttributes")
-        with pytest.raises(RefinerctlError, match="are empty: access denied") as caught:
-            check_empty(stage, queues)
-        assert "--force" in str(caught.value.hint)
+    with pytest.raises(RefusedError, match=r"np-In \(2 in flight\)"):
+        check_empty(ruleset_stage("In", "In/", "np-In", "bus"), Busy())

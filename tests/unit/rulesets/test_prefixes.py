@@ -18,8 +18,7 @@ from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.rulesets.model import RulesetValues
-from refinerctl.rulesets.prefixes import Deployed, RulesetState, compare
-from refinerctl.stacks.base import Function
+from refinerctl.rulesets.prefixes import compare
 from tests.unit.fakes import START, FakeFunctions, FakeQueues
 from tests.unit.rulesets.test_model import DEFAULTS
 
@@ -50,11 +49,11 @@ class Aws:
         for name in ("np-In", "np-Done"):
             self.queues.messages |= {name: [], f"{name}-dlq": [], f"{name}-delivery-dlq": []}
 
-    def look(self) -> dict[str, RulesetState]:
-        deployed = Deployed(_Rules(self.rules), self.queues, self.functions, self.release)
-        found = compare(RulesetValues.of({**DEFAULTS, **self.values}), deployed)
-        assert [item.stage.name for item in found] == sorted(item.stage.name for item in found)
-        return {item.stage.name: item for item in found}
+    def look(self) -> dict[str, dict[str, Any]]:
+        values = RulesetValues.of({**DEFAULTS, **self.values})
+        found = compare(values, _Rules(self.rules), self.queues, self.functions, self.release)
+        assert [item["name"] for item in found] == sorted(item["name"] for item in found)
+        return {item["name"]: item for item in found}
 
 
 class _Rules(EventBuses):
@@ -76,11 +75,10 @@ def test_deployed_as_configured(aws: Aws) -> None:
     aws.queues.messages["np-In"] = [Message("x", START, 1)]
     found = aws.look()
     assert list(found) == ["Done", "In"]
-    assert all(item.deployed and item.is_configured and not item.differs for item in found.values())
-    assert found["In"].depths is not None
-    assert found["In"].depths["np-In"] == aws.queues.state("np-In")
-    assert (found["In"].release, found["In"].deployed_image) == ("v1", IMAGE)
-    assert (found["Done"].release, found["Done"].image_uri, found["Done"].stage.consumer) == (None, None, None)
+    assert all(item["deployed"] and item["configured"] and not item["differs"] for item in found.values())
+    assert found["In"]["depth"] == {"visible": 1, "in_flight": 0, "delayed": 0}
+    assert (found["In"]["release"], found["In"]["deployed_image_uri"]) == ("v1", IMAGE)
+    assert [found["Done"][key] for key in ("release", "image_uri", "function")] == [None, None, None]
 
 
 def test_nothing_is_deployed(aws: Aws) -> None:
@@ -89,7 +87,7 @@ def test_nothing_is_deployed(aws: Aws) -> None:
     aws.functions.known.clear()
     aws.release = None
     for item in aws.look().values():
-        assert (item.deployed, item.differs, item.depths) == (False, ("not deployed",), {})
+        assert (item["deployed"], item["differs"], item["depth"]) == (False, ["not deployed"], None)
 
 
 def test_deployed_but_not_configured(aws: Aws) -> None:
@@ -98,9 +96,10 @@ def test_deployed_but_not_configured(aws: Aws) -> None:
     found = aws.look()
     assert list(found) == ["Done", "Gone", "In", "Old"]
     old, gone = found["Old"], found["Gone"]
-    assert (old.is_configured, old.deployed, old.stage.prefix, old.image_uri) == (False, True, "Old/", IMAGE)
-    assert old.differs == ("deployed, but not configured",)
-    assert (old.stage.consumer, gone.stage.consumer) == (Function("np-Old"), None)
+    seen = [old[key] for key in ("configured", "deployed", "prefix", "image_uri")]
+    assert seen == [False, True, "Old/", IMAGE]
+    assert old["differs"] == ["deployed, but not configured"]
+    assert (old["function"], gone["function"]) == ("np-Old", None)
 
 
 @pytest.mark.parametrize(
@@ -116,40 +115,41 @@ def test_deployed_but_not_configured(aws: Aws) -> None:
 def test_difference_is_reported(aws: Aws, values: dict[str, Any], differs: str) -> None:
     done = DEFAULTS["rulesets"]["Done"]
     aws.values = {"rulesets": {"In": {"prefix": "In/", "image_uri": "repo", **values}, "Done": done}}
-    assert aws.look()["In"].differs == (differs,)
+    assert aws.look()["In"]["differs"] == [differs]
 
 
 def test_function_of_a_completion_ruleset_is_reported(aws: Aws) -> None:
     aws.functions.known["np-Done"] = replace(FUNCTION, name="np-Done")
-    assert aws.look()["Done"].differs == ("function np-Done is deployed, but not configured",)
+    assert aws.look()["Done"]["differs"] == ["function np-Done is deployed, but not configured"]
 
 
 def test_image_that_is_not_in_the_ledger(aws: Aws) -> None:
     other = IMAGE.replace("1" * 64, "2" * 64)
     aws.functions.known["np-In"] = replace(FUNCTION, image_uri=other)
     found = aws.look()["In"]
-    assert (found.release, found.differs) == (None, (f"image: {IMAGE} recorded, {other} deployed",))
+    assert (found["release"], found["differs"]) == (None, [f"image: {IMAGE} recorded, {other} deployed"])
 
 
 @pytest.mark.parametrize("part", ["np-In", "np-In-dlq", "np-In-delivery-dlq"])
 def test_missing_queue_is_reported(aws: Aws, part: str) -> None:
     del aws.queues.messages[part]
-    assert aws.look()["In"].differs == (f"queue {part} does not exist",)
+    assert aws.look()["In"]["differs"] == [f"queue {part} does not exist"]
 
 
 def test_missing_function_and_rule_are_reported(aws: Aws) -> None:
     aws.functions.known.clear()
     aws.rules[1] = rule("np-Done", "Done/", is_enabled=False)
     found = aws.look()
-    assert found["In"].differs == ("function np-In does not exist",)
-    assert found["Done"].differs == ("rule np-Done is disabled",)
+    assert found["In"]["differs"] == ["function np-In does not exist"]
+    assert found["Done"]["differs"] == ["rule np-Done is disabled"]
     aws.rules.pop(0)
-    assert (aws.look()["In"].deployed, aws.look()["In"].differs) == (False, ("rule np-In does not exist",))
+    found = aws.look()
+    assert (found["In"]["deployed"], found["In"]["differs"]) == (False, ["rule np-In does not exist"])
 
 
 def test_unknown_pattern_is_reported(aws: Aws) -> None:
     aws.rules[0] = replace(aws.rules[0], pattern='{"source": ["aws.s3"]}')
-    assert aws.look()["In"].differs == ("prefix: In/ configured, another pattern deployed",)
+    assert aws.look()["In"]["differs"] == ["prefix: In/ configured, another pattern deployed"]
 
 
 def test_denied_access_is_an_error(aws: Aws) -> None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.terraform.events import EventReader
-from refinerctl.terraform.state import StateLock, StateVersion, lock_text, parse_lock
+from refinerctl.terraform.events import EventReader, StateLock, StateVersion, lock_text, parse_lock
 
 INFO = """Error message: operation error S3: PutObject, https response error StatusCode: 412
 Lock Info:
@@ -85,7 +84,7 @@ class TestEventReader:
     def test_total_of_a_saved_plan_counts_its_planned_changes(self) -> None:
         """It has no summary, because nothing is planned again."""
         seen: list[tuple[int, int]] = []
-        reader = EventReader(lambda at: seen.append((at.done, at.total)))
+        reader = EventReader(lambda done, total, _: seen.append((done, total)))
         for action in ("create", "update", "replace", "noop", "read"):
             reader.line(json.dumps({"type": "planned_change", "change": {"action": action}}))
         hook = {"action": "create", "resource": {"addr": "a.b"}}

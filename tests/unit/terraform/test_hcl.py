@@ -20,16 +20,16 @@ from tests.command import spawn
 SECRET = "hunter2-secret"
 
 
-def load(text: str, folder: Path, name: str = "x.tfvars") -> dict[str, Any]:
-    path = folder / name
+def load(text: str, folder: Path) -> dict[str, Any]:
+    path = folder / "x.tfvars"
     path.write_bytes(text.encode())
     return load_values(path)
 
 
-def refused(text: str, folder: Path, name: str = "x.tfvars") -> str:
+def refused(text: str, folder: Path) -> str:
     with pytest.raises(RefinerctlError) as caught:
-        load(text, folder, name)
-    assert (folder / name).read_bytes() == text.encode()
+        load(text, folder)
+    assert (folder / "x.tfvars").read_bytes() == text.encode()
     return caught.value.message.replace(f"{folder}/", "")
 
 
@@ -95,25 +95,10 @@ class TestRefused:
         with pytest.raises(RefinerctlError, match="is not UTF-8"):
             load_values(tmp_path / "x.tfvars")
 
-    @pytest.mark.parametrize("name", ["x.tfvars", "x.tfvars.json"])
-    def test_missing_file_is_an_error_unless_allowed(self, tmp_path: Path, name: str) -> None:
+    def test_missing_file_is_an_error_unless_allowed(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="does not exist"):
-            load_values(tmp_path / name)
-        assert load_values(tmp_path / name, missing_ok=True) == {}
-
-    @pytest.mark.parametrize(
-        ("text", "said"),
-        [
-            ('{"a": 1,\n "b": }', "x.tfvars.json:2:7: invalid JSON"),
-            ('{"a": NaN}', "x.tfvars.json cannot be read: NaN is not a JSON number"),
-            ('{"a": 1e9999}', "x.tfvars.json cannot be read: a number is out of range"),
-            ('{"a": {"b": 1, "b": 2}}', "x.tfvars.json: b is set twice"),
-            ("[1]", "x.tfvars.json is not a JSON object"),
-            ('{"a": ' + "[" * 200_000, "x.tfvars.json cannot be read"),
-        ],
-    )
-    def test_invalid_json_is_an_error(self, tmp_path: Path, text: str, said: str) -> None:
-        assert refused(text, tmp_path, "x.tfvars.json").startswith(said)
+            load_values(tmp_path / "x.tfvars")
+        assert load_values(tmp_path / "x.tfvars", missing_ok=True) == {}
 
 
 class TestModules:
@@ -222,12 +207,6 @@ class TestProperties:
     ) -> None:
         values, text = made
         assert load(text, tmp_path_factory.getbasetemp()) == values
-
-    @given(st.dictionaries(TEXTS.filter(lambda name: name != "//"), VALUES, max_size=4))
-    def test_any_json_is_read_as_written(
-        self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
-    ) -> None:
-        assert load(json.dumps(values), tmp_path_factory.getbasetemp(), "x.tfvars.json") == values
 
     @given(st.text(st.sampled_from('a="{}[]()<-EOT\n\\$%#/*,: 1.')))
     def test_any_text_is_values_or_an_error(self, tmp_path_factory: pytest.TempPathFactory, text: str) -> None:

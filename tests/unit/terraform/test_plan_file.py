@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import ENTRY, PlanRecord, planned_state, read_record, save_plan
 from refinerctl.terraform.root_module import configuration_digest
-from refinerctl.terraform.state import StateVersion
 
 RECORD = PlanRecord(
     env="production",
@@ -70,44 +70,33 @@ def test_failed_write_leaves_no_file(bare: Path, tmp_path: Path) -> None:
 
 
 class TestInvalidFile:
-    def test_missing_file(self, tmp_path: Path) -> None:
-        with pytest.raises(RefinerctlError, match="does not exist"):
-            read_record(tmp_path / "none")
-
     @pytest.mark.parametrize("content", [b"", b"{}", b"PK\x03\x04 and no more"])
     def test_file_that_is_not_an_archive(self, tmp_path: Path, content: bytes) -> None:
+        with pytest.raises(RefinerctlError, match="does not exist"):
+            read_record(tmp_path / "x")
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(RefinerctlError, match="is not a saved plan, or is incomplete"):
             read_record(tmp_path / "x")
 
-    def test_plan_of_terraform_alone(self, bare: Path) -> None:
+    def test_archive_without_a_plan_or_a_record(self, bare: Path, tmp_path: Path) -> None:
         with pytest.raises(RefinerctlError, match="made by terraform alone") as caught:
             read_record(bare)
         assert "refinerctl plan --out" in str(caught.value.hint)
-
-    def test_archive_without_a_plan(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
             archive.writestr(ENTRY, "{}")
         with pytest.raises(RefinerctlError, match="is not a saved plan"):
             read_record(tmp_path / "x.zip")
 
-    def test_truncated_file(self, bare: Path, tmp_path: Path) -> None:
+    def test_truncated_or_damaged_file(self, bare: Path, tmp_path: Path) -> None:
         saved, part = tmp_path / "saved", tmp_path / "part"
         save_plan(bare, RECORD, saved)
         whole = saved.read_bytes()
-        for end in range(0, len(whole), 37):
-            part.write_bytes(whole[:end])
-            with pytest.raises(RefinerctlError):
+        damaged = bytearray(whole)
+        damaged[damaged.index(b"\x00plan\x00plan")] ^= 1
+        for content in [*(whole[:end] for end in range(0, len(whole), 37)), bytes(damaged)]:
+            part.write_bytes(content)
+            with pytest.raises(RefinerctlError, match=r"damaged|incomplete|not a saved plan"):
                 read_record(part)
-
-    def test_damaged_file(self, bare: Path, tmp_path: Path) -> None:
-        saved = tmp_path / "saved"
-        save_plan(bare, RECORD, saved)
-        content = bytearray(saved.read_bytes())
-        content[content.index(b"\x00plan\x00plan")] ^= 1
-        saved.write_bytes(content)
-        with pytest.raises(RefinerctlError, match=r"damaged|incomplete"):
-            read_record(saved)
 
     @pytest.mark.parametrize(
         "record", ["", "[]", "{}", '{"format": 2}', '{"format": 1}', '{"format": 1, "state": {}, "x": 1}']
@@ -129,32 +118,33 @@ class TestConfigurationDigest:
         return [tmp_path / "stack", tmp_path / "modules", tmp_path / "env/refiner.tfvars", tmp_path / "env/none"]
 
     @pytest.mark.parametrize(
-        "name",
-        ["stack/main.tf", "modules/a/main.tf", "stack/.terraform.lock.hcl", "env/refiner.tfvars", "stack/new.tf"],
+        ("name", "changes"),
+        [
+            ("stack/main.tf", True),
+            ("modules/a/main.tf", True),
+            ("stack/.terraform.lock.hcl", True),
+            ("env/refiner.tfvars", True),
+            ("stack/new.tf", True),
+            ("stack/.terraform/x", False),
+            ("stack/errored.tfstate", False),
+            ("env/other.tfvars", False),
+        ],
     )
-    def test_every_file_changes_it(self, roots: list[Path], tmp_path: Path, name: str) -> None:
-        before = configuration_digest(roots, tmp_path)
-        (tmp_path / name).write_text("changed")
-        assert configuration_digest(roots, tmp_path) != before
-
-    def test_renamed_file_changes_it(self, roots: list[Path], tmp_path: Path) -> None:
-        before = configuration_digest(roots, tmp_path)
-        (tmp_path / "stack/main.tf").rename(tmp_path / "stack/other.tf")
-        assert configuration_digest(roots, tmp_path) != before
-
-    @pytest.mark.parametrize("name", ["stack/.terraform/x", "stack/errored.tfstate", "env/other.tfvars"])
-    def test_terraforms_own_files_and_other_stacks_values_do_not_change_it(
-        self, roots: list[Path], tmp_path: Path, name: str
+    def test_every_file_changes_it_except_terraforms_own_and_other_stacks_values(
+        self, roots: list[Path], tmp_path: Path, name: str, changes: bool
     ) -> None:
         before = configuration_digest(roots, tmp_path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-        assert configuration_digest(roots, tmp_path) == before
+        (tmp_path / name).write_text("changed")
+        assert (configuration_digest(roots, tmp_path) != before) == changes
 
-    def test_place_of_the_checkout_does_not_change_it(self, roots: list[Path], tmp_path: Path) -> None:
+    def test_names_change_it_and_the_place_of_the_checkout_does_not(self, roots: list[Path], tmp_path: Path) -> None:
         before = configuration_digest(roots, tmp_path)
         moved = tmp_path / "moved"
         moved.mkdir()
         for name in ("stack", "modules", "env"):
             (tmp_path / name).rename(moved / name)
-        assert configuration_digest([moved / path.relative_to(tmp_path) for path in roots], moved) == before
+        roots = [moved / path.relative_to(tmp_path) for path in roots]
+        assert configuration_digest(roots, moved) == before
+        (moved / "stack/main.tf").rename(moved / "stack/other.tf")
+        assert configuration_digest(roots, moved) != before

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.terraform.plan_json import (
@@ -54,24 +52,13 @@ class TestChanges:
         (change,) = read_changes({"resource_changes": [entry(QUEUE, *actions, before={}, after={})]})
         assert (change.address, change.type, change.action) == (QUEUE, "aws_sqs_queue", action)
 
-    @pytest.mark.parametrize("action", ["no-op", "read"])
-    def test_unchanged_and_read_resources_are_left_out(self, action: str) -> None:
-        assert read_changes({"resource_changes": [entry(QUEUE, action)]}) == ()
-
-    def test_import_and_move_are_changes(self) -> None:
-        moved = entry("aws_x.moved", "no-op") | {"previous_address": "aws_x.before"}
-        imported = entry("aws_x.imported", "no-op", importing={"id": "i"})
-        changed = entry("aws_x.changed", "update", before={"a": 1}, after={"a": 2}) | {"previous_address": "aws_x.old"}
-        found = read_changes({"resource_changes": [moved, imported, changed]})
-        assert [change.action for change in found] == [Action.UPDATE, Action.IMPORT, Action.MOVE]
+    def test_unchanged_resources_and_data_sources_are_left_out(self) -> None:
+        entries = [entry(QUEUE, "no-op"), entry(QUEUE, "read"), entry(QUEUE, "create") | {"mode": "data"}]
+        assert read_changes({"resource_changes": entries}) == ()
 
     def test_unknown_action_is_an_error(self) -> None:
         with pytest.raises(RefinerctlError, match="plans transmogrify for"):
             read_changes({"resource_changes": [entry(QUEUE, "transmogrify")]})
-
-    def test_data_sources_are_left_out(self) -> None:
-        data = entry(QUEUE, "create") | {"mode": "data"}
-        assert read_changes({"resource_changes": [data]}) == ()
 
     def test_attributes_are_named_without_values(self) -> None:
         change = entry(
@@ -99,15 +86,6 @@ class TestChanges:
             replace_paths=[["name"], ["tags", "x"]],
         )
         assert read_changes({"resource_changes": [change]})[0].attributes == ("name", "tags")
-
-    @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["create", "update", "delete", "no-op"]))))
-    def test_changes_are_exactly_those_of_the_plan(self, given_: list[tuple[str, str]]) -> None:
-        document = {"resource_changes": [entry(f"aws_x.{name}", action) for name, action in given_]}
-        changes = read_changes(document)
-        assert sorted(change.address for change in changes) == sorted(
-            f"aws_x.{name}" for name, action in given_ if action != "no-op"
-        )
-        assert list(changes) == sorted(changes, key=lambda change: change.address)
 
     def test_outputs_that_change(self) -> None:
         outputs = {"a": {"actions": ["no-op"]}, "b": {"actions": ["update"]}, "c": {"actions": ["create"]}}
@@ -176,12 +154,9 @@ class TestImages:
 
     @pytest.mark.parametrize("after", [None, "r:v1", "r@sha256:" + "b" * 64, f"r:{DIGEST[7:]}"])
     def test_other_image_than_the_pinned_one_is_an_error(self, after: str | None) -> None:
-        with pytest.raises(RefinerctlError, match="for In, not r@sha256:aaa"):
-            check_images((ImageChange("In", None, after),), {"In": f"r@{DIGEST}"})
-
-    def test_pinned_stage_without_a_function_is_an_error(self) -> None:
-        with pytest.raises(RefinerctlError, match="image unknown for In"):
-            check_images((), {"In": f"r@{DIGEST}"})
+        for planned in ((ImageChange("In", None, after),), ()):
+            with pytest.raises(RefinerctlError, match="for In, not r@sha256:aaa"):
+                check_images(planned, {"In": f"r@{DIGEST}"})
 
 
 class TestDrift:

@@ -16,7 +16,7 @@ import pytest
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.messages import Message, OutgoingMessage, QueueAddress
 from refinerctl.aws.session import AwsSession
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.routes import SendTo
@@ -81,7 +81,7 @@ class Redrive:
 
         source = self.queue(self.dead)
         with self._journal(source.address.url) as journal:
-            return copy(source, lambda _address: target, route, rules, journal, Silent())
+            return copy(source, lambda _address: target, route, rules, journal, Progress())
 
     def _journal(self, url: str) -> RedriveJournal:
         """That of an unfinished run, if there is one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from refinerctl.aws.messages import Message, OutgoingMessage, QueueAddress
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.journal import DISK, Disk, JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.routes import Route
@@ -59,7 +59,7 @@ class Redrive:
             return cast("MessageQueue", queues[address.url])
 
         source = queue_at(self.source.address)
-        return copy(source, queue_at, route or forward(self.target), rules, journal, Silent())
+        return copy(source, queue_at, route or forward(self.target), rules, journal, Progress())
 
     def killed(self, count: int, left: int, sent: int) -> None:
         """An earlier run was killed with `count` messages in hand: of these `left` may have been sent, `sent` were."""

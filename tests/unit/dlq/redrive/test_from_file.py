@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from refinerctl.console import Silent
+from refinerctl.console import Progress
 from refinerctl.dlq.records import to_line
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
@@ -42,7 +42,7 @@ def run(path: Path, target: MemoryQueue, disk: Disk = DISK, **rules: Any) -> Red
     copy_rules = CopyRules(**{"workers": 2, "max_pause_s": 0.0, **rules})
     with journal:
         queue_at = lambda _address: cast("MessageQueue", target)  # noqa: E731
-        return copy_file(file, queue_at, forward(target), copy_rules, journal, Silent())
+        return copy_file(file, queue_at, forward(target), copy_rules, journal, Progress())
 
 
 def bodies(target: MemoryQueue) -> list[int]:

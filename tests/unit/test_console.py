@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.console import Renderer, printable
+from refinerctl.console import PlainProgress, Renderer, printable, seconds
 from refinerctl.embedded import LocalStatus
 from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.inputs.outputs import ListedOutput
@@ -80,6 +80,7 @@ class TestPrintable:
 
 class TestStreams:
     def test_lines_are_data_notes_and_warnings_are_not(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """In a log each has its time."""
         render = Renderer("text", 0)
         render.line("data")
         render.note("note")
@@ -87,17 +88,15 @@ class TestStreams:
         seen = capsys.readouterr()
         assert seen.out == "data\n"
         assert [line[10:] for line in seen.err.splitlines()] == ["note", "warning: careful"]
-
-    def test_lines_for_a_log_carry_the_time(self, capsys: pytest.CaptureFixture[str]) -> None:
-        Renderer("text", 0).note("note")
-        datetime.strptime(capsys.readouterr().err.split()[0], "%H:%M:%SZ").replace(tzinfo=UTC)
+        for line in seen.err.splitlines():
+            datetime.strptime(line[:9], "%H:%M:%SZ").replace(tzinfo=UTC)
 
     def test_quiet_leaves_warnings_and_data(self, capsys: pytest.CaptureFixture[str]) -> None:
         render = Renderer("text", -1)
         render.note("note")
         with render.progress(10) as progress:
             progress.step("step")
-            progress.advance(10)
+            progress.part("sha256:a", 10, 10)
             progress.update("update")
         render.warning("careful")
         render.line("data")
@@ -116,21 +115,23 @@ class TestStreams:
         assert seen.out == ""
         assert [line[10:] for line in seen.err.splitlines()] == ["one\\x1b", "two"]
 
-    def test_progress_at_a_terminal_leaves_the_steps_and_nothing_on_standard_output(self) -> None:
-        with at_terminal() as terminal, Renderer("text", 0).progress(100) as progress:
-            progress.step("step [bold]one[/bold]")
-            progress.advance(50)
-            progress.update("file [red]")
-        assert "step [bold]one[/bold]" in terminal.err.text()
-        assert terminal.out.text() == ""
+    def test_blob_that_starts_again_counts_once(self, capsys: pytest.CaptureFixture[str]) -> None:
+        progress = PlainProgress(110, every_s=0)
+        for name, done in (("a", 0), ("a", 60), ("b", 10), ("a", 0), ("a", 100)):
+            progress.part(name, done * 1_000_000, 100_000_000)
+        megabytes = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+        assert megabytes == ["0.0", "60.0", "70.0", "10.0", "110.0"]
 
-    def test_a_step_cannot_steer_the_terminal(self) -> None:
-        with at_terminal() as terminal, Renderer("text", 0).progress() as progress:
-            progress.step(f"key {STEERING}")
-            progress.update(f"other {STEERING}")
-        assert "\x07" not in terminal.err.text()
-        assert "\x9b" not in terminal.err.text()
-        assert "\\x1b[31m" in terminal.err.text()
+    def test_progress_at_a_terminal_leaves_the_steps_and_steers_nothing(self) -> None:
+        with at_terminal() as terminal, Renderer("text", 0).progress(100) as progress:
+            progress.step(f"step [bold]one[/bold] {STEERING}")
+            progress.advance(50)
+            progress.update(f"file [red] {STEERING}")
+        said = terminal.err.text()
+        assert "step [bold]one[/bold] \\x1b[31m" in said
+        assert "\x07" not in said
+        assert "\x9b" not in said
+        assert terminal.out.text() == ""
 
 
 class TestContent:
@@ -189,88 +190,75 @@ def _completion(**given: Any) -> PolledCompletion:
     return PolledCompletion("RefinerComplete/x.json", given.pop("status", CompletionStatus.COMPLETED), AT, **given)
 
 
-def _as_json(item: PolledCompletion, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    show_completion(Renderer("json", 0), item)
-    (line,) = capsys.readouterr().out.splitlines()
-    document: dict[str, Any] = json.loads(line)
-    return document
-
-
 class TestContract:
     """The field names that others script against: docs/architecture.md, the contract."""
 
-    def test_an_upload(self) -> None:
-        item = Upload(
-            "RefinerInput/x", 12, "v1", UploadStatus.COMPLETED, AT, "RefinerComplete/x.json", ("RefinerOutput/1",)
-        )
-        document = json.loads(json.dumps(upload_json(item)))
-        assert document == {
+    @pytest.mark.parametrize("status", list(UploadStatus))
+    def test_an_upload(self, status: UploadStatus) -> None:
+        item = Upload("RefinerInput/x", 12, "v1", status, AT, "RefinerComplete/x.json", ("RefinerOutput/1",))
+        assert json.loads(json.dumps(upload_json(item))) == {
             "key": "RefinerInput/x",
             "size": 12,
             "version_id": "v1",
-            "status": "completed",
+            "status": status.value,
             "completion_key": "RefinerComplete/x.json",
             "outputs": ["RefinerOutput/1"],
             "error": None,
         }
+        assert status.value in ("uploaded", "completed", "failed", "pending")
 
-    @pytest.mark.parametrize("status", list(UploadStatus))
-    def test_the_states_of_an_upload(self, status: UploadStatus) -> None:
-        assert upload_json(Upload("k", 1, None, status, AT))["status"] in {
-            "uploaded",
-            "completed",
-            "failed",
-            "pending",
-        }
-
-    def test_a_completion_with_its_outputs_contents(self, capsys: pytest.CaptureFixture[str]) -> None:
-        outputs = (ListedOutput("RefinerOutput/1", 5, "héé".encode()), ListedOutput("RefinerOutput/2", 0, b""))
-        assert _as_json(_completion(outputs=outputs), capsys) == {
+    @pytest.mark.parametrize(
+        ("output", "expected"),
+        [
+            (
+                ListedOutput("o", 5, "héé".encode()),
+                {"key": "o", "size": 5, "content": "héé", "truncated": False},
+            ),
+            (ListedOutput("o", 0, b""), {"key": "o", "size": 0, "content": "", "truncated": False}),
+            (ListedOutput("o", 5, path=Path("dir/o")), {"key": "o", "size": 5, "path": "dir/o"}),
+            (ListedOutput("o", error="not there"), {"key": "o", "size": None, "error": "not there"}),
+            (  # not text
+                ListedOutput("o", 2, b"\xff\xfe"),
+                {"key": "o", "size": 2, "content": None, "content_base64": "//4=", "truncated": False},
+            ),
+            (  # cut in the middle of a character
+                ListedOutput("o", 9, "aé".encode()[:2], True),
+                {"key": "o", "size": 9, "content": "a", "truncated": True},
+            ),
+        ],
+    )
+    def test_a_completion_and_its_output(
+        self, output: ListedOutput, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        item = _completion(status=CompletionStatus.FAILED, outputs=(output,), error="no condition")
+        show_completion(Renderer("json", 0), item)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert json.loads(line) == {
             "key": "RefinerComplete/x.json",
-            "status": "completed",
+            "status": "failed",
             "last_modified": "2026-03-01T14:02:00+00:00",
-            "outputs": [
-                {"key": "RefinerOutput/1", "size": 5, "content": "héé", "truncated": False},
-                {"key": "RefinerOutput/2", "size": 0, "content": "", "truncated": False},
-            ],
-            "error": None,
+            "outputs": [expected],
+            "error": "no condition",
         }
-
-    def test_a_completion_with_saved_outputs(self, capsys: pytest.CaptureFixture[str]) -> None:
-        document = _as_json(_completion(outputs=(ListedOutput("o", 5, path=Path("dir/o")),)), capsys)
-        assert document["outputs"] == [{"key": "o", "size": 5, "path": "dir/o"}]
-
-    def test_a_failed_one_says_why(self, capsys: pytest.CaptureFixture[str]) -> None:
-        document = _as_json(_completion(status=CompletionStatus.FAILED, error="no condition"), capsys)
-        assert (document["status"], document["error"], document["outputs"]) == ("failed", "no condition", [])
-
-    def test_a_missing_output_says_so(self, capsys: pytest.CaptureFixture[str]) -> None:
-        document = _as_json(
-            _completion(status=CompletionStatus.FAILED, outputs=(ListedOutput("o", error="o is not there"),)), capsys
-        )
-        assert document["outputs"] == [{"key": "o", "size": None, "error": "o is not there"}]
-
-    def test_content_that_is_not_text_is_base64(self, capsys: pytest.CaptureFixture[str]) -> None:
-        (output,) = _as_json(_completion(outputs=(ListedOutput("o", 2, b"\xff\xfe"),)), capsys)["outputs"]
-        assert output["content"] is None
-        assert output["content_base64"] == "//4="
-
-    def test_text_cut_in_the_middle_of_a_character_is_still_text(self, capsys: pytest.CaptureFixture[str]) -> None:
-        (output,) = _as_json(_completion(outputs=(ListedOutput("o", 9, "aé".encode()[:2], True),)), capsys)["outputs"]
-        assert (output["content"], output["truncated"]) == ("a", True)
 
     def test_the_local_status(self, capsys: pytest.CaptureFixture[str]) -> None:
-        state = LocalStatus("up", Path("/x"), "http://127.0.0.1:4566", "process", 7, 8, "http://f", AT, ("refiner",))
-        Renderer("json", 0).json(status_json(state))
-        document = json.loads(capsys.readouterr().out)
-        assert document["state"] == "up"
-        assert document["endpoint_url"] == "http://127.0.0.1:4566"
-        assert document["stacks"] == ["refiner"]
+        up = LocalStatus("up", Path("/x"), "http://127.0.0.1:4566", "process", 7, 8, "http://f", AT, ("refiner",))
+        for state, expected in ((up, ("up", up.endpoint_url)), (LocalStatus("down", Path("/x")), ("down", None))):
+            Renderer("json", 0).json(status_json(state))
+            document = json.loads(capsys.readouterr().out)
+            assert (document["state"], document["endpoint_url"]) == expected
+            assert document["stacks"] == list(state.stacks)
 
-    def test_a_status_that_is_down(self, capsys: pytest.CaptureFixture[str]) -> None:
-        Renderer("json", 0).json(status_json(LocalStatus("down", Path("/x"))))
-        document = json.loads(capsys.readouterr().out)
-        assert (document["state"], document["endpoint_url"]) == ("down", None)
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        *((None, "-"), (0, "0s"), (59.6, "1m"), (192, "3m12s"), (7500, "2h5m")),
+        *((1138000, "13d4h"), (86400, "1d"), (-5, "0s")),
+    ],
+)
+def test_durations(value: float | None, expected: str) -> None:
+    assert seconds(value) == expected
 
 
 class TestText:
