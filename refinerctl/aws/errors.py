@@ -33,8 +33,8 @@ _MISSING = {
 
 
 @contextlib.contextmanager
-def about(resource: str, hint: str | None = None) -> Iterator[None]:
-    """Calls about a resource: their SDK errors are raised as RefinerctlErrors that name it.
+def about(resource: str | None = None, hint: str | None = None) -> Iterator[None]:
+    """Calls about a resource, if it is one: their SDK errors are raised as RefinerctlErrors that name it.
 
     Without the resource that is a NotFoundError with `hint`.
     """

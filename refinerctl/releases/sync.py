@@ -144,7 +144,7 @@ def _docker_engine(app: AppContext, create: Any) -> DockerCopies:
     from refinerctl.registry.docker_copies import DockerCopies
 
     docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
-    docker.check()
+    docker.client()
     registries = app.registries
     return DockerCopies(docker, registries.credentials.login, registries.impatient_client, create)
 

@@ -15,8 +15,8 @@ from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.events import EventBuses, RuleTarget
 from refinerctl.aws.iam import Roles, kms_key
-from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
@@ -88,22 +88,27 @@ def test_a_buckets_settings(session: AwsSession, bucket: S3Bucket) -> None:
 
 def test_a_queues_settings(session: AwsSession, unique: str) -> None:
     attributes = {
+        "Policy": json.dumps(ALLOW),
         "VisibilityTimeout": "7",
         "MessageRetentionPeriod": "3600",
         "RedriveAllowPolicy": json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [QUEUE]}),
     }
     url = session.client("sqs").create_queue(QueueName=unique, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
-    found = Queues(session).state(unique)
+    queues = Queues(session)
+    found = queues.state(unique)
+    assert queues.state_at(queues.address(unique)) == found
     assert (found.visibility_timeout_s, found.retention_s, found.redrive_sources) == (7, 3600, (QUEUE,))
-    assert (found.dlq_arn, found.max_receive_count, found.policy) == (None, None, ())
+    assert (found.dlq_arn, found.max_receive_count, len(found.policy)) == (None, None, 1)
     redrive = json.dumps({"deadLetterTargetArn": found.arn, "maxReceiveCount": "4"})
     session.client("sqs").set_queue_attributes(
         QueueUrl=url, Attributes={"RedrivePolicy": redrive, "RedriveAllowPolicy": '{"redrivePermission": "denyAll"}'}
     )
-    changed = Queues(session).state(unique)
+    changed = queues.state(unique)
     assert (changed.dlq_arn, changed.max_receive_count, changed.redrive_sources) == (found.arn, 4, ())
-    with pytest.raises(NotFoundError):
-        Queues(session).state("nowhere")
+    with pytest.raises(NotFoundError, match="queue nowhere does not exist"):
+        queues.state("nowhere")
+    with pytest.raises(NotFoundError, match="queue nowhere does not exist"):
+        queues.state_at(QueueAddress("nowhere", f"{url}x", found.arn))
 
 
 def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str) -> None:
@@ -116,12 +121,6 @@ def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str
     assert groups.settings(f"/{unique}-2").retention_days == 7
     with pytest.raises(NotFoundError):
         groups.settings(f"/{unique}-3")
-
-
-def test_a_function_that_does_not_exist(session: AwsSession) -> None:
-    with pytest.raises(NotFoundError, match="function nobody does not exist"):
-        Functions(session).get("nobody")
-    assert Functions(session).concurrency().limit > 0
 
 
 def test_an_image_by_tag_and_by_digest(session: AwsSession, unique: str) -> None:

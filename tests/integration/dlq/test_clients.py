@@ -20,44 +20,12 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError,
 from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
 
-RULE = "arn:aws:events:us-east-1:000000000000:rule/bus/a"
-
 
 def refused(code: str) -> Answer:
     return Answer(400, json.dumps({"__type": code, "message": "no"}).encode())
 
 
 class TestQueues:
-    @mock_aws
-    def test_snapshot_has_settings_and_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
-        sqs: Any = session.client("sqs")
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": "*",
-            "Condition": {"ArnEquals": {"aws:SourceArn": RULE}},
-        }
-        attributes = {
-            "Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
-            "MessageRetentionPeriod": "1209600",
-        }
-        url = sqs.create_queue(QueueName="a-dlq", Attributes=attributes)["QueueUrl"]
-        sqs.send_message(QueueUrl=url, MessageBody="x")
-        address = QueueAddress("a-dlq", url, "arn:aws:sqs:us-east-1:123456789012:a-dlq")
-
-        seen = Queues(session).state_at(address)
-
-        assert (seen.visible, seen.in_flight, seen.delayed) == (1, 0, 0)
-        assert (seen.arn, seen.retention_s) == (address.arn, 1209600)
-        assert seen.max_receive_count is None
-        assert RULE in repr(seen.policy)
-        with pytest.raises(NotFoundError, match="queue nix does not exist"):
-            Queues(session).state_at(QueueAddress("nix", url + "nix", address.arn))
-
     @pytest.mark.parametrize(
         ("code", "error", "message"),
         [
