@@ -1,4 +1,4 @@
-# `make demo` and `make test` do their own set-up; on a fresh machine they are all there is to know.
+# `make demo` and `make test` install what they need; on a fresh machine no other command is necessary.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,10 +8,10 @@ MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 .PHONY: demo test docs bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
-help: ## Show what there is
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.local $(MODULES) ## Set up, then run the whole pipeline once on this machine
+demo: $(VENV)/.local $(MODULES) ## Set up, then run the pipeline end to end once on this machine
 	$(BIN)/refinerctl demo
 
 test: lint node-test unit e2e ## Set up, then run every check and test
@@ -31,7 +31,7 @@ unit: $(VENV)/.dev $(MODULES) servers
 docs: $(VENV)/.dev ## Write the generated pages of docs/
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.dev servers ## Compare with the peers, side by side
+bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, docker
 	$(BIN)/python benchmarks/upload.py
 	$(BIN)/python -m benchmarks.sync
 	$(BIN)/python -m benchmarks.dlq
@@ -39,10 +39,10 @@ bench: $(VENV)/.dev servers ## Compare with the peers, side by side
 	$(BIN)/python -m benchmarks.verify
 
 e2e: $(VENV)/.dev $(MODULES) servers
-	# Most of it is waiting for queues: three files at once take half the time.
+	# Most of the time is spent waiting for queues: three files at once take half the time.
 	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadfile
 
-# Real servers that tests start; without them those tests say why they are skipped.
+# Servers that tests start; without them these tests are skipped, with the reason.
 servers:
 	@sh tests/install-servers
 
@@ -67,6 +67,6 @@ images/%/node_modules/.package-lock.json: images/%/package-lock.json
 	@cd images/$* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-clean: ## Remove everything that the above has made
+clean: ## Remove everything that these targets created
 	-$(BIN)/refinerctl local down
 	rm -rf $(VENV) .refinerctl images/*/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

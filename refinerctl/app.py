@@ -15,8 +15,7 @@ from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
-    from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
-    from refinerctl.aws.ecs import TaskDefinitions
+    from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class AppContext:
-    """What a command works with. `instance_name` is the embedded environment's folder, if not its name."""
+    """Settings and clients of a command. `instance_name` is the local environment's folder, if not its name."""
 
     def __init__(self, flags: GlobalFlags, instance_name: str | None = None) -> None:
         self._flags = flags
@@ -46,7 +45,7 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: which environment, stack and endpoint this command works on."""
+        """With -v: print the environment, the stack and the endpoint."""
         settings = self.settings
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
         bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
@@ -63,9 +62,7 @@ class AppContext:
         from refinerctl.embedded import Instance
 
         if not self.settings.embedded:
-            raise UsageError(
-                f"environment {self.settings.env!r} does not live on this machine", hint="Use --env local."
-            )
+            raise UsageError(f"environment {self.settings.env!r} is not a local environment", hint="Use --env local.")
         return Instance(self.settings.work_folder.resolve() / (self._instance_name or self.settings.env))
 
     @cached_property
@@ -82,7 +79,7 @@ class AppContext:
 
     @cached_property
     def stack(self) -> Stack:
-        """What this run's stack is."""
+        """The stack of this run."""
         from refinerctl.stacks import find_stack
 
         return find_stack(self.settings.stack)
@@ -114,7 +111,7 @@ class AppContext:
     def pipeline(self) -> Pipeline:
         """The stack's components, named as the environment's values name them. Asks no server."""
         if self.stack.pipeline is None:
-            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another one with --stack.")
+            raise UsageError(f"stack {self.stack.name} has no pipeline", hint="Choose another stack with --stack.")
         return self.stack.pipeline(self.settings.stack_settings, self.values)
 
     @cached_property
@@ -133,7 +130,7 @@ class AppContext:
     def ecr(self) -> EcrRegistry:
         from refinerctl.aws.ecr import EcrRegistry
 
-        return EcrRegistry(self.session, self.repository_settings)
+        return EcrRegistry(self.session, self._registry_variables)
 
     @cached_property
     def registries(self) -> Registries:
@@ -144,7 +141,7 @@ class AppContext:
 
             if region is None:
                 return self.ecr
-            return EcrRegistry(self.session.in_region(region), self.repository_settings)
+            return EcrRegistry(self.session.in_region(region), self._registry_variables)
 
         return Registries(self.settings, ecr, self.render.note)
 
@@ -160,13 +157,11 @@ class AppContext:
 
         return Metrics(self.session)
 
-    def repository_settings(self) -> RepositorySettings:
-        """As stack `registry` has them in this environment."""
-        from refinerctl.aws.ecr import RepositorySettings
+    def _registry_variables(self) -> Values:
+        """Those of stack `registry` in this environment."""
         from refinerctl.terraform.hcl import load_values
 
-        folder = self.settings.project / "terraform" / "environments" / self.settings.env
-        return RepositorySettings.of(load_values(folder / "registry.tfvars", missing_ok=True))
+        return load_values(self.settings.layout.values_file(self.settings.env, "registry"), missing_ok=True)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -182,7 +177,7 @@ class AppContext:
 
     @property
     def is_down(self) -> bool:
-        """Whether this is an environment of this machine that does not run: nothing is deployed there."""
+        """Whether this is a local environment that is down: nothing is deployed there."""
         at_home = self.settings.embedded and not self.settings.endpoint_url
         return at_home and self.instance.status().endpoint_url is None
 
@@ -191,12 +186,6 @@ class AppContext:
         from refinerctl.aws.lambda_ import Functions
 
         return Functions(self.session)
-
-    @cached_property
-    def task_definitions(self) -> TaskDefinitions:
-        from refinerctl.aws.ecs import TaskDefinitions
-
-        return TaskDefinitions(self.session)
 
     @cached_property
     def bucket_versions(self) -> BucketVersions:
@@ -223,7 +212,7 @@ class AppContext:
             return HttpLedger(self.backend)
         from refinerctl.ledger.s3 import S3Ledger
 
-        return S3Ledger.beside(self.backend, self.session)
+        return S3Ledger(self.backend, self.session)
 
     def root_module(self, lock_timeout_s: float) -> RootModule:
         """The root module of this run's stack, with its Terraform and its state.
@@ -266,7 +255,7 @@ class AppContext:
 
     @property
     def operator(self) -> str:
-        """Who runs this, for the ledger."""
+        """The operator, for the ledger."""
         from refinerctl.ledger.entries import operator
 
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
@@ -294,13 +283,13 @@ class AppContext:
         if status.endpoint_url is None:
             project = self.settings.project
             raise RefinerctlError(
-                f"the embedded environment of {project} is down",
-                hint="Start it: refinerctl local up --detach." if self.settings.layout.is_project else NO_PROJECT,
+                f"the local environment of {project} is down",
+                hint="Run `refinerctl local up --detach`." if self.settings.layout.is_project else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(
-                "the embedded environment is still being brought up",
-                hint="`refinerctl local status` says when it is up.",
+                "the local environment is still starting",
+                hint="Wait until `refinerctl local status` shows `up`.",
             )
         return status.endpoint_url
 

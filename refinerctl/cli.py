@@ -26,7 +26,7 @@ atexit.register(gc.freeze)
 LOCAL = {
     "up": ("refinerctl.local.up:up", "Start the local environment and apply the stacks to it."),
     "status": ("refinerctl.local.status:status", "Show whether the local environment is up, and its endpoint."),
-    "logs": ("refinerctl.local.logs:logs", "Print the log of the functions or of another part."),
+    "logs": ("refinerctl.local.logs:logs", "Print the logs of the functions or of another component."),
     "env": ("refinerctl.local.status:env", "Print variables that point other tools at the local environment."),
     "down": ("refinerctl.local.status:down", "Stop the local environment and delete its data."),
 }
@@ -66,7 +66,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "prefixes": ("refinerctl.rulesets.prefixes:prefixes", "List the rulesets."),
     },
     "Insight": {
-        "status": ("refinerctl.insight.status:status", "Show how each stage is doing."),
+        "status": ("refinerctl.insight.status:status", "Show the status of each stage."),
         "trace": ("refinerctl.insight.trace:trace", "Show where an input is, and why."),
         "logs": ("refinerctl.insight.logs:logs", "Print the logs of the functions."),
         "verify": ("refinerctl.insight.verify.command:verify", "Check wiring, permissions and quotas."),
@@ -76,7 +76,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "dlq": (DLQ, "List, inspect, export, redrive or purge messages."),
     },
     "Local environment": {
-        "local": (LOCAL, "Run the pipelines on this machine, without an account."),
+        "local": (LOCAL, "Run the pipelines on this machine, without an AWS account."),
         "demo": ("refinerctl.local.demo:demo", "Run the pipeline end to end once."),
     },
     "Shell": {
@@ -179,7 +179,7 @@ def main() -> None:
     with _errors_as_exit_codes():
         if "_REFINERCTL_COMPLETE" in os.environ:
             cli.main(prog_name="refinerctl")
-        # Not `cli.main`: it turns a closed pipe into exit code 1 before we see it.
+        # Not `cli.main`: it turns a closed pipe into exit code 1.
         with cli.make_context("refinerctl", sys.argv[1:]) as ctx:
             try:
                 cli.invoke(ctx)
@@ -231,7 +231,7 @@ def _errors_as_exit_codes() -> Iterator[None]:
 
 
 def _explained(error: Exception) -> RefinerctlError:
-    """An error that no layer below expected. If botocore was never imported, it is not one of its errors."""
+    """An unexpected error as a RefinerctlError. If botocore was never imported, it is not one of its errors."""
     if "botocore" in sys.modules:
         from refinerctl.aws.errors import explain
 
@@ -241,7 +241,7 @@ def _explained(error: Exception) -> RefinerctlError:
         return RefinerctlError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     return RefinerctlError(
         f"unexpected {type(error).__name__}: {error}",
-        hint="This is a bug in refinerctl. Run again with -vv to see where it happened.",
+        hint="This is a bug in refinerctl. Run the command again with -vv for a traceback.",
     )
 
 

@@ -17,7 +17,7 @@ from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
 
-# For who works outside of a project: without a refinerctl.toml the current folder is the project.
+# For use outside of a project: without a refinerctl.toml the current folder is the project.
 NO_PROJECT = (
     "Is this the project's folder? Set REFINERCTL_CONFIG to its refinerctl.toml, "
     "or pass --env aws to work on whatever the AWS credentials lead to."
@@ -110,7 +110,7 @@ class ImageSettings:
 class Settings:
     """What every command runs with.
 
-    `embedded` marks an environment on this machine, without an account. `region` None leaves it to boto3.
+    `embedded` marks a local environment, without an account. `region` None: boto3 decides.
     `stack_settings` are the stack's [stacks.<name>] over its defaults. `backend` is the kind of the Terraform backend:
     "s3" or "http". `environments` are the names of all environments. `terraform_binary` is a name or a path.
     """
@@ -137,12 +137,12 @@ class Settings:
 
     @property
     def embedded_region(self) -> str:
-        """The region of an environment on this machine."""
+        """The region of a local environment."""
         return self.region or DEFAULT_REGION
 
     @property
     def local_repositories(self) -> frozenset[str]:
-        """Repositories whose images an environment on this machine runs from their folders; none elsewhere."""
+        """Repositories whose images a local environment runs from their folders; none in other environments."""
         return frozenset(image.repository for image in self.images) if self.embedded else frozenset()
 
     @property
@@ -197,7 +197,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         or (DEFAULT_REGION if chosen.embedded else environ.get("AWS_REGION"))
         or None,
         profile=value("profile", chosen.profile),
-        # An environment on this machine has an endpoint of its own: a variable meant for another must not redirect it.
+        # A local environment has its own endpoint: a variable for another environment must not redirect it.
         endpoint_url=flags.endpoint_url if chosen.embedded else value("endpoint_url", chosen.endpoint_url),
         verbosity=flags.verbosity or verbosity(environ),
         embedded=chosen.embedded,
@@ -216,7 +216,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
 
 
 def verbosity(environ: Mapping[str, str]) -> int:
-    """How much the variables ask for: -1 is quiet, 2 and more adds tracebacks. Raises UsageError for other values."""
+    """The verbosity by the variables: -1 is quiet, 2 and more adds tracebacks. Raises UsageError for other values."""
     quiet, verbose = _level(environ, "REFINERCTL_QUIET"), _level(environ, "REFINERCTL_VERBOSE")
     return -1 if quiet else verbose
 
@@ -226,7 +226,9 @@ def _level(environ: Mapping[str, str], name: str) -> int:
     if given in _SWITCH:
         return _SWITCH[given]
     if not given.isdecimal():
-        raise UsageError(f"{name} is {given!r}", hint="Use a number, or one of: true, false, yes, no, on, off.")
+        raise UsageError(
+            f"{name} has the invalid value {given!r}", hint="Use a number, or one of: true, false, yes, no, on, off."
+        )
     return int(given)
 
 
@@ -256,7 +258,7 @@ def _read(path: Path) -> ConfigFile:
     for key in _REMOVED_TOOLS:
         if key in file.tools:
             raise RefinerctlError(
-                f"{path}: tools.{key} has no effect any more: refinerctl does not install Terraform",
+                f"{path}: tools.{key} is no longer supported: refinerctl does not install Terraform",
                 hint="Remove it. refinerctl runs the terraform on PATH, or the one that tools.terraform_binary names.",
             )
     _convert(file.tools, ToolsTable, path, "tools")
@@ -305,7 +307,7 @@ def _check_stack_table(name: str, table: Mapping[str, Any], path: Path) -> None:
 
 
 def _stack_settings(file: ConfigFile, stack: str, *buckets: str | None) -> dict[str, str]:
-    """The first of `buckets` that is given wins over the file's."""
+    """The first of `buckets` that is given takes precedence over the file's."""
     settings = {**find_stack(stack).settings, **file.stacks.get(stack, {})}
     if bucket := next(filter(None, buckets), None):
         settings["bucket"] = bucket

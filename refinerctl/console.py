@@ -27,20 +27,20 @@ class Progress:
     """What an operation tells about its progress. This one shows nothing."""
 
     def step(self, text: str) -> None:
-        """A milestone: shown once, stays."""
+        """A milestone: shown once, and kept."""
 
     def update(self, text: str) -> None:
-        """Where the current step stands: the next one replaces it."""
+        """The state of the current step; the next update replaces it."""
 
     def advance(self, size: int) -> None:
-        """So many bytes more are done."""
+        """Add to the number of bytes that are done."""
 
     def part(self, name: str, done: int, size: int) -> None:
         """`done` of `size` bytes of blob `name` are copied; fewer than before if it starts again."""
 
 
 class Renderer:
-    """Writes for a person at a terminal, or plain lines for a CI job; JSON for whoever scripts."""
+    """Writes for a person at a terminal, or plain lines for a CI job; JSON for scripts."""
 
     def __init__(self, output: str, verbosity: int) -> None:
         self.is_json = output == "json"
@@ -54,11 +54,14 @@ class Renderer:
     def styled(self, parts: Iterable[tuple[str, str]]) -> None:
         """One line of data in parts, each with its style; only a terminal shows those, unless NO_COLOR is set."""
         plain = not sys.stdout.isatty() or bool(os.environ.get("NO_COLOR"))
-        text = "".join(_styled(printable(text, keep="\n\t"), "" if plain else style) for text, style in parts)
-        print(text.replace("\n", "\n    "), flush=True)  # noqa: T201
+        line = ""
+        for part, style in parts:
+            text = printable(part, keep="\n\t")
+            line += text if plain or not style else f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+        print(line.replace("\n", "\n    "), flush=True)  # noqa: T201
 
     def content(self, content: bytes) -> None:
-        """An object's content as it is; on a terminal without what would steer it."""
+        """An object's content, unchanged; on a terminal without control characters."""
         if sys.stdout.isatty():
             text = content.decode("utf-8", errors="replace")
             content = printable(text, keep="\n\t").encode()
@@ -74,12 +77,12 @@ class Renderer:
         print(_UNPRINTABLE.sub(_json_escape, text), flush=True)  # noqa: T201
 
     def note(self, text: str) -> None:
-        """Something to know that is not data."""
+        """Print a message that is not data."""
         if self._verbosity >= 0:
             self._stderr(text)
 
     def detail(self, text: str) -> None:
-        """What only -v says."""
+        """Print a message only with -v."""
         if self._verbosity > 0:
             self._stderr(text)
 
@@ -103,7 +106,7 @@ class Renderer:
 
 
 class PlainProgress(Progress):
-    """Lines for a log: every step, and now and then the current state."""
+    """Lines for a log: every step, and the current state at intervals."""
 
     def __init__(self, total_bytes: int | None, every_s: float = PLAIN_UPDATE_SECONDS) -> None:
         self._total = total_bytes
@@ -133,7 +136,7 @@ class PlainProgress(Progress):
 
 
 class _LiveProgress(Progress):
-    """A line that changes, below steps that stay; under it a bar for each blob."""
+    """A line that changes, below the steps so far; under it a bar for each blob."""
 
     def __init__(self, bar: Bar, task: TaskID) -> None:
         self._bar = bar
@@ -188,16 +191,12 @@ def _live(total_bytes: int | None) -> Iterator[Progress]:
 _STYLES = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
 
 
-def _styled(text: str, style: str) -> str:
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if style else text
-
-
 def printable(text: str, keep: str = "") -> str:
-    """Text without characters that steer a terminal: a key or an error may hold anything."""
+    """Text without control characters: a key or an error may contain any character."""
     return "".join(char if char.isprintable() or char in keep else f"\\x{ord(char):02x}" for char in text)
 
 
-# What may not stand raw on a terminal, or in UTF-8 at all; JSON's own structure is never among it.
+# Characters that must be escaped on a terminal, or that UTF-8 cannot encode; none is part of JSON's syntax.
 _UNPRINTABLE = re.compile(r"[^\n -~]")
 
 

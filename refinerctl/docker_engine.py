@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
-# Longer than the engine waits for a container to stop.
+# Longer than the engine's timeout for stopping a container.
 CALL_SECONDS = 60
 
 
@@ -48,8 +48,8 @@ class DockerEngine:
                 except DockerException as error:
                     self._cached = None
                     raise RefinerctlError(
-                        f"no Docker engine answers: {error}",
-                        hint=f"Start it, or set DOCKER_HOST, or use {self._instead}.",
+                        f"cannot connect to the Docker engine: {error}",
+                        hint=f"Start the engine, set DOCKER_HOST, or use {self._instead}.",
                     ) from error
             return self._cached
 
@@ -162,7 +162,7 @@ class RunningContainer:
                 "signal: killed (out of memory)" if killed_for_memory else f"exit status {status['StatusCode']}"
             )
         except (APIError, OSError) as error:  # removed meanwhile, or the engine stopped
-            self._reason = f"the container is gone: {error}"
+            self._reason = f"the container was removed: {error}"
 
 
 def _remove(container: Container) -> None:

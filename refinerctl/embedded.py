@@ -1,4 +1,4 @@
-"""The embedded environment: its folder, its lock, its status, and how Terraform and other tools reach it."""
+"""The local environment: its folder, lock and status, and the variables that point Terraform and other tools at it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_INSTALLED = "pip install 'refinerctl[local]' installs it."
 
 @dataclass(frozen=True)
 class LocalStatus:
-    """An embedded environment: `state` is `down`, `starting`, `up` or `failed`; `stacks` are those applied to it."""
+    """A local environment: `state` is `down`, `starting`, `up` or `failed`; `stacks` are those applied to it."""
 
     state: str
     directory: Path
@@ -48,7 +48,7 @@ class LocalStatus:
 
 @dataclass(frozen=True)
 class Instance:
-    """The folder of an embedded environment. Its supervisor holds the lock while it runs; only it writes the state."""
+    """The folder of a local environment. Its supervisor holds the lock while it runs; only it writes the state."""
 
     directory: Path
 
@@ -159,7 +159,9 @@ class Instance:
         try:
             import psutil
         except ImportError as error:
-            raise RefinerctlError("the embedded environment is not installed", hint=NOT_INSTALLED) from error
+            raise RefinerctlError(
+                "the packages of the local environment are not installed", hint=NOT_INSTALLED
+            ) from error
 
         killed = []
         for process in psutil.process_iter():
@@ -194,7 +196,7 @@ def embedded_terraform(instance: Instance, settings: Settings, stack: str) -> Te
 def _stale(state: dict[str, Any]) -> str | None:
     if state.get("phase") == "failed":
         return str(state.get("detail"))
-    return "its supervisor was killed; run `refinerctl local down` to remove what is left" if state else None
+    return "its supervisor was killed; run `refinerctl local down` to clean up" if state else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The errors that a user meets. Each knows its exit code; what is raised here is one sentence, not a stack."""
+"""The errors that a user sees. Each has its exit code; its message is one sentence, not a traceback."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class RefinerctlError(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM: unwinds like Ctrl-C, so that everything is cleaned up."""
+    """SIGTERM: handled like Ctrl-C, so that everything is cleaned up."""
 
 
 class UsageError(RefinerctlError):
-    """The request itself makes no sense. Exit code 2."""
+    """The command line or a setting is invalid. Exit code 2."""
 
     exit_code = 2
 
@@ -29,21 +29,21 @@ class NotFoundError(RefinerctlError):
 
 
 class AccessDeniedError(RefinerctlError):
-    """The credentials in use may not do this."""
+    """The credentials in use do not allow this."""
 
 
 class TransientError(RefinerctlError):
-    """Trouble that may be over when the same is tried again."""
+    """An error after which a retry may succeed."""
 
 
 class TimedOutError(RefinerctlError):
-    """What was waited for did not come in time. Exit code 3."""
+    """A wait has timed out. Exit code 3."""
 
     exit_code = 3
 
 
 class RefusedError(RefinerctlError):
-    """A safety check said no; nothing was changed. Exit code 4."""
+    """A safety check refused; nothing was changed. Exit code 4."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FileEdit:
     after: bytes
 
     def diff(self, name: str) -> str:
-        """A unified diff that `patch -p1` takes."""
+        """A unified diff that `patch -p1` accepts."""
         old, new = (_lines(content) for content in (self.before or b"", self.after))
         source = "/dev/null" if self.before is None else f"a/{name}"
         return "".join(_with_ends(difflib.unified_diff(old, new, source, f"b/{name}")))
@@ -80,7 +80,7 @@ class FileEdit:
         self._replace(self.before, self.after)
 
     def undo(self) -> None:
-        """The old content again, if nobody has written to the file meanwhile."""
+        """Restore the old content, unless the file was changed after `write`."""
         if self.before is not None:
             self._replace(self.after, self.before)
         elif read_file(self.path) == self.after:
@@ -89,15 +89,17 @@ class FileEdit:
     def _replace(self, old: bytes | None, new: bytes) -> None:
         target = self.path.resolve()
         if read_file(target) != old:
-            raise RefinerctlError(f"{self.path} was changed meanwhile; nothing was written", hint="Try again.")
+            raise RefinerctlError(
+                f"{self.path} was changed by another process; nothing was written", hint="Run the command again."
+            )
         if old is not None and not stat.S_IMODE(target.stat().st_mode) & _MAY_WRITE:
-            # Another file could take its place all the same: but somebody has said that it is to stay.
+            # The file could be replaced nevertheless, but read-only means that it must not change.
             raise RefinerctlError(f"{self.path} is read-only; nothing was written")
         with replacing(target, private=old is not None) as temporary:
             temporary.write_bytes(new)
             if old is not None:
                 as_it_was = target.stat()
-                with contextlib.suppress(PermissionError):  # only root gives files away
+                with contextlib.suppress(PermissionError):  # only root may change the owner
                     os.chown(temporary, as_it_was.st_uid, as_it_was.st_gid)
                 temporary.chmod(stat.S_IMODE(as_it_was.st_mode))
 
@@ -113,7 +115,7 @@ def read_file(path: Path) -> bytes | None:
 
 
 def _lines(content: bytes) -> list[str]:
-    """With their ends: also those that only Python takes for one stay within a line."""
+    """Lines with their ends; characters that only Python treats as line ends do not end a line."""
     *whole, rest = content.decode().split("\n")
     return [*(f"{line}\n" for line in whole), *([rest] if rest else [])]
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 that says when a request has been written: for SQS, where a repeated request may be a repeated message."""
+"""An HTTP/1.1 client that reports when a request was written: repeating a request to SQS may duplicate a message."""
 
 from __future__ import annotations
 
@@ -151,7 +151,10 @@ def _is_quiet(connection: http.client.HTTPConnection) -> bool:
 def _through(proxy: str, host: str, port: int, timeout_s: float, tls: ssl.SSLContext) -> http.client.HTTPSConnection:
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
-        raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="TLS goes through it from end to end.")
+        raise RefinerctlError(
+            "HTTPS_PROXY is not an http:// URL",
+            hint="Set HTTPS_PROXY to an http:// URL; TLS connections are tunnelled through the proxy.",
+        )
     connection = http.client.HTTPSConnection(parts.hostname, parts.port or 80, timeout=timeout_s, context=tls)
     headers = {}
     if parts.username:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from refinerctl.errors import UsageError
 
@@ -150,16 +150,12 @@ class RunsOn(StrEnum):
         return {RunsOn.LAMBDA: "Lambda", RunsOn.ECS: "ECS"}[self]
 
 
-class UseKind(StrEnum):
-    FUNCTION = "function"
-    TASK_DEFINITION = "task-definition"
-    TASK = "task"
-    RELEASE = "release"
+UseKind = Literal["function", "task-definition", "task", "release"]
 
 
 @dataclass(frozen=True)
 class ImageUse:
-    """What uses which image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
+    """A user of an image: `name` is `function:version`, `family:revision` (a task's, too), or `environment:tag`."""
 
     kind: UseKind
     name: str

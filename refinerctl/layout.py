@@ -1,4 +1,4 @@
-"""Where things are in a project: the only module that knows its folders."""
+"""The folders and files of a project: no other module contains their names."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Layout:
 
     @property
     def is_project(self) -> bool:
-        """Whether the folder looks like a project's."""
+        """Whether the folder seems to be a project."""
         return (self.root / CONFIG_NAME).exists() or self.terraform.exists()
 
     @property
     def work_folder(self) -> Path:
-        """The ignored folder for everything that refinerctl writes unasked."""
+        """The folder, ignored by git, of all files that refinerctl writes without being told where."""
         return self.root / ".refinerctl"
 
     @property
@@ -38,7 +38,7 @@ class Layout:
         return self.terraform / "stacks" / stack
 
     def environment(self, env: str) -> Path:
-        """The folder of what differs between environments."""
+        """The folder of an environment's settings."""
         return self.terraform / "environments" / env
 
     def values_file(self, env: str, stack: str) -> Path:

@@ -103,11 +103,9 @@ def yes_option(command: Decorated) -> Decorated:
 
 
 def check_consent(given: bool, flag: str = "--yes") -> None:
-    """Before any work: raises UsageError if a confirmation is needed, `flag` does not give it, and nobody can."""
+    """Before any work: raises UsageError if a confirmation is needed, `flag` is not given, and there is no terminal."""
     if not given and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            f"stdin is not a terminal; pass {flag}", hint="Without a terminal nobody can confirm the change."
-        )
+        raise UsageError(f"stdin is not a terminal; pass {flag}", hint="The change needs a confirmation.")
 
 
 def ask(question: str, yes: bool) -> None:
@@ -153,14 +151,14 @@ def _stacks(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> li
 def global_options(command: Decorated, *, hidden: bool = True) -> Decorated:
     """Accept the global options. They may stand before and after a command; only the root's help lists them."""
     named = [
-        ("--env", "NAME", "Environment, as in refinerctl.toml.", _environments),
+        ("--env", "NAME", "Environment, as named in refinerctl.toml.", _environments),
         ("--stack", "NAME", "Stack, such as refiner or registry.", _stacks),
         ("--output", "text|json", "Output format.", None),
         ("--region", "NAME", "AWS region.", None),
         ("--profile", "NAME", "AWS profile.", None),
         ("--endpoint-url", "URL", "Use this endpoint instead of AWS.", None),
         ("--bucket", "NAME", "Use this bucket instead of the stack's.", None),
-        ("--assume-role", "ARN", "Work as this IAM role.", None),
+        ("--assume-role", "ARN", "IAM role to assume.", None),
     ]
     options = [
         click.option(

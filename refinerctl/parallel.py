@@ -1,4 +1,4 @@
-"""Several things at once, on threads that nobody has to wait for."""
+"""Concurrent calls, on daemon threads that need not be joined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from refinerctl.errors import NotFoundError, RefinerctlError, Terminated
 
-# A signal that another thread got, or that came just before the wait, is seen by the main thread only when it wakes.
+# The main thread handles a signal that another thread received, or that came just before the wait, only when it wakes.
 LOOK_SECONDS = 0.1
 
 Result = TypeVar("Result")
@@ -42,7 +42,7 @@ def concurrently(tasks: Iterable[Callable[[], Result]], threads: int) -> list[Re
     """Run all tasks, `threads` at once; their results in the order of the tasks.
 
     The first error is raised at once: tasks that have not begun never will. Threads that are busy are left behind,
-    as on Ctrl-C: they are daemons, so a read that blocks keeps neither the caller nor the interpreter from going on.
+    as on Ctrl-C: they are daemons, so a blocking read delays neither the caller nor the end of the interpreter.
     """
     waiting = deque(enumerate(tasks))
     count = len(waiting)
@@ -84,7 +84,7 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
     """
     outcome: list[tuple[Result | None, BaseException | None]] = []
     ended = threading.Event()
-    begin = threading.Lock()  # whoever gets it first decides whether the task begins
+    begin = threading.Lock()  # the first one to acquire it decides whether the task begins
 
     def work() -> None:
         if not begin.acquire(blocking=False):
@@ -116,6 +116,6 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
 
 
 def both(first: Callable[[], Result], second: Callable[[], Other]) -> tuple[Result, Other]:
-    """The results of two different things, done at the same time."""
+    """The results of two different calls, made concurrently."""
     results: list[Result | Other] = concurrently([first, second], 2)
     return results[0], results[1]  # type: ignore[return-value]  # in the order of the tasks

@@ -1,4 +1,4 @@
-"""HTTP as registries need it: plain on this machine only, verified TLS elsewhere, retries with back-off."""
+"""HTTP for registries: plain HTTP for loopback addresses only, verified TLS for others, retries with back-off."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
@@ -28,18 +29,19 @@ SERVER_ERROR = 500
 NOT_IMPLEMENTED = 501
 SMALL_BODY_BYTES = 8 * 1024**2
 IDLE_CONNECTIONS = 128
-# Sending one piece has to succeed within the connect timeout, on a slow line, too.
+# Each piece must be sent within the connect timeout, also on a slow connection.
 CHUNK_BYTES = 128 * 1024
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 
 Body = bytes | Iterable[bytes] | None
 Tell = Callable[[str], None]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how often to try. Seconds; `attempts` includes the first one.
+    """Timeouts and number of attempts. Seconds; `attempts` includes the first one.
 
     Pauses are random, up to a bound that starts at `first_pause_s` and doubles. A server's Retry-After takes
     precedence, up to `longest_retry_after_s`.
@@ -77,25 +79,25 @@ class Login:
 
     username: str
     password: str = field(default="", repr=False)
-    expires_at: datetime | None = None
     identity_token: str | None = field(default=None, repr=False)
 
 
 class Retry:
-    """Counts the attempts at one thing, and pauses between them:
-
-    while True:
-        try:
-            return attempt()
-        except TransportError as error:
-            retry.wait(error)
-    """
+    """Counts the attempts at one thing, and pauses between them."""
 
     def __init__(self, limits: Limits, what: str, tell: Tell) -> None:
         self._limits = limits
         self._what = what
         self._tell = tell
         self.attempt = 1
+
+    def run(self, attempt: Callable[[], Result]) -> Result:
+        """The result of the first attempt that raises no TransportError."""
+        while True:
+            try:
+                return attempt()
+            except TransportError as error:
+                self.wait(error)
 
     def wait(self, error: TransportError) -> None:
         """Pause before the next attempt. Raises `error` if none is left; retries within retries do not multiply."""
@@ -135,7 +137,9 @@ class Response:
         for piece in self.chunks(SMALL_BODY_BYTES + 1):
             content += piece
             if len(content) > SMALL_BODY_BYTES:
-                raise RefinerctlError(f"{self.host} sent more than {SMALL_BODY_BYTES // 1024**2} MiB in a small answer")
+                raise RefinerctlError(
+                    f"{self.host} sent more than {SMALL_BODY_BYTES // 1024**2} MiB; expected a short response"
+                )
         return content
 
     def whole(self) -> Response:
@@ -159,12 +163,7 @@ class Transport:
 
     def fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """A response of at most 8 MiB, read whole; retried."""
-        retry = self.retry(urlsplit(url).netloc)
-        while True:
-            try:
-                return self.send(method, url, headers, body).whole()
-            except TransportError as error:
-                retry.wait(error)
+        return self.retry(urlsplit(url).netloc).run(lambda: self.send(method, url, headers, body).whole())
 
     def send(
         self, method: str, url: str, headers: Mapping[str, str], body: Body = None, patience_s: float = 0.0
@@ -176,7 +175,9 @@ class Transport:
         parts = _address(url)
         host = parts.netloc
         if parts.scheme != "https" and not is_loopback(host):
-            raise RefinerctlError(f"refusing plain HTTP to {host}", hint="Only this machine is reached without TLS.")
+            raise RefinerctlError(
+                f"refusing plain HTTP to {host}", hint="Use HTTPS. Only loopback addresses may use plain HTTP."
+            )
         timeout = urllib3.Timeout(connect=self.limits.connect_timeout_s, read=self.limits.read_timeout_s + patience_s)
         try:
             raw = self._manager(parts).urlopen(
@@ -197,7 +198,7 @@ class Transport:
             response.status >= SERVER_ERROR and response.status != NOT_IMPLEMENTED
         ):
             asked = seconds_asked(response.whole().headers.get("Retry-After"))
-            raise TransportError(f"{host} answers {response.status} {raw.reason or ''}".rstrip(), retry_after=asked)
+            raise TransportError(f"{host} returned {response.status} {raw.reason or ''}".rstrip(), retry_after=asked)
         return response
 
     def _manager(self, address: SplitResult) -> urllib3.PoolManager:
@@ -235,12 +236,12 @@ def _address(url: str) -> SplitResult:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         # Without the URL: it may be a signed one.
-        raise RefinerctlError("a server or a setting names an address that is not an http:// or https:// URL")
+        raise RefinerctlError("invalid address from a server or a setting: not an http:// or https:// URL")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
 def proxy_of(netloc: str) -> str | None:
-    """What HTTPS_PROXY and NO_PROXY say about a host."""
+    """The proxy for a host, by HTTPS_PROXY and NO_PROXY."""
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
     bypassed = is_loopback(netloc) or proxy_bypass_environment(netloc)
@@ -259,7 +260,10 @@ def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.P
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:
-        raise RefinerctlError("HTTPS_PROXY is not an http:// URL", hint="The TLS connection goes through the proxy.")
+        raise RefinerctlError(
+            "HTTPS_PROXY is not an http:// URL",
+            hint="Set HTTPS_PROXY to an http:// URL; TLS connections are tunnelled through the proxy.",
+        )
     headers = {}
     if parts.username:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -284,22 +288,22 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
 
 
 def _explained(host: str, error: HTTPError) -> RefinerctlError:
-    """A connection's failure in a few words: a TransportError if it may be over later. Never with the URL's query."""
+    """The error for a failed connection: a TransportError if a retry may succeed. Never contains the URL's query."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ProxyError):
         said = str(error.original_error).rpartition(">: ")[2]
-        return TransportError(f"the proxy that HTTPS_PROXY names gives no connection to {host}: {said}")
+        return TransportError(f"the proxy in HTTPS_PROXY refused a connection to {host}: {said}")
     if isinstance(cause, ssl.SSLCertVerificationError):
         return RefinerctlError(
             f"the TLS certificate of {host} is not trusted: {cause.verify_message}",
-            hint="Set SSL_CERT_FILE to a file of the certificates to trust.",
+            hint="Set SSL_CERT_FILE to a file with the certificate authorities to trust.",
         )
     if isinstance(cause, TimeoutError):
-        return TransportError(f"{host} did not answer in time")
+        return TransportError(f"timed out waiting for {host}")
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-        return RefinerctlError(f"host {host} does not exist", hint="Check the name, and the network's DNS.")
+        return RefinerctlError(f"host {host} does not exist", hint="Check the name and the DNS settings.")
     if cause is not None and cause.strerror:
         return TransportError(f"the connection to {host} failed: {cause.strerror}")
     return TransportError(f"the connection to {host} was lost")

@@ -1,4 +1,4 @@
-"""Whose credentials: a role that is assumed, what a terraform process gets, and for how long that is good."""
+"""Credentials: an assumed role, the credentials of a terraform process, and when they expire."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _SOURCES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
 _WEB_IDENTITY = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")
 
-# Under these names programs that log in write down, in the shared files, when what they got runs out.
+# Names under which login programs store the expiry of credentials in the shared files.
 _EXPIRY_KEYS = ("x_security_token_expires", "aws_expiration", "aws_session_expiration", "expiration")
-# Sources that give new credentials before the old ones run out, to whoever asks, for as long as the machine runs.
+# Sources that renew credentials before they expire, as long as the machine runs.
 _SELF_RENEWING = {"iam-role", "container-role"}
 
 
@@ -37,12 +37,12 @@ def role_variables(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def profile_variables(profile: str) -> dict[str, str]:
-    """For a process that is to use a profile. The keys in a caller's variables would go before it."""
+    """Variables of a process that must use a profile. Keys in the caller's variables would take precedence."""
     return {**dict.fromkeys((*_KEYS, *_SOURCES), ""), "AWS_PROFILE": profile}
 
 
 def role_session_name(environ: Mapping[str, str]) -> str:
-    """What CloudTrail shows as the session: refinerctl and the CI job or the user, within STS's 64 characters."""
+    """The name of the session in CloudTrail: refinerctl and the CI job or the user, within STS's 64 characters."""
     if job := environ.get("CI_JOB_ID"):
         who = f"job-{job}"
     else:
@@ -79,8 +79,8 @@ def assume_role(sts: STSClient, arn: str) -> dict[str, str]:
 def _caller(sts: STSClient) -> str:
     try:
         return sts.get_caller_identity()["Arn"]
-    except Exception:  # what was denied first is what has to be said
-        return "whoever the credentials in use belong to"
+    except Exception:  # report the first error
+        return "the identity in use"
 
 
 def use_role(core: Any, sts: STSClient, arn: str) -> None:
@@ -95,11 +95,11 @@ def use_role(core: Any, sts: STSClient, arn: str) -> None:
 
 
 def check_token_file(environ: Mapping[str, str]) -> None:
-    """The SDK would say no more than that there is no such file."""
+    """The SDK's own error does not name the variable."""
     path, role = (environ.get(name) for name in _WEB_IDENTITY)
     if path and role and not environ.get("AWS_ACCESS_KEY_ID") and not Path(path).is_file():
         raise AccessDeniedError(
-            f"there is no token to assume {role} with: AWS_WEB_IDENTITY_TOKEN_FILE names {path}",
+            f"cannot assume {role}: file {path} of AWS_WEB_IDENTITY_TOKEN_FILE does not exist",
             hint="In a GitLab job, write the job's ID token (id_tokens:) to that file first.",
         )
 
@@ -112,7 +112,7 @@ def lifetime(core: CoreSession) -> tuple[datetime | None, bool]:
     credentials = core.get_credentials()
     if credentials is None or credentials.method in _SELF_RENEWING:
         return None, True
-    if credentials.method == "env":  # not to be renewed, and not to be used either once they have run out
+    if credentials.method == "env":  # cannot be renewed, and cannot be used after their expiry
         token = os.environ.get("AWS_SESSION_TOKEN") or os.environ.get("AWS_SECURITY_TOKEN")
         expires_at = _time(os.environ.get("AWS_CREDENTIAL_EXPIRATION"))
     else:

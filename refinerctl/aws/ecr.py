@@ -8,7 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,44 +22,21 @@ from refinerctl.transport import Login
 
 if TYPE_CHECKING:
     from mypy_boto3_ecr import ECRClient
-    from mypy_boto3_ecr.type_defs import ImageDetailTypeDef, RepositoryTypeDef
+    from mypy_boto3_ecr.type_defs import ImageDetailTypeDef
 
 # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/: BatchDeleteImage and BatchGetImage; DescribeImages
 BATCH = 100
 PAGE = 1000
 
-# A token is renewed so long before it expires: a request with it may take a while.
-RENEW_BEFORE = timedelta(minutes=10)
+# The default of the variable of stack `registry`.
+DEFAULT_EXPIRY_DAYS = 30
 
+# Time before its expiry at which a token is renewed: a request with it may take long.
+RENEW_BEFORE = timedelta(minutes=10)
 
 # Tools without the referrers API attach a signature or an attestation to an image by such a tag:
 # https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema
 _REFERRER_TAG = re.compile(r"sha256-([0-9a-f]{64})(?:\..+)?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class RepositorySettings:
-    """Settings of the repositories of stack `registry`; the defaults are those of its variables.
-
-    `kms_key_arn` None encrypts with AES-256.
-    """
-
-    untagged_expiry_days: int = 30
-    kms_key_arn: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, variables: Mapping[str, Any]) -> RepositorySettings:
-        """From the stack's variables; raises RefinerctlError for invalid values."""
-        days, key, tags = (variables.get(name) for name in ("untagged_expiry_days", "kms_key_arn", "tags"))
-        try:
-            return cls(
-                untagged_expiry_days=cls.untagged_expiry_days if days is None else int(days),
-                kms_key_arn=key or None,
-                tags={name: str(value) for name, value in (tags or {}).items()},
-            )
-        except (ValueError, TypeError, AttributeError) as error:
-            raise RefinerctlError(f"the variables of stack registry are invalid: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -90,27 +67,18 @@ class EcrImage:
         return frozenset(found | {self.subject}) if self.subject else frozenset(found)
 
 
-@dataclass(frozen=True)
-class DeleteFailure:
-    """An image that ECR did not delete. `code` is ECR's ImageFailureCode."""
-
-    repository: str
-    digest: str
-    code: str
-    reason: str
-
-
 class EcrRegistry:
     """The private registry of the session's account and region. Safe to share between threads.
 
-    `settings` is called when a repository is created.
+    `variables` gives those of stack `registry`, when a repository is created.
     """
 
-    def __init__(self, session: AwsSession, settings: Callable[[], RepositorySettings] = RepositorySettings) -> None:
+    def __init__(self, session: AwsSession, variables: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._session = session
-        self._settings = settings
+        self._variables = variables
         self._lock = threading.Lock()
-        self._authorization: tuple[Login, str] | None = None
+        # Login, host of the registry, and when the login expires.
+        self._authorization: tuple[Login, str, datetime] | None = None
 
     @property
     def host(self) -> str:
@@ -128,50 +96,43 @@ class EcrRegistry:
         """User and password for the OCI API, from GetAuthorizationToken; renewed before they expire."""
         return self._authorized()[0]
 
-    def _authorized(self) -> tuple[Login, str]:
+    def _authorized(self) -> tuple[Login, str, datetime]:
         with self._lock:
-            known = self._authorization
-            if known is None or known[0].expires_at is None or known[0].expires_at - RENEW_BEFORE < datetime.now(UTC):
-                self._authorization = known = self._authorize()
-            return known
-
-    def _authorize(self) -> tuple[Login, str]:
-        with about("ECR"):
-            data = self._client().get_authorization_token()["authorizationData"][0]
-        username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-        return Login(username, password, data["expiresAt"].astimezone(UTC)), urlsplit(data["proxyEndpoint"]).netloc
+            if self._authorization is None or self._authorization[2] - RENEW_BEFORE < datetime.now(UTC):
+                with about("ECR"):
+                    data = self._client().get_authorization_token()["authorizationData"][0]
+                username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
+                host = urlsplit(data["proxyEndpoint"]).netloc
+                self._authorization = Login(username, password), host, data["expiresAt"].astimezone(UTC)
+            return self._authorization
 
     def create_repository(self, name: str) -> None:
         """Create `name` as stack `registry` would (terraform/modules/ecr-repository), unless it exists.
 
         If its policies cannot be set, the repository is deleted again.
         """
-        settings = self._settings()
-        encryption = {"encryptionType": "KMS", "kmsKey": settings.kms_key_arn} if settings.kms_key_arn else None
-        given: Any = {"encryptionConfiguration": encryption or {"encryptionType": "AES256"}}
-        if settings.tags:
-            given["tags"] = [{"Key": key, "Value": value} for key, value in settings.tags.items()]
+        days, key, tags = _settings(self._variables())
+        encryption: Any = {"encryptionType": "KMS", "kmsKey": key} if key else {"encryptionType": "AES256"}
+        given: Any = {"tags": tags} if tags else {}
         create = partial(
             self._client().create_repository,
             repositoryName=name,
             imageTagMutability="IMMUTABLE",
             imageScanningConfiguration={"scanOnPush": True},
+            encryptionConfiguration=encryption,
             **given,
         )
         with _about(name):
-            if answer := or_none(create, "RepositoryAlreadyExistsException"):
-                self._put_policies(answer["repository"], settings)
-
-    def _put_policies(self, created: RepositoryTypeDef, settings: RepositorySettings) -> None:
-        client, name = self._client(), created["repositoryName"]
-        policy, lifecycle = _lambda_may_pull(created["repositoryArn"]), _untagged_expire(settings.untagged_expiry_days)
-        try:
-            client.set_repository_policy(repositoryName=name, policyText=json.dumps(policy))
-            client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(lifecycle))
-        except BaseException:
-            with contextlib.suppress(Exception):  # without force: keeps images pushed meanwhile
-                client.delete_repository(repositoryName=name)
-            raise
+            if (answer := or_none(create, "RepositoryAlreadyExistsException")) is None:
+                return
+            client, policy = self._client(), _lambda_may_pull(answer["repository"]["repositoryArn"])
+            try:
+                client.set_repository_policy(repositoryName=name, policyText=json.dumps(policy))
+                client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(_untagged_expire(days)))
+            except BaseException:
+                with contextlib.suppress(Exception):  # without force: keeps images pushed meanwhile
+                    client.delete_repository(repositoryName=name)
+                raise
 
     def find(self, reference: ImageReference) -> str:
         """The digest of an image in this region, of another account's registry if its name says so.
@@ -208,33 +169,25 @@ class EcrRegistry:
                     found[image["imageId"]["imageDigest"]] = text.encode()
         return found
 
-    def delete(self, repository: str, digests: Sequence[str]) -> tuple[DeleteFailure, ...]:
-        """Delete by digest, with all tags of each image; returns the images that ECR refused to delete.
+    def delete(self, repository: str, digests: Sequence[str]) -> dict[str, str]:
+        """Delete by digest, with all tags of each image; returns those that ECR did not delete, with ECR's reasons.
 
         An image that does not exist is no failure. ECR refuses to delete an image that an index in the repository
         refers to. If a request fails, its images and those of the following requests count as failures.
         """
-        failures: list[DeleteFailure] = []
+        failures: dict[str, str] = {}
         for start in range(0, len(digests), BATCH):
             wanted = [{"imageDigest": digest} for digest in digests[start : start + BATCH]]
             try:
                 with _about(repository):
                     answer = self._client().batch_delete_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
             except RefinerctlError as error:
-                code = error_code(error.__cause__) or type(error).__name__
-                failures += (DeleteFailure(repository, digest, code, error.message) for digest in digests[start:])
-                break
-            failures += (
-                DeleteFailure(
-                    repository,
-                    failure.get("imageId", {}).get("imageDigest", ""),
-                    failure.get("failureCode", ""),
-                    failure.get("failureReason", ""),
-                )
-                for failure in answer.get("failures", [])
-                if failure.get("failureCode") != "ImageNotFound"
-            )
-        return tuple(failures)
+                reason = f"{error_code(error.__cause__) or type(error).__name__}: {error.message}"
+                return {**failures, **dict.fromkeys(digests[start:], reason)}
+            for failure in answer.get("failures", []):
+                if (code := failure.get("failureCode")) != "ImageNotFound":
+                    failures[failure["imageId"]["imageDigest"]] = f"{code}: {failure.get('failureReason')}"
+        return failures
 
     def _client(self) -> ECRClient:
         return self._session.client("ecr")
@@ -252,6 +205,16 @@ def _image(repository: str, detail: ImageDetailTypeDef) -> EcrImage:
         last_pull=pulled.astimezone(UTC) if pulled else None,
         subject=detail.get("subjectManifestDigest"),
     )
+
+
+def _settings(variables: Mapping[str, Any]) -> tuple[int, str | None, list[Any]]:
+    """Days until an untagged image expires, KMS key (None: AES-256) and tags. Raises RefinerctlError."""
+    days, key, tags = (variables.get(name) for name in ("untagged_expiry_days", "kms_key_arn", "tags"))
+    try:
+        pairs = [{"Key": name, "Value": str(value)} for name, value in (tags or {}).items()]
+        return DEFAULT_EXPIRY_DAYS if days is None else int(days), key or None, pairs
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RefinerctlError(f"the variables of stack registry are invalid: {error}") from error
 
 
 def _lambda_may_pull(repository_arn: str) -> dict[str, Any]:

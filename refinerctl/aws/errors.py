@@ -70,8 +70,8 @@ def explain(error: Exception, resource: str | None = None, hint: str | None = No
         return _explain_client_error(error, resource, hint)
     if isinstance(error, BotoCoreError):
         return _explain_transport_error(error)
-    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's word for AWS_CREDENTIAL_EXPIRATION
-        return AccessDeniedError("the AWS credentials are expired", hint="Log in again, or renew the session token.")
+    if isinstance(error, RuntimeError) and "expired" in str(error):  # botocore's error for AWS_CREDENTIAL_EXPIRATION
+        return AccessDeniedError("the AWS credentials have expired", hint="Log in again, or renew the session token.")
     return None
 
 
@@ -87,7 +87,7 @@ def _explain_client_error(error: Any, resource: str | None, hint: str | None) ->
         )
     if code in _EXPIRED or (code == "400" and error.operation_name.startswith("Head")):
         return AccessDeniedError(
-            f"the AWS credentials are expired or not valid ({code} at {error.operation_name})",
+            f"the AWS credentials have expired or are not valid ({code} at {error.operation_name})",
             hint="Log in again, or renew the session token.",
         )
     message = error.response.get("Error", {}).get("Message", "no message")
@@ -113,5 +113,5 @@ def _explain_transport_error(error: Exception) -> RefinerctlError:
     if isinstance(error, NoRegionError):
         return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
     if isinstance(error, BotoConnectionError | HTTPClientError):
-        return RefinerctlError(f"no answer from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
+        return RefinerctlError(f"no response from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
     return RefinerctlError(str(error))

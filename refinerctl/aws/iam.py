@@ -39,7 +39,7 @@ class Role:
 
 @dataclass(frozen=True)
 class KmsKey:
-    """A key; `state` is KMS's word. Nobody can change the policy of a key that AWS manages."""
+    """A key; `state` is KMS's own. The policy of an AWS managed key cannot be changed."""
 
     arn: str
     state: str = "Enabled"

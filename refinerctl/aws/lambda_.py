@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.errors import about, or_none
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import RefinerctlError
-from refinerctl.images import ImageReference, ImageUse, UseKind
+from refinerctl.images import ImageReference, ImageUse
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ _MISSING = "ResourceNotFoundException"
 
 @dataclass(frozen=True)
 class FunctionConfiguration:
-    """A function as Lambda has it; `state`, `update` and `reason` are Lambda's own words. Memory in MB, timeout in s.
+    """A function as Lambda has it; `state`, `update` and `reason` are Lambda's own. Memory in MB, timeout in s.
 
-    `image_uri` is as it was given, `resolved_image_uri` by the digest that runs; empty if Lambda does not say.
+    `image_uri` is as it was given, `resolved_image_uri` by the digest that runs; empty if Lambda does not report it.
     """
 
     name: str
@@ -46,12 +46,12 @@ class FunctionConfiguration:
 
     @property
     def running_image(self) -> str:
-        """The image that it runs, by digest if Lambda says."""
+        """The image that it runs, by digest if Lambda reports it."""
         return self.resolved_image_uri or self.image_uri
 
     @property
     def digest(self) -> str | None:
-        """The digest of the image that it runs; None if Lambda does not say."""
+        """The digest of the image that it runs; None if Lambda does not report it."""
         return self.running_image.partition("@")[2] or None
 
     @property
@@ -77,7 +77,7 @@ class SourceMapping:
 
 @dataclass(frozen=True)
 class Concurrency:
-    """How many functions of the account may run at once, all together and those without a share of their own."""
+    """The account's concurrent executions: the limit, and those that are unreserved."""
 
     limit: int
     unreserved: int
@@ -114,12 +114,12 @@ class Functions:
         )
 
     def mapping_is_enabled(self, uuid: str) -> bool:
-        """Whether the event source mapping takes messages."""
+        """Whether the event source mapping receives messages."""
         with about(f"event source mapping {uuid}"):
             return self._client().get_event_source_mapping(UUID=uuid).get("State") == "Enabled"
 
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
-        """What feeds the function. Raises NotFoundError without it."""
+        """The event source mappings of the function. Raises NotFoundError without the function."""
         with about(f"function {function}"):
             return self._mappings(FunctionName=function)
 
@@ -133,7 +133,7 @@ class Functions:
         return tuple(_mapping(item) for page in pages for item in page["EventSourceMappings"])
 
     def concurrency(self) -> Concurrency:
-        """How many functions of the account may run at once."""
+        """The account's limits of concurrent executions."""
         with about("the account's limits"):
             limits = self._client().get_account_settings()["AccountLimit"]
         return Concurrency(limits.get("ConcurrentExecutions", 0), limits.get("UnreservedConcurrentExecutions", 0))
@@ -154,7 +154,7 @@ class Functions:
         named = concurrently([partial(self._aliases, name) for name in names], THREADS) if aliases else []
         known = dict(zip(names, named, strict=False))
         return tuple(
-            ImageUse(UseKind.FUNCTION, f"{name}:{version}", reference, known.get(name, {}).get(version, ()))
+            ImageUse("function", f"{name}:{version}", reference, known.get(name, {}).get(version, ()))
             for (name, version), reference in zip(versions, references, strict=True)
             if reference
         )
@@ -183,7 +183,7 @@ class Functions:
         return found
 
     def _image(self, name: str, version: str, settled: bool) -> ImageReference | None:
-        """None if the version is gone since it was listed."""
+        """None if the version was deleted after it was listed."""
         get = partial(self._client().get_function, FunctionName=name, Qualifier=version)
         with about(f"function {name}:{version}"):
             answer: Any = or_none(get, _MISSING)
@@ -194,7 +194,7 @@ class Functions:
         code = answer.get("Code", {})
         uri = code.get("ResolvedImageUri") or code.get("ImageUri")
         if not uri:
-            raise RefinerctlError(f"Lambda does not tell the image of function {name}:{version}")
+            raise RefinerctlError(f"Lambda does not report the image of function {name}:{version}")
         return ImageReference.parse(uri)
 
     def _client(self) -> LambdaClient:
@@ -220,6 +220,6 @@ def _check_settled(name: str, configuration: Any) -> None:
     https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
     """
     update = configuration.get("LastUpdateStatus", "Successful")
-    if update != "Successful" and configuration.get("State") != "Pending":  # a new one has none before it
+    if update != "Successful" and configuration.get("State") != "Pending":  # a new function has no previous image
         state = "is being updated" if update == "InProgress" else "could not be updated"
-        raise RefinerctlError(f"function {name} {state}: Lambda does not tell the image that it runs meanwhile")
+        raise RefinerctlError(f"function {name} {state}: Lambda does not report which image it runs")

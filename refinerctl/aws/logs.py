@@ -13,7 +13,7 @@ from refinerctl.aws.errors import about, error_code, explain
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 
-# Pauses after the SDK's own retries: FilterLogEvents is allowed a handful of times per second in a whole account.
+# Pauses after the SDK's own retries: FilterLogEvents is limited to a few calls per second in an account.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 THROTTLED_PAUSES_S = (1, 2, 4, 8, 16, 30, 30, 30)
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "LimitExceededException"}

@@ -68,7 +68,7 @@ class MessageQueue:
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` (1 to 10) messages; waits up to `wait_s` for the first.
 
-        Raises TransientError, or another RefinerctlError that the next call would meet, too.
+        Raises TransientError, or another RefinerctlError that the next call would get, too.
         """
         request = {
             "MaxNumberOfMessages": count,
@@ -133,7 +133,11 @@ def _checked(result: EntryResult, item: dict[str, Any], message: OutgoingMessage
         return NO_RESULT
     digest = item.get("MD5OfMessageBody")
     if digest and digest != hashlib.md5(message.body.encode(), usedforsecurity=False).hexdigest():
-        return EntryResult(error="BodyChanged", message="SQS received another body than was sent", is_uncertain=True)
+        return EntryResult(
+            error="BodyChanged",
+            message="the checksum in SQS's response does not match the body that was sent",
+            is_uncertain=True,
+        )
     return result
 
 

@@ -155,7 +155,7 @@ class EntryResult:
     """The result of one entry of a batch: the id of the message that was sent, or the error.
 
     `is_sender_fault`: a retry with the same entry would fail again. `is_uncertain`: it may have been done.
-    `cause`: why the whole call failed: a TransientError, or an error that the next call would meet, too, unless it is
+    `cause`: why the whole call failed: a TransientError, or an error that the next call would also get, unless it is
     the sender's fault, which may be that of another entry.
     """
 

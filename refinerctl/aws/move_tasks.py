@@ -16,7 +16,7 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError,
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# How emulators refuse an action that they do not have.
+# Error codes of emulators for an action that they do not support.
 _UNKNOWN = ("InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction")
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 MAX_TASK_RATE = 500

@@ -184,7 +184,7 @@ def _holds(operator: str, key: str, values: tuple[str, ...], context: Mapping[st
     given = context.get(key.lower())
     base = operator.removesuffix("IfExists")
     if given is None:
-        return None  # the request may or may not carry the key
+        return None  # the request may or may not have the key
     if base == "Null":
         return "false" in values
     compare = _COMPARISONS.get(base.replace("Not", "", 1))

@@ -39,7 +39,7 @@ class ObjectInfo:
 
     @property
     def identity(self) -> tuple[str | None, str, datetime]:
-        """Equal for two looks at the same write, different once it has been written again."""
+        """Equal for the same write, different after the object was written again."""
         return (self.version_id, self.etag, self.last_modified)
 
 
@@ -117,10 +117,10 @@ class S3Bucket:
             self._session.client("s3").head_bucket(Bucket=self.name)
 
     def create(self) -> None:
-        """Make the bucket; it may be there already as ours."""
+        """Create the bucket; it may already exist in this account."""
         client = self._session.client("s3")
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
-            if self._session.region in (None, "us-east-1"):  # the one region that S3 does not take as a constraint
+            if self._session.region in (None, "us-east-1"):  # the one region that S3 does not accept as a constraint
                 client.create_bucket(Bucket=self.name)
             else:
                 constraint: Any = {"LocationConstraint": self._session.region}
@@ -172,7 +172,7 @@ class S3Bucket:
             for page in pages.paginate(Bucket=self.name, Prefix=key, PaginationConfig={"MaxItems": MAX_VERSIONS}):
                 entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
                 found += (entry for entry in entries if entry.get("Key") == key)
-                if any(entry.get("Key") != key for entry in entries):  # keys come in order: nothing more of this one
+                if any(entry.get("Key") != key for entry in entries):  # keys are in order: no more versions of this one
                     break
         found.sort(key=lambda entry: (entry.get("IsLatest", False), entry["LastModified"]), reverse=True)
         return [
@@ -215,7 +215,7 @@ class S3Bucket:
             except Exception as error:
                 if error_code(error) == "NoSuchBucket" or (key is None and error_code(error) == "404"):
                     raise NotFoundError(
-                        f"there is no bucket {self.name!r}",
+                        f"bucket {self.name!r} does not exist",
                         hint="Check --env, --region and the stack's `bucket` in refinerctl.toml.",
                     ) from error
                 raise

@@ -57,8 +57,8 @@ def put_object(client: S3Client, bucket: str, key: str, body: Readable, step: in
     try:
         parts = _send_parts(send, first, body, step)
         return client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
-    except BaseException:  # Ctrl-C, too, must not leave parts that are paid for and never seen
-        with contextlib.suppress(Exception):  # what went wrong first is what has to be said
+    except BaseException:  # Ctrl-C, too, must not leave parts, which cost money and are not visible
+        with contextlib.suppress(Exception):  # report the first error
             client.abort_multipart_upload(**upload)
         raise
 
@@ -74,7 +74,7 @@ def _send_parts(
             while chunk:
                 sent.append(pool.submit(send, len(sent) + 1, chunk))
                 waiting.add(sent[-1])
-                if len(waiting) >= PARTS_AT_ONCE:  # the bound on memory: read no further than can be sent
+                if len(waiting) >= PARTS_AT_ONCE:  # bounds the memory: read only what can be sent
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
                         future.result()
@@ -86,7 +86,7 @@ def _send_parts(
 
 
 def _read_fully(body: Readable, size: int) -> bytes:
-    """A pipe gives what it has: read on until `size` bytes are there or the end is reached."""
+    """A pipe may return less: read until `size` bytes or the end are reached."""
     chunks: list[bytes] = []
     while size and (chunk := body.read(size)):
         chunks.append(chunk)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
 
-# The emulator takes any credentials; a person's own must never get near it, nor its calls near an account.
+# The emulator accepts any credentials. It must never get the user's, and its calls must never reach an account.
 EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 MAX_CONNECTIONS = 32
 
 
 def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
-    """The variables that point any AWS tool at the emulator, and away from the accounts of whoever runs it."""
+    """The variables that point any AWS tool at the emulator, and not at the user's accounts."""
     return {
         **EMBEDDED_CREDENTIALS,
         "AWS_SESSION_TOKEN": "",
@@ -121,7 +121,7 @@ class AwsSession:
         return found
 
     def caller(self) -> str:
-        """The ARN of whoever the credentials belong to."""
+        """The ARN of the identity in use."""
         with about():
             return self.client("sts").get_caller_identity()["Arn"]
 
@@ -168,7 +168,7 @@ class AwsSession:
             self._for_terraform = self._for_terraform or self._assume(self._role)
             return datetime.fromisoformat(self._for_terraform["expiry_time"]), True
         with about():
-            return credentials.lifetime(self._account_session()._session)  # a new one: what it has cached is older
+            return credentials.lifetime(self._account_session()._session)  # new: cached credentials are older
 
     def _assume(self, role: str) -> dict[str, str]:
         return credentials.assume_role(self._new_client(self._account_session(), "sts"), role)
@@ -186,7 +186,7 @@ class AwsSession:
         )
         try:
             return session.client(service, region_name=self.region, endpoint_url=self.endpoint_url, config=config)
-        except ValueError as error:  # botocore's word for an endpoint that is no URL
+        except ValueError as error:  # botocore's error for an invalid endpoint URL
             raise UsageError(str(error)) from error
 
     def _boto_session(self) -> Any:
@@ -211,15 +211,13 @@ class AwsSession:
         try:
             return boto3.Session(profile_name=self._profile, region_name=self.region)
         except ProfileNotFound as error:
-            raise RefinerctlError(
-                str(error), hint="See `aws configure list-profiles`, or leave out --profile."
-            ) from error
+            raise RefinerctlError(str(error), hint="See `aws configure list-profiles`, or omit --profile.") from error
 
     def _embedded_session(self) -> Any:
         import boto3
         from botocore.session import Session
 
-        # (config key, environment variable, default, conversion): nobody's profile and nobody's files.
+        # (config key, environment variable, default, conversion): no profile and no shared files.
         nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
         core = Session(session_vars={"profile": (None, None, None, None), **nothing})
         return boto3.Session(

@@ -95,7 +95,7 @@ class Queues:
                     raise
                 raise RefusedError(
                     f"queue {address.name} was purged less than 60 seconds ago; SQS allows one purge a minute",
-                    hint="Wait a minute. SQS is still deleting what the last purge found.",
+                    hint="Wait a minute. SQS is still deleting the messages of the last purge.",
                 ) from error
 
     def find(self, prefix: str) -> None:
@@ -179,7 +179,7 @@ def _release(client: SQSClient, url: str, handles: Sequence[str]) -> None:
     entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
         {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0} for index, handle in enumerate(handles)
     ]
-    with contextlib.suppress(Exception):  # they come back by themselves within PEEK_SECONDS
+    with contextlib.suppress(Exception):  # they become visible within PEEK_SECONDS anyway
         client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 

@@ -28,7 +28,7 @@ from refinerctl.http import Pool, WireResponse
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
 
-# SQS did nothing, and may do it later.
+# The request had no effect; a retry may succeed.
 THROTTLED = {
     "RequestThrottled",
     "RequestThrottledException",
@@ -41,7 +41,7 @@ THROTTLED = {
     "BandwidthLimitExceeded",
     "KmsThrottled",
     "KMS.ThrottlingException",
-    "RequestTimeout",  # the request did not arrive whole
+    "RequestTimeout",  # the request did not arrive completely
     "RequestTimeoutException",
 }
 # An entry is wrong, but the error is of the whole batch. All other 4xx of SQS are about the queue or the caller.
@@ -119,10 +119,10 @@ class SqsWire:
         except RefinerctlError as error:  # credentials, the proxy's URL, the CA bundle, or `leaving`
             return _failed("Connection", error)
         except SSLCertVerificationError as error:
-            return _failed("Certificate", RefinerctlError(f"no answer from AWS: {error}"))
+            return _failed("Certificate", RefinerctlError(f"no response from AWS: {error}"))
         except (OSError, HTTPException) as error:
             cause = TransientError(
-                f"no answer from AWS at {self._endpoint}: {error or type(error).__name__}",
+                f"no response from AWS at {self._endpoint}: {error or type(error).__name__}",
                 hint="Check the network, --region and --endpoint-url.",
             )
             return _failed("NoAnswer", cause, is_uncertain=is_sent)

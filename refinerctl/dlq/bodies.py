@@ -1,4 +1,4 @@
-"""What the body and the attributes of a message say: its S3 object, why it was not delivered."""
+"""Reads the body and the attributes of a message: its S3 object, the reason why it was not delivered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def body_value(body: str) -> Any:
 
 
 def _can_be_written(value: Any) -> bool:
-    """Not nested too deeply, and without NaN and Infinity, which Python reads and JSON does not have."""
+    """Whether it is not nested too deeply and has no NaN or Infinity, which Python reads but JSON does not allow."""
     level, depth = [value], 0
     while level:
         if depth > MAX_DEPTH or any(isinstance(item, float) and not math.isfinite(item) for item in level):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.messages import QueueAddress
     from refinerctl.dlq.queues import MessageSource
 
-# FilterLogEvents is limited to a handful of calls per second and account: for more messages than FEW all failures are
+# FilterLogEvents is limited to a few calls per second and account: for more messages than FEW all failures are
 # read in one go, and at most MAX_LOOKUPS messages that these do not name are looked up one by one.
 FEW = 8
 MAX_LOOKUPS = 100
@@ -36,7 +36,7 @@ SKEW = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class MessageError:
-    """Why a message failed, and the invocation that said so, if there was one."""
+    """Why a message failed, and the invocation that logged it, if any."""
 
     text: str
     request_id: str | None = None
@@ -90,14 +90,14 @@ class ErrorFinder:
             self._keep_problem(attempt(partial(next, recent.lines(None), None)).error)
         if self.failure is not None:
             raise RefinerctlError(
-                f"the filter is about errors, and these cannot be read: {self.failure.message}",
+                f"the filter uses `error`, but errors cannot be read: {self.failure.message}",
                 hint=self.failure.hint or "Filter by --key-prefix, --since, --until or the content of messages.",
             ) from self.failure
 
     def notes(self) -> Iterator[str]:
-        """What could not be found; for messages that no log names the last errors of the function."""
+        """Notes about errors that were not found; for messages that no log names, the last errors of the function."""
         if self._unnamed_since is not None and (last := self._last_errors(self._unnamed_since - SKEW)):
-            yield f"no log names some messages; the last errors since they were sent: {' | '.join(last)}"
+            yield f"some messages are in no log; the last errors since they were sent: {' | '.join(last)}"
         if self.not_looked_up:
             yield f"errors of {self.not_looked_up} messages unknown: too many to look up one by one"
         for problem in self.problems:
@@ -115,7 +115,7 @@ class ErrorFinder:
         self._read_from = since
 
     def _read_part(self, log: FunctionLog, term: str) -> None:
-        """Of several failures of a message the last one counts."""
+        """The last failure of a message replaces earlier ones."""
         for found in read_attempts(self._first_lines(log, term), log.read_line):
             if found.error and found.message_id:
                 known = self._failed.get(found.message_id)
@@ -145,7 +145,7 @@ class ErrorFinder:
         for text in filter(None, (message.id, source_key(message.body))):
             found = [item for log in self.logs for item in log.about(text, message.sent_at - SKEW) if item.error]
             if found:
-                return sorted(found, key=_ended)[-1]  # of equal times the last line counts
+                return sorted(found, key=_ended)[-1]  # at equal times the last line is used
         return None
 
     def _last_errors(self, since: datetime) -> list[str]:

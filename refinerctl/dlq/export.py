@@ -83,7 +83,7 @@ def command(
     _report(app, done, file)
     if not done.is_complete:
         raise RefinerctlError(
-            f"queue {done.queue.name}: only {done.received} messages could be received, not all",
+            f"queue {done.queue.name}: only {done.received} of its messages could be received",
             hint="SQS has at most 120,000 in flight, and a FIFO queue returns only the first messages of each group.",
         )
 

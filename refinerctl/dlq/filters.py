@@ -18,7 +18,7 @@ from refinerctl.errors import UsageError
 
 # What an expression can use; `body` is its JSON value if it has one.
 FIELDS = ("id", "body", "attributes", "system", "error", "key", "sent", "receive_count")
-# Only the first part of these sees the message; the others see the result of the part before.
+# Only the first part of these is applied to the message; each other part to the result of the part before.
 _CHAINS = ("subexpression", "index_expression", "pipe", "projection", "value_projection", "filter_projection")
 # `error == null` without back quotes compares with a field that does not exist, which is null, too.
 _NULL = "null"
@@ -57,7 +57,7 @@ class Expression:
         """False for a document without the fields that the expression uses, or with other types there."""
         try:
             value = self._parsed.search(document)
-        # contains(error, 'x') without an error, for instance; and Python's own, as of a string > a number.
+        # for instance contains(error, 'x') without an error; and Python's own errors, such as string > number.
         except (exceptions.JMESPathError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError):
             return False
         return not (value is None or value is False or value in _EMPTY)
@@ -134,7 +134,7 @@ def _wrong(text: str, error: Any) -> UsageError:
 
 
 def _check(text: str, node: Any) -> None:
-    """Unknown functions and fields would otherwise fail at the first message, or match none without a word."""
+    """Unknown functions and fields would otherwise fail at the first message, or silently match no message."""
     nodes = list(_nodes(node))
     for call in (node for node in nodes if node["type"] == "function_expression"):
         known = Functions.FUNCTION_TABLE.get(call["value"])

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from refinerctl.dlq.filters import MessageFilter
 
 SHOWN = 10
-# A filter may match few messages, and every message received has its receive count raised: there is an end.
+# A filter may match few messages, and each receive raises a receive count: the number of receives is limited.
 MAX_RECEIVED = 10_000
 HEADS_AT_ONCE = 16
 WORKERS = 4
 # Messages in memory besides those that are shown: a body may have a megabyte.
 CHUNK = 50
-# What is shown of a message: a screen or two.
+# Limits of what is shown of a message: one or two screens.
 MAX_BODY = 4_000
 MAX_VALUE = 500
 INDENT = "  "

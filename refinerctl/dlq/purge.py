@@ -87,13 +87,13 @@ class Purge:
     help="File to save messages to before they are deleted.  [default: a file in the work folder]",
 )
 @click.option("--no-export", is_flag=True, help="Delete messages without saving them.")
-@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and stop.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for the name of the queue.")
 @click.option("--force", is_flag=True, help="Purge the queue even if it is not a dead-letter queue.")
 @global_options
 @click.pass_context
 def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
-    """Delete messages of a dead-letter queue for good, after saving them to a file.
+    """Delete messages of a dead-letter queue permanently, after saving them to a file.
 
     QUEUE is a name, a URL or an ARN. Deletes all messages or those that match the filters, and only those that have
     been saved; messages that arrive meanwhile stay. `dlq redrive --from-file` sends the messages of the file. Refused
@@ -125,13 +125,13 @@ def _check(queue: DeadLetterQueue) -> None:
     if not queue.is_dlq:
         raise RefusedError(
             f"queue {queue.name} is not a dead-letter queue: no queue, EventBridge rule or schedule uses it as one",
-            hint="--force purges it nevertheless.",
+            hint="Pass --force to purge it anyway.",
         )
     if queue.max_receive_count is not None:
         raise RefusedError(
             f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
             "moves there",
-            hint="--force purges it nevertheless.",
+            hint="Pass --force to purge it anyway.",
         )
 
 
@@ -222,7 +222,7 @@ def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], No
             for chunk in walk.chunks(CHUNK):
                 through_interrupt(partial(step, chunk))
                 progress.update(f"{walk.progress()}: {walk.deleted:,} deleted")
-    except BaseException as error:  # Ctrl-C, too: the report tells what was done until then
+    except BaseException as error:  # Ctrl-C, too: the report shows what has been done
         done.stopped_by = error
     done.deleted = walk.deleted
     done.skipped = walk.received - done.deleted - done.failed

@@ -128,7 +128,7 @@ def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A DLQ without its age. `waited_s`: how long its messages were in their source queue, at least."""
+    """A DLQ without its age. `waited_s`: the minimum time that its messages were in their source queue."""
 
     queue: DeadLetterQueue
     waited_s: float = 0.0
@@ -236,7 +236,7 @@ def _rule_name(arn: str) -> tuple[str, str] | None:
 
 
 def _neighbour(address: QueueAddress, url: str) -> QueueAddress:
-    """The queue at `url`, in the same account and region: a DLQ and its source queues always are."""
+    """The queue at `url`, in the same account and region, as a DLQ and its source queues always are."""
     name = url.rpartition("/")[2]
     return QueueAddress(name, url, f"{address.arn.rpartition(':')[0]}:{name}")
 
@@ -314,6 +314,6 @@ def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[Dead
         raise RefusedError(
             f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
             "moves there",
-            hint="--force receives its messages nevertheless.",
+            hint="Pass --force to receive its messages anyway.",
         )
     return queue, MessageQueues(app.session).at(queue.address)

@@ -28,7 +28,7 @@ _REQUIRED = ("id", "queue", "sent", "receive_count", "body")
 _DATA_TYPE = re.compile(r"(String|Number|Binary)(\..+)?", re.DOTALL)
 _BINARY = "Binary"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-# JSON allows these raw in strings, but some tools take them for the end of a line, and terminals obey some.
+# JSON allows these raw in strings, but some tools treat them as line ends, and terminals interpret some.
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
@@ -97,7 +97,9 @@ def read_records(lines: Iterable[bytes]) -> Iterator[MessageRecord]:
         except ValueError as error:  # not JSON, not UTF-8, or a number of 5,000 digits
             raise UsageError(f"line {number}: not JSON: {error}") from None
         if _SURROGATE.search(raw) and _has_half_pair(record):
-            raise UsageError(f"line {number}: half of a surrogate pair, like \\ud83d alone", hint="SQS refuses it.")
+            raise UsageError(
+                f"line {number}: half of a surrogate pair, like \\ud83d alone", hint="SQS does not accept it."
+            )
         yield from_record(record, number)
 
 
@@ -134,7 +136,7 @@ class _Fields:
         self._line = line
 
     def check_names(self) -> None:
-        """A misspelt name must not count as a missing one."""
+        """An unknown name is reported before a missing one, because it may be a misspelling."""
         if unknown := [name for name in self._record if name not in FIELDS]:
             raise UsageError(f"line {self._line}: unknown field {unknown[0]!r}", hint=f"Fields: {', '.join(FIELDS)}.")
         if missing := [name for name in _REQUIRED if name not in self._record]:
@@ -258,7 +260,7 @@ def _create(path: Path) -> FileIO:
 
 
 def _sync_folder(folder: Path) -> None:
-    """So that the name of the file is on disk, too."""
+    """Sync the folder, so that the name of the file is on disk, too."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -27,11 +27,11 @@ WAIT_S = 1
 ENOUGH_EMPTY = 3
 # A queue may be filled meanwhile: a walk ends after the messages of its start plus this share of them.
 GROWTH, LEAST_GROWTH = 0.1, 100
-# Long enough for a receive that is on its way; a server that does not answer is not waited for.
+# Long enough for a receive in progress; a server that does not respond is not waited for.
 DRAIN_S = 3.0
 ATTEMPTS = 6
 PAUSE_S = 0.2
-# The least messages per second that a walk manages; the visibility timeout follows from it.
+# Minimum rate of a walk in messages per second, from which the visibility timeout is calculated.
 SLOWEST = 200.0
 SLOWEST_WITH_LOGS = 20.0
 SHORTEST_S = 10
@@ -99,7 +99,7 @@ class Walk:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._receivers.stop()
-        # An interrupt here would leave all messages invisible, without a word.
+        # An interrupt here would leave all messages invisible without a message to the user.
         through_interrupt(partial(self._finish, counts=kind is None))
 
     def _finish(self, *, counts: bool) -> None:
@@ -123,7 +123,7 @@ class Walk:
         return f"received {progress_text(self.received, self._wanted, time.monotonic() - self._began)}"
 
     def notes(self) -> Iterator[str]:
-        """What the caller should know at the end of a walk."""
+        """Notes for the user at the end of a walk."""
         if self.receives:
             yield f"receive counts of {counted(self.receives, 'message')} increased by 1"
         if self.start.in_flight:

@@ -46,7 +46,7 @@ def completions_of(app: AppContext) -> Completions:
 
 
 class Completions:
-    """Reads completions by key or by time. Never touches the queue of completions, which belongs to downstream."""
+    """Reads completions by key or by time. Never uses the queue of completions: it belongs to downstream consumers."""
 
     def __init__(self, bucket: S3Bucket, storage: Storage, stack: Stack) -> None:
         if stack.read_completion is None or stack.completion_keys is None:

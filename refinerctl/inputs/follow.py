@@ -122,7 +122,7 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
             found = completions.get(key)
             if found is not None and _is_about(found, pending.upload, existing):
                 return _completed(completions.bucket, pending.upload, found)
-    except AccessDeniedError as error:  # waiting would not change that
+    except AccessDeniedError as error:  # final: waiting cannot change it
         return replace(pending.upload, status=UploadStatus.FAILED, error=f"its completion cannot be read: {error}")
     except RefinerctlError as error:  # the next request may succeed
         pending.error = str(error)
@@ -130,7 +130,7 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
 
 
 def _is_about(completion: Completion, upload: Upload, existing: Mapping[str, Identity]) -> bool:
-    """By the versions that this repository's image records; for images that record none, by a new write."""
+    """Compare the versions that this repository's image records; for other images, whether it was written later."""
     if completion.source_versions and upload.version_id is not None:
         return upload.version_id in completion.source_versions
     return existing.get(completion.info.key) != completion.info.identity
@@ -158,9 +158,9 @@ def _timed_out(bucket: S3Bucket, pending: _Pending) -> Upload:
     with contextlib.suppress(RefinerctlError):
         newest = bucket.head(item.key)
         if newest is None:
-            reason = "no completion, and the input was deleted meanwhile"
+            reason = "no completion: the input was deleted after the upload"
         elif item.version_id is not None and newest.version_id != item.version_id:
-            reason = f"no completion, and the input was overwritten meanwhile (version {newest.version_id})"
+            reason = f"no completion: the input was overwritten after the upload (version {newest.version_id})"
     return replace(item, status=UploadStatus.PENDING, error=reason)
 
 
@@ -215,7 +215,7 @@ class Dlqs:
 
 
 def _is_of(message: Message, event: ObjectEvent, item: Upload) -> bool:
-    """Whether the event is about this very upload: by version if both have one, else by time."""
+    """Whether the event is about exactly this upload: by version if both have one, else by time."""
     if event.version_id and item.version_id:
         return event.version_id == item.version_id
     return message.sent_at > item.uploaded_at - CLOCK_SKEW

@@ -63,7 +63,7 @@ def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | No
             with body:
                 _write_whole(target, body, stop)
         except (RefinerctlError, OSError) as error:
-            return ListedOutput(key, error=f"{key} was not saved: {error}")
+            return ListedOutput(key, error=f"cannot save {key}: {error}")
         return ListedOutput(key, info.size, path=target)
 
     return save
@@ -86,7 +86,7 @@ def target_path(folder: Path, key: str) -> Path:
 
 
 def _write_whole(target: Path, body: Any, stop: threading.Event) -> None:
-    """Write under another name and rename: nobody finds half a file under the final name."""
+    """Write under another name and rename: an incomplete file never has the final name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".refinerctl-{uuid.uuid4().hex}")
     try:

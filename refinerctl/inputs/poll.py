@@ -51,11 +51,11 @@ WINDOW = timedelta(minutes=5)
 )
 @click.option("--prefix", type=Prefix(), help="Prefix of the inputs in --expect. [default: the stack's input prefix]")
 @click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to follow, then stop.")
-@click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
 @click.option(
-    "--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Time between two requests."
+    "--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to print before --follow ends."
 )
+@click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
+@click.option("--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Polling interval.")
 @click.option(
     "--download",
     type=click.Path(file_okay=False, path_type=Path),
@@ -125,7 +125,7 @@ class PolledCompletion:
 
 @dataclass(frozen=True)
 class Expectation:
-    """A completion that is waited for: `asked` as given, `candidates` the keys under which it may appear."""
+    """An expected completion: `asked` as given, `candidates` the keys under which it may appear."""
 
     asked: str
     candidates: tuple[str, ...]
@@ -143,7 +143,7 @@ def expectation(completions: Completions, asked: str, input_prefix: str | None =
     below = key.removeprefix(complete_prefix)
     candidates = completions.keys_for(prefix + below, prefix)
     if key != below and any(PurePosixPath(key).suffix == PurePosixPath(likely).suffix for likely in candidates[:1]):
-        return Expectation(asked, (key,))  # it ends as the stack's completions do: this is the whole key
+        return Expectation(asked, (key,))  # it has the suffix of the stack's completions: this is the whole key
     return Expectation(asked, candidates)
 
 
@@ -251,7 +251,7 @@ class Poller:
         try:
             return self.read(key)
         except RefinerctlError as error:
-            return ListedOutput(key, error=f"{key} was not read: {error}")
+            return ListedOutput(key, error=f"cannot read {key}: {error}")
 
 
 def _identity(info: ObjectInfo) -> tuple[str, str, datetime]:

@@ -93,7 +93,7 @@ def _refuse_results(app: AppContext, prefix: str) -> None:
     """An input among the results would be taken for one by `poll` and by downstream consumers."""
     for results in (app.storage.output_prefix, app.storage.complete_prefix):
         if prefix.startswith(results):
-            raise RefusedError(f"{results} is for results of the pipeline, not for inputs")
+            raise RefusedError(f"{results} is a prefix of the pipeline's results, not of inputs")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _sources_of(path: str, prefix: str, recursive: bool, name: str | None) -> It
 
 
 def _files_below(folder: Path, prefix: str) -> Iterator[UploadSource]:
-    """Links to folders are followed; each folder once, so that a link to a folder above makes no loop."""
+    """Follows links to folders, each folder once, so that a link to a parent folder makes no loop."""
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         about = Path(parent).stat()
@@ -232,7 +232,7 @@ class _Body:
             self._check()
         chunk = os.read(self._file.fileno(), size)
         if not chunk:
-            # Ctrl-C reaches both ends of a pipe: its end may be seen a moment before the interrupt is.
+            # Ctrl-C reaches both processes of a pipe: the end of the pipe may arrive before the interrupt does.
             self._cancelled.wait(PIPE_END_SECONDS)
         return chunk
 
@@ -308,7 +308,7 @@ def _raise_for(app: AppContext, uploads: list[Upload]) -> None:
 
 
 def _queue_hint(app: AppContext, key: str) -> str | None:
-    """Where to look next. Who may not read the queue gets no hint, not another error."""
+    """A hint about the queue; empty if the queue cannot be read: that must not hide the first error."""
     try:
         stage = app.pipeline.stage_for(key)
         if stage is None or stage.queue is None:

@@ -52,10 +52,12 @@ _COLOURS = {"ERROR": "red", "FATAL": "red", "CRITICAL": "red", "WARN": "yellow",
 )
 @click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to read; repeatable.")
 @click.option("-f", "--follow", "follows", is_flag=True, help="Continue with new lines, until Ctrl-C.")
-@click.option("--since", type=Moment(), default="1h", show_default=True, help="Start: a time, or how long ago.")
-@click.option("--until", type=Moment(), help="End: a time, or how long ago.  [default: now]")
+@click.option(
+    "--since", type=Moment(), default="1h", show_default=True, help="Start: a time, or a duration before now."
+)
+@click.option("--until", type=Moment(), help="End: a time, or a duration before now.  [default: now]")
 @click.option("--filter", "pattern", metavar="EXPR", help="CloudWatch pattern: ERROR, '{ $.level = \"ERROR\" }', …")
-@click.option("--request-id", metavar="ID", help="Invocation of which to print all lines.")
+@click.option("--request-id", metavar="ID", help="Invocation whose lines to print, by its request ID.")
 @global_options
 @click.pass_context
 def logs(

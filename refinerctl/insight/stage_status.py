@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -123,13 +123,6 @@ class PipelineStatus:
     problems: tuple[str, ...] = ()
 
 
-# How the state of a component is read, by its kind. Other kinds have none.
-_READERS: Mapping[type, Callable[[AppContext, Any], Callable[[], Any]]] = {
-    Function: lambda app, function: partial(app.functions.get, function.name),
-    Queue: lambda app, queue: partial(app.queues.state, queue.name),
-}
-
-
 def read_status(app: AppContext, stages: Sequence[Stage], now: datetime) -> PipelineStatus:
     """Read everything in two rounds, each with all its calls at the same time. Receives no message.
 
@@ -157,7 +150,7 @@ class _Reading:
         self._now = now
         components = dict.fromkeys(item for stage in stages for item in stage.components)
         self._queues = [item for item in components if isinstance(item, Queue)]
-        self._others = [item for item in components if not isinstance(item, Queue)]
+        self._functions = [item for item in components if isinstance(item, Function)]
         self._writers = [stage for stage in stages if _writes_completions(stage)]
         self._is_only_writer = sum(map(_writes_completions, app.pipeline.stages)) == 1
         self._answers: dict[object, Answer[Any]] = {}
@@ -169,9 +162,11 @@ class _Reading:
     def first_round(self) -> Calls:
         app = self._app
         minute = self._now.replace(second=0, microsecond=0)  # periods begin with the request; this minute is not over
+        age = "ApproximateAgeOfOldestMessage"
+        ages = {(queue, "age"): _of_queue(queue, age, "Maximum") for queue in self._queues}
         calls: Calls = {
             "metrics": partial(app.metrics.read, dict(self._hourly_metrics()), minute - HOUR, minute),
-            "metrics of ages": partial(app.metrics.read, self._age_metrics(), self._now - AGES, self._now),
+            "metrics of ages": partial(app.metrics.read, ages, self._now - AGES, self._now),
             "ledger": lambda: app.ledger.read(),  # without a backend there is none
         }
         has_completions = app.stack.storage is not None and app.stack.completion_keys is not None
@@ -179,11 +174,11 @@ class _Reading:
             calls["completions"] = partial(_newest_objects, app, app.storage.complete_prefix)
         if prefix := os.path.commonprefix([queue.name for queue in self._queues]):  # noqa: RUF071 - names, no paths
             calls["urls"] = partial(app.queues.find, prefix)  # saves a call for each queue
-        return calls | self._reads(self._others)
+        return calls | {function: partial(app.functions.get, function.name) for function in self._functions}
 
     def second_round(self) -> Calls:
         """The queues, and the inputs that the newest completions may be of, unless only one stage writes any."""
-        calls = self._reads(self._queues)
+        calls: Calls = {queue: partial(self._app.queues.state, queue.name) for queue in self._queues}
         if self._writers and not self._is_only_writer:
             for info in self._completions[: MAX_HEADS // len(self._writers) // 2]:
                 for stage in self._writers:
@@ -294,17 +289,10 @@ class _Reading:
         for stage in self._stages:
             if stage.queue is not None:
                 yield (stage.queue, "processed"), _of_queue(stage.queue, "NumberOfMessagesDeleted", "Sum")
-        for function in (item for item in self._others if isinstance(item, Function)):
+        for function in self._functions:
             for name, metric, statistic, period_s in _FUNCTION_METRICS:
                 found = Metric("AWS/Lambda", metric, "FunctionName", function.name, statistic, period_s)
                 yield (function, name), found
-
-    def _age_metrics(self) -> dict[MetricKey, Metric]:
-        name = "ApproximateAgeOfOldestMessage"
-        return {(queue, "age"): _of_queue(queue, name, "Maximum") for queue in self._queues}
-
-    def _reads(self, components: Sequence[Component]) -> Calls:
-        return {item: _READERS[type(item)](self._app, item) for item in components if type(item) in _READERS}
 
     def _value(self, subject: object) -> Any:
         answer = self._answers.get(subject)

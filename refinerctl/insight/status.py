@@ -58,7 +58,7 @@ Cell: TypeAlias = tuple[str, bool]
 @global_options
 @click.pass_context
 def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, ...]) -> None:
-    """Show how each stage is doing: queue, DLQs, function, last completion, release.
+    """Show the status of each stage: queue, DLQs, function, last completion, release.
 
     Changes nothing and receives no message. A dash means unknown, or that the stage has no such part.
     """

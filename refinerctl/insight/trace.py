@@ -36,9 +36,15 @@ EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UN
 @click.option("--prefix", type=Prefix(), help="Prefix of KEY.")
 @click.option("--version-id", metavar="ID", help="Version of the object.  [default: the newest]")
 @click.option(
-    "--since", type=Moment(), default="14d", show_default=True, help="Start of the log search: a time, or how long ago."
+    "--since",
+    type=Moment(),
+    default="14d",
+    show_default=True,
+    help="Start of the log search: a time, or a duration before now.",
 )
-@click.option("--look", is_flag=True, help="Receive the messages of the stage's queue if nothing else tells.")
+@click.option(
+    "--look", is_flag=True, help="Receive the messages of the stage's queue if the input is not found elsewhere."
+)
 @global_options
 @click.pass_context
 def trace(
@@ -46,9 +52,9 @@ def trace(
 ) -> None:
     """Show where an input is, and why.
 
-    Exit code 0: completed; 1: failed, or never taken; 3: under way. Messages of DLQs are received and made visible
-    again, which raises their receive counts. Those of the stage's own queue are only counted, unless --look is given:
-    a message that is received too often moves to the DLQ.
+    Exit code 0: completed; 1: failed, or no stage receives it; 3: in progress. Messages of DLQs are received and
+    released, which raises their receive counts. Those of the stage's own queue are only counted, unless --look is
+    given: a message that is received too often moves to the DLQ.
     """
     app = app_context(ctx)
     app.tell_settings()

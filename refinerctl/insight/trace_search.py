@@ -83,13 +83,8 @@ class _Search:
             of_function["function"] = partial(app.functions.get, facts.function.name)
             of_function["mapping"] = partial(app.functions.mappings, facts.function.name)
         # Without the bucket or any credentials there is nothing to tell: only that is an error.
-        reads: list[Callable[[], Any]] = [
-            *(
-                self._versions,
-                partial(self._ask, calls, facts.unread),
-                partial(self._ask, of_function, facts.notes),
-            )
-        ]
+        present, of_its_function = partial(self._ask, calls, facts.unread), partial(self._ask, of_function, facts.notes)
+        reads: list[Callable[[], Any]] = [self._versions, present, of_its_function]
         versions, found, function = concurrently(reads, len(reads))
         self._states = {queue: state for queue, state in found.items() if isinstance(queue, Queue)}
         facts.queue = found.get(facts.stage_queue)
@@ -100,7 +95,7 @@ class _Search:
         self._choose_completion([found[key] for key in keys if found.get(key)])
         for other in facts.stages:
             if other.prefix is not None and facts.key.startswith(other.prefix) and other != stage:
-                self._facts.notes.append(f"{other.name} takes it, too: it is traced through {facts.stage_name} only")
+                facts.notes.append(f"{other.name} also receives it; traced through {facts.stage_name} only")
 
     def read_past(self, stage: Stage) -> None:
         """The log, and the messages of the DLQs that hold any. Receiving is harmless: a DLQ has no redrive policy."""
@@ -109,7 +104,9 @@ class _Search:
         states = {dlq: self._states[dlq] for dlq in dlqs if dlq in self._states}
         for dlq, state in states.items():
             if state.in_flight:
-                facts.unread.append(f"{dlq.name}: {state.in_flight} messages are in flight, received by somebody else")
+                facts.unread.append(
+                    f"{dlq.name}: {state.in_flight} messages are in flight, received by another consumer"
+                )
         calls: dict[object, Callable[[], Any]] = {
             dlq: partial(self._message_in, dlq) for dlq, state in states.items() if state.visible
         }
@@ -165,7 +162,7 @@ class _Search:
         if wanted is not None and chosen is None:
             raise NotFoundError(
                 f"{self._facts.key} has no version {wanted}",
-                hint=f"It has {len(real)} versions; leave out --version-id for the newest.",
+                hint=f"It has {len(real)} versions; omit --version-id for the newest.",
             )
         self._facts.version = chosen
         if versions and versions[0].is_delete_marker:

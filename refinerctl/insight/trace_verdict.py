@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -133,9 +133,7 @@ def verdict(facts: Facts) -> Verdict:
     found = next(found for rule in rules if (found := rule(facts)) is not None)
     if facts.deleted_at is None:
         return found
-    return Verdict(
-        found.place, f"{found.text}; the object was deleted at {facts.clock(facts.deleted_at)}", found.is_recent
-    )
+    return replace(found, text=f"{found.text}; the object was deleted at {facts.clock(facts.deleted_at)}")
 
 
 def _by_completion(facts: Facts) -> Verdict | None:
@@ -197,7 +195,7 @@ def _by_stage(facts: Facts) -> Verdict | None:
         return None
     prefixes = ", ".join(stage.prefix for stage in facts.stages if stage.prefix is not None) or "none"
     absent = "" if facts.version else ", and the object does not exist"
-    text = f"never matched: no stage takes {facts.key}{absent} (prefixes: {prefixes})"
+    text = f"never matched: no stage receives {facts.key}{absent} (prefixes: {prefixes})"
     return Verdict(Place.NEVER_MATCHED, text)
 
 
@@ -297,7 +295,7 @@ def _by_queue(facts: Facts) -> Verdict | None:
         return Verdict(Place.WAITING, text + _other_errors(facts))
     if depth.in_flight:
         count = depth.in_flight
-        text = f"probably in flight: {counted(count, 'message')} of {name} processed now, or hidden after a failure"
+        text = f"probably in flight: {name} has {counted(count, 'message')} in process, or invisible after a failure"
         return Verdict(Place.IN_FLIGHT, text + _other_errors(facts))
     return None
 
@@ -306,12 +304,12 @@ def _by_time(facts: Facts) -> Verdict:
     """It was not found anywhere."""
     name = facts.stage_name
     if facts.version and facts.now - facts.version.last_modified < DELIVERY:
-        text = f"not seen downstream yet: it was written a moment ago, and its event is on the way to {name}"
+        text = f"not seen downstream yet: it was written a moment ago, and its event has not reached {name}"
         return Verdict(Place.UNKNOWN, text, is_recent=True)
     if facts.unread:
         return Verdict(Place.UNKNOWN, f"unknown: {'; '.join(facts.unread)}")
     text = (
-        f"unknown after S3: {name} has not logged it, and no queue holds it. Its event was not delivered, or this was "
-        f"longer ago than logs and queues keep{_other_errors(facts)}"
+        f"unknown after S3: {name} has not logged it, and no queue has it. Its event was not delivered, or is older "
+        f"than the logs and messages that are kept{_other_errors(facts)}"
     )
     return Verdict(Place.UNKNOWN, text)

@@ -1,4 +1,4 @@
-"""The ledger of releases: its entries, and what they say: which release is deployed, which was before it."""
+"""The ledger of releases: its entries, the deployed release, and the previous one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Release:
 
 
 class Ledger(Protocol):
-    """What was released, oldest first."""
+    """The recorded releases, oldest first."""
 
     @property
     def place(self) -> str:
@@ -59,7 +59,7 @@ def load_releases(document: bytes, place: str) -> tuple[Release, ...]:
         if content["version"] != 1:
             raise RefinerctlError(
                 f"{place}: the ledger of releases has version {content['version']}",
-                hint="A newer refinerctl wrote it.",
+                hint="It was written by a newer version. Upgrade refinerctl.",
             )
         return tuple(_release(entry) for entry in content["releases"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -78,7 +78,7 @@ def _release(entry: dict[str, Any]) -> Release:
 
 
 def operator(environ: Mapping[str, str], caller: Callable[[], str] | None) -> str:
-    """Who makes a release: in a GitLab job its user and the job, else the AWS identity, else this machine's user.
+    """The operator of a release: in a GitLab job its user and the job, else the AWS identity, else the local user.
 
     `caller` asks AWS; None without an account.
     """
@@ -88,7 +88,7 @@ def operator(environ: Mapping[str, str], caller: Callable[[], str] | None) -> st
         try:
             return caller()
         except RefinerctlError:
-            pass  # a deployment needs no permission for this
+            pass  # a deployment must not fail for lack of this permission
     return local_user()
 
 
@@ -96,12 +96,12 @@ def local_user() -> str:
     """user@host."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+    except (KeyError, OSError):  # a container's user may have no name
         user = "unknown"
     return f"{user}@{socket.gethostname()}"
 
 
-# Times come from many machines' clocks: what counts is the order in the ledger, oldest first.
+# Times are from the clocks of many machines: use the order in the ledger, oldest first.
 
 
 def deployed(releases: Sequence[Release]) -> Release | None:
@@ -138,7 +138,7 @@ def _line(releases: Iterable[Release]) -> list[Release]:
 
 
 def _is_back_at(rollback: Release, earlier: Release) -> bool:
-    """Stages may have come or gone since: those that both have run the same images."""
+    """Whether the stages that both have run the same images; stages may have been added or removed."""
     return (
         rollback.tag == earlier.tag
         and bool(rollback.images) == bool(earlier.images)

@@ -30,7 +30,7 @@ LOCK_TIMEOUT_S = 60.0
 _ADDRESSES = ("address", "lock_address", "unlock_address")
 _LOCKED = (409, 423)
 _MISSING = (204, 404)
-# GitLab's answer for a project that the login may not see. Read as "no ledger yet", nothing would seem deployed.
+# GitLab's response for a project without access. It must not be read as "no ledger yet": nothing would seem deployed.
 _HIDDEN = b"Project Not Found"
 
 
@@ -91,7 +91,7 @@ class HttpLedger:
         except (KeyError, TypeError):
             raise RefinerctlError(
                 f"{self.place} is a Terraform state without a ledger of releases",
-                hint="Another program than refinerctl wrote it: check what it is before you remove it.",
+                hint="It was not written by refinerctl. Check its content before you remove it.",
             ) from None
         return load_releases(document.encode(), self.place)
 
@@ -128,7 +128,7 @@ class HttpLedger:
         while True:
             answer = self._send(method, address, info, allowed=_LOCKED)
             holder = _holder(answer)
-            # If the lock is ours, the answer to an earlier attempt was lost.
+            # If this process holds the lock, the response to an earlier attempt was lost.
             if answer.status not in _LOCKED or holder.get("ID") == info["ID"]:
                 return
             if time.monotonic() >= deadline:
@@ -162,7 +162,7 @@ class HttpLedger:
                 f"access denied: {method} {self.place} ({answer.status})",
                 hint="Check TF_HTTP_USERNAME and TF_HTTP_PASSWORD. In GitLab, only maintainers may write states.",
             )
-        raise RefinerctlError(f"{method} {self.place} failed: the server answers {answer.status}")
+        raise RefinerctlError(f"{method} {self.place} failed: the server returned {answer.status}")
 
 
 def _beside(url: str, address: str) -> str:
@@ -175,7 +175,7 @@ def _beside(url: str, address: str) -> str:
 
 
 def _holder(answer: Response) -> dict[str, Any]:
-    """Who holds the lock; empty if the server does not say."""
+    """The holder of the lock; empty if the server does not report it."""
     try:
         info = json.loads(answer.body)
     except (ValueError, RecursionError):

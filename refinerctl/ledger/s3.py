@@ -15,7 +15,7 @@ from refinerctl.ledger.entries import Release, dump_releases, load_releases
 if TYPE_CHECKING:
     from refinerctl.terraform.backend import Backend
 
-# Of several writers at the same moment one succeeds in each round; the others try again.
+# Of several concurrent writers one succeeds in each round; the others retry.
 ATTEMPTS = 30
 LONGEST_PAUSE_S = 1.0
 
@@ -25,31 +25,20 @@ _OVERTAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 
 
 class S3Ledger:
-    """One object in S3, replaced only if it is still the version that was read."""
+    """`<state>.releases.json` beside the state `<state>.tfstate` of a backend of kind "s3".
 
-    def __init__(
-        self,
-        session: AwsSession,
-        bucket: str,
-        key: str,
-        put_arguments: Mapping[str, str] | None = None,
-        *,
-        attempts: int = ATTEMPTS,
-    ) -> None:
-        self._session = session
-        self._bucket = bucket
-        self._key = key
-        self._put_arguments: dict[str, Any] = dict(put_arguments or {})
-        self._attempts = attempts
+    It is replaced only if it is still the version that was read.
+    """
 
-    @classmethod
-    def beside(cls, backend: Backend, session: AwsSession) -> S3Ledger:
-        """`<state>.releases.json` beside the state `<state>.tfstate` of a backend of kind "s3"."""
+    def __init__(self, backend: Backend, session: AwsSession, *, attempts: int = ATTEMPTS) -> None:
         settings = backend.settings
-        key = f"{str(settings['key']).removesuffix('.tfstate')}.releases.json"
         # The state may be in another account, in which Terraform, too, uses this role.
         role = (settings.get("assume_role") or {}).get("role_arn") or settings.get("role_arn")
-        return cls(session.in_region(settings.get("region"), role), str(settings["bucket"]), key, _encryption(settings))
+        self._session = session.in_region(settings.get("region"), role)
+        self._bucket = str(settings["bucket"])
+        self._key = f"{str(settings['key']).removesuffix('.tfstate')}.releases.json"
+        self._put_arguments: dict[str, Any] = _encryption(settings)
+        self._attempts = attempts
 
     @property
     def place(self) -> str:
@@ -72,7 +61,7 @@ class S3Ledger:
         )
 
     def _read(self) -> tuple[tuple[Release, ...], str | None]:
-        """The entries and the ETag of the object; None without one."""
+        """The entries and the ETag of the object; None if it does not exist."""
         try:
             answer = self._session.client("s3").get_object(Bucket=self._bucket, Key=self._key)
             body = answer["Body"].read()

@@ -1,1 +1,1 @@
-"""The embedded environment: the AWS emulator, the function host, and the supervisor that keeps both."""
+"""The local environment: the AWS emulator, the function host, and the supervisor that keeps both."""

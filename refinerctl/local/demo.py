@@ -33,7 +33,7 @@ COMPLETION_SECONDS = 60.0
 def demo(ctx: click.Context, engine: str) -> None:
     """Run the pipeline end to end once: start it, upload an input, print its completion and trace, stop it.
 
-    The demo has an embedded environment of its own; one that `local up` has started is not touched.
+    The demo starts its own local environment and does not touch the one that `local up` started.
     """
     # The input is created in the environment's folder, too, so that nothing is written elsewhere.
     app = app_context(ctx, instance_name="demo", env="local")
@@ -42,7 +42,7 @@ def demo(ctx: click.Context, engine: str) -> None:
         raise UsageError("the demo has its own endpoint and bucket", hint="Omit --endpoint-url and --bucket.")
     prefix = app.storage.input_prefix
     if app.instance.status().state != "down":
-        raise RefusedError("another demo is running", hint="Wait until it has ended.")
+        raise RefusedError("another demo is running", hint="Wait until it ends.")
     began = time.monotonic()
     with app.render.progress() as progress:
         bring_up(app, Launch(engine, attached=True), progress)
@@ -50,7 +50,7 @@ def demo(ctx: click.Context, engine: str) -> None:
         item = _upload(app, prefix + INPUT_NAME)
         completion = Poller(completions_of(app), read_outputs(app.bucket, 1024 * 1024)).get(item.completion_key or "")
         _show(app, item, completion, _hops(app, item))
-        app.render.note("stopping the embedded environment")
+        app.render.note("stopping the local environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
 
 

@@ -65,12 +65,14 @@ class Emulator:
         """
         while time.monotonic() < deadline and not stop.is_set():
             if self.process.poll() is not None:
-                raise RefinerctlError(f"the AWS emulator ended at start with exit code {self.process.returncode}")
+                raise RefinerctlError(
+                    f"the AWS emulator exited during startup with exit code {self.process.returncode}"
+                )
             with contextlib.suppress(OSError), _open(f"{self.endpoint_url}/_ministack/ready"):
                 return
             stop.wait(0.05)
         self.stop()
-        raise RefinerctlError("the AWS emulator did not answer in time")
+        raise RefinerctlError("timed out waiting for the AWS emulator to start")
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -98,7 +100,7 @@ def start_emulator(
         try:
             emulator.wait_until_ready(deadline, stop or threading.Event())
         except RefinerctlError:
-            # Another process may have bound the free port first.
+            # Another process may have bound the free port in the meantime.
             lost_race = port is None and emulator.process.poll() == 1 and not port_is_free(emulator.port)
             if not lost_race:
                 raise
@@ -107,7 +109,7 @@ def start_emulator(
 
 
 def _environment(instance: Instance, port: int, region: str) -> dict[str, str]:
-    """A clean environment: the emulator reads many variables, which may be set for other tools."""
+    """Only these variables: the emulator reads many others, which may be set for other tools."""
     inherited = {key: value for key, value in os.environ.items() if key in _INHERITED or key.startswith("PYTHON")}
     temporary = str(instance.temporary)
     return inherited | {

@@ -199,14 +199,14 @@ class ContainerEngine:
 
 
 def local_tag(repository: str) -> str:
-    """The tag of the image that is built for the embedded environment."""
+    """The tag of the image that is built for the local environment."""
     return f"refinerctl.local/{repository}:latest"
 
 
 def build_images(
     contexts: Iterable[tuple[str, Path]], arguments: Mapping[str, str], on_line: Callable[[str], None]
 ) -> None:
-    """Build the images of these repositories and folders for the embedded environment."""
+    """Build the images of these repositories and folders for the local environment."""
     docker = DockerEngine()
     for repository, context in contexts:
         docker.build(context, local_tag(repository), arguments, on_line)

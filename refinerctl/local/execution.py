@@ -23,7 +23,7 @@ class Child(Protocol):
     """The running code, however it runs."""
 
     def ended(self) -> str | None:
-        """Why it ended ("exit status 3", "signal: killed"); None while it runs."""
+        """The reason of its end ("exit status 3", "signal: killed"); None while it runs."""
 
     def memory_bytes(self) -> int:
         """Its resident memory; 0 if the engine enforces the limit."""
@@ -40,7 +40,7 @@ class Engine(Protocol):
 
 
 class ExecutionEnvironment:
-    """Runs one invocation at a time and stays warm in between, until its code ends or is killed."""
+    """Runs one invocation at a time and is kept warm in between, until its process exits or is killed."""
 
     def __init__(
         self,

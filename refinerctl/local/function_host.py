@@ -1,4 +1,4 @@
-"""Runs the functions of the embedded environment: the emulator posts each invocation here."""
+"""Runs the functions of the local environment: the emulator posts each invocation here."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FunctionHost:
             function = self._functions.get(name)
             environment = self._acquire(function)
             outcome = environment.invoke(request_id, event)
-        except Exception as error:  # for whatever reason, the invocation failed: the emulator needs an answer
+        except Exception as error:  # whatever the error is: the emulator needs a response
             log.exception("invocation %s of %s", request_id, name)
             text = f"{error} {error.hint or ''}" if isinstance(error, RefinerctlError) else str(error)
             outcome = failure("Runtime.HostError", text.strip())
@@ -131,4 +131,4 @@ class _InvocationHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Not logged: the functions' own output tells more."""
+        """Log nothing: the functions' own output is logged instead."""

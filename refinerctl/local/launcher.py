@@ -1,4 +1,4 @@
-"""Starts and stops the supervisor of an embedded environment."""
+"""Starts and stops the supervisor of a local environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POLL_SECONDS = 0.05
 class Launch:
     """How to start an environment. `build_arguments` are for the images of engine `docker`.
 
-    `attached`: it stops when the command that started it ends, for whatever reason.
+    `attached`: the environment stops when the command that started it ends, for whatever reason.
     """
 
     engine: str = "process"
@@ -41,7 +41,7 @@ def launch(instance: Instance, settings: Settings, wanted: Launch) -> LocalStatu
     Raises RefusedError if another command is starting it, RefinerctlError with the reason if it does not start.
     """
     if importlib.util.find_spec("ministack") is None:
-        raise RefinerctlError("the embedded environment is not installed", hint=NOT_INSTALLED)
+        raise RefinerctlError("the packages of the local environment are not installed", hint=NOT_INSTALLED)
     process = _start(instance, settings, wanted)
     try:
         return _wait_until_running(instance, process)
@@ -61,17 +61,17 @@ def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) ->
         status = instance.status()
         if status.supervisor_pid == process.pid and status.endpoint_url is not None:
             return status
-        if process.poll() is not None and instance.is_supervised():  # by another one, which was faster
+        if process.poll() is not None and instance.is_supervised():  # another command has started the supervisor first
             raise RefusedError(
-                "another command is starting this environment", hint="Wait until `refinerctl local status` says up."
+                "another command is starting this environment", hint="Wait until `refinerctl local status` shows `up`."
             )
         if process.poll() is not None:
-            reason = instance.status().detail or f"its supervisor ended with exit code {process.returncode}"
+            reason = instance.status().detail or f"its supervisor exited with exit code {process.returncode}"
             raise RefinerctlError(
-                f"the embedded environment did not start: {reason}", hint=f"See {instance.log('supervisor')}."
+                f"the local environment did not start: {reason}", hint=f"See {instance.log('supervisor')}."
             )
         time.sleep(POLL_SECONDS)
-    raise RefinerctlError(f"the embedded environment did not start within {START_SECONDS:.0f} s")
+    raise RefinerctlError(f"the local environment did not start within {START_SECONDS:.0f} s")
 
 
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
@@ -155,7 +155,7 @@ def stopped_afterwards(instance: Instance) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_on_failure(instance: Instance) -> Iterator[None]:
-    """Stop the environment if the block fails or is interrupted: a half-made one is useless."""
+    """Stop the environment if the block fails or is interrupted: an incomplete one is of no use."""
     try:
         yield
     except BaseException:

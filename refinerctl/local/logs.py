@@ -1,4 +1,4 @@
-"""`refinerctl local logs`: the log files of the embedded environment."""
+"""`refinerctl local logs`: the log files of the local environment."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ POLL_SECONDS = 0.3
 
 @click.command(epilog=examples("refinerctl local logs --follow", "refinerctl local logs --source terraform"))
 @click.option("--source", type=click.Choice(SOURCES), default="functions", show_default=True, help="Log to print.")
-@click.option("-f", "--follow", is_flag=True, help="Print new lines until the environment is down.")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines until the environment stops.")
 @global_options
 @click.pass_context
 def logs(ctx: click.Context, source: str, follow: bool) -> None:
-    """Print the log of the functions, or of another part of the local environment.
+    """Print the logs of the functions, or of another component of the local environment.
 
-    After the environment is down, the logs of its last run remain.
+    The logs of the last run are kept when the environment stops.
     """
     app = app_context(ctx, env="local")
     for line in follow_lines(app.instance, source) if follow else read_lines(app.instance, source):
@@ -53,7 +53,7 @@ def follow_lines(instance: Instance, source: str, interval_s: float = POLL_SECON
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         while True:
-            is_up = instance.is_supervised()  # asked first: what is written before the end is still read
+            is_up = instance.is_supervised()  # first: lines written before the end are still read
             yield from (_parsed(source, line) for line in _whole_lines(file))
             if not is_up:
                 return

@@ -17,7 +17,7 @@ from typing import Any
 
 BASE = "/2018-06-01/runtime"
 HOST = "127.0.0.1"
-POLL_SECONDS = 0.05  # how soon a server notices that it is to stop
+POLL_SECONDS = 0.05  # how soon a server notices that it must stop
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _RuntimeHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Not logged: the function's own output tells more."""
+        """Log nothing: the function's own output is logged instead."""
 
 
 def _error_type(body: bytes) -> str:

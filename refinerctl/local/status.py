@@ -1,4 +1,4 @@
-"""`refinerctl local status`, `down` and `env`: the embedded environment as it is, and how other tools reach it."""
+"""`refinerctl local status`, `down` and `env`: the status, the end, and the variables of the local environment."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def status(ctx: click.Context) -> None:
 @global_options
 @click.pass_context
 def down(ctx: click.Context) -> None:
-    """Stop the local environment and delete its data. Its logs stay until the next start."""
+    """Stop the local environment and delete its data. Its logs are kept until the next start."""
     from refinerctl.local.launcher import stop
 
     app = app_context(ctx, env="local")
     ended = stop(app.instance)
-    app.render.note("the embedded environment is down" if ended else "the embedded environment was not up")
+    app.render.note("the local environment is down" if ended else "the local environment was already down")
     if app.render.is_json:
         app.render.json(status_json(app.instance.status()))
 
 
 @click.command(epilog=examples('eval "$(refinerctl local env)"', 'eval "$(refinerctl local env --terraform refiner)"'))
 @click.option(
-    "--terraform", "root_module", metavar="STACK", help="Stack whose root module terraform is to run in, if any."
+    "--terraform", "root_module", metavar="STACK", help="Stack whose variables for terraform are printed, too."
 )
 @global_options
 @click.pass_context
@@ -51,7 +51,7 @@ def env(ctx: click.Context, root_module: str | None) -> None:
     app = app_context(ctx, env="local")
     settings, endpoint_url = app.settings, app.instance.status().endpoint_url
     if endpoint_url is None:
-        raise RefinerctlError("the embedded environment is down", hint="Start it: refinerctl local up --detach.")
+        raise RefinerctlError("the local environment is down", hint="Run `refinerctl local up --detach`.")
     if root_module is None:
         variables = embedded_environment(settings.embedded_region, endpoint_url)
     else:

@@ -1,4 +1,4 @@
-"""The process behind an embedded environment: it starts the emulator and the function host, and stops both.
+"""The process behind a local environment: it starts the emulator and the function host, and stops both.
 
 `python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME --contexts JSON [--port N] [--lifeline FD]`
 """
@@ -64,7 +64,7 @@ def _contexts(text: str) -> dict[str, Path]:
 
 
 def _watch_lifeline(descriptor: int, stop: threading.Event) -> None:
-    """The other end is held by the command that started us: it closes when that command ends, for whatever reason."""
+    """The command that started this process holds the other end, which closes when that command ends for any reason."""
     while os.read(descriptor, 1):
         pass
     log.info("the command that started this environment has ended")
@@ -136,10 +136,10 @@ def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -
 
 
 def _wait(emulator: Emulator, stop: threading.Event) -> str | None:
-    """Wait until a signal stops us (None) or the emulator ends (the reason)."""
+    """Wait for a signal (returns None) or for the end of the emulator (returns the reason)."""
     while not stop.wait(0.2):
         if emulator.process.poll() is not None:
-            return f"the AWS emulator ended unexpectedly with exit code {emulator.process.returncode}"
+            return f"the AWS emulator exited unexpectedly with exit code {emulator.process.returncode}"
     return None
 
 

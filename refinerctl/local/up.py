@@ -1,4 +1,4 @@
-"""`refinerctl local up`: start the embedded environment and apply the stacks to it."""
+"""`refinerctl local up`: start the local environment and apply the stacks to it."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ engine_option = click.option(
     type=click.Choice(["process", "docker"]),
     default="process",
     show_default=True,
-    help="How to run functions: as processes from the images' folders, or as containers of the built images.",
+    help="How to run functions: the code in the images' folders, or containers of the built images.",
 )
 
 
 @click.command(epilog=examples("refinerctl local up --detach", "refinerctl local up --engine docker"))
-@click.option("--detach", is_flag=True, help="Return once the environment is up, and leave it running.")
+@click.option("--detach", is_flag=True, help="Return when the environment is up, and leave it running.")
 @engine_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the emulator on 127.0.0.1. [default: a free one]")
 @click.option(
@@ -59,21 +59,21 @@ def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_ar
     """Start the local environment and apply the stacks to it.
 
     Applies the stack of --stack and those that it needs. Without --detach it prints the functions' log and stops the
-    environment on Ctrl-C. An environment that is up already is brought up to date and left running.
+    environment on Ctrl-C. If it is already up, changes are applied and it keeps running.
     """
     app = app_context(ctx, env="local")
     with app.render.progress() as progress:
         started = bring_up(app, Launch(engine, port, build_arguments, attached=not detach), progress)
-    if detach or not started:  # an environment that another command started is not ours to stop
+    if detach or not started:  # this command must not stop an environment that another command started
         show_status(app.render, app.instance.status())
         return
     with stopped_afterwards(app.instance):
         show_status(app.render, app.instance.status(), indent=None)
-        app.render.note("up; press Ctrl-C to stop it")
+        app.render.note("the local environment is up; press Ctrl-C to stop it")
         for line in follow_lines(app.instance, "functions"):
             show_line(app.render, line)
         if detail := app.instance.status().detail:
-            raise RefinerctlError(f"the embedded environment has ended: {detail}")
+            raise RefinerctlError(f"the local environment stopped: {detail}")
 
 
 def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
@@ -85,14 +85,14 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
     status = app.instance.status()
     if status.state != "down":
         _refuse_other(status, wanted)
-        progress.step(f"the embedded environment is up at {status.endpoint_url}; bringing it up to date")
+        progress.step(f"the local environment is up at {status.endpoint_url}; applying changes")
         _build_images(app, wanted, [name for name in _stack_names(app) if name not in status.stacks], progress)
         _apply_stacks(app, status, progress, disposable=False)
         return False
-    for name in _stack_names(app):  # before minutes of image builds
+    for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))
     _build_images(app, wanted, _stack_names(app), progress)
-    progress.step(f"starting the embedded environment (engine {wanted.engine})")
+    progress.step(f"starting the local environment (engine {wanted.engine})")
     status = launch(app.instance, app.settings, wanted)
     with stopped_on_failure(app.instance):
         progress.step(f"AWS emulator at {status.endpoint_url}")
@@ -118,14 +118,14 @@ def _build_images(app: AppContext, wanted: Launch, stacks: Sequence[str], progre
 def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
     if status.endpoint_url is None:
         raise RefusedError(
-            "another command is starting this environment", hint="Wait until `refinerctl local status` says up."
+            "another command is starting this environment", hint="Wait until `refinerctl local status` shows `up`."
         )
     port = int(status.endpoint_url.rpartition(":")[2])
     for what, current, asked in (("engine", status.engine, wanted.engine), ("port", port, wanted.port or port)):
         if current != asked:
             raise RefusedError(
-                f"the embedded environment is up with {what} {current}, not {asked}",
-                hint="Stop it first: refinerctl local down.",
+                f"the local environment is up with {what} {current}, not {asked}",
+                hint="Run `refinerctl local down` first.",
             )
 
 
@@ -143,16 +143,16 @@ def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, d
     app.instance.write_applied(_stack_names(app))
     status = app.instance.status()
     if status.state != "up":
-        raise RefinerctlError(f"the embedded environment ended while the stacks were applied: {status.detail}")
+        raise RefinerctlError(f"the local environment stopped while the stacks were being applied: {status.detail}")
 
 
 def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
     from refinerctl.terraform.runner import LOCK_TIMEOUT_SECONDS
 
     def report(done: int, total: int, address: str) -> None:
-        if not app.instance.is_supervised():  # the emulator may outlive its killed supervisor for a while
+        if not app.instance.is_supervised():  # the emulator may run for some time after its supervisor was killed
             detail = app.instance.status().detail
-            raise RefinerctlError(f"the embedded environment ended while the stacks were applied: {detail}")
+            raise RefinerctlError(f"the local environment stopped while the stacks were being applied: {detail}")
         if total:
             progress.update(f"stack {app.stack.name}: {done} of {total} resources  {address}")
 
@@ -164,9 +164,9 @@ def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
 
 
 def _deployed_images(ledger: Ledger, progress: Progress) -> dict[str, Any]:
-    """The images of the release that was deployed since the environment is up; none: run the images' folders."""
+    """The images of the release that was deployed to this environment; none: run the images' folders."""
     release = deployed(ledger.read())
     if release is None or not release.images:
         return {}
-    progress.step(f"release {release.tag or 'without a tag'} stays deployed")
+    progress.step(f"release {release.tag or 'without a tag'} remains deployed")
     return {"pinned_images": dict(release.images)} | ({"release_tag": release.tag} if release.tag else {})

@@ -1,4 +1,4 @@
-"""Login as a registry asks for it: Basic, or a Bearer token from its token server.
+"""Authentication at a registry: Basic, or a Bearer token from its token server.
 
 https://distribution.github.io/distribution/spec/auth/token/
 """
@@ -23,7 +23,7 @@ Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Response]
 CLIENT_ID = "refinerctl"
 # The default of the token's lifetime: https://distribution.github.io/distribution/spec/auth/token/
 DEFAULT_TOKEN_SECONDS = 60.0
-# Of its lifetime, after which a token is renewed.
+# Share of its lifetime after which a token is renewed.
 RENEW_AFTER = 0.8
 
 _PARAMETER = re.compile(r'([A-Za-z][\w-]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))|([A-Za-z][\w-]*)')
@@ -94,7 +94,7 @@ class Authorizer:
         parts = urlsplit(realm)
         on_this_machine = is_loopback(parts.netloc) and is_loopback(self._host)
         if parts.scheme != "https" and not (parts.scheme == "http" and on_this_machine):
-            raise RefinerctlError(f"{self._host} names a token server without TLS: {parts.netloc or 'no host'}")
+            raise RefinerctlError(f"{self._host} names a token server without HTTPS: {parts.netloc or 'no host'}")
         service = self._parameters.get("service", "")
         login = self._logins(self._host)
         if login is not None and login.identity_token:
@@ -119,9 +119,9 @@ class Authorizer:
 
     def _read_token(self, response: Response, server: str, scopes: Scopes) -> tuple[str, float]:
         if response.status in (400, 401, 403):
-            raise self.denied(scopes, f"its token server {server} answers {response.status}")
+            raise self.denied(scopes, f"its token server {server} returned {response.status}")
         if response.status != 200:
-            raise RefinerctlError(f"the token server {server} of {self._host} answers {response.status}")
+            raise RefinerctlError(f"the token server {server} of {self._host} returned {response.status}")
         try:
             document = json.loads(response.body)
             token = str(document.get("token") or document["access_token"])

@@ -28,12 +28,12 @@ from refinerctl.transport import (
 PULL = "pull"
 PULL_AND_PUSH = "pull,push"
 
-# How fast a registry checks and stores a blob before it answers, at least.
+# Minimum rate at which a registry checks and stores a blob before it responds.
 STORED_BYTES_PER_S = 20e6
-# A download that got this far since the last break is not given up.
+# A download with this much progress since the last interruption is not given up.
 PROGRESS_BYTES = 1024**2
 TAGS_PER_PAGE = 1000
-# More than any repository has: a registry that has more is broken, or wants our memory.
+# More than any repository has: otherwise the registry is faulty, or tries to exhaust the memory.
 MAX_PAGES = 10_000
 MAX_TAGS = 1_000_000
 
@@ -47,7 +47,7 @@ _ACCEPT = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 MAX_HOPS = 8
 REDIRECTS = (301, 302, 303, 307, 308)
 
-# Content that is sent in pieces is made anew for each attempt.
+# Content that is sent in pieces is created again for each attempt.
 Content = bytes | Callable[[], Iterable[bytes]] | None
 
 
@@ -72,11 +72,7 @@ class Registry:
     ) -> Response:
         """A small response, read whole; retried. `url` may be a path. Raises AccessDeniedError for 401 and 403."""
         retry = self.transport.retry(self.host)
-        while True:
-            try:
-                return self.open(scopes, method, url, headers, body).whole()
-            except TransportError as error:
-                retry.wait(error)
+        return retry.run(lambda: self.open(scopes, method, url, headers, body).whole())
 
     def open(
         self,
@@ -109,12 +105,12 @@ class Registry:
             else:
                 return response
             response.whole()  # frees the connection
-        raise RefinerctlError(f"{self.host} redirects in a circle")
+        raise RefinerctlError(f"too many redirects from {self.host}")
 
     def _redirected(self, url: str, location: str) -> str:
         target = joined(url, location)
         if is_loopback(urlsplit(target).netloc) and not is_loopback(self.host):
-            raise RefinerctlError(f"refusing a redirect of {self.host} to this machine")
+            raise RefinerctlError(f"refusing a redirect from {self.host} to a loopback address")
         return target
 
     def failed(self, what: str, response: Response) -> RefinerctlError:
@@ -135,17 +131,18 @@ class Repository:
 
     def find(self, reference: str) -> Manifest | None:
         """The manifest of a tag or digest; None if it does not exist."""
-        retry = self.registry.transport.retry(self.name)
-        while True:
-            response = self._fetch("GET", self._url("manifests", reference), _ACCEPT)
-            if response.status == NOT_FOUND:
-                return None
-            if response.status != OK:
-                raise self.registry.failed(f"reading {self.named(reference)}", response)
-            expected = reference if is_digest(reference) else response.headers.get("Docker-Content-Digest", "")
-            if not is_digest(expected) or digest_of(response.body) == expected:
-                return parse_manifest(response.body, response.headers.get("Content-Type") or "")
-            retry.wait(TransportError(f"the manifest of {self.name} does not have its digest {expected}"))
+        return self.registry.transport.retry(self.name).run(partial(self._find, reference))
+
+    def _find(self, reference: str) -> Manifest | None:
+        response = self._fetch("GET", self._url("manifests", reference), _ACCEPT)
+        if response.status == NOT_FOUND:
+            return None
+        if response.status != OK:
+            raise self.registry.failed(f"reading {self.named(reference)}", response)
+        expected = reference if is_digest(reference) else response.headers.get("Docker-Content-Digest", "")
+        if is_digest(expected) and digest_of(response.body) != expected:
+            raise TransportError(f"the manifest of {self.name} does not match its digest {expected}")
+        return parse_manifest(response.body, response.headers.get("Content-Type") or "")
 
     def manifest(self, reference: str) -> Manifest:
         """The same; raises NotFoundError if it does not exist."""
@@ -169,7 +166,7 @@ class Repository:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""
         response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking for {self.name}", response)
+            raise self.registry.failed(f"looking up {self.name}", response)
         return response.status == OK
 
     def tags(self) -> list[str]:
@@ -186,26 +183,23 @@ class Repository:
                 raise self.registry.failed(f"listing the tags of {self.name}", response)
             tags.update(dict.fromkeys(_tags_of(response)))
             if len(pages) > MAX_PAGES or len(tags) > MAX_TAGS:
-                raise RefinerctlError(f"the list of tags of {self.name} has no end: {len(tags)} in {len(pages)} pages")
+                raise RefinerctlError(f"{self.name} has too many tags: {len(tags)} in {len(pages)} pages")
             url = _next_page(url, response.headers.get("Link"))
         return list(tags)
 
     def has_blob(self, digest: str) -> bool:
         response = self._fetch("HEAD", self._url("blobs", digest))
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"asking {self.name} for {digest}", response)
+            raise self.registry.failed(f"looking up {digest} of {self.name}", response)
         return response.status == OK
 
     def blob(self, blob: Descriptor) -> bytes:
         """A small blob such as an image's config, verified. Raises RefinerctlError for more than 8 MiB."""
         if blob.size > SMALL_BODY_BYTES:
-            raise RefinerctlError(f"{blob.digest} of {self.name} has {blob.size} bytes, which is too much for a config")
-        retry = self.registry.transport.retry(self.name)
-        while True:
-            try:
-                return b"".join(self.read(blob))
-            except TransportError as error:
-                retry.wait(error)
+            raise RefinerctlError(
+                f"{blob.digest} of {self.name} has {blob.size} bytes, which is too large for an image config"
+            )
+        return self.registry.transport.retry(self.name).run(lambda: b"".join(self.read(blob)))
 
     def read(self, blob: Descriptor) -> Iterator[bytes]:
         """A blob's bytes, resumed after each break; the last ones come only if digest and size are right.
@@ -227,7 +221,7 @@ class Repository:
                     else:
                         yield chunk
                 if done < blob.size:
-                    raise TransportError(f"{blob.digest} from {self.name} broke off")  # noqa: TRY301
+                    raise TransportError(f"the download of {blob.digest} from {self.name} was interrupted")  # noqa: TRY301
             except TransportError as error:
                 if done - last_break >= PROGRESS_BYTES:
                     retry.attempt = 1
@@ -235,17 +229,17 @@ class Repository:
                 last_break = done
         if blob.digest != f"sha256:{sha.hexdigest()}":
             raise TransportError(
-                f"{self.name} sends {blob.digest} corrupted: the bytes have sha256:{sha.hexdigest()}",
-                hint="The registry's storage or a proxy in between is damaged.",
+                f"{blob.digest} of {self.name} is corrupted: the digest of its bytes is sha256:{sha.hexdigest()}",
+                hint="The registry's storage or a proxy may be faulty. Push the image again.",
             )
         if last:
             yield last
 
     def _check_blob(self, response: Response, blob: Descriptor, offset: int) -> None:
         if response.status == NOT_FOUND:
-            raise NotFoundError(f"{self.name} has no blob {blob.digest}, although its manifest names it")
-        if response.status in (UNAUTHORIZED, FORBIDDEN):  # of the redirect's target: its signature may have expired
-            raise TransportError(f"the storage of {self.registry.host} answers {response.status}")
+            raise NotFoundError(f"blob {blob.digest} of {self.name} does not exist, although a manifest refers to it")
+        if response.status in (UNAUTHORIZED, FORBIDDEN):  # from the redirect's target: its signature may have expired
+            raise TransportError(f"the storage of {self.registry.host} returned {response.status}")
         if response.status == PARTIAL and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             return
         if response.status != OK:
@@ -294,11 +288,11 @@ class Repository:
             location = joined(location, response.headers.get("Location") or location)
             response = self._fetch("PUT", _with_digest(location, blob), {"Content-Length": "0"})
         if response.status not in (CREATED, NO_CONTENT):
-            self.registry.sends_by_patch = False  # the refusal was about something else
+            self.registry.sends_by_patch = False  # rejected for another reason
             raise self.registry.failed(f"storing {blob.digest} in {self.name}", response)
 
     def push_manifest(self, manifest: Manifest, reference: str) -> None:
-        """Put the manifest's very bytes under a tag, or under its digest."""
+        """Put the manifest, byte for byte, under a tag or under its digest."""
         url, headers = self._url("manifests", reference), {"Content-Type": manifest.media_type}
         response = self._fetch("PUT", url, headers, manifest.raw)
         if response.status == NOT_FOUND:
@@ -318,7 +312,7 @@ class Repository:
 
 def _chunks_from(response: Response, offset: int, size: int) -> Iterator[bytes]:
     """A blob's bytes from `offset` on, at most `size` - `offset`."""
-    skip = offset if response.status == OK else 0  # without ranges the server sends all
+    skip = offset if response.status == OK else 0  # a server without ranges sends the whole blob
     left = size - offset
     with contextlib.closing(response.chunks()) as chunks:
         for chunk in chunks:
@@ -336,7 +330,7 @@ def _with_digest(location: str, blob: Descriptor) -> str:
 
 
 def _tags_of(response: Response) -> list[str]:
-    """Without those that are not tags: they could not be asked for, or would steer a terminal."""
+    """The valid tags: others cannot be requested, or contain control characters."""
     try:
         return [tag for tag in map(str, json.loads(response.body).get("tags") or []) if is_tag(tag)]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:

@@ -1,9 +1,9 @@
-"""What a copy of an image takes and gives, and the checks that both engines make."""
+"""The request and the result of a copy of an image, and the checks of both engines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Literal
 
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
@@ -29,12 +29,6 @@ class CopyRequest:
     in_ecr: bool = False
 
 
-class CopyStatus(StrEnum):
-    COPIED = "copied"
-    UP_TO_DATE = "up-to-date"
-    WOULD_COPY = "would-copy"
-
-
 @dataclass(frozen=True)
 class ImageCopy:
     """The result for one image. `source` and `target` are references; counts are of blobs, the config included.
@@ -48,7 +42,7 @@ class ImageCopy:
     source_digest: str
     target_digest: str | None
     platform: str | None
-    status: CopyStatus
+    status: Literal["copied", "up-to-date", "would-copy"]
     bytes_copied: int = 0
     blobs_copied: int = 0
     blobs_mounted: int = 0
@@ -69,7 +63,7 @@ class CheckedCopy:
 
     @property
     def is_done(self) -> bool:
-        return self.outlook.status is CopyStatus.UP_TO_DATE
+        return self.outlook.status == "up-to-date"
 
 
 def choose_platform(index: Manifest, request: CopyRequest) -> Descriptor:
@@ -87,13 +81,13 @@ def no_platform(request: CopyRequest, platforms: tuple[Platform, ...]) -> Refuse
 def moved_tag(target: ImageReference, source_digest: str, target_digest: str) -> RefusedError:
     """The target's tag already exists, with another image than the source's."""
     return RefusedError(
-        f"{target} is already another image: {target_digest}, not {source_digest}",
-        hint="Release tags are immutable: publish a new tag, or find out who pushed this one.",
+        f"{target} already has another image: {target_digest}, not {source_digest}",
+        hint="Release tags are immutable: publish a new tag, or check who pushed this one.",
     )
 
 
 def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) -> None:
-    """Raises RefusedError if the image's service would not run it."""
+    """Raises RefusedError if the image's service cannot run it."""
     if request.runs_on is None:
         return
     if problems := unacceptable(manifest, config, request.runs_on, request.platform):
@@ -103,7 +97,7 @@ def pass_gate(request: CopyRequest, manifest: Manifest, config: bytes | None) ->
 def not_runnable(request: CopyRequest, problem: str) -> RefusedError:
     service = request.runs_on.label if request.runs_on else "no service"
     return RefusedError(
-        f"{service} would not run {request.source}: {problem}",
+        f"{service} cannot run {request.source}: {problem}",
         hint=f"Build the image for {service}, or copy it as it is with --no-gate.",
     )
 
@@ -112,7 +106,7 @@ def unknown_tag(source: Repository, reference: ImageReference) -> NotFoundError:
     """The error for a tag that does not exist. Raises NotFoundError itself if the repository does not either."""
     try:
         newest = newest_first(source.tags())[:SHOWN_TAGS]
-    except AccessDeniedError:  # to list tags takes more permissions than to read an image
+    except AccessDeniedError:  # listing tags needs more permissions than reading an image
         return NotFoundError(f"{reference} does not exist")
     hint = f"Newest tags: {', '.join(newest)}." if newest else "The repository has no tags."
     return NotFoundError(f"{reference} does not exist", hint=hint)

@@ -1,6 +1,6 @@
 """Engine `docker`: an image pulled into a Docker engine and pushed from it, through the docker SDK.
 
-What the engine does not say, the registries are asked if this machine reaches them: media types of layers, tags, and
+What the engine does not report is read from the registries, if these can be reached: media types of layers, tags, and
 whether a push is allowed, which takes the engine 50 s of retries to find out.
 """
 
@@ -23,7 +23,6 @@ from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
-    CopyStatus,
     ImageCopy,
     choose_platform,
     moved_tag,
@@ -37,7 +36,7 @@ from refinerctl.registry.copies import (
 from refinerctl.registry.credentials import Logins
 from refinerctl.registry.manifests import Manifest, too_large
 
-# Engines put a registry's 401 and 403 into these words; their own status is often 500.
+# Texts of engines for a registry's 401 and 403; the engine's own status is often 500.
 _DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|incorrect username|authorization failed", re.I)
 _QUERY = re.compile(r"\?[^\s\"']+")  # it may be a signed one
 
@@ -81,7 +80,7 @@ class DockerCopies:
             source_digest=manifest.digest if manifest else digest,
             target_digest=there[0] if there else None,
             platform=str(request.platform) if is_index else None,
-            status=CopyStatus.UP_TO_DATE if there else CopyStatus.WOULD_COPY,
+            status="up-to-date" if there else "would-copy",
         )
         lacks_repository = False
         if there is not None:
@@ -122,7 +121,7 @@ class DockerCopies:
             checked.outlook,
             target_digest=digest,
             platform=str(platform),
-            status=CopyStatus.COPIED,
+            status="copied",
             bytes_copied=bytes_sent,
             blobs_copied=layers.count("Pushed"),
             blobs_mounted=sum(layer.startswith("Mounted from") for layer in layers),
@@ -232,11 +231,11 @@ class DockerCopies:
                 if statuses[-1] == "Pushing" and (current := (event.get("progressDetail") or {}).get("current")):
                     bytes_sent[str(event.get("id"))] = int(current)
             if not digest:
-                raise _StreamError("it broke off without a digest")
+                raise _StreamError("it ended without a digest")
         return digest, statuses, sum(bytes_sent.values())
 
     @property
-    def _api(self) -> Any:  # the SDK's types leave half of it untyped
+    def _api(self) -> Any:  # partly untyped in the SDK
         return self._engine.client().api
 
     @contextlib.contextmanager
@@ -309,9 +308,11 @@ def _followed(events: Iterable[dict[str, Any]], progress: Progress) -> Iterator[
         elif status in ("Download complete", "Pushed") and part in sizes:
             progress.part(part, sizes[part], sizes[part])
         elif status.startswith("Retrying"):
-            progress.update(f"the engine tries layer {layer} again")
+            progress.update(f"the engine retries layer {layer}")
         yield event
 
 
 def _about_digests(source: str, target: str) -> tuple[str, ...]:
-    return () if source == target else (f"docker compressed the layers again: {source} became {target}",)
+    return (
+        () if source == target else (f"the Docker engine compressed the layers again: digest {source} became {target}",)
+    )

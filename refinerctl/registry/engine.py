@@ -17,7 +17,6 @@ from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
     CheckedCopy,
     CopyRequest,
-    CopyStatus,
     ImageCopy,
     choose_platform,
     moved_tag,
@@ -27,10 +26,10 @@ from refinerctl.registry.copies import (
     unknown_tag,
 )
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform
-from refinerctl.transport import TransportError
 
 LARGE_BLOBS_AT_ONCE = 4
-# Small blobs cost round trips rather than bandwidth: as many at once as have this size, up to four times the others.
+# For small blobs, round trips matter rather than bandwidth: copy as many at once as have this size together, at most
+# four times as many as others.
 BYTES_AT_ONCE = 64 * 1024**2
 QUESTIONS_AT_ONCE = 24
 
@@ -58,9 +57,9 @@ class RegistryEngine:
         self._brought: set[tuple[str, str]] = set()
 
     def check(self, request: CopyRequest) -> CheckedCopy:
-        """Everything that can be known before a byte is copied; changes nothing in the target. At most 3 round trips.
+        """Make all checks that are possible before a byte is copied; change nothing. At most 3 round trips.
 
-        Raises RefusedError if the target's tag has another image or the image's service would not run it,
+        Raises RefusedError if the target's tag has another image or the image's service cannot run it,
         NotFoundError, AccessDeniedError.
         """
         began = time.monotonic()
@@ -78,7 +77,7 @@ class RegistryEngine:
             source_digest=entry.digest if entry else found.digest,
             target_digest=there.digest if there else None,
             platform=str(request.platform) if entry else None,
-            status=CopyStatus.UP_TO_DATE if there else CopyStatus.WOULD_COPY,
+            status="up-to-date" if there else "would-copy",
             notes=_left_out(found, request.platform) if entry else (),
         )
         if there is not None:
@@ -132,7 +131,7 @@ class RegistryEngine:
         return replace(
             checked.outlook,
             target_digest=manifest.digest,
-            status=CopyStatus.COPIED,
+            status="copied",
             bytes_copied=sum(copied),
             blobs_copied=len(copied),
             blobs_mounted=len(missing) - len(copied),
@@ -169,19 +168,16 @@ def _copy_blob(
             done += len(chunk)
             progress.part(blob.digest, done, blob.size)
 
-    mount_from = source if source.registry is target.registry and source.path != target.path else None
-    retry = target.registry.transport.retry(target.name)
-    while True:
+    def copy() -> int | None:
         _check_cancelled(blob, cancelled)
-        try:
-            location = target.start_upload(blob, mount_from)
-            if location is None:
-                return None
-            target.upload(blob, location, content)
-        except TransportError as error:
-            retry.wait(error)
-        else:
-            return blob.size
+        location = target.start_upload(blob, mount_from)
+        if location is None:
+            return None
+        target.upload(blob, location, content)
+        return blob.size
+
+    mount_from = source if source.registry is target.registry and source.path != target.path else None
+    return target.registry.transport.retry(target.name).run(copy)
 
 
 def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:
@@ -192,7 +188,7 @@ def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:
 def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
     """Push the manifest by digest, then under the tag, and read both back."""
     tag = request.target.tag or ""
-    # Copying may have taken long: another process may have pushed the tag meanwhile.
+    # During a long copy another process may have pushed the tag.
     known, there = concurrently([partial(target.digest, manifest.digest), partial(target.digest, tag)], 2)
     if there not in (None, manifest.digest):
         raise moved_tag(request.target, manifest.digest, there or "")
@@ -201,7 +197,7 @@ def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> No
     try:
         target.push_manifest(manifest, tag)
     except RefinerctlError:
-        # An immutable tag that another process, or an attempt whose response was lost, has pushed meanwhile.
+        # An immutable tag that another process has pushed, or an attempt whose response was lost.
         there = target.digest(tag)
         if there is None:
             raise

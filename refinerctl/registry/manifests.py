@@ -109,7 +109,7 @@ def parse_manifest(raw: bytes, content_type: str) -> Manifest:
             layers = tuple(_descriptor(entry) for entry in document["layers"])
             return Manifest(media_type, digest_of(raw), raw, config=_descriptor(document["config"]), layers=layers)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise RefinerctlError(f"the registry sent a manifest that cannot be read: {error!r}") from error
+        raise RefinerctlError(f"the registry sent an invalid manifest: {error!r}") from error
     raise RefinerctlError(
         f"manifests of media type {media_type!r} are not supported",
         hint="Build the image with a current docker, buildah or ko: OCI or Docker version 2, schema 2.",
@@ -150,7 +150,7 @@ def config_created(config: bytes) -> datetime | None:
 
 
 def unacceptable(manifest: Manifest, config: bytes | None, runs_on: RunsOn, platform: Platform) -> tuple[str, ...]:
-    """Why `runs_on` would not run the image on `platform`; empty if it would.
+    """Why `runs_on` cannot run the image on `platform`; empty if it can.
 
     Without `config` the architecture is not checked.
     """

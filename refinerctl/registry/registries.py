@@ -1,4 +1,4 @@
-"""The registries that a command works with, and its logins there: part of the composition root."""
+"""The registries that a command uses, and its logins: part of the composition root."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.config import Settings
     from refinerctl.registry.client import Registry, Repository
-    from refinerctl.registry.credentials import CredentialChain
     from refinerctl.registry.manifests import Descriptor, Manifest
     from refinerctl.transport import Login, Tell, Transport
 
@@ -32,8 +31,9 @@ class Registries:
         self._new_ecr = ecr
         self._ecr: dict[str | None, EcrRegistry] = {}
         self._tell = tell
-        self._lock = threading.Lock()
+        self._lock, self._login_lock = threading.Lock(), threading.Lock()
         self._clients: dict[str, Registry] = {}
+        self._logins: dict[str, Login | None] = {}
         # Hosts of an ECR with another name: the endpoint that replaces AWS.
         self._endpoints = {urlsplit(settings.endpoint_url or "").netloc} - {""}
 
@@ -43,15 +43,15 @@ class Registries:
 
         with self._lock:  # images are checked at the same time
             if host not in self._clients:
-                self._clients[host] = Registry(host, self.credentials.login, self._transport)
+                self._clients[host] = Registry(host, self.login, self._transport)
             return self._clients[host]
 
     def impatient_client(self, host: str) -> Registry:
-        """A client that gives up early, for questions that do not need an answer."""
+        """A client that gives up early, for optional information."""
         from refinerctl.registry.client import Registry
         from refinerctl.transport import Limits, Transport
 
-        return Registry(host, self.credentials.login, Transport(Limits(attempts=3, connect_timeout_s=4)))
+        return Registry(host, self.login, Transport(Limits(attempts=3, connect_timeout_s=4)))
 
     @cached_property
     def _transport(self) -> Transport:
@@ -59,12 +59,16 @@ class Registries:
 
         return Transport(tell=self._tell)
 
-    @cached_property
-    def credentials(self) -> CredentialChain:
-        """The logins of all registries."""
-        from refinerctl.registry.credentials import CredentialChain
+    def login(self, host: str) -> Login | None:
+        """AWS's for an ECR of the credentials in use, else the stored one; None for anonymous access."""
+        from refinerctl.registry.credentials import stored_login
 
-        return CredentialChain(os.environ, self._ecr_login)
+        with self._login_lock:  # a credential helper may ask the user: once per host
+            if ecr := self._ecr_of(host):
+                return ecr.login()
+            if host not in self._logins:
+                self._logins[host] = stored_login(os.environ, host)
+            return self._logins[host]
 
     def find(self, reference: ImageReference) -> Manifest | None:
         """The manifest of a deployable image; None if it or its repository does not exist."""
@@ -72,10 +76,7 @@ class Registries:
 
     def blob(self, reference: ImageReference, descriptor: Descriptor) -> bytes:
         """A small blob of a deployable image. Raises NotFoundError if it does not exist."""
-        repository = self._deployed_from(reference)
-        if not repository.has_blob(descriptor.digest):
-            raise NotFoundError(f"{repository.name} has no blob {descriptor.digest}")
-        return repository.blob(descriptor)
+        return self._deployed_from(reference).blob(descriptor)
 
     def tags(self, reference: ImageReference) -> list[str]:
         """All tags of a deployable image's repository; none if it does not exist."""
@@ -101,10 +102,10 @@ class Registries:
     def create_repository(self, host: str, name: str) -> None:
         """Create a repository in the ECR at `host`."""
         ecr, named = self._ecr_of(host), ImageReference(name, host).ecr
-        # A registry goes by several names: with FIPS, with IPv6.
+        # A registry has several host names: with FIPS, with IPv6.
         same = ecr is not None and (ecr.host == host or (named and named == ImageReference(name, ecr.host).ecr))
         if ecr is None or not same:
-            raise UsageError(f"{host} is not the ECR of the account in use: cannot create {name} there")
+            raise UsageError(f"{host} is not the ECR registry of the account in use: cannot create {name} there")
         self._tell(f"creating repository {host}/{name}")
         ecr.create_repository(name)
 
@@ -112,10 +113,6 @@ class Registries:
         if region not in self._ecr:
             self._ecr[region] = self._new_ecr(region)
         return self._ecr[region]
-
-    def _ecr_login(self, host: str) -> Login | None:
-        ecr = self._ecr_of(host)
-        return ecr.login() if ecr else None
 
     def _ecr_of(self, host: str) -> EcrRegistry | None:
         """The ECR at a host, if the credentials in use are for it."""

@@ -62,7 +62,7 @@ def deploy_options(command: Decorated) -> Decorated:
         show_default=True,
         help="Maximum wait until functions are updated and their event source mappings enabled.",
     )
-    dry_run = click.option("--dry-run", is_flag=True, help="Plan only.")
+    dry_run = click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
     for option in (apply_options, timeout, allow_destroy_option, dry_run, yes_option):
         command = option(command)
     return command
@@ -215,22 +215,13 @@ def apply_plan(
     has_changes = not plan.is_empty
     if has_changes:
         progress.step(f"terraform apply: stack {root.name} of {root.env}")
-        apply_file(root, plan.file, progress)
+        root.apply(plan.file, progress)
     record = plan.record
     release = Release(action, record.tag, dict(record.images), record.version, who, datetime.now(UTC))
     if not has_changes and _is_recorded(release, deployed(ledger.read())):
         return False, None
     add_to_ledger(ledger, release, "applied, but not recorded" if has_changes else "not recorded")
     return has_changes, release
-
-
-def apply_file(root: RootModule, file: Path, progress: Progress) -> None:
-    """`terraform apply` of a plan file."""
-
-    def show(done: int, total: int, address: str) -> None:
-        progress.update(f"stack {root.name}: {done} of {total} resources  {address}")
-
-    root.apply(file, show)
 
 
 def add_to_ledger(ledger: Ledger, release: Release, failure: str) -> None:

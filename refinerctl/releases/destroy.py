@@ -14,7 +14,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, Time
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed
 from refinerctl.options import check_consent, examples, global_options
 from refinerctl.parallel import attempt
-from refinerctl.releases.deploy import add_to_ledger, apply_file, apply_options, ready_to_apply
+from refinerctl.releases.deploy import add_to_ledger, apply_options, ready_to_apply
 from refinerctl.releases.pins import Pins
 from refinerctl.releases.plan import plan_json, show_plan
 from refinerctl.releases.planning import Plan, make_plan
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--confirm", metavar="NAME", help="Name of the environment, instead of typing it when asked.")
 @click.option("--empty-bucket", is_flag=True, help="Delete all objects in the stack's bucket first, every version.")
 @click.option("--empty-repositories", is_flag=True, help="Delete all images in the stack's ECR repositories first.")
-@click.option("--dry-run", is_flag=True, help="Plan only.")
+@click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
 @apply_options
 @global_options
 @click.pass_context
@@ -153,10 +153,8 @@ def delete_images(repositories: Sequence[str], ecr: EcrRegistry, progress: Progr
         while digests := digests_in(repository, ecr):
             failures = ecr.delete(repository, digests)
             if len(failures) >= len(digests):
-                first = failures[0]
-                raise RefinerctlError(
-                    f"ECR did not delete {first.digest} of {repository}: {first.code}: {first.reason}"
-                )
+                digest, reason = next(iter(failures.items()))
+                raise RefinerctlError(f"ECR did not delete {digest} of {repository}: {reason}")
             total += len(digests) - len(failures)
     return total
 
@@ -173,7 +171,7 @@ def apply_destruction(root: RootModule, plan: Plan, ledger: Ledger, who: str, pr
     """Apply a plan that destroys everything, and record it."""
     progress.step(f"terraform destroy: stack {root.name} of {root.env}")
     try:
-        apply_file(root, plan.file, progress)
+        root.apply(plan.file, progress)
     except RefusedError as error:  # buckets may have been emptied: exit code 4 would say that nothing was changed
         raise RefinerctlError(error.message, hint=error.hint) from error
     _record(plan.record, ledger, who)

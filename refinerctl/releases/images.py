@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.config import Settings
 from refinerctl.console import size, table
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference, ImageUse, UseKind
+from refinerctl.images import ImageReference, ImageUse
 from refinerctl.ledger.entries import Release
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
@@ -25,16 +24,7 @@ if TYPE_CHECKING:
 THREADS = 8
 SHOWN_RELEASES = 20
 
-
-@dataclass(frozen=True)
-class ImageUsage:
-    """What uses images; `unknown` says which users could not be read, and why."""
-
-    uses: tuple[ImageUse, ...] = ()
-    unknown: tuple[str, ...] = ()
-
-    def of(self, image: EcrImage) -> tuple[ImageUse, ...]:
-        return tuple(use for use in self.uses if use.is_of(image.repository, image.digest, image.tags))
+UseSources = Mapping[str, Callable[[], Sequence[ImageUse]]]
 
 
 @click.command("list", epilog=examples("refinerctl images list --env production"))
@@ -47,14 +37,18 @@ def list_command(ctx: click.Context) -> None:
     """
     app = app_context(ctx)
     repositories = stack_repositories(app)
-    usage = read_usage(usage_sources(app, repositories, SHOWN_RELEASES))
+    uses, unknown = read_uses(use_sources(app, repositories, SHOWN_RELEASES))
     found = newest_images(app.ecr, repositories)
     for repository in set(repositories) - set(found):
         app.render.warning(f"ECR repository {repository!r} does not exist")
-    for reason in usage.unknown:
+    for reason in unknown:
         app.render.warning(f"some uses are unknown: {reason}")
     if app.render.is_json:
-        app.render.json(_as_json(found, usage))
+        repositories_json = [
+            {"name": name, "images": [{**image_json(image), "used_by": _used_by(image, uses)} for image in images]}
+            for name, images in found.items()
+        ]
+        app.render.json({"repositories": repositories_json, "unknown": unknown})
         return
     rows = [
         [
@@ -63,7 +57,7 @@ def list_command(ctx: click.Context) -> None:
             " ".join(image.tags),
             f"{image.pushed_at:%Y-%m-%dT%H:%M:%SZ}",
             size(image.size_bytes),
-            ", ".join(_use_text(use) for use in usage.of(image)),
+            ", ".join(_use_text(use) for use in uses_of(image, uses)),
         ]
         for repository, images in found.items()
         for image in images
@@ -102,13 +96,15 @@ def newest_images(ecr: EcrRegistry, repositories: Sequence[str]) -> dict[str, li
     }
 
 
-def usage_sources(
+def use_sources(
     app: AppContext, repositories: list[str], last: int, *, to_delete: bool = False, ignored: tuple[str, ...] = ()
-) -> dict[str, Callable[[], Sequence[ImageUse]]]:
+) -> UseSources:
     """What may use an image of the environment's ECR, by name. Of each ledger the `last` releases count."""
+    from refinerctl.aws.ecs import task_images
+
     sources: dict[str, Callable[[], Sequence[ImageUse]]] = {
         "functions": partial(app.functions.images, aliases=not to_delete, settled=to_delete),
-        "ECS task definitions": app.task_definitions.images,
+        "ECS task definitions": partial(task_images, app.session),
     }
     stacks = sorted({image.stack for image in app.settings.images if image.repository in repositories})
     for name, other in ledger_environments(app):
@@ -119,15 +115,18 @@ def usage_sources(
     return sources
 
 
-def read_usage(sources: Mapping[str, Callable[[], Sequence[ImageUse]]]) -> ImageUsage:
-    """Ask all `sources` at the same time. One that cannot be read becomes a line in `unknown`."""
+def read_uses(sources: UseSources) -> tuple[list[ImageUse], list[str]]:
+    """Ask all `sources` at the same time: the uses, and a line for each source that cannot be read."""
     answers = concurrently([partial(attempt, source) for source in sources.values()], len(sources))
-    return ImageUsage(
-        uses=tuple(use for answer in answers for use in answer.value or ()),
-        unknown=tuple(
-            f"{name}: {answer.error.message}" for name, answer in zip(sources, answers, strict=True) if answer.error
-        ),
+    named = zip(sources, answers, strict=True)
+    return (
+        [use for answer in answers for use in answer.value or ()],
+        [f"{name}: {answer.error.message}" for name, answer in named if answer.error],
     )
+
+
+def uses_of(image: EcrImage, uses: Iterable[ImageUse]) -> list[ImageUse]:
+    return [use for use in uses if use.is_of(image.repository, image.digest, image.tags)]
 
 
 def _released(here: Settings, other: AppContext, last: int) -> tuple[ImageUse, ...]:
@@ -144,7 +143,7 @@ def release_uses(environment: str, releases: Sequence[Release], last: int | None
             newest.setdefault(frozenset(release.images.values()), release)
     found = [
         ImageUse(
-            UseKind.RELEASE,
+            "release",
             f"{environment}:{release.tag or release.at.strftime('%Y-%m-%dT%H:%M:%SZ')}",
             ImageReference.parse(uri),
         )
@@ -170,15 +169,8 @@ def _use_text(use: ImageUse) -> str:
     return f"{use.kind} {use.name}{aliases}"
 
 
-def _as_json(found: Mapping[str, list[EcrImage]], usage: ImageUsage) -> dict[str, Any]:
-    def used_by(image: EcrImage) -> list[dict[str, Any]]:
-        return [{"kind": use.kind, "name": use.name, "aliases": use.aliases} for use in usage.of(image)]
-
-    repositories = [
-        {"name": repository, "images": [{**image_json(image), "used_by": used_by(image)} for image in images]}
-        for repository, images in found.items()
-    ]
-    return {"repositories": repositories, "unknown": usage.unknown}
+def _used_by(image: EcrImage, uses: Iterable[ImageUse]) -> list[dict[str, Any]]:
+    return [{"kind": use.kind, "name": use.name, "aliases": use.aliases} for use in uses_of(image, uses)]
 
 
 def image_json(image: EcrImage) -> dict[str, Any]:

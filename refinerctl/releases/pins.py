@@ -84,7 +84,7 @@ def pin_images(
     values. An image of `local_repositories` may be missing, and is then not pinned: an environment on this machine
     runs it from its folder.
 
-    Raises RefusedError, which begins with `refusal`, for every image that is missing or that Lambda would not accept;
+    Raises RefusedError, which begins with `refusal`, for every image that is missing or that Lambda does not accept;
     UsageError if an image needs a tag and none is set.
     """
     if tag and wanted and all(_ignores(image.reference, tag) for image in wanted):
@@ -128,7 +128,7 @@ def _choose(
         kept = None  # the values name another repository now
     if asked and _ignores(own, asked):
         named = "a digest" if own.digest else f"tag {own.tag}"
-        notes.append(f"the environment's values name {named}, which wins over --tag {asked}")
+        notes.append(f"the environment's values name {named}, which takes precedence over --tag {asked}")
     if own.digest and not (by_record and kept):
         return own, notes
     if kept is not None:
@@ -147,7 +147,7 @@ def _choose(
 def _resolve(
     reference: ImageReference | None, registries: Registries, platform: Platform, local_repositories: frozenset[str]
 ) -> tuple[str | None, list[str], list[str]]:
-    """The URI by digest, None without one; notes; and why Lambda would not run it."""
+    """The URI by digest, None without one; notes; and why Lambda cannot run it."""
     if reference is None:
         return None, [], []
     manifest = registries.find(reference)

@@ -91,7 +91,7 @@ def plan(
     """Show what a deployment would change. Nothing is changed.
 
     The image of every stage is resolved to a digest in ECR first. Refused (4) if an image is missing or its service
-    would not accept it, or if the plan would lose data that --allow-destroy does not name.
+    does not accept it, or if the plan would lose data that --allow-destroy does not name.
     """
     app = app_context(ctx)
     for path in filter(None, (out, report, note)):

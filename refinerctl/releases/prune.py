@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,24 +14,26 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import size
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, newest_first, release_order
+from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, ImageUse, newest_first, release_order
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import concurrently
 from refinerctl.releases.images import (
-    ImageUsage,
     image_json,
     newest_images,
-    read_usage,
+    read_uses,
     stack_repositories,
-    usage_sources,
+    use_sources,
+    uses_of,
 )
 
 if TYPE_CHECKING:
-    from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry
+    from refinerctl.aws.ecr import EcrImage, EcrRegistry
 
 THREADS = 8
 
 Reasons = Mapping[str, tuple[str, ...]]
+# What ECR did not delete, by repository and digest, with ECR's reasons.
+Failures = dict[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,19 @@ def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...
     others = [name for name in app.settings.environments if name != app.settings.env]
     if unknown := [name for name in ignored if name not in others]:
         raise UsageError(
-            f"there is no other environment {unknown[0]!r}", hint=f"There are: {', '.join(others) or 'no others'}."
+            f"--ignore-environment: {unknown[0]!r} is not another environment",
+            hint=f"Other environments: {', '.join(others) or 'no others'}.",
         )
     repositories = stack_repositories(app)
 
     def look() -> PrunePlan:
-        usage = read_usage(usage_sources(app, repositories, keep, to_delete=True, ignored=ignored))
-        return make_plan(app.ecr, repositories, usage, keep, timedelta(seconds=min_age), datetime.now(UTC))
+        uses, unknown = read_uses(use_sources(app, repositories, keep, to_delete=True, ignored=ignored))
+        if unknown:
+            raise RefusedError(
+                f"it is unknown which images are in use: {'; '.join(unknown)}",
+                hint="Nothing was removed. Give the identity in use the permission to read this, and run again.",
+            )
+        return make_plan(app.ecr, repositories, uses, keep, datetime.now(UTC) - timedelta(seconds=min_age))
 
     app.render.note(f"reading what uses the images of {', '.join(repositories)} in {app.ecr.host}")
     plan = look()
@@ -102,7 +110,9 @@ def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...
             app.render.json(_as_json(plan, None))
         return
     if not yes:  # the answer may have taken a while
-        plan = _confirmed_again(app, plan, look())
+        plan, used = still_unused(plan, look())
+        for image in used:
+            app.render.warning(f"{_image_text(image)} is now used, deleted or retagged; kept")
     failures = remove(app.ecr, plan)
     if app.render.is_json:
         app.render.json(_as_json(plan, failures))
@@ -110,20 +120,15 @@ def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...
 
 
 def make_plan(
-    ecr: EcrRegistry, repositories: Sequence[str], usage: ImageUsage, keep: int, min_age: timedelta, now: datetime
+    ecr: EcrRegistry, repositories: Sequence[str], uses: Sequence[ImageUse], keep: int, before: datetime
 ) -> PrunePlan:
-    """Decide what to remove: not the newest `keep` release tags, nor what was pushed within `min_age` before `now`.
+    """Decide what to remove: neither the newest `keep` release tags, nor what was pushed after `before`.
 
-    Raises RefusedError if it is unknown what uses the images, NotFoundError if ECR has none of the repositories.
+    `uses` are all that there are. Raises NotFoundError if ECR has none of the repositories.
     """
-    if usage.unknown:
-        raise RefusedError(
-            f"it is unknown which images are in use: {'; '.join(usage.unknown)}",
-            hint="Nothing was removed. Give the identity in use the permission to read this, and run again.",
-        )
 
     def plan(repository: str, images: list[EcrImage]) -> PrunePlan:
-        direct = _direct_reasons(images, usage, keep, min_age, now)
+        direct = _direct_reasons(images, uses, keep, before)
         reasons = _all_reasons(images, _parts(ecr, repository, images), direct)
         removed = [image for image in images if image.digest not in reasons]
         return PrunePlan(
@@ -138,15 +143,15 @@ def make_plan(
     )
 
 
-def _direct_reasons(images: list[EcrImage], usage: ImageUsage, keep: int, min_age: timedelta, now: datetime) -> Reasons:
+def _direct_reasons(images: list[EcrImage], uses: Sequence[ImageUse], keep: int, before: datetime) -> Reasons:
     """Why images stay of their own, by digest."""
     tags = [tag for image in images for tag in image.tags if release_order(tag)]
     newest = set(newest_first(tags)[:keep])
     reasons: dict[str, tuple[str, ...]] = {}
     for image in images:
-        found = [f"{use.kind} {use.name}" for use in usage.of(image)]
+        found = [f"{use.kind} {use.name}" for use in uses_of(image, uses)]
         found += [f"one of the newest {keep} release tags: {tag}" for tag in image.tags if tag in newest]
-        if now - image.pushed_at < min_age:
+        if image.pushed_at > before:
             found.append("pushed recently")
         if image.media_type not in (*INDEX_TYPES, *MANIFEST_TYPES):
             found.append(f"media type {image.media_type or 'unknown'} is not an image's")
@@ -199,30 +204,29 @@ def _all_reasons(images: list[EcrImage], parts: Mapping[str, tuple[str, ...] | N
     return reasons
 
 
-def still_unused(plan: PrunePlan, later: PrunePlan) -> PrunePlan:
-    """What both plans remove: an image may have come into use between them."""
+def still_unused(plan: PrunePlan, later: PrunePlan) -> tuple[PrunePlan, list[EcrImage]]:
+    """What both plans remove, and what only the first one does: an image may have come into use between them."""
     again = {(image.repository, image.digest, image.tags) for image in later.remove}
     unused = tuple(image for image in plan.remove if (image.repository, image.digest, image.tags) in again)
-    return PrunePlan(unused, later.keep)
+    return PrunePlan(unused, later.keep), [image for image in plan.remove if image not in unused]
 
 
-def remove(ecr: EcrRegistry, plan: PrunePlan) -> tuple[DeleteFailure, ...]:
-    """Delete what `plan` says, by digest; returns the failures. One in a repository does not stop the others."""
-    failures: list[DeleteFailure] = []
+def remove(ecr: EcrRegistry, plan: PrunePlan) -> Failures:
+    """Delete what `plan` says, by digest; returns what ECR kept. A failure in a repository does not stop the others."""
+    failures: Failures = {}
     for is_index in (True, False):
         by_repository: dict[str, list[str]] = {}
         for image in plan.remove:
             if image.is_index is is_index:
                 by_repository.setdefault(image.repository, []).append(image.digest)
         tasks = [partial(ecr.delete, name, digests) for name, digests in by_repository.items()]
-        failures += (failure for found in concurrently(tasks, THREADS) for failure in found)
-    return tuple(failures)
+        for name, kept in zip(by_repository, concurrently(tasks, THREADS), strict=True):
+            failures |= {(name, digest): reason for digest, reason in kept.items()}
+    return failures
 
 
-def removed_images(plan: PrunePlan, failures: Iterable[DeleteFailure]) -> tuple[EcrImage, ...]:
-    """The plan's images without those that failed."""
-    failed = {(failure.repository, failure.digest) for failure in failures}
-    return tuple(image for image in plan.remove if (image.repository, image.digest) not in failed)
+def _key(image: EcrImage) -> tuple[str, str]:
+    return image.repository, image.digest
 
 
 def _is_confirmed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) -> bool:
@@ -232,14 +236,6 @@ def _is_confirmed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) ->
         return click.confirm(f"Remove {_count(plan.remove)}?", err=True)
     app.render.note("this was a dry run; pass --yes to remove them")
     return False
-
-
-def _confirmed_again(app: AppContext, plan: PrunePlan, later: PrunePlan) -> PrunePlan:
-    left = still_unused(plan, later)
-    for image in plan.remove:
-        if image not in left.remove:
-            app.render.warning(f"{_image_text(image)} is now used, deleted or retagged; kept")
-    return left
 
 
 def _show_plan(app: AppContext, plan: PrunePlan) -> None:
@@ -255,34 +251,34 @@ def _image_text(image: EcrImage) -> str:
     return " ".join([f"{image.repository}@{image.digest}", *image.tags])
 
 
-def _count(images: tuple[EcrImage, ...]) -> str:
+def _count(images: Sequence[EcrImage]) -> str:
     """With their size: layers that kept images share are included, because only ECR knows them."""
     total = size(sum(image.size_bytes for image in images))
     return f"{len(images)} image{'' if len(images) == 1 else 's'} ({total})"
 
 
-def _as_json(plan: PrunePlan, failures: tuple[DeleteFailure, ...] | None) -> dict[str, Any]:
+def _as_json(plan: PrunePlan, failures: Failures | None) -> dict[str, Any]:
     """`failures` None: nothing was to be removed."""
-    errors = {(item.repository, item.digest): f"{item.code}: {item.reason}" for item in failures or ()}
 
-    def entry(image: EcrImage, status: str, reasons: tuple[str, ...] = ()) -> dict[str, Any]:
-        error = errors.get((image.repository, image.digest))
+    def entry(image: EcrImage, status: str, reasons: tuple[str, ...] = (), error: str | None = None) -> dict[str, Any]:
         result = {"status": "failed" if error else status, "error": error, "reasons": reasons}
         return {"repository": image.repository, **image_json(image), **result}
 
-    removed = removed_images(plan, failures) if failures is not None else ()
+    status, errors = "would-remove" if failures is None else "removed", failures or {}
+    freed = [image.size_bytes for image in plan.remove if failures is not None and _key(image) not in failures]
     return {
         "images": [
-            *(entry(image, "would-remove" if failures is None else "removed") for image in plan.remove),
+            *(entry(image, status, error=errors.get(_key(image))) for image in plan.remove),
             *(entry(image, "kept", reasons) for image, reasons in plan.keep),
         ],
-        "bytes_freed": sum(image.size_bytes for image in removed),
+        "bytes_freed": sum(freed),
     }
 
 
-def _report(app: AppContext, plan: PrunePlan, failures: tuple[DeleteFailure, ...]) -> None:
-    app.render.note(f"removed {_count(removed_images(plan, failures))}; layers that other images share stay")
-    for failure in failures:
-        app.render.warning(f"{failure.repository}@{failure.digest} was not removed: {failure.code}: {failure.reason}")
+def _report(app: AppContext, plan: PrunePlan, failures: Failures) -> None:
+    removed = [image for image in plan.remove if _key(image) not in failures]
+    app.render.note(f"removed {_count(removed)}; layers that other images share stay")
+    for (repository, digest), reason in failures.items():
+        app.render.warning(f"{repository}@{digest} was not removed: {reason}")
     if failures:
         raise RefinerctlError(f"ECR did not remove {len(failures)} of the images")

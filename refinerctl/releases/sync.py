@@ -78,7 +78,7 @@ DOCKER_HUB = "docker.io"
     type=click.Choice([service.value for service in RunsOn]),
     help="Service that has to run the image. [default: the image's, else lambda]",
 )
-@click.option("--no-gate", is_flag=True, help="Copy an image even if the service would not run it.")
+@click.option("--no-gate", is_flag=True, help="Copy an image even if the service cannot run it.")
 @click.option("--create-repository", is_flag=True, help="Create a missing repository in ECR.")
 @click.option(
     "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
@@ -112,7 +112,7 @@ def sync(
     """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
 
     Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
-    or if the service would not run the image.
+    or if the service cannot run the image.
     """
     app = app_context(ctx)
     if dotenv_file and since:
@@ -126,7 +126,7 @@ def sync(
         wanted = replace(image, platform=chosen or image.platform, runs_on=None if no_gate else service)
         requests += _with_tags(app, wanted, tag, since, create_repository)
     if not requests:
-        app.render.note("no such release tags")
+        app.render.note("no release tags to copy")
     create = app.registries.create_repository if create_repository else None
     if engine == "docker":
         copies = _copy(app, _docker_engine(app, create), requests, dry_run)
@@ -146,7 +146,7 @@ def _docker_engine(app: AppContext, create: Any) -> DockerCopies:
     docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
     docker.client()
     registries = app.registries
-    return DockerCopies(docker, registries.credentials.login, registries.impatient_client, create)
+    return DockerCopies(docker, registries.login, registries.impatient_client, create)
 
 
 def _one_image(source: str | None, target: str | None, names: tuple[str, ...]) -> CopyRequest:
@@ -231,7 +231,7 @@ def _tags(app: AppContext, image: CopyRequest, tag: str | None, since: str | Non
         return [check_tag(tag or image.source.tag or "")]
     if image.source.digest:
         return [None]
-    raise UsageError("no tag was given", hint="Pass --tag TAG, or --all-tags-since WHEN.")
+    raise UsageError("no tag to copy", hint="Pass --tag TAG, or --all-tags-since WHEN.")
 
 
 def tags_from(tags: Iterable[str], first: str) -> list[str]:

@@ -46,5 +46,5 @@ def lock_to_release(lock: StateLock, lock_id: str | None) -> str:
     if chosen is None:
         raise UsageError("the state is locked, and its backend does not report the lock's id", hint="Pass it: --id ID.")
     if lock_id not in (None, chosen):
-        raise RefusedError(f"the lock that is held has id {chosen}, not {lock_id}")
+        raise RefusedError(f"the ID of the state lock is {chosen}, not {lock_id}")
     return chosen

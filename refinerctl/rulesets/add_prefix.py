@@ -22,7 +22,6 @@ from refinerctl.rulesets.model import (
     check_form,
     check_registry,
     default_name,
-    differences,
 )
 
 # The settings of a function by their names in the stack, and the options that set them.
@@ -47,8 +46,8 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
 )
 @click.argument("prefix", type=Prefix())
 @click.option("--image-uri", metavar="URI", help="Image of the function: [REGISTRY/]REPOSITORY[:TAG|@DIGEST].")
-@click.option("--completion", is_flag=True, help="Make a queue without a function, for downstream consumers.")
-@click.option("--name", help="Name of the ruleset. [default: after the prefix, team/MyNew/ → team-MyNew]")
+@click.option("--completion", is_flag=True, help="Create a queue without a function, for downstream consumers.")
+@click.option("--name", help="Name of the ruleset. [default: from the prefix, team/MyNew/ → team-MyNew]")
 @click.option(
     "--memory",
     "memory_mb",
@@ -111,7 +110,7 @@ def add_prefix(
     """Add a ruleset for PREFIX to the environment's values, for review; with --deploy deploy it, too.
 
     Does nothing if the ruleset already exists. Refused (4) if name or prefix belong to another ruleset, if prefixes
-    overlap or form a loop, or if Lambda would not accept the image.
+    overlap or form a loop, or if Lambda does not accept the image.
     """
     if completion == (image_uri is not None):
         raise UsageError("a ruleset either has a function or not", hint="Pass one of --image-uri and --completion.")
@@ -122,7 +121,13 @@ def add_prefix(
     wanted = {"image_uri": image_uri, **settings}
     present = next((other for other in values.rulesets.values() if other.prefix == prefix), None)
     if present and name in (None, present.name):
-        if differs := differences(wanted, present):
+
+        def said(value: object) -> str:
+            return "none" if value is None else repr(value)
+
+        differing = [(key, value) for key, value in wanted.items() if getattr(present, key) != value]
+        differs = [f"{key} is {said(getattr(present, key))}, not {said(value)}" for key, value in differing]
+        if differs:
             raise RefusedError(
                 f"ruleset {present.name} already has prefix {prefix}, with other settings: {'; '.join(differs)}",
                 hint=f"Edit {values_file(app)}, or remove the ruleset first: refinerctl remove-prefix {present.name}",
@@ -190,7 +195,7 @@ def _warnings(ruleset: Ruleset, values: RulesetValues, rule_quota: int) -> Itera
 
 
 def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> list[str]:
-    """Notes about the image. Raises RefusedError if it does not exist, or Lambda would not accept it."""
+    """Notes about the image. Raises RefusedError if it does not exist, or Lambda does not accept it."""
     if app.is_down:
         return [f"environment {app.settings.env} is down: the image is not checked"]
     try:

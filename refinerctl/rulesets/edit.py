@@ -1,4 +1,4 @@
-"""What `add-prefix` and `remove-prefix` have in common: show the edit, write it, deploy it."""
+"""The common part of `add-prefix` and `remove-prefix`: show the edit, write it, deploy it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from refinerctl.files import FileEdit
 from refinerctl.options import Decorated, Duration, yes_option
 from refinerctl.releases.deploy import ApplyOptions, apply_and_record, apply_options, confirm
 from refinerctl.releases.pins import pins_for
-from refinerctl.releases.planning import Plan, make_plan
+from refinerctl.releases.planning import make_plan
 from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
 from refinerctl.rulesets.model import VARIABLE
 
@@ -69,7 +69,7 @@ def carry_out_edit(
 ) -> None:
     """Show the edit, write it, deploy it, as the options say; `document` is the JSON that tells of it.
 
-    `edit` None: the file is as it should be. `gives_up` names a ruleset whose data a deployment may destroy.
+    `edit` None: the file needs no change. `gives_up` names a ruleset whose data a deployment may destroy.
     """
     name = _relative(app, edit.path) if edit else None
     diff = edit.diff(name) if edit and name else ""
@@ -80,7 +80,7 @@ def carry_out_edit(
         document["deployment"] = _deployed(app, edit, options, given["lock_timeout"], gives_up)
     elif edit is not None and not given["dry_run"]:
         edit.write()
-        app.render.note(f"written to {name}; `refinerctl deploy --env {app.settings.env}` brings it into place")
+        app.render.note(f"written to {name}; to apply it, run `refinerctl deploy --env {app.settings.env}`")
     if app.render.is_json:
         app.render.json(document)
 
@@ -97,14 +97,15 @@ def _deployed(
         with _written(app, edit):
             with app.render.progress() as progress:
                 plan = make_plan(root, pins_for(app, None), folder, progress)
-            plan = _allowing(plan, gives_up)
+            given_up = [change.address for change in plan.losses if gives_up and change.stage == gives_up]
+            plan = replace(plan, record=replace(plan.record, allow_destroy=tuple(given_up)))
             root = confirm(app, root, plan, options)
         return apply_and_record(app, root, plan, options)
 
 
 @contextlib.contextmanager
 def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
-    """With the edit in place; without it again if it cannot be planned, or is not wanted after all."""
+    """Write the edit; restore the file if the plan fails or is not confirmed."""
     if edit is None:
         yield
         return
@@ -115,15 +116,7 @@ def _written(app: AppContext, edit: FileEdit | None) -> Iterator[None]:
     except BaseException:
         try:
             edit.undo()
-            app.render.note(f"{_relative(app, edit.path)} is as it was before")
+            app.render.note(f"{_relative(app, edit.path)} was restored")
         except RefinerctlError:
-            app.render.warning(f"{_relative(app, edit.path)} still holds the change: somebody has edited it meanwhile")
+            app.render.warning(f"{_relative(app, edit.path)} was not restored: it was edited after the change")
         raise
-
-
-def _allowing(plan: Plan, ruleset: str | None) -> Plan:
-    """The same plan, with leave to destroy what belongs to `ruleset`."""
-    if ruleset is None:
-        return plan
-    own = tuple(change.address for change in plan.losses if change.stage == ruleset)
-    return replace(plan, record=replace(plan.record, allow_destroy=(*plan.record.allow_destroy, *own)))

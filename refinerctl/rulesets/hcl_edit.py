@@ -1,4 +1,4 @@
-"""Adds an entry to a map in a tfvars file, or removes one. Every other byte of the file stays as it is.
+"""Adds an entry to a map in a tfvars file, or removes one. No other byte of the file is changed.
 
 The layout of an added entry tells how it was added, so that removing it restores the same bytes. Lines are those of
 `masked`: a comment over several lines counts as one, and has no bracket.
@@ -54,13 +54,13 @@ def _edited(path: Path, name: str, key: str, value: Mapping[str, Any] | None, de
     except UnicodeDecodeError:
         raise RefinerctlError(f"{path} is not UTF-8") from None
     newline = newline_of(text, 0)
-    block = newline.join([MARKER, *_lines_of_defaults(name, defaults)])
+    block = newline.join([MARKER, *attribute(name, defaults)])
     file = HclFile(path, text)
     if name not in file.variables():
         file = HclFile(path, _with_block(text, block, newline))
     values = file.variables()
-    (attribute,) = (child for child in file.children() if file.name_of(child) == name)
-    place = _Map(file, attribute)
+    (tree,) = (child for child in file.children() if file.name_of(child) == name)
+    place = _Map(file, tree)
     if value is not None:
         after = place.with_entry(key, value)
         wanted = {**values, name: {**values[name], key: value}}
@@ -100,13 +100,6 @@ def _without_block(text: str, block: str, newline: str) -> str | None:
     if text.endswith(f"{newline}{newline}{block}"):
         return text.removesuffix(f"{newline}{newline}{block}")
     return None
-
-
-def _lines_of_defaults(name: str, defaults: Mapping[str, Any]) -> list[str]:
-    lines = [f"{name} = {{"]
-    for key, value in defaults.items():
-        lines += [*attribute(key, value, _INDENT), ""]
-    return [*lines[:-1], "}"] if defaults else [f"{name} = {{}}"]
 
 
 class _Map:
@@ -177,7 +170,7 @@ class _Map:
             start = self._above(line)
             above = self._line_start(start - 1)
             if self._text[above:start] != self._masked[above:start]:
-                return start, element.end  # that line may end in a comment, which must not swallow the next one
+                return start, element.end  # that line may end in a comment, which must not include the next one
             return len(self._text[:start].removesuffix("\n").removesuffix("\r")), element.end
         if number:
             previous = self._elements[number - 1]

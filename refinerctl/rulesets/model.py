@@ -1,4 +1,4 @@
-"""Rulesets as an environment's tfvars have them, and what a new one must satisfy before it is written there.
+"""Rulesets in an environment's tfvars, and the checks of a new one before it is written there.
 
 Terraform validates the values of single settings. Here is only what an operator must know before Terraform runs: the
 form of name and prefix, conflicts with other rulesets, and what Terraform cannot know or only warns of.
@@ -47,7 +47,7 @@ class Ruleset:
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> Ruleset:
-        """From its entry in the environment's values, where null means the default."""
+        """From its entry in the environment's values, in which null means the default."""
         known = {item.name for item in fields(cls)} - {"name"}
         given = {key: value for key, value in values.items() if key in known and value is not None}
         return cls(name, **{**given, "prefix": str(given["prefix"]).removeprefix("/")})
@@ -97,7 +97,7 @@ def default_name(prefix: str) -> str:
     """A ruleset's name after its prefix: `team/MyNew/` → `team-MyNew`. Raises UsageError if nothing is left of it."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", prefix, flags=re.ASCII).strip("-")
     if not name:
-        raise UsageError(f"prefix {prefix} makes no name", hint="Name the ruleset: --name NAME.")
+        raise UsageError(f"cannot derive a ruleset name from prefix {prefix}", hint="Name the ruleset: --name NAME.")
     return name
 
 
@@ -112,13 +112,13 @@ def check_form(ruleset: Ruleset, name_prefix: str) -> None:
         )
     if len(full) > MAX_FULL_NAME:
         raise UsageError(
-            f"the function and its role would be called {full}: {len(full)} characters; AWS accepts {MAX_FULL_NAME}",
+            f"the function and its role would be named {full}: {len(full)} characters; AWS accepts {MAX_FULL_NAME}",
             hint="Use a shorter name: --name NAME.",
         )
     if ruleset.image_uri is not None:
         reference = ImageReference.parse(ruleset.image_uri)
         if reference.tag and reference.digest:
-            raise UsageError(f"{ruleset.image_uri} has a tag and a digest", hint="Leave out one of them.")
+            raise UsageError(f"{ruleset.image_uri} has a tag and a digest", hint="Remove one of them.")
 
 
 def _check_prefix(prefix: str) -> None:
@@ -138,7 +138,7 @@ def _check_prefix(prefix: str) -> None:
 
 
 def check_conflicts(new: Ruleset, values: RulesetValues, rule_quota: int = RULES_PER_BUS) -> None:
-    """Raises RefusedError, with all conflicts, if the ruleset does not fit to the others."""
+    """Raises RefusedError, with all conflicts, if the ruleset conflicts with others."""
     if problems := list(_conflicts(new, values, rule_quota)):
         raise RefusedError(f"ruleset {new.name} cannot be added: {'; '.join(problems)}")
 
@@ -152,19 +152,13 @@ def _conflicts(new: Ruleset, values: RulesetValues, rule_quota: int) -> Iterator
         if other.prefix == new.prefix:
             yield f"ruleset {other.name} already has prefix {other.prefix}"
         elif _overlap(other.prefix, new.prefix):
-            yield f"prefix {new.prefix} overlaps {other.prefix} of ruleset {other.name}: both would get an object"
+            yield f"prefix {new.prefix} overlaps {other.prefix} of ruleset {other.name}: objects would match both"
     for ruleset in (new, *values.rulesets.values()):
-        yield from _loops(ruleset, values)
+        for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
+            if ruleset.image_uri is not None and _overlap(prefix, ruleset.prefix):
+                yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
     if (rules := len(values.rulesets) + 1) > rule_quota:
         yield f"event bus {values.bus_name} would have {rules} rules; its quota is {rule_quota} (--rule-quota)"
-
-
-def _loops(ruleset: Ruleset, values: RulesetValues) -> Iterator[str]:
-    if ruleset.image_uri is None:
-        return
-    for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
-        if _overlap(prefix, ruleset.prefix):
-            yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -187,16 +181,3 @@ def check_registry(image_uri: str, region: str | None) -> None:
             " region only",
             hint=hint,
         )
-
-
-def differences(wanted: Mapping[str, Any], present: Ruleset) -> tuple[str, ...]:
-    """How a ruleset differs from the settings that are `wanted`; other settings do not count."""
-    return tuple(
-        f"{name} is {_said(getattr(present, name))}, not {_said(value)}"
-        for name, value in wanted.items()
-        if getattr(present, name) != value
-    )
-
-
-def _said(value: object) -> str:
-    return "none" if value is None else repr(value)

@@ -1,4 +1,4 @@
-"""`refinerctl prefixes`: rulesets as the environment's values have them, beside what AWS has."""
+"""`refinerctl prefixes`: rulesets as configured in the environment's values and as deployed in AWS."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def prefixes(ctx: click.Context) -> None:
 
 
 def _release(app: AppContext) -> Release | None:
-    """Without the ledger the rest is still worth showing."""
+    """The release of the ledger; a warning if it cannot be read."""
     try:
         return deployed(app.ledger.read())
     except RefinerctlError as error:

@@ -43,7 +43,7 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
     if found is None:
         known = ", ".join(f"{item.name} ({item.prefix})" for item in values.rulesets.values())
         raise NotFoundError(
-            f"{values_file(app)} has no ruleset of name or prefix {ruleset!r}", hint=f"Rulesets: {known}."
+            f"{values_file(app)} has no ruleset with name or prefix {ruleset!r}", hint=f"Rulesets: {known}."
         )
     edit = remove_ruleset(app, found.name)
     if not force and not app.is_down:
@@ -63,7 +63,7 @@ def check_empty(stage: Stage, queues: Queues) -> None:
     for answer in concurrently([partial(attempt, read) for read in reads], len(reads)):
         if answer.error and not answer.not_found:
             raise RefinerctlError(
-                f"cannot read whether the queues of {stage.name} are empty: {answer.error.message}",
+                f"cannot check whether the queues of {stage.name} are empty: {answer.error.message}",
                 hint="Pass --force to remove it anyway.",
             ) from answer.error
         if answer.value and answer.value.total:
@@ -71,7 +71,7 @@ def check_empty(stage: Stage, queues: Queues) -> None:
     if held:
         raise RefusedError(
             f"ruleset {stage.name} still has messages: {', '.join(held)}",
-            hint="Wait until they are processed, or redrive or purge them first; --force loses them.",
+            hint="Wait until they are processed, or redrive or purge them first; --force deletes them.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a stack is, as data: components by kind, the stages that they form, and how the stack's data reads.
+"""A stack as data: components by kind, the stages that they form, and how to read the stack's data.
 
 Everything here is pure. A third stack is one module like `stacks/refiner.py`, one root module and its images.
 """
@@ -112,7 +112,7 @@ class Stage:
 
     @property
     def edges(self) -> tuple[tuple[Component, Component], ...]:
-        """Which component hands over to which, DLQs included."""
+        """The pairs of connected components, in the direction of the data, DLQs included."""
         way = [item for item in (self.source, self.queue, self.consumer) if item is not None]
         edges: list[tuple[Component, Component]] = list(pairwise(way))
         if self.source and self.source.dlq:
@@ -156,7 +156,7 @@ class Pipeline:
         return tuple(target for source, target in self.edges if source == component)
 
     def stage_for(self, key: str) -> Stage | None:
-        """The stage that gets object `key`: of several the one with the longest prefix."""
+        """The stage that receives object `key`: if there are several, the one with the longest prefix."""
         matching = [stage for stage in self.stages if stage.prefix is not None and key.startswith(stage.prefix)]
         return max(matching, key=lambda stage: len(stage.prefix or ""), default=None)
 
@@ -172,7 +172,7 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Storage:
-    """Where a stack keeps its data in S3. Prefixes have no leading slash and end in one."""
+    """The location of a stack's data in S3. Prefixes have no leading slash and end in one."""
 
     bucket: str
     input_prefix: str
@@ -199,7 +199,7 @@ NO_REASON = "no reason given"
 
 
 class RecordEvent(StrEnum):
-    """What a line of an image's log says about an input."""
+    """The event of an input that a line of an image's log records."""
 
     RECEIVED = "received"
     OUTPUT = "output"
@@ -210,7 +210,7 @@ class RecordEvent(StrEnum):
 
 
 class RecordLine(NamedTuple):
-    """A line of an image's log about one input. Times in UTC, durations in milliseconds; None where it says nothing.
+    """A line of an image's log about one input. Times in UTC, durations in milliseconds; None: not in the line.
 
     A tuple, as logs have millions of lines. `message_id` tells the inputs of one invocation apart.
     """
@@ -258,7 +258,7 @@ Values: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Stack:
-    """What refinerctl knows about a stack. Nothing outside of `refinerctl/stacks/` knows it by name.
+    """A stack. No code outside of `refinerctl/stacks/` depends on its name.
 
     `settings` are the keys of [stacks.<name>] in refinerctl.toml with their defaults. `values` are an environment's
     tfvars over the defaults of the root module's variables; `outputs` are Terraform's, by name.

@@ -1,6 +1,6 @@
 """Stack `refiner`: objects below a prefix start a function, one ruleset for each prefix.
 
-Names are those of terraform/stacks/refiner; a test holds them to Terraform's outputs.
+Names are those of terraform/stacks/refiner; a test compares them with Terraform's outputs.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _images(values: Values) -> tuple[StageImage, ...]:
 
 
 def _completion_keys(storage: Storage, input_key: str, input_prefix: str | None) -> tuple[str, ...]:
-    """The keys under which the completion of `input_key` may appear, the likelier first.
+    """The possible keys of the completion of `input_key`, the likelier first.
 
     This repository's image appends `.json`; the production refiner does not. Keys that S3 cannot take are left out.
     """

@@ -70,7 +70,7 @@ def read_backend(
 ) -> Backend:
     """The backend of `stack` in the environment that `settings` are about.
 
-    For S3: the stack's own block, then the environment's backend.hcl, then `overrides` (an embedded environment's
+    For S3: the stack's own block, then the environment's backend.hcl, then `overrides` (a local environment's
     bucket and region); the later wins. For HTTP: backend.hcl, then TF_HTTP_* variables, then what a GitLab job knows
     about its project; the earlier wins. Raises RefinerctlError if that does not say where the state is.
     """

@@ -74,12 +74,9 @@ def lock_text(lock: StateLock) -> str:
 
 
 def _created(text: str) -> datetime | None:
-    """Go's time: `2026-11-22 05:30:19.41806303 +0000 UTC`; its nanoseconds are more than Python reads."""
-    match = re.match(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.\d+)? ([+-]\d{4})", text)
-    if match is None:
-        return None
+    """Go's time: `2026-11-22 05:30:19.41806303 +0000 UTC`."""
     try:
-        return datetime.strptime(" ".join(match.groups()), "%Y-%m-%d %H:%M:%S %z").astimezone(UTC)
+        return datetime.fromisoformat(text.removesuffix(" UTC").replace(" +", "+")).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

@@ -206,7 +206,7 @@ def _action(entry: Mapping[str, Any]) -> Action | None:
         return _ACTIONS[actions]
     if actions not in (("no-op",), ("read",)):
         raise RefinerctlError(
-            f"Terraform plans {' and '.join(actions)} for {entry['address']}: this refinerctl does not know that",
+            f"Terraform plans {' and '.join(actions)} for {entry['address']}: not supported by this version",
             hint="Use a newer refinerctl, or an older Terraform.",
         )
     if change.get("importing"):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
 from refinerctl.errors import Terminated
 
@@ -52,7 +51,7 @@ class Process:
         """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with (
-            _socket_folder() as sockets,
+            socket_folder() as sockets,
             tempfile.TemporaryFile(dir=self.folder) as output,
             self.log.open("a", encoding="utf-8") as log,
         ):
@@ -142,30 +141,13 @@ class Process:
             process.wait()
 
 
-def capture(command: Sequence[str], environment: Mapping[str, str], to: IO[bytes]) -> tuple[int, str]:
-    """Run a command that only reads; its standard output goes to `to` and nowhere else: it may hold secrets.
-
-    Returns the exit code and what it wrote to standard error.
-    """
-    with _socket_folder() as sockets:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=to,
-            stderr=subprocess.PIPE,
-            env={**environment, "TMPDIR": sockets},
-            check=False,
-        )
-    return done.returncode, done.stderr.decode(errors="replace")
-
-
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill it with all that it started; a group that has ended is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _socket_folder() -> contextlib.AbstractContextManager[str]:
+def socket_folder() -> contextlib.AbstractContextManager[str]:
     """A folder for the providers' sockets, which they leave when they are killed.
 
     Neither below the work folder nor below a deep TMPDIR: the path of a socket has at most 108 bytes (104 on macOS),

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, Terminated
 from refinerctl.layout import Layout
-from refinerctl.terraform.events import HEAD_BYTES, OnApply, StateVersion
+from refinerctl.terraform.events import HEAD_BYTES, StateVersion
 from refinerctl.terraform.runner import Terraform
 
 _ERRORED_STATE = "errored.tfstate"
@@ -84,12 +85,16 @@ class RootModule:
         """
         return self.terraform.module / _ERRORED_STATE, self.terraform.data_dir / _ERRORED_STATE
 
-    def apply(self, plan: Path, on_progress: OnApply) -> None:
+    def apply(self, plan: Path, progress: Progress) -> None:
         """Apply exactly `plan`. An error or an interrupt also says where a state is that could not be saved."""
+
+        def show(done: int, total: int, address: str) -> None:
+            progress.update(f"stack {self.name}: {done} of {total} resources  {address}")
+
         left, kept = self._errored_states()
         before = _mtime(left)  # one that existed before is not this run's
         try:
-            self.terraform.apply_plan(plan, on_progress)
+            self.terraform.apply_plan(plan, show)
         except (RefinerctlError, KeyboardInterrupt, Terminated) as error:
             is_left = _mtime(left) not in (None, before)
             if is_left:

@@ -26,9 +26,9 @@ from refinerctl.terraform.events import (
     parse_lock,
 )
 from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror
-from refinerctl.terraform.process import Process, Tell, capture
+from refinerctl.terraform.process import Process, Tell, socket_folder
 
-# Variables that configure the AWS provider or set values: an embedded environment ignores the caller's.
+# Variables that configure the AWS provider or set values: a local environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
 # Variables with which a run would do something else than refinerctl says: only a part of the stack (-target), other
 # values (`refinerctl local env --terraform` sets some), no refresh (-refresh=false), another state.
@@ -129,7 +129,7 @@ class Terraform:
             reader = EventReader(on_progress)
             code = self._stream(self._locking(verb, self.lock_timeout_s, arguments), reader.line)
         for warning in dict.fromkeys(reader.warnings):
-            self.tell(f"terraform warns: {warning}")
+            self.tell(f"Terraform warning: {warning}")
         if code == 0:
             return
         if reader.lock:
@@ -191,10 +191,17 @@ class Terraform:
     def _capture(self, *arguments: str, limit: int = -1) -> bytes:
         """The output of a command that only reads, or its first `limit` bytes; never logged: it may hold secrets."""
         self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.data_dir) as output:
-            code, errors = capture(self._command(arguments), self._process_environment(), output)
-            if code != 0:
-                raise self._failed(arguments[0], last_error(errors))
+        with socket_folder() as sockets, tempfile.TemporaryFile(dir=self.data_dir) as output:
+            done = subprocess.run(
+                self._command(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                env={**self._process_environment(), "TMPDIR": sockets},
+                check=False,
+            )
+            if done.returncode != 0:
+                raise self._failed(arguments[0], last_error(done.stderr.decode(errors="replace")))
             output.seek(0)
             return output.read(limit)
 

@@ -1,4 +1,4 @@
-"""Ways to break the embedded environment through AWS's API, each of them mended afterwards.
+"""Ways to break the local environment through AWS's API, each of them mended afterwards.
 
 One for each setting that is read from AWS; what the checks make of it is in tests/unit/insight/verify.
 """

@@ -1,4 +1,4 @@
-"""One embedded environment for all end-to-end tests that do not need one of their own."""
+"""One local environment for all end-to-end tests that do not need one of their own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.registries.fixtures import (  # noqa: F401 - fixtures
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project whose embedded environment is up, with rulesets that fail fast."""
+    """A project whose local environment is up, with rulesets that fail fast."""
     project = make_project(tmp_path_factory.mktemp("running"), rulesets=RULESETS)
     started = project.run("local", "up", "--detach")
     assert started.code == 0, started.err
@@ -48,5 +48,5 @@ def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    """A project whose embedded environment is down."""
+    """A project whose local environment is down."""
     return make_project(tmp_path)

@@ -140,13 +140,13 @@ class Project:
         )
 
     def client(self, service: Any) -> Any:
-        """A plain boto3 client of the embedded environment, to look at it without refinerctl's code."""
+        """A plain boto3 client of the local environment, to look at it without refinerctl's code."""
         endpoint = self.run("local", "status", "--output", "json").json()["endpoint_url"]
         session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
         return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that belongs to an embedded environment of this project."""
+        """Every process that belongs to a local environment of this project."""
         found = []
         for process in psutil.process_iter():
             try:

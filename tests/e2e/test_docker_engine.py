@@ -84,5 +84,5 @@ def test_a_missing_docker_engine_is_reported(project: Project, tmp_path: Path) -
     done = nobody.run("local", "up", "--detach", "--engine", "docker")
 
     assert done.code == 1
-    assert "no Docker engine answers" in done.err
+    assert "cannot connect to the Docker engine" in done.err
     assert nobody.processes() == []

@@ -1,4 +1,4 @@
-"""`refinerctl local`: the embedded environment as other commands and tools see it."""
+"""`refinerctl local`: the local environment as other commands and tools see it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_down_twice_and_commands_without_it(project: Project) -> None:
     poll = project.run("poll")
 
     assert (first.code, second.code) == (0, 0)
-    assert "was not up" in second.err
+    assert "was already down" in second.err
     assert status.json()["state"] == "down"
     assert poll.code == 1
     assert "refinerctl local up" in poll.err

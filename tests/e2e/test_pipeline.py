@@ -1,4 +1,4 @@
-"""Inputs through the embedded environment, end to end, driven by the installed command."""
+"""Inputs through the local environment, end to end, driven by the installed command."""
 
 from __future__ import annotations
 
@@ -296,5 +296,5 @@ def test_a_bucket_that_does_not_exist(running: Project, tmp_path: Path) -> None:
     for arguments in (("upload", str(path)), ("poll",)):
         done = running.run(*arguments, "--bucket", "no-such-bucket")
         assert done.code == 1
-        assert "there is no bucket 'no-such-bucket'" in done.err
+        assert "bucket 'no-such-bucket' does not exist" in done.err
         assert done.out == ""

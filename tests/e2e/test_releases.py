@@ -1,4 +1,4 @@
-"""Releases with the installed command, real Terraform and the real stack on the embedded environment."""
+"""Releases with the installed command, real Terraform and the real stack on the local environment."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_prefix_is_added_used_and_removed(releases: Project) -> None:
 
     releases.client("s3").put_object(Bucket="terraform-state", Key=LOCK_KEY, Body=b'{"ID": "1", "Who": "alice"}')
     held = releases.run(*add, "--lock-timeout", "1s")
-    assert (held.code, "is as it was before" in held.err) == (3, True), held.err
+    assert (held.code, "was restored" in held.err) == (3, True), held.err
     assert values.read_bytes() == before
     releases.client("s3").delete_object(Bucket="terraform-state", Key=LOCK_KEY)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
+from refinerctl.aws.ecr import DEFAULT_EXPIRY_DAYS, EcrRegistry
 from refinerctl.aws.session import AwsSession
 from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.e2e.project import ROOT, Project
@@ -33,7 +33,7 @@ def test_repository_has_the_settings_of_the_stack(running: Project) -> None:
     endpoint = running.run("local", "status", "--output", "json").json()["endpoint_url"]
     given = load_values(running.folder / "terraform/environments/local/registry.tfvars")
     session = AwsSession("us-east-1", profile=None, endpoint_url=endpoint, embedded=True)
-    EcrRegistry(session, lambda: RepositorySettings.of(given)).create_repository(BY_US)
+    EcrRegistry(session, lambda: given).create_repository(BY_US)
     client = running.client("ecr")
     try:
         assert settings_of(client, BY_US) == settings_of(client, BY_TERRAFORM)
@@ -43,7 +43,8 @@ def test_repository_has_the_settings_of_the_stack(running: Project) -> None:
 
 def test_defaults_are_those_of_the_stack() -> None:
     defaults = variable_defaults(ROOT / "terraform" / "stacks" / "registry")
-    assert RepositorySettings.of(defaults) == RepositorySettings()
+    given = {name: defaults[name] for name in ("untagged_expiry_days", "kms_key_arn", "tags")}
+    assert given == {"untagged_expiry_days": DEFAULT_EXPIRY_DAYS, "kms_key_arn": None, "tags": {}}
 
 
 def test_images_of_an_environment_without_images(running: Project) -> None:

@@ -1,4 +1,4 @@
-"""`verify` in the embedded environment: a whole one passes, and one check finds each thing that is broken."""
+"""`verify` in the local environment: a whole one passes, and one check finds each thing that is broken."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_one_check_finds_what_is_broken(app: AppContext, recorded: Pipeline, aws
 
 
 def test_an_image_that_does_not_exist_in_ecr(app: AppContext, recorded: Pipeline, aws: Aws) -> None:
-    """As in an account, not as in an embedded environment."""
+    """As in an account, not as in a local environment."""
     repository = "dibbs-ecr-refiner/lambda"
     aws.ecr.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag="local")
 

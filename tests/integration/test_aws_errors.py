@@ -85,7 +85,7 @@ class TestCredentials:
         with serving(lambda _: error(403 if code == "InvalidAccessKeyId" else 400, code)) as server:
             said = failure(ask, server.session())
         assert isinstance(said, AccessDeniedError)
-        assert "expired or not valid" in said.message
+        assert "expired or are not valid" in said.message
         assert "Log in again" in str(said.hint)
 
     @pytest.mark.parametrize("ask", S3_REQUESTS[:2])
@@ -109,7 +109,7 @@ class TestCredentials:
 
 
 class TestEmbedded:
-    """Nobody's account comes near the embedded environment, nor the environment near an account."""
+    """Nobody's account comes near the local environment, nor the environment near an account."""
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -178,7 +178,7 @@ class TestUnreachable:
             taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
             said = failure(ask, AwsSession("us-east-1", profile=None, endpoint_url=url, embedded=True))
-        assert said.message.startswith("no answer from AWS: ")
+        assert said.message.startswith("no response from AWS: ")
         assert url in said.message
         assert "--endpoint-url" in str(said.hint)
 
@@ -187,7 +187,7 @@ class TestUnreachable:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             listening.close()
             said = failure(S3_REQUESTS[2], AwsSession("us-east-1", profile=None, endpoint_url=url, embedded=True))
-        assert "no answer from AWS" in said.message
+        assert "no response from AWS" in said.message
 
 
 class TestExplain:

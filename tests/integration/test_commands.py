@@ -127,7 +127,7 @@ class TestUpload:
         (tmp_path / "x").write_text("hello")
         done = run("upload", "x", "--bucket", "no-such-bucket")
         assert (done.code, done.out) == (1, "")
-        assert "there is no bucket 'no-such-bucket'" in done.err
+        assert "bucket 'no-such-bucket' does not exist" in done.err
 
 
 def keys(done: Finished) -> list[str]:

@@ -238,7 +238,7 @@ class TestExpiry:
 
     def test_expired_ones_are_said_to_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch, AWS_SESSION_TOKEN="t", AWS_CREDENTIAL_EXPIRATION="2026-03-01T14:00:00Z")
-        with pytest.raises(AccessDeniedError, match="credentials are expired"):
+        with pytest.raises(AccessDeniedError, match="credentials have expired"):
             account_session("http://127.0.0.1:9").caller()
 
     @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -128,7 +129,7 @@ class FakeBucket(S3Bucket):
     def check(self) -> None:
         self.requests["check"] += 1
         if not self.exists:
-            raise NotFoundError(f"there is no bucket {self.name!r}")
+            raise NotFoundError(f"bucket {self.name!r} does not exist")
 
     def head(self, key: str) -> ObjectInfo | None:
         found = self._ask("head", key)
@@ -185,6 +186,9 @@ class FakeQueues(Queues):
             raise NotFoundError(f"queue {name} does not exist")
         return QueueState(name, "", 30, 1209600, max_receive_count=5, visible=len(self.messages[name]))
 
+    def find(self, prefix: str) -> None:
+        self.requests[f"find {prefix}"] += 1
+
     def peek(self, name: str, limit: int = 100) -> list[Message]:
         self.requests["peek"] += 1
         self.state(name)
@@ -192,11 +196,13 @@ class FakeQueues(Queues):
 
 
 class FakeLogGroups(LogGroups):
-    """Log groups that keep what is put into them."""
+    """Log groups that keep what is put into them and the patterns they are asked for; an error ends a group."""
 
-    def __init__(self) -> None:
+    def __init__(self, *written: LogEvent) -> None:
         self.lines: dict[tuple[str, str], list[tuple[datetime, str]]] = {}
-        self.written: list[LogEvent] = []
+        self.written = list(written)
+        self.errors: dict[str, RefinerctlError] = {}
+        self.patterns: list[str | None] = []
 
     def events(
         self,
@@ -207,13 +213,18 @@ class FakeLogGroups(LogGroups):
         until: datetime | None = None,
         streams: Sequence[str] = (),
     ) -> Iterator[LogEvent]:
-        """A pattern is one of quoted terms that all have to be there."""
-        terms = [term.strip('"') for term in (pattern or "").split()]
+        """A pattern has quoted terms that all have to be there; one is enough of those with a question mark."""
+        self.patterns.append(pattern)
+        found = re.findall(r'(\??)"([^"]+)"', pattern or "")
+        terms, options = ([term for mark, term in found if bool(mark) is optional] for optional in (False, True))
         for event in self.written:
             in_time = event.timestamp >= since and (until is None or event.timestamp <= until)
             is_wanted = event.group == group and (not streams or event.stream in streams)
-            if in_time and is_wanted and all(term in event.message for term in terms):
+            has_option = not options or any(option in event.message for option in options)
+            if in_time and is_wanted and has_option and all(term in event.message for term in terms):
                 yield event
+        if group in self.errors:
+            raise self.errors[group]
 
     def create_stream(self, group: str, stream: str) -> None:
         self.lines.setdefault((group, stream), [])

@@ -143,7 +143,7 @@ class TestLocalDefaults:
     def test_an_environment_that_is_not_on_this_machine_is_refused(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("local", "status", "--env", "far", cwd=project)
         assert done.code == 2
-        assert "'far' does not live on this machine" in done.err
+        assert "'far' is not a local environment" in done.err
 
     def test_defaults_do_not_replace_what_was_given(self) -> None:
         ctx = click.Context(cli)
@@ -171,7 +171,7 @@ class TestLocalDefaults:
     def test_down_of_what_is_not_up_is_done(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("local", "down", cwd=project)
         assert (done.code, done.out) == (0, "")
-        assert "was not up" in done.err
+        assert "was already down" in done.err
 
     def test_asking_leaves_no_folder_behind(self, project: Path, refinerctl: Command) -> None:
         refinerctl("local", "status", cwd=project)
@@ -238,7 +238,7 @@ class TestUsage:
         done = refinerctl("poll", "--env", "nowhere", cwd=project)
         assert (done.code, "'nowhere'" in done.err) == (2, True)
         done = refinerctl("poll", cwd=project)
-        assert (done.code, "REFINERCTL_VERBOSE is 'loud'" in done.err) == (2, True)
+        assert (done.code, "REFINERCTL_VERBOSE has the invalid value 'loud'" in done.err) == (2, True)
 
     @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["poll", "-h"], ["local", "up", "--help"]], ids=" ".join)
     def test_help_is_what_was_asked_for(self, project: Path, refinerctl: Command, arguments: list[str]) -> None:
@@ -258,7 +258,7 @@ class TestDryRun:
         (project / "a.txt").touch()
         done = refinerctl("upload", "a.txt", "--prefix", prefix, "--dry-run", cwd=project)
         assert (done.code, done.out) == (4, "")
-        assert "is for results of the pipeline" in done.err
+        assert "is a prefix of the pipeline's results" in done.err
 
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)

@@ -144,7 +144,7 @@ class TestPrecedence:
     @pytest.mark.parametrize("name", ["REFINERCTL_QUIET", "REFINERCTL_VERBOSE"])
     @pytest.mark.parametrize("given", ["maybe", "-1", "1.5"])
     def test_invalid_verbosity_variable_is_an_error(self, tmp_path: Path, name: str, given: str) -> None:
-        with pytest.raises(UsageError, match=f"{name} is '{given}'"):
+        with pytest.raises(UsageError, match=f"{name} has the invalid value '{given}'"):
             load(tmp_path, environ={name: given})
 
     @pytest.mark.parametrize("off", ["0", "false", "no"])
@@ -223,7 +223,7 @@ class TestTools:
 
     @pytest.mark.parametrize("key", ["terraform_version", "terraform_base_url"])
     def test_keys_of_the_removed_installation_are_an_error_that_says_so(self, tmp_path: Path, key: str) -> None:
-        with pytest.raises(RefinerctlError, match=f"tools.{key} has no effect any more") as said:
+        with pytest.raises(RefinerctlError, match=f"tools.{key} is no longer supported") as said:
             load(tmp_path, f'[tools]\n{key} = "1.11.4"')
         assert "terraform_binary" in str(said.value.hint)
 

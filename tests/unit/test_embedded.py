@@ -1,4 +1,4 @@
-"""The embedded environment's folder: its lock, its state, its status."""
+"""The local environment's folder: its lock, its state, its status."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
+from refinerctl.transport import Login
 
 ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 
@@ -41,9 +42,18 @@ def test_ecr_hosts(local: AppContext) -> None:
 
 
 def test_no_emulator_credentials_for_an_account(local: AppContext) -> None:
-    assert local.registries.credentials.login(ECR) is None
-    with pytest.raises(UsageError, match="not the ECR of the account in use"):
+    assert local.registries.login(ECR) is None
+    with pytest.raises(UsageError, match="not the ECR registry of the account in use"):
         local.registries.create_repository(ECR, "name")
+
+
+def test_stored_login_is_read_once_per_host(local: AppContext, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"auths": {"ghcr.io": {"username": "me", "password": "secret"}}}')
+    login = local.registries.login("ghcr.io")
+    config.unlink()
+
+    assert login == local.registries.login("ghcr.io") == Login("me", "secret")
 
 
 def test_repository_is_created_by_another_name_of_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,5 +65,5 @@ def test_repository_is_created_by_another_name_of_the_registry(tmp_path: Path, m
         app = AppContext(GlobalFlags(env="account"))
         app.registries.create_repository("123456789012.dkr-ecr.us-east-1.on.aws", "name")
         assert list(app.ecr.images("name")) == []
-        with pytest.raises(UsageError, match="not the ECR of the account in use"):
+        with pytest.raises(UsageError, match="not the ECR registry of the account in use"):
             app.registries.create_repository("210987654321.dkr-ecr.us-east-1.on.aws", "name")

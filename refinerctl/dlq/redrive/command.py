@@ -70,7 +70,7 @@ class RedriveOptions:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The options that a move task of SQS does not have."""
+        """The options that a move task of SQS does not support."""
         given = {
             "filters": not self.filter.is_empty,
             "--limit": self.limit,
@@ -150,7 +150,7 @@ class Rate(click.ParamType[float]):
     flag_value=AUTO,
     default=None,
     metavar="[DURATION]",
-    help="Then watch for messages that fail again. [default: as long as the target's retries take]",
+    help="After sending, watch for messages that fail again. [default: as long as the target's retries take]",
 )
 @click.option("--max-redrives", type=click.IntRange(min=1), metavar="N", help="Skip messages redriven N times already.")
 @click.option("--force", is_flag=True, help="Send despite a broken consumer or an unfinished run.")
@@ -209,10 +209,10 @@ def _wait(ctx: click.Context, queue: str | None, given: str | None) -> tuple[str
 
 
 def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
-    """What the journal keeps. Raises UsageError for options that exclude each other."""
+    """The options that the journal stores. Raises UsageError for mutually exclusive options."""
     file: Path | None = given["from_file"]
     if queue is None and file is None:
-        raise UsageError("QUEUE is missing", hint="refinerctl dlq redrive QUEUE, or --from-file FILE.")
+        raise UsageError("missing argument QUEUE", hint="Pass QUEUE or --from-file FILE.")
     if queue is not None and file is not None:
         raise UsageError(
             "QUEUE and --from-file are mutually exclusive", hint="--to QUEUE sends the messages to another queue."
@@ -234,7 +234,7 @@ def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_resume(ctx: click.Context) -> None:
-    """Raises UsageError for options that a continued run takes from its journal."""
+    """Raises UsageError for options that a resumed run reads from its journal."""
     for param in ctx.command.params:
         name = param.name or ""
         is_given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
@@ -263,6 +263,6 @@ def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> Foun
     if not found:
         raise NotFoundError(
             f"no unfinished run{f' of {queue}' if queue else ''} to resume",
-            hint="A run that was killed before it had a journal has moved nothing: run it again without --resume.",
+            hint="A run that was killed before it wrote a journal has moved nothing: run it again without --resume.",
         )
     return found[0]

@@ -27,10 +27,10 @@ from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_int
 
 # Most of what is received for a filter stays, hidden until the end. Killed and not resumed, it stays hidden so long.
 SELECTIVE_VISIBILITY_S = 1800
-# An interrupted run finishes what is in hand, but not for longer.
+# Maximum time in which an interrupted run finishes its messages in hand.
 GRACE_S = 5.0
 SHOW_EVERY_S = 0.5
-FEWEST_WORKERS = 4  # as counts are approximate
+FEWEST_WORKERS = 4  # because counts are approximate
 ATTRIBUTES_ATTEMPTS = 6
 # The server's Date has no fractions: what was sent in the second in which a run begins belongs to it.
 _DATE_RESOLUTION = timedelta(seconds=1)
@@ -156,7 +156,7 @@ def run_workers(
     workers: list[Worker] = []
     try:
         before()
-        if run.allowance.rate is not None:  # more would only wait
+        if run.allowance.rate is not None:  # more workers would only wait
             count = min(count, 1 + int(run.allowance.rate / MAX_BATCH))
         for number in range(max(1, count)):
             worker = Worker(run, source)
@@ -174,7 +174,7 @@ def run_workers(
 def _watch(
     run: Run, workers: Sequence[Worker], total: int | None, progress: Progress, tick: Callable[[], object]
 ) -> None:
-    """Until all workers have ended."""
+    """Wait until all workers have ended."""
     began = shown_at = time.monotonic()
     before = run.journal.state.moved
     for worker in workers:

@@ -118,7 +118,7 @@ def read_edits(content: bytes, messages: Sequence[Message]) -> Edits:
         if message.id not in originals:
             raise UsageError(f"message {message.id!r} was not in the file before", hint="Do not change ids.")
         if message.id in seen:
-            raise UsageError(f"message {message.id} is in the file twice", hint="A message can be sent once.")
+            raise UsageError(f"message {message.id} is in the file twice", hint="Remove one of the lines.")
         _check_kept(message, originals[message.id])
         seen[message.id] = replace(message, receipt=originals[message.id].receipt)  # which the file does not have
     edited = {id_: message for id_, message in seen.items() if message != originals[id_]}
@@ -128,7 +128,7 @@ def read_edits(content: bytes, messages: Sequence[Message]) -> Edits:
 
 def _check_kept(message: Message, original: Message) -> None:
     if not message.body:
-        raise UsageError(f"message {message.id} has an empty body", hint="SQS refuses empty messages.")
+        raise UsageError(f"message {message.id} has an empty body", hint="SQS does not accept empty messages.")
     changed = [
         name
         for name in message.system.keys() | original.system.keys()

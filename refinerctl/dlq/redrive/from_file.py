@@ -60,7 +60,7 @@ def _lines(path: Path, use: Callable[[bytes], object] = lambda _: None) -> Itera
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 use(line)
-                if not line.endswith(b"\n"):  # its writer was killed, or its end was lost in a copy
+                if not line.endswith(b"\n"):  # its writer was killed, or it was copied incompletely
                     raise UsageError(f"line {number}: no line break at its end: the file is incomplete")
                 yield line
     except OSError as error:
@@ -80,7 +80,7 @@ class FileSource(Source):
         if run.stopping.is_set() or run.allowance.is_spent:
             return None
         allowed = run.allowance.reserve(run.stopping)
-        if not allowed:  # others may give back what they have reserved
+        if not allowed:  # other workers may release what they have reserved
             run.stopping.wait(0.01)
             return Batch()
         with self._lock:

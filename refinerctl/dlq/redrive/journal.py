@@ -25,7 +25,7 @@ from refinerctl.dlq.redrive.state import Record, RedriveState
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 
 FOLDER = "redrives"
-# Finished runs are kept for so long.
+# Retention of finished runs.
 KEPT_DAYS = 30
 _FORMAT = 2
 _PRIVATE_FILE = 0o600
@@ -184,7 +184,7 @@ class RedriveJournal:
         self._sync(self._record({"sent": pairs}))
 
     def deleted(self, ids: Sequence[str]) -> None:
-        """These are out of the source."""
+        """These are deleted from the source."""
         self._record({"deleted": ids})
 
     def released(self, ids: Sequence[str]) -> None:
@@ -231,7 +231,7 @@ class RedriveJournal:
             raise RefinerctlError(f"cannot read journal {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
-        with self._lock:  # so that a thread that is left behind writes no more
+        with self._lock:  # so that a thread that was not joined writes nothing more
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

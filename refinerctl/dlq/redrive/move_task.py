@@ -1,4 +1,4 @@
-"""SQS's own redrive: start a message move task, or take over a running one, and follow it to its end."""
+"""Message move tasks of SQS: start one, or follow a running one, until it ends."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _check_completed(task: MoveTask) -> None:
     if task.status == "FAILED":
         raise RefinerctlError(
             f"the move task failed after {task.moved:,} messages: {task.failure or 'no reason given'}",
-            hint="It ends at the first message that it cannot move; --method copy moves the others.",
+            hint="A move task stops at the first message that it cannot move. Use --method copy to move the others.",
         )
     if task.status != "COMPLETED":
         raise RefinerctlError(f"the move task was cancelled after {task.moved:,} messages")

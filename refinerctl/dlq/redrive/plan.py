@@ -1,4 +1,4 @@
-"""What a redrive is about to do: which queues get messages, whether they would be processed there, by which method."""
+"""The plan of a redrive: the target queues, the health of their consumers, and the method."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENOUGH_FAILURES = 5
 RECENT_HOURS = 1
 # A mapping in one of these states reads from its queue, or soon will.
 _READING = {"Enabled", "Enabling", "Creating", "Updating"}
-# Enough to see which targets there are; a receive count more for each.
+# Enough to find the targets; each receive raises a receive count.
 SAMPLE = 100
 SAMPLE_VISIBILITY_S = 20
 # More messages take a move task longer than a minute; a copy is several times as fast, but has to run until its end.
@@ -54,7 +54,7 @@ class HealthCheck:
     metrics: Metrics
 
     def check(self, target: QueueAddress, dlq_arn: str, now: datetime) -> Health:
-        """Raises nothing: what cannot be read is a doubt. `now` in UTC."""
+        """Raises nothing: what cannot be read becomes a warning (`doubts`). `now` in UTC."""
         doubts = list(self._check_settings(target, dlq_arn))
         found = attempt(lambda: self.functions.consumers(target.arn))
         if not found.value:
@@ -178,7 +178,7 @@ def make_plan(
     """Read everything, change nothing. `now` in UTC; `resolve` finds a queue by name, URL or ARN.
 
     Messages are received only if nothing else says where they belong, and released at once. Raises RefusedError if
-    nothing could be sent, UsageError for options that exclude each other.
+    nothing could be sent, UsageError for mutually exclusive options.
     """
     name = request.origin.queue.name
     if isinstance(messages, ExportedFile):
@@ -211,7 +211,7 @@ def make_plan(
 
 
 def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | None:
-    """None if there can be none, or they may not be listed."""
+    """None if tasks are not possible, or cannot be listed."""
     try:
         return tasks.latest(request.origin.queue.arn)
     except AccessDeniedError:
@@ -221,7 +221,7 @@ def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | Non
 def _choose(
     request: PlanRequest, depth: int, known: tuple[MoveTask, ...] | None, running: MoveTask | None
 ) -> tuple[Method, str]:
-    """The method, and why. Raises UsageError if a move task is asked for that is not possible."""
+    """The method, and why. Raises UsageError if --method requires a move task that is not possible."""
     obstacle = next(_obstacles(request, known), None)
     if request.method is Method.MOVE_TASK and obstacle:
         raise UsageError(f"a move task is not possible: {obstacle}", hint="Use --method copy, or omit --method.")
@@ -232,12 +232,12 @@ def _choose(
     if obstacle is None and request.origin.queue.is_fifo:
         obstacle = "a move task does not report which FIFO duplicates were dropped"
     if obstacle is None and depth > TASK_SUFFICES and request.rate is None:
-        obstacle = f"a move task would take over {depth // MAX_TASK_RATE} s for {depth:,} messages"
+        obstacle = f"a move task would take more than {depth // MAX_TASK_RATE} s for {depth:,} messages"
     return (Method.COPY, obstacle) if obstacle else (Method.MOVE_TASK, "all messages of the queue")
 
 
 def _obstacles(request: PlanRequest, known: tuple[MoveTask, ...] | None) -> Iterator[str]:
-    """Why a move task cannot do it."""
+    """The reasons why a move task is not possible."""
     origin, to = request.origin, request.to
     for need in request.needs:
         yield f"a move task does not support {need}"
@@ -258,7 +258,7 @@ def _obstacles(request: PlanRequest, known: tuple[MoveTask, ...] | None) -> Iter
 
 
 def _check_same(running: MoveTask, request: PlanRequest) -> None:
-    """Raises RefusedError if the running task does something else than what is asked for."""
+    """Raises RefusedError if the running task has another target or rate than the options."""
     name = request.origin.queue.name
     if running.destination_arn != (request.to.arn if request.to else None):
         where = running.destination_arn.rpartition(":")[2] if running.destination_arn else "their source queues"
@@ -318,7 +318,7 @@ def _check_target(
 ) -> None:
     dlq = request.origin.queue
     if to.arn == dlq.arn and not isinstance(messages, ExportedFile):
-        raise UsageError(f"the messages are in {to.name} already", hint="Name another queue: --to QUEUE.")
+        raise UsageError(f"the messages are already in {to.name}", hint="Name another queue: --to QUEUE.")
     if to.is_fifo and not dlq.is_fifo:
         raise UsageError(
             f"{to.name} is a FIFO queue, and messages of {dlq.name} have no group",

@@ -1,4 +1,4 @@
-"""How a redrive's plan, its progress and its result look."""
+"""Views of a redrive: its plan, its progress and its result."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _show_reasons(render: Renderer, reasons: Mapping[str, int], what: str) -> No
 
 @dataclass
 class RedriveReport:
-    """Filled in during the run. `came_back` None: nobody watched; `is_settled`: all was processed meanwhile.
+    """Filled in during the run. `came_back` None: not watched; `is_settled`: all was processed meanwhile.
 
     `is_whole`: neither a limit nor an edit kept messages from being sent.
     """
@@ -109,13 +109,14 @@ class RedriveReport:
         if result.dropped_duplicates:
             raise RefinerctlError(
                 f"{counted(result.dropped_duplicates, 'message')} stayed in {name}: the target drops duplicates",
-                hint="A FIFO queue drops a deduplication id that it got within five minutes: run this again later.",
+                hint="A FIFO queue drops a deduplication ID that it got within five minutes. Run this again later.",
             )
         if again is not None:
             raise RefinerctlError(again)
         if not self.is_settled:
             raise TimedOutError(
-                "not all sent messages were processed in time", hint="`dlq list` shows what comes back."
+                "not all sent messages were processed in time",
+                hint="Run `dlq list` later to see whether messages failed again.",
             )
 
     def show(self) -> None:
@@ -146,7 +147,7 @@ class RedriveReport:
         if result.dropped_duplicates:
             parts.append(f"duplicates {result.dropped_duplicates:,}")
         if self.came_back:
-            parts.append(f"came back {self.came_back:,}")
+            parts.append(f"returned {self.came_back:,}")
         return ", ".join(parts)
 
     def _json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where each message goes, and in which form."""
+"""The target of each message, and the form in which it is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from refinerctl.aws.messages import MAX_ATTRIBUTES, Message, MessageAttribute, O
 from refinerctl.dlq.queues import DlqKind
 from refinerctl.errors import RefinerctlError
 
-# What EventBridge adds to an event that it could not deliver:
+# The attributes that EventBridge adds to an undelivered event:
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
 DELIVERY_ATTRIBUTES = frozenset(
     ("RULE_ARN", "TARGET_ARN", "ERROR_CODE", "ERROR_MESSAGE", "EXHAUSTED_RETRY_CONDITION", "RETRY_ATTEMPTS")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 # More messages are too many for an editor, unless --limit asks for them.
 MAX_EDITED = 1000
 CHUNK = 50
-# A message that fails again needs its retries and so many seconds more until it is in the DLQ.
+# Seconds, in addition to its retries, until a message that fails again is in the DLQ.
 WAIT_MORE_SECONDS = 30
 LONGEST_WAIT_SECONDS = 900
 
@@ -128,7 +128,7 @@ class Redrive:
         return None
 
     def _check(self, plan: RedrivePlan) -> None:
-        """Raises RefusedError if messages would not be processed, or could be sent twice unnoticed."""
+        """Raises RefusedError if messages would not be processed, or could be sent twice without a record of it."""
         if not self._flags.force:
             plan.check_healthy()
         if self._journal is not None:
@@ -138,7 +138,7 @@ class Redrive:
         if unfinished := [item for item in runs if not item.is_finished]:
             refusal = f"run {unfinished[0].run} of {self._origin.queue.name} is unfinished"
             hint = "--resume continues it. --force begins a new run, which may send again what that one has sent."
-        elif runs and self._file:  # nothing else shows that
+        elif runs and self._file:  # no journal records that
             refusal = f"run {runs[0].run} has sent from this file before"
             hint = "Pass --force to send from it again."
         if refusal and not self._flags.force:
@@ -188,7 +188,7 @@ class Redrive:
             self._render.note("no message matches: there is nothing to edit")
             return None
         if limit is None and has_more:
-            self._render.note(f"these are the first {counted(len(messages), 'message')}: --limit N takes more")
+            self._render.note(f"only the first {counted(len(messages), 'message')}; --limit N selects more")
         path = edit_messages(self._render, messages, self._origin.queue, self._app.settings.work_folder)
         return str(path) if path else None
 
@@ -207,12 +207,12 @@ class Redrive:
         what = f"{'' if options.filter.is_empty else 'up to '}{counted(count, 'message')}"
         if options.edited is not None:
             what = "the edited messages"
-        verb = "Follow SQS moving" if plan.running else "Continue to send" if self._journal else "Send"
+        verb = "Follow the move task of" if plan.running else "Continue to send" if self._journal else "Send"
         targets = ", ".join(target.name for target in plan.targets) or "their targets"
         ask(f"{verb} {what} from {name} to {targets}?", self._flags.yes)
 
     def move(self, plan: RedrivePlan) -> None:
-        """By a move task of SQS. Raises what the report says."""
+        """Move with a move task of SQS. Raises the error of the report."""
         task = TaskRun(MoveTasks(self._app.session), self._origin.queue.arn)
         stopped_by: BaseException | None = None
         try:
@@ -232,7 +232,7 @@ class Redrive:
         ).finish()
 
     def copy(self, plan: RedrivePlan) -> None:
-        """By receive, send, delete. Raises what the report says."""
+        """Receive, send and delete. Raises the error of the report."""
         options, flags = self._options, self._flags
         if self._journal is None:
             header = JournalHeader(self._source_url, self._origin.queue.name, asdict(options))
@@ -319,7 +319,7 @@ class Redrive:
         return "; ".join(self._health.check(target, self._origin.queue.arn, datetime.now(UTC)).broken) or None
 
     def _watch(self, report: RedriveReport) -> None:
-        """Fill in what came back, also if interrupted."""
+        """Add the messages that failed again to the report, also after an interrupt."""
         for before, new_id in report.journal.sent_ids() if report.journal else ():  # also by earlier parts of the run
             self._sent.setdefault(new_id, Original(before))
         report.came_back = 0
@@ -343,7 +343,7 @@ class Redrive:
         finally:
             report.came_back, report.is_settled = len(watch.returned), watch.is_settled
         if watch.is_partial:
-            self._render.warning("only part of the DLQ was received: more messages may have come back")
+            self._render.warning("only part of the DLQ was received: more messages may have returned")
         if watch.returned:
             before_run = error_finder(self._app, addresses, self._began)
             report.comparison = compare(watch.returned, self._sent, before_run, error_finder(self._app, addresses))

@@ -17,17 +17,17 @@ from refinerctl.dlq.redrive.routes import Route
 
 _FIRST_PAUSE_S = 0.1
 _MAX_REASONS = 50
-# Linux stops the monotonic clock while a machine sleeps; SQS does not wait. Other systems have no clock of this name.
+# On Linux the monotonic clock stops while a machine sleeps, but visibility timeouts do not. Only Linux has this clock.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def clock() -> float:
-    """Seconds since some moment, sleep included."""
+    """Seconds on a monotonic clock that includes sleep."""
     return time.clock_gettime(_CLOCK)
 
 
 def backoff_s(attempt_number: int, max_pause_s: float) -> float:
-    """The pause after so many attempts: twice as long each time, at random, so that workers spread."""
+    """The pause after `attempts`: doubles each time, with jitter."""
     pause = min(max_pause_s, _FIRST_PAUSE_S * 2.0**attempt_number)
     return random.uniform(pause / 2, pause)  # noqa: S311
 
@@ -48,7 +48,7 @@ class Allowance:
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing can be reserved any more."""
+        """Whether the limit is used up."""
         return self._left == 0 and self._reserved == 0
 
     def reserve(self, stopping: threading.Event) -> int:
@@ -63,13 +63,13 @@ class Allowance:
         return count
 
     def give_back(self, count: int) -> None:
-        """So many of those reserved are not sent."""
+        """Release reservations of messages that are not sent."""
         with self._lock:
             self._change(count)
             self._next -= count / self.rate if self.rate else 0
 
     def spend(self, count: int) -> None:
-        """So many of those reserved are done."""
+        """Use up reservations of messages that were sent."""
         with self._lock:
             self._reserved -= count
 
@@ -129,13 +129,13 @@ class Run:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, name: str, reason: str | None = None) -> None:
-        """One message more of this part of the run is so; `reason` is why it could not be sent."""
+        """Count a message of this part of the run; `reason` is why it could not be sent."""
         with self._lock:
             self.counts[name] += 1
             if reason is not None:
                 self.reasons[reason if len(self.reasons) < _MAX_REASONS else "others"] += 1
 
     def fail(self, error: BaseException) -> None:
-        """Let all workers end. The first failure counts."""
+        """Stop all workers. The first failure is kept."""
         self.failure = self.failure or error
         self.stopping.set()

@@ -18,7 +18,7 @@ from refinerctl.dlq.redrive.shared import Batch, InHand, Run, backoff_s, clock
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently
 
-WAIT_S = 1  # the shortest poll that asks all of SQS's servers
+WAIT_S = 1  # the shortest poll that queries all servers of SQS
 # Polls without a message that mean the end: of all workers if the queue's count is 0, of one worker if it is not.
 EMPTY_POLLS = 2
 EMPTY_POLLS_DESPITE_COUNT = 5
@@ -40,10 +40,10 @@ class Source:
         raise NotImplementedError
 
     def hold(self, items: Sequence[InHand]) -> None:
-        """These stay, and are not received again before the end."""
+        """Keep these, and hide them until the end of the run."""
 
     def release(self, items: Sequence[InHand]) -> None:
-        """These stay, and anybody may receive them."""
+        """Keep these, and make them visible."""
 
     def delete(self, items: Sequence[InHand]) -> None:
         """These were sent."""
@@ -79,7 +79,7 @@ class QueueSource(Source):
         if run.stopping.is_set() or self._is_over(empty_polls) or (allowance.is_spent and not is_owed):
             return None
         allowed = allowance.reserve(run.stopping)
-        if not allowed and not allowance.is_spent:  # others may give back some
+        if not allowed and not allowance.is_spent:  # other workers may release some
             run.stopping.wait(LOOK_SECONDS)
             return Batch()
         hidden_until = clock() + self._visibility_s
@@ -194,7 +194,7 @@ class HeldMessages:
             raise self._failed(error) from error
 
     def extend(self) -> None:
-        """Hide those longer of whose time half is over."""
+        """Extend the visibility timeout of those of which half is over."""
         while items := self._take(clock() + self._visibility_s / 2):
             hidden_until = clock() + self._visibility_s
             self._queue.change_visibility([receipt for _, receipt in items], self._visibility_s)
@@ -250,6 +250,6 @@ def release(queue: MessageQueue, items: Sequence[tuple[str, str]]) -> bool:
 
 
 def release_and_record(queue: MessageQueue, journal: RedriveJournal, items: Sequence[tuple[str, str]]) -> None:
-    """If the journal cannot be written, who continues the run releases them again."""
+    """If the journal cannot be written, a resumed run releases them again."""
     if release(queue, items):
         attempt(partial(journal.released, [message_id for message_id, _ in items]))

@@ -17,7 +17,7 @@ _FILTER_HASHES = 7
 
 
 class IdFilter:
-    """Bloom filters, one for each `capacity` ids: finds every id that was added, and hardly ever another one.
+    """Bloom filters, one for each `capacity` ids: finds every added id, and very rarely another one.
 
     `size_bytes` is a power of two.
     """
@@ -86,7 +86,7 @@ class RedriveState:
 
     @property
     def sent_twice(self) -> int:
-        """How many copies there may be beyond one of each message."""
+        """The maximum number of duplicates in the target."""
         return self._sent_twice + sum(message.sends for message in list(self.unsettled.values()))
 
     @property
@@ -110,7 +110,7 @@ class RedriveState:
         return message is not None and message.is_in_hand
 
     def let_go(self, ids: Iterable[str]) -> None:
-        """Nobody in this process works on these any more; those that were not sent are forgotten."""
+        """This process no longer works on these; removes those that were not sent."""
         for message_id in ids:
             message = self.unsettled.get(message_id)
             if message is not None:
@@ -119,7 +119,7 @@ class RedriveState:
                     del self.unsettled[message_id]
 
     def apply(self, record: Record) -> None:  # noqa: C901 - a case for each record
-        """Raises ValueError, TypeError or KeyError for what is no record."""
+        """Raises ValueError, TypeError or KeyError for an invalid record."""
         match record:
             case {"part": at}:
                 self.start = self.start or datetime.fromisoformat(at)

@@ -1,4 +1,4 @@
-"""What comes back after a redrive: messages that were sent and are in a dead-letter queue again, and why."""
+"""Messages that fail again after a redrive: those that were sent and are in a dead-letter queue again, and why."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from refinerctl.insight.error_signature import signature
 LOOK_SECONDS = 1.0
 # Counts are approximate: a queue is empty if they say so this many times in a row.
 EMPTY_LOOKS = 3
-# So many messages are hidden and in memory at most.
+# Maximum number of messages that are hidden and in memory.
 MAX_HELD = 20_000
-# What cannot be released becomes visible so long after the watch should have ended.
+# Time after the end of the watch until messages that could not be released become visible.
 GRACE_SECONDS = 30
 MAX_VISIBILITY_S = 43_200
-# Errors are looked up in logs, for so many messages at most.
+# Maximum number of messages whose errors are looked up in logs.
 MAX_COMPARED = 100
 
 
 @dataclass(frozen=True)
 class Original:
-    """A message before it was sent; `sent_at` None is not known."""
+    """A message before it was sent; `sent_at` None: unknown."""
 
     id: str
     sent_at: datetime | None = None
@@ -66,7 +66,9 @@ class Watch:
                 for queue in self.dlqs:
                     self._look(queue, deadline)
                 left = max(deadline - self.monotonic(), 0)
-                progress.update(f"{len(self.returned):,} of {len(self.sent):,} came back; watching {left:.0f} s more")
+                progress.update(
+                    f"{len(self.returned):,} of {len(self.sent):,} returned to a DLQ; watching {left:.0f} s more"
+                )
                 empty = empty + 1 if all(queue.attributes().total == 0 for queue in self.targets) else 0
                 self.is_settled = empty >= EMPTY_LOOKS or len(self.returned) >= len(self.sent)
                 if self.is_settled or left <= 0:
@@ -94,7 +96,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of `compared` messages that came back, `same` failed as before; `errors` counts what they fail with now."""
+    """Of `compared` messages that failed again, `same` have the same error; `errors` counts what they fail with now."""
 
     compared: int = 0
     same: int = 0
@@ -103,7 +105,7 @@ class Comparison:
     def sentence(self, came_back: int, moved: int) -> str:
         """`12 of 40 failed again the same way: NoSuchKey: …`."""
         if not self.compared:
-            return f"{came_back:,} of {moved:,} came back"
+            return f"{came_back:,} of {moved:,} returned to a DLQ"
         common = next(iter(self.errors))
         if self.same == came_back:
             again = f"{came_back:,} of {moved:,} failed again the same way"

@@ -15,9 +15,9 @@ from refinerctl.dlq.redrive.source import Source
 from refinerctl.errors import TransientError
 
 SEND_ATTEMPTS = 8
-# For so long a message waits until a batch is full.
+# Maximum time that a message waits for a full batch.
 LINGER_S = 0.5
-# Every queue takes batches of so many bytes; larger messages go alone.
+# Maximum size of a batch that every queue accepts, in bytes; larger messages are sent alone.
 SAFE_BATCH_BYTES = 262_144
 # A FIFO queue drops what it got within the last five minutes; a bit less, as clocks differ.
 DEDUPLICATED_FOR_S = 290.0
@@ -36,11 +36,11 @@ class Worker:
         self._deletions: list[InHand] = []
         self._pending_since = 0.0
         self._empty_polls = 0
-        # Not Thread.join: interrupted, that takes a thread for ended which is not (Python 3.11).
+        # Not Thread.join: after an interrupt it treats a running thread as ended (Python 3.11).
         self.ended = threading.Event()
 
     def work(self) -> None:
-        """Until nothing is left or the run fails. Raises nothing: what goes wrong is the run's failure."""
+        """Work until nothing is left or the run fails. Raises nothing: an error becomes the run's failure."""
         run, is_over = self._run, False
         while not is_over:
             try:
@@ -57,7 +57,7 @@ class Worker:
                     if target.is_fifo and len(confirmed) < len(due) and not run.stopping.is_set():
                         self._stop_groups(target, due, confirmed)
                 self._delete(everything)
-            except Exception as error:  # then once more, to release what is in hand
+            except Exception as error:  # then one last round, to release the messages in hand
                 run.fail(error)
             except BaseException as error:
                 run.fail(error)
@@ -137,7 +137,7 @@ class Worker:
             self._run.allowance.spend(sum(item.is_reserved for item in batch))
 
     def _send(self, target: QueueAddress, batch: Sequence[InHand]) -> list[InHand]:  # noqa: C901 - a case each
-        """Those that the target confirmed. The others are held or released."""
+        """Send; returns those that the target confirmed. The others are held or released."""
         run, queue = self._run, self._run.queue_at(target)
         confirmed: list[InHand] = []
         waiting = list(batch)
@@ -176,7 +176,7 @@ class Worker:
         return confirmed
 
     def _leaving(self, target: QueueAddress, ids: Sequence[str], counted: list[str]) -> None:
-        """Write down that a request leaves; `counted` gets those that may be there twice if they arrived before."""
+        """Record that a request is about to be sent; `counted` gets those that may then exist twice."""
         now = clock() + self._run.server_ahead_s
         since = now - DEDUPLICATED_FOR_S if target.is_fifo else float("inf")
         more = [message_id for message_id in ids if not self._journal.state.left_after(message_id, since)]
@@ -191,7 +191,7 @@ class Worker:
         counted: Sequence[str],
         confirmed: list[InHand],
     ) -> list[tuple[InHand, EntryResult]]:
-        """Write down what a request did, and add to `confirmed`; returns the other items with their results."""
+        """Record the result of a request, and add to `confirmed`; returns the other items with their results."""
         sent: list[tuple[str, str]] = []
         others: list[tuple[InHand, EntryResult]] = []
         for item, result in zip(items, results, strict=True):
@@ -214,7 +214,7 @@ class Worker:
         return new_id == item.id or any(new_id == other for _, other in sent) or self._journal.is_new_id(new_id)
 
     def _stop_groups(self, target: QueueAddress, batch: Sequence[InHand], confirmed: Sequence[InHand]) -> None:
-        """Messages of a group stay if an earlier one of it does: nothing may overtake that."""
+        """If a message stays, later messages of its group stay, too: their order must not change."""
         groups = {item.group for item in batch} - {item.group for item in confirmed}
         items = self._pending.get(target, [])
         for item in [item for item in items if item.group in groups]:
@@ -222,7 +222,7 @@ class Worker:
             self._hold_instead(item, "failed", "an earlier message of its group stays in the queue")
 
     def _hold_instead(self, item: InHand, name: str, reason: str | None = None) -> None:
-        """It was to be sent, and stays."""
+        """Hold a message that could not be sent."""
         self._run.count(name, reason)
         self._run.allowance.give_back(1)
         self._hold(item)
@@ -232,7 +232,7 @@ class Worker:
         self._journal.forget([item.id])
 
     def _release(self, items: Sequence[InHand]) -> None:
-        """It was to be sent, and the run is stopping."""
+        """Release a message that was not sent because the run is stopping."""
         self._source.release(items)
         self._run.allowance.give_back(sum(item.outgoing is not None for item in items))
 

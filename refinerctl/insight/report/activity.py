@@ -144,11 +144,11 @@ def _activity(stage: Stage, sums: Mapping[MetricKey, int | None], log: _Log, unt
     matched, undelivered, sent, deleted = (sums.get((stage.name, name)) for name in names)
     if stage.consumer is None:
         return StageActivity(stage.name, Flow(matched, undelivered, sent, attempts=deleted))
-    (tally, cut_at, _), is_cut = log, log[1] is not None
+    tally, cut_at, _ = log
     if tally is None:
         return StageActivity(stage.name, Flow(matched, undelivered, sent, completed=deleted))
     # If the log was cut: a deleted message is a completed input.
-    completed = max(tally.completed, deleted or 0) if is_cut else tally.completed
+    completed = max(tally.completed, deleted or 0) if cut_at else tally.completed
     return StageActivity(
         stage.name,
         Flow(matched, undelivered, sent, tally.attempts, completed, tally.failed),
@@ -156,7 +156,7 @@ def _activity(stage: Stage, sums: Mapping[MetricKey, int | None], log: _Log, unt
         latency_s=tally.latency_s,
         duration_ms=tally.duration_ms,
         failures=tally.failures(),
-        is_cut=is_cut,
+        is_cut=cut_at is not None,
     )
 
 

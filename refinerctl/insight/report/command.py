@@ -36,7 +36,7 @@ ACTIVITY = "metrics and logs"
     type=Moment(),
     default="24h",
     show_default=True,
-    help="Start of the period: a time, or how long ago (7d).",
+    help="Start of the period: a time, or a duration before now (7d).",
 )
 @click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to report; repeatable.")
 @click.option("--no-verify", is_flag=True, help="Skip the checks of verify.")

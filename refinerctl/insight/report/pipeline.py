@@ -110,7 +110,7 @@ def _together(lanes: Sequence[StageLane]) -> StageLane:
     names = dict.fromkeys(name for lane in lanes for name in lane.counts)
     return StageLane(
         f"{len(lanes)} other stages",
-        "summed up; each of them is in the table below",
+        "totals; the table below has each of them",
         {name: total(lane.counts[name] for lane in lanes if name in lane.counts) for name in names},
         schedule="" if "matched" in names else next((lane.schedule for lane in lanes if lane.schedule), ""),
         has_completions=any(lane.has_completions for lane in lanes),

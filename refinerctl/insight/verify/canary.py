@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from refinerctl.console import Progress
+from refinerctl.console import Progress, counted
 from refinerctl.errors import RefinerctlError
 from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, follow
 from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.bucket_versions import BucketVersions
 
-WHY = "An input that is completed proves more than all other checks."
+WHY = "A completed input proves that the whole pipeline works."
 FIX = "`refinerctl trace KEY` shows where it stopped."
 THREADS = 8
 
@@ -63,7 +63,7 @@ def _announce(app: AppContext, pipeline: Pipeline, names: Sequence[str]) -> None
     for stage in pipeline.stages:
         covers = stage.prefix is not None and app.storage.complete_prefix.startswith(stage.prefix)
         if covers and stage.consumer is None and stage.queue is not None:
-            messages = f"{len(names)} message{'s' * (len(names) != 1)}"
+            messages = counted(len(names), "message")
             app.render.note(f"{stage.queue.name} will get {messages} about the completions, for downstream consumers")
 
 
@@ -134,7 +134,7 @@ def judge(stage: Stage, item: Upload, elapsed_s: float, left: Sequence[str]) -> 
     if item.status is not UploadStatus.COMPLETED:
         why = item.error or "not completed"
         return result(stage, Status.FAIL, f"{item.key}: {why}, after {elapsed_s:.1f} s{remains}")
-    seen = f"completed in {elapsed_s:.1f} s with {len(item.outputs)} outputs{remains}"
+    seen = f"completed in {elapsed_s:.1f} s with {counted(len(item.outputs), 'output')}{remains}"
     if left:
         return result(stage, Status.WARN, seen, "Delete the objects that are still in the bucket.")
     return result(stage, Status.PASS, seen)

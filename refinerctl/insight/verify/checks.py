@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from refinerctl.aws.event_pattern import Verdict
 from refinerctl.errors import RefinerctlError, UsageError
@@ -38,6 +38,9 @@ class Finding:
     fix: str | None = None
 
 
+Look: TypeAlias = Callable[..., Finding | None]
+
+
 @dataclass(frozen=True)
 class CheckResult:
     """A finding with the check's words, as JSON has it. `stage` None: it is about what all stages share."""
@@ -64,7 +67,7 @@ class Check:
     why: str
     fix: str
     details: str
-    look: Callable[..., Finding | None]
+    look: Look
 
     def run(self, snapshot: Snapshot) -> Iterator[CheckResult]:
         for subject in _subjects(snapshot.pipeline, self.kinds):
@@ -109,10 +112,10 @@ class Section:
 
     def check(
         self, check_id: str, *kinds: Any, why: str, fix: str = DEPLOY, details: str = ""
-    ) -> Callable[[Callable[..., Finding | None]], Callable[..., Finding | None]]:
+    ) -> Callable[[Look], Look]:
         """Make the decorated function a check; `kinds` are one kind or two connected ones, unions allowed."""
 
-        def add(look: Callable[..., Finding | None]) -> Callable[..., Finding | None]:
+        def add(look: Look) -> Look:
             self.checks.append(Check(check_id, kinds, why, fix, details, look))
             return look
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
 )
 @click.option("--check", "only", multiple=True, metavar="ID", help="Check to run, instead of all; repeatable.")
-@click.option("--skip", multiple=True, metavar="ID", help="Check to leave out; repeatable.")
+@click.option("--skip", multiple=True, metavar="ID", help="Check to skip; repeatable.")
 @click.option("--junit", "report", type=click.Path(path_type=Path, dir_okay=False), help="JUnit report to write.")
 @click.option("--canary", is_flag=True, help="Send a small input through each stage, and remove it afterwards.")
 @click.option(
@@ -57,7 +57,7 @@ def verify(
 
     app = app_context(ctx)
     if app.stack.pipeline is None:
-        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another one with --stack.")
+        raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another stack with --stack.")
     choose(app.stack, only, skip)
     if report is not None:
         check_writable(report)

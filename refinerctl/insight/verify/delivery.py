@@ -251,7 +251,9 @@ def rule_context(snapshot: Snapshot, rule: RuleSettings) -> dict[str, str]:
     fix="Enable it in EventBridge Scheduler, or `refinerctl deploy`.",
 )
 def _schedule(snapshot: Snapshot, schedule: Schedule) -> Finding:
-    return _enabled(snapshot.settings(schedule), f"schedule {schedule.name}")
+    answer = snapshot.settings(schedule)
+    expression = f" ({answer.value.expression})" if answer.value else ""
+    return _enabled(answer, f"schedule {schedule.name}{expression}")
 
 
 @SECTION.check(
@@ -285,9 +287,9 @@ def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) ->
 
 @SECTION.check(
     "quota-rules",
-    why="A full event bus takes no further rule.",
+    why="An event bus accepts no more rules than its quota.",
     fix="Request a higher quota in Service Quotas: EventBridge, rules per event bus.",
-    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher one of yours is not known.",
+    details=f"Warns at {QUOTA_WARNING:.0%} of {RULES_PER_BUS}, the default quota; a higher quota is not detected.",
 )
 def _quota_rules(snapshot: Snapshot) -> Finding | None:
     counts = {bus.name: len(known(snapshot.get(RULES, bus.name))) for bus in snapshot.pipeline.by_kind(EventBus)}

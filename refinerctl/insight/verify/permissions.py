@@ -8,6 +8,7 @@ from typing import Any
 from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
 from refinerctl.aws.iam import KmsKey, Role
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
+from refinerctl.console import counted
 from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (
@@ -160,7 +161,7 @@ def _bucket_policy(snapshot: Snapshot) -> Policy:
 @SECTION.check(
     "role-extra",
     Function,
-    why="Whoever gets the function's credentials can do that, too.",
+    why="Anyone who obtains the function's credentials can do that, too.",
     fix="Remove it from the role; `refinerctl drift` shows what was added by hand.",
     details="Warns only: wildcards in actions, other actions, other resources. AWS's two managed policies for "
     "functions are expected. Does not run for a function that no object starts: what it needs is unknown.",
@@ -221,7 +222,7 @@ def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str
 
 @SECTION.check(
     "kms-keys",
-    why="What is encrypted with a key that cannot be used can be neither written nor read.",
+    why="Data that is encrypted with an unusable key can be neither written nor read.",
     fix="Enable the key, and allow events.amazonaws.com (for queues) and the functions' roles in its policy.",
     details="The keys of the bucket, queues, functions, log groups and event buses: each exists and is enabled; "
     "EventBridge and the functions' roles may use those that they need.",
@@ -232,8 +233,8 @@ def _kms_keys(snapshot: Snapshot) -> Finding:
     for status in (Status.FAIL, Status.WARN, Status.SKIP):
         if seen := [finding.seen for finding in findings if finding.status is status]:
             return Finding(status, "; ".join(dict.fromkeys(seen)))
-    plural = "s" * (len(keys) != 1)
-    return passed(f"{len(keys)} KMS key{plural} in use can be used" if keys else "no KMS keys of your own are in use")
+    in_use = f"{counted(len(keys), 'KMS key')} in use can be used"
+    return passed(in_use if keys else "no customer managed KMS keys are in use")
 
 
 def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
@@ -249,7 +250,8 @@ def _key_findings(snapshot: Snapshot, key_id: str) -> Iterator[Finding]:
     elif answer.value.state != "Enabled":
         yield failed(f"KMS key {answer.value.arn} of {user} is {answer.value.state}")
     elif queues and answer.value.is_aws_managed:
-        yield failed(f"EventBridge cannot send to {user}: AWS manages its key {key_id}, whose policy does not allow it")
+        denied_by = f"AWS manages its key {key_id}, and the key's policy does not allow EventBridge"
+        yield failed(f"EventBridge cannot send to {user}: {denied_by}")
     else:
         yield from _who_may_use(snapshot, key_id, answer.value, queues, bucket)
 

@@ -94,7 +94,7 @@ def _days(seconds: int) -> str:
     why="A message that becomes visible again while it is processed is processed twice. AWS advises six times the "
     "function's timeout, so that messages of throttled batches do not move to the DLQ.",
     fix="Increase the queue's visibility timeout (visibility_timeout_s), and deploy.",
-    details="Fails below the function's timeout, warns below six times as long, except in an embedded environment.",
+    details="Fails below the function's timeout, warns below six times as long, except in a local environment.",
 )
 def _visibility_timeout(snapshot: Snapshot, queue: Queue, function: Function) -> Finding:
     visibility = known(snapshot.get(QUEUE, queue.name)).visibility_timeout_s
@@ -136,7 +136,7 @@ def _function_active(snapshot: Snapshot, component: Function) -> Finding:
 @SECTION.check(
     "function-release",
     Function,
-    why="What runs should be what was reviewed and recorded.",
+    why="A function must run the image that was reviewed and recorded.",
     fix="`refinerctl drift` shows what else was changed; `refinerctl deploy` restores the release.",
     details="Compares the digest with the latest entry of the ledger of releases; skipped without an entry.",
 )
@@ -156,9 +156,9 @@ def _function_release(snapshot: Snapshot, component: Function) -> Finding:
 @SECTION.check(
     "function-image",
     Function,
-    why="Some time after its image is deleted, Lambda makes a function inactive and cannot start it again.",
+    why="After its image is deleted, Lambda eventually makes the function inactive and cannot start it again.",
     fix="`refinerctl sync --tag TAG` copies the release's images to ECR again.",
-    details="Skipped in an embedded environment whose function runs from the image's folder.",
+    details="Skipped in a local environment whose function runs from the image's folder.",
 )
 def _function_image(snapshot: Snapshot, component: Function) -> Finding:
     function = known(snapshot.get(FUNCTION, component.name))
@@ -215,7 +215,7 @@ def _partial_batches(snapshot: Snapshot, queue: Queue, function: Function) -> Fi
 @SECTION.check(
     "function-concurrency",
     Function,
-    why="A function that may not run leaves its inputs in the queue; throttled messages may move to the DLQ.",
+    why="A function without concurrency leaves its inputs in the queue; throttled messages may move to the DLQ.",
     fix="`aws lambda delete-function-concurrency --function-name NAME`, or increase it.",
     details="Fails at 0; warns below the event source mapping's max_concurrency, or below the 5 that Lambda "
     "starts with.",
@@ -241,7 +241,7 @@ def _function_concurrency(snapshot: Snapshot, component: Function) -> Finding:
 @SECTION.check(
     "log-retention",
     Function,
-    why="Logs that never expire cost more every month, and may hold what should not be kept.",
+    why="Logs that never expire cost more every month, and may hold data that must not be kept.",
     fix="Set the log group's retention (log_retention_days), and deploy.",
     details="Warns only.",
 )
@@ -258,7 +258,7 @@ def _log_retention(snapshot: Snapshot, function: Function) -> Finding:
 
 @SECTION.check(
     "quota-concurrency",
-    why="Functions without a free execution are throttled: inputs wait, and may move to the DLQ.",
+    why="Lambda throttles functions when no concurrency is left: inputs wait, and may move to the DLQ.",
     fix="Request a higher quota in Service Quotas: Lambda, concurrent executions; or lower max_concurrency.",
     details=f"Warns if fewer than {LOW_CONCURRENCY} executions are unreserved, or fewer than all max_concurrency.",
 )

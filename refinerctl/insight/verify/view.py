@@ -19,45 +19,31 @@ _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def result_lines(results: Sequence[CheckResult], source: str, *, with_passed: bool) -> Iterator[str]:
     """Failures, warnings, skips and counts; results of one check with the same fix are one paragraph."""
-    for status in _ORDER:
-        for group in _groups(results, status):
-            # Passes are counted only, except canaries: how long they took is of interest.
-            if status is not Status.PASS or with_passed or group[0].id == CANARY:
-                yield from _group_lines(group)
+    groups: dict[tuple[Status, str, str], list[CheckResult]] = {}
+    for result in sorted(results, key=lambda result: _ORDER.index(result.status)):
+        groups.setdefault((result.status, result.id, result.fix), []).append(result)
+    for (status, check, _), group in groups.items():
+        # Passes are counted only, except canaries: how long they took is of interest.
+        if status is not Status.PASS or with_passed or check == CANARY:
+            yield from _paragraph(group)
     counts = Counter(result.status for result in results)
-    total = ", ".join(f"{counts[status]} {_NOUNS[status]}" for status in (Status.PASS, *_ORDER[:3]) if counts[status])
+    total = ", ".join(f"{counts[status]} {noun}" for status, noun in _NOUNS.items() if counts[status])
     yield f"{total or 'nothing was checked'} (names from {source})"
 
 
-def _groups(results: Sequence[CheckResult], status: Status) -> list[list[CheckResult]]:
-    """Results of one check that have the same fix."""
-    groups: dict[tuple[str, str], list[CheckResult]] = {}
-    for result in results:
-        if result.status is status:
-            groups.setdefault((result.id, result.fix), []).append(result)
-    return list(groups.values())
-
-
-def _group_lines(group: Sequence[CheckResult]) -> Iterator[str]:
-    first = group[0]
-    label = f"{first.status.upper() if first.status in (Status.FAIL, Status.WARN) else first.status:<4}  {first.id}"
+def _paragraph(group: Sequence[CheckResult]) -> Iterator[str]:
+    first, seen = group[0], list(dict.fromkeys(result.seen for result in group))
+    names, shown = [result.stage for result in group if result.stage], seen[:_SEEN_SHOWN]
+    where = f" ({', '.join(names[:_SEEN_SHOWN])}{_more(names)})" if names else ""
     if first.status in (Status.SKIP, Status.PASS):
-        seen = list(dict.fromkeys(result.seen for result in group))
-        yield f"{label}{_of(group)}: {'; '.join(seen[:_SEEN_SHOWN])}{_more(seen)}"
+        yield f"{first.status}  {first.id}{where}: {'; '.join(shown)}{_more(seen)}"
         return
-    yield f"{label}{_of(group)}"
-    seen = list(dict.fromkeys(result.seen for result in group))
-    for text in seen[:_SEEN_SHOWN]:
-        yield f"      {text}"
+    yield f"{first.status.upper()}  {first.id}{where}"
+    yield from (f"      {text}" for text in shown)
     if more := _more(seen):
         yield f"     {more}"
     yield f"      why: {first.why}"
     yield f"      fix: {first.fix}"
-
-
-def _of(group: Sequence[CheckResult]) -> str:
-    names = [result.stage for result in group if result.stage]
-    return f" ({', '.join(names[:_SEEN_SHOWN])}{_more(names)})" if names else ""
 
 
 def _more(items: Sequence[str]) -> str:

@@ -1,14 +1,14 @@
-# An example: replace the values by your own. release_tag is not set here: every deployment hands its own over, with
+# An example: replace the values by your own. release_tag is not set here: every deployment passes its own, with
 # `terraform apply -var-file=… -var release_tag=v1.2.3`.
 
 region = "us-east-1"
 
-# Bucket names are unique in all of AWS: "data-repository" is taken.
+# Bucket names are globally unique: "data-repository" is in use.
 bucket_name = "example-data-repository"
 
-# To attach the pipeline to a bucket that exists, and that sends its events to EventBridge already:
+# To use an existing bucket that already sends its events to EventBridge:
 # create_bucket = false
-# To switch EventBridge on as well. This removes the bucket's other notifications:
+# To enable EventBridge notifications as well. This removes the bucket's other notifications:
 # manage_bucket_notifications = true
 
 rulesets = {
@@ -22,17 +22,17 @@ rulesets = {
     memory_mb = 2048
     timeout_s = 300
 
-    # Six times timeout_s, as without this line; shorter retries sooner, and must not be below timeout_s.
+    # Six times timeout_s, which is the default. A shorter visibility timeout retries sooner; the minimum is timeout_s.
     visibility_timeout_s = 1800
 
-    # Leaves concurrency of the account to other functions.
+    # Keeps concurrency of the account for other functions.
     max_concurrency = 50
 
     environment = {
       LOG_LEVEL = "INFO"
     }
 
-    # Only if the function must reach something inside of a VPC. The subnets need endpoints for S3, SQS and CloudWatch
+    # Only if the function needs resources in a VPC. The subnets need endpoints for S3, SQS and CloudWatch
     # Logs, or a NAT gateway.
     # vpc = {
     #   subnet_ids         = ["subnet-0123456789abcdef0", "subnet-0fedcba9876543210"]
@@ -40,7 +40,7 @@ rulesets = {
     # }
   }
 
-  # No image_uri: a completion ruleset, whose queue belongs to whoever comes downstream.
+  # No image_uri: a completion ruleset, whose queue belongs to downstream consumers.
   RefinerComplete = {
     prefix = "RefinerComplete/"
   }
@@ -48,7 +48,7 @@ rulesets = {
 
 log_retention_days = 365
 
-# Time enough to notice and repair a long outage of the function before messages are lost.
+# Enough time to detect and repair a long outage of the function before messages are lost.
 message_retention_s = 1209600 # 14 days
 
 tags = {

@@ -1,7 +1,7 @@
 data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
-# A lookup only: an existing bucket that is missing, or in another region, is reported at plan time.
+# Data source: an existing bucket that does not exist or is in another region is an error at plan time.
 data "aws_s3_bucket" "existing" {
   count = var.create ? 0 : 1
 
@@ -10,7 +10,7 @@ data "aws_s3_bucket" "existing" {
   lifecycle {
     postcondition {
       condition     = self.region == data.aws_region.current.name
-      error_message = "Bucket ${var.bucket} is in ${self.region}, not in ${data.aws_region.current.name}. S3 sends its events to EventBridge in the bucket's own region, so the rules must be made there."
+      error_message = "Bucket ${var.bucket} is in ${self.region}, not in ${data.aws_region.current.name}. S3 sends its events to EventBridge in the bucket's own region, so the rules must be created there."
     }
   }
 }
@@ -28,7 +28,7 @@ locals {
     Condition = { Bool = { "aws:SecureTransport" = "false" } }
   }
 
-  # One statement for each role, so that no role reaches the inputs of another.
+  # One statement for each role, so that no role has access to the inputs of another one.
   allow_objects = [
     for name in sort(keys(var.access)) : {
       Effect    = "Allow"
@@ -126,18 +126,18 @@ resource "aws_s3_bucket_policy" "this" {
   bucket = aws_s3_bucket.this[0].bucket
   policy = local.bucket_policy
 
-  # S3 refuses two simultaneous changes of a bucket's access settings.
+  # S3 rejects concurrent changes of a bucket's access settings.
   depends_on = [aws_s3_bucket_public_access_block.this]
 
   lifecycle {
     precondition {
       condition     = length(local.bucket_policy) <= 20480
-      error_message = "The bucket policy would have ${length(local.bucket_policy)} characters and S3 allows 20,480: ${length(var.access)} roles are too many for one bucket."
+      error_message = "The bucket policy would have ${length(local.bucket_policy)} characters; S3 allows 20,480. ${length(var.access)} roles are too many for one bucket."
     }
   }
 }
 
-# The whole notification document of the bucket: whatever else is in it is removed.
+# The whole notification configuration of the bucket: all other notifications are removed.
 resource "aws_s3_bucket_notification" "this" {
   count = local.manage_notifications ? 1 : 0
 

@@ -10,7 +10,7 @@ variable "bucket" {
 
   validation {
     condition     = !strcontains(var.bucket, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket))
-    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
+    error_message = "The bucket's name must not contain two dots in a row or be formatted as an IP address."
   }
 
   validation {
@@ -18,19 +18,19 @@ variable "bucket" {
       !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket)) &&
       !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
     )
-    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
+    error_message = "The bucket's name has a prefix or suffix that S3 reserves: it must not start with xn--, sthree- or amzn-s3-demo-, or end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
   }
 }
 
 variable "create" {
-  description = "Whether to create the bucket. False takes an existing one by its name and leaves its settings alone: policy, encryption, versioning, ownership, public access, lifecycle and, unless `manage_notifications` is true, notifications."
+  description = "Whether to create the bucket. False uses the existing bucket of that name and does not change its settings: policy, encryption, versioning, ownership, public access, lifecycle and, unless `manage_notifications` is true, notifications."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "manage_notifications" {
-  description = "Whether to switch on the bucket's EventBridge notifications. Null means the same as `create`. S3 keeps all notifications of a bucket in one document, which this replaces: true with an existing bucket removes its SNS, SQS and Lambda notifications."
+  description = "Whether to enable the bucket's EventBridge notifications. Null means the same as `create`. This replaces the whole notification configuration of the bucket: true with an existing bucket removes its SNS, SQS and Lambda notifications."
   type        = bool
   default     = null
 }
@@ -43,7 +43,7 @@ variable "force_destroy" {
 }
 
 variable "access" {
-  description = "Roles that the created bucket's policy lets read and write objects below their prefixes, and list the bucket. Keys are free, prefixes have no leading slash and end in one."
+  description = "Roles that the created bucket's policy allows to read and write objects below their prefixes, and to list the bucket. The map's keys can be any names. Prefixes have no leading slash and end in a slash."
   type = map(object({
     role_arn = string
     prefixes = list(string)
@@ -60,7 +60,7 @@ variable "access" {
     condition = alltrue(flatten([
       for entry in values(var.access) : [for prefix in entry.prefixes : can(regex("^(?:[^/*?$\\p{Cc}]+/)+$", prefix))]
     ]))
-    error_message = "Every prefix in access must have no leading slash, end in one slash, hold no empty part (\"//\") and none of * ? $ or control characters."
+    error_message = "Every prefix in access must have no leading slash, end in one slash, and contain no empty part (\"//\") and none of * ? $ or control characters."
   }
 }
 
@@ -82,6 +82,6 @@ variable "tags" {
       can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
       !startswith(lower(key), "aws:")
     ])
-    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+    error_message = "AWS does not accept one of the tags: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
   }
 }

@@ -8,7 +8,7 @@ locals {
   region     = data.aws_region.current.name
 
   # Lambda writes a statement of this Sid itself when the repository lacks one, which Terraform would then report as
-  # drift. With the permission in place from the start it leaves the policy alone.
+  # drift. If the permission exists from the start, Lambda does not change the policy.
   repository_policy = {
     Version = "2012-10-17"
     Statement = [{
@@ -23,7 +23,7 @@ locals {
     }]
   }
 
-  # Untagged images only: expiring a tagged image could take the one that a function runs.
+  # Untagged images only: a function may run a tagged image.
   lifecycle_policy = {
     rules = [{
       rulePriority = 1

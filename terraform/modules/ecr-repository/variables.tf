@@ -15,7 +15,7 @@ variable "name" {
 }
 
 variable "untagged_expiry_days" {
-  description = "Days after its push at which an untagged image is removed. Tagged images are never removed."
+  description = "Days after the push until an untagged image is removed. Tagged images are never removed."
   type        = number
   default     = 30
   nullable    = false
@@ -38,7 +38,7 @@ variable "kms_key_arn" {
 }
 
 variable "force_delete" {
-  description = "Whether to delete the repository even when it holds images."
+  description = "Whether to delete the repository even if it contains images."
   type        = bool
   default     = false
   nullable    = false
@@ -62,6 +62,6 @@ variable "tags" {
       can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
       !startswith(lower(key), "aws:")
     ])
-    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+    error_message = "AWS does not accept one of the tags: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
   }
 }

@@ -7,7 +7,7 @@ locals {
   partition  = data.aws_partition.current.partition
   region     = data.aws_region.current.name
 
-  # Built from the name: with the rule's own attribute the queue would wait for the rule.
+  # Built from the name: the rule's attribute would make the queue wait for the rule.
   forward_rule_arn = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/${var.forward_name}"
 
   event_pattern = {
@@ -57,12 +57,12 @@ resource "aws_cloudwatch_event_bus" "this" {
   tags = var.tags
 }
 
-# S3 sends its events to the account's default bus, and to no other.
+# S3 sends its events only to the account's default bus.
 resource "aws_cloudwatch_event_rule" "forward" {
   name          = var.forward_name
   description   = "Forward the Object Created events of bucket ${var.bucket} to the event bus ${var.name}"
   event_pattern = jsonencode(local.event_pattern)
-  state         = "ENABLED" # said, as else the provider takes one that was disabled by hand for what is wanted
+  state         = "ENABLED" # set explicitly: otherwise the provider does not correct a rule that was disabled by hand
   tags          = var.tags
 }
 
@@ -92,7 +92,7 @@ resource "aws_iam_role_policy" "forward" {
   policy = jsonencode(local.forward_policy)
 }
 
-# What EventBridge could not forward. Without this queue such an event is gone.
+# Events that EventBridge could not forward. Without this queue they would be lost.
 resource "aws_sqs_queue" "delivery_dlq" {
   name                      = local.delivery_dlq_name
   message_retention_seconds = 1209600 # 14 days, the longest that SQS keeps a message

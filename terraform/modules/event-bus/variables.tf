@@ -10,7 +10,7 @@ variable "name" {
 
   validation {
     condition     = var.name != "default" && !startswith(var.name, "aws.")
-    error_message = "The event bus's name must not be \"default\", nor start with \"aws.\": these are AWS's own buses."
+    error_message = "The event bus's name must not be \"default\" or start with \"aws.\": AWS reserves these names."
   }
 }
 
@@ -26,7 +26,7 @@ variable "bucket" {
 
   validation {
     condition     = !strcontains(var.bucket, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket))
-    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
+    error_message = "The bucket's name must not contain two dots in a row or be formatted as an IP address."
   }
 
   validation {
@@ -34,7 +34,7 @@ variable "bucket" {
       !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket)) &&
       !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
     )
-    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
+    error_message = "The bucket's name has a prefix or suffix that S3 reserves: it must not start with xn--, sthree- or amzn-s3-demo-, or end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
   }
 }
 
@@ -45,7 +45,7 @@ variable "forward_name" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,64}$", var.forward_name))
-    error_message = "forward_name must have 1 to 64 letters, digits, hyphens and underscores, the most that a rule, a role and a queue all accept."
+    error_message = "forward_name must have 1 to 64 letters, digits, hyphens and underscores, which is the limit of the names of rules and roles."
   }
 }
 
@@ -67,6 +67,6 @@ variable "tags" {
       can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
       !startswith(lower(key), "aws:")
     ])
-    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+    error_message = "AWS does not accept one of the tags: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
   }
 }

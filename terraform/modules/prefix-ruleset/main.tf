@@ -12,7 +12,7 @@ locals {
   output_prefix   = trimprefix(var.output_prefix, "/")
   complete_prefix = trimprefix(var.complete_prefix, "/")
 
-  # ARNs are built from names wherever the attribute would make a cycle, or make one SQS queue wait for another: the
+  # ARNs are built from names if the attribute would create a cycle, or make one SQS queue wait for another: the
   # provider spends about 25 seconds on each level of queues.
   bucket_arn       = "arn:${local.partition}:s3:::${var.bucket}"
   rule_arn         = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/${var.bus_name}/${var.name}"
@@ -34,7 +34,7 @@ locals {
     }
   }
 
-  # Nobody but the rule may send. The dead-letter queue of SQS needs no policy: SQS moves its messages itself.
+  # Only the rule may send. The dead-letter queue of the queue needs no policy: SQS itself moves messages there.
   queue_policy = {
     for queue_arn in [local.queue_arn, local.delivery_dlq_arn] : queue_arn => {
       Version = "2012-10-17"
@@ -58,7 +58,7 @@ locals {
 
   registry = "${local.account_id}.dkr.ecr.${local.region}.${data.aws_partition.current.dns_suffix}"
 
-  # Empty when nothing names a version, which a precondition of the function refuses.
+  # Empty without a tag or digest, which a precondition of the function rejects.
   image_version = local.has_function ? try("@${local.image.digest}", ":${local.image.tag}", ":${var.release_tag}", "") : null
 
   image_uri = local.has_function ? join("", [
@@ -111,7 +111,7 @@ locals {
 }
 
 ################################################################################
-# Rule → queue, with a dead-letter queue for either side
+# Rule → queue, with a dead-letter queue for each of the two
 ################################################################################
 
 resource "aws_cloudwatch_event_rule" "this" {
@@ -119,7 +119,7 @@ resource "aws_cloudwatch_event_rule" "this" {
   description    = "Objects created in bucket ${var.bucket} below the prefix of ${var.name}"
   event_bus_name = var.bus_name
   event_pattern  = jsonencode(local.event_pattern)
-  state          = "ENABLED" # said, as else the provider takes one that was disabled by hand for what is wanted
+  state          = "ENABLED" # set explicitly: otherwise the provider does not correct a rule that was disabled by hand
   tags           = var.tags
 }
 
@@ -150,12 +150,12 @@ resource "aws_sqs_queue" "this" {
   lifecycle {
     precondition {
       condition     = local.visibility_timeout_s >= var.timeout_s
-      error_message = "The visibility timeout of queue ${var.name} is ${local.visibility_timeout_s} s and its function may run for ${var.timeout_s} s; visibility_timeout_s must be at least timeout_s, or Lambda refuses the queue."
+      error_message = "The visibility timeout of queue ${var.name} is ${local.visibility_timeout_s} s and the timeout of its function is ${var.timeout_s} s; visibility_timeout_s must be at least timeout_s, otherwise Lambda rejects the event source mapping."
     }
   }
 }
 
-# What the function, or whoever else reads the queue, could not process.
+# Messages that the function, or another consumer of the queue, could not process.
 resource "aws_sqs_queue" "dlq" {
   name                      = local.dlq_name
   message_retention_seconds = 1209600 # 14 days, the longest that SQS keeps a message
@@ -168,7 +168,7 @@ resource "aws_sqs_queue" "dlq" {
   })
 }
 
-# What EventBridge could not deliver to the queue. Without this queue such an event is gone.
+# Events that EventBridge could not deliver to the queue. Without this queue they would be lost.
 resource "aws_sqs_queue" "delivery_dlq" {
   name                      = local.delivery_dlq_name
   message_retention_seconds = 1209600
@@ -178,7 +178,7 @@ resource "aws_sqs_queue" "delivery_dlq" {
 }
 
 ################################################################################
-# Queue → function. A completion ruleset has none of this
+# Queue → function. A completion ruleset has none of these resources
 ################################################################################
 
 resource "aws_lambda_function" "this" {
@@ -225,12 +225,12 @@ resource "aws_lambda_function" "this" {
         for result in [local.output_prefix, local.complete_prefix] :
         !startswith(result, local.prefix) && !startswith(local.prefix, result)
       ])
-      error_message = "The prefix ${local.prefix} of ${var.name} overlaps ${local.output_prefix} or ${local.complete_prefix}: the function would be invoked with what it writes itself, in a loop. A ruleset with an image_uri needs a prefix apart from output_prefix and complete_prefix."
+      error_message = "The prefix ${local.prefix} of ${var.name} overlaps ${local.output_prefix} or ${local.complete_prefix}: the function's own outputs would invoke it again, in a loop. In a ruleset with an image_uri, prefix must not overlap output_prefix or complete_prefix."
     }
 
     precondition {
       condition     = length(jsonencode(local.environment)) <= 4096
-      error_message = "The environment variables of ${var.name} take ${length(jsonencode(local.environment))} bytes as JSON and Lambda allows 4,096."
+      error_message = "The environment variables of ${var.name} have ${length(jsonencode(local.environment))} bytes as JSON; Lambda allows 4,096."
     }
   }
 }
@@ -243,7 +243,7 @@ resource "aws_lambda_event_source_mapping" "this" {
   batch_size              = var.batch_size
   function_response_types = ["ReportBatchItemFailures"]
 
-  # Lambda demands a window of at least a second for batches above 10.
+  # Lambda requires a batching window of at least one second for batch sizes above 10.
   maximum_batching_window_in_seconds = var.batch_size > 10 ? 1 : 0
 
   dynamic "scaling_config" {

@@ -5,7 +5,7 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,64}$", var.name))
-    error_message = "The ruleset's full name must have 1 to 64 letters, digits, hyphens and underscores, the most that a rule, a queue, a function and a role all accept."
+    error_message = "The ruleset's full name must have 1 to 64 letters, digits, hyphens and underscores, which is the limit of the names of functions, rules and roles."
   }
 }
 
@@ -37,7 +37,7 @@ variable "bucket" {
 
   validation {
     condition     = !strcontains(var.bucket, "..") && !can(regex("^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$", var.bucket))
-    error_message = "The bucket's name must not hold two dots in a row, nor look like an IP address."
+    error_message = "The bucket's name must not contain two dots in a row or be formatted as an IP address."
   }
 
   validation {
@@ -45,7 +45,7 @@ variable "bucket" {
       !can(regex("^(?:xn--|sthree-|amzn-s3-demo-)", var.bucket)) &&
       !can(regex("(?:-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", var.bucket))
     )
-    error_message = "The bucket's name uses what S3 keeps for itself: it must not start with xn--, sthree- or amzn-s3-demo-, nor end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
+    error_message = "The bucket's name has a prefix or suffix that S3 reserves: it must not start with xn--, sthree- or amzn-s3-demo-, or end with -s3alias, --ol-s3, .mrap, --x-s3 or --table-s3."
   }
 }
 
@@ -61,12 +61,12 @@ variable "bus_name" {
 
   validation {
     condition     = var.bus_name != "default" && !startswith(var.bus_name, "aws.")
-    error_message = "The event bus's name must not be \"default\", nor start with \"aws.\": these are AWS's own buses."
+    error_message = "The event bus's name must not be \"default\" or start with \"aws.\": AWS reserves these names."
   }
 }
 
 variable "image_uri" {
-  description = "Container image of the function: `<registry>/<repository>` or a bare `<repository>` in this account's own ECR registry, either with `:tag`, with `@sha256:…`, or without, which takes `release_tag`. Null makes a completion ruleset: queues without a function."
+  description = "Container image of the function: `<registry>/<repository>` or a bare `<repository>` in this account's own ECR registry, either with `:tag`, with `@sha256:…`, or without both, which uses `release_tag`. Null makes a completion ruleset: queues without a function."
   type        = string
   default     = null
 
@@ -91,7 +91,7 @@ variable "release_tag" {
 }
 
 variable "output_prefix" {
-  description = "Prefix below which the function writes its outputs. It is handed over with, and used in policies without, a leading slash."
+  description = "Prefix below which the function writes its outputs. The function receives it with a leading slash; policies have it without."
   type        = string
   default     = "/RefinerOutput/"
   nullable    = false
@@ -108,7 +108,7 @@ variable "output_prefix" {
 }
 
 variable "complete_prefix" {
-  description = "Prefix below which the function writes its completions. It is handed over with, and used in policies without, a leading slash."
+  description = "Prefix below which the function writes its completions. The function receives it with a leading slash; policies have it without."
   type        = string
   default     = "/RefinerComplete/"
   nullable    = false
@@ -137,7 +137,7 @@ variable "memory_mb" {
 }
 
 variable "timeout_s" {
-  description = "Seconds that one invocation of the function may take."
+  description = "Timeout of the function in seconds."
   type        = number
   default     = 900
   nullable    = false
@@ -149,7 +149,7 @@ variable "timeout_s" {
 }
 
 variable "visibility_timeout_s" {
-  description = "Seconds for which a received message stays hidden from other receivers; at least `timeout_s`. Null means six times `timeout_s`, as AWS advises, and at most 43200."
+  description = "Visibility timeout of the queue in seconds; at least `timeout_s`. Null means six times `timeout_s`, as AWS recommends, and at most 43200."
   type        = number
   default     = null
 
@@ -162,7 +162,7 @@ variable "visibility_timeout_s" {
 }
 
 variable "max_receive_count" {
-  description = "Number of times that a message is received before it moves to the dead-letter queue."
+  description = "Number of receives before a message moves to the dead-letter queue."
   type        = number
   default     = 5
   nullable    = false
@@ -174,7 +174,7 @@ variable "max_receive_count" {
 }
 
 variable "batch_size" {
-  description = "Greatest number of messages in one invocation. Above 10, Lambda also gathers messages for up to one second."
+  description = "Maximum number of messages in one invocation. Above 10, Lambda also waits up to one second for more messages."
   type        = number
   default     = 10
   nullable    = false
@@ -186,7 +186,7 @@ variable "batch_size" {
 }
 
 variable "max_concurrency" {
-  description = "Greatest number of concurrent invocations from the queue. Null sets no limit."
+  description = "Maximum number of concurrent invocations from the queue. Null sets no limit."
   type        = number
   default     = null
 
@@ -199,14 +199,14 @@ variable "max_concurrency" {
 }
 
 variable "environment" {
-  description = "Environment variables of the function, in addition to `REFINER_INPUT_PREFIX`, `REFINER_OUTPUT_PREFIX` and `REFINER_COMPLETE_PREFIX`. Anyone who may read the function's configuration sees them: not for secrets."
+  description = "Environment variables of the function, in addition to `REFINER_INPUT_PREFIX`, `REFINER_OUTPUT_PREFIX` and `REFINER_COMPLETE_PREFIX`. Not for secrets: everyone who can read the function's configuration can read them."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
     condition     = alltrue([for name in keys(var.environment) : can(regex("^[A-Za-z][A-Za-z0-9_]+$", name))])
-    error_message = "A name in environment is not one that Lambda accepts: it must start with a letter and have at least two letters, digits and underscores."
+    error_message = "Lambda does not accept one of the names in environment: a name must start with a letter and have at least two letters, digits and underscores."
   }
 
   validation {
@@ -223,12 +223,12 @@ variable "environment" {
     condition = length(setintersection(keys(var.environment), [
       "REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX",
     ])) == 0
-    error_message = "environment must not set REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX or REFINER_COMPLETE_PREFIX: they follow from the prefixes, as the policies do."
+    error_message = "environment must not set REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX or REFINER_COMPLETE_PREFIX: the module sets them from the prefixes."
   }
 }
 
 variable "vpc" {
-  description = "Subnets and security groups of the function. Null runs it outside of a VPC. The subnets need a way to S3, SQS and CloudWatch Logs."
+  description = "Subnets and security groups of the function. Null runs it outside of a VPC. The subnets need VPC endpoints or a NAT gateway for S3, SQS and CloudWatch Logs."
   type = object({
     subnet_ids         = list(string)
     security_group_ids = list(string)
@@ -240,7 +240,7 @@ variable "vpc" {
       length(var.vpc.subnet_ids) >= 1 && length(var.vpc.subnet_ids) <= 16 &&
       alltrue([for id in var.vpc.subnet_ids : can(regex("^subnet-[0-9a-f]+$", id))])
     )
-    error_message = "vpc.subnet_ids must hold 1 to 16 subnet IDs, such as subnet-0123456789abcdef0."
+    error_message = "vpc.subnet_ids must contain 1 to 16 subnet IDs, such as subnet-0123456789abcdef0."
   }
 
   validation {
@@ -248,7 +248,7 @@ variable "vpc" {
       length(var.vpc.security_group_ids) >= 1 && length(var.vpc.security_group_ids) <= 5 &&
       alltrue([for id in var.vpc.security_group_ids : can(regex("^sg-[0-9a-f]+$", id))])
     )
-    error_message = "vpc.security_group_ids must hold 1 to 5 security group IDs, such as sg-0123456789abcdef0."
+    error_message = "vpc.security_group_ids must contain 1 to 5 security group IDs, such as sg-0123456789abcdef0."
   }
 }
 
@@ -265,7 +265,7 @@ variable "architecture" {
 }
 
 variable "log_retention_days" {
-  description = "Days for which CloudWatch Logs keeps the function's logs."
+  description = "Retention of the function's log group in days."
   type        = number
   default     = 30
   nullable    = false
@@ -280,7 +280,7 @@ variable "log_retention_days" {
 }
 
 variable "message_retention_s" {
-  description = "Seconds for which the queue keeps a message that nobody deletes. The dead-letter queues keep theirs for 14 days."
+  description = "Retention period of the queue in seconds. The retention period of the dead-letter queues is 14 days."
   type        = number
   default     = 345600
   nullable    = false
@@ -292,7 +292,7 @@ variable "message_retention_s" {
 }
 
 variable "tags" {
-  description = "Tags of every resource but the event source mapping, in addition to the provider's default tags."
+  description = "Tags of all resources except the event source mapping, in addition to the provider's default tags."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -309,6 +309,6 @@ variable "tags" {
       can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
       !startswith(lower(key), "aws:")
     ])
-    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+    error_message = "AWS does not accept one of the tags: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
   }
 }

@@ -1,4 +1,4 @@
-# Warnings: what is legal, and still most likely a mistake.
+# Warnings about configurations that are valid but probably a mistake.
 
 check "completions_are_queued" {
   assert {

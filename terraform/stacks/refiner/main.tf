@@ -4,7 +4,7 @@ locals {
   output_prefix   = trimprefix(var.output_prefix, "/")
   complete_prefix = trimprefix(var.complete_prefix, "/")
 
-  # A completion ruleset has neither a function nor a role to be let into the bucket.
+  # A completion ruleset has no function, so no role needs access to the bucket.
   functions = { for name, ruleset in var.rulesets : name => ruleset if ruleset.image_uri != null }
 }
 
@@ -41,7 +41,7 @@ module "rulesets" {
   output_prefix   = var.output_prefix
   complete_prefix = var.complete_prefix
 
-  # By name, not by the bucket's attribute: nothing in a ruleset has to wait for the bucket.
+  # By name, not by the bucket's attribute: no resource of a ruleset has to wait for the bucket.
   bucket   = var.bucket_name
   bus_name = module.event_bus.name
 

@@ -59,7 +59,7 @@ output "complete_prefix" {
 }
 
 output "rulesets" {
-  description = "Rulesets by name: prefix, image and the names, ARNs and URLs of what each consists of. What belongs to a function is null in a completion ruleset."
+  description = "Rulesets by name: prefix, image and the names, ARNs and URLs of their resources. Attributes of a function are null in a completion ruleset."
   value = {
     for name, ruleset in module.rulesets : name => {
       prefix                  = ruleset.prefix

@@ -1,16 +1,16 @@
 variable "region" {
-  description = "AWS region. Null takes it from the environment: AWS_REGION, or the profile."
+  description = "AWS region. Null uses the region of the environment: AWS_REGION, or the profile."
   type        = string
   default     = null
 
   validation {
     condition     = var.region == null || can(regex("^[a-z]{2}(?:-[a-z]+)+-[0-9]+$", var.region))
-    error_message = "region must be an AWS region's code, such as us-east-1, or null for the environment's."
+    error_message = "region must be an AWS region's code, such as us-east-1, or null for the region of the environment."
   }
 }
 
 variable "s3_use_path_style" {
-  description = "Whether to address buckets as <endpoint>/<bucket>, as emulators of S3 need it."
+  description = "Whether to use path-style URLs (<endpoint>/<bucket>), which emulators of S3 need."
   type        = bool
   default     = false
   nullable    = false
@@ -24,14 +24,14 @@ variable "bucket_name" {
 }
 
 variable "create_bucket" {
-  description = "Whether to create the bucket. False takes an existing one by its name and leaves its settings alone; its policy must not deny the functions' roles, and its EventBridge notifications must be on."
+  description = "Whether to create the bucket. False uses the existing bucket of that name and does not change its settings; its policy must not deny the functions' roles, and its EventBridge notifications must be on."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "manage_bucket_notifications" {
-  description = "Whether to switch on the bucket's EventBridge notifications. Null means the same as `create_bucket`. S3 keeps all notifications of a bucket in one document, which this replaces: true with an existing bucket removes its SNS, SQS and Lambda notifications."
+  description = "Whether to enable the bucket's EventBridge notifications. Null means the same as `create_bucket`. This replaces the whole notification configuration of the bucket: true with an existing bucket removes its SNS, SQS and Lambda notifications."
   type        = bool
   default     = null
 }
@@ -51,7 +51,7 @@ variable "bus_name" {
 }
 
 variable "name_prefix" {
-  description = "Start of the names of rules, queues, functions and roles: `<name_prefix>-<ruleset>`. Must differ between all stacks of one account, whatever their region, as names of IAM roles do."
+  description = "Prefix of the names of rules, queues, functions and roles: `<name_prefix>-<ruleset>`. Must be unique in the account, in all regions, because names of IAM roles are."
   type        = string
   default     = "dibbs-ecr"
   nullable    = false
@@ -82,10 +82,10 @@ variable "rulesets" {
 
     - `prefix`: prefix of the keys, such as `RefinerInput/`; a leading slash is allowed and ignored.
     - `image_uri`: container image of the function: `<registry>/<repository>` or a bare `<repository>` in this account's own
-      ECR registry, either with `:tag`, with `@sha256:…`, or without, which takes `release_tag`. Null makes a completion
+      ECR registry, either with `:tag`, with `@sha256:…`, or without both, which uses `release_tag`. Null makes a completion
       ruleset: queues without a function.
-    - `memory_mb`, `timeout_s`, `architecture`, `environment`, `vpc`: settings of the function. `environment` is for what is
-      not secret, and wins over `function_environment`.
+    - `memory_mb`, `timeout_s`, `architecture`, `environment`, `vpc`: settings of the function. `environment` takes
+      precedence over `function_environment`; do not put secrets into it.
     - `visibility_timeout_s`: how long a received message stays hidden; null means six times `timeout_s`, at most 43200.
     - `max_receive_count`: how often a message is received before it moves to the dead-letter queue.
     - `batch_size`, `max_concurrency`: messages in one invocation, and concurrent invocations (null: no limit).
@@ -119,12 +119,12 @@ variable "rulesets" {
 
   validation {
     condition     = alltrue([for name in keys(var.rulesets) : !can(regex("(?i)(?:-dlq|-delivery)$|^forward$", name))])
-    error_message = "A ruleset must not be named \"forward\", nor end in \"-dlq\" or \"-delivery\": such names are those of the stack's own queues."
+    error_message = "A ruleset must not be named \"forward\" or end in \"-dlq\" or \"-delivery\": these names are reserved for the stack's own queues."
   }
 
   validation {
     condition     = length(distinct([for name in keys(var.rulesets) : lower(name)])) == length(var.rulesets)
-    error_message = "Two rulesets have names that differ in upper and lower case only, which IAM takes for the same role."
+    error_message = "The names of two rulesets differ only in upper and lower case; names of IAM roles are not case-sensitive."
   }
 
   validation {
@@ -134,7 +134,7 @@ variable "rulesets" {
         a == b || !startswith(trimprefix(first.prefix, "/"), trimprefix(second.prefix, "/"))
       ]
     ]))
-    error_message = "Two rulesets have overlapping prefixes and would process an object twice; one prefix must not be the start of another: ${join(", ", flatten([for a, first in var.rulesets : [for b, second in var.rulesets : "${a} (${first.prefix}) lies in ${b} (${second.prefix})" if a != b && startswith(trimprefix(first.prefix, "/"), trimprefix(second.prefix, "/"))]]))}."
+    error_message = "Two rulesets have overlapping prefixes and would process an object twice; a prefix must not begin with another one: ${join(", ", flatten([for a, first in var.rulesets : [for b, second in var.rulesets : "${a} (${first.prefix}) is below ${b} (${second.prefix})" if a != b && startswith(trimprefix(first.prefix, "/"), trimprefix(second.prefix, "/"))]]))}."
   }
 }
 
@@ -145,7 +145,7 @@ variable "release_tag" {
 }
 
 variable "pinned_images" {
-  description = "Images by digest, by ruleset, which win over the rulesets' `image_uri`: `[<registry>/]<repository>@sha256:…`. `refinerctl plan` resolves tags to them, as a tag that was moved makes no difference that Terraform could see."
+  description = "Images by digest, for each ruleset; they take precedence over the rulesets' `image_uri`: `[<registry>/]<repository>@sha256:…`. `refinerctl plan` resolves tags to digests, because Terraform does not detect that a tag was moved."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -157,21 +157,21 @@ variable "pinned_images" {
 }
 
 variable "function_environment" {
-  description = "Environment variables of every function; a ruleset's own `environment` wins. Anyone who may read a function's configuration sees them: not for secrets."
+  description = "Environment variables of every function; a ruleset's own `environment` takes precedence. Not for secrets: everyone who can read a function's configuration can read them."
   type        = map(string)
   default     = {}
   nullable    = false
 }
 
 variable "log_retention_days" {
-  description = "Days for which CloudWatch Logs keeps the functions' logs."
+  description = "Retention of the functions' log groups in days."
   type        = number
   default     = 30
   nullable    = false
 }
 
 variable "message_retention_s" {
-  description = "Seconds for which the queues keep a message that nobody deletes. Dead-letter queues keep theirs for 14 days."
+  description = "Retention period of the queues in seconds. The retention period of dead-letter queues is 14 days."
   type        = number
   default     = 345600
   nullable    = false
@@ -195,6 +195,6 @@ variable "tags" {
       can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
       !startswith(lower(key), "aws:")
     ])
-    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+    error_message = "AWS does not accept one of the tags: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
   }
 }

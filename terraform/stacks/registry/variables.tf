@@ -1,11 +1,11 @@
 variable "region" {
-  description = "AWS region. Null takes it from the environment: AWS_REGION, or the profile."
+  description = "AWS region. Null uses the region of the environment: AWS_REGION, or the profile."
   type        = string
   default     = null
 
   validation {
     condition     = var.region == null || can(regex("^[a-z]{2}(?:-[a-z]+)+-[0-9]+$", var.region))
-    error_message = "region must be an AWS region's code, such as us-east-1, or null for the environment's."
+    error_message = "region must be an AWS region's code, such as us-east-1, or null for the region of the environment."
   }
 }
 
@@ -21,12 +21,12 @@ variable "repositories" {
       length(name) >= 2 && length(name) <= 256 &&
       can(regex("^(?:[a-z0-9]+(?:[._-][a-z0-9]+)*/)*[a-z0-9]+(?:[._-][a-z0-9]+)*$", name))
     ])
-    error_message = "ECR would refuse a name in repositories: each must have 2 to 256 characters and be path components joined by \"/\", of lower-case letters and digits, with single \".\", \"_\" or \"-\" between them only."
+    error_message = "ECR does not accept one of the names in repositories: each must have 2 to 256 characters and be path components joined by \"/\", of lower-case letters and digits, with single \".\", \"_\" or \"-\" between them only."
   }
 }
 
 variable "untagged_expiry_days" {
-  description = "Days after its push at which an untagged image is removed. Tagged images are never removed."
+  description = "Days after the push until an untagged image is removed. Tagged images are never removed."
   type        = number
   default     = 30
   nullable    = false
@@ -49,7 +49,7 @@ variable "kms_key_arn" {
 }
 
 variable "force_delete" {
-  description = "Whether `terraform destroy` deletes repositories even when they hold images."
+  description = "Whether `terraform destroy` deletes repositories even if they contain images."
   type        = bool
   default     = false
   nullable    = false
@@ -73,6 +73,6 @@ variable "tags" {
       can(regex("^[\\p{L}\\p{Z}\\p{N}_.:/=+@-]{0,256}$", value)) &&
       !startswith(lower(key), "aws:")
     ])
-    error_message = "A tag is not one that AWS accepts: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
+    error_message = "AWS does not accept one of the tags: keys have 1 to 128 characters and do not start with \"aws:\", values have at most 256, both of letters, digits, spaces and _ . : / = + - @."
   }
 }

@@ -151,7 +151,7 @@ class TestFailures:
         [result] = queue.send([OutgoingMessage("one")], lambda: left.append("left"))
         assert (result.error, result.is_uncertain, left) == ("NoAnswer", False, [])
         assert isinstance(result.cause, TransientError)
-        assert "no answer from AWS" in result.message
+        assert "no response from AWS" in result.message
 
     def test_leaving_is_called_before_the_request(self, server: SqsServer) -> None:
         server.create("leaving")

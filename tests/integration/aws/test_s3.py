@@ -115,7 +115,7 @@ class TestPut:
 
     @pytest.mark.parametrize("size", [5, STEP])
     def test_a_missing_bucket_is_reported(self, session: AwsSession, size: int) -> None:
-        with pytest.raises(NotFoundError, match="there is no bucket 'no-such-bucket'"):
+        with pytest.raises(NotFoundError, match="bucket 'no-such-bucket' does not exist"):
             S3Bucket(session, "no-such-bucket").put("k", Zeros(size), size)
 
     def test_memory_does_not_grow_with_the_object(self) -> None:
@@ -201,7 +201,7 @@ class TestBrokenBody:
     def test_a_lost_connection_is_a_refinerctl_error(self) -> None:
         with (
             serving(lambda _: _object(b"x" * 100_000, cut_after=1000)) as server,
-            pytest.raises(RefinerctlError, match=r"no answer from AWS|b/k"),
+            pytest.raises(RefinerctlError, match=r"no response from AWS|b/k"),
         ):
             S3Bucket(server.session(), "b").read("k")
 
@@ -300,6 +300,6 @@ class TestBucket:
             lambda: list(missing.objects("p/")),
             lambda: missing.versions("a"),
         ):
-            with pytest.raises(NotFoundError, match="there is no bucket 'no-such-bucket'") as caught:
+            with pytest.raises(NotFoundError, match="bucket 'no-such-bucket' does not exist") as caught:
                 ask()
             assert "--env" in str(caught.value.hint)

@@ -133,7 +133,7 @@ class Expired(AwsSession):
     """A session whose credentials are refused."""
 
     def caller(self) -> str:
-        raise AccessDeniedError("the AWS credentials are expired")
+        raise AccessDeniedError("the AWS credentials have expired")
 
 
 def test_credentials_that_do_not_work_are_an_error() -> None:

@@ -1,4 +1,4 @@
-"""The embedded environment's processes: whatever happens to one of them, none is left running."""
+"""The local environment's processes: whatever happens to one of them, none is left running."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestStartAndStop:
         stop(instance)
         again = launch(instance, settings, Launch())
         fresh = AwsSession("us-east-1", profile=None, endpoint_url=again.endpoint_url, embedded=True)
-        with pytest.raises(RefinerctlError, match="there is no bucket"):
+        with pytest.raises(RefinerctlError, match="does not exist"):
             S3Bucket(fresh, "first-run").check()
 
     def test_the_requested_port_is_used(self, instance: Instance, settings: Settings) -> None:
@@ -177,7 +177,7 @@ class TestKilled:
         assert eventually(lambda: not instance.is_supervised())
         done = refinerctl("local", "status", "--output", "json", cwd=settings.project).json()
         assert done["state"] == "down"
-        assert done["detail"] == "the AWS emulator ended unexpectedly with exit code -9"
+        assert done["detail"] == "the AWS emulator exited unexpectedly with exit code -9"
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_a_signal_ends_all_processes(

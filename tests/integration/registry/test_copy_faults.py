@@ -139,7 +139,7 @@ def test_permanent_corruption_names_the_blob(
     source = faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{layer}", at=1_500_000, times=None))
     target = faulty(target_registry)
 
-    with pytest.raises(TransportError, match=f"{layer} corrupted"):
+    with pytest.raises(TransportError, match=f"{layer} of .* is corrupted"):
         Copier()(f"{source.host}/faults:v1", f"{target.host}/{unique}")
 
     assert digest_at(target_registry, unique) is None
@@ -154,7 +154,7 @@ def test_attempts_are_limited(
     source = faulty(image.registry, Fault(Kind.STATUS, match="manifests", status=503, times=None))
     copier = Copier()
 
-    with pytest.raises(TransportError, match="answers 503"):
+    with pytest.raises(TransportError, match="returned 503"):
         copier(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
 
     assert len(source.requests) == 4

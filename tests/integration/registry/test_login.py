@@ -143,7 +143,7 @@ def test_missing_scope_is_named(token_registry: DockerRegistry, tokens: TokenSer
 
 
 def test_wrong_password_at_the_token_server(token_registry: DockerRegistry, tokens: TokenServer, unique: str) -> None:
-    with pytest.raises(AccessDeniedError, match=r"token server .* answers 401") as denied:
+    with pytest.raises(AccessDeniedError, match=r"token server .* returned 401") as denied:
         registry(token_registry.host, Login(USER, "wrong-password")).repository(unique).tags()
 
     assert "wrong-password" not in str(denied.value)

@@ -60,8 +60,10 @@ def test_credentials_that_expire_during_the_confirmation_are_refused(
 def test_short_lived_credentials_are_refused_before_the_confirmation(
     app: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expire_in(monkeypatch, 10)
     asked: list[str] = []
-    with pytest.raises(RefusedError, match="expire in 9 min"):
-        ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: asked.append("once"))
+    for minutes, left in ((10, 9), (-3, 0)):
+        expire_in(monkeypatch, minutes)
+        with pytest.raises(RefusedError, match=f"expire in {left} min; an apply needs 15 min") as caught:
+            ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: asked.append("once"))
+        assert "--min-credential-lifetime" in str(caught.value.hint)
     assert asked == []

@@ -14,7 +14,7 @@ import pexpect
 import pytest
 
 from refinerctl.aws.ecr import EcrRegistry
-from refinerctl.aws.ecs import TaskDefinitions
+from refinerctl.aws.ecs import task_images
 from refinerctl.aws.session import AwsSession
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST
 from refinerctl.ledger.entries import Release, ReleaseAction, dump_releases
@@ -357,7 +357,7 @@ class TestPrune:
     def test_only_another_environment_can_be_ignored(self, stage: Stage, name: str) -> None:
         done = stage.run("images", "prune", "--ignore-environment", name)
         assert (done.code, done.out) == (2, "")
-        assert f"there is no other environment '{name}'" in done.err
+        assert f"'{name}' is not another environment" in done.err
 
     def test_image_used_during_the_prompt_is_kept(self, stage: Stage, unique: str) -> None:
         digest = stage.put(None, "one")
@@ -380,7 +380,7 @@ def test_task_definitions_of_several_pages(session: AwsSession, unique: str) -> 
             family=f"{unique}-many", containerDefinitions=[{"name": "a", "image": f"app:v{number}"}]
         )
     ecs.deregister_task_definition(taskDefinition=f"{unique}-many:1")
-    found = [use for use in TaskDefinitions(session).images() if use.name.startswith(f"{unique}-many:")]
+    found = [use for use in task_images(session) if use.name.startswith(f"{unique}-many:")]
     assert len(found) == 102
     assert {use.image.tag for use in found} == {f"v{number}" for number in range(1, 103)}
 

@@ -38,6 +38,10 @@ def release(number: int) -> Release:
     return Release(ReleaseAction.DEPLOY, f"v1.{number}.0", images, commit="c0ffee", who="me ✓", at=at)
 
 
+def _backend(bucket: str) -> Backend:
+    return Backend("s3", {"bucket": bucket, "key": "x.tfstate"})
+
+
 @pytest.fixture
 def server() -> Iterator[StateServer]:
     with state_server() as server:
@@ -61,7 +65,7 @@ def http_ledger(http_backend: Backend) -> HttpLedger:
 @pytest.fixture
 def s3_ledger(bucket: S3Bucket, session: AwsSession) -> S3Ledger:
     settings = {"bucket": bucket.name, "key": "refiner/terraform.tfstate", "encrypt": True}
-    return S3Ledger.beside(Backend("s3", settings), session)
+    return S3Ledger(Backend("s3", settings), session)
 
 
 @pytest.fixture(params=["s3", "http"])
@@ -110,7 +114,7 @@ class TestS3:
 
     def test_missing_bucket_is_named(self, session: AwsSession, unique: str) -> None:
         with pytest.raises(NotFoundError, match=f"bucket no-{unique} .* does not exist"):
-            S3Ledger(session, f"no-{unique}", "x.releases.json").read()
+            S3Ledger(_backend(f"no-{unique}"), session).read()
 
     def test_write_whose_answer_was_lost_is_added_once(self) -> None:
         """The SDK's second attempt meets its own first one."""
@@ -126,7 +130,7 @@ class TestS3:
             return error(412, "PreconditionFailed")
 
         with serving(answer) as server:
-            S3Ledger(server.session(), "bucket", "x.releases.json").append(release(1))
+            S3Ledger(_backend("bucket"), server.session()).append(release(1))
             assert server.count()["PUT"] == 2
 
     def test_constant_changes_end_in_an_error(self) -> None:
@@ -136,22 +140,22 @@ class TestS3:
 
         with (
             serving(answer) as server,
-            pytest.raises(RefinerctlError, match=r"s3://b/k\.releases\.json: it changed"),
+            pytest.raises(RefinerctlError, match=r"s3://b/x\.releases\.json: it changed"),
         ):
-            S3Ledger(server.session(), "b", "k.releases.json", attempts=3).append(release(1))
+            S3Ledger(_backend("b"), server.session(), attempts=3).append(release(1))
 
     def test_access_denied(self) -> None:
         with (
             serving(lambda _: error(403, "AccessDenied")) as server,
-            pytest.raises(AccessDeniedError, match="s3://b/k"),
+            pytest.raises(AccessDeniedError, match="s3://b/x"),
         ):
-            S3Ledger(server.session(), "b", "k").read()
+            S3Ledger(_backend("b"), server.session()).read()
 
     def test_ledger_uses_the_backends_region(self, session: AwsSession, s3_ledger: S3Ledger, bucket: S3Bucket) -> None:
         settings = {"bucket": bucket.name, "key": "refiner/terraform.tfstate", "region": "eu-west-1"}
         s3_ledger.append(release(1))
 
-        assert S3Ledger.beside(Backend("s3", settings), session).read() == (release(1),)
+        assert S3Ledger(Backend("s3", settings), session).read() == (release(1),)
         assert session.in_region("eu-west-1").client("s3").meta.region_name == "eu-west-1"
 
     def test_ledger_uses_the_backends_role_in_another_account(
@@ -166,11 +170,11 @@ class TestS3:
         ours = AwsSession("us-east-1", profile=None, endpoint_url=emulator.endpoint_url, embedded=False)
         settings: dict[str, Any] = {"bucket": f"state-{unique}", "key": "x"}
         with pytest.raises(RefinerctlError):
-            S3Ledger.beside(Backend("s3", settings), ours).append(release(1))
+            S3Ledger(Backend("s3", settings), ours).append(release(1))
         settings["assume_role"] = {"role_arn": f"arn:aws:iam::{account}:role/state"}
-        S3Ledger.beside(Backend("s3", settings), ours).append(release(1))
+        S3Ledger(Backend("s3", settings), ours).append(release(1))
 
-        assert S3Ledger(theirs, f"state-{unique}", "x.releases.json").read() == (release(1),)
+        assert S3Ledger(_backend(f"state-{unique}"), theirs).read() == (release(1),)
 
 
 class TestHttp:

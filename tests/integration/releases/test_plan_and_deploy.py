@@ -145,7 +145,7 @@ class TestPlan:
             'check "size" {\n assert {\n condition = var.size > 1\n error_message = "It is small."\n }\n}\n'
         )
         project.plan()
-        assert project.told == ["terraform warns: Check block assertion failed: It is small."]
+        assert project.told == ["Terraform warning: Check block assertion failed: It is small."]
 
     def test_callers_terraform_variables_are_ignored(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         """Another workspace is another state; -target plans only a part."""

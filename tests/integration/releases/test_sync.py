@@ -82,7 +82,7 @@ def test_refused_images(
 
     refused = refinerctl("sync", "--source", image.reference, "--target", target)
     assert refused.code == 4
-    assert "Lambda would not run" in refused.err
+    assert "Lambda cannot run" in refused.err
     assert refused.out == ""
 
     forced = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
@@ -117,7 +117,7 @@ def test_no_gate_copies_one_platform_of_an_index(
     ("arguments", "code", "words"),
     [
         (("--source", "127.0.0.1:1/a"), 2, "go together"),
-        (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "no tag was given"),
+        (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "no tag to copy"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--image", "x"), 2, "without --image"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
         (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
@@ -217,7 +217,7 @@ def test_one_refused_image_stops_all(
     refused = refinerctl("sync", "--tag", "v1.0.0", "--endpoint-url", emulator.endpoint_url)
 
     assert refused.code == 4
-    assert "ECS would not run" in refused.err
+    assert "ECS cannot run" in refused.err
     assert session.client("ecr").describe_images(repositoryName=f"{unique}/first")["imageDetails"] == []
 
 

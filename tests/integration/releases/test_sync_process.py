@@ -190,5 +190,5 @@ def test_lines_without_a_terminal(
     assert out.splitlines()[1].split() == [image.digest, "linux/amd64"]
     assert "\x1b" not in err
     assert all(re.match(r"\d\d:\d\d:\d\dZ ", line) for line in err.splitlines())
-    assert "answers 503" in err.splitlines()[0]
+    assert "returned 503" in err.splitlines()[0]
     assert "trying again" in err.splitlines()[0]

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.aws.ecr import EcrRegistry, RepositorySettings
+from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.images import OCI_INDEX, OCI_MANIFEST
@@ -73,7 +73,7 @@ class TestLogin:
         expires = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=12)
         canned.add_response("get_authorization_token", authorization(expires, "one:two"), {})
         login = ecr.login()
-        assert (login.username, login.password, login.expires_at) == ("AWS", "one:two", expires)
+        assert (login.username, login.password) == ("AWS", "one:two")
         assert ecr.login() is login
         assert ecr.host == "123456789012.dkr.ecr.x"
 
@@ -102,8 +102,8 @@ class TestLogin:
 
 class TestCreateRepository:
     def test_settings_of_the_environment(self, session: AwsSession) -> None:
-        settings = RepositorySettings(untagged_expiry_days=7, kms_key_arn=KEY, tags={"Service": "refiner"})
-        EcrRegistry(session, lambda: settings).create_repository("team/app")
+        variables = {"untagged_expiry_days": 7, "kms_key_arn": KEY, "tags": {"Service": "refiner"}, "region": "x"}
+        EcrRegistry(session, lambda: variables).create_repository("team/app")
         client = session.client("ecr")
         (made,) = client.describe_repositories(repositoryNames=["team/app"])["repositories"]
         assert made["imageTagMutability"] == "IMMUTABLE"
@@ -112,6 +112,18 @@ class TestCreateRepository:
         assert lifecycle["rules"][0]["selection"]["countNumber"] == 7
         tags = client.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"]
         assert tags == [{"Key": "Service", "Value": "refiner"}]
+
+    def test_null_is_the_default(self, session: AwsSession) -> None:
+        variables = dict.fromkeys(("untagged_expiry_days", "kms_key_arn", "tags"))
+        EcrRegistry(session, lambda: variables).create_repository("app")
+        client = session.client("ecr")
+        (made,) = client.describe_repositories(repositoryNames=["app"])["repositories"]
+        assert made["encryptionConfiguration"] == {"encryptionType": "AES256"}
+        assert '"countNumber": 30' in client.get_lifecycle_policy(repositoryName="app")["lifecyclePolicyText"]
+
+    def test_invalid_variables_are_an_error(self, session: AwsSession) -> None:
+        with pytest.raises(RefinerctlError, match="stack registry"):
+            EcrRegistry(session, lambda: {"tags": ["a"]}).create_repository("app")
 
     def test_functions_of_the_account_may_pull(self, ecr: EcrRegistry, session: AwsSession) -> None:
         ecr.create_repository("app")
@@ -142,20 +154,6 @@ class TestCreateRepository:
         with pytest.raises(ClientError, match="already exists"):
             put(session, "app", 2, "v1.0.0")
         assert [image.digest for image in ecr.images("app")] == [digest(1)]
-
-
-class TestSettings:
-    def test_settings_from_the_stack_variables(self) -> None:
-        given = {"untagged_expiry_days": 14, "kms_key_arn": KEY, "tags": {"a": "b"}, "region": "us-east-1"}
-        assert RepositorySettings.of(given) == RepositorySettings(14, KEY, {"a": "b"})
-
-    def test_null_is_the_default(self) -> None:
-        given = {"untagged_expiry_days": None, "kms_key_arn": None, "tags": None}
-        assert RepositorySettings.of(given) == RepositorySettings.of({}) == RepositorySettings(30, None, {})
-
-    def test_invalid_variables_are_an_error(self) -> None:
-        with pytest.raises(RefinerctlError, match="stack registry"):
-            RepositorySettings.of({"tags": ["a"]})
 
 
 def detail(number: int, *tags: str, **more: Any) -> dict[str, Any]:
@@ -209,7 +207,7 @@ class TestDelete:
     def test_all_tags_of_an_image_are_deleted(self, ecr: EcrRegistry, session: AwsSession) -> None:
         ecr.create_repository("app")
         gone, stays = put(session, "app", 1, "a", "b"), put(session, "app", 2, "c")
-        assert ecr.delete("app", [gone]) == ()
+        assert ecr.delete("app", [gone]) == {}
         assert [image.digest for image in ecr.images("app")] == [stays]
 
     def test_several_batches_and_failures(self, ecr: EcrRegistry, canned: Stubber) -> None:
@@ -221,18 +219,17 @@ class TestDelete:
             ]
             asked = {"repositoryName": "app", "imageIds": [{"imageDigest": digest(n)} for n in numbers]}
             canned.add_response("batch_delete_image", {"failures": failures}, asked)
-        (failure,) = ecr.delete("app", [digest(number) for number in range(101)])
-        assert (failure.repository, failure.digest) == ("app", digest(7))
-        assert (failure.code, failure.reason) == ("ImageReferencedByManifestList", "reason")
+        assert ecr.delete("app", [digest(number) for number in range(101)]) == {
+            digest(7): "ImageReferencedByManifestList: reason",
+        }
 
     def test_without_permission(self, ecr: EcrRegistry, canned: Stubber) -> None:
         canned.add_client_error("batch_delete_image", "AccessDeniedException")
-        (failure,) = ecr.delete("app", [digest(1)])
-        assert (failure.digest, failure.code) == (digest(1), "AccessDeniedException")
-        assert "access denied: BatchDeleteImage on ECR repository app" in failure.reason
+        reason = ecr.delete("app", [digest(1)])[digest(1)]
+        assert reason == "AccessDeniedException: access denied: BatchDeleteImage on ECR repository app"
 
     def test_failed_request_keeps_earlier_deletions(self, ecr: EcrRegistry, canned: Stubber) -> None:
         canned.add_response("batch_delete_image", {"failures": []})
         canned.add_client_error("batch_delete_image", "ServerException")
         failures = ecr.delete("app", [digest(number) for number in range(150)])
-        assert [failure.digest for failure in failures] == [digest(number) for number in range(100, 150)]
+        assert list(failures) == [digest(number) for number in range(100, 150)]

@@ -26,12 +26,7 @@ REQUEST = "8f3c2c1e-6a0b-4f7e-9a43-0c7b1d5e2f{:02}"
 
 
 class Logs(FakeLogGroups):
-    """Records filter patterns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patterns: list[str] = []
-        self.denied = False
+    denied = False
 
     def say(self, number: int, text: str, **more: Any) -> None:
         """The image's line on message `number`, in request `number`."""
@@ -42,7 +37,6 @@ class Logs(FakeLogGroups):
         self.written.append(LogEvent(SENT + timedelta(minutes=minute, seconds=1), group, "s", line))
 
     def events(self, group: str, since: datetime, pattern: str | None = None, **more: Any) -> Any:
-        self.patterns.append(pattern or "")
         if self.denied:
             raise AccessDeniedError("access denied: FilterLogEvents on log group /aws/lambda/a")
         return super().events(group, since, pattern, **more)
@@ -105,7 +99,7 @@ def test_function_that_names_no_input_leaves_errors_unknown() -> None:
     find = finder(logs)
     assert find.find([message(1), message(2, "no event")]) == {}
     assert list(find.notes()) == [
-        "no log names some messages; the last errors since they were sent: "
+        "some messages are in no log; the last errors since they were sent: "
         "Error: cannot start | Runtime exited with error: exit status 1"
     ]
     assert ErrorFinder().find([message(1)]) == {}

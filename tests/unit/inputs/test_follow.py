@@ -157,14 +157,14 @@ class TestFollow:
         clock.at(1, lambda: bucket.write(item.key, b"other"))
         (done,) = wait_for(completions, item, timeout_s=5)
         assert done.status is UploadStatus.PENDING
-        assert "overwritten meanwhile (version v2)" in str(done.error)
+        assert "overwritten after the upload (version v2)" in str(done.error)
 
     def test_a_deleted_input_is_pending_and_says_so(
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
         item = uploaded(bucket)
         clock.at(1, lambda: bucket.delete(item.key))
-        assert "deleted meanwhile" in str(wait_for(completions, item, timeout_s=5)[0].error)
+        assert "deleted after the upload" in str(wait_for(completions, item, timeout_s=5)[0].error)
 
     def test_an_input_that_cannot_be_read_again_is_pending(
         self, clock: Clock, bucket: FakeBucket, completions: Completions

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from refinerctl.app import AppContext
@@ -61,13 +63,6 @@ class FakeMetrics(Metrics):
         return {key: self.points.get((metric.of, metric.name), ()) for key, metric in wanted.items()}
 
 
-class NamedQueues(FakeQueues):
-    """Queues that can be looked up by the prefix of their names."""
-
-    def find(self, prefix: str) -> None:
-        self.requests[f"find {prefix}"] += 1
-
-
 @dataclass
 class FakeLedger:
     releases: tuple[Release, ...] = ()
@@ -82,7 +77,7 @@ class Account:
 
     stages: tuple[Stage, ...]
     stack: Stack = STACK
-    queues: NamedQueues = field(default_factory=NamedQueues)
+    queues: FakeQueues = field(default_factory=FakeQueues)
     functions: FakeFunctions = field(default_factory=FakeFunctions)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
     bucket: FakeBucket = field(default_factory=FakeBucket)
@@ -122,19 +117,12 @@ class Rounds:
         self._barriers = [threading.Barrier(size, timeout=20) for size in sizes]
         self.calls = [0] * len(sizes)
 
-    def wait(self, number: int) -> None:
-        self.calls[number] += 1
-        self._barriers[number].wait()
+    def of(self, client: object, **rounds: int) -> Any:
+        """The client's methods of these names, which wait in these rounds."""
 
+        def call(name: str, *arguments: Any) -> Any:
+            self.calls[rounds[name]] += 1
+            self._barriers[rounds[name]].wait()
+            return getattr(client, name)(*arguments)
 
-def denied(error: RefinerctlError) -> Any:
-    """A client of which every call fails."""
-
-    class Denied:
-        def __getattr__(self, _name: str) -> Any:
-            def call(*_: Any, **__: Any) -> Iterator[Any]:
-                raise error
-
-            return call
-
-    return Denied()
+        return SimpleNamespace(**{name: partial(call, name) for name in rounds})

@@ -13,8 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refinerctl.aws.logs import LogEvent
-from refinerctl.insight.attempts import Attempt, FunctionLog, attempts_pattern, read_attempts
-from refinerctl.stacks.base import RecordEvent
+from refinerctl.insight.attempts import Attempt, FunctionLog, read_attempts
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeLogGroups
 from tests.unit.function_logs import Lines, request_id
@@ -172,21 +171,8 @@ def test_memory_does_not_grow_with_the_log() -> None:
     assert memory(1600) < memory(400) * 1.3
 
 
-class Logs(FakeLogGroups):
-    """Keeps the patterns that it is asked for."""
-
-    def __init__(self, *lines: LogEvent) -> None:
-        super().__init__()
-        self.written = list(lines)
-        self.patterns: list[str | None] = []
-
-    def events(self, group: str, since: datetime, pattern: str | None = None, **more: Any) -> Iterator[LogEvent]:
-        self.patterns.append(pattern)
-        return super().events(group, since, pattern, **more)
-
-
 def log_of(*lines: LogEvent) -> FunctionLog:
-    return FunctionLog(Logs(*lines), "g", STACK.read_log_line, START, START + HOUR)
+    return FunctionLog(FakeLogGroups(*lines), "g", STACK.read_log_line, START, START + HOUR)
 
 
 class TestAbout:
@@ -200,7 +186,7 @@ class TestAbout:
             assert [attempt.error for attempt in log.about(text)] == ["NoSuchKey: broke", None]
 
     def test_nothing_more_is_read_of_attempts_that_say_how_they_ended(self) -> None:
-        logs = Logs(LINES.received(1), LINES.failed(2))
+        logs = FakeLogGroups(LINES.received(1), LINES.failed(2))
         FunctionLog(logs, "g", STACK.read_log_line, START, START + HOUR).about("m1")
         assert logs.patterns == ['"m1"']
 
@@ -228,7 +214,7 @@ class TestAbout:
 
     def test_only_the_last_invocations_are_looked_up(self) -> None:
         lines = [LINES.received(number, number, key="In/a") for number in range(20)]
-        logs = Logs(*lines)
+        logs = FakeLogGroups(*lines)
         attempts = FunctionLog(logs, "g", STACK.read_log_line, START, START + HOUR).about("In/a", most=2)
         assert len(attempts) == 20
         assert {pattern for pattern in logs.patterns if pattern} == {
@@ -245,8 +231,3 @@ def test_the_last_errors_of_a_function_each_once() -> None:
         LINES.timed_out(9),
     )
     assert log.last_errors(2) == ("E: often", "Task timed out after 3.00 seconds")
-
-
-def test_a_pattern_of_the_stacks_and_the_platforms_lines() -> None:
-    assert attempts_pattern({RecordEvent.DONE: "done", RecordEvent.OUTPUT: "out"}).startswith('?"done" ?"REPORT Req')
-    assert attempts_pattern({}).startswith('?"REPORT RequestId"')

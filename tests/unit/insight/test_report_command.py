@@ -35,13 +35,6 @@ def test_wrong_usage_is_refused(refinerctl: Command, tmp_path: Path, arguments: 
     assert (done.code, said in done.err) == (2, True), done.err
 
 
-def test_environment_that_is_down_is_an_error(refinerctl: Command, tmp_path: Path) -> None:
-    done = refinerctl("report", "--html", "r.html", cwd=tmp_path)
-    assert (done.code, done.out) == (1, "")
-    assert "is down" in done.err
-    assert not (tmp_path / "r.html").exists()
-
-
 def test_help_loads_no_large_library(tmp_path: Path) -> None:
     code = (
         "import sys; from refinerctl.cli import cli; cli(['report', '--help'], standalone_mode=False);"

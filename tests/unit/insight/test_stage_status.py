@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,6 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
-from refinerctl.aws.s3 import ObjectInfo
-from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import (
     MAX_COMPLETIONS,
@@ -26,16 +25,14 @@ from refinerctl.insight.stage_status import (
     read_status,
 )
 from refinerctl.ledger.entries import Release, ReleaseAction
-from tests.unit.fakes import START, FakeBucket, FakeFunctions
+from tests.unit.fakes import START, FakeFunctions
 from tests.unit.insight.fakes import (
     DIGEST,
     TINY,
     TINY_STAGES,
     Account,
     FakeMetrics,
-    NamedQueues,
     Rounds,
-    denied,
     stage_of,
 )
 
@@ -174,14 +171,13 @@ class TestProblems:
 
     def test_it_fails_if_nothing_can_be_read(self, account: Account) -> None:
         app = account.app
-        client = denied(AccessDeniedError("no credentials"))
-        app.functions = app.metrics = app.bucket = app.ledger = client
 
-        class Queues(NamedQueues):
-            def state(self, name: str) -> QueueState:
-                raise AccessDeniedError("no credentials")
+        def fail(*_: Any) -> Any:
+            raise AccessDeniedError("no credentials")
 
-        app.queues = Queues()  # to find URLs never fails
+        # To find URLs never fails.
+        client: Any = SimpleNamespace(get=fail, read=fail, objects=fail, state=fail, find=account.queues.find)
+        app.functions = app.metrics = app.bucket = app.ledger = app.queues = client
         with pytest.raises(AccessDeniedError, match="no credentials"):
             read_status(app, account.stages, START)
 
@@ -205,40 +201,15 @@ def test_everything_is_asked_for_in_two_rounds() -> None:
     # two times metrics, completions, ledger, URLs and five functions; then three queues of each stage
     rounds = Rounds(5 + 5, 5 * 3)
 
-    class RoundQueues(NamedQueues):
-        def find(self, prefix: str) -> None:
-            assert prefix == "x-R"
-            rounds.wait(0)
-
-        def state(self, name: str) -> QueueState:
-            rounds.wait(1)
-            return QueueState(name, "", 60, 60)
-
-    class RoundFunctions(FakeFunctions):
-        def get(self, name: str) -> FunctionConfiguration:
-            rounds.wait(0)
-            return FunctionConfiguration(name, "arn")
-
-    class RoundMetrics(FakeMetrics):
-        def read(self, *_: Any) -> dict[Any, tuple[DataPoint, ...]]:
-            rounds.wait(0)
-            return {}
-
-    class RoundBucket(FakeBucket):
-        def objects(self, prefix: str) -> Iterator[ObjectInfo]:
-            rounds.wait(0)
-            return iter(())
-
-    class RoundLedger:
-        def read(self) -> tuple[Release, ...]:
-            rounds.wait(0)
-            return ()
-
     app = account.app
-    app.queues, app.functions, app.metrics = RoundQueues(), RoundFunctions(), RoundMetrics()
-    app.bucket, app.ledger = RoundBucket(), RoundLedger()  # type: ignore[assignment]
+    app.queues = rounds.of(account.queues, find=0, state=1)
+    app.functions = rounds.of(account.functions, get=0)
+    app.metrics = rounds.of(account.metrics, read=0)
+    app.bucket = rounds.of(account.bucket, objects=0)
+    app.ledger = rounds.of(account.ledger, read=0)
     found = read_status(app, account.stages, START)
     assert rounds.calls == [10, 15]
+    assert account.queues.requests["find x-R"] == 1
     assert all(stage.queue for stage in found.stages)
 
 

@@ -70,10 +70,13 @@ def test_a_screen_shows_whole_columns_whatever_its_width() -> None:
 
 
 def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() -> None:
-    found, error = status_of(*(StageStatus(f"S{number}") for number in range(30))), RefinerctlError("no answer")
+    found, error = (
+        status_of(*(StageStatus(f"S{number}") for number in range(30))),
+        RefinerctlError("no response from AWS"),
+    )
     lines = screen("local", found, error, 80, 10).renderables
     assert (len(lines), str(lines[-1])) == (10, "… 26 more lines")
-    assert "not up to date: no answer" in map(str, screen("local", found, error, 80, 99).renderables)
+    assert "not up to date: no response from AWS" in map(str, screen("local", found, error, 80, 99).renderables)
 
 
 def test_problems_that_differ_only_in_their_resource_are_told_once() -> None:
@@ -92,7 +95,7 @@ def test_log_lines_continue_after_an_error(
     monkeypatch.chdir(tmp_path)
     answers: list[Any] = [
         status_of(QUIET),
-        RefinerctlError("no answer from AWS"),
+        RefinerctlError("no response from AWS"),
         status_of(QUIET),
         KeyboardInterrupt(),
     ]
@@ -108,4 +111,4 @@ def test_log_lines_continue_after_an_error(
         follow(AppContext(GlobalFlags()), read, 0.01)
     written = capsys.readouterr()
     assert written.out.count(" One waiting=0 ") == 2
-    assert "warning: not up to date: no answer" in written.err
+    assert "warning: not up to date: no response from AWS" in written.err

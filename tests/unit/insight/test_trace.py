@@ -310,11 +310,7 @@ class TestNowhere:
         check(world.trace(key="RefinerInput/never"), Place.NEVER_EXISTED)
 
     def test_without_access_to_logs_it_may_have_existed(self, world: World) -> None:
-        class Denied(FakeLogGroups):
-            def events(self, *_: Any, **__: Any) -> Iterator[LogEvent]:
-                raise AccessDeniedError("access denied: FilterLogEvents")
-
-        world.logs = Denied()
+        world.logs.errors[f"/aws/lambda/{QUEUE}"] = AccessDeniedError("access denied: FilterLogEvents")
         found = check(world.trace(key="RefinerInput/never"), Place.UNKNOWN)
         assert verdict(found).text.startswith("unknown: S3 has no version of RefinerInput/never; access denied")
 
@@ -341,7 +337,7 @@ class TestNowhere:
         world.bucket.write(KEY)
         found = world.trace()
         assert found.stage == inner
-        assert "RefinerInput takes it, too: it is traced through Inner only" in found.notes
+        assert "RefinerInput also receives it; traced through Inner only" in found.notes
 
     def test_a_version_that_does_not_exist(self, world: World) -> None:
         with pytest.raises(NotFoundError, match="no version v7"):

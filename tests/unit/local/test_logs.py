@@ -1,4 +1,4 @@
-"""Reading and following the log files of the embedded environment."""
+"""Reading and following the log files of the local environment."""
 
 from __future__ import annotations
 

@@ -121,8 +121,8 @@ def test_basic_is_tried_once() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        ((401, {"details": "s3cret"}), AccessDeniedError, "token server ghcr.io answers 401"),
-        ((404, {}), RefinerctlError, "answers 404"),
+        ((401, {"details": "s3cret"}), AccessDeniedError, "token server ghcr.io returned 401"),
+        ((404, {}), RefinerctlError, "returned 404"),
         ((200, {"nothing": 1}), RefinerctlError, "sent no token"),
         ((200, b"s3cret"), RefinerctlError, "sent no token"),
         ((200, []), RefinerctlError, "sent no token"),
@@ -143,5 +143,5 @@ def test_no_login_is_sent_to_a_token_server_without_tls(realm: str) -> None:
 
     authorizer = Authorizer(HOST, lambda _: Login("me", "secret"), fetch)
     authorizer.learn(f'Bearer realm="{realm}"', ("repository:a:pull",), None)
-    with pytest.raises(RefinerctlError, match="without TLS"):
+    with pytest.raises(RefinerctlError, match="without HTTPS"):
         authorizer.header(("repository:a:pull",))

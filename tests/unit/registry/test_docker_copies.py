@@ -117,7 +117,7 @@ def test_push_of_an_index_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        ({"status": "Pushed", "id": "a"}, "it broke off without a digest"),
+        ({"status": "Pushed", "id": "a"}, "it ended without a digest"),
         ({"errorDetail": {"message": "disk full"}}, "disk full"),
         ({"error": 'Put "https://s3.example/x?X-Amz-Signature=secret": EOF'}, r'Put "https://s3\.example/x\?…": EOF'),
     ],

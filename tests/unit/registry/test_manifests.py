@@ -143,7 +143,7 @@ def request(runs_on: RunsOn | None, platform: Platform = AMD) -> CopyRequest:
 def test_gate() -> None:
     pass_gate(request(None), index(), None)
     pass_gate(request(RunsOn.LAMBDA), image(layer()), config())
-    with pytest.raises(RefusedError, match="Lambda would not run here/a: it is built for linux/arm64") as refused:
+    with pytest.raises(RefusedError, match="Lambda cannot run here/a: it is built for linux/arm64") as refused:
         pass_gate(request(RunsOn.LAMBDA), image(layer()), config(ARM))
     assert "--no-gate" in (refused.value.hint or "")
 

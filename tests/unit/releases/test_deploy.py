@@ -1,32 +1,17 @@
-"""Around an apply: the credentials before it, the wait after it."""
+"""The wait after an apply."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
 
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.console import Progress
-from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
-from refinerctl.releases.deploy import check_credentials, readiness_checks, wait_until_ready
+from refinerctl.errors import RefinerctlError, TimedOutError
+from refinerctl.releases.deploy import readiness_checks, wait_until_ready
 from refinerctl.stacks.base import Function, Pipeline, Schedule, Stack, Stage
-
-LEAST_SECONDS = 15 * 60
-
-
-class TestCredentials:
-    def test_permanent_and_long_lived_ones_are_accepted(self) -> None:
-        check_credentials(None, LEAST_SECONDS)
-        check_credentials(datetime.now(UTC) + timedelta(minutes=16), LEAST_SECONDS)
-
-    @pytest.mark.parametrize(("minutes", "left"), [(14.5, 14), (-3, 0)])
-    def test_short_lived_ones_are_refused(self, minutes: float, left: int) -> None:
-        with pytest.raises(RefusedError, match=f"expire in {left} min; an apply needs 15 min") as caught:
-            check_credentials(datetime.now(UTC) + timedelta(minutes=minutes), LEAST_SECONDS)
-        assert "--min-credential-lifetime" in str(caught.value.hint)
 
 
 def answers(*given: bool) -> Callable[[], bool]:

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from refinerctl.aws.ecr import DeleteFailure, EcrImage, EcrRegistry
+from refinerctl.aws.ecr import EcrImage, EcrRegistry
 from refinerctl.aws.sqs import QueueState
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
@@ -29,11 +29,11 @@ class FakeEcr:
         for digest in self.content[repository]:
             yield EcrImage(repository, digest, (), datetime.now(UTC), 1)
 
-    def delete(self, repository: str, digests: Sequence[str]) -> list[DeleteFailure]:
+    def delete(self, repository: str, digests: Sequence[str]) -> dict[str, str]:
         there = self.content[repository]
         stay = {digest for digest in digests if digest in self.kept or (digest == "part" and "index" in there)}
         self.content[repository] = [digest for digest in there if digest in stay or digest not in digests]
-        return [DeleteFailure(repository, digest, "ImageReferencedByManifestList", "why") for digest in sorted(stay)]
+        return dict.fromkeys(sorted(stay), "ImageReferencedByManifestList: why")
 
     @property
     def client(self) -> EcrRegistry:

@@ -10,7 +10,7 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.aws.ecs import TaskDefinitions
+from refinerctl.aws.ecs import task_images
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags, Settings, load_settings
@@ -104,7 +104,7 @@ def test_images_of_active_task_definitions(session: AwsSession) -> None:
         ecs.register_task_definition(family="worker", containerDefinitions=containers)
     ecs.register_task_definition(family="gone", containerDefinitions=[{"name": "w", "image": "app", "memory": 8}])
     ecs.deregister_task_definition(taskDefinition="gone:1")
-    found = {use.name: str(use.image) for use in TaskDefinitions(session).images()}
+    found = {use.name: str(use.image) for use in task_images(session)}
     assert found == {"worker:1": f"{URI}:v1", "worker:2": f"{URI}@{DIGEST}"}
 
 
@@ -122,7 +122,7 @@ def test_images_of_services_and_tasks_with_deregistered_definitions(session: Aws
         for number in (1, 2):
             definition: Any = {"containerDefinitions": [{"image": f"{URI}:v{number}"}]}
             stubber.add_response("describe_task_definition", {"taskDefinition": definition})
-        found = [(use.kind, use.name, str(use.image)) for use in TaskDefinitions(session).images()]
+        found = [(use.kind, use.name, str(use.image)) for use in task_images(session)]
     assert sorted(found) == [
         ("task", "worker:2", f"{URI}:v2@{DIGEST}"),
         ("task-definition", "worker:1", f"{URI}:v1"),

@@ -65,7 +65,7 @@ class TestLedgerDocument:
     def test_newer_version_is_an_error(self) -> None:
         with pytest.raises(RefinerctlError, match="version 2") as caught:
             load_releases(json.dumps({"version": 2, "releases": []}).encode(), "here")
-        assert "newer refinerctl" in str(caught.value.hint)
+        assert "newer version" in str(caught.value.hint)
 
 
 @st.composite

@@ -171,7 +171,7 @@ class TestRequestedTag:
         uri = "repo:v1" if named == "tag v1" else f"repo@{old}"
         pins = pin([*wanted(uri), *wanted(name="Other")], store, "v2")
         assert pins.images == {"In": f"repo@{old}", "Other": f"repo@{new}"}
-        assert pins.notes == (f"In: the environment's values name {named}, which wins over --tag v2",)
+        assert pins.notes == (f"In: the environment's values name {named}, which takes precedence over --tag v2",)
 
     def test_tag_that_no_stage_would_run_is_refused(self, store: Store) -> None:
         with pytest.raises(RefusedError, match="no stage would run release v2"):

@@ -9,12 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import RefusedError
-from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.drift import configuration_changes
-from refinerctl.releases.planning import Plan, refuse_losses, unfinished
+from refinerctl.releases.planning import Plan, refuse_losses
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import PlanRecord
-from refinerctl.terraform.plan_json import Action, Change, ImageChange
+from refinerctl.terraform.plan_json import Action, Change
 
 QUEUE = Change('module.rulesets["In"].aws_sqs_queue.this', "aws_sqs_queue", Action.REPLACE, name="in")
 
@@ -52,22 +51,3 @@ def test_drift_names_each_resource_once() -> None:
     edited = Change("a.edited", "a", Action.UPDATE, ("y",))
     assert configuration_changes(make(outside, edited, drift=(outside,))) == (edited,)
     assert configuration_changes(make()) == ()
-
-
-class TestUnfinished:
-    RECORDED = Release(ReleaseAction.DEPLOY, "v1", {"In": "repo@sha256:" + "a" * 64})
-
-    @pytest.mark.parametrize(
-        ("before", "stages"),
-        [
-            ("account.ecr/repo@sha256:" + "a" * 64, ()),
-            ("account.ecr/repo@sha256:" + "b" * 64, ("In",)),
-            ("account.ecr/repo:local", ("In",)),
-            (None, ()),
-        ],
-    )
-    def test_stage_with_another_digest_is_unfinished(self, before: str | None, stages: tuple[str, ...]) -> None:
-        assert unfinished(self.RECORDED, [ImageChange("In", before, "after")]) == stages
-
-    def test_stage_that_was_not_recorded_is_ignored(self) -> None:
-        assert unfinished(self.RECORDED, [ImageChange("New", "repo@sha256:" + "b" * 64, None)]) == ()

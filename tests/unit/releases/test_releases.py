@@ -13,9 +13,9 @@ import pytest
 from refinerctl.aws.ecr import EcrImage, EcrRegistry
 from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.images import ImageReference, UseKind
+from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import Release, ReleaseAction
-from refinerctl.releases.images import read_usage, release_uses
+from refinerctl.releases.images import read_uses, release_uses
 from refinerctl.releases.releases import ReleaseOverview, release_overview
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -151,7 +151,7 @@ class TestReleaseUses:
             ("production:v2.0.0", digest(3)),
             ("production:v3.0.0", digest(4)),
         }
-        assert {use.kind for use in found} == {UseKind.RELEASE}
+        assert {use.kind for use in found} == {"release"}
         assert len(release_uses("production", ledger)) == 4
 
     def test_image_of_several_stages_counts_once(self) -> None:
@@ -164,6 +164,6 @@ def test_unreadable_use_is_reported() -> None:
     def denied() -> tuple[()]:
         raise AccessDeniedError("access denied: ListFunctions")
 
-    usage = read_usage({"functions": denied, "releases": lambda: release_uses("p", (release("v1.0.0", 1),))})
-    assert usage.unknown == ("functions: access denied: ListFunctions",)
-    assert [use.name for use in usage.uses] == ["p:v1.0.0"]
+    uses, unknown = read_uses({"functions": denied, "releases": lambda: release_uses("p", (release("v1.0.0", 1),))})
+    assert unknown == ["functions: access denied: ListFunctions"]
+    assert [use.name for use in uses] == ["p:v1.0.0"]

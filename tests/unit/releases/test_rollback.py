@@ -34,8 +34,9 @@ def test_second_rollback_does_not_return_to_what_was_rolled_back() -> None:
 def test_rollback_is_refused_after_an_interrupted_deployment() -> None:
     """The ledger knows v1 only: the release before v1 is not what the user of a failed v2 wants."""
     before = [ImageChange("In", "123.dkr.ecr.us-east-1.amazonaws.com/r@sha256:b", "r@sha256:0")]
-    with pytest.raises(RefusedError, match="In does not run the image of v1"):
-        check_finished(release(1, "v1", "r@sha256:a"), before)
+    for images in (before, [ImageChange("In", "account.ecr/r:local", "after")]):
+        with pytest.raises(RefusedError, match="In does not run the image of v1"):
+            check_finished(release(1, "v1", "r@sha256:a"), images)
     check_finished(release(1, "v1", "r@sha256:b"), before)
     check_finished(release(1, "v1", "r@sha256:a"), [ImageChange("In", None, "x"), ImageChange("New", "y", "z")])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.registry.copies import CopyStatus, ImageCopy
+from refinerctl.registry.copies import ImageCopy
 from refinerctl.releases.sync import dotenv, tags_from
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -18,7 +18,7 @@ def test_tags_from_a_release_on() -> None:
 
 
 def copied(name: str, digest: str = DIGEST, target: str | None = DIGEST) -> ImageCopy:
-    return ImageCopy(name, "s/a:v1", "t.example/a:v1", digest, target, None, CopyStatus.COPIED)
+    return ImageCopy(name, "s/a:v1", "t.example/a:v1", digest, target, None, "copied")
 
 
 def test_dotenv() -> None:

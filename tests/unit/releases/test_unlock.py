@@ -17,7 +17,7 @@ def test_held_lock_is_released() -> None:
 
 
 def test_other_lock_than_the_named_one_is_refused() -> None:
-    with pytest.raises(RefusedError, match="has id id-1, not id-2"):
+    with pytest.raises(RefusedError, match="is id-1, not id-2"):
         lock_to_release(LOCK, "id-2")
 
 

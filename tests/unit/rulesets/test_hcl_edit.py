@@ -159,7 +159,7 @@ class TestFile:
         file.write_text("rulesets = {}\n")
         edit = add_entry(file, "rulesets", "New", NEW, {})
         file.write_text("rulesets = { A = {} }\n")
-        with pytest.raises(RefinerctlError, match="was changed meanwhile"):
+        with pytest.raises(RefinerctlError, match="was changed by another process"):
             edit.write()
         assert file.read_text() == "rulesets = { A = {} }\n"
 

@@ -72,7 +72,7 @@ def test_default_name_follows_the_prefix(prefix: str, name: str) -> None:
 
 
 def test_prefix_without_letters_needs_a_name() -> None:
-    with pytest.raises(UsageError, match="makes no name"):
+    with pytest.raises(UsageError, match="cannot derive a ruleset name"):
         default_name("ü/")
 
 
@@ -81,12 +81,8 @@ def test_prefix_without_letters_needs_a_name() -> None:
     [
         ({"prefix": "e\u0301/"}, "normal form C"),
         ({"prefix": "€" * 400 + "/"}, "has 1202 bytes"),
-        ({"prefix": "x" * 512 + "/"}, "has 513 characters"),
-        ({"prefix": "a\n/"}, "is not a valid prefix"),
         ({"prefix": "\udc80/"}, "not UTF-8"),
         ({"name": "n" * 62}, "65 characters; AWS accepts 64"),
-        ({"image_uri": "a:v1@sha256:" + "0" * 64}, "a tag and a digest"),
-        ({"image_uri": "Repo"}, "is not an image reference"),
     ],
 )
 def test_invalid_form_is_refused(change: dict[str, Any], said: str) -> None:

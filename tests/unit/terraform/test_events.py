@@ -29,7 +29,7 @@ LOCK = StateLock(
     "e53b3c40-218b-9029-79ce-43439c741cc3",
     "alice smith@runner-7",
     "apply",
-    datetime(2026, 11, 22, 5, 30, 19, tzinfo=UTC),
+    datetime(2026, 11, 22, 5, 30, 19, 418063, tzinfo=UTC),
 )
 
 

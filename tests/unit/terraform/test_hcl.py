@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.rulesets.hcl_edit import quoted
 from refinerctl.terraform.hcl import backend_block, load_values, variable_defaults
 from refinerctl.terraform.hcl_mask import masked
 from tests.command import spawn
@@ -141,12 +142,6 @@ class TestModules:
         with pytest.raises(NotFoundError, match=r"root module .* does not exist"):
             variable_defaults(tmp_path / "no")
 
-    def test_stacks_of_this_repository_are_read(self, root: Path) -> None:
-        for stack in ("refiner", "registry"):
-            module = root / "terraform" / "stacks" / stack
-            assert backend_block(module) == {"key": f"{stack}/terraform.tfstate"}
-            assert variable_defaults(module)["tags"] == {}
-
 
 WORDS = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,8}", fullmatch=True)
 TEXTS = st.one_of(
@@ -161,14 +156,6 @@ VALUES = st.recursive(
 )
 FILLERS = st.sampled_from(["", " ", "\t", '/* ] } " */', " /* <<EOT */ "])
 BREAKS = st.sampled_from(["\n", "\r\n", ' # ] } " ${\n', "// <<EOT\n", '\n\n  /* "\n */ '])
-
-
-NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
-
-
-def quoted(text: str) -> str:
-    inner = "".join(NAMED.get(char, char) for char in text)
-    return '"' + inner.replace("${", "$${").replace("%{", "%%{") + '"'
 
 
 def escaped(text: str) -> str:

@@ -54,7 +54,7 @@ run "created_bucket" {
 
   assert {
     condition     = aws_s3_bucket_ownership_controls.this[0].rule[0].object_ownership == "BucketOwnerEnforced"
-    error_message = "ACLs are still in force."
+    error_message = "ACLs are still enabled."
   }
 
   assert {
@@ -208,7 +208,7 @@ run "notifications_of_an_existing_bucket" {
 
   assert {
     condition     = aws_s3_bucket_notification.this[0].bucket == "data-repository" && aws_s3_bucket_notification.this[0].eventbridge
-    error_message = "EventBridge notifications are not switched on, though this is asked for."
+    error_message = "EventBridge notifications are not enabled, although manage_notifications is true."
   }
 
   assert {
@@ -226,7 +226,7 @@ run "notifications_managed_elsewhere" {
 
   assert {
     condition     = length(aws_s3_bucket.this) == 1 && length(aws_s3_bucket_notification.this) == 0
-    error_message = "The notifications of the created bucket are managed, though this is switched off."
+    error_message = "The notifications of the created bucket are managed, although manage_notifications is false."
   }
 }
 

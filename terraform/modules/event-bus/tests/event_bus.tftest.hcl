@@ -46,7 +46,7 @@ run "bus_and_forwarding" {
 
   assert {
     condition     = aws_cloudwatch_event_rule.forward.state == "ENABLED"
-    error_message = "Terraform would leave a rule as it is that was disabled by hand."
+    error_message = "Terraform would not enable a rule that was disabled by hand."
   }
 
   assert {
@@ -97,7 +97,7 @@ run "bus_and_forwarding" {
 
   assert {
     condition     = aws_cloudwatch_event_target.forward.dead_letter_config[0].arn == aws_sqs_queue.delivery_dlq.arn
-    error_message = "An event that cannot be forwarded would be gone."
+    error_message = "An event that cannot be forwarded would be lost."
   }
 
   assert {

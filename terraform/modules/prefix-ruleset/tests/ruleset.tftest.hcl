@@ -67,7 +67,7 @@ run "ruleset_with_function" {
 
   assert {
     condition     = aws_cloudwatch_event_rule.this.state == "ENABLED"
-    error_message = "Terraform would leave a rule as it is that was disabled by hand."
+    error_message = "Terraform would not enable a rule that was disabled by hand."
   }
 
   assert {

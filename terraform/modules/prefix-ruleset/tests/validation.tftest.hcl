@@ -1,4 +1,4 @@
-# The inputs alone: tests/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
+# Only the inputs: tests/inputs has a link to variables.tf, and without a provider a run takes milliseconds.
 
 variables {
   name     = "dibbs-ecr-RefinerInput"
@@ -7,7 +7,7 @@ variables {
   bus_name = "data-repository-bus"
 }
 
-# Each of these runs breaks one rule of every variable that it sets: all of them must be refused.
+# Each of these runs sets variables to invalid values: all of them must be rejected.
 
 run "empty" {
   command = plan

@@ -269,7 +269,7 @@ run "a_pinned_image_wins_over_the_tag" {
     release_tag = "v1.2.3"
     pinned_images = {
       RefinerInput = "dibbs-ecr-refiner/lambda@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-      # Neither a ruleset that is not there nor one without a function gets an image by being pinned.
+      # A pinned image has no effect on a ruleset that does not exist or has no function.
       Missing         = "dibbs-ecr-refiner/lambda@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
       RefinerComplete = "dibbs-ecr-refiner/lambda@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
     }
@@ -277,7 +277,7 @@ run "a_pinned_image_wins_over_the_tag" {
 
   assert {
     condition     = output.rulesets["RefinerInput"].image_uri == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-    error_message = "The pinned image was not taken."
+    error_message = "The pinned image was not used."
   }
 
   assert {

@@ -1,11 +1,11 @@
-# The inputs alone: tftest/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
+# Only the inputs: tftest/inputs has a link to variables.tf, and without a provider a run takes milliseconds.
 
 variables {
   release_tag = "v1.2.3"
 }
 
-# Each of these runs breaks one rule of every variable that it sets: all of them must be refused. What a module validates
-# is tested there.
+# Each of these runs sets variables to invalid values: all of them must be rejected. The validations of a
+# module are tested there.
 
 run "empty" {
   command = plan

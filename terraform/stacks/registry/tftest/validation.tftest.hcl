@@ -1,6 +1,6 @@
-# The inputs alone: tftest/inputs holds a link to variables.tf, and without a provider a run takes milliseconds.
+# Only the inputs: tftest/inputs has a link to variables.tf, and without a provider a run takes milliseconds.
 
-# Each of these runs breaks one rule of every variable that it sets: all of them must be refused.
+# Each of these runs sets variables to invalid values: all of them must be rejected.
 
 run "too_short_or_small" {
   command = plan

@@ -253,7 +253,7 @@ def test_unreadable_errors_are_not_null(stage: Stage) -> None:
     for more in ([], ["--dry-run"]):
         done = stage.redrive(stage.dead, "--yes", "--filter", "error == null", *more)
         assert done.code == 1
-        assert "the filter is about errors, and these cannot be read" in done.err
+        assert "the filter uses `error`, but errors cannot be read" in done.err
 
     assert stage.server.depth(stage.target) == 0
     assert not (stage.folder / ".refinerctl").exists()

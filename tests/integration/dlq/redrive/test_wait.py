@@ -49,7 +49,7 @@ def test_wait_reports_messages_that_come_back(stage: Stage) -> None:
     assert done.code == 1, done.err
     report = done.json()
     assert (report["method"], report["moved"], report["came_back"]) == ("copy", 20, 2)
-    assert "2 of 20 came back" in done.err
+    assert "2 of 20 returned to a DLQ" in done.err
     assert stage.numbers(stage.dead) == [3, 7]
     assert {message.state for message in stage.server.messages(stage.dead)} == {"visible"}
 

@@ -12,7 +12,7 @@ from tests.command import Command
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((), "QUEUE is missing"),
+        ((), "missing argument QUEUE"),
         (("--resume", "--limit", "3"), "--limit and --resume are mutually exclusive"),
         (("--resume", "--rate", "fast"), "is not a rate"),
     ],

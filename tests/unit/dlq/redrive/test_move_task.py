@@ -125,7 +125,7 @@ def test_a_task_that_cannot_be_listed_any_more_continues() -> None:
 
     def expired() -> None:
         if len(seen.updates) > 1:
-            raise RefinerctlError("the AWS credentials are expired", hint="Log in again.")
+            raise RefinerctlError("the AWS credentials have expired", hint="Log in again.")
 
     tasks.on_list = expired
     with pytest.raises(RefinerctlError, match="expired") as stopped:

@@ -157,7 +157,7 @@ def test_an_empty_queue_has_a_target_only_if_one_is_given() -> None:
 @pytest.mark.parametrize(
     ("to", "error", "reason"),
     [
-        (DLQ, UsageError, "the messages are in in-dlq already"),
+        (DLQ, UsageError, "the messages are already in in-dlq"),
         (queue("in.fifo"), UsageError, "have no group"),
         (replace(DLQ, name="x-dlq"), RefusedError, "is itself the DLQ of in"),
     ],

@@ -77,7 +77,7 @@ def test_counts_only_what_was_sent_and_releases_all() -> None:
 
     assert list(watch.returned) == ["new-1"]
     assert stage.is_released(26)
-    assert any("1 of 2 came back" in text for text in seen.updates)
+    assert any("1 of 2 returned to a DLQ" in text for text in seen.updates)
 
 
 def test_ends_when_the_time_is_over() -> None:
@@ -166,7 +166,7 @@ def test_errors_that_are_not_logged_are_not_compared() -> None:
     same = compared()
 
     assert (same.compared, same.same) == (0, 0)
-    assert same.sentence(2, 40) == "2 of 40 came back"
+    assert same.sentence(2, 40) == "2 of 40 returned to a DLQ"
 
 
 def test_the_most_frequent_of_several_errors_is_named() -> None:
