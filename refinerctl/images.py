@@ -66,6 +66,11 @@ class ImageReference:
         match = _ECR_HOST.fullmatch(self.registry or "")
         return (match["account"], match["region"]) if match else None
 
+    @property
+    def version(self) -> str:
+        """The digest, else the tag, else `latest`: by it a registry finds the image."""
+        return self.digest or self.tag or "latest"
+
     def at(self, digest: str) -> str:
         """The same repository by digest: `repository@sha256:…`."""
         return f"{self.name}@{digest}"

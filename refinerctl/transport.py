@@ -205,7 +205,7 @@ class Transport:
         proxy = proxy_of(address.netloc) if address.scheme == "https" else None
         with self._lock:
             if (address.scheme, proxy) not in self._managers:
-                self._managers[address.scheme, proxy] = new_manager(address)
+                self._managers[address.scheme, proxy] = _new_manager(address.scheme, proxy)
             return self._managers[address.scheme, proxy]
 
 
@@ -248,15 +248,12 @@ def proxy_of(netloc: str) -> str | None:
     return None if bypassed else getproxies_environment().get("https")
 
 
-def new_manager(address: SplitResult, ca_bundle: str | None = None) -> urllib3.PoolManager:
-    """Connections to hosts such as that of `address`: with verified TLS, maybe through a proxy.
-
-    `ca_bundle` replaces the certificate authorities of the environment and the system.
-    """
-    if address.scheme == "http":
+def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
+    """Plain connections, or verified TLS, maybe through a proxy."""
+    if scheme == "http":
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS)
-    context = tls_context(ca_bundle)
-    if (proxy := proxy_of(address.netloc)) is None:
+    context = tls_context()
+    if proxy is None:
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS, ssl_context=context)
     parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     if parts.scheme != "http" or not parts.hostname:

@@ -24,7 +24,7 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 @pytest.fixture(autouse=True)
 def _nobodys_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the variables of whoever runs the tests; boto3 finds neither files nor an instance's role."""
+    """Without the variables of the user's shell; boto3 finds neither files nor an instance's role."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "REFINERCTL_", "TF_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

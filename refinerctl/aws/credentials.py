@@ -31,7 +31,7 @@ _SELF_RENEWING = {"iam-role", "container-role"}
 
 
 def role_variables(given: Mapping[str, str]) -> dict[str, str]:
-    """For a process that is to use what `assume_role` gave and nothing else."""
+    """Variables of a process that must use only the credentials of `assume_role`."""
     ours = dict(zip(_KEYS, (given["access_key"], given["secret_key"], given["token"]), strict=True))
     return {**ours, **dict.fromkeys(_SOURCES, ""), "AWS_CREDENTIAL_EXPIRATION": given["expiry_time"]}
 

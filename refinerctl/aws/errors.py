@@ -1,4 +1,4 @@
-"""What an SDK error means to an operator: which call failed, on which resource, what to do."""
+"""SDK errors as errors with a hint: which call failed, on which resource, what to do."""
 
 from __future__ import annotations
 

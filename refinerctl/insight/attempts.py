@@ -31,7 +31,7 @@ from refinerctl.stacks.base import NO_REASON, ReadLogLine, RecordEvent, RecordLi
 if TYPE_CHECKING:
     from refinerctl.aws.logs import LogEvent, LogGroups
 
-# What is remembered of invocations and of streams: far more than run at one moment.
+# Maximum number of invocations and streams in memory: far more than run concurrently.
 MAX_OPEN = 5_000
 # As many messages as Lambda takes from a queue at once.
 MAX_BATCH = 10_000
@@ -39,7 +39,7 @@ MAX_OUTPUTS = 1_000
 MAX_TEXT = 1_024  # of a key or an id, in characters
 MAX_ERROR = 2_000
 
-# Bounds of a lookup: a short key may stand in every line of a log.
+# Limits of a lookup: a short key may occur in every line of a log.
 MAX_LINES = 20_000
 MAX_LINES_OF_INVOCATION = 2_000
 MAX_INVOCATIONS = 10
@@ -66,7 +66,7 @@ class WrittenOutput:
 
 @dataclass(slots=True)
 class Attempt:
-    """One time that a function was given an input. It is filled in line by line, and complete when it is yielded.
+    """One attempt of a function to process an input. It is filled in line by line, and complete when it is yielded.
 
     `message_id` None: an invocation that named no input. `request_id` empty: an error that names no invocation.
     `ended` None: no line says that it has ended. Times in UTC, durations in milliseconds.
@@ -182,7 +182,7 @@ class _Pairing:
         if line.error:
             invocation.fail(line.error, event.timestamp)
         if line.mark is Mark.REPORT:
-            # It is not over yet: Lambda may write why it failed after its report.
+            # Not complete yet: Lambda may log the reason of a failure after its report.
             invocation.ended, invocation.duration_ms = event.timestamp, line.duration_ms
             if (unnamed := self._unnamed.pop(event.stream, None)) is not None:
                 invocation.fail(unnamed.error or NO_REASON, unnamed.started)

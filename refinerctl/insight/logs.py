@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from refinerctl.inputs.completions import Clock
 
 CLOCK_SKEW = timedelta(minutes=1)
-# FilterLogEvents is allowed a handful of times per second in a whole account.
+# FilterLogEvents is limited to a few calls per second in an account.
 GROUPS_AT_ONCE = 4
 POLL_SECONDS = 2.0
 ERROR_PAUSE_SECONDS = 10.0
@@ -33,10 +33,10 @@ ERROR_PAUSE_SECONDS = 10.0
 OVERLAP = timedelta(minutes=1)
 LONG_OVERLAP_SECONDS = 60.0
 LONG_OVERLAP = timedelta(minutes=5)
-# So many lines are remembered before the first search for those that can be forgotten.
+# Number of lines in memory before old ones are removed for the first time.
 MIN_REMEMBERED = 10_000
 
-# Of a JSON line: what stands elsewhere already, and what stands before the other fields.
+# Fields of a JSON line that are shown elsewhere, or before the other fields.
 _TIMES = ("timestamp", "time", "@timestamp", "ts")
 _LEVELS = ("level", "severity", "levelname")
 _MESSAGES = ("message", "msg")
@@ -85,7 +85,7 @@ def logs(
     if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
         app.render.warning("the emulator does not support patterns in braces; all lines are printed")
     lines = partial(read, app.log_groups, tuple(stages))
-    # This clock may be slow; and without an end a busy log would have none.
+    # The local clock may be slow; without an end, reading a busy log would not end.
     until = until or datetime.now(UTC) + CLOCK_SKEW
     if follows:
         events = follow(
@@ -202,7 +202,7 @@ class OverlappingReads:
         self._now = now
         self._since = start
         self._newest = start
-        self._complete_until = start  # all earlier lines have arrived, except for late ones
+        self._complete_until = start  # all earlier lines have arrived, except late ones
         self._room = MIN_REMEMBERED
         self._long_overlap_at = clock.monotonic()
 
@@ -237,7 +237,7 @@ class OverlappingReads:
         self.remembered = {identity: at for identity, at in self.remembered.items() if at >= oldest}
 
     def _advance(self, began: datetime) -> None:
-        """Never back, even if the clock is set back: forgotten lines would be yielded again."""
+        """Never moves back, even if the clock does: removed lines would be yielded again."""
         self._complete_until = max(self._complete_until, min(began, self._newest))
 
     def _back(self, overlap: timedelta) -> datetime:

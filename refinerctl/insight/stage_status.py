@@ -27,11 +27,11 @@ THREADS = 32
 HOUR = timedelta(hours=1)
 # SQS sends the age of the oldest message every minute, CloudWatch has it a few minutes later; older ages are stale.
 AGES = timedelta(minutes=15)
-# Of more completions than this the newest is not looked for: a status does not list a whole bucket.
+# With more completions than this, the newest is not searched: a status does not list a whole bucket.
 MAX_COMPLETIONS = 3000
 # SQS deletes a message soon after its completion was written.
 SAME_INPUT = timedelta(minutes=2)
-# A completion's key does not tell its stage: S3 is asked for the inputs that it may be of, at most so many.
+# A completion's key does not contain its stage: look up the inputs that it may belong to, at most so many.
 MAX_HEADS = 64
 
 # Periods of five minutes add up to the hour wherever CloudWatch lets them begin; percentiles do not add up.

@@ -178,7 +178,7 @@ def _release(function: FunctionStatus | None, found: PipelineStatus) -> Cell:
 
 
 def heading(found: PipelineStatus, env: str) -> str:
-    """Where and when."""
+    """The heading: environment, release and time."""
     release = found.release or ("without a tag" if found.is_released else "none recorded")
     return f"environment {env}, release {release}, {found.at:%Y-%m-%d %H:%M:%SZ}"
 

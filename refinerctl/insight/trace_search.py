@@ -27,7 +27,7 @@ CLOCK_SKEW = timedelta(minutes=1)
 EVENT_SKEW = timedelta(seconds=2)
 MAX_MESSAGES = 200
 MAX_ERRORS, MAX_ERROR = 3, 200
-# Looking at a message costs one of its receives: it must have some left to be processed with.
+# Peeking costs one receive of each message: enough receives must be left for processing.
 MIN_RECEIVES = 3
 
 
@@ -53,7 +53,7 @@ def trace_input(
 
 
 class _Search:
-    """Fills in the facts, step by step. What cannot be read does not keep the rest from telling.
+    """Collects the facts, step by step. An error of one source does not stop the others.
 
     It is among `facts.unread` if the input could be there, else among `facts.notes`.
     """

@@ -1,4 +1,4 @@
-"""Where an input is: the facts that were found about it, and the verdict that follows from them."""
+"""Where an input is: the facts about it, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from refinerctl.aws.sqs import QueueState
     from refinerctl.inputs.completions import Completion
 
-# An event is delivered within this; before, its absence means nothing.
+# Maximum time until an event is delivered; before that, its absence proves nothing.
 DELIVERY = timedelta(minutes=2)
-# How long after its timeout the silence of a function means nothing: log lines arrive late.
+# Time after its timeout until a missing log line of a function is significant: lines arrive late.
 GRACE = timedelta(seconds=30)
-# SQS's counts are right a minute after the last change, as a rule.
+# SQS's counts are usually consistent a minute after the last change.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
 COUNTS_SETTLE = timedelta(seconds=90)
 
@@ -190,7 +190,7 @@ def _other_errors(facts: Facts) -> str:
 
 
 def _by_stage(facts: Facts) -> Verdict | None:
-    """No stage takes it."""
+    """No stage receives it."""
     if facts.stage is not None:
         return None
     prefixes = ", ".join(stage.prefix for stage in facts.stages if stage.prefix is not None) or "none"
@@ -200,7 +200,7 @@ def _by_stage(facts: Facts) -> Verdict | None:
 
 
 def _by_absence(facts: Facts) -> Verdict | None:
-    """Neither S3 nor the log nor the queue knows it."""
+    """It is neither in S3 nor in the log nor in a queue."""
     if facts.version is not None or facts.attempts or facts.queued_message is not None:
         return None
     text = f"S3 has no version of {facts.key}"
@@ -288,7 +288,7 @@ def _by_queue(facts: Facts) -> Verdict | None:
         received = f", received {counted(before, 'time')} before" if before > 0 else ""
         return Verdict(Place.WAITING, f"waiting in {name} since {facts.clock(message.sent_at)}{received}{idle}")
     if facts.version and facts.now - facts.version.last_modified > timedelta(seconds=facts.queue.retention_s):
-        return None  # whatever is in the queue now is younger
+        return None  # all messages in the queue are newer
     if (count := depth.visible + depth.delayed) and not facts.all_queued_were_seen:
         others = f", {depth.in_flight} more in flight" if depth.in_flight else ""
         text = f"probably waiting: {counted(count, 'message')} in {name}, which were not received{others}{idle}"
@@ -301,7 +301,7 @@ def _by_queue(facts: Facts) -> Verdict | None:
 
 
 def _by_time(facts: Facts) -> Verdict:
-    """It was not found anywhere."""
+    """It was not found in any source."""
     name = facts.stage_name
     if facts.version and facts.now - facts.version.last_modified < DELIVERY:
         text = f"not seen downstream yet: it was written a moment ago, and its event has not reached {name}"

@@ -62,7 +62,7 @@ def watch(
 
     threading.Thread(target=_keep_reading, args=(latest, read, interval_s), daemon=True).start()
     before = signal.getsignal(signal.SIGTSTP)
-    if before is not signal.SIG_IGN:  # nobody could continue the process
+    if before is not signal.SIG_IGN:  # the process could not be continued
         signal.signal(signal.SIGTSTP, on_ctrl_z)
     try:
         while not show():

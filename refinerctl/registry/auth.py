@@ -98,24 +98,21 @@ class Authorizer:
         service = self._parameters.get("service", "")
         login = self._logins(self._host)
         if login is not None and login.identity_token:
-            response = self._refresh(realm, service, scopes, login.identity_token)
+            # https://distribution.github.io/distribution/spec/auth/oauth/
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": login.identity_token,
+                "service": service,
+                "client_id": CLIENT_ID,
+                "scope": " ".join(scopes),
+            }
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            response = self._fetch("POST", realm, headers, urlencode(form).encode())
         else:
             query = [("service", service)] * bool(service) + [("scope", scope) for scope in scopes]
             url = f"{realm}{'&' if parts.query else '?'}{urlencode(query)}"
             response = self._fetch("GET", url, {"Authorization": _basic(login)} if login else {}, None)
         return self._read_token(response, parts.netloc, scopes)
-
-    def _refresh(self, realm: str, service: str, scopes: Scopes, identity_token: str) -> Response:
-        """https://distribution.github.io/distribution/spec/auth/oauth/"""
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": identity_token,
-            "service": service,
-            "client_id": CLIENT_ID,
-            "scope": " ".join(scopes),
-        }
-        headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._fetch("POST", realm, headers, urlencode(form).encode())
 
     def _read_token(self, response: Response, server: str, scopes: Scopes) -> tuple[str, float]:
         if response.status in (400, 401, 403):

@@ -151,23 +151,9 @@ class Repository:
             raise NotFoundError(f"{self.named(reference)} does not exist")
         return found
 
-    def digest(self, reference: str) -> str | None:
-        """The digest of a tag; None if there is no such tag or manifest."""
-        response = self._fetch("HEAD", self._url("manifests", reference), _ACCEPT)
-        if response.status == NOT_FOUND:
-            return None
-        given = response.headers.get("Docker-Content-Digest", "")
-        if response.status == OK and is_digest(given):
-            return given
-        found = self.find(reference)
-        return found.digest if found else None
-
     def exists(self) -> bool:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""
-        response = self._fetch("GET", f"{self._url('tags', 'list')}?n=1")
-        if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"looking up {self.name}", response)
-        return response.status == OK
+        return self._has("GET", f"{self._url('tags', 'list')}?n=1", self.name)
 
     def tags(self) -> list[str]:
         """All tags, each once, in the registry's order. Raises NotFoundError without the repository."""
@@ -188,9 +174,12 @@ class Repository:
         return list(tags)
 
     def has_blob(self, digest: str) -> bool:
-        response = self._fetch("HEAD", self._url("blobs", digest))
+        return self._has("HEAD", self._url("blobs", digest), f"{digest} of {self.name}")
+
+    def _has(self, method: str, url: str, what: str) -> bool:
+        response = self._fetch(method, url)
         if response.status not in (OK, NOT_FOUND):
-            raise self.registry.failed(f"looking up {digest} of {self.name}", response)
+            raise self.registry.failed(f"looking up {what}", response)
         return response.status == OK
 
     def blob(self, blob: Descriptor) -> bytes:

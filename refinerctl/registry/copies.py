@@ -1,16 +1,27 @@
-"""The request and the result of a copy of an image, and the checks of both engines."""
+"""The request and the result of a copy of an image, the checks of both engines, and engine `registry`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
+from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
-from refinerctl.registry.client import Repository
-from refinerctl.registry.manifests import Descriptor, Manifest, unacceptable
+from refinerctl.parallel import concurrently
+from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
+from refinerctl.registry.manifests import Descriptor, Manifest, config_platform, unacceptable
 
 SHOWN_TAGS = 10
+LARGE_BLOBS_AT_ONCE = 4
+# For small blobs, round trips matter rather than bandwidth: copy as many at once as have this size together, at most
+# four times as many as others.
+BYTES_AT_ONCE = 64 * 1024**2
+QUESTIONS_AT_ONCE = 24
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,22 @@ class CheckedCopy:
         return self.outlook.status == "up-to-date"
 
 
+def first_outlook(
+    request: CopyRequest, digest: str, target_digest: str | None, is_index: bool, notes: tuple[str, ...] = ()
+) -> ImageCopy:
+    """As far as it is known from the digest of the source's image, and from what the target's tag has."""
+    return ImageCopy(
+        name=request.name,
+        source=str(request.source),
+        target=str(request.target),
+        source_digest=digest,
+        target_digest=target_digest,
+        platform=str(request.platform) if is_index else None,
+        status="up-to-date" if target_digest else "would-copy",
+        notes=notes,
+    )
+
+
 def choose_platform(index: Manifest, request: CopyRequest) -> Descriptor:
     """The entry of an index for the request's platform. Raises RefusedError with the platforms that it has."""
     if entry := index.entry(request.platform):
@@ -112,15 +139,179 @@ def unknown_tag(source: Repository, reference: ImageReference) -> NotFoundError:
     return NotFoundError(f"{reference} does not exist", hint=hint)
 
 
-def no_repository(target: Repository) -> NotFoundError:
-    return NotFoundError(
-        f"repository {target.name} does not exist",
-        hint="Create it with `refinerctl deploy --stack registry`, or with the option --create-repository.",
-    )
-
-
 def read_back_differs(target: ImageReference, found: str | None, pushed: str) -> RefinerctlError:
     return RefinerctlError(
         f"{target} reads back as {found or 'nothing'}, not as {pushed}",
         hint="Another process may have pushed at the same time. Run the command again.",
     )
+
+
+class RegistryCopies:
+    """Copies from registry to registry. `registry` gives the client of a host, the same for the same host.
+
+    A `dry_run` needs no permission to push.
+    """
+
+    def __init__(
+        self,
+        registry: Callable[[str], Registry],
+        *,
+        blobs_at_once: int = LARGE_BLOBS_AT_ONCE,
+        dry_run: bool = False,
+    ) -> None:
+        self._registry = registry
+        self._blobs_at_once = blobs_at_once
+        self._target_actions = PULL if dry_run else PULL_AND_PUSH
+        # Images that were checked together may share layers: the first copy brings them for all.
+        self._brought: set[tuple[str, str]] = set()
+
+    def check(self, request: CopyRequest) -> CheckedCopy:
+        """Make all checks that are possible before a byte is copied; change nothing. At most 3 round trips.
+
+        Raises RefusedError if the target's tag has another image or the image's service cannot run it,
+        NotFoundError, AccessDeniedError.
+        """
+        began = time.monotonic()
+        source, target = self._repositories(request)
+        found, there = concurrently(
+            [partial(source.find, request.source.version), partial(target.find, request.target.version)], 2
+        )
+        if found is None:
+            raise unknown_tag(source, request.source)
+        entry = choose_platform(found, request) if found.is_index else None
+        notes = _left_out(found, request.platform) if entry else ()
+        outlook = first_outlook(
+            request, (entry or found).digest, there.digest if there else None, entry is not None, notes
+        )
+        if there is not None:
+            if there.digest != outlook.source_digest:
+                raise moved_tag(request.target, outlook.source_digest, there.digest)
+            return CheckedCopy(request, replace(outlook, seconds=time.monotonic() - began))
+        manifest = source.manifest(entry.digest) if entry else found
+        if manifest.is_index:
+            raise RefusedError(f"{request.source} has an index for {request.platform} instead of an image")
+        blobs = [blob for blob in manifest.blobs if not blob.urls]  # a foreign layer is in no registry
+        questions: list[Callable[[], Any]] = [partial(target.has_blob, blob.digest) for blob in blobs]
+        questions.append(partial(_config, source, manifest, request))
+        if request.in_ecr:
+            questions.append(target.exists)
+        answers = concurrently(questions, QUESTIONS_AT_ONCE)
+        lacks_repository = request.in_ecr and not answers.pop()
+        config = answers.pop()
+        pass_gate(request, manifest, config)
+        missing = tuple(blob for blob, has_blob in zip(blobs, answers, strict=True) if not has_blob)
+        outlook = replace(
+            outlook,
+            platform=outlook.platform or (str(config_platform(config)) if config else None),
+            bytes_copied=sum(blob.size for blob in missing),
+            blobs_copied=len(missing),
+            blobs_skipped=len(manifest.blobs) - len(missing),
+            seconds=time.monotonic() - began,
+        )
+        return CheckedCopy(request, outlook, manifest, missing, lacks_repository=lacks_repository)
+
+    def copy(self, checked: CheckedCopy, progress: Progress) -> ImageCopy:
+        """Copy the missing blobs, then the manifest by digest, then the tag: a tag never has an incomplete image."""
+        manifest = checked.manifest
+        if checked.is_done or manifest is None:
+            return checked.outlook
+        began = time.monotonic()
+        source, target = self._repositories(checked.request)
+        missing = [blob for blob in checked.missing if (target.name, blob.digest) not in self._brought]
+        cancelled = threading.Event()
+        largest_first = sorted(missing, key=lambda blob: -blob.size)
+        tasks = [partial(_copy_blob, source, target, blob, progress, cancelled) for blob in largest_first]
+        try:
+            copied = [size for size in concurrently(tasks, self._threads(missing)) if size is not None]
+        finally:
+            cancelled.set()
+        self._brought.update((target.name, blob.digest) for blob in missing)
+        _publish(target, manifest, checked.request)
+        return replace(
+            checked.outlook,
+            target_digest=manifest.digest,
+            status="copied",
+            bytes_copied=sum(copied),
+            blobs_copied=len(copied),
+            blobs_mounted=len(missing) - len(copied),
+            blobs_skipped=len(manifest.blobs) - len(missing),
+            seconds=checked.outlook.seconds + time.monotonic() - began,
+        )
+
+    def _threads(self, blobs: list[Descriptor]) -> int:
+        mean = max(1, sum(blob.size for blob in blobs) // max(1, len(blobs)))
+        return min(4 * self._blobs_at_once, max(self._blobs_at_once, BYTES_AT_ONCE // mean))
+
+    def _repositories(self, request: CopyRequest) -> tuple[Repository, Repository]:
+        source, target = self._registry(str(request.source.registry)), self._registry(str(request.target.registry))
+        return (
+            source.repository(request.source.repository),
+            target.repository(request.target.repository, self._target_actions),
+        )
+
+
+def _copy_blob(
+    source: Repository, target: Repository, blob: Descriptor, progress: Progress, cancelled: threading.Event
+) -> int | None:
+    """Bytes copied; None if the registry mounted the blob. A broken upload starts again.
+
+    Raises TransportError if it breaks too often, RefinerctlError when `cancelled` is set: another blob failed.
+    """
+
+    def content() -> Iterator[bytes]:
+        done = 0
+        progress.part(blob.digest, done, blob.size)
+        for chunk in source.read(blob):
+            _check_cancelled(blob, cancelled)
+            yield chunk
+            done += len(chunk)
+            progress.part(blob.digest, done, blob.size)
+
+    def copy() -> int | None:
+        _check_cancelled(blob, cancelled)
+        location = target.start_upload(blob, mount_from)
+        if location is None:
+            return None
+        target.upload(blob, location, content)
+        return blob.size
+
+    mount_from = source if source.registry is target.registry and source.path != target.path else None
+    return target.registry.transport.retry(target.name).run(copy)
+
+
+def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise RefinerctlError(f"copying {blob.digest} was cancelled")
+
+
+def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
+    """Push the manifest by digest, then under the tag, and read both back."""
+    tag = request.target.tag or ""
+    # During a long copy another process may have pushed the tag.
+    known, there = concurrently([partial(target.find, manifest.digest), partial(target.find, tag)], 2)
+    if there and there.digest != manifest.digest:
+        raise moved_tag(request.target, manifest.digest, there.digest)
+    if known is None:
+        target.push_manifest(manifest, manifest.digest)
+    try:
+        target.push_manifest(manifest, tag)
+    except RefinerctlError:
+        # An immutable tag that another process has pushed, or an attempt whose response was lost.
+        there = target.find(tag)
+        if there is None:
+            raise
+        if there.digest != manifest.digest:
+            raise moved_tag(request.target, manifest.digest, there.digest) from None
+    for found in concurrently([partial(target.find, tag), partial(target.find, manifest.digest)], 2):
+        if found is None or found.digest != manifest.digest:
+            raise read_back_differs(request.target, found.digest if found else None, manifest.digest)
+
+
+def _config(source: Repository, manifest: Manifest, request: CopyRequest) -> bytes | None:
+    """The config, if the gate needs it: without the gate it may be of any type."""
+    return source.blob(manifest.config) if request.runs_on and manifest.config else None
+
+
+def _left_out(index: Manifest, platform: Platform) -> tuple[str, ...]:
+    others = [str(item) for item in index.platforms() if item != platform]
+    return (f"the source is an index: {platform} is copied" + (f", not {', '.join(others)}" if others else ""),)

@@ -25,9 +25,9 @@ from refinerctl.registry.copies import (
     CopyRequest,
     ImageCopy,
     choose_platform,
+    first_outlook,
     moved_tag,
     no_platform,
-    no_repository,
     not_runnable,
     pass_gate,
     read_back_differs,
@@ -46,20 +46,13 @@ Told = TypeVar("Told")
 class DockerCopies:
     """`logins` are sent with each call: the engine itself is never logged in.
 
-    `registry` gives the client of a host, one that gives up early. `create_repository` as for engine `registry`.
+    `registry` gives the client of a host, one that gives up early.
     """
 
-    def __init__(
-        self,
-        engine: DockerEngine,
-        logins: Logins,
-        registry: Callable[[str], Registry],
-        create_repository: Callable[[str, str], None] | None = None,
-    ) -> None:
+    def __init__(self, engine: DockerEngine, logins: Logins, registry: Callable[[str], Registry]) -> None:
         self._engine = engine
         self._logins = logins
         self._registry = registry
-        self._create_repository = create_repository
         self._out_of_reach: set[str] = set()
 
     def check(self, request: CopyRequest) -> CheckedCopy:
@@ -73,15 +66,7 @@ class DockerCopies:
         manifest = self._manifest(request, digest)
         if manifest is None and is_index and request.platform not in platforms:
             raise no_platform(request, platforms)
-        outlook = ImageCopy(
-            name=request.name,
-            source=str(request.source),
-            target=str(request.target),
-            source_digest=manifest.digest if manifest else digest,
-            target_digest=there[0] if there else None,
-            platform=str(request.platform) if is_index else None,
-            status="up-to-date" if there else "would-copy",
-        )
+        outlook = first_outlook(request, manifest.digest if manifest else digest, there and there[0], is_index)
         lacks_repository = False
         if there is not None:
             if not self._is_same(request, outlook.source_digest, there[0], manifest):
@@ -96,7 +81,9 @@ class DockerCopies:
                 content = self._ask(request.source, lambda source: source.blob(config)) if config else None
                 pass_gate(request, manifest, content)
                 outlook = replace(outlook, bytes_copied=manifest.size, blobs_copied=len(manifest.blobs))
-            lacks_repository = request.in_ecr and self._lacks_repository(request)
+            # If the registry is out of reach, the repository is taken to exist.
+            exists = not request.in_ecr or self._ask(request.target, Repository.exists)
+            lacks_repository = exists is False
         outlook = replace(outlook, seconds=time.monotonic() - began)
         return CheckedCopy(request, outlook, manifest, lacks_repository=lacks_repository)
 
@@ -105,8 +92,6 @@ class DockerCopies:
         if checked.is_done:
             return checked.outlook
         began, request = time.monotonic(), checked.request
-        if checked.lacks_repository and self._create_repository:
-            self._create_repository(str(request.target.registry), request.target.repository)
         self._ask(request.target, Repository.check_push, PULL_AND_PUSH)
         source = replace(request.source, tag=None, digest=checked.outlook.source_digest)
         image = self._pull(source, request.platform if request.runs_on or checked.outlook.platform else None, progress)
@@ -166,17 +151,6 @@ class DockerCopies:
             for reference, found in ((request.source, digest), (request.target, there))
         )
         return bool(source["Id"] == target["Id"])
-
-    def _lacks_repository(self, request: CopyRequest) -> bool:
-        """Raises NotFoundError if it may not be created. If the registry is out of reach, it is taken to exist."""
-
-        def ask(target: Repository) -> bool:
-            lacks = not target.exists()
-            if lacks and self._create_repository is None:
-                raise no_repository(target)
-            return lacks
-
-        return self._ask(request.target, ask) or False
 
     def _read_back(self, request: CopyRequest, pushed: str) -> None:
         found = self._find(request.target)

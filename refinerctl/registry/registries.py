@@ -72,7 +72,7 @@ class Registries:
 
     def find(self, reference: ImageReference) -> Manifest | None:
         """The manifest of a deployable image; None if it or its repository does not exist."""
-        return self._deployed_from(reference).find(reference.digest or reference.tag or "latest")
+        return self._deployed_from(reference).find(reference.version)
 
     def blob(self, reference: ImageReference, descriptor: Descriptor) -> bytes:
         """A small blob of a deployable image. Raises NotFoundError if it does not exist."""

@@ -153,7 +153,7 @@ def confirm(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions
 def ready_to_apply(app: AppContext, root: RootModule, least_s: float, consent: Callable[[], None]) -> RootModule:
     """Ask for consent. Returns the root module with credentials that last for at least `least_s` seconds.
 
-    Raises RefusedError if they do not: before the question, and after it, because an answer may take an hour.
+    Raises RefusedError if they do not: before the question, and after it, because the user may answer an hour later.
     """
     expiry, is_known = app.session.credential_lifetime()
     check_credentials(expiry, least_s)
@@ -241,7 +241,7 @@ def _is_recorded(release: Release, last: Release | None) -> bool:
 
 
 def readiness_checks(stack: Stack, outputs: Values, functions: Functions) -> dict[str, Callable[[], bool]]:
-    """Whether each function has its update and each event source mapping is enabled, by what is checked."""
+    """Checks that each function is updated and each event source mapping is enabled, by the name of the check."""
     if stack.pipeline_of_outputs is None or not outputs:
         return {}
     pipeline = stack.pipeline_of_outputs(outputs)

@@ -127,7 +127,7 @@ def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueState
 
 
 def check_unchanged(root: RootModule, plan: Plan) -> None:
-    """Before data is deleted. Raises what would keep Terraform from applying the plan, as far as can be known."""
+    """Before data is deleted: raise errors that would prevent Terraform from applying the plan, if detectable."""
     root.check_state(plan.record.state)
     if root.terraform.find_lock():
         raise TimedOutError("another run holds the state's lock; nothing was deleted")

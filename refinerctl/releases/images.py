@@ -130,7 +130,7 @@ def uses_of(image: EcrImage, uses: Iterable[ImageUse]) -> list[ImageUse]:
 
 
 def _released(here: Settings, other: AppContext, last: int) -> tuple[ImageUse, ...]:
-    """What an environment's releases use of the ECR of `here`."""
+    """The images in the ECR of `here` that an environment's releases use."""
     found = release_uses(other.settings.env, read_ledger(other), last)
     return tuple(use for use in found if may_contain(use.image, here, other.settings))
 
@@ -138,7 +138,7 @@ def _released(here: Settings, other: AppContext, last: int) -> tuple[ImageUse, .
 def release_uses(environment: str, releases: Sequence[Release], last: int | None = None) -> tuple[ImageUse, ...]:
     """The images of a ledger's newest `last` releases; one that was deployed several times counts once."""
     newest: dict[frozenset[str], Release] = {}
-    for release in reversed(releases):  # the ledger's order counts, not the clocks of its writers
+    for release in reversed(releases):  # use the order in the ledger, not the clocks of its writers
         if release.images:
             newest.setdefault(frozenset(release.images.values()), release)
     found = [
@@ -154,7 +154,7 @@ def release_uses(environment: str, releases: Sequence[Release], last: int | None
 
 
 def may_share_registry(one: Settings, other: Settings) -> bool:
-    """Whether two environments may have the same ECR: never one on this machine with another."""
+    """Whether two environments may have the same ECR: never for a local environment."""
     return one.env == other.env or not (one.embedded or other.embedded)
 
 

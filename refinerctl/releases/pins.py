@@ -79,9 +79,9 @@ def pin_images(
 ) -> Pins:
     """Resolve all images at the same time.
 
-    `tag` is what the user asks for. Without it a stage keeps its image in `kept` (URIs by digest, by stage), and one
-    without gets `default_tag`. `by_record`: what is kept wins over a tag, digest or repository in the environment's
-    values. An image of `local_repositories` may be missing, and is then not pinned: an environment on this machine
+    `tag` is the requested release. Without it a stage keeps its image in `kept` (URIs by digest, by stage), and one
+    without gets `default_tag`. `by_record`: what is kept takes precedence over a tag, digest or repository in the
+    environment's values. An image of `local_repositories` may be missing, and is then not pinned: a local environment
     runs it from its folder.
 
     Raises RefusedError, which begins with `refusal`, for every image that is missing or that Lambda does not accept;

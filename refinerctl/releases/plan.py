@@ -145,7 +145,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def heading(plan: Plan) -> str:
-    """What the plan is for."""
+    """The environment, stack and release of the plan."""
     record = plan.record
     return f"environment {record.env}, stack {record.stack}" + (f", release {record.tag}" if record.tag else "")
 

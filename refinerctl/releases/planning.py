@@ -1,4 +1,4 @@
-"""Plans: what Terraform would do, as a model and as a file to apply."""
+"""Plans of Terraform, as a model and as a file to apply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`refinerctl images prune`: delete the images in ECR that nothing uses. An image that may be in use stays."""
+"""`refinerctl images prune`: delete the images in ECR that nothing uses. An image that may be in use is kept."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...
         if app.render.is_json:
             app.render.json(_as_json(plan, None))
         return
-    if not yes:  # the answer may have taken a while
+    if not yes:  # the user may have answered late
         plan, used = still_unused(plan, look())
         for image in used:
             app.render.warning(f"{_image_text(image)} is now used, deleted or retagged; kept")
@@ -144,7 +144,7 @@ def make_plan(
 
 
 def _direct_reasons(images: list[EcrImage], uses: Sequence[ImageUse], keep: int, before: datetime) -> Reasons:
-    """Why images stay of their own, by digest."""
+    """Why images are kept for reasons of their own, by digest."""
     tags = [tag for image in images for tag in image.tags if release_order(tag)]
     newest = set(newest_first(tags)[:keep])
     reasons: dict[str, tuple[str, ...]] = {}

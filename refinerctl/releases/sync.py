@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import Renderer
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.images import (
     DEFAULT_PLATFORM,
@@ -31,15 +31,14 @@ from refinerctl.releases.releases import published_images
 
 if TYPE_CHECKING:
     from refinerctl.registry.client import Repository
-    from refinerctl.registry.copies import CopyRequest, ImageCopy
+    from refinerctl.registry.copies import CopyRequest, ImageCopy, RegistryCopies
     from refinerctl.registry.docker_copies import DockerCopies
-    from refinerctl.registry.engine import RegistryEngine
 
-    CopyEngine = RegistryEngine | DockerCopies
+    CopyEngine = RegistryCopies | DockerCopies
 
 IMAGES_AT_ONCE = 4
 CONFIGS_AT_ONCE = 16
-# A registry may take this long to store what the Docker engine has sent; the engine says nothing meanwhile.
+# A registry may need this long to store an image from the Docker engine, which reports nothing during that time.
 DOCKER_CALL_SECONDS = 600
 DOCKER_HUB = "docker.io"
 
@@ -127,26 +126,23 @@ def sync(
         requests += _with_tags(app, wanted, tag, since, create_repository)
     if not requests:
         app.render.note("no release tags to copy")
-    create = app.registries.create_repository if create_repository else None
-    if engine == "docker":
-        copies = _copy(app, _docker_engine(app, create), requests, dry_run)
-    else:
-        from refinerctl.registry.engine import RegistryEngine
-
-        engine_ = RegistryEngine(app.registries.client, create, blobs_at_once=jobs, dry_run=dry_run)
-        copies = _copy(app, engine_, requests, dry_run)
+    copies = _copy(app, _engine(app, engine, jobs, dry_run), requests, create_repository, dry_run)
     if dotenv_file and not dry_run:
         write_text(dotenv_file, dotenv(copies))
 
 
-def _docker_engine(app: AppContext, create: Any) -> DockerCopies:
+def _engine(app: AppContext, name: str, jobs: int, dry_run: bool) -> CopyEngine:
+    registries = app.registries
+    if name == "registry":
+        from refinerctl.registry.copies import RegistryCopies
+
+        return RegistryCopies(registries.client, blobs_at_once=jobs, dry_run=dry_run)
     from refinerctl.docker_engine import DockerEngine
     from refinerctl.registry.docker_copies import DockerCopies
 
     docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
     docker.client()
-    registries = app.registries
-    return DockerCopies(docker, registries.login, registries.impatient_client, create)
+    return DockerCopies(docker, registries.login, registries.impatient_client)
 
 
 def _one_image(source: str | None, target: str | None, names: tuple[str, ...]) -> CopyRequest:
@@ -261,15 +257,25 @@ def _created(source: Repository, tag: str, platform: Platform) -> datetime | Non
     return config_created(source.blob(manifest.config)) if manifest and manifest.config else None
 
 
-def _copy(app: AppContext, engine: CopyEngine, requests: list[CopyRequest], dry_run: bool) -> list[ImageCopy]:
+def _copy(
+    app: AppContext, engine: CopyEngine, requests: list[CopyRequest], create_repository: bool, dry_run: bool
+) -> list[ImageCopy]:
     """Check all, copy one after the other, show the results: after an error those of the images before it."""
     checked = concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
-    for lacking in dict.fromkeys(item.request.target.name for item in checked if item.lacks_repository):
-        app.render.note(f"repository {lacking} does not exist and {'would' if dry_run else 'will'} be created")
+    lacking = {item.request.target.name: item.request.target for item in checked if item.lacks_repository}
+    for name in lacking:
+        if not create_repository:
+            raise NotFoundError(
+                f"repository {name} does not exist",
+                hint="Create it with `refinerctl deploy --stack registry`, or with the option --create-repository.",
+            )
+        app.render.note(f"repository {name} does not exist and {'would' if dry_run else 'will'} be created")
     if dry_run or all(item.is_done for item in checked):
         copies = [item.outlook for item in checked]
         _show(app.render, copies)
         return copies
+    for target in lacking.values():
+        app.registries.create_repository(str(target.registry), target.repository)
     copies = []
     try:
         with app.render.progress(sum(item.outlook.bytes_copied for item in checked)) as progress:

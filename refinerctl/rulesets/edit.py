@@ -67,7 +67,7 @@ def read_options(given: dict[str, Any]) -> ApplyOptions | None:
 def carry_out_edit(
     app: AppContext, edit: FileEdit | None, given: dict[str, Any], document: dict[str, Any], gives_up: str | None = None
 ) -> None:
-    """Show the edit, write it, deploy it, as the options say; `document` is the JSON that tells of it.
+    """Show the edit, write it, deploy it, as the options say; `document` is the JSON result.
 
     `edit` None: the file needs no change. `gives_up` names a ruleset whose data a deployment may destroy.
     """

@@ -1,4 +1,4 @@
-"""Terraform backends: where a stack's state is, and what `terraform init` needs to get there."""
+"""Terraform backends: where a stack's state is, and the arguments of `terraform init`."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _http(given: Mapping[str, Any], from_file: tuple[str, ...], environ: Mapping
     found = {name: str(value) for name, value in given.items() if name in (*HTTP_ARGUMENTS, *HTTP_CREDENTIALS)}
     for name in (*HTTP_ARGUMENTS, *HTTP_CREDENTIALS):
         if value := environ.get(f"TF_HTTP_{name.upper()}"):
-            found.setdefault(name, value)  # Terraform, too, takes an argument before the variable
+            found.setdefault(name, value)  # Terraform, too, gives an argument precedence over the variable
     if "address" not in found and api and project:
         found["address"] = f"{api}/projects/{quote(project, safe='')}/terraform/state/{quote(state, safe='')}"
     address = found.get("address")
@@ -110,7 +110,7 @@ def _http(given: Mapping[str, Any], from_file: tuple[str, ...], environ: Mapping
             f"the address of the state {state} holds a user name or password",
             hint="Remove them from it, and set TF_HTTP_USERNAME and TF_HTTP_PASSWORD.",
         )
-    if api and address.startswith(f"{api}/"):  # only GitLab gets a job's token, and its methods
+    if api and address.startswith(f"{api}/"):  # only for GitLab: the job's token, and GitLab's HTTP methods
         _as_in_gitlab(found, environ.get("CI_JOB_TOKEN"))
     variables = {f"TF_HTTP_{name.upper()}": value for name, value in found.items()}
     arguments = {name: value for name, value in found.items() if name not in HTTP_CREDENTIALS}
@@ -148,7 +148,7 @@ def _link_module(layout: Layout, linked: Layout, stack: str) -> None:
 def _link(target: Path, link: Path) -> None:
     if link.is_symlink() and link.readlink() == target:
         return
-    # Another run may be doing the same, or reading. Terraform leaves a lock file of its own where the link to ours was.
+    # Another run may do the same, or read. Terraform may have replaced the link to the lock file by its own file.
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.symlink_to(target)
     temporary.replace(link)

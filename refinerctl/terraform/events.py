@@ -127,7 +127,7 @@ class EventReader:
             self._diagnostic(event["diagnostic"])
 
     def why(self) -> str | None:
-        """Why the run failed, if Terraform said so."""
+        """Why the run failed, if Terraform reported it."""
         return "; ".join(self.errors) or (last_error("".join(self.other)) if self.other else None)
 
     def _diagnostic(self, diagnostic: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from refinerctl.terraform.hcl_mask import masked
 if TYPE_CHECKING:
     from lark import Token, Tree
 
-# A larger exponent is a mistake, or meant to exhaust the memory.
+# A larger exponent is a mistake, or an attempt to exhaust the memory.
 MAX_EXPONENT = 500
 
 _ESCAPE = re.compile(r'\\(?:([nrt"\\])|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)')
@@ -135,14 +135,14 @@ class HclFile:
         try:
             body: Tree[Any] = hcl2.parses_to_tree(self.masked).children[0]
         except LarkError as error:
-            # The error itself would quote the text, which may be secret.
+            # The error itself contains the text, which may be secret.
             raise self._invalid(getattr(error, "pos_in_stream", None)) from None
         except RecursionError:
             raise RefinerctlError(f"{self.path} is nested too deeply") from None
         return body
 
     def _invalid(self, at: int | None) -> RefinerctlError:
-        if at is not None:  # else the file ends too soon
+        if at is not None:  # otherwise the file is incomplete
             at += len(self.text[at:]) - len(self.text[at:].lstrip(" \t"))
         before = self.text[:at]
         line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1

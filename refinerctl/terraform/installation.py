@@ -1,4 +1,4 @@
-"""What this machine has of Terraform: the binary, and mirrors of the AWS provider."""
+"""Terraform on this machine: the binary, and mirrors of the AWS provider."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINT = (
     "terraform_binary in [tools] of refinerctl.toml selects another program than `terraform` on PATH."
 )
 
-# Where images and packages keep provider mirrors.
+# Folders in which images and packages have provider mirrors.
 MIRROR_ROOTS = (
     Path("/opt"),
     Path("/usr/share"),

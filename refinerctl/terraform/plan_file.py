@@ -1,4 +1,4 @@
-"""Saved plans: Terraform's own plan file, which is a zip archive, with one more entry that says what it is for."""
+"""Saved plans: Terraform's own plan file, which is a zip archive, with an additional entry that records its purpose."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """What a plan was made for: `deploy --plan` compares it with what it finds.
+    """The purpose of a plan: `deploy --plan` compares it with the current values.
 
     `images` are those that the plan pins, by stage; `configuration` is a digest of all files that went into it;
     `allow_destroy` are addresses whose loss of data was accepted.

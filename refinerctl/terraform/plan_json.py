@@ -14,7 +14,7 @@ from typing import Any
 
 from refinerctl.errors import RefinerctlError
 
-# Types whose destruction loses what cannot be made again.
+# Types whose destruction loses data that cannot be restored.
 HOLDS_DATA = frozenset(
     {
         "aws_cloudwatch_log_group",
@@ -94,12 +94,12 @@ class Change:
 
     @property
     def is_removed(self) -> bool:
-        """Whether the existing resource is gone afterwards."""
+        """Whether the existing resource is deleted."""
         return self.action in (Action.REPLACE, Action.DESTROY)
 
     @property
     def loses_data(self) -> bool:
-        """Whether what the resource holds is gone afterwards."""
+        """Whether the data in the resource is lost."""
         return self.is_removed and self.type in HOLDS_DATA
 
 
@@ -223,7 +223,7 @@ def _attributes(change: Mapping[str, Any], action: Action) -> tuple[str, ...]:
     unknown = change.get("after_unknown") or {}
     names = {name for name in before.keys() | after.keys() if not unknown.get(name)}
     differing = {name for name in names if _value(before.get(name)) != _value(after.get(name))}
-    # What is known only after the apply follows from the others, as a rule; alone it is all there is to say.
+    # Attributes that are known only after the apply usually follow from others; show them only if there are no others.
     return tuple(sorted(differing or {name for name in unknown if unknown[name]}))
 
 

@@ -24,7 +24,7 @@ _WARNS = "interrupted again: a third interrupt kills Terraform, which leaves its
 
 Tell = Callable[[str], None]
 
-# Longest path in bytes of a temporary folder in which a socket's name and our folder's still fit.
+# Maximum length in bytes of the path of a temporary folder: the names of our folder and of a socket are added to it.
 MAX_SOCKET_FOLDER = 60
 
 
@@ -70,7 +70,7 @@ class Process:
                     env={**self.environment, "TMPDIR": sockets},
                     start_new_session=True,
                 )
-                if self._interrupts:  # before there was a process to forward it to
+                if self._interrupts:  # before there was a process that could receive it
                     process.send_signal(signal.SIGINT)
                 try:
                     self._follow(process, output.fileno(), take)
@@ -106,7 +106,7 @@ class Process:
 
         def forward(number: int, _frame: FrameType | None) -> None:
             if number == signal.SIGHUP and self._interrupts:
-                return  # a closing terminal sends several, which is no repeated request
+                return  # a terminal that closes sends several: not a repeated interrupt
             self._interrupts.append(number)
             if self._process is None or self._process.poll() is not None:
                 return
@@ -124,13 +124,13 @@ class Process:
                 signal.signal(number, handler)
 
     def _tell_interrupts(self) -> None:
-        """Not in the handler: it may run while another line is being written."""
+        """Print the messages outside of the signal handler, which may run while another line is being written."""
         for message in (_FINISHES, _WARNS)[self._told : len(self._interrupts)]:
             self._told += 1
             self.tell(message)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """End the process if it still runs: `take` has failed, maybe during an interrupt."""
+        """Stop the process if it still runs: `take` has failed, maybe during an interrupt."""
         try:
             if process.poll() is None and not self.disposable:
                 if not self._interrupts:
@@ -142,7 +142,7 @@ class Process:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill it with all that it started; a group that has ended is no error."""
+    """Kill it with all of its children; a process group that has ended is not an error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -26,9 +26,9 @@ from refinerctl.terraform.runner import Terraform
 _ERRORED_STATE = "errored.tfstate"
 
 _PLAN_FOLDER = "plan-"
-_JUST_MADE_SECONDS = 60  # by another run, which is about to lock it
+_JUST_MADE_SECONDS = 60  # created by another run, which is about to lock it
 
-# The checkout of a CI job often belongs to another user, which git refuses; nothing of it is run here.
+# The checkout of a CI job often belongs to another user, which git refuses; no code of it is run here.
 _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
@@ -110,7 +110,7 @@ class RootModule:
             raise
 
     def how_to_push(self, state: Path) -> str:
-        """What to do with an errored.tfstate."""
+        """The hint for an errored.tfstate."""
         terraform = self.terraform
         places = {"TF_DATA_DIR": str(terraform.data_dir)} | {
             name: value
@@ -144,7 +144,7 @@ class RootModule:
             yield Path(name).resolve()
 
     def var_files(self, folder: Path, values: Mapping[str, Any]) -> list[Path]:
-        """The environment's values, then `values`, written to a file in `folder`: they win."""
+        """The environment's values, then `values`, written to a file in `folder`: which take precedence."""
         files = [self.var_file] if self.var_file.is_file() else []
         if values:
             ours = folder / "refinerctl.tfvars.json"
@@ -211,6 +211,6 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    with contextlib.suppress(OSError), _locked(folder) as is_free:  # another run may remove it at the same time
+    with contextlib.suppress(OSError), _locked(folder) as is_free:  # another run may remove it concurrently
         if is_free and time.time() - folder.stat().st_mtime > _JUST_MADE_SECONDS:
             shutil.rmtree(folder)

@@ -96,7 +96,7 @@ class Terraform:
             if self._cli_config() is not None:
                 if self.run(*command).returncode == 0:
                     return
-                self._generated_config.unlink()  # its mirror may have moved, or lack what the lock file wants now
+                self._generated_config.unlink()  # the mirror may have moved, or not have the version in the lock file
             done = self.run(*command)
             is_unreachable = done.returncode != 0 and any(text in done.stdout for text in _UNREACHABLE)
             if is_unreachable and (mirror := find_provider_mirror(self.mirror_roots)):

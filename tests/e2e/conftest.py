@@ -14,6 +14,7 @@ from tests.needs import absent
 from tests.registries.fixtures import (  # noqa: F401 - fixtures
     basic_registry,
     faulty,
+    site,
     source_registry,
     target_registry,
     token_registry,

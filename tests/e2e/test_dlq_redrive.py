@@ -1,4 +1,4 @@
-"""`refinerctl dlq redrive` on a pipeline in which inputs failed, some of which are repaired meanwhile."""
+"""`refinerctl dlq redrive` on a pipeline with failed inputs, some of which have been repaired."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_disabled_consumer_is_refused(running: Project, dead: list[str]) -> No
     assert refused.out == ""
 
 
-def test_a_repaired_input_is_completed_and_another_comes_back(running: Project, dead: list[str]) -> None:
+def test_a_repaired_input_is_completed_and_another_one_fails_again(running: Project, dead: list[str]) -> None:
     running.client("s3").put_object(Bucket=BUCKET, Key=f"{PREFIX}repaired.txt", Body=b"here now\n")
     # The object's own event completes it, too: only a second completion comes from the redrive.
     before = eventually(lambda: completion(running, "repaired.txt"))

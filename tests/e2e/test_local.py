@@ -1,4 +1,4 @@
-"""`refinerctl local`: the local environment as other commands and tools see it."""
+"""`refinerctl local`: the local environment, used by other commands and tools."""
 
 from __future__ import annotations
 

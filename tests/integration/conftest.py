@@ -16,6 +16,7 @@ from refinerctl.local.emulator import Emulator, start_emulator
 from tests.registries.fixtures import (  # noqa: F401 - fixtures
     basic_registry,
     faulty,
+    site,
     source_registry,
     target_registry,
     token_registry,

@@ -109,7 +109,7 @@ class TestCredentials:
 
 
 class TestEmbedded:
-    """Nobody's account comes near the local environment, nor the environment near an account."""
+    """The local environment never uses an account's credentials, and an account never gets its calls."""
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -191,6 +191,6 @@ class TestUnreachable:
 
 
 class TestExplain:
-    def test_what_is_no_error_of_the_sdk_is_not_explained(self) -> None:
+    def test_errors_that_are_not_from_the_sdk_are_not_explained(self) -> None:
         assert explain(ValueError("x")) is None
         assert error_code(ValueError("x")) == ""

@@ -82,7 +82,7 @@ class TestUpload:
         assert (item["status"], item["completion_key"]) == ("completed", "RefinerComplete/x.json")
         assert item["outputs"] == ["RefinerOutput/1"]
 
-    def test_what_fails_exits_1_and_says_so_on_standard_error(
+    def test_a_failure_exits_1_with_a_message_on_standard_error(
         self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path
     ) -> None:
         (tmp_path / "x").write_text("hello")
@@ -94,7 +94,7 @@ class TestUpload:
         assert "warning: RefinerInput/x: no condition" in done.err
         assert "1 of 1 input failed" in done.err
 
-    def test_what_does_not_come_exits_3(self, run: Command, tmp_path: Path) -> None:
+    def test_a_timeout_exits_3(self, run: Command, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("hello")
         done = run("upload", "x", "--wait", "--timeout", "0", "--output", "json")
         assert done.code == 3
@@ -115,7 +115,7 @@ class TestUpload:
         )
         assert "; ".join(depths) in done.err
 
-    def test_a_timeout_reports_that_no_stage_takes_the_key(self, run: Command, tmp_path: Path) -> None:
+    def test_a_timeout_reports_that_no_stage_receives_the_key(self, run: Command, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("hello")
         done = run("upload", "x", "--prefix", "/Elsewhere/", "--wait", "--timeout", "0")
         assert done.code == 3
@@ -198,10 +198,10 @@ class TestPoll:
         done = run("poll", "--count", "5", "--since", "1h", "--timeout", "0", "--output", "json")
         assert (done.code, len(done.lines())) == (3, 3)
 
-    def test_nothing_is_done_quietly(self, run: Command) -> None:
+    def test_an_empty_bucket_prints_nothing(self, run: Command) -> None:
         assert run("poll", "--output", "json") == Finished(0, "", "")
 
-    def test_an_answer_can_be_read_by_others(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+    def test_json_with_control_characters_is_valid(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
         write(bucket, session, "RefinerOutput/1", json.dumps({"a": "\x1b[31m"}))
         write(bucket, session, "RefinerComplete/報告 🧪", '["RefinerOutput/1"]')
         (line,) = run("poll", "--output", "json").lines()

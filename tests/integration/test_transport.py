@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import select
 import socket
 import ssl
@@ -15,13 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import SMALL_BODY_BYTES, Transport, TransportError
+from tests.certificates import self_signed
 from tests.integration.registry.copying import QUICK
 
 # .test is never a real domain (RFC 2606): only a proxy can resolve it.
@@ -93,7 +91,9 @@ def _serving(server: _Server) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     path = tmp_path_factory.mktemp("tls") / "server.pem"
-    path.write_bytes(_certificate())
+    key, pem = ec.generate_private_key(ec.SECP256R1()), serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(private + self_signed(key, NAME, NAME, "localhost").public_bytes(pem))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     server = _Server(("127.0.0.1", 0), _Handler)
@@ -102,29 +102,6 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     handler = type("Handler", (_ProxyHandler,), {"upstream": server.server_port, "seen": seen})
     with _serving(server) as port, _serving(_Server(("127.0.0.1", 0), handler)) as proxy_port:
         yield Secure(port, path, proxy_port, seen)
-
-
-def _certificate() -> bytes:
-    """A certificate for localhost and NAME that signs itself, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
-    names = [x509.DNSName(NAME), x509.DNSName("localhost")]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return private + certificate.public_bytes(pem)
 
 
 def fetch(url: str, told: list[str] | None = None) -> bytes:
@@ -255,12 +232,3 @@ def test_lost_connection_is_explained_without_the_url(url: str, kind: type[Refin
 
     assert isinstance(lost.value, TransportError) == (kind is TransportError)
     assert "secret" not in str(lost.value)
-
-
-def test_permanent_errors_are_not_retried() -> None:
-    told: list[str] = []
-
-    with pytest.raises(RefinerctlError, match="does not exist"):
-        fetch("https://h.invalid/", told)
-
-    assert told == []

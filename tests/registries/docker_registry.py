@@ -10,9 +10,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.registries.token_server import TokenServer
 
 START_SECONDS = 15
 ATTEMPTS = 3
@@ -23,20 +26,6 @@ PASSWORD = "correct-horse"
 HTPASSWD = f"{USER}:$2y$04$abcdefghijklmnopqrstuuPoaPXzWjiVz4HaNq2LJXksWbO79E.S6\n"
 
 
-class RegistryError(Exception):
-    """docker-registry is installed but does not start."""
-
-
-class Tokens(Protocol):
-    """Who signs the tokens that a registry is to trust."""
-
-    def auth_section(self, folder: Path) -> dict[str, Any]:
-        """What the registry's configuration says of the token server."""
-
-    def authorization(self, repository: str) -> str:
-        """The header of a user with all permissions in `repository`."""
-
-
 @dataclass
 class DockerRegistry:
     """A running registry. `user` and `password` are None if no login is needed."""
@@ -45,32 +34,25 @@ class DockerRegistry:
     folder: Path
     user: str | None = None
     password: str | None = None
-    tokens: Tokens | None = None
-    log: Path = field(default=Path())
+    tokens: TokenServer | None = None
 
     @property
     def url(self) -> str:
         return f"http://{self.host}"
-
-    @property
-    def port(self) -> int:
-        return int(self.host.rpartition(":")[2])
 
     def headers(self, repository: str) -> dict[str, str]:
         """What a request needs that may do everything in `repository`."""
         if self.tokens is not None:
             return {"Authorization": self.tokens.authorization(repository)}
         if self.user is not None:
-            return {"Authorization": basic(self.user, self.password or "")}
+            return {"Authorization": "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()}
         return {}
 
 
-def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
 @contextlib.contextmanager
-def docker_registry(folder: Path, *, accounts: bool = False, tokens: Tokens | None = None) -> Iterator[DockerRegistry]:
+def docker_registry(
+    folder: Path, *, accounts: bool = False, tokens: TokenServer | None = None
+) -> Iterator[DockerRegistry]:
     """A registry with its data below `folder`; `accounts`: USER alone, with PASSWORD; `tokens`: who signs them."""
     folder.mkdir(parents=True, exist_ok=True)
     auth: dict[str, Any] = {}
@@ -81,14 +63,8 @@ def docker_registry(folder: Path, *, accounts: bool = False, tokens: Tokens | No
         auth = {"token": tokens.auth_section(folder)}
     process, port = _start(folder, auth)
     try:
-        yield DockerRegistry(
-            f"127.0.0.1:{port}",
-            folder,
-            user=USER if accounts or tokens else None,
-            password=PASSWORD if accounts or tokens else None,
-            tokens=tokens,
-            log=folder / "registry.log",
-        )
+        user, password = (USER, PASSWORD) if accounts or tokens else (None, None)
+        yield DockerRegistry(f"127.0.0.1:{port}", folder, user, password, tokens)
     finally:
         process.terminate()
         process.wait(10)
@@ -107,7 +83,7 @@ def _start(folder: Path, auth: Mapping[str, Any]) -> tuple[subprocess.Popen[byte
             return process, port
         process.kill()
         process.wait()
-    raise RegistryError(f"docker-registry did not start:\n{(folder / 'registry.log').read_text()[-2000:]}")
+    raise RuntimeError(f"docker-registry did not start:\n{(folder / 'registry.log').read_text()[-2000:]}")
 
 
 def _config(folder: Path, port: int, auth: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+# A second name of this machine, which a client has to take for another host.
+ELSEWHERE = "localhost"
 _PIECE = 65536
 # These concern one connection, not the message (RFC 9110, section 7.6.1).
 _HOP_BY_HOP = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "te", "trailer", "upgrade")
@@ -30,7 +32,7 @@ class Kind(Enum):
     CORRUPT = auto()  # byte `at` is another one
     STALL = auto()  # nothing comes for `seconds` after `at` bytes
     IGNORE_RANGE = auto()  # the whole body with 200
-    REDIRECT = auto()  # to the same path on `elsewhere`
+    REDIRECT = auto()  # to the same path on host ELSEWHERE
     RESET_UPLOAD = auto()  # the connection is reset after `at` bytes; the registry has seen some of them
     CORRUPT_UPLOAD = auto()  # byte `at` is another one
 
@@ -81,18 +83,18 @@ class Exchange:
 class FaultyProxy:
     """What the test holds. `faults` may change at any time: the first that strikes is taken.
 
-    Each answer takes `delay` seconds longer. Blobs are redirected to host `elsewhere`; `redirected` are the requests
-    there. As S3, it answers 400 to a request with the registry's credentials.
+    Each answer takes `delay` seconds longer. Redirects lead to the same port by another name; `redirected` are the
+    requests there, which the registry gets with the `credentials` of before. As S3, it answers 400 to a request with
+    credentials.
     """
 
     host: str
     upstream: str
     faults: list[Fault]
     delay: float = 0.0
-    elsewhere: str = ""
     requests: list[Exchange] = field(default_factory=list)
     redirected: list[Exchange] = field(default_factory=list)
-    _credentials: dict[str, str] = field(default_factory=dict)
+    credentials: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -141,8 +143,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _do(self) -> None:
         exchange = Exchange(self.command, self.path, dict(self.headers.items()))
-        self.proxy.requests.append(exchange)
+        redirected = self.headers.get("Host", "").startswith(ELSEWHERE)
+        (self.proxy.redirected if redirected else self.proxy.requests).append(exchange)
+        if redirected:
+            exchange.method, self.path = "ELSEWHERE", self.path.partition("?")[0]
         fault = self.proxy.take(exchange.line)
+        if redirected and "Authorization" in self.headers:
+            fault = Fault(Kind.STATUS, status=400, body=b"Only one auth mechanism allowed")
+        elif redirected and (given := self.proxy.credentials.get(self.path)):
+            self.headers["Authorization"] = given
         exchange.fault = fault.kind if fault else None
         try:
             self._pass_on(exchange, fault)
@@ -175,9 +184,9 @@ class _Handler(BaseHTTPRequestHandler):
         exchange.status = fault.status
         if fault.kind is Kind.REDIRECT:
             exchange.status = 307
-            with self.proxy._lock:
-                self.proxy._credentials[self.path] = self.headers.get("Authorization", "")
-            headers["Location"] = f"http://{self.proxy.elsewhere}{self.path}?X-Amz-Signature=secret-signature"
+            self.proxy.credentials[self.path] = self.headers.get("Authorization", "")
+            port = self.proxy.host.rpartition(":")[2]
+            headers["Location"] = f"http://{ELSEWHERE}:{port}{self.path}?X-Amz-Signature=secret-signature"
         self.send_response(exchange.status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -296,32 +305,6 @@ class _Handler(BaseHTTPRequestHandler):
         return
 
 
-class _ElsewhereHandler(_Handler):
-    """The target of redirects: accepts a signed link, and no credentials."""
-
-    def _do(self) -> None:
-        path = self.path.partition("?")[0]
-        exchange = Exchange(self.command, self.path, dict(self.headers.items()))
-        self.proxy.redirected.append(exchange)
-        if "Authorization" in self.headers:
-            body = b"Only one auth mechanism allowed"
-            self._answer_alone(exchange, Fault(Kind.STATUS, status=400, body=body))
-            return
-        self.path = path
-        if given := self.proxy._credentials.get(path):
-            self.headers["Authorization"] = given
-        fault = self.proxy.take(f"ELSEWHERE {path}")
-        exchange.fault = fault.kind if fault else None
-        try:
-            self._pass_on(exchange, fault)
-        except _Cut:
-            self._reset()
-        except (OSError, http.client.HTTPException):
-            self.close_connection = True
-
-    do_GET = do_HEAD = _do  # noqa: N815 - the base class's names
-
-
 def _flipped(piece: bytes, at: int) -> bytes:
     return piece[:at] + bytes([piece[at] ^ 0xFF]) + piece[at + 1 :] if 0 <= at < len(piece) else piece
 
@@ -338,21 +321,12 @@ class _Server(ThreadingHTTPServer):
 def faulty_proxy(upstream: str, *faults: Fault, delay: float = 0.0) -> Iterator[FaultyProxy]:
     """A proxy to the registry at `upstream` (host:port)."""
     proxy = FaultyProxy("", upstream, list(faults), delay)
-    with _serving(proxy, _Handler) as proxy.host, _serving(proxy, _ElsewhereHandler) as proxy.elsewhere:
-        try:
-            yield proxy
-        finally:
-            proxy.end()
-
-
-@contextlib.contextmanager
-def _serving(proxy: FaultyProxy, handler: type[_Handler]) -> Iterator[str]:
-    server = _Server(("127.0.0.1", 0), type("Handler", (handler,), {"proxy": proxy}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
+    proxy.host = f"127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
-        yield f"127.0.0.1:{server.server_port}"
+        yield proxy
     finally:
+        proxy.end()
         server.shutdown()
         server.server_close()
-        thread.join()

@@ -4,41 +4,43 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pytest
 
 from tests.needs import needs_program
 from tests.registries.docker_registry import DockerRegistry, docker_registry
 from tests.registries.faulty_proxy import Fault, FaultyProxy, faulty_proxy
+from tests.registries.images import MadeImage, digest_at, push_image, whole
 from tests.registries.token_server import TokenServer, token_server
 
 
-def _needs_registry() -> None:
+@contextlib.contextmanager
+def _registry(factory: pytest.TempPathFactory, name: str, **given: Any) -> Iterator[DockerRegistry]:
     needs_program("docker-registry", "docker-registry")
+    with docker_registry(factory.mktemp(name), **given) as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")
 def source_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry without accounts."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("source-registry")) as registry:
+    with _registry(tmp_path_factory, "source-registry") as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def target_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """Another registry without accounts."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("target-registry")) as registry:
+    with _registry(tmp_path_factory, "target-registry") as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def basic_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry with basic auth, as ECR."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("basic-registry"), accounts=True) as registry:
+    with _registry(tmp_path_factory, "basic-registry", accounts=True) as registry:
         yield registry
 
 
@@ -52,8 +54,7 @@ def tokens() -> Iterator[TokenServer]:
 @pytest.fixture(scope="session")
 def token_registry(tokens: TokenServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry behind a token server, as ghcr.io."""
-    _needs_registry()
-    with docker_registry(tmp_path_factory.mktemp("token-registry"), tokens=tokens) as registry:
+    with _registry(tmp_path_factory, "token-registry", tokens=tokens) as registry:
         yield registry
 
 
@@ -68,3 +69,35 @@ def faulty() -> Iterator[MakeProxy]:
         yield lambda registry, *faults, delay=0.0: stack.enter_context(
             faulty_proxy(registry.host, *faults, delay=delay)
         )
+
+
+@dataclass(frozen=True)
+class Site:
+    """Two registries, and a repository in them that no other test uses. `faulty` makes a proxy to a registry."""
+
+    source: DockerRegistry
+    target: DockerRegistry
+    repository: str
+    faulty: MakeProxy
+
+    @property
+    def there(self) -> str:
+        """The target's repository."""
+        return f"{self.target.host}/{self.repository}"
+
+    def push(self, tag: str = "v1", **given: Any) -> MadeImage:
+        """An image in the source."""
+        return push_image(self.source, self.repository, tag, **given)
+
+    def digest(self, tag: str = "v1") -> str | None:
+        """What the target's tag points at."""
+        return digest_at(self.target, self.repository, tag)
+
+    def whole(self, tag: str = "v1") -> str:
+        """The digest of the target's image by skopeo, after every blob of it has been read."""
+        return whole(self.target, self.repository, tag)
+
+
+@pytest.fixture
+def site(source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, faulty: MakeProxy) -> Site:
+    return Site(source_registry, target_registry, unique, faulty)

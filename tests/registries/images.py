@@ -8,6 +8,7 @@ import io
 import json
 import random
 import struct
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import urljoin
 
 import urllib3
 
+from tests.needs import needs_program
 from tests.registries.docker_registry import DockerRegistry
 
 OCI = "application/vnd.oci.image"
@@ -62,7 +64,6 @@ class MadeImage:
     raw: bytes
     config: MadeBlob | None = None
     layers: tuple[MadeBlob, ...] = ()
-    platform: str = ""
     children: tuple[MadeImage, ...] = ()
 
     @property
@@ -101,12 +102,8 @@ def push_image(
     layers: Sequence[Layer] = (Layer(seed=1), Layer(seed=2)),
     architecture: str = "amd64",
     created: str | None = "2024-01-01T00:00:00Z",
-    annotations: dict[str, str] | None = None,
 ) -> MadeImage:
-    """Make an image and push it; with an empty `tag` by digest only. The same arguments make the same bytes.
-
-    `annotations` are put on every layer.
-    """
+    """Make an image and push it; with an empty `tag` by digest only. The same arguments make the same bytes."""
     types, made, diff_ids, descriptors = _TYPES[kind], [], [], []
     for number, layer in enumerate(layers):
         packed, diff_id = _packed(layer, f"layer-{number}.bin")
@@ -116,7 +113,7 @@ def push_image(
             descriptor["urls"] = [f"https://foreign.example/{diff_id}"]
         else:
             push_blob(registry, repository, packed)
-        descriptors.append({**descriptor, **({"annotations": annotations} if annotations else {})})
+        descriptors.append(descriptor)
         made.append(MadeBlob(descriptor["digest"], len(packed)))
     config = json.dumps(_config(architecture, diff_ids, created)).encode()
     push_blob(registry, repository, config)
@@ -128,44 +125,31 @@ def push_image(
     }
     raw = json.dumps(document, indent=3).encode()  # unlike what a client would make of it by writing it anew
     digest = push_manifest(registry, repository, tag, raw, types["manifest"])
-    return MadeImage(
-        registry,
-        repository,
-        tag,
-        digest,
-        types["manifest"],
-        raw,
-        MadeBlob(digest_of(config), len(config)),
-        tuple(made),
-        f"linux/{architecture}",
-    )
+    made_config = MadeBlob(digest_of(config), len(config))
+    return MadeImage(registry, repository, tag, digest, types["manifest"], raw, made_config, tuple(made))
 
 
 def push_index(
     registry: DockerRegistry,
     repository: str,
     tag: str = "v1",
-    *,
-    kind: str = "oci",
-    architectures: Sequence[str] = ("amd64", "arm64"),
-    attestations: bool = True,
     layers: Sequence[Layer] = (Layer(seed=1), Layer(seed=2)),
 ) -> MadeImage:
-    """Make an index as buildx does: one image per architecture and, for each, a manifest of attestations."""
-    types, children, entries = _TYPES[kind], [], []
-    for number, architecture in enumerate(architectures):
+    """Make an index as buildx does: one image for amd64 and for arm64, and for each a manifest of attestations."""
+    media_type, children, entries = _TYPES["oci"]["index"], [], []
+    for number, architecture in enumerate(("amd64", "arm64")):
         own = [Layer(layer.size, layer.packed, layer.seed + 100 * number) for layer in layers]
-        image = push_image(registry, repository, "", kind=kind, layers=own, architecture=architecture)
+        image = push_image(registry, repository, "", layers=own, architecture=architecture)
         children.append(image)
         entries.append(_entry(image, {"os": "linux", "architecture": architecture}))
-    for image in list(children) if attestations else []:
+    for image in list(children):
         attestation = _push_attestation(registry, repository, image)
         children.append(attestation)
         notes = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.digest}
         entries.append({**_entry(attestation, {"os": "unknown", "architecture": "unknown"}), "annotations": notes})
-    raw = json.dumps({"schemaVersion": 2, "mediaType": types["index"], "manifests": entries}, indent=3).encode()
-    digest = push_manifest(registry, repository, tag, raw, types["index"])
-    return MadeImage(registry, repository, tag, digest, types["index"], raw, children=tuple(children))
+    raw = json.dumps({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}, indent=3).encode()
+    digest = push_manifest(registry, repository, tag, raw, media_type)
+    return MadeImage(registry, repository, tag, digest, media_type, raw, children=tuple(children))
 
 
 def _entry(image: MadeImage, platform: dict[str, str]) -> dict[str, Any]:
@@ -186,7 +170,7 @@ def _push_attestation(registry: DockerRegistry, repository: str, image: MadeImag
     }
     raw = json.dumps(document).encode()
     digest = push_manifest(registry, repository, "", raw, types["manifest"])
-    return MadeImage(registry, repository, "", digest, types["manifest"], raw, platform="unknown/unknown")
+    return MadeImage(registry, repository, "", digest, types["manifest"], raw)
 
 
 def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
@@ -277,6 +261,23 @@ def problems(registry: DockerRegistry, repository: str, reference: str = "v1") -
         if not blob.get("urls"):
             found += _blob_problems(registry, repository, blob)
     return found
+
+
+def whole(registry: DockerRegistry, repository: str, tag: str = "v1") -> str:
+    """The digest of an image by skopeo, after every blob of it has been read."""
+    assert problems(registry, repository, tag) == []
+    credentials = f"{registry.user}:{registry.password}" if registry.user else None
+    return skopeo_inspect(f"{registry.host}/{repository}:{tag}", credentials)
+
+
+def skopeo_inspect(reference: str, credentials: str | None = None) -> str:
+    """The digest of what `reference` points at, by an independent reader; `credentials` are "user:password"."""
+    needs_program("skopeo", "skopeo")
+    known = ["--creds", credentials] if credentials else ["--no-creds"]
+    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", *known, f"docker://{reference}"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    return digest_of(done.stdout)
 
 
 def _blob_problems(registry: DockerRegistry, repository: str, blob: dict[str, Any]) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
-import fnmatch
 import json
 import threading
 import time
@@ -21,8 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.x509.oid import NameOID
 
+from tests.certificates import self_signed
 from tests.registries.docker_registry import PASSWORD, USER
 
 ISSUER = "test-issuer"
@@ -31,49 +29,12 @@ ALL = "pull,push,delete"
 
 
 @dataclass(frozen=True)
-class Account:
-    """`access`: patterns of repository names → what may be done there, as in a scope ("pull,push")."""
-
-    password: str
-    access: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class TokenRequest:
-    """A request for a token; `user` None is anonymous. `granted` are scopes with what was given of them."""
+    """A request for a token; `user` None is anonymous."""
 
     method: str
     user: str | None
     scopes: tuple[str, ...]
-    granted: tuple[str, ...]
-    status: int
-
-
-class _Signer:
-    """A key that a registry trusts, and its certificate."""
-
-    def __init__(self) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ISSUER)])
-        now = datetime.datetime.now(datetime.UTC)
-        self.certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(self._key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        der = self.certificate.public_bytes(serialization.Encoding.DER)
-        head = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(der).decode()]}
-        signed = f"{_part(json.dumps(head).encode())}.{_part(json.dumps(claims).encode())}"
-        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{signed}.{_part(signature)}"
 
 
 def _part(content: bytes) -> str:
@@ -82,87 +43,72 @@ def _part(content: bytes) -> str:
 
 @dataclass
 class TokenServer:
-    """Signs what its accounts may do, and writes down who asked. `anonymous`: what anybody may do.
+    """Signs what its accounts may do, and remembers who asked.
 
-    `lifetime` of its tokens in seconds; None if it does not say. `url` is set when it serves.
+    `accounts` have a password, and actions as in a scope ("pull,push"); `anonymous`: what anybody may do in a
+    repository. `lifetime` of its tokens in seconds. `url` is set when it serves.
     """
 
-    accounts: dict[str, Account] = field(default_factory=lambda: {USER: Account(PASSWORD, {"*": ALL})})
+    accounts: dict[str, tuple[str, str]] = field(default_factory=lambda: {USER: (PASSWORD, ALL)})
     anonymous: Mapping[str, str] = field(default_factory=dict)
-    lifetime: int | None = 300
+    lifetime: int = 300
     url: str = ""
     requests: list[TokenRequest] = field(default_factory=list)
     _refresh: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def _signer(self) -> _Signer:
-        return _Signer()
+    def _key(self) -> rsa.RSAPrivateKey:
+        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    @cached_property
+    def _certificate(self) -> x509.Certificate:
+        return self_signed(self._key, ISSUER)
 
     def auth_section(self, folder: Path) -> dict[str, Any]:
+        """What the configuration of a registry says that trusts this server."""
         bundle = folder / "tokens.pem"
-        bundle.write_bytes(self._signer.certificate.public_bytes(serialization.Encoding.PEM))
+        bundle.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
         return {"realm": f"{self.url}/token", "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(bundle)}
 
     def authorization(self, repository: str) -> str:
-        return "Bearer " + self._token("test", (f"repository:{repository}:{ALL}",))
+        """The header of a user with all permissions in `repository`."""
+        return "Bearer " + self._token("test", [_access(f"repository:{repository}:{ALL}", ALL)])
 
     def answer(self, method: str, user: str | None, password: str | None, scopes: tuple[str, ...]) -> dict[str, Any]:
         """The token's document, {} if the password is wrong."""
-        account = self.accounts.get(user) if user is not None else None
-        if user is not None and (account is None or account.password != password):
-            self.requests.append(TokenRequest(method, user, scopes, (), 401))
+        self.requests.append(TokenRequest(method, user, scopes))
+        known, actions = self.accounts.get(user or "", ("", ""))
+        if user is not None and (not known or password != known):
             return {}
-        granted = tuple(_granted(scope, account.access if account else self.anonymous) for scope in scopes)
-        self.requests.append(TokenRequest(method, user, scopes, granted, 200))
-        return self._document(user, granted)
+        allowed = [self.anonymous.get(scope.split(":")[1], "") if user is None else actions for scope in scopes]
+        access = [_access(scope, given) for scope, given in zip(scopes, allowed, strict=True)]
+        token, refresh = self._token(user or "", access), str(uuid.uuid4())
+        document = {"token": token, "access_token": token, "expires_in": self.lifetime}
+        if user is None:
+            return document
+        self._refresh[refresh] = user
+        return {**document, "refresh_token": refresh}
 
     def renew(self, refresh_token: str, scopes: tuple[str, ...]) -> dict[str, Any]:
-        user = self._refresh.get(refresh_token)
-        if user is None:
-            self.requests.append(TokenRequest("POST", None, scopes, (), 401))
-            return {}
-        return self.answer("POST", user, self.accounts[user].password, scopes)
+        user = self._refresh.get(refresh_token, "unknown")
+        return self.answer("POST", user, self.accounts.get(user, ("", ""))[0], scopes)
 
-    def _document(self, user: str | None, granted: tuple[str, ...]) -> dict[str, Any]:
-        token = self._token(user or "", granted)
-        document: dict[str, Any] = {"token": token, "access_token": token}
-        if self.lifetime is not None:
-            document["expires_in"] = self.lifetime
-        if user is not None:
-            refresh = str(uuid.uuid4())
-            self._refresh[refresh] = user
-            document["refresh_token"] = refresh
-        return document
-
-    def _token(self, subject: str, scopes: tuple[str, ...]) -> str:
-        now = int(time.time())
-        claims = {
-            "iss": ISSUER,
-            "sub": subject,
-            "aud": SERVICE,
-            "iat": now,
-            "nbf": now - 10,
-            "exp": now + (self.lifetime or 60),
-            "jti": str(uuid.uuid4()),
-            "access": [_access(scope) for scope in scopes],
-        }
-        return self._signer.sign(claims)
+    def _token(self, subject: str, access: list[dict[str, Any]]) -> str:
+        """A JSON web token that says what `subject` may do."""
+        now, der = int(time.time()), self._certificate.public_bytes(serialization.Encoding.DER)
+        head = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(der).decode()]}
+        times = {"iat": now, "nbf": now - 10, "exp": now + self.lifetime}
+        names = {"iss": ISSUER, "sub": subject, "aud": SERVICE, "jti": str(uuid.uuid4())}
+        claims = {**names, **times, "access": access}
+        signed = f"{_part(json.dumps(head).encode())}.{_part(json.dumps(claims).encode())}"
+        return f"{signed}.{_part(self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
-def _granted(scope: str, access: Mapping[str, str]) -> str:
-    """`scope` with those of its actions that `access` allows."""
-    kind, _, rest = scope.partition(":")
-    name, _, actions = rest.rpartition(":")
-    allowed = {
-        action for pattern, given in access.items() if fnmatch.fnmatch(name, pattern) for action in given.split(",")
-    }
-    return f"{kind}:{name}:{','.join(action for action in actions.split(',') if action in allowed)}"
-
-
-def _access(scope: str) -> dict[str, Any]:
-    kind, _, rest = scope.partition(":")
-    name, _, actions = rest.rpartition(":")
-    return {"type": kind, "name": name, "actions": [action for action in actions.split(",") if action]}
+def _access(scope: str, allowed: str) -> dict[str, Any]:
+    """`scope` with those of its actions that are in `allowed`, as a token has it."""
+    kind, name, actions = scope.split(":")
+    given = [action for action in actions.split(",") if action in allowed.split(",")]
+    return {"type": kind, "name": name, "actions": given}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -204,17 +150,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def token_server(tokens: TokenServer | None = None) -> Iterator[TokenServer]:
-    """Serve `tokens`, or a server that knows USER alone and lets anonymous clients do nothing."""
-    tokens = tokens or TokenServer()
+def token_server() -> Iterator[TokenServer]:
+    """A server that knows USER alone and lets anonymous clients do nothing."""
+    tokens = TokenServer()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"tokens": tokens}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     tokens.url = f"http://127.0.0.1:{server.server_port}"
     try:
         yield tokens
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()

@@ -74,7 +74,7 @@ class Message:
 
 
 class Queue:
-    """A queue. `visible` may hold messages that are gone or hidden meanwhile: these are passed over."""
+    """A queue. `visible` may have messages that were deleted or hidden later: these are skipped."""
 
     def __init__(self, name: str, attributes: dict[str, str]) -> None:
         self.name, self.attributes = name, attributes

@@ -116,7 +116,7 @@ class TestGlobalOptions:
         assert given_flags(["--env", "a", "flags"]).env == "a"
         assert given_flags(["-q", "flags", "-v"]).verbosity == 1
 
-    def test_a_group_takes_them_too(self, project: Path, refinerctl: Command) -> None:
+    def test_a_group_accepts_global_options(self, project: Path, refinerctl: Command) -> None:
         assert refinerctl("local", "--output", "json", "status", cwd=project).json()["state"] == "down"
 
     def test_a_flag_beats_a_variable_beats_the_file(
@@ -153,7 +153,7 @@ class TestLocalDefaults:
         assert app_context(ctx, env="local")._flags.env == "local"
 
     @pytest.mark.parametrize("command", [["poll"], ["upload", "refinerctl.toml"], ["local", "env"]])
-    def test_what_needs_the_environment_says_how_to_start_it(
+    def test_the_hint_names_the_command_that_starts_the_environment(
         self, project: Path, refinerctl: Command, command: list[str]
     ) -> None:
         done = refinerctl(*command, cwd=project)
@@ -162,13 +162,13 @@ class TestLocalDefaults:
         assert " is down\n" in done.err
         assert "refinerctl local up --detach" in done.err
 
-    def test_outside_of_a_project_nothing_is_to_be_started(self, tmp_path: Path, refinerctl: Command) -> None:
+    def test_outside_of_a_project_the_hint_does_not_name_local_up(self, tmp_path: Path, refinerctl: Command) -> None:
         done = refinerctl("poll", cwd=tmp_path)
         assert done.code == 1
         assert "project's folder" in done.err
         assert "local up" not in done.err
 
-    def test_down_of_what_is_not_up_is_done(self, project: Path, refinerctl: Command) -> None:
+    def test_down_succeeds_if_the_environment_is_already_down(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("local", "down", cwd=project)
         assert (done.code, done.out) == (0, "")
         assert "was already down" in done.err
@@ -218,7 +218,7 @@ class TestUsage:
         ],
         ids=" ".join,
     )
-    def test_a_request_that_makes_no_sense_exits_2_and_writes_no_data(
+    def test_an_invalid_request_exits_2_and_writes_no_data(
         self, project: Path, refinerctl: Command, arguments: list[str]
     ) -> None:
         done = refinerctl(*arguments, cwd=project)
@@ -226,12 +226,12 @@ class TestUsage:
         assert done.err
         assert "Traceback" not in done.err
 
-    def test_a_misspelt_command_is_told_what_it_may_have_meant(self, project: Path, refinerctl: Command) -> None:
+    def test_an_unknown_command_suggests_similar_commands(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("depoly", cwd=project)
         assert (done.code, "'deploy'" in done.err) == (2, True)
         assert "Did you mean" not in refinerctl("xyzzy").err
 
-    def test_a_variable_that_makes_no_sense_hides_no_other_error(
+    def test_an_invalid_variable_does_not_hide_other_errors(
         self, project: Path, refinerctl: Command, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REFINERCTL_VERBOSE", "loud")
@@ -241,7 +241,7 @@ class TestUsage:
         assert (done.code, "REFINERCTL_VERBOSE has the invalid value 'loud'" in done.err) == (2, True)
 
     @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["poll", "-h"], ["local", "up", "--help"]], ids=" ".join)
-    def test_help_is_what_was_asked_for(self, project: Path, refinerctl: Command, arguments: list[str]) -> None:
+    def test_help_is_printed_on_standard_output(self, project: Path, refinerctl: Command, arguments: list[str]) -> None:
         done = refinerctl(*arguments, cwd=project)
         assert (done.code, done.err) == (0, "")
         assert "Usage: refinerctl" in done.out
@@ -410,7 +410,7 @@ class TestHelp:
 
 class TestClosedPipe:
     @pytest.mark.parametrize("arguments", [["local", "status"], ["--help"], ["completion", "bash"]], ids=" ".join)
-    def test_whoever_closes_our_standard_output_ends_us_quietly(self, project: Path, arguments: list[str]) -> None:
+    def test_a_closed_standard_output_ends_the_command_quietly(self, project: Path, arguments: list[str]) -> None:
         reading, writing = os.pipe()
         os.close(reading)
         done = spawn(*arguments, cwd=project, stdout=writing)
@@ -440,7 +440,7 @@ class TestImports:
         ],
         ids=["version", "help", "upload-help", "completion", "tab-command", "tab-option"],
     )
-    def test_what_has_to_be_quick_loads_nothing_heavy(
+    def test_fast_commands_import_no_heavy_modules(
         self, tmp_path: Path, arguments: list[str], environ: dict[str, str]
     ) -> None:
         code = (
@@ -484,14 +484,14 @@ class TestShellCompletion:
         assert _complete(project, "bash", "refinerctl", "--env", "fa") == []
 
     @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-    def test_the_script_asks_with_the_variable_that_the_command_answers_to(
+    def test_the_script_sets_the_variable_that_the_command_reads(
         self, tmp_path: Path, refinerctl: Command, shell: str
     ) -> None:
         done = refinerctl("completion", shell, cwd=tmp_path)
         assert (done.code, done.err) == (0, "")
         assert f"_REFINERCTL_COMPLETE={shell}_complete" in done.out
 
-    def test_bash_takes_the_script(self, tmp_path: Path, refinerctl: Command) -> None:
+    def test_bash_accepts_the_script(self, tmp_path: Path, refinerctl: Command) -> None:
         script = refinerctl("completion", "bash", cwd=tmp_path).out
         done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
@@ -515,7 +515,7 @@ class TestLocalEnv:
         assert variables["AWS_PROFILE"] is None
         assert variables["AWS_SESSION_TOKEN"] is None
 
-    def test_a_shell_takes_it(self, running: Path, refinerctl: Command) -> None:
+    def test_a_shell_can_evaluate_it(self, running: Path, refinerctl: Command) -> None:
         text = refinerctl("local", "env", cwd=running).out
         done = subprocess.run(
             ["sh", "-c", f'{text}\nprintf %s "$AWS_ENDPOINT_URL"'], capture_output=True, text=True, check=True

@@ -214,7 +214,7 @@ class TestImages:
 
 
 class TestTools:
-    def test_a_variable_goes_before_the_file_and_that_before_the_default(self, tmp_path: Path) -> None:
+    def test_a_variable_takes_precedence_over_the_file_and_the_default(self, tmp_path: Path) -> None:
         assert load(tmp_path).terraform_binary == "terraform"
         text = '[tools]\nterraform_binary = "tofu"'
         assert load(tmp_path, text).terraform_binary == "tofu"
@@ -222,7 +222,7 @@ class TestTools:
         assert load(tmp_path, text, environ=environ).terraform_binary == "/opt/terraform"
 
     @pytest.mark.parametrize("key", ["terraform_version", "terraform_base_url"])
-    def test_keys_of_the_removed_installation_are_an_error_that_says_so(self, tmp_path: Path, key: str) -> None:
+    def test_keys_of_the_removed_installation_are_an_error(self, tmp_path: Path, key: str) -> None:
         with pytest.raises(RefinerctlError, match=f"tools.{key} is no longer supported") as said:
             load(tmp_path, f'[tools]\n{key} = "1.11.4"')
         assert "terraform_binary" in str(said.value.hint)

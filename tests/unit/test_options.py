@@ -100,7 +100,7 @@ class TestPrefix:
     def test_it_is_normalized(self) -> None:
         assert Prefix().convert("/RefinerInput/", None, None) == "RefinerInput/"
 
-    def test_what_is_none_is_a_usage_error_with_the_hint(self) -> None:
+    def test_an_invalid_value_is_a_usage_error_with_a_hint(self) -> None:
         with pytest.raises(click.BadParameter, match="ends in one slash"):
             Prefix().convert("RefinerInput", None, None)
 

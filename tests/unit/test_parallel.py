@@ -68,7 +68,7 @@ def interrupt_after(seconds: float) -> None:
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
-def test_what_must_not_be_left_half_done_ends_before_the_interrupt_is_raised() -> None:
+def test_an_interrupt_is_raised_after_the_task_has_ended() -> None:
     ended = []
 
     def task() -> None:

@@ -1,1 +1,1 @@
-"""`report`: one HTML page about what a pipeline did, and failed to do."""
+"""`report`: one HTML page about the work and the failures of a pipeline."""

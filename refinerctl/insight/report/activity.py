@@ -1,4 +1,4 @@
-"""What each stage did over a period: from CloudWatch's metrics, and from all lines that its function logged."""
+"""The activity of each stage in a period: from CloudWatch's metrics, and from all lines that its function logged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.logs import LogEvent
     from refinerctl.aws.metrics import Metrics
 
-# FilterLogEvents is allowed a handful of times per second in a whole account.
+# FilterLogEvents is limited to a few calls per second in an account.
 GROUPS_AT_ONCE = 4
 # Of one log group: some minutes of reading.
 MAX_LINES = 500_000

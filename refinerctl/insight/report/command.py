@@ -71,7 +71,7 @@ def _read(
     from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
     from refinerctl.insight.verify.command import checked, differences, pipeline_of
 
-    # Other endpoints than AWS's know less of its filter patterns, or nothing.
+    # Other endpoints than AWS support filter patterns only in part, or not at all.
     pattern = None if app.session.endpoint_url else attempts_pattern(app.stack.log_terms)
     reads: dict[str, Callable[[], Any]] = {
         "status": partial(read_status, app, stages, now),
@@ -80,7 +80,7 @@ def _read(
     }
     pipeline, problems = app.pipeline, list[str]()
     if with_checks:
-        # Runs Terraform, so in the thread that gets Ctrl-C.
+        # Runs Terraform, therefore in the main thread, which gets Ctrl-C.
         pipeline = pipeline_of(app, problems.append)
         reads["verify"] = partial(checked, app, pipeline)
     problems += differences(app, pipeline)

@@ -72,7 +72,7 @@ def _environment() -> Environment:
 
 def _harmless(value: Any) -> Any:
     """Applied to the value of every expression before it is escaped."""
-    # Markup consists of values that came through here.
+    # Markup consists of values that were escaped here.
     return harmless(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 

@@ -1,4 +1,4 @@
-"""What the drawing of the pipeline shows: what all stages share, and a lane of components for each stage."""
+"""The data of the pipeline's drawing: the shared components, and a lane of components for each stage."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StageLane:
 
     @property
     def trouble(self) -> tuple[int, int, int]:
-        """The greater, the sooner somebody should look: messages in DLQs, failures, then load."""
+        """The sort key of lanes, worst last: messages in DLQs, failures, then load."""
         return (
             total((self["dlq"], self["delivery_dlq"])).value or 0,
             (self["failed"].value or 0) + (self["undelivered"].value or 0),

@@ -1,4 +1,4 @@
-"""Counts of what a function finished, in memory that does not grow with their number."""
+"""Counts of a function's finished attempts, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class AttemptTally:
 
     @classmethod
     def of(cls, attempts: Iterable[Attempt], stage: str, since: datetime, until: datetime) -> AttemptTally:
-        """Of a function that names its inputs, these are counted; of any other, its invocations."""
+        """Counts inputs if the function names them in its log, else invocations."""
         inputs, invocations, names_inputs = cls(stage, since, until), cls(stage, since, until), False
         unnamed = Counter[int]()
         for attempt in attempts:
@@ -137,7 +137,7 @@ class AttemptTally:
                 continue
             if attempt.ended is not None:
                 invocations.add(attempt)
-            if attempt.error is not None:  # it failed before it named an input
+            if attempt.error is not None:  # it failed before it logged an input
                 inputs.add(attempt)
             if not attempt.request_id:
                 unnamed[inputs._place(attempt.ended or attempt.started)] += 1

@@ -1,4 +1,4 @@
-"""How numbers, durations, times and foreign text read on the page. A dash stands for unknown, never for zero."""
+"""Formats numbers, durations, times and untrusted text for the page. A dash means unknown, never zero."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def duration(value: float | None, unit_s: float = 1.0) -> str:
 
 
 def span(seconds: float) -> str:
-    """A period as people name it: `24 h` rather than `1 d`."""
+    """A period in common units: `24 h` rather than `1 d`."""
     if 3600 <= seconds < 2 * 86400 and seconds % 3600 == 0:
         return f"{seconds / 3600:.0f} h"
     return duration(seconds)

@@ -1,1 +1,1 @@
-"""Would an input get through, and could one be lost? Checks of what AWS says about a stack's components."""
+"""Checks of a stack's components in AWS: whether an input would be processed, and whether one could be lost."""

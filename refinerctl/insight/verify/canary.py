@@ -43,7 +43,7 @@ def send_canaries(
         content = file.read_bytes() if file else content_of(stage, mark)
         try:
             return _send(app, bucket, stage, keys[stage.name], content, timeout_s)
-        except RefinerctlError as error:  # the other canaries' results count all the same
+        except RefinerctlError as error:  # the results of the other canaries are reported anyway
             seen = f"{keys[stage.name]}: {error.message}; it may still be in the bucket"
             return result(stage, Status.FAIL, seen, error.hint or FIX)
 

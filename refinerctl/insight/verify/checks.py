@@ -1,4 +1,4 @@
-"""What a check is: a function over a snapshot and the components that it is about, with its words beside it."""
+"""Checks: functions over a snapshot and the components that they check, each with its texts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check saw; `fix` replaces the check's own."""
+    """The finding of a check; `fix` replaces the check's own."""
 
     status: Status
     seen: str

@@ -1,4 +1,4 @@
-"""What roles may do: enough, and no more. And whether the KMS keys in use can be used."""
+"""Checks of permissions: whether roles have enough and not too many, and whether KMS keys can be used."""
 
 from __future__ import annotations
 

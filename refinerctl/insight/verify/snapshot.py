@@ -1,4 +1,4 @@
-"""What AWS says about a pipeline's components: each kind has its questions, and answers lead to further ones."""
+"""The state of a pipeline's components in AWS: each kind has its questions, and answers lead to further ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from refinerctl.app import AppContext
 
 THREADS = 32
-# IAM throttles early: at 20 calls/s, 32 roles at once lose 19 of 50 to throttling, 8 at once lose none.
+# IAM throttles at a low rate: at 20 calls/s, 32 roles at once lose 19 of 50 to throttling, 8 at once lose none.
 ROLES_AT_ONCE = 8
 
 Found = TypeVar("Found")
@@ -200,7 +200,7 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     for key in snapshot.answered(BUCKET_KEY).values():
         if key:
             yield KEY, key
-    for source, target in pipeline.edges:  # who else sends there?
+    for source, target in pipeline.edges:  # which other rules send to it?
         if isinstance(source, EventRule) and target != source.dlq and (arn := snapshot.arn(target)):
             yield SENDERS, source.bus, arn
 

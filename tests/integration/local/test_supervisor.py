@@ -1,4 +1,4 @@
-"""The local environment's processes: whatever happens to one of them, none is left running."""
+"""The local environment's processes: if one of them fails, all of them stop."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,12 +9,8 @@ from typing import Any
 from refinerctl.console import Progress
 from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
-from refinerctl.registry.copies import CopyRequest, ImageCopy
-from refinerctl.registry.engine import RegistryEngine
+from refinerctl.registry.copies import CopyRequest, ImageCopy, RegistryCopies
 from refinerctl.transport import Limits, Login, Transport
-from tests.registries.docker_registry import DockerRegistry
-from tests.registries.images import problems
-from tests.registries.skopeo import skopeo_inspect
 
 QUICK = Limits(
     attempts=4,
@@ -33,7 +28,6 @@ class Copier:
 
     logins: dict[str, Login] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
-    create_repository: Callable[[str, str], None] | None = None
     told: list[str] = field(default_factory=list)
     _registries: dict[str, Registry] = field(default_factory=dict)
 
@@ -48,7 +42,7 @@ class Copier:
 
     def __call__(self, source: str, target: str, **changes: Any) -> ImageCopy:
         """Check and copy; `target` without tag takes the source's."""
-        engine = RegistryEngine(self.registry, self.create_repository)
+        engine = RegistryCopies(self.registry)
         return engine.copy(engine.check(request(source, target, **changes)), self.progress)
 
 
@@ -62,10 +56,3 @@ def request(source: str, target: str, **changes: Any) -> CopyRequest:
     given: dict[str, Any] = {"platform": DEFAULT_PLATFORM, "runs_on": RunsOn.LAMBDA, **changes}
     there = ImageReference(there.repository, there.registry, there.tag or here.tag or "v1")
     return CopyRequest(name="image", source=here, target=there, **given)
-
-
-def whole(registry: DockerRegistry, repository: str, tag: str = "v1") -> str:
-    """The digest of an image by skopeo, after every blob of it has been read."""
-    assert problems(registry, repository, tag) == []
-    credentials = f"{registry.user}:{registry.password}" if registry.user else None
-    return skopeo_inspect(f"{registry.host}/{repository}:{tag}", credentials)

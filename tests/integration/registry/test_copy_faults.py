@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import Login, TransportError
-from tests.integration.registry.copying import Copier, whole
+from tests.integration.registry.copying import Copier
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
-from tests.registries.fixtures import MakeProxy
-from tests.registries.images import Layer, MadeImage, digest_at, push_image
+from tests.registries.fixtures import Site
+from tests.registries.images import Layer, MadeImage, push_image
 
 SIZE = 3_000_000
 FAULTS_OF_THE_SOURCE = {
@@ -46,48 +47,37 @@ def image(source_registry: DockerRegistry) -> MadeImage:
     return push_image(source_registry, "faults", layers=[Layer(SIZE, seed=3), Layer(10_000, seed=4)])
 
 
-def fresh(fault: Fault) -> Fault:
-    """A fault counts how often it has struck."""
-    return Fault(**{**vars(fault), "seen": 0})
-
-
 @pytest.mark.parametrize("fault", FAULTS_OF_THE_SOURCE.values(), ids=FAULTS_OF_THE_SOURCE.keys())
-def test_copy_survives_faults_of_the_source(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, fault: Fault
-) -> None:
+def test_copy_survives_faults_of_the_source(site: Site, image: MadeImage, fault: Fault) -> None:
     layer = image.layers[0].digest
     at_a_blob = fault.match == Fault(fault.kind).match
-    struck = Fault(**{**vars(fault), "seen": 0, "match": f"GET .*/blobs/{layer}" if at_a_blob else fault.match})
-    source, copier = faulty(image.registry, struck), Copier()
+    struck = replace(fault, seen=0, match=f"GET .*/blobs/{layer}" if at_a_blob else fault.match)
+    source, copier = site.faulty(image.registry, struck), Copier()
 
-    done = copier(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+    done = copier(f"{source.host}/faults:v1", site.there)
 
     assert source.struck()
     assert copier.told
-    assert whole(target_registry, unique) == image.digest
+    assert site.whole() == image.digest
     assert (done.blobs_copied, done.bytes_copied) == (3, sum(blob.size for blob in image.blobs))
 
 
 @pytest.mark.parametrize("fault", FAULTS_OF_THE_TARGET.values(), ids=FAULTS_OF_THE_TARGET.keys())
-def test_copy_survives_faults_of_the_target(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, fault: Fault
-) -> None:
-    target = faulty(target_registry, fresh(fault))
+def test_copy_survives_faults_of_the_target(site: Site, image: MadeImage, fault: Fault) -> None:
+    target = site.faulty(site.target, replace(fault, seen=0))
 
-    Copier()(image.reference, f"{target.host}/{unique}")
+    Copier()(image.reference, f"{target.host}/{site.repository}")
 
     assert target.struck()
-    assert whole(target_registry, unique) == image.digest
+    assert site.whole() == image.digest
 
 
-def test_download_resumes_where_it_broke(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
+def test_download_resumes_where_it_broke(site: Site, image: MadeImage) -> None:
     layer = image.layers[0]
-    source = faulty(image.registry, Fault(Kind.RESET, match=f"GET .*{layer.digest}", at=1_000_000, times=2))
-    target = faulty(target_registry)
+    source = site.faulty(image.registry, Fault(Kind.RESET, match=f"GET .*{layer.digest}", at=1_000_000, times=2))
+    target = site.faulty(site.target)
 
-    Copier()(f"{source.host}/faults:v1", f"{target.host}/{unique}")
+    Copier()(f"{source.host}/faults:v1", f"{target.host}/{site.repository}")
 
     asked = [exchange.headers.get("Range", "") for exchange in source.matching(f"GET .*{layer.digest}")]
     starts = [int(re.findall(r"\d+", value)[0]) if value else 0 for value in asked]
@@ -96,27 +86,23 @@ def test_download_resumes_where_it_broke(
     assert len(target.matching("PUT .*/blobs/uploads/")) == 3  # the layer's upload was not started again
 
 
-def test_server_without_ranges_sends_the_blob_again(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
+def test_server_without_ranges_sends_the_blob_again(site: Site, image: MadeImage) -> None:
     layer = image.layers[0]
-    source = faulty(
+    source = site.faulty(
         image.registry,
         Fault(Kind.RESET, match=f"GET .*{layer.digest}", at=1_000_000),
         Fault(Kind.IGNORE_RANGE, match=f"GET .*{layer.digest}", times=None),
     )
 
-    Copier()(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+    Copier()(f"{source.host}/faults:v1", site.there)
 
     assert [exchange.status for exchange in source.matching(f"GET .*{layer.digest}")] == [200, 200]
-    assert whole(target_registry, unique) == image.digest
+    assert site.whole() == image.digest
 
 
-def test_redirect_target_gets_no_authorization(
-    basic_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
-    image = push_image(basic_registry, unique, layers=[Layer(SIZE, seed=3)])
-    source = faulty(
+def test_redirect_target_gets_no_authorization(site: Site, basic_registry: DockerRegistry) -> None:
+    image = push_image(basic_registry, site.repository, layers=[Layer(SIZE, seed=3)])
+    source = site.faulty(
         basic_registry,
         Fault(Kind.REDIRECT, times=None),
         Fault(Kind.RESET, match="ELSEWHERE .*", at=100_000),
@@ -124,86 +110,76 @@ def test_redirect_target_gets_no_authorization(
     copier = Copier()
     copier.logins[source.host] = Login(basic_registry.user or "", basic_registry.password or "")
 
-    copier(f"{source.host}/{unique}:v1", f"{target_registry.host}/{unique}")
+    copier(f"{source.host}/{site.repository}:v1", site.there)
 
-    assert whole(target_registry, unique) == image.digest
+    assert site.whole() == image.digest
     assert len(source.redirected) >= 3
     assert all("Authorization" not in exchange.headers for exchange in source.redirected)
     assert not any("X-Amz-Signature" in line for line in copier.told)
 
 
-def test_permanent_corruption_names_the_blob(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
+def test_permanent_corruption_names_the_blob(site: Site, image: MadeImage) -> None:
     layer = image.layers[0].digest
-    source = faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{layer}", at=1_500_000, times=None))
-    target = faulty(target_registry)
+    source = site.faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{layer}", at=1_500_000, times=None))
+    target = site.faulty(site.target)
 
     with pytest.raises(TransportError, match=f"{layer} of .* is corrupted"):
-        Copier()(f"{source.host}/faults:v1", f"{target.host}/{unique}")
+        Copier()(f"{source.host}/faults:v1", f"{target.host}/{site.repository}")
 
-    assert digest_at(target_registry, unique) is None
+    assert site.digest() is None
     assert len(source.matching(f"GET .*{layer}")) == 4
     # The registry never got the end of a wrong body.
     assert all(exchange.status != 201 for exchange in target.matching(f"PUT .*digest={layer.replace(':', '%3A')}"))
 
 
-def test_attempts_are_limited(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
-    source = faulty(image.registry, Fault(Kind.STATUS, match="manifests", status=503, times=None))
+def test_attempts_are_limited(site: Site, image: MadeImage) -> None:
+    source = site.faulty(image.registry, Fault(Kind.STATUS, match="manifests", status=503, times=None))
     copier = Copier()
 
     with pytest.raises(TransportError, match="returned 503"):
-        copier(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+        copier(f"{source.host}/faults:v1", site.there)
 
     assert len(source.requests) == 4
     assert len(copier.told) == 3
     assert "attempt 2 of 4" in copier.told[0]
 
 
-def test_permanent_error_is_not_retried(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
+def test_permanent_error_is_not_retried(site: Site, image: MadeImage) -> None:
     refusal = b'{"errors": [{"code": "SIZE_INVALID", "message": "too large for us"}]}'
-    target = faulty(target_registry, Fault(Kind.STATUS, match="^POST", status=413, body=refusal, times=None))
+    target = site.faulty(site.target, Fault(Kind.STATUS, match="^POST", status=413, body=refusal, times=None))
     copier = Copier()
 
     with pytest.raises(RefinerctlError, match="413 SIZE_INVALID: too large for us"):
-        copier(image.reference, f"{target.host}/{unique}")
+        copier(image.reference, f"{target.host}/{site.repository}")
 
     assert copier.told == []
 
 
-def test_retry_after_is_obeyed_up_to_a_limit(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
-    source = faulty(
+def test_retry_after_is_obeyed_up_to_a_limit(site: Site, image: MadeImage) -> None:
+    source = site.faulty(
         image.registry,
         Fault(Kind.STATUS, match="manifests", status=429, headers={"Retry-After": "1"}),
         Fault(Kind.STATUS, match="manifests", status=429, headers={"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}),
     )
     began = time.monotonic()
 
-    Copier()(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+    Copier()(f"{source.host}/faults:v1", site.there)
 
     assert 2.2 <= time.monotonic() - began < 4  # 1 s, and 1.2 s instead of decades
 
 
-def test_failed_blob_cancels_the_others(
-    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
-    image = push_image(source_registry, unique, layers=[Layer(100_000, seed=seed) for seed in range(20)])
+def test_failed_blob_cancels_the_others(site: Site) -> None:
+    image = site.push(layers=[Layer(100_000, seed=seed) for seed in range(20)])
     refused = Fault(Kind.STATUS, match=r"^PUT .*/blobs/uploads/", status=403)
     stalled = Fault(Kind.STALL, at=1000, times=None, skip=6)
-    source, target = faulty(source_registry, stalled), faulty(target_registry, refused)
+    source, target = site.faulty(site.source, stalled), site.faulty(site.target, refused)
     began = time.monotonic()
 
     with pytest.raises(RefinerctlError, match="push"):
-        Copier()(f"{source.host}/{unique}:v1", f"{target.host}/{unique}")
+        Copier()(f"{source.host}/{site.repository}:v1", f"{target.host}/{site.repository}")
 
     assert time.monotonic() - began < 1.5
-    assert digest_at(target_registry, unique) is None
+    assert site.digest() is None
     assert image.digest
 
 
@@ -217,12 +193,10 @@ class Parts(Progress):
         self.seen[name] = (done, size)
 
 
-def test_progress_counts_each_blob_once(
-    image: MadeImage, target_registry: DockerRegistry, faulty: MakeProxy, unique: str
-) -> None:
-    source = faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{image.layers[0].digest}", at=1_500_000))
+def test_progress_counts_each_blob_once(site: Site, image: MadeImage) -> None:
+    source = site.faulty(image.registry, Fault(Kind.CORRUPT, match=f"GET .*{image.layers[0].digest}", at=1_500_000))
     parts = Parts()
 
-    Copier(progress=parts)(f"{source.host}/faults:v1", f"{target_registry.host}/{unique}")
+    Copier(progress=parts)(f"{source.host}/faults:v1", site.there)
 
     assert parts.seen == {blob.digest: (blob.size, blob.size) for blob in image.blobs}

@@ -10,12 +10,12 @@ import pytest
 from refinerctl.errors import AccessDeniedError
 from refinerctl.registry.client import PULL_AND_PUSH
 from refinerctl.transport import Login
-from tests.integration.registry.copying import Copier, registry, whole
+from tests.integration.registry.copying import Copier, registry
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import MakeProxy
-from tests.registries.images import push_image
-from tests.registries.token_server import Account, TokenServer
+from tests.registries.images import push_image, whole
+from tests.registries.token_server import TokenServer
 
 OPERATOR = Login(USER, PASSWORD)
 
@@ -52,8 +52,8 @@ def test_push_asks_the_token_server_for_push(
 
     copier(image.reference, f"{token_registry.host}/{unique}")
 
-    assert [asked.granted for asked in tokens.requests] == [(f"repository:{unique}:pull,push",)]
-    assert copier.registry(token_registry.host).repository(unique).digest("v1") == image.digest
+    assert [asked.scopes for asked in tokens.requests] == [(f"repository:{unique}:pull,push",)]
+    assert copier.registry(token_registry.host).repository(unique).manifest("v1").digest == image.digest
 
 
 def test_mount_asks_for_both_scopes(token_registry: DockerRegistry, tokens: TokenServer, unique: str) -> None:
@@ -84,7 +84,7 @@ def test_identity_token_is_exchanged(token_registry: DockerRegistry, tokens: Tok
     tokens.requests.clear()
     client = registry(token_registry.host, Login("", identity_token=refresh))
 
-    assert client.repository(unique).digest("v1") == image.digest
+    assert client.repository(unique).manifest("v1").digest == image.digest
     assert [(asked.method, asked.user) for asked in tokens.requests] == [("POST", USER)]
 
 
@@ -93,12 +93,12 @@ def test_token_is_renewed_before_it_expires(token_registry: DockerRegistry, toke
     tokens.lifetime = 1
     repository = registry(token_registry.host, OPERATOR).repository(unique)
 
-    repository.digest("v1")
-    repository.digest("v1")
+    repository.find("v1")
+    repository.find("v1")
     assert len(tokens.requests) == 1
 
     time.sleep(0.85)  # the registry itself accepts it for a minute longer
-    repository.digest("v1")
+    repository.find("v1")
     assert len(tokens.requests) == 2
 
 
@@ -107,10 +107,10 @@ def test_revoked_token_is_renewed(
 ) -> None:
     image = push_image(token_registry, unique)
     challenge = {"WWW-Authenticate": f'Bearer realm="{tokens.url}/token",service="test-registry"'}
-    proxy = faulty(token_registry, Fault(Kind.STATUS, match="HEAD", status=401, skip=2, headers=challenge))
+    proxy = faulty(token_registry, Fault(Kind.STATUS, match="GET", status=401, skip=2, headers=challenge))
     repository = registry(proxy.host, OPERATOR).repository(unique)
 
-    assert [repository.digest("v1") for _ in range(3)] == [image.digest] * 3
+    assert [repository.manifest("v1").digest for _ in range(3)] == [image.digest] * 3
     assert [exchange.status for exchange in proxy.requests] == [401, 200, 401, 200, 200]
     assert len(tokens.requests) == 2
 
@@ -132,7 +132,7 @@ def test_denied_login_names_user_and_scope(basic_registry: DockerRegistry, uniqu
 
 def test_missing_scope_is_named(token_registry: DockerRegistry, tokens: TokenServer, unique: str) -> None:
     image = push_image(token_registry, unique)
-    tokens.accounts["reader"] = Account("reader-secret", {"*": "pull"})
+    tokens.accounts["reader"] = ("reader-secret", "pull")
     reader = registry(token_registry.host, Login("reader", "reader-secret"))
     repository = reader.repository(unique, PULL_AND_PUSH)
     manifest = repository.manifest("v1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -311,12 +312,6 @@ class TestPrune:
             family=f"{unique}-w", containerDefinitions=[{"name": "w", "image": f"{HOST}/{stage.repository}:v1.2.0"}]
         )
 
-    def test_recently_pushed_image_is_kept(self, stage: Stage) -> None:
-        stage.put(None, "one")
-        done = stage.run(*PRUNE, "--yes", "--output", "json")
-        (image,) = done.json()["images"]
-        assert (image["status"], image["reasons"]) == ("kept", ["pushed recently"])
-
     def test_dry_run_takes_precedence_over_yes(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
         done = stage.run(*PRUNE, "--min-age", "0", "--yes", "--dry-run", "--output", "json")
@@ -327,24 +322,10 @@ class TestPrune:
     @pytest.mark.parametrize(("answer", "left"), [("n", 1), ("y", 0)])
     def test_prompt_at_a_terminal(self, stage: Stage, answer: str, left: int) -> None:
         stage.put(None, "one")
-        terminal = pexpect.spawn(
-            sys.executable, ["-m", "refinerctl", *PRUNE, "--min-age", "0"], encoding="utf-8", timeout=60
-        )
-        terminal.expect(r"Remove 1 image \(.*\)\? \[y/N\]")
-        terminal.sendline(answer)
-        terminal.expect(pexpect.EOF)
-        terminal.close()
+        with _prompted() as terminal:
+            terminal.sendline(answer)
         assert terminal.exitstatus == 0
         assert len(stage.digests()) == left
-
-    def test_refused_if_the_ledger_cannot_be_read(self, stage: Stage) -> None:
-        digest = stage.put(None, "one")
-        key = "account/refiner.releases.json"
-        stage.session.client("s3").put_object(Bucket=stage.state, Key=key, Body=b"{")
-        done = stage.run(*PRUNE, "--min-age", "0", "--yes")
-        assert done.code == 4
-        assert f"releases of account, stack refiner: s3://{stage.state}/{key}" in done.err
-        assert stage.digests() == {digest}
 
     def test_refused_if_the_ledger_of_another_environment_cannot_be_read(self, stage: Stage) -> None:
         digest = stage.put(None, "one")
@@ -361,16 +342,22 @@ class TestPrune:
 
     def test_image_used_during_the_prompt_is_kept(self, stage: Stage, unique: str) -> None:
         digest = stage.put(None, "one")
-        terminal = pexpect.spawn(
-            sys.executable, ["-m", "refinerctl", *PRUNE, "--min-age", "0"], encoding="utf-8", timeout=60
-        )
-        terminal.expect(r"Remove 1 image")
-        stage.function(f"{unique}-late", digest)
-        terminal.sendline("y")
-        terminal.expect("is now used, deleted or retagged; kept")
-        terminal.expect(pexpect.EOF)
-        terminal.close()
+        with _prompted() as terminal:
+            stage.function(f"{unique}-late", digest)
+            terminal.sendline("y")
+            terminal.expect("is now used, deleted or retagged; kept")
         assert stage.digests() == {digest}
+
+
+@contextlib.contextmanager
+def _prompted() -> Iterator[pexpect.spawn[str]]:
+    """`prune` at a terminal, when it has asked whether to remove an image; it ends with the block."""
+    arguments = ["-m", "refinerctl", *PRUNE, "--min-age", "0"]
+    terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60)
+    terminal.expect(r"Remove 1 image \(.*\)\? \[y/N\]")
+    yield terminal
+    terminal.expect(pexpect.EOF)
+    terminal.close()
 
 
 def test_task_definitions_of_several_pages(session: AwsSession, unique: str) -> None:

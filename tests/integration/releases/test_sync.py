@@ -10,9 +10,9 @@ import pytest
 from refinerctl.aws.session import AwsSession
 from refinerctl.local.emulator import Emulator
 from tests.command import Command
-from tests.integration.registry.copying import whole
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
-from tests.registries.images import Layer, digest_at, push_image, push_index
+from tests.registries.fixtures import Site
+from tests.registries.images import Layer, push_image, push_index, whole
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +21,9 @@ def _no_logins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_copy_between_two_registries(
-    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, tmp_path: Path
-) -> None:
-    image = push_image(source_registry, unique)
-    target = f"{target_registry.host}/{unique}"
+def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: Path) -> None:
+    image = site.push()
+    target = site.there
 
     done = refinerctl(
         "sync", "--source", image.reference, "--target", target, "--output", "json", "--dotenv", "images.env"
@@ -35,7 +33,7 @@ def test_copy_between_two_registries(
     (copied,) = done.json()["images"]
     assert copied.pop("seconds") >= 0
     assert copied == {
-        "name": unique,
+        "name": site.repository,
         "source": image.reference,
         "target": f"{target}:v1",
         "source_digest": image.digest,
@@ -48,8 +46,8 @@ def test_copy_between_two_registries(
         "blobs_skipped": 0,
         "notes": [],
     }
-    assert (tmp_path / "images.env").read_text() == f"IMAGE_{unique.upper()}={target}@{image.digest}\n"
-    assert whole(target_registry, unique) == image.digest
+    assert (tmp_path / "images.env").read_text() == f"IMAGE_{site.repository.upper()}={target}@{image.digest}\n"
+    assert site.whole() == image.digest
 
     again = refinerctl("sync", "--source", image.reference, "--target", target)
     assert again.code == 0
@@ -57,28 +55,25 @@ def test_copy_between_two_registries(
     assert image.digest in again.out
 
 
-def test_dry_run_writes_nothing(
-    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str, tmp_path: Path
-) -> None:
-    index = push_index(source_registry, unique)
+def test_dry_run_writes_nothing(site: Site, refinerctl: Command, tmp_path: Path) -> None:
+    index = push_index(site.source, site.repository)
 
     done = refinerctl(
-        "sync", "--source", index.name, "--tag", "v1", "--target", f"{target_registry.host}/{unique}",
+        "sync", "--source", index.name, "--tag", "v1", "--target", site.there,
         "--dry-run", "--dotenv", "images.env", "--output", "json",
     )  # fmt: skip
 
     (planned,) = done.json()["images"]
     assert (planned["status"], planned["blobs_copied"], planned["target_digest"]) == ("would-copy", 3, None)
+    assert planned["notes"] == ["the source is an index: linux/amd64 is copied, not linux/arm64"]
     assert planned["bytes_copied"] == sum(blob.size for blob in index.children[0].blobs)
-    assert digest_at(target_registry, unique) is None
+    assert site.digest() is None
     assert not (tmp_path / "images.env").exists()
 
 
-def test_refused_images(
-    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
-) -> None:
-    image = push_image(source_registry, unique, architecture="arm64")
-    target = f"{target_registry.host}/{unique}"
+def test_refused_images(site: Site, refinerctl: Command) -> None:
+    image = site.push(architecture="arm64")
+    target = site.there
 
     refused = refinerctl("sync", "--source", image.reference, "--target", target)
     assert refused.code == 4
@@ -92,25 +87,11 @@ def test_refused_images(
     for_ecs = ("--runs-on", "ecs", "--platform", "linux/arm64")
     assert refinerctl("sync", "--source", image.reference, "--target", f"{target}:ecs", *for_ecs).code == 0
 
-    push_image(source_registry, unique, layers=[Layer(seed=5)])
+    site.push(layers=[Layer(seed=5)])
     moved = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
     assert moved.code == 4
     assert image.digest in moved.err
-    assert digest_at(target_registry, unique) == image.digest
-
-
-def test_no_gate_copies_one_platform_of_an_index(
-    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
-) -> None:
-    index = push_index(source_registry, unique)
-
-    done = refinerctl(
-        "sync", "--source", index.reference, "--target", f"{target_registry.host}/{unique}", "--no-gate",
-        "--platform", "linux/arm64",
-    )  # fmt: skip
-
-    assert "the source is an index: linux/arm64 is copied, not linux/amd64" in done.err
-    assert digest_at(target_registry, unique) == index.children[1].digest
+    assert site.digest() == image.digest
 
 
 @pytest.mark.parametrize(
@@ -168,12 +149,11 @@ def project(source_registry: DockerRegistry, unique: str, tmp_path: Path) -> Pat
 
 
 def test_images_of_the_stack_are_copied_to_ecr(
-    refinerctl: Command, source_registry: DockerRegistry, emulator: Emulator, session: AwsSession, unique: str,
-    project: Path,
-) -> None:  # fmt: skip
-    first = push_image(source_registry, f"{unique}/first", "v1.0.0")
+    site: Site, refinerctl: Command, emulator: Emulator, session: AwsSession, project: Path
+) -> None:
+    first = push_image(site.source, f"{site.repository}/first", "v1.0.0")
     second = push_image(
-        source_registry, f"{unique}/second", "v1.0.0", layers=[Layer(packed="zstd")], architecture="arm64"
+        site.source, f"{site.repository}/second", "v1.0.0", layers=[Layer(packed="zstd")], architecture="arm64"
     )
     sync = ("sync", "--tag", "v1.0.0", "--endpoint-url", emulator.endpoint_url)
 
@@ -191,12 +171,12 @@ def test_images_of_the_stack_are_copied_to_ecr(
     assert "creating repository" in done.err
     ecr = session.client("ecr")
     for name, image in (("first", first), ("second", second)):
-        (detail,) = ecr.describe_images(repositoryName=f"{unique}/{name}")["imageDetails"]
+        (detail,) = ecr.describe_images(repositoryName=f"{site.repository}/{name}")["imageDetails"]
         assert (detail["imageDigest"], detail["imageTags"]) == (image.digest, ["v1.0.0"])
     host = emulator.endpoint_url.partition("//")[2]
     assert (project / "images.env").read_text().splitlines() == [
-        f"IMAGE_FIRST={host}/{unique}/first@{first.digest}",
-        f"IMAGE_SECOND_ONE={host}/{unique}/second@{second.digest}",
+        f"IMAGE_FIRST={host}/{site.repository}/first@{first.digest}",
+        f"IMAGE_SECOND_ONE={host}/{site.repository}/second@{second.digest}",
     ]
 
     again = refinerctl(*sync, "--output", "json")
@@ -206,40 +186,36 @@ def test_images_of_the_stack_are_copied_to_ecr(
 
 
 @pytest.mark.usefixtures("project")
-def test_one_refused_image_stops_all(
-    refinerctl: Command, source_registry: DockerRegistry, emulator: Emulator, session: AwsSession, unique: str
-) -> None:
-    push_image(source_registry, f"{unique}/first", "v1.0.0")
-    push_image(source_registry, f"{unique}/second", "v1.0.0")  # for amd64, which is not what it runs on
+def test_one_refused_image_stops_all(site: Site, refinerctl: Command, emulator: Emulator, session: AwsSession) -> None:
+    push_image(site.source, f"{site.repository}/first", "v1.0.0")
+    push_image(site.source, f"{site.repository}/second", "v1.0.0")  # for amd64, which is not what it runs on
     for name in ("first", "second"):
-        session.client("ecr").create_repository(repositoryName=f"{unique}/{name}")
+        session.client("ecr").create_repository(repositoryName=f"{site.repository}/{name}")
 
     refused = refinerctl("sync", "--tag", "v1.0.0", "--endpoint-url", emulator.endpoint_url)
 
     assert refused.code == 4
     assert "ECS cannot run" in refused.err
-    assert session.client("ecr").describe_images(repositoryName=f"{unique}/first")["imageDetails"] == []
+    assert session.client("ecr").describe_images(repositoryName=f"{site.repository}/first")["imageDetails"] == []
 
 
-def test_all_tags_since(
-    refinerctl: Command, source_registry: DockerRegistry, target_registry: DockerRegistry, unique: str
-) -> None:
+def test_all_tags_since(site: Site, refinerctl: Command) -> None:
     base = Layer(10_000, seed=1)
     for number, tag in enumerate(("v1.9.0", "v1.10.0", "v1.10.1", "latest")):
-        image = push_image(source_registry, unique, tag, layers=[base, Layer(seed=number + 2)])
-    copy = ("sync", "--source", image.name, "--target", f"{target_registry.host}/{unique}", "--output", "json")
+        image = site.push(tag, layers=[base, Layer(seed=number + 2)])
+    copy = ("sync", "--source", image.name, "--target", site.there, "--output", "json")
 
     done = refinerctl(*copy, "--all-tags-since", "v1.10.0")
 
     assert [item["target"].rpartition(":")[2] for item in done.json()["images"]] == ["v1.10.0", "v1.10.1"]
     # Both were checked before the first one brought what they share.
     assert [item["blobs_copied"] for item in done.json()["images"]] == [3, 2]
-    assert whole(target_registry, unique, "v1.10.1")
+    assert site.whole("v1.10.1")
 
     later = refinerctl(*copy, "--all-tags-since", "2023-12-31T00:00:00Z")
     assert [item["status"] for item in later.json()["images"]] == ["copied", "up-to-date", "up-to-date"]
     assert refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z").json() == {"images": []}
-    push_image(source_registry, unique, "v1.11.0", layers=[base], created=None)
+    site.push("v1.11.0", layers=[base], created=None)
     undated = refinerctl(*copy, "--all-tags-since", "2024-01-02T00:00:00Z")
     assert undated.json() == {"images": []}
     assert "skipped, because their configs have no build time: v1.11.0" in undated.err
@@ -249,14 +225,14 @@ def test_all_tags_since(
 
 
 def test_denied_login_names_user_and_hint(
-    refinerctl: Command, source_registry: DockerRegistry, basic_registry: DockerRegistry, unique: str, tmp_path: Path
+    site: Site, refinerctl: Command, basic_registry: DockerRegistry, tmp_path: Path
 ) -> None:
-    image = push_image(source_registry, unique)
-    copy = ("sync", "--source", image.reference, "--target", f"{basic_registry.host}/{unique}")
+    image = site.push()
+    copy = ("sync", "--source", image.reference, "--target", f"{basic_registry.host}/{site.repository}")
 
     denied = refinerctl(*copy)
     assert denied.code == 1
-    assert f"{basic_registry.host} does not let anonymous users pull and push {unique}" in denied.err
+    assert f"{basic_registry.host} does not let anonymous users pull and push {site.repository}" in denied.err
     assert f"docker login {basic_registry.host}" in denied.err
 
     (tmp_path / "docker").mkdir()
@@ -265,4 +241,4 @@ def test_denied_login_names_user_and_hint(
     done = refinerctl(*copy, "-vv")
     assert done.code == 0, done.err
     assert PASSWORD not in done.out + done.err
-    assert whole(basic_registry, unique) == image.digest
+    assert whole(basic_registry, site.repository) == image.digest

@@ -17,11 +17,11 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.integration.registry.copying import Copier, whole
+from tests.integration.registry.copying import Copier
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, FaultyProxy, Kind
-from tests.registries.fixtures import MakeProxy
-from tests.registries.images import Layer, MadeImage, digest_at, problems, push_image
+from tests.registries.fixtures import Site
+from tests.registries.images import Layer, MadeImage, digest_at, problems, push_image, whole
 
 KILLS = 20
 
@@ -65,33 +65,31 @@ class Watcher:
             thread.join()
 
 
-def test_kill_at_any_moment_leaves_no_incomplete_image(
-    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path
-) -> None:
+def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Path) -> None:
     """After a kill the tag has a whole image or does not exist, and the next run copies only the rest."""
-    image = push_image(source_registry, unique, layers=[Layer(500_000, seed=seed) for seed in range(6)])
-    target = faulty(target_registry, delay=0.015)  # so that there is something between beginning and end
-    repositories = [f"{unique}/whole"]
+    image = site.push(layers=[Layer(500_000, seed=seed) for seed in range(6)])
+    target = site.faulty(site.target, delay=0.015)  # so that there is something between beginning and end
+    repositories = [f"{site.repository}/whole"]
     began = time.monotonic()
-    assert start(image.reference, f"{target.host}/{unique}/whole", tmp_path).wait() == 0
+    assert start(image.reference, f"{target.host}/{site.repository}/whole", tmp_path).wait() == 0
     shortest, longest = 0.12, time.monotonic() - began
-    moments = random.Random(unique)  # noqa: S311 - to be repeated
+    moments = random.Random(site.repository)  # noqa: S311 - to be repeated
     rests = []
-    watcher = Watcher(target_registry, repositories)
+    watcher = Watcher(site.target, repositories)
     with watcher.watching():
         for number in range(KILLS):
-            repositories.append(f"{unique}/{number}")
-            process = start(image.reference, f"{target.host}/{unique}/{number}", tmp_path)
+            repositories.append(f"{site.repository}/{number}")
+            process = start(image.reference, f"{target.host}/{site.repository}/{number}", tmp_path)
             time.sleep(moments.uniform(shortest, longest))
             process.kill()
             process.communicate()
-            done = Copier()(image.reference, f"{target_registry.host}/{unique}/{number}")
+            done = Copier()(image.reference, f"{site.target.host}/{site.repository}/{number}")
             rests.append(done.blobs_copied)
-            assert digest_at(target_registry, f"{unique}/{number}") == image.digest
+            assert digest_at(site.target, f"{site.repository}/{number}") == image.digest
     assert watcher.looks > KILLS
     assert watcher.incomplete == []
-    assert [problems(target_registry, repository) for repository in repositories] == [[]] * (KILLS + 1)
-    assert whole(target_registry, f"{unique}/{KILLS - 1}") == image.digest
+    assert [problems(site.target, repository) for repository in repositories] == [[]] * (KILLS + 1)
+    assert whole(site.target, f"{site.repository}/{KILLS - 1}") == image.digest
     assert min(rests) < 7  # some were killed late enough to have brought something
 
 
@@ -100,13 +98,12 @@ def test_kill_at_any_moment_leaves_no_incomplete_image(
 )
 @pytest.mark.parametrize("stalled", ["GET .*/blobs/", "GET .*/manifests/"])
 def test_signal_ends_a_stalled_copy(
-    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path,
-    number: signal.Signals, code: int, word: str, stalled: str,
-) -> None:  # fmt: skip
-    image = push_image(source_registry, unique, layers=[Layer(200_000, seed=seed) for seed in range(6)])
+    site: Site, tmp_path: Path, number: signal.Signals, code: int, word: str, stalled: str
+) -> None:
+    image = site.push(layers=[Layer(200_000, seed=seed) for seed in range(6)])
     stall = Fault(Kind.STALL, match=stalled, times=None)
-    source, target = faulty(source_registry, stall), faulty(target_registry, Fault(**vars(stall)))
-    process = start(f"{source.host}/{unique}:v1", f"{target.host}/{unique}", tmp_path)
+    source, target = site.faulty(site.source, stall), site.faulty(site.target, Fault(**vars(stall)))
+    process = start(f"{source.host}/{site.repository}:v1", f"{target.host}/{site.repository}", tmp_path)
     _wait_for_stall(source, target)
     began = time.monotonic()
 
@@ -117,7 +114,7 @@ def test_signal_ends_a_stalled_copy(
     assert process.returncode == code
     assert said.rstrip().endswith(f"refinerctl: {word}")
     assert "Traceback" not in said
-    assert digest_at(target_registry, unique) is None
+    assert site.digest() is None
     assert image.digest
 
 
@@ -142,25 +139,23 @@ def large(source_registry: DockerRegistry) -> MadeImage:
     return push_image(source_registry, "large", layers=[Layer(100_000_000, seed=seed) for seed in range(3)])
 
 
-def test_memory_stays_flat(large: MadeImage, target_registry: DockerRegistry, unique: str, tmp_path: Path) -> None:
+def test_memory_stays_flat(site: Site, large: MadeImage, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *command(large.reference, f"{target_registry.host}/{unique}")[3:]],
+        [sys.executable, "-c", MEASURED, *command(large.reference, site.there)[3:]],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
     (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", done.stderr)
     assert int(kilobytes) < 60_000
-    assert digest_at(target_registry, unique) == large.digest
+    assert site.digest() == large.digest
 
 
-def test_bars_on_a_terminal(
-    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path
-) -> None:
-    image = push_image(source_registry, unique, layers=[Layer(2_000_000, seed=1), Layer(1_000_000, seed=2)])
+def test_bars_on_a_terminal(site: Site, tmp_path: Path) -> None:
+    image = site.push(layers=[Layer(2_000_000, seed=1), Layer(1_000_000, seed=2)])
     layer = image.layers[0].digest
-    source = faulty(source_registry, Fault(Kind.STALL, match=f"GET .*{layer}", at=1_000_000, seconds=1))
-    arguments = command(f"{source.host}/{unique}:v1", f"{target_registry.host}/{unique}")
+    source = site.faulty(site.source, Fault(Kind.STALL, match=f"GET .*{layer}", at=1_000_000, seconds=1))
+    arguments = command(f"{source.host}/{site.repository}:v1", site.there)
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     terminal = pexpect.spawn(
         arguments[0], arguments[1:], cwd=str(tmp_path), encoding="utf-8", timeout=20, dimensions=(40, 120), env=environ
@@ -174,16 +169,14 @@ def test_bars_on_a_terminal(
         terminal.close()
 
     assert terminal.exitstatus == 0
-    assert digest_at(target_registry, unique) == image.digest
+    assert site.digest() == image.digest
 
 
-def test_lines_without_a_terminal(
-    source_registry: DockerRegistry, target_registry: DockerRegistry, faulty: MakeProxy, unique: str, tmp_path: Path
-) -> None:
-    image = push_image(source_registry, unique)
-    source = faulty(source_registry, Fault(Kind.STATUS, match="manifests", status=503))
+def test_lines_without_a_terminal(site: Site, tmp_path: Path) -> None:
+    image = site.push()
+    source = site.faulty(site.source, Fault(Kind.STATUS, match="manifests", status=503))
 
-    process = start(f"{source.host}/{unique}:v1", f"{target_registry.host}/{unique}", tmp_path)
+    process = start(f"{source.host}/{site.repository}:v1", site.there, tmp_path)
     out, err = process.communicate(timeout=30)
 
     assert process.returncode == 0

@@ -159,7 +159,7 @@ class TestFollow:
         assert done.status is UploadStatus.PENDING
         assert "overwritten after the upload (version v2)" in str(done.error)
 
-    def test_a_deleted_input_is_pending_and_says_so(
+    def test_a_deleted_input_is_pending_with_the_reason(
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
         item = uploaded(bucket)

@@ -55,7 +55,7 @@ class TestFunctionsThatLogTheirInputs:
         assert [(output.key, output.at) for output in attempt.outputs] == [("Out/1", at(2))]
         assert attempt.error is None
 
-    def test_the_function_the_report_or_nobody_says_how_it_ended(self) -> None:
+    def test_the_end_is_from_the_function_the_report_or_unknown(self) -> None:
         assert summary(LINES.received(1), LINES.failed(2)) == [("m1", "NoSuchKey: broke", True)]
         assert summary(LINES.received(1), LINES.report(3)) == [("m1", None, True)]
         assert summary(LINES.received(1)) == [("m1", None, False)]

@@ -97,7 +97,7 @@ class Machine:
 
 
 class EnoughError(Exception):
-    """Ends what does not end by itself."""
+    """Ends an endless iterator."""
 
 
 def enough() -> None:

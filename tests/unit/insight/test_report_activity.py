@@ -1,4 +1,4 @@
-"""What every stage did: from metrics and logs, and what is known if one of them cannot be read."""
+"""The activity of every stage, from metrics and logs, also if one of these cannot be read."""
 
 from __future__ import annotations
 

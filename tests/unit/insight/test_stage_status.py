@@ -132,7 +132,7 @@ class TestLastCompletion:
         assert [number for number, last in enumerate(found) if last] == [3]
         assert account.bucket.requests["list"] == 0
 
-    def test_with_many_completions_the_queue_tells_the_minute(self, account: Account) -> None:
+    def test_with_many_completions_the_minute_is_from_the_queue(self, account: Account) -> None:
         for number in range(MAX_COMPLETIONS + 1):
             account.bucket.write(f"RefinerComplete/{number}.json")
         assert one(account).last_completion is None

@@ -30,13 +30,13 @@ def status_of(*stages: StageStatus, release: str | None = None) -> PipelineStatu
     return PipelineStatus(START, stages, release, is_released=release is not None)
 
 
-def test_what_is_unknown_or_absent_is_a_dash() -> None:
+def test_unknown_and_missing_values_are_a_dash() -> None:
     found = status_of(StageStatus("One"))
     assert {text for text, _ in cells(found, found.stages[0])[1:]} == {"-"}
     assert log_lines(found)[0].startswith("2026-03-01T14:00:00Z One waiting=- in_flight=- ")
 
 
-def test_what_needs_attention_is_marked() -> None:
+def test_problems_are_marked() -> None:
     function = FunctionStatus("x-One", digest=DIGEST, runs_release=False, errors=0, throttles=3)
     found = status_of(StageStatus("One", "One/", dlq=DlqStatus("d", 2), function=function), release="v2")
     bad = [text for text, is_bad in cells(found, found.stages[0]) if is_bad]
@@ -79,7 +79,7 @@ def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() 
     assert "not up to date: no response from AWS" in map(str, screen("local", found, error, 80, 99).renderables)
 
 
-def test_problems_that_differ_only_in_their_resource_are_told_once() -> None:
+def test_problems_that_differ_only_in_their_resource_are_reported_once() -> None:
     account = Account((stage_of("One"), stage_of("Done", has_function=False)))
     account.queues.error = AccessDeniedError("access denied: GetQueueUrl on queue q")
     account.metrics.error = AccessDeniedError("access denied: GetMetricData on the metrics")

@@ -233,7 +233,7 @@ class TestUnderWay:
         assert verdict(found).text == (f"waiting in {QUEUE} since 14:00:00Z; its event source mapping is Disabled")
         assert any("receive counts increased by 1" in note for note in found.notes)
 
-    def test_a_mapping_is_missing_only_if_lambda_says_so(self, world: World) -> None:
+    def test_a_mapping_is_missing_only_if_lambda_reports_that(self, world: World) -> None:
         world.queues.messages[QUEUE] = [Message(event_of(), at(0.2), 1)]
         world.functions.mapping_states[QUEUE] = None
         assert "its event source mapping is missing" in verdict(world.trace()).text
@@ -245,7 +245,7 @@ class TestUnderWay:
         world.functions = Denied()
         assert "mapping" not in verdict(world.trace()).text
 
-    def test_waiting_messages_are_not_received_unless_asked_for(self, world: World) -> None:
+    def test_waiting_messages_are_received_only_with_look(self, world: World) -> None:
         """Traces in a loop would move all messages of the queue to the DLQ."""
         world.queues.states[QUEUE] = QueueState(QUEUE, "", 60, 345600, max_receive_count=5, visible=3, in_flight=2)
         found = check(world.trace(), Place.WAITING)
@@ -302,7 +302,7 @@ class TestUnderWay:
 
 
 class TestNowhere:
-    def test_no_stage_takes_it(self, world: World) -> None:
+    def test_no_stage_receives_it(self, world: World) -> None:
         world.bucket.write("Elsewhere/x")
         check(world.trace(key="Elsewhere/x"), Place.NEVER_MATCHED, "prefixes: RefinerInput/, RefinerComplete/")
 
@@ -346,7 +346,7 @@ class TestNowhere:
     def test_an_object_that_left_no_other_trace(self, world: World) -> None:
         check(world.trace(86400), Place.UNKNOWN, "unknown after S3")
 
-    def test_what_cannot_be_read_is_told(self, world: World) -> None:
+    def test_unreadable_sources_are_reported(self, world: World) -> None:
         world.queues.error = AccessDeniedError("access denied: GetQueueAttributes")
         found = world.trace(86400)
         assert verdict(found).text == "unknown: access denied: GetQueueAttributes"
@@ -411,7 +411,7 @@ class TestOtherStacks:
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         check(world.trace(), Place.COMPLETED)
 
-    def test_no_stage_of_a_stack_without_prefixes_takes_an_input(self, world: World) -> None:
+    def test_no_stage_of_a_stack_without_prefixes_receives_an_input(self, world: World) -> None:
         world.stages = TINY_STAGES
         check(world.trace(), Place.NEVER_MATCHED, "prefixes: none")
 

@@ -82,22 +82,6 @@ def test_token_is_requested_once_per_scope() -> None:
     assert second[2]["scope"] == ["repository:a/b:pull,push", "repository:c:pull"]
 
 
-def test_anonymous_token_request_has_no_authorization() -> None:
-    server = TokenAnswers((200, {"token": "anonymous"}))
-
-    assert authorizer(server).header(SCOPES) == "Bearer anonymous"
-    assert server.asked[0][3] is None
-
-
-def test_identity_token_is_posted() -> None:
-    server = TokenAnswers((200, {"access_token": "fresh"}))
-
-    assert authorizer(server, Login("", identity_token="refresh")).header(SCOPES) == "Bearer fresh"
-    method, _, form, authorization = server.asked[0]
-    assert (method, authorization) == ("POST", None)
-    assert (form["grant_type"], form["refresh_token"], form["scope"]) == (["refresh_token"], ["refresh"], [*SCOPES])
-
-
 def test_refused_token_is_replaced_once() -> None:
     server = TokenAnswers((200, {"token": "old"}), (200, {"token": "new"}))
     auth = authorizer(server)

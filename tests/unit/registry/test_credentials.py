@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.registry.credentials import DOCKER_HUB_KEY, docker_login, stored_login
+from refinerctl.registry.credentials import DOCKER_HUB_HOSTS, DOCKER_HUB_KEY, docker_login, stored_login
 from refinerctl.transport import Login
 from tests.home import without_home
 
 HOST = "registry.example"
+SPELLINGS = (HOST, f"https://{HOST}", f"https://{HOST}/", f"https://{HOST}/v2/")
 
 
 def docker_config(folder: Path, **content: Any) -> dict[str, str]:
@@ -34,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("home")
 def test_ghcr_from_github_token() -> None:
-    environ = {"GITHUB_TOKEN": "secret", "GITHUB_ACTOR": "octocat"}
+    environ = {"GITHUB_TOKEN": "secret\n", "GITHUB_ACTOR": "octocat"}  # a variable made of a file ends in a newline
 
     assert stored_login(environ, "ghcr.io") == Login("octocat", "secret")
     assert stored_login({"GITHUB_TOKEN": "secret"}, "ghcr.io") == Login("refinerctl", "secret")
@@ -56,48 +57,43 @@ def test_docker_configuration_in_the_home_folder(home: Path) -> None:
     assert docker_login({}, HOST) == Login("me", "secret")
 
 
-@pytest.mark.parametrize("name", [HOST, f"https://{HOST}", f"https://{HOST}/", f"https://{HOST}/v2/"])
-def test_every_spelling_of_a_host(tmp_path: Path, name: str) -> None:
-    environ = docker_config(tmp_path, auths={name: basic("me:with:colons")})
-
-    assert docker_login(environ, HOST) == Login("me", "with:colons")
-    assert docker_login(environ, f"other.{HOST}") is None
-
-
-@pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])
-def test_docker_hub(tmp_path: Path, host: str) -> None:
-    environ = docker_config(tmp_path, auths={DOCKER_HUB_KEY: basic("me:secret")})
-
-    assert docker_login(environ, host) == Login("me", "secret")
-
-
-def test_identity_token(tmp_path: Path) -> None:
-    environ = docker_config(tmp_path, auths={HOST: {**basic("me:"), "identitytoken": "refresh"}})
-
-    assert docker_login(environ, HOST) == Login("me", identity_token="refresh")
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"auths": 1}'])
-def test_unreadable_configuration(tmp_path: Path, content: str) -> None:
-    (tmp_path / "config.json").write_text(content)
-
-    with pytest.raises(RefinerctlError, match=r"config\.json cannot be read"):
-        docker_login({"DOCKER_CONFIG": str(tmp_path)}, HOST)
-
-
-def test_invalid_auth_is_not_printed(tmp_path: Path) -> None:
-    environ = docker_config(tmp_path, auths={HOST: {"auth": "s3cret!"}})
-
-    with pytest.raises(RefinerctlError) as broken:
-        docker_login(environ, HOST)
-
-    assert "s3cret" not in str(broken.value)
+@pytest.mark.parametrize(
+    ("host", "name", "entry", "expected"),
+    [
+        *((HOST, name, basic("me:with:colons"), Login("me", "with:colons")) for name in SPELLINGS),
+        *((host, DOCKER_HUB_KEY, basic("me:secret"), Login("me", "secret")) for host in DOCKER_HUB_HOSTS),
+        (HOST, HOST, {**basic("me:"), "identitytoken": "refresh"}, Login("me", identity_token="refresh")),
+        (HOST, f"other.{HOST}", basic("me:secret"), None),
+    ],
+)
+def test_login_by_the_host(tmp_path: Path, host: str, name: str, entry: dict[str, str], expected: Login | None) -> None:
+    assert docker_login(docker_config(tmp_path, auths={name: entry}), host) == expected
 
 
 def test_missing_credential_store_is_skipped(tmp_path: Path) -> None:
     environ = docker_config(tmp_path, credsStore="of-another-machine", auths={HOST: basic("me:secret")})
 
     assert docker_login(environ, HOST) == Login("me", "secret")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", r"config\.json cannot be read"),
+        ("[]", r"config\.json cannot be read"),
+        ('{"auths": 1}', r"config\.json cannot be read"),
+        ('{"auths": {"registry.example": {"auth": "s3cret!"}}}', "not base64"),
+        ('{"auths": {"registry.example": "s3cret!"}}', "not a JSON object"),
+        ('{"credHelpers": {"registry.example": "missing"}}', "docker-credential-missing for .* cannot be run"),
+    ],
+)
+def test_invalid_configuration_is_not_printed(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+
+    with pytest.raises(RefinerctlError, match=words) as broken:
+        docker_login({"DOCKER_CONFIG": str(tmp_path)}, HOST)
+
+    assert "s3cret" not in str(broken.value)
 
 
 def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -128,6 +124,7 @@ def test_credential_store_without_the_host(tmp_path: Path, monkeypatch: pytest.M
         ("echo the-secret >&2; exit 3", "failed with exit code 3"),
         ("echo the-secret", "is invalid"),
         ('echo \'{"Username": "the-secret"}\'', "is invalid"),
+        (r"printf '\377'", "is invalid"),
     ],
 )
 def test_failed_helper_prints_no_secret(
@@ -139,29 +136,6 @@ def test_failed_helper_prints_no_secret(
         docker_login(docker_config(tmp_path, credHelpers={HOST: "test"}), HOST)
 
     assert "the-secret" not in str(failed.value)
-
-
-def test_missing_helper_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RefinerctlError, match=r"docker-credential-missing for .* cannot be run"):
-        docker_login(docker_config(tmp_path, credHelpers={HOST: "missing"}), HOST)
-
-
-def test_helper_with_a_binary_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    helper(tmp_path, monkeypatch, r"printf '\377'")
-
-    with pytest.raises(RefinerctlError, match="is invalid"):
-        docker_login(docker_config(tmp_path, credHelpers={HOST: "test"}), HOST)
-
-
-def test_invalid_login_is_not_printed(tmp_path: Path) -> None:
-    with pytest.raises(RefinerctlError, match="not a JSON object") as failed:
-        docker_login(docker_config(tmp_path, auths={HOST: "the-secret"}), HOST)
-    assert "the-secret" not in str(failed.value)
-
-
-@pytest.mark.usefixtures("home")
-def test_newline_after_a_token_is_ignored() -> None:
-    assert stored_login({"GITHUB_TOKEN": "t\n"}, "ghcr.io") == Login("refinerctl", "t")
 
 
 def test_login_is_not_printed() -> None:

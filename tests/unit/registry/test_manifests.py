@@ -10,7 +10,7 @@ import pytest
 
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, ImageReference, Platform, RunsOn
-from refinerctl.registry.copies import CopyRequest, choose_platform, pass_gate
+from refinerctl.registry.copies import CopyRequest, choose_platform
 from refinerctl.registry.manifests import (
     Manifest,
     config_created,
@@ -138,14 +138,6 @@ def test_architecture() -> None:
 
 def request(runs_on: RunsOn | None, platform: Platform = AMD) -> CopyRequest:
     return CopyRequest("x", ImageReference("a", "here"), ImageReference("b", "there", "v1"), platform, runs_on)
-
-
-def test_gate() -> None:
-    pass_gate(request(None), index(), None)
-    pass_gate(request(RunsOn.LAMBDA), image(layer()), config())
-    with pytest.raises(RefusedError, match="Lambda cannot run here/a: it is built for linux/arm64") as refused:
-        pass_gate(request(RunsOn.LAMBDA), image(layer()), config(ARM))
-    assert "--no-gate" in (refused.value.hint or "")
 
 
 @pytest.mark.parametrize(

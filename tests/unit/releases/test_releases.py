@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
-
 from refinerctl.aws.ecr import EcrImage, EcrRegistry
 from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
@@ -90,11 +88,6 @@ class TestTags:
         assert (worker.name, worker.in_ecr, worker.digest) == ("worker", False, None)
         assert [image.name for image in found.tags[0].images] == ["app"]
 
-    def test_every_release_is_new_without_the_repository(self) -> None:
-        found = look({"app": ["v1.0.0"]}, {})
-        assert found.missing == ("ecr/app",)
-        assert found.tags[0].is_new
-
 
 class TestDeployed:
     def test_last_entry_of_a_ledger_is_deployed(self) -> None:
@@ -127,13 +120,6 @@ class TestDeployed:
         found = look({"app": ["v1.0.0"]}, {"ecr/app": {}}, {"p": denied, "q": lambda: (release("v1.0.0", 1),)})
         assert found.tags[0].deployed == ("q",)
         assert found.environments[0].error == "access denied: GetObject on s3://state/ledger"
-
-    def test_unreadable_source_is_an_error(self) -> None:
-        def denied(_source: ImageReference) -> Iterable[str]:
-            raise AccessDeniedError("ghcr.io denies it")
-
-        with pytest.raises(AccessDeniedError):
-            release_overview([APP], denied, cast("EcrRegistry", FakeEcr({"ecr/app": {}})), {})
 
 
 class TestReleaseUses:

@@ -94,7 +94,7 @@ class Redrive:
         return account(self.server, self.target, self.dead)
 
     def check(self, moved: RedriveResult) -> Account:
-        """Nothing is missing, and what is there twice has been told."""
+        """No message is missing, and duplicates are reported."""
         found = self.account()
         assert not found.missing(self.ids)
         assert set(found.target) | set(found.dead) == self.ids

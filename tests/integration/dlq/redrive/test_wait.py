@@ -1,4 +1,4 @@
-"""`dlq redrive --wait`: what comes back."""
+"""`dlq redrive --wait`: messages that fail again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Poison(threading.Thread):
         self.join()
 
 
-def test_wait_reports_messages_that_come_back(stage: Stage) -> None:
+def test_wait_reports_messages_that_fail_again(stage: Stage) -> None:
     stage.fill(20)
 
     with Poison(stage, {3, 7}):

@@ -17,7 +17,7 @@ from tests.command import Command
         (("--resume", "--rate", "fast"), "is not a rate"),
     ],
 )
-def test_wrong_use_is_told_before_the_environment_is_asked(
+def test_usage_errors_come_before_the_environment_is_read(
     refinerctl: Command, tmp_path: Path, given: tuple[str, ...], said: str
 ) -> None:
     done = refinerctl("dlq", "redrive", *given, cwd=tmp_path)

@@ -125,7 +125,7 @@ class TestArrivals:
         redrive.fill(5)
         assert redrive.run().moved == 5
 
-    def test_a_message_that_comes_back_is_counted_and_not_sent_again(self, redrive: Redrive) -> None:
+    def test_a_message_that_fails_again_is_counted_and_not_sent_again(self, redrive: Redrive) -> None:
         redrive.fill(20)
 
         def fail_again() -> None:

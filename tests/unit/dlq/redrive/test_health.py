@@ -153,7 +153,7 @@ def test_other_errors_are_a_doubt(
 
 
 @pytest.mark.parametrize("denied", ["mappings", "queue", "function"])
-def test_what_cannot_be_read_is_a_doubt(denied: str) -> None:
+def test_unreadable_settings_are_a_warning(denied: str) -> None:
     health = Account(denied=denied).health()
 
     assert health.broken == ()

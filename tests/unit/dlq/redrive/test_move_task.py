@@ -70,7 +70,7 @@ def test_follows_a_task_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("adopted", [True, False])
-def test_does_not_take_an_earlier_task_for_its_own(adopted: bool) -> None:
+def test_an_earlier_task_is_not_followed(adopted: bool) -> None:
     """SQS lists a task only some time after it has accepted it."""
     first = (task(10), OLD) if adopted else (OLD,)
     run, _ = run_of(first, (task(40, "COMPLETED"), OLD), adopted=adopted)

@@ -108,7 +108,7 @@ def test_another_existing_queue_is_moved_to() -> None:
     assert planned(PlanRequest(replace(ORIGIN, gone=("late",)), to=OTHER)).method is Method.MOVE_TASK
 
 
-def test_a_running_task_is_followed_if_it_does_what_is_asked_for() -> None:
+def test_a_running_task_with_the_same_target_and_rate_is_followed() -> None:
     def follow(task: MoveTask, request: PlanRequest) -> RedrivePlan:
         return planned(request, TASK_SUFFICES + 500, (task,))
 

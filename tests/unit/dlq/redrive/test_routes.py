@@ -102,7 +102,7 @@ def test_a_target_whose_consumer_is_broken_gets_nothing() -> None:
     assert asked == ["other", "in"]
 
 
-def test_to_takes_all_messages() -> None:
+def test_to_sends_all_messages_to_one_queue() -> None:
     routes = Routes(UNDELIVERED, resolve, to=OTHER)
 
     route = sent(routes, undelivered("arn:aws:events:us-east-1:000000000000:event-bus/bus"))

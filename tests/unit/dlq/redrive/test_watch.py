@@ -1,4 +1,4 @@
-"""What comes back after a redrive, and whether it failed as before."""
+"""Messages that fail again after a redrive, and whether they have the same error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_ends_when_all_is_processed() -> None:
     assert 10 < stage.clock.now < 30
 
 
-def test_ends_when_all_has_come_back() -> None:
+def test_ends_when_all_messages_have_returned() -> None:
     stage = Stage()
     stage.clock.at(4, lambda: stage.fail("new-1", "new-2"))
     watch = stage.watch()
@@ -90,7 +90,7 @@ def test_ends_when_the_time_is_over() -> None:
     assert 20 <= stage.clock.now < 25
 
 
-def test_interrupted_knows_what_came_back_and_releases_it() -> None:
+def test_an_interrupt_keeps_the_returned_messages_and_releases_them() -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
