@@ -320,7 +320,7 @@ class TestWebIdentity:
     def test_no_token_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ROLE_ARN", ROLE)
         monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
-        with pytest.raises(AccessDeniedError, match="AWS_WEB_IDENTITY_TOKEN_FILE names /nowhere/token") as said:
+        with pytest.raises(AccessDeniedError, match="file /nowhere/token of AWS_WEB_IDENTITY_TOKEN_FILE") as said:
             account_session().client("s3")
         assert "id_tokens" in str(said.value.hint)
 
