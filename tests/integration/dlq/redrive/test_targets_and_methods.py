@@ -137,7 +137,7 @@ def test_impossible_targets(stage: Stage, unique: str) -> None:
     nothing = stage.redrive("nowhere", "--yes")
 
     assert (itself.code, dead.code, fifo.code, missing.code, nothing.code) == (2, 4, 2, 1, 1)
-    assert f"the messages are in {stage.dead} already" in itself.err
+    assert f"the messages are already in {stage.dead}" in itself.err
     assert f"is itself the DLQ of {unique}-b" in dead.err
     assert "have no group" in fifo.err
     assert "nowhere" in missing.err
