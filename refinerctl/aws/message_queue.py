@@ -15,8 +15,8 @@ from refinerctl.aws.messages import (
     OutgoingMessage,
     QueueAddress,
     QueueAttributes,
+    QueueName,
 )
-from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, THROTTLED, Reply, SqsWire
 
@@ -60,8 +60,7 @@ class MessageQueue:
     def attributes(self) -> QueueAttributes:
         """Counts now. Raises NotFoundError without the queue, and other RefinerctlErrors."""
         reply = self._wire.call("GetQueueAttributes", self.address, {"AttributeNames": ["All"]})
-        if reply.failure is not None and reply.failure.cause is not None:
-            raise reply.failure.cause
+        reply.check()
         found = reply.answer.get("Attributes", {})
         visible, in_flight, delayed = (int(found.get(name, 0)) for name in _COUNTS)
         return QueueAttributes(reply.at, visible, in_flight, delayed)
@@ -81,9 +80,8 @@ class MessageQueue:
             "MessageAttributeNames": ["All"],
         }
         reply = self._wire.call("ReceiveMessage", self.address, request, wait_s=wait_s)
-        failure = reply.failure
-        if failure is not None and failure.cause is not None and failure.error != OVER_LIMIT:
-            raise failure.cause
+        if reply.failure is None or reply.failure.error != OVER_LIMIT:
+            reply.check()
         return [_message(item) for item in reply.answer.get("Messages") or ()]
 
     def send(

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refinerctl import __version__
-from refinerctl.aws.errors import explain
+from refinerctl.aws.errors import about, explain
 from refinerctl.aws.messages import EntryResult, QueueAddress
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import explained
+from refinerctl.aws.sqs import MISSING_HINT
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.http import Pool
 
@@ -61,11 +61,16 @@ _TOO_MANY_REQUESTS = 429
 
 @dataclass(frozen=True)
 class Reply:
-    """The answer to a call, and when the server gave it by its own clock; or why there is none."""
+    """The answer to a call, and when the server gave it by its own clock; or `failure`, the result of each entry."""
 
     at: datetime
     answer: dict[str, Any] = field(default_factory=dict)
     failure: EntryResult | None = None
+
+    def check(self) -> None:
+        """Raise the failure's cause."""
+        if self.failure and self.failure.cause:
+            raise self.failure.cause
 
 
 class SqsWire:
@@ -130,17 +135,15 @@ class SqsWire:
             "x-amzn-query-mode": "true",
         }
         request = AWSRequest("POST", self._endpoint, headers, body)
-        try:
+        with about():  # temporary credentials are renewed here
             credentials = self._credentials.get_frozen_credentials()
-        except Exception as error:  # temporary credentials are renewed here
-            raise explain(error) or error from error
         self._new_signer(credentials, "sqs", self._region).add_auth(request)
         return dict(request.headers.items())
 
 
-def _failed(code: str, cause: RefinerctlError, *, is_uncertain: bool = False, is_content: bool = False) -> Reply:
-    """`is_uncertain`: SQS may have acted. `is_content`: SQS refused it because of what one of its entries holds."""
-    return Reply(datetime.now(UTC), failure=EntryResult(None, code, cause.message, is_content, is_uncertain, cause))
+def _failed(code: str, cause: RefinerctlError, *, is_uncertain: bool = False, is_sender_fault: bool = False) -> Reply:
+    failure = EntryResult(None, code, cause.message, is_sender_fault, is_uncertain, cause)
+    return Reply(datetime.now(UTC), failure=failure)
 
 
 def _read(operation: str, queue: str, response: HTTPResponse, content: bytes) -> Reply:
@@ -155,8 +158,8 @@ def _read(operation: str, queue: str, response: HTTPResponse, content: bytes) ->
     said = document if isinstance(document, dict) else {}
     code = _code(response, said)
     message = str(said.get("message") or said.get("Message") or response.reason)
-    explanation = explained(ClientError({"Error": {"Code": code, "Message": message}}, operation), queue)
-    cause = explanation if isinstance(explanation, RefinerctlError) else RefinerctlError(str(explanation))
+    error = ClientError({"Error": {"Code": code, "Message": message}}, operation)
+    cause = explain(error, f"queue {queue}", MISSING_HINT) or RefinerctlError(message)
     bare = code.removeprefix(_PREFIX)
     is_throttled = bare in THROTTLED or response.status == _TOO_MANY_REQUESTS
     if is_throttled or response.status >= _SERVER_ERROR or response.status == 200:
@@ -165,7 +168,7 @@ def _read(operation: str, queue: str, response: HTTPResponse, content: bytes) ->
     # Without SQS's own error code a proxy answered: it may have forwarded the request and refused the answer.
     is_proxys = code == str(response.status)
     is_content = bare.removesuffix(_SUFFIX) in _CONTENT
-    return _failed(code, cause, is_uncertain=is_proxys, is_content=is_content)
+    return _failed(code, cause, is_uncertain=is_proxys, is_sender_fault=is_content)
 
 
 def _code(response: HTTPResponse, document: Mapping[str, Any]) -> str:

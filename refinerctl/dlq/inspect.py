@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,7 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.aws.messages import Message, MessageAttribute
-from refinerctl.aws.object_states import ObjectState, ObjectStates
-from refinerctl.aws.s3 import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent, ObjectState, object_state
 from refinerctl.dlq.bodies import body_value, source_key, source_object
 from refinerctl.dlq.errors import MessageError, error_finder
 from refinerctl.dlq.options import filter_options
@@ -118,7 +117,7 @@ def command(
         progress.update(f"looking up the errors of {walk.matched:,} messages")
         known = errors.find(messages)
         groups = group_errors(messages, known) if group else []
-        inspected = [] if group else with_objects(messages, known, ObjectStates(app.session))
+        inspected = [] if group else with_objects(messages, known, partial(object_state, app.session))
     notes = list(walk.notes())
     if jsonl:
         for item in groups or map(message_json, inspected):
@@ -181,11 +180,11 @@ def group_errors(messages: Iterable[Message], known: Mapping[str, MessageError])
 
 
 def with_objects(
-    messages: Sequence[Message], known: Mapping[str, MessageError], objects: ObjectStates
+    messages: Sequence[Message], known: Mapping[str, MessageError], state_of: Callable[[ObjectEvent], ObjectState]
 ) -> list[InspectedMessage]:
     about = {message.id: source_object(message.body) for message in messages}
     asked = list(dict.fromkeys(item for item in about.values() if item))
-    states = dict(zip(asked, concurrently([partial(objects.of, item) for item in asked], HEADS_AT_ONCE), strict=True))
+    states = dict(zip(asked, concurrently([partial(state_of, item) for item in asked], HEADS_AT_ONCE), strict=True))
     return [
         InspectedMessage(message, item, states[item] if item else ObjectState.UNKNOWN, known.get(message.id))
         for message in messages

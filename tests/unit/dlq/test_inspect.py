@@ -7,8 +7,7 @@ import threading
 from typing import Any
 
 from refinerctl.aws.messages import Message, MessageAttribute
-from refinerctl.aws.object_states import ObjectState
-from refinerctl.aws.s3 import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent, ObjectState
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import MessageError
 from refinerctl.dlq.filters import MessageFilter
@@ -86,7 +85,7 @@ class TestInspect:
     def test_each_object_is_looked_up_once(self) -> None:
         objects: Any = FakeObjects(same=ObjectState.GONE)
         messages = [message(n, event("RefinerInput/same.txt")) for n in range(5)]
-        assert {item.object_state for item in with_objects(messages, {}, objects)} == {ObjectState.GONE}
+        assert {item.object_state for item in with_objects(messages, {}, objects.of)} == {ObjectState.GONE}
         assert len(objects.asked) == 1
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from refinerctl.aws.lambda_ import Consumer, FunctionConfiguration
+from refinerctl.aws.lambda_ import FunctionConfiguration, SourceMapping
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.redrive.plan import Health, HealthCheck
@@ -41,11 +41,15 @@ class FakeMetrics(Metrics):
         }
 
 
+def mapping(state: str) -> SourceMapping:
+    return SourceMapping(state, IN.arn, state, "f")
+
+
 @dataclass
 class Account:
     """One function behind one queue; takes the place of the clients."""
 
-    mappings: tuple[Consumer, ...] = (Consumer("f", "Enabled"),)
+    mappings: tuple[SourceMapping, ...] = (mapping("Enabled"),)
     function: FunctionConfiguration = FUNCTION
     settings: QueueState = SETTINGS
     points: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -55,7 +59,7 @@ class Account:
         if what == self.denied:
             raise AccessDeniedError(f"access denied: {what}")
 
-    def consumers(self, queue_arn: str) -> tuple[Consumer, ...]:
+    def consumers(self, queue_arn: str) -> tuple[SourceMapping, ...]:
         self._check("mappings")
         return self.mappings if queue_arn == IN.arn else ()
 
@@ -83,14 +87,14 @@ def test_a_healthy_consumer() -> None:
 
 @pytest.mark.parametrize("state", ["Disabled", "Disabling", "Deleting"])
 def test_a_mapping_that_does_not_read_is_broken(state: str) -> None:
-    health = Account(mappings=(Consumer("f", state),)).health()
+    health = Account(mappings=(mapping(state),)).health()
 
     assert health.broken == (f"the event source mapping from in to f is {state}",)
 
 
 @pytest.mark.parametrize("state", ["Enabled", "Enabling", "Creating", "Updating"])
 def test_one_mapping_that_reads_is_enough(state: str) -> None:
-    health = Account(mappings=(Consumer("f", "Disabled"), Consumer("f", state))).health()
+    health = Account(mappings=(mapping("Disabled"), mapping(state))).health()
 
     assert health.broken == ()
     assert health.doubts == ("the event source mapping from in to f is Disabled",)
