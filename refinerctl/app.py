@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
-    from refinerctl.aws.log_settings import LogSettings
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.s3 import S3Bucket
@@ -151,12 +150,6 @@ class AppContext:
         from refinerctl.aws.logs import LogGroups
 
         return LogGroups(self.session)
-
-    @cached_property
-    def log_settings(self) -> LogSettings:
-        from refinerctl.aws.log_settings import LogSettings
-
-        return LogSettings(self.session)
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +15,6 @@ if TYPE_CHECKING:
 
 # Longer than the engine's timeout for stopping a container.
 CALL_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """A container to run on the host's network. Memory in MB; `command` empty means the image's own."""
-
-    image: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    memory_mb: int
-    label: tuple[str, str]
 
 
 class DockerEngine:
@@ -65,10 +53,6 @@ class DockerEngine:
                     ) from error
             return self._cached
 
-    def check(self) -> None:
-        """Raise RefinerctlError unless an engine answers."""
-        self.client()
-
     def build(self, context: Path, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]) -> None:
         """Build `context` as `tag`. Raises RefinerctlError with the step that failed.
 
@@ -99,24 +83,35 @@ class DockerEngine:
         except (DockerException, TypeError) as error:  # TypeError: the SDK raises it if the context is not a folder
             raise RefinerctlError(f"building the image of {context} failed: {error}") from error
 
-    def run(self, spec: RunSpec, on_line: Callable[[str], None]) -> RunningContainer:
-        """Start a container; `on_line` gets its output. Raises RefinerctlError if the image does not exist."""
+    def run(
+        self,
+        image: str,
+        command: tuple[str, ...],
+        environment: Mapping[str, str],
+        memory_mb: int,
+        label: tuple[str, str],
+        on_line: Callable[[str], None],
+    ) -> RunningContainer:
+        """Start a container on the host's network; `on_line` gets its output. `command` empty: the image's own.
+
+        Raises RefinerctlError if the image does not exist.
+        """
         from docker.errors import DockerException
 
         try:
             container = self.client().containers.run(
-                spec.image,
-                list(spec.command) or None,
+                image,
+                list(command) or None,
                 detach=True,
                 network_mode="host",
-                environment=dict(spec.environment),
-                labels=dict([spec.label]),
-                mem_limit=f"{spec.memory_mb}m",
-                memswap_limit=f"{spec.memory_mb}m",
+                environment=dict(environment),
+                labels=dict([label]),
+                mem_limit=f"{memory_mb}m",
+                memswap_limit=f"{memory_mb}m",
                 init=True,
             )
         except DockerException as error:
-            raise RefinerctlError(f"a container of {spec.image} did not start: {error}") from error
+            raise RefinerctlError(f"a container of {image} did not start: {error}") from error
         return RunningContainer(container, on_line)
 
     def remove_labelled(self, label: tuple[str, str]) -> int:

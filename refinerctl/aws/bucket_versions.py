@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
+from functools import partial
 from typing import Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, or_none
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import RefinerctlError
 
@@ -25,13 +26,10 @@ class BucketVersions:
 
     def any_in(self, bucket: str) -> bool:
         """Whether the bucket holds any version or delete marker; a bucket that does not exist holds none."""
-        try:
-            page = self._session.client("s3").list_object_versions(Bucket=bucket, MaxKeys=1)
-        except Exception as error:
-            if error_code(error) == "NoSuchBucket":
-                return False
-            raise explain(error, f"bucket {bucket}") or error from error
-        return bool(page.get("Versions") or page.get("DeleteMarkers"))
+        look = partial(self._session.client("s3").list_object_versions, Bucket=bucket, MaxKeys=1)
+        with about(f"bucket {bucket}"):
+            page = or_none(look, "NoSuchBucket")
+        return bool(page and (page.get("Versions") or page.get("DeleteMarkers")))
 
     def delete_all(self, bucket: str, on_deleted: Callable[[int], None] = lambda _: None) -> int:
         """Delete all versions, several batches at once; returns how many there were. `on_deleted` hears of each batch.
@@ -46,15 +44,11 @@ class BucketVersions:
 
     def oldest(self, bucket: str, key: str) -> datetime | None:
         """When the oldest version of exactly this key was written, by S3's clock; None if there is none."""
-        return min((entry["LastModified"] for entry in self._entries(bucket, key) if entry["Key"] == key), default=None)
+        return min((entry["LastModified"] for entry in self._entries(bucket, key)), default=None)
 
     def delete_key(self, bucket: str, key: str, since: datetime | None = None) -> int:
         """Delete all versions of exactly this key, or those not written before `since`; returns how many there were."""
-        listed = [
-            _identified(entry)
-            for entry in self._entries(bucket, key)
-            if entry["Key"] == key and (since is None or entry["LastModified"] >= since)
-        ]
+        listed = [entry for entry in self._entries(bucket, key) if since is None or entry["LastModified"] >= since]
         for start in range(0, len(listed), self._batch):
             self._delete(bucket, listed[start : start + self._batch])
         return len(listed)
@@ -71,7 +65,7 @@ class BucketVersions:
         with ThreadPoolExecutor(THREADS) as pool:
             running: set[Future[int]] = set()
             try:
-                for batch in self._batches(bucket):
+                for batch in filter(None, self._pages(bucket)):
                     running.add(pool.submit(self._delete, bucket, batch))
                     if len(running) > THREADS:
                         finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -82,36 +76,23 @@ class BucketVersions:
                 raise
         return deleted
 
-    def _batches(self, bucket: str) -> Iterator[list[dict[str, str]]]:
-        for entries in self._pages(bucket):
-            if entries:
-                yield list(map(_identified, entries))
-
-    def _entries(self, bucket: str, prefix: str) -> Iterator[Any]:
-        for entries in self._pages(bucket, prefix):
-            yield from entries
+    def _entries(self, bucket: str, key: str) -> list[Any]:
+        """The versions and delete markers of exactly this key."""
+        return [entry for page in self._pages(bucket, key) for entry in page if entry["Key"] == key]
 
     def _pages(self, bucket: str, prefix: str = "") -> Iterator[list[Any]]:
-        pages = self._session.client("s3").get_paginator("list_object_versions")
-        try:
+        with about(f"bucket {bucket}"):
+            pages = self._session.client("s3").get_paginator("list_object_versions")
             for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": self._batch}):
                 yield [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-        except Exception as error:
-            raise explain(error, f"bucket {bucket}") or error from error
 
-    def _delete(self, bucket: str, batch: list[dict[str, str]]) -> int:
-        try:
+    def _delete(self, bucket: str, entries: Sequence[Any]) -> int:
+        objects: Any = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in entries]
+        with about(f"bucket {bucket}"):
             answer = self._session.client("s3").delete_objects(
-                Bucket=bucket,
-                Delete={"Objects": batch, "Quiet": True},  # type: ignore[typeddict-item]
+                Bucket=bucket, Delete={"Objects": objects, "Quiet": True}
             )
-        except Exception as error:
-            raise explain(error, f"bucket {bucket}") or error from error
         for failure in answer.get("Errors", []):
             reason = f"{failure.get('Code')}: {failure.get('Message')}"
             raise RefinerctlError(f"S3 did not delete {failure.get('Key')} of bucket {bucket}: {reason}")
-        return len(batch)
-
-
-def _identified(entry: Any) -> dict[str, str]:
-    return {"Key": entry["Key"], "VersionId": entry["VersionId"]}
+        return len(objects)

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, error_code, or_none
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import INDEX_TYPES, ImageReference
@@ -98,10 +99,8 @@ class EcrRegistry:
     def _authorized(self) -> tuple[Login, str, datetime]:
         with self._lock:
             if self._authorization is None or self._authorization[2] - RENEW_BEFORE < datetime.now(UTC):
-                try:
+                with about("ECR"):
                     data = self._client().get_authorization_token()["authorizationData"][0]
-                except Exception as error:
-                    raise explain(error, "ECR") or error from error
                 username, _, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
                 host = urlsplit(data["proxyEndpoint"]).netloc
                 self._authorization = Login(username, password), host, data["expiresAt"].astimezone(UTC)
@@ -115,28 +114,25 @@ class EcrRegistry:
         days, key, tags = _settings(self._variables())
         encryption: Any = {"encryptionType": "KMS", "kmsKey": key} if key else {"encryptionType": "AES256"}
         given: Any = {"tags": tags} if tags else {}
-        try:
-            created = self._client().create_repository(
-                repositoryName=name,
-                imageTagMutability="IMMUTABLE",
-                imageScanningConfiguration={"scanOnPush": True},
-                encryptionConfiguration=encryption,
-                **given,
-            )["repository"]
-        except Exception as error:
-            if error_code(error) == "RepositoryAlreadyExistsException":
+        create = partial(
+            self._client().create_repository,
+            repositoryName=name,
+            imageTagMutability="IMMUTABLE",
+            imageScanningConfiguration={"scanOnPush": True},
+            encryptionConfiguration=encryption,
+            **given,
+        )
+        with _about(name):
+            if (answer := or_none(create, "RepositoryAlreadyExistsException")) is None:
                 return
-            raise _explained(error, name) from error
-        client, policy, lifecycle = self._client(), _lambda_may_pull(created["repositoryArn"]), _untagged_expire(days)
-        try:
-            client.set_repository_policy(repositoryName=name, policyText=json.dumps(policy))
-            client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(lifecycle))
-        except BaseException as error:
-            with contextlib.suppress(Exception):  # without force: keeps images pushed meanwhile
-                client.delete_repository(repositoryName=name)
-            if isinstance(error, Exception):
-                raise _explained(error, name) from error
-            raise
+            client, policy = self._client(), _lambda_may_pull(answer["repository"]["repositoryArn"])
+            try:
+                client.set_repository_policy(repositoryName=name, policyText=json.dumps(policy))
+                client.put_lifecycle_policy(repositoryName=name, lifecyclePolicyText=json.dumps(_untagged_expire(days)))
+            except BaseException:
+                with contextlib.suppress(Exception):  # without force: keeps images pushed meanwhile
+                    client.delete_repository(repositoryName=name)
+                raise
 
     def find(self, reference: ImageReference) -> str:
         """The digest of an image in this region, of another account's registry if its name says so.
@@ -145,35 +141,29 @@ class EcrRegistry:
         """
         wanted: Any = {"imageDigest": reference.digest} if reference.digest else {"imageTag": reference.tag or "latest"}
         registry: Any = {"registryId": reference.ecr[0]} if reference.ecr else {}
-        try:
-            found = self._client().describe_images(repositoryName=reference.repository, imageIds=[wanted], **registry)
-        except Exception as error:
-            if error_code(error) != "ImageNotFoundException":
-                raise _explained(error, reference.repository) from error
-            found = None
-        for detail in found["imageDetails"] if found else []:
-            return detail["imageDigest"]
-        raise NotFoundError(f"{reference} is not in ECR")
+        name = reference.repository
+        describe = partial(self._client().describe_images, repositoryName=name, imageIds=[wanted], **registry)
+        with _about(name):
+            found = or_none(describe, "ImageNotFoundException")
+        if not found or not found["imageDetails"]:
+            raise NotFoundError(f"{reference} is not in ECR")
+        return found["imageDetails"][0]["imageDigest"]
 
     def images(self, repository: str) -> Iterator[EcrImage]:
         """All images of `repository`, tagged or not, in no order. Raises NotFoundError without the repository."""
-        try:
+        with _about(repository):
             pages = self._client().get_paginator("describe_images")
             for page in pages.paginate(repositoryName=repository, PaginationConfig={"PageSize": PAGE}):
                 for detail in page["imageDetails"]:
                     yield _image(repository, detail)
-        except Exception as error:
-            raise _explained(error, repository) from error
 
     def manifests(self, repository: str, digests: Sequence[str]) -> Mapping[str, bytes]:
         """The manifests of `digests`, as they were pushed, without those that do not exist or cannot be read."""
         found = {}
         for start in range(0, len(digests), BATCH):
             wanted = [{"imageDigest": digest} for digest in digests[start : start + BATCH]]
-            try:
+            with _about(repository):
                 answer = self._client().batch_get_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
-            except Exception as error:
-                raise _explained(error, repository) from error
             for image in answer["images"]:
                 if text := image.get("imageManifest"):
                     found[image["imageId"]["imageDigest"]] = text.encode()
@@ -189,12 +179,10 @@ class EcrRegistry:
         for start in range(0, len(digests), BATCH):
             wanted = [{"imageDigest": digest} for digest in digests[start : start + BATCH]]
             try:
-                answer = self._client().batch_delete_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
-            except Exception as error:
-                said = _explained(error, repository)
-                if not isinstance(said, RefinerctlError):
-                    raise
-                reason = f"{error_code(error) or type(said).__name__}: {said.message}"
+                with _about(repository):
+                    answer = self._client().batch_delete_image(repositoryName=repository, imageIds=wanted)  # type: ignore[arg-type]
+            except RefinerctlError as error:
+                reason = f"{error_code(error.__cause__) or type(error).__name__}: {error.message}"
                 return {**failures, **dict.fromkeys(digests[start:], reason)}
             for failure in answer.get("failures", []):
                 if (code := failure.get("failureCode")) != "ImageNotFound":
@@ -257,10 +245,6 @@ def _untagged_expire(days: int) -> dict[str, Any]:
     return {"rules": [rule]}
 
 
-def _explained(error: Exception, repository: str) -> Exception:
-    if error_code(error) == "RepositoryNotFoundException":
-        return NotFoundError(
-            f"ECR repository {repository!r} does not exist",
-            hint="Create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`.",
-        )
-    return explain(error, f"ECR repository {repository}") or error
+def _about(repository: str) -> contextlib.AbstractContextManager[None]:
+    hint = "Create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`."
+    return about(f"ECR repository {repository}", hint)

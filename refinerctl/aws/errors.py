@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
+
+Result = TypeVar("Result")
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 _EXPIRED = {
@@ -31,8 +33,8 @@ _MISSING = {
 
 
 @contextlib.contextmanager
-def about(resource: str, hint: str | None = None) -> Iterator[None]:
-    """Calls about a resource: their SDK errors are raised as RefinerctlErrors that name it.
+def about(resource: str | None = None, hint: str | None = None) -> Iterator[None]:
+    """Calls about a resource, if it is one: their SDK errors are raised as RefinerctlErrors that name it.
 
     Without the resource that is a NotFoundError with `hint`.
     """
@@ -44,7 +46,17 @@ def about(resource: str, hint: str | None = None) -> Iterator[None]:
         raise said from error
 
 
-def error_code(error: Exception) -> str:
+def or_none(call: Callable[[], Result], *codes: str) -> Result | None:
+    """What a call returns; None if AWS answers with one of these error codes."""
+    try:
+        return call()
+    except Exception as error:
+        if error_code(error) not in codes:
+            raise
+    return None
+
+
+def error_code(error: BaseException | None) -> str:
     """The code of a botocore ClientError, "" for any other error."""
     response: dict[str, Any] = getattr(error, "response", None) or {}  # HTTPClientError has one that is None
     return str(response.get("Error", {}).get("Code", ""))

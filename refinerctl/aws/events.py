@@ -1,14 +1,13 @@
-"""EventBridge: event buses, their rules and the rules' targets."""
+"""EventBridge: event buses, their rules and the rules' targets; schedules of its Scheduler."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.session import AwsSession
-from refinerctl.errors import NotFoundError
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -50,54 +49,73 @@ class RuleTarget:
     changes_event: bool = False
 
 
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """A schedule and its one target. `expression` is when it runs, as AWS writes it: `rate(5 minutes)`, `cron(…)`."""
+
+    name: str
+    arn: str
+    expression: str
+    is_enabled: bool
+    target_arn: str
+    role_arn: str | None = None
+    dlq_arn: str | None = None
+
+
 class EventBuses:
-    """The event buses of one account and region. Safe to share between threads."""
+    """The event buses and schedules of one account and region. Safe to share between threads."""
 
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
     def bus(self, name: str) -> BusSettings:
         """Raises NotFoundError without such a bus."""
-        try:
+        with about(f"event bus {name}"):
             found = self._client().describe_event_bus(Name=name)
-        except Exception as error:
-            raise _explained(error, f"event bus {name}") from error
         policy = parse_policy(found.get("Policy"))
         return BusSettings(found["Name"], found["Arn"], found.get("KmsKeyIdentifier") or None, policy)
 
     def rules(self, bus: str) -> tuple[RuleSettings, ...]:
         """All rules of a bus. Raises NotFoundError without the bus."""
-        try:
-            pages = self._client().get_paginator("list_rules").paginate(EventBusName=bus)
+        with about(f"event bus {bus}"):
             return tuple(
                 RuleSettings(item["Name"], item["Arn"], item.get("EventPattern", ""), item["State"] != "DISABLED")
-                for page in pages
+                for page in self._client().get_paginator("list_rules").paginate(EventBusName=bus)
                 for item in page["Rules"]
             )
-        except Exception as error:
-            raise _explained(error, f"event bus {bus}") from error
 
     def targets(self, bus: str, rule: str) -> tuple[RuleTarget, ...]:
         """The targets of a rule. Raises NotFoundError without the rule."""
-        try:
+        with about(f"rule {rule} of event bus {bus}"):
             pages = self._client().get_paginator("list_targets_by_rule").paginate(EventBusName=bus, Rule=rule)
             return tuple(_target(item) for page in pages for item in page["Targets"])
-        except Exception as error:
-            raise _explained(error, f"rule {rule} of event bus {bus}") from error
 
     def senders(self, bus: str, target: str) -> frozenset[str]:
         """The names of the rules of a bus that send to `target`, an ARN. Raises NotFoundError without the bus."""
         names: set[str] = set()
         following: dict[str, str] = {}
-        try:
+        with about(f"event bus {bus}"):
             while True:
                 page = self._client().list_rule_names_by_target(TargetArn=target, EventBusName=bus, **following)  # type: ignore[arg-type]
                 names.update(page["RuleNames"])
                 if not page.get("NextToken"):
                     return frozenset(names)
                 following = {"NextToken": page["NextToken"]}
-        except Exception as error:
-            raise _explained(error, f"event bus {bus}") from error
+
+    def schedule(self, group: str, name: str) -> ScheduleSettings:
+        """Raises NotFoundError without the schedule."""
+        with about(f"schedule {group}/{name}"):
+            found = self._session.client("scheduler").get_schedule(GroupName=group, Name=name)
+        target = found["Target"]
+        return ScheduleSettings(
+            found["Name"],
+            found["Arn"],
+            found.get("ScheduleExpression", ""),
+            is_enabled=found.get("State", "ENABLED") == "ENABLED",
+            target_arn=target["Arn"],
+            role_arn=target.get("RoleArn") or None,
+            dlq_arn=target.get("DeadLetterConfig", {}).get("Arn") or None,
+        )
 
     def _client(self) -> EventBridgeClient:
         return self._session.client("events")
@@ -111,9 +129,3 @@ def _target(item: TargetOutputTypeDef) -> RuleTarget:
         dlq_arn=item.get("DeadLetterConfig", {}).get("Arn") or None,
         changes_event=bool(item.get("Input") or item.get("InputTransformer") or item.get("InputPath", "$") != "$"),
     )
-
-
-def _explained(error: Exception, resource: str) -> Exception:
-    if error_code(error) == "ResourceNotFoundException":
-        return NotFoundError(f"{resource} does not exist")
-    return explain(error, resource) or error

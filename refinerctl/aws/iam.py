@@ -1,4 +1,4 @@
-"""IAM: the policies of a role, and its trust policy."""
+"""IAM and KMS: what a role may do, who may assume it, and who may use a key."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.session import AwsSession
-from refinerctl.errors import NotFoundError
 from refinerctl.parallel import concurrently
 
 if TYPE_CHECKING:
@@ -38,6 +37,30 @@ class Role:
     boundary: Policy | None = None
 
 
+@dataclass(frozen=True)
+class KmsKey:
+    """A key; `state` is KMS's own. The policy of an AWS managed key cannot be changed."""
+
+    arn: str
+    state: str = "Enabled"
+    is_aws_managed: bool = False
+    policy: Policy = ()
+
+
+def kms_key(session: AwsSession, key_id: str) -> KmsKey:
+    """A key by its id, ARN or alias. Raises NotFoundError without it."""
+    client = session.client("kms")
+    with about(f"KMS key {key_id}"):
+        found = client.describe_key(KeyId=key_id)["KeyMetadata"]
+        policy = client.get_key_policy(KeyId=found["KeyId"], PolicyName="default")["Policy"]
+    return KmsKey(
+        found.get("Arn", key_id),
+        found.get("KeyState", "Enabled"),
+        is_aws_managed=found.get("KeyManager") == "AWS",
+        policy=parse_policy(policy),
+    )
+
+
 class Roles:
     """The roles of an account. Safe to share between threads."""
 
@@ -47,7 +70,7 @@ class Roles:
 
     def get(self, name: str) -> Role:
         """The role with all of its policies, inline, attached and bounding. Raises NotFoundError without it."""
-        try:
+        with about(f"role {name}"):
             found = self._client().get_role(RoleName=name)["Role"]
             inline = self._names("list_role_policies", "PolicyNames", name)
             attached = self._names("list_attached_role_policies", "AttachedPolicies", name)
@@ -58,10 +81,6 @@ class Roles:
             policies = tuple(concurrently(tasks, THREADS))
             bounds = found.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
             boundary = self._document(bounds) if bounds else None
-        except Exception as error:
-            if error_code(error) == "NoSuchEntity":
-                raise NotFoundError(f"role {name} does not exist") from error
-            raise explain(error, f"role {name}") or error from error
         return Role(name, found["Arn"], parse_policy(found.get("AssumeRolePolicyDocument")), policies, boundary)
 
     def _names(self, operation: Any, key: str, role: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Lambda: a function's configuration, and which images all functions run."""
+"""Lambda: a function's configuration, what connects functions and queues, and which images all functions run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, or_none
 from refinerctl.aws.session import AwsSession
-from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.errors import RefinerctlError
 from refinerctl.images import ImageReference, ImageUse
 from refinerctl.parallel import concurrently
 
@@ -61,11 +61,15 @@ class FunctionConfiguration:
 
 @dataclass(frozen=True)
 class SourceMapping:
-    """An event source mapping of a queue; `state` is Lambda's own. `filters`: patterns of what the function gets."""
+    """What feeds a function from a queue; `state` is Lambda's word. `filters`: patterns of what the function gets.
+
+    `function` is its name without version or alias.
+    """
 
     uuid: str
     queue_arn: str
     state: str = "Enabled"
+    function: str = ""
     reports_failures: bool = True
     max_concurrency: int | None = None
     filters: tuple[str, ...] = ()
@@ -87,10 +91,8 @@ class Functions:
 
     def get(self, name: str) -> FunctionConfiguration:
         """How `name` is configured and what it runs. Raises NotFoundError without such a function."""
-        try:
+        with about(f"function {name}"):
             answer: Any = self._client().get_function(FunctionName=name)
-        except Exception as error:
-            raise _explained(error, name) from error
         config, code = answer["Configuration"], answer.get("Code", {})
         return FunctionConfiguration(
             name=config["FunctionName"],
@@ -111,49 +113,29 @@ class Functions:
             reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
         )
 
-    def mapping_state(self, name: str) -> str | None:
-        """The state of the event source mapping that feeds `name`: "Enabled", "Disabled", …; None without one."""
-        try:
-            found = self._client().list_event_source_mappings(FunctionName=name).get("EventSourceMappings", [])
-        except Exception as error:
-            raise _explained(error, name) from error
-        return found[0].get("State") if found else None
-
     def mapping_is_enabled(self, uuid: str) -> bool:
         """Whether the event source mapping receives messages."""
-        try:
-            found = self._client().get_event_source_mapping(UUID=uuid)
-        except Exception as error:
-            raise explain(error, f"event source mapping {uuid}") or error from error
-        return found.get("State") == "Enabled"
+        with about(f"event source mapping {uuid}"):
+            return self._client().get_event_source_mapping(UUID=uuid).get("State") == "Enabled"
 
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
         """The event source mappings of the function. Raises NotFoundError without the function."""
-        try:
-            pages = self._client().get_paginator("list_event_source_mappings").paginate(FunctionName=function)
-            return tuple(
-                SourceMapping(
-                    item.get("UUID", ""),
-                    item.get("EventSourceArn", ""),
-                    state=item.get("State", ""),
-                    reports_failures="ReportBatchItemFailures" in item.get("FunctionResponseTypes", []),
-                    max_concurrency=item.get("ScalingConfig", {}).get("MaximumConcurrency"),
-                    filters=tuple(
-                        pattern.get("Pattern", "") for pattern in item.get("FilterCriteria", {}).get("Filters", [])
-                    ),
-                )
-                for page in pages
-                for item in page["EventSourceMappings"]
-            )
-        except Exception as error:
-            raise _explained(error, function) from error
+        with about(f"function {function}"):
+            return self._mappings(FunctionName=function)
+
+    def consumers(self, queue_arn: str) -> tuple[SourceMapping, ...]:
+        """What feeds functions from the queue."""
+        with about(f"the consumers of {queue_arn.rpartition(':')[2]}"):
+            return self._mappings(EventSourceArn=queue_arn)
+
+    def _mappings(self, **of: str) -> tuple[SourceMapping, ...]:
+        pages: Any = self._client().get_paginator("list_event_source_mappings").paginate(**of)  # type: ignore[arg-type]
+        return tuple(_mapping(item) for page in pages for item in page["EventSourceMappings"])
 
     def concurrency(self) -> Concurrency:
         """The account's limits of concurrent executions."""
-        try:
+        with about("the account's limits"):
             limits = self._client().get_account_settings()["AccountLimit"]
-        except Exception as error:
-            raise explain(error, "the account's limits") or error from error
         return Concurrency(limits.get("ConcurrentExecutions", 0), limits.get("UnreservedConcurrentExecutions", 0))
 
     def images(self, *, aliases: bool = False, settled: bool = False) -> tuple[ImageUse, ...]:
@@ -162,11 +144,9 @@ class Functions:
         With `aliases` each version's names, too. Raises RefinerctlError if what one of them runs cannot be told; with
         `settled` also in the middle of an update, when one may run another image than Lambda tells.
         """
-        try:
+        with about("the account's functions"):
             pages = self._client().get_paginator("list_functions")
             listed = [function for page in pages.paginate() for function in page["Functions"]]
-        except Exception as error:
-            raise explain(error, "the account's functions") or error from error
         names = [function["FunctionName"] for function in listed if function.get("PackageType") == "Image"]
         found = concurrently([partial(self._versions, name) for name in names], THREADS)
         versions = [version for of_function in found for version in of_function]
@@ -180,41 +160,38 @@ class Functions:
         )
 
     def _versions(self, name: str) -> list[tuple[str, str]]:
-        try:
-            pages = self._client().get_paginator("list_versions_by_function")
-            return [
-                (name, version["Version"]) for page in pages.paginate(FunctionName=name) for version in page["Versions"]
-            ]
-        except Exception as error:
-            if error_code(error) == _MISSING:
-                return []
-            raise explain(error, f"function {name}") or error from error
+        def read() -> list[tuple[str, str]]:
+            pages = self._client().get_paginator("list_versions_by_function").paginate(FunctionName=name)
+            return [(name, version["Version"]) for page in pages for version in page["Versions"]]
+
+        with about(f"function {name}"):
+            return or_none(read, _MISSING) or []
 
     def _aliases(self, name: str) -> dict[str, tuple[str, ...]]:
         """Aliases by version; one that shifts traffic has two."""
         found: dict[str, tuple[str, ...]] = {}
-        try:
+
+        def read() -> None:
             for page in self._client().get_paginator("list_aliases").paginate(FunctionName=name):
                 for alias in page["Aliases"]:
                     weights = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
                     for version in (alias["FunctionVersion"], *weights):
                         found[version] = (*found.get(version, ()), alias["Name"])
-        except Exception as error:
-            if error_code(error) != _MISSING:
-                raise explain(error, f"function {name}") or error from error
+
+        with about(f"function {name}"):
+            or_none(read, _MISSING)
         return found
 
     def _image(self, name: str, version: str, settled: bool) -> ImageReference | None:
         """None if the version was deleted after it was listed."""
-        try:
-            answer = self._client().get_function(FunctionName=name, Qualifier=version)
-        except Exception as error:
-            if error_code(error) == _MISSING:
-                return None
-            raise explain(error, f"function {name}:{version}") or error from error
+        get = partial(self._client().get_function, FunctionName=name, Qualifier=version)
+        with about(f"function {name}:{version}"):
+            answer: Any = or_none(get, _MISSING)
+        if answer is None:
+            return None
         if settled:
             _check_settled(f"{name}:{version}", answer.get("Configuration", {}))
-        code: Any = answer.get("Code", {})
+        code = answer.get("Code", {})
         uri = code.get("ResolvedImageUri") or code.get("ImageUri")
         if not uri:
             raise RefinerctlError(f"Lambda does not report the image of function {name}:{version}")
@@ -224,10 +201,17 @@ class Functions:
         return self._session.client("lambda")
 
 
-def _explained(error: Exception, name: str) -> Exception:
-    if error_code(error) == _MISSING:
-        return NotFoundError(f"function {name!r} does not exist")
-    return explain(error, f"function {name}") or error
+def _mapping(item: Any) -> SourceMapping:
+    arn = item.get("FunctionArn", "").split(":")  # arn:aws:lambda:region:account:function:NAME[:qualifier]
+    return SourceMapping(
+        item.get("UUID", ""),
+        item.get("EventSourceArn", ""),
+        state=item.get("State", ""),
+        function=arn[6] if len(arn) > 6 else arn[-1],
+        reports_failures="ReportBatchItemFailures" in item.get("FunctionResponseTypes", []),
+        max_concurrency=item.get("ScalingConfig", {}).get("MaximumConcurrency"),
+        filters=tuple(pattern.get("Pattern", "") for pattern in item.get("FilterCriteria", {}).get("Filters", [])),
+    )
 
 
 def _check_settled(name: str, configuration: Any) -> None:

@@ -1,4 +1,4 @@
-"""CloudWatch Logs: reading the lines of a group, and writing them on behalf of local functions."""
+"""CloudWatch Logs: the settings and lines of a group; writing lines on behalf of local functions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, error_code, explain
 from refinerctl.aws.session import AwsSession
+from refinerctl.errors import NotFoundError
 
 # Pauses after the SDK's own retries: FilterLogEvents is limited to a few calls per second in an account.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
@@ -31,6 +32,15 @@ class LogEvent:
     event_id: str = ""
 
 
+@dataclass(frozen=True)
+class LogGroupSettings:
+    """A log group; without `retention_days` its lines never expire."""
+
+    name: str
+    retention_days: int | None = None
+    kms_key: str | None = None
+
+
 class LogGroups:
     """The log groups of one account and region. `page_events`: maximum number of events of an answer."""
 
@@ -40,6 +50,16 @@ class LogGroups:
         self._session = session
         self._page_events = page_events
         self._sleep = sleep
+
+    def settings(self, group: str) -> LogGroupSettings:
+        """Raises NotFoundError without the group."""
+        with about(f"log group {group}"):
+            pages = self._session.client("logs").get_paginator("describe_log_groups")
+            for page in pages.paginate(logGroupNamePrefix=group):
+                for item in page["logGroups"]:
+                    if item.get("logGroupName") == group:
+                        return LogGroupSettings(group, item.get("retentionInDays"), item.get("kmsKeyId") or None)
+        raise NotFoundError(f"log group {group} does not exist")
 
     def events(
         self,
@@ -111,7 +131,7 @@ class LogGroups:
         self._session.client("logs").put_log_events(
             logGroupName=group,
             logStreamName=stream,
-            logEvents=[{"timestamp": int(at.timestamp() * 1000), "message": line} for at, line in lines],
+            logEvents=[{"timestamp": _ms(at), "message": line} for at, line in lines],
         )
 
 

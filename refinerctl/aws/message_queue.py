@@ -15,8 +15,8 @@ from refinerctl.aws.messages import (
     OutgoingMessage,
     QueueAddress,
     QueueAttributes,
+    QueueName,
 )
-from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, THROTTLED, Reply, SqsWire
 
@@ -60,8 +60,7 @@ class MessageQueue:
     def attributes(self) -> QueueAttributes:
         """Counts now. Raises NotFoundError without the queue, and other RefinerctlErrors."""
         reply = self._wire.call("GetQueueAttributes", self.address, {"AttributeNames": ["All"]})
-        if reply.failure is not None:
-            raise reply.failure.cause
+        reply.check()
         found = reply.answer.get("Attributes", {})
         visible, in_flight, delayed = (int(found.get(name, 0)) for name in _COUNTS)
         return QueueAttributes(reply.at, visible, in_flight, delayed)
@@ -81,8 +80,8 @@ class MessageQueue:
             "MessageAttributeNames": ["All"],
         }
         reply = self._wire.call("ReceiveMessage", self.address, request, wait_s=wait_s)
-        if reply.failure is not None and reply.failure.code != OVER_LIMIT:
-            raise reply.failure.cause
+        if reply.failure is None or reply.failure.error != OVER_LIMIT:
+            reply.check()
         return [_message(item) for item in reply.answer.get("Messages") or ()]
 
     def send(
@@ -113,15 +112,8 @@ def _entries(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _results(reply: Reply, count: int) -> list[tuple[EntryResult, dict[str, Any]]]:
     """The result of each entry, and what the answer says about it."""
-    if (failure := reply.failure) is not None:
-        result = EntryResult(
-            error=failure.code,
-            message=failure.cause.message,
-            is_sender_fault=failure.is_content,
-            is_uncertain=failure.is_uncertain,
-            cause=failure.cause,
-        )
-        return [(result, {})] * count
+    if reply.failure is not None:
+        return [(reply.failure, {})] * count
     said = {item.get("Id"): (EntryResult(item.get("MessageId")), item) for item in reply.answer.get("Successful") or ()}
     said |= {item.get("Id"): (_failed(item), item) for item in reply.answer.get("Failed") or ()}
     return [said.get(str(number), (NO_RESULT, {})) for number in range(count)]

@@ -1,17 +1,58 @@
-"""Messages of SQS queues, how full a queue is, and what came of one entry of a batch."""
+"""Messages of SQS queues, how queues are named, and what came of one entry of a batch."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import urlsplit
 
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import RefinerctlError, UsageError
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 MAX_BATCH = 10
 MAX_ATTRIBUTES = 10
 FIFO = ".fifo"
+
+_NAME = re.compile(r"[\w-]{1,80}|[\w-]{1,75}\.fifo", re.ASCII)
+# https://docs.aws.amazon.com/general/latest/gr/sqs-service.html: current, private and legacy endpoints.
+_HOST = re.compile(
+    r"(?:.+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com(?:\.cn)?"
+    r"|(?P<old>[a-z]+-[a-z0-9-]+)\.queue\.amazonaws\.com(?:\.cn)?"
+)
+_ARN_PARTS = 6
+
+
+@dataclass(frozen=True)
+class QueueName:
+    """A queue's name, account and region; None means those of the credentials."""
+
+    name: str
+    account: str | None = None
+    region: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> QueueName:
+        """From a name, a URL or an ARN. Raises UsageError for anything else."""
+        if text.startswith("arn:"):
+            parts = text.split(":")
+            if len(parts) != _ARN_PARTS or parts[2] != "sqs":
+                raise UsageError(f"{text} is not the ARN of a queue")
+            found = cls(parts[5], parts[4], parts[3])
+        elif "://" in text:
+            url = urlsplit(text)
+            host = _HOST.fullmatch(url.hostname or "")
+            account, _, name = url.path.removesuffix("/").rpartition("/")
+            found = cls(name, account.rpartition("/")[2] or None, (host["region"] or host["old"]) if host else None)
+        else:
+            found = cls(text)
+        if not _NAME.fullmatch(found.name):
+            raise UsageError(
+                f"{text!r} is not the name, URL or ARN of a queue",
+                hint="A queue name has letters, digits, - and _.",
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -25,20 +66,6 @@ class QueueAddress:
     @property
     def is_fifo(self) -> bool:
         return self.name.endswith(FIFO)
-
-
-@dataclass(frozen=True)
-class QueueDepth:
-    """Approximate message counts of a queue."""
-
-    name: str
-    visible: int
-    in_flight: int
-    delayed: int
-
-    @property
-    def total(self) -> int:
-        return self.visible + self.in_flight + self.delayed
 
 
 def waited_s(max_receive_count: int | None, visibility_timeout_s: int) -> float:

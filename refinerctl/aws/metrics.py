@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from refinerctl.aws.errors import explain
+from refinerctl.aws.errors import about
 from refinerctl.aws.session import AwsSession
 from refinerctl.parallel import concurrently
 
@@ -65,15 +65,13 @@ class Metrics:
     def _read(self, metrics: Sequence[Metric], since: datetime, until: datetime) -> list[tuple[DataPoint, ...]]:
         found: list[list[DataPoint]] = [[] for _ in metrics]
         queries = [_query(number, metric) for number, metric in enumerate(metrics)]
-        pages = self._session.client("cloudwatch").get_paginator("get_metric_data")
-        try:
+        with about("the metrics"):
+            pages = self._session.client("cloudwatch").get_paginator("get_metric_data")
             for page in pages.paginate(MetricDataQueries=queries, StartTime=since, EndTime=until):
                 for result in page["MetricDataResults"]:
                     points = zip(result.get("Timestamps", []), result.get("Values", []), strict=False)
                     number = int(result.get("Id", "m0").removeprefix("m"))
                     found[number].extend(DataPoint(at.astimezone(UTC), value) for at, value in points)
-        except Exception as error:
-            raise explain(error, "the metrics") or error from error
         return [tuple(sorted(points, key=lambda point: point.at)) for points in found]
 
 

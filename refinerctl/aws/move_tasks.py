@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, error_code, or_none
 from refinerctl.aws.session import AwsSession
+from refinerctl.aws.sqs import about_queue
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 # Error codes of emulators for an action that they do not support.
-_UNKNOWN = {"InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction"}
-_MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "ResourceNotFoundException"}
-
-
+_UNKNOWN = ("InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction")
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
 MAX_TASK_RATE = 500
 
@@ -52,13 +51,10 @@ class MoveTasks:
 
         Raises NotFoundError without the queue.
         """
-        try:
-            answer = self._client().list_message_move_tasks(SourceArn=source_arn, MaxResults=10)
-        except Exception as error:
-            if error_code(error) in _UNKNOWN:
-                return None
-            raise _explained(error, source_arn) from error
-        return tuple(_task(item) for item in answer.get("Results", []))
+        ask = partial(self._client().list_message_move_tasks, SourceArn=source_arn, MaxResults=10)
+        with about_queue(_name(source_arn)):
+            answer = or_none(ask, *_UNKNOWN)
+        return None if answer is None else tuple(_task(item) for item in answer.get("Results", []))
 
     def start(self, source_arn: str, destination_arn: str | None = None, rate: int | None = None) -> str:
         """Start a task; returns its handle. Without a destination each message goes back to its source queue.
@@ -71,52 +67,51 @@ class MoveTasks:
         if rate is not None:
             given["MaxNumberOfMessagesPerSecond"] = rate
         try:
-            return self._client().start_message_move_task(**given)["TaskHandle"]
-        except Exception as error:
-            if error_code(error).rpartition(".")[2] in ("UnsupportedOperation", "InvalidParameterValue"):
-                said = getattr(error, "response", {}).get("Error", {}).get("Message", "")
-                raise RefusedError(f"SQS refused to start a move task: {said}", hint="Use --method copy.") from error
-            explained = _explained(error, source_arn)
-            if isinstance(explained, AccessDeniedError):
-                explained = AccessDeniedError(explained.message, hint="Use --method copy, which needs no move task.")
-            raise explained from error
+            with about_queue(_name(source_arn)):
+                return self._client().start_message_move_task(**given)["TaskHandle"]
+        except AccessDeniedError as error:
+            raise AccessDeniedError(error.message, hint="Use --method copy, which needs no move task.") from error
+        except RefinerctlError as error:
+            if error_code(error.__cause__).rpartition(".")[2] not in ("UnsupportedOperation", "InvalidParameterValue"):
+                raise
+            said = getattr(error.__cause__, "response", {}).get("Error", {}).get("Message", "")
+            raise RefusedError(f"SQS refused to start a move task: {said}", hint="Use --method copy.") from error
 
     def cancel(self, handle: str) -> int:
         """Cancel a task; returns how many messages it has moved. Raises RefinerctlError if it is not running."""
         try:
-            return self._client().cancel_message_move_task(TaskHandle=handle).get("ApproximateNumberOfMessagesMoved", 0)
-        except Exception as error:
-            if error_code(error) in _MISSING:
-                raise RefinerctlError("the move task is not running any more") from error
-            raise explain(error, "the move task") or error from error
+            with about("the move task"):
+                answer = self._client().cancel_message_move_task(TaskHandle=handle)
+        except NotFoundError as error:
+            raise RefinerctlError("the move task is not running any more") from error
+        return answer.get("ApproximateNumberOfMessagesMoved", 0)
 
     def source_urls(self, dlq_url: str, dlq_arn: str) -> tuple[str, ...]:
         """The URLs of the queues that have this dead-letter queue.
 
         If the endpoint has no ListDeadLetterSourceQueues, each queue is asked. Raises NotFoundError without the queue.
         """
-        try:
+
+        def sources() -> tuple[str, ...]:
             pages = self._client().get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=dlq_url)
             return tuple(url for page in pages for url in page.get("queueUrls", []))
-        except Exception as error:
-            if error_code(error) not in _UNKNOWN:
-                raise _explained(error, dlq_arn) from error
-        return tuple(url for url in self._all_urls() if self._dlq_of(url) == dlq_arn)
 
-    def _all_urls(self) -> list[str]:
-        try:
+        with about_queue(_name(dlq_arn)):
+            found = or_none(sources, *_UNKNOWN)
+        if found is not None:
+            return found
+        with about("the queues"):
             pages = self._client().get_paginator("list_queues").paginate(PaginationConfig={"PageSize": 1000})
-            return [url for page in pages for url in page.get("QueueUrls", [])]
-        except Exception as error:
-            raise explain(error, "the queues") or error from error
+            urls = [url for page in pages for url in page.get("QueueUrls", [])]
+        return tuple(url for url in urls if self._dlq_of(url) == dlq_arn)
 
     def _dlq_of(self, url: str) -> str | None:
+        """None, too, if the queue was deleted since it was listed."""
         try:
-            answer = self._client().get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
-        except Exception as error:
-            if error_code(error) in _MISSING:  # deleted since it was listed
-                return None
-            raise explain(error, f"queue {url.rpartition('/')[2]}") or error from error
+            with about_queue(url.rpartition("/")[2]):
+                answer = self._client().get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])
+        except NotFoundError:
+            return None
         policy = json.loads(answer.get("Attributes", {}).get("RedrivePolicy") or "{}")
         return str(policy.get("deadLetterTargetArn", "")) or None
 
@@ -138,8 +133,5 @@ def _task(item: Any) -> MoveTask:
     )
 
 
-def _explained(error: Exception, arn: str) -> Exception:
-    name = arn.rpartition(":")[2]
-    if error_code(error) in _MISSING:
-        return NotFoundError(f"queue {name!r} does not exist", hint="Check --env and --region.")
-    return explain(error, f"queue {name}") or error
+def _name(arn: str) -> str:
+    return arn.rpartition(":")[2]

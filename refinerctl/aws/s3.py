@@ -1,4 +1,4 @@
-"""S3: one bucket's objects, streamed; their versions, and EventBridge's events about them."""
+"""S3: one bucket's objects, their versions and its settings; EventBridge's events about objects."""
 
 from __future__ import annotations
 
@@ -6,34 +6,24 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import StrEnum
+from functools import partial
+from typing import Any
 
-from refinerctl.aws.errors import error_code, explain
+from refinerctl.aws.errors import about, error_code, or_none
+from refinerctl.aws.policies import Policy, parse_policy
+from refinerctl.aws.s3_upload import OnBytes, Readable, part_size, put_object
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
-
-MIB = 1024 * 1024
-# S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-MAX_PARTS = 10_000
-MIN_PART_BYTES = 8 * MIB
-# Standard input has no size to derive the parts from: 10,000 of these are 160 GB.
-STREAM_PART_BYTES = 16 * MIB
-# Uploads in parts at once, and parts of each that are sent at once: so many parts are in memory.
+# Uploads in parts at once.
 LARGE_AT_ONCE = 2
-PARTS_AT_ONCE = 4
-
 # Of one key, in a look at its history.
 MAX_VERSIONS = 5000
 
-_MISSING = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
-
-OnBytes = Callable[[int], None]
+_MISSING = ("NoSuchKey", "404", "NotFound", "NoSuchVersion")
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,6 @@ class ObjectVersion:
     version_id: str | None
     last_modified: datetime
     size: int = 0
-    is_latest: bool = True
     is_delete_marker: bool = False
 
 
@@ -87,45 +76,45 @@ def object_event(body: str) -> ObjectEvent | None:
         return None
 
 
-class Readable(Protocol):
-    """What is uploaded: a file, or anything that gives b"" at its end."""
+class ObjectState(StrEnum):
+    """`replaced`: the version does not exist, but another one of its key does; `unknown`: S3 did not say."""
 
-    def read(self, size: int, /) -> bytes: ...
+    EXISTS = "exists"
+    REPLACED = "replaced"
+    GONE = "gone"
+    UNKNOWN = "unknown"
 
 
-def part_size(size: int | None) -> int:
-    """Bytes per part so that an object of `size` bytes (None: unknown) fits in S3's number of parts."""
-    if size is None:
-        return STREAM_PART_BYTES
-    return max(MIN_PART_BYTES, -(-size // MAX_PARTS))
+def object_state(session: AwsSession, event: ObjectEvent) -> ObjectState:
+    """Whether an object of any bucket exists, by HEAD. Never raises: whatever S3 refuses is `unknown`."""
+
+    def exists(**version: str) -> bool:
+        head = partial(session.client("s3").head_object, Bucket=event.bucket, Key=event.key, **version)  # type: ignore[arg-type]
+        # 405: the version with this id is a delete marker.
+        return or_none(head, *_MISSING, "NoSuchBucket", "405", "MethodNotAllowed") is not None
+
+    try:
+        if event.version_id is None:
+            return ObjectState.EXISTS if exists() else ObjectState.GONE
+        if exists(VersionId=event.version_id):
+            return ObjectState.EXISTS
+        return ObjectState.REPLACED if exists() else ObjectState.GONE
+    except Exception:  # access denied, expired credentials, a bucket of another region
+        return ObjectState.UNKNOWN
 
 
 class S3Bucket:
-    """The objects of one bucket. Safe to share between threads."""
+    """One bucket, maybe one that does not exist. Safe to share between threads."""
 
     def __init__(self, session: AwsSession, name: str) -> None:
         self.name = name
         self._session = session
         self._large = threading.BoundedSemaphore(LARGE_AT_ONCE)
 
-    def head(self, key: str) -> ObjectInfo | None:
-        """The newest version of `key`, None if there is none. Raises NotFoundError without the bucket."""
-        try:
-            answer = self._session.client("s3").head_object(Bucket=self.name, Key=key)
-        except Exception as error:
-            if error_code(error) in _MISSING:
-                return None
-            raise self._explained(error, key) from error
-        return _info(key, answer)
-
     def check(self) -> None:
         """Raise NotFoundError unless the bucket exists, AccessDeniedError if it may not be used."""
-        try:
+        with self._about():
             self._session.client("s3").head_bucket(Bucket=self.name)
-        except Exception as error:
-            if error_code(error) in _MISSING:
-                raise self._no_bucket() from error
-            raise self._explained(error) from error
 
     def create(self) -> None:
         """Create the bucket; it may already exist in this account."""
@@ -137,29 +126,59 @@ class S3Bucket:
                 constraint: Any = {"LocationConstraint": self._session.region}
                 client.create_bucket(Bucket=self.name, CreateBucketConfiguration=constraint)
 
+    def sends_events(self) -> bool:
+        """Whether the bucket sends its events to EventBridge. Raises NotFoundError without the bucket."""
+        with self._about():
+            found = self._session.client("s3").get_bucket_notification_configuration(Bucket=self.name)
+        return "EventBridgeConfiguration" in found
+
+    def policy(self) -> Policy:
+        """The bucket's policy; one without statements if it has none. Raises NotFoundError without the bucket."""
+        get = partial(self._session.client("s3").get_bucket_policy, Bucket=self.name)
+        with self._about():
+            found = or_none(get, "NoSuchBucketPolicy")
+        return parse_policy(found["Policy"]) if found else ()
+
+    def kms_key(self) -> str | None:
+        """The key that new objects are encrypted with; None for S3's own. Raises NotFoundError without the bucket."""
+        get = partial(self._session.client("s3").get_bucket_encryption, Bucket=self.name)
+        with self._about():
+            found = or_none(get, "ServerSideEncryptionConfigurationNotFoundError")
+        for rule in found["ServerSideEncryptionConfiguration"]["Rules"] if found else ():
+            given = rule.get("ApplyServerSideEncryptionByDefault", {})
+            if "kms" in given.get("SSEAlgorithm", ""):
+                return given.get("KMSMasterKeyID") or "alias/aws/s3"
+        return None
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The newest version of `key`, None if there is none."""
+        with self._about(key):
+            answer = or_none(lambda: self._session.client("s3").head_object(Bucket=self.name, Key=key), *_MISSING)
+        return _info(key, answer) if answer else None
+
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects below `prefix`, page by page, in the order of their keys."""
-        pages = self._session.client("s3").get_paginator("list_objects_v2")
-        try:
+        with self._about(f"{prefix}*"):
+            pages = self._session.client("s3").get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.name, Prefix=prefix):
                 for item in page.get("Contents", []):
                     yield ObjectInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"])
-        except Exception as error:
-            raise self._explained(error, f"{prefix}*") from error
 
     def versions(self, key: str) -> list[ObjectVersion]:
         """The versions of `key` and the markers that deleted it, newest first; at most some thousands of them."""
-        found: list[ObjectVersion] = []
-        pages = self._session.client("s3").get_paginator("list_object_versions")
-        try:
+        found: list[Any] = []
+        with self._about(key):
+            pages = self._session.client("s3").get_paginator("list_object_versions")
             for page in pages.paginate(Bucket=self.name, Prefix=key, PaginationConfig={"MaxItems": MAX_VERSIONS}):
                 entries = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-                found.extend(_object_version(entry) for entry in entries if entry.get("Key") == key)
+                found += (entry for entry in entries if entry.get("Key") == key)
                 if any(entry.get("Key") != key for entry in entries):  # keys are in order: no more versions of this one
                     break
-        except Exception as error:
-            raise self._explained(error, key) from error
-        return sorted(found, key=lambda version: (version.is_latest, version.last_modified), reverse=True)
+        found.sort(key=lambda entry: (entry.get("IsLatest", False), entry["LastModified"]), reverse=True)
+        return [
+            ObjectVersion(key, _version(entry), entry["LastModified"], entry.get("Size", 0), "Size" not in entry)
+            for entry in found
+        ]
 
     def read(self, key: str, limit: int | None = None) -> tuple[ObjectInfo, bytes] | None:
         """The object with its first `limit` bytes (all: None); None if there is no such object."""
@@ -172,13 +191,9 @@ class S3Bucket:
 
     def open(self, key: str) -> tuple[ObjectInfo, Any] | None:
         """The object with its body as a stream that the caller closes; None if there is no such object."""
-        try:
-            answer = self._session.client("s3").get_object(Bucket=self.name, Key=key)
-        except Exception as error:
-            if error_code(error) in _MISSING:
-                return None
-            raise self._explained(error, key) from error
-        return _info(key, answer), _Body(answer["Body"], lambda error: self._explained(error, key))
+        with self._about(key):
+            answer = or_none(lambda: self._session.client("s3").get_object(Bucket=self.name, Key=key), *_MISSING)
+        return (_info(key, answer), _Body(answer["Body"], partial(self._about, key))) if answer else None
 
     def put(self, key: str, body: Readable, size: int | None, on_bytes: OnBytes = lambda _: None) -> str | None:
         """Write `key` from `body`, in parts where it is large; return the new version's id.
@@ -188,94 +203,34 @@ class S3Bucket:
         interrupted leaves nothing behind.
         """
         step = part_size(size)
-        with contextlib.nullcontext() if size is not None and size < step else self._large:
-            return self._put(key, body, step, on_bytes)
+        is_small = size is not None and size < step
+        with contextlib.nullcontext() if is_small else self._large, self._about(key):
+            return _version(put_object(self._session.client("s3"), self.name, key, body, step, on_bytes))
 
-    def _put(self, key: str, body: Readable, step: int, on_bytes: OnBytes) -> str | None:
-        first = _read_fully(body, step)
-        if len(first) < step:
-            version = self._put_whole(key, first)
-            on_bytes(len(first))
-            return version
-        return self._put_parts(key, first, body, step, on_bytes)
-
-    def _put_whole(self, key: str, content: bytes) -> str | None:
-        try:
-            return _version(self._session.client("s3").put_object(Bucket=self.name, Key=key, Body=content))
-        except Exception as error:
-            raise self._explained(error, key) from error
-
-    def _put_parts(self, key: str, first: bytes, body: Readable, step: int, on_bytes: OnBytes) -> str | None:
-        client = self._session.client("s3")
-        try:
-            upload_id = client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
-        except Exception as error:
-            raise self._explained(error, key) from error
-        try:
-            parts = self._send_parts(key, upload_id, first, body, step, on_bytes)
-            answer = client.complete_multipart_upload(
-                Bucket=self.name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            )
-        except BaseException as error:  # Ctrl-C, too, must not leave parts, which cost money and are not visible
-            with contextlib.suppress(Exception):  # report the first error
-                client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
-            if isinstance(error, Exception):
-                raise self._explained(error, key) from error
-            raise
-        return _version(answer)
-
-    def _send_parts(
-        self, key: str, upload_id: str, first: bytes, body: Readable, step: int, on_bytes: OnBytes
-    ) -> list[CompletedPartTypeDef]:
-        def send(number: int, chunk: bytes) -> CompletedPartTypeDef:
-            answer = self._session.client("s3").upload_part(
-                Bucket=self.name, Key=key, UploadId=upload_id, PartNumber=number, Body=chunk
-            )
-            on_bytes(len(chunk))
-            return {"PartNumber": number, "ETag": answer["ETag"]}
-
-        waiting: set[Future[CompletedPartTypeDef]] = set()
-        sent: list[CompletedPartTypeDef] = []
-        with ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="s3-part") as pool:
+    @contextlib.contextmanager
+    def _about(self, key: str | None = None) -> Iterator[None]:
+        with about(f"s3://{self.name}/{key}" if key else f"s3://{self.name}"):
             try:
-                number, chunk = 1, first
-                while chunk:
-                    waiting.add(pool.submit(send, number, chunk))
-                    if len(waiting) >= PARTS_AT_ONCE:  # bounds the memory: read only what can be sent
-                        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                        sent.extend(future.result() for future in done)
-                    number, chunk = number + 1, _read_fully(body, step)
-                sent.extend(future.result() for future in waiting)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                yield
+            except Exception as error:
+                if error_code(error) == "NoSuchBucket" or (key is None and error_code(error) == "404"):
+                    raise NotFoundError(
+                        f"bucket {self.name!r} does not exist",
+                        hint="Check --env, --region and the stack's `bucket` in refinerctl.toml.",
+                    ) from error
                 raise
-        return sorted(sent, key=lambda part: part.get("PartNumber", 0))
-
-    def _no_bucket(self) -> NotFoundError:
-        return NotFoundError(
-            f"bucket {self.name!r} does not exist",
-            hint="Check --env, --region and the stack's `bucket` in refinerctl.toml.",
-        )
-
-    def _explained(self, error: Exception, key: str | None = None) -> Exception:
-        if error_code(error) == "NoSuchBucket":
-            return self._no_bucket()
-        resource = f"s3://{self.name}/{key}" if key else f"s3://{self.name}"
-        return explain(error, resource) or error
 
 
 class _Body:
     """An object's stream, whose errors are ours: the connection may be lost long after S3 has answered."""
 
-    def __init__(self, stream: Any, explained: Callable[[Exception], Exception]) -> None:
+    def __init__(self, stream: Any, explained: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
         self._stream = stream
         self._explained = explained
 
     def read(self, size: int | None = None) -> bytes:
-        try:
+        with self._explained():
             content: bytes = self._stream.read(size)
-        except Exception as error:
-            raise self._explained(error) from error
         return content
 
     def __enter__(self) -> _Body:
@@ -285,40 +240,18 @@ class _Body:
         self._stream.close()
 
 
-def _read_fully(body: Readable, size: int) -> bytes:
-    """A pipe may return less: read until `size` bytes or the end are reached."""
-    chunks: list[bytes] = []
-    missing = size
-    while missing and (chunk := body.read(missing)):
-        chunks.append(chunk)
-        missing -= len(chunk)
-    return b"".join(chunks)
-
-
 def _version(answer: Any) -> str | None:
     """The version's id; where versioning is suspended S3 says "null", which names no version in particular."""
     version: str | None = answer.get("VersionId")
     return None if version == "null" else version
 
 
-def _object_version(entry: Any) -> ObjectVersion:
-    return ObjectVersion(
-        entry["Key"],
-        _version(entry),
-        entry["LastModified"],
-        size=entry.get("Size", 0),
-        is_latest=entry.get("IsLatest", False),
-        is_delete_marker="Size" not in entry,
-    )
-
-
 def _info(key: str, answer: Any) -> ObjectInfo:
-    modified: datetime = answer["LastModified"]
     return ObjectInfo(
-        key=key,
-        size=answer["ContentLength"],
-        etag=answer["ETag"],
-        last_modified=modified,
+        key,
+        answer["ContentLength"],
+        answer["ETag"],
+        answer["LastModified"],
         version_id=_version(answer),
         metadata=dict(answer.get("Metadata", {})),
     )

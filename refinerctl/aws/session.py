@@ -110,7 +110,7 @@ class AwsSession:
         with self._lock:
             found = self._boto_session().get_credentials()
         if found is None:
-            with about("AWS"):
+            with about():
                 raise NoCredentialsError
         return found
 
@@ -122,7 +122,7 @@ class AwsSession:
 
     def caller(self) -> str:
         """The ARN of the identity in use."""
-        with about("STS"):
+        with about():
             return self.client("sts").get_caller_identity()["Arn"]
 
     def in_region(self, region: str | None, role: str | None = None) -> AwsSession:
@@ -167,7 +167,7 @@ class AwsSession:
         if self._role:
             self._for_terraform = self._for_terraform or self._assume(self._role)
             return datetime.fromisoformat(self._for_terraform["expiry_time"]), True
-        with about("the credentials"):
+        with about():
             return credentials.lifetime(self._account_session()._session)  # new: cached credentials are older
 
     def _assume(self, role: str) -> dict[str, str]:

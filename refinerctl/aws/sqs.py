@@ -9,27 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
-from refinerctl.aws.errors import error_code, explain
-from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueDepth
+from refinerctl.aws.errors import about, error_code
+from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueName
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.queue_names import QueueName
 from refinerctl.aws.session import AwsSession
-from refinerctl.errors import NotFoundError, RefusedError
+from refinerctl.errors import RefusedError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.literals import QueueAttributeFilterType
     from mypy_boto3_sqs.type_defs import ChangeMessageVisibilityBatchRequestEntryTypeDef, MessageTypeDef
 
 # Visibility timeout of messages that a peek receives, in case it is killed before it releases them.
 PEEK_SECONDS = 10
-
-_COUNTS: dict[str, QueueAttributeFilterType] = {
-    "visible": "ApproximateNumberOfMessages",
-    "in_flight": "ApproximateNumberOfMessagesNotVisible",
-    "delayed": "ApproximateNumberOfMessagesDelayed",
-}
-_MISSING = {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}
+MISSING_HINT = "Check --env and --region, or deploy the stack first."
 
 
 @dataclass(frozen=True)
@@ -40,9 +32,9 @@ class QueueState:
     """
 
     name: str
-    arn: str
-    visibility_timeout_s: int
-    retention_s: int
+    arn: str = ""
+    visibility_timeout_s: int = 30
+    retention_s: int = 345_600
     policy: Policy = ()
     dlq_arn: str | None = None
     max_receive_count: int | None = None
@@ -53,8 +45,8 @@ class QueueState:
     delayed: int = 0
 
     @property
-    def depth(self) -> QueueDepth:
-        return QueueDepth(self.name, self.visible, self.in_flight, self.delayed)
+    def total(self) -> int:
+        return self.visible + self.in_flight + self.delayed
 
 
 class Queues:
@@ -65,17 +57,15 @@ class Queues:
         self._elsewhere: dict[str, AwsSession] = {}
         self._urls: dict[str, str] = {}
 
-    def depth(self, name: str) -> QueueDepth:
-        """Approximate counts of `name`. Raises NotFoundError without the queue."""
-        return QueueDepth(name, **_counts(self._attributes(name, tuple(_COUNTS.values()))))
-
     def state(self, name: str) -> QueueState:
         """Settings and counts of `name` in one call. Raises NotFoundError without the queue."""
-        return _state(name, "", self._attributes(name, ("All",)))
+        with about_queue(name):
+            return _state(name, "", self._client(), self._url(name))
 
     def state_at(self, address: QueueAddress) -> QueueState:
         """The same of a queue by its address, in any region."""
-        return _state(address.name, address.arn, self._attributes(address, ("All",)))
+        with about_queue(address.name):
+            return _state(address.name, address.arn, self._client(_region(address)), address.url)
 
     def address(self, text: str) -> QueueAddress:
         """The queue of this name, URL or ARN; it may be of another account or region.
@@ -85,10 +75,8 @@ class Queues:
         wanted = QueueName.parse(text)
         client = self._client(wanted.region)
         owner = {"QueueOwnerAWSAccountId": wanted.account} if wanted.account else {}
-        try:
+        with about_queue(wanted.name):
             url = client.get_queue_url(QueueName=wanted.name, **owner)["QueueUrl"]
-        except Exception as error:
-            raise explained(error, wanted.name) from error
         region = client.meta.region_name
         account = QueueName.parse(url).account or wanted.account
         return QueueAddress(wanted.name, url, f"arn:{client.meta.partition}:sqs:{region}:{account}:{wanted.name}")
@@ -99,15 +87,16 @@ class Queues:
         Raises RefusedError if this was asked for less than a minute ago, NotFoundError without the queue.
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_PurgeQueue.html
         """
-        try:
-            self._client(_region(address)).purge_queue(QueueUrl=address.url)
-        except Exception as error:
-            if error_code(error).rpartition(".")[2] == "PurgeQueueInProgress":
+        with about_queue(address.name):
+            try:
+                self._client(_region(address)).purge_queue(QueueUrl=address.url)
+            except Exception as error:
+                if error_code(error).rpartition(".")[2] != "PurgeQueueInProgress":
+                    raise
                 raise RefusedError(
                     f"queue {address.name} was purged less than 60 seconds ago; SQS allows one purge a minute",
                     hint="Wait a minute. SQS is still deleting the messages of the last purge.",
                 ) from error
-            raise explained(error, address.name) from error
 
     def find(self, prefix: str) -> None:
         """Learn the URLs of all queues whose names start with `prefix`: a call less for each that is asked for later.
@@ -125,50 +114,28 @@ class Queues:
         It raises their receive counts by one: only for queues that have no redrive policy of their own.
         Raises NotFoundError without the queue.
         """
-        client = self._client()
-        found: list[Message] = []
-        handles: list[str] = []
-        try:
+        client, found, handles = self._client(), list[Message](), list[str]()
+        with about_queue(name):
             url = self._url(name)
-            while len(found) < limit:
-                answer = client.receive_message(
-                    QueueUrl=url,
-                    MaxNumberOfMessages=10,
-                    VisibilityTimeout=PEEK_SECONDS,
-                    WaitTimeSeconds=1,  # a short poll asks some of SQS's servers only, and often finds nothing
-                    MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
-                    MessageAttributeNames=["All"],
-                )
-                messages = answer.get("Messages", [])
-                if not messages:
-                    break
-                found.extend(_message(item) for item in messages)
-                handles.extend(item["ReceiptHandle"] for item in messages)
-        except Exception as error:
-            raise explained(error, name) from error
-        finally:
-            self._release(name, handles)
+            try:
+                while len(found) < limit:
+                    answer = client.receive_message(
+                        QueueUrl=url,
+                        MaxNumberOfMessages=10,
+                        VisibilityTimeout=PEEK_SECONDS,
+                        WaitTimeSeconds=1,  # a short poll asks some of SQS's servers only, and often finds nothing
+                        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                        MessageAttributeNames=["All"],
+                    )
+                    messages = answer.get("Messages", [])
+                    if not messages:
+                        break
+                    found.extend(_message(item) for item in messages)
+                    handles.extend(item["ReceiptHandle"] for item in messages)
+            finally:
+                for start in range(0, len(handles), 10):
+                    _release(client, url, handles[start : start + 10])
         return found
-
-    def _release(self, name: str, handles: list[str]) -> None:
-        for start in range(0, len(handles), 10):
-            entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
-                {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                for index, handle in enumerate(handles[start : start + 10])
-            ]
-            with contextlib.suppress(Exception):  # they become visible within PEEK_SECONDS anyway
-                self._client().change_message_visibility_batch(QueueUrl=self._url(name), Entries=entries)
-
-    def _attributes(self, queue: str | QueueAddress, wanted: Sequence[QueueAttributeFilterType]) -> Mapping[str, str]:
-        try:
-            if isinstance(queue, QueueAddress):
-                client, url = self._client(_region(queue)), queue.url
-            else:
-                client, url = self._client(), self._url(queue)
-            answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)
-        except Exception as error:
-            raise explained(error, queue if isinstance(queue, str) else queue.name) from error
-        return cast(Mapping[str, str], answer.get("Attributes", {}))
 
     def _client(self, region: str | None = None) -> SQSClient:
         if region in (None, self._session.region):
@@ -187,11 +154,9 @@ def _region(address: QueueAddress) -> str:
     return address.arn.split(":")[3]
 
 
-def _counts(found: Mapping[str, str]) -> dict[str, int]:
-    return {name: int(found.get(attribute, 0)) for name, attribute in _COUNTS.items()}
-
-
-def _state(name: str, arn: str, found: Mapping[str, str]) -> QueueState:
+def _state(name: str, arn: str, client: SQSClient, url: str) -> QueueState:
+    answer = client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    found = cast(Mapping[str, str], answer.get("Attributes", {}))
     redrive, permission = (json.loads(found.get(key) or "{}") for key in ("RedrivePolicy", "RedriveAllowPolicy"))
     sources = {"denyAll": (), "byQueue": tuple(permission.get("sourceQueueArns", ()))}
     return QueueState(
@@ -204,8 +169,18 @@ def _state(name: str, arn: str, found: Mapping[str, str]) -> QueueState:
         max_receive_count=int(redrive["maxReceiveCount"]) if "maxReceiveCount" in redrive else None,
         redrive_sources=sources.get(permission.get("redrivePermission")),
         kms_key=found.get("KmsMasterKeyId") or None,
-        **_counts(found),
+        visible=int(found.get("ApproximateNumberOfMessages", 0)),
+        in_flight=int(found.get("ApproximateNumberOfMessagesNotVisible", 0)),
+        delayed=int(found.get("ApproximateNumberOfMessagesDelayed", 0)),
     )
+
+
+def _release(client: SQSClient, url: str, handles: Sequence[str]) -> None:
+    entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
+        {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0} for index, handle in enumerate(handles)
+    ]
+    with contextlib.suppress(Exception):  # they become visible within PEEK_SECONDS anyway
+        client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 
 def _message(item: MessageTypeDef) -> Message:
@@ -221,10 +196,6 @@ def _message(item: MessageTypeDef) -> Message:
     )
 
 
-def explained(error: Exception, name: str) -> Exception:
-    """The RefinerctlError for an SDK error of a call about queue `name`; any other error as it is."""
-    if error_code(error) in _MISSING:
-        return NotFoundError(
-            f"queue {name} does not exist", hint="Check --env and --region, or deploy the stack first."
-        )
-    return explain(error, f"queue {name}") or error
+def about_queue(name: str) -> contextlib.AbstractContextManager[None]:
+    """Calls about a queue, as of `about`."""
+    return about(f"queue {name}", MISSING_HINT)

@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from refinerctl import __version__
-from refinerctl.aws.errors import explain
-from refinerctl.aws.messages import QueueAddress
+from refinerctl.aws.errors import about, explain
+from refinerctl.aws.messages import EntryResult, QueueAddress
 from refinerctl.aws.session import AwsSession
-from refinerctl.aws.sqs import explained
+from refinerctl.aws.sqs import MISSING_HINT
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.http import Pool, WireResponse
 
@@ -60,25 +60,17 @@ _TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a call has no answer. `cause` is for the operator.
-
-    `is_uncertain`: SQS may have acted. `is_content`: SQS refused it because of what one of its entries holds.
-    """
-
-    code: str
-    cause: RefinerctlError
-    is_uncertain: bool = False
-    is_content: bool = False
-
-
-@dataclass(frozen=True)
 class Reply:
-    """The answer to a call, and when the server gave it by its own clock; or a failure."""
+    """The answer to a call, and when the server gave it by its own clock; or `failure`, the result of each entry."""
 
     at: datetime
     answer: dict[str, Any] = field(default_factory=dict)
-    failure: Failure | None = None
+    failure: EntryResult | None = None
+
+    def check(self) -> None:
+        """Raise the failure's cause."""
+        if self.failure and self.failure.cause:
+            raise self.failure.cause
 
 
 class SqsWire:
@@ -125,15 +117,15 @@ class SqsWire:
             )
             content = b"".join(iter(lambda: response.read(1 << 20), b""))
         except RefinerctlError as error:  # credentials, the proxy's URL, the CA bundle, or `leaving`
-            return _failed(Failure("Connection", error))
+            return _failed("Connection", error)
         except SSLCertVerificationError as error:
-            return _failed(Failure("Certificate", RefinerctlError(f"no response from AWS: {error}")))
+            return _failed("Certificate", RefinerctlError(f"no response from AWS: {error}"))
         except (OSError, HTTPException) as error:
             cause = TransientError(
                 f"no response from AWS at {self._endpoint}: {error or type(error).__name__}",
                 hint="Check the network, --region and --endpoint-url.",
             )
-            return _failed(Failure("NoAnswer", cause, is_uncertain=is_sent))
+            return _failed("NoAnswer", cause, is_uncertain=is_sent)
         return _read(operation, queue.name, response, content)
 
     def _signed_headers(self, operation: str, body: bytes) -> Mapping[str, str]:
@@ -146,15 +138,14 @@ class SqsWire:
             "x-amzn-query-mode": "true",
         }
         request = AWSRequest("POST", self._endpoint, headers, body)
-        try:
+        with about():  # temporary credentials are renewed here
             credentials = self._credentials.get_frozen_credentials()
-        except Exception as error:  # temporary credentials are renewed here
-            raise explain(error) or error from error
         self._new_signer(credentials, "sqs", self._region).add_auth(request)
         return dict(request.headers.items())
 
 
-def _failed(failure: Failure) -> Reply:
+def _failed(code: str, cause: RefinerctlError, *, is_uncertain: bool = False, is_sender_fault: bool = False) -> Reply:
+    failure = EntryResult(None, code, cause.message, is_sender_fault, is_uncertain, cause)
     return Reply(datetime.now(UTC), failure=failure)
 
 
@@ -170,17 +161,17 @@ def _read(operation: str, queue: str, response: WireResponse, content: bytes) ->
     said = document if isinstance(document, dict) else {}
     code = _code(response, said)
     message = str(said.get("message") or said.get("Message") or response.reason)
-    explanation = explained(ClientError({"Error": {"Code": code, "Message": message}}, operation), queue)
-    cause = explanation if isinstance(explanation, RefinerctlError) else RefinerctlError(str(explanation))
+    error = ClientError({"Error": {"Code": code, "Message": message}}, operation)
+    cause = explain(error, f"queue {queue}", MISSING_HINT) or RefinerctlError(message)
     bare = code.removeprefix(_PREFIX)
     is_throttled = bare in THROTTLED or response.status == _TOO_MANY_REQUESTS
     if is_throttled or response.status >= _SERVER_ERROR or response.status == 200:
         transient = TransientError(cause.message, hint=cause.hint)
-        return _failed(Failure(code, transient, is_uncertain=not is_throttled))
+        return _failed(code, transient, is_uncertain=not is_throttled)
     # Without SQS's own error code a proxy answered: it may have forwarded the request and refused the answer.
     is_proxys = code == str(response.status)
     is_content = bare.removesuffix(_SUFFIX) in _CONTENT
-    return _failed(Failure(code, cause, is_uncertain=is_proxys, is_content=is_content))
+    return _failed(code, cause, is_uncertain=is_proxys, is_sender_fault=is_content)
 
 
 def _code(response: WireResponse, document: Mapping[str, Any]) -> str:

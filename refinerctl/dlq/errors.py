@@ -178,7 +178,6 @@ def error_finder(
 
     Which functions: by the stack's pipeline, for other queues by Lambda's event source mappings.
     """
-    from refinerctl.aws.consumers import Consumers
 
     stages = app.pipeline.stages if app.stack.pipeline else ()
     of_stack = {stage.queue.name: stage.consumer for stage in stages if stage.queue}
@@ -189,7 +188,7 @@ def error_finder(
             consumer = of_stack[source.name]
             groups |= {consumer.log_group: None} if consumer else {}
             continue
-        answer = attempt(partial(Consumers(app.session).of_queue, source.arn))
+        answer = attempt(partial(app.functions.consumers, source.arn))
         if answer.error:
             finder.failure = answer.error
             finder.problems.append(answer.error.message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,7 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress
-from refinerctl.aws.object_states import ObjectState, ObjectStates
-from refinerctl.aws.s3 import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent, ObjectState, object_state
 from refinerctl.dlq.bodies import body_value, source_key, source_object
 from refinerctl.dlq.errors import MessageError, error_finder
 from refinerctl.dlq.options import filter_options
@@ -129,7 +128,7 @@ def command(
     errors = error_finder(app, found.source_queues)
     walk = Walk(source, message_filter, errors, limit=limit, max_received=MAX_RECEIVED, workers=WORKERS)
     with app.render.progress() as progress:
-        inspection = inspect(walk, ObjectStates(app.session), progress, group=group)
+        inspection = inspect(walk, partial(object_state, app.session), progress, group=group)
     if jsonl:
         for item in inspection.groups if group else map(message_json, inspection.messages):
             app.render.json(item, indent=None)
@@ -143,7 +142,9 @@ def command(
         app.render.note(note)
 
 
-def inspect(walk: Walk, objects: ObjectStates, progress: Progress, *, group: bool = False) -> Inspection:
+def inspect(
+    walk: Walk, state_of: Callable[[ObjectEvent], ObjectState], progress: Progress, *, group: bool = False
+) -> Inspection:
     """Receive messages, release them, and then look up their errors, and their objects or what they have in common.
 
     Raises RefinerctlError if messages cannot be received.
@@ -159,7 +160,7 @@ def inspect(walk: Walk, objects: ObjectStates, progress: Progress, *, group: boo
     if group:
         found = replace(found, groups=group_errors(messages, known))
     else:
-        found = replace(found, messages=_with_objects(messages, known, objects))
+        found = replace(found, messages=_with_objects(messages, known, state_of))
     return replace(found, notes=tuple(walk.notes()))
 
 
@@ -188,11 +189,11 @@ def group_errors(messages: Iterable[Message], known: Mapping[str, MessageError])
 
 
 def _with_objects(
-    messages: Sequence[Message], known: Mapping[str, MessageError], objects: ObjectStates
+    messages: Sequence[Message], known: Mapping[str, MessageError], state_of: Callable[[ObjectEvent], ObjectState]
 ) -> tuple[InspectedMessage, ...]:
     about = {message.id: source_object(message.body) for message in messages}
     asked = list(dict.fromkeys(item for item in about.values() if item))
-    states = dict(zip(asked, concurrently([partial(objects.of, item) for item in asked], HEADS_AT_ONCE), strict=True))
+    states = dict(zip(asked, concurrently([partial(state_of, item) for item in asked], HEADS_AT_ONCE), strict=True))
     return tuple(
         InspectedMessage(message, item, states[item] if item else ObjectState.UNKNOWN, known.get(message.id))
         for message in messages

@@ -9,10 +9,9 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.messages import QueueAddress, expires_in_s, waited_s
+from refinerctl.aws.messages import QueueAddress, QueueName, expires_in_s, waited_s
 from refinerctl.aws.metrics import Metric
 from refinerctl.aws.policies import Policy
-from refinerctl.aws.queue_names import QueueName
 from refinerctl.errors import RefusedError
 from refinerctl.parallel import attempt, both, concurrently
 from refinerctl.stacks.base import EventRule, Pipeline, Queue, Schedule
@@ -159,7 +158,7 @@ class QueueReader:
             address.arn,
             DlqKind.PROCESSING if feeding else DlqKind.DELIVERY if rules else wanted.kind,
             sources=tuple(source for source, _ in feeding) or rules or wanted.sources,
-            depth=seen.depth.total,
+            depth=seen.total,
             visible=seen.visible,
             in_flight=seen.in_flight,
             delayed=seen.delayed,

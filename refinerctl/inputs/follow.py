@@ -208,7 +208,7 @@ class Dlqs:
         if name in self._unreadable:
             return ()
         try:
-            return self._queues.peek(name) if self._queues.depth(name).visible else ()
+            return self._queues.peek(name) if self._queues.state(name).visible else ()
         except RefinerctlError:
             self._unreadable.add(name)
             return ()

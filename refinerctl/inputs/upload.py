@@ -314,7 +314,7 @@ def _queue_hint(app: AppContext, key: str) -> str | None:
         if stage is None or stage.queue is None:
             prefixes = [item.prefix for item in app.pipeline.stages if item.prefix]
             return f"No stage has a queue for {key}. Prefixes of the stages: {', '.join(prefixes) or 'none'}."
-        depths = [app.queues.depth(queue.name) for queue in (stage.queue, stage.queue.dlq) if queue is not None]
+        depths = [app.queues.state(queue.name) for queue in (stage.queue, stage.queue.dlq) if queue is not None]
     except NotFoundError as error:
         return f"{error.message}. Is the stack deployed?"
     except RefinerctlError:

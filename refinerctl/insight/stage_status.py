@@ -222,8 +222,7 @@ class _Reading:
         state: QueueState | None = self._value(queue)
         if state is None:
             return None
-        depth = state.depth
-        return QueueStatus(depth.name, depth.visible, depth.in_flight, depth.delayed, self._age_s(queue, state))
+        return QueueStatus(state.name, state.visible, state.in_flight, state.delayed, self._age_s(queue, state))
 
     def _dlq(self, queue: Queue | None, waited: float) -> DlqStatus | None:
         state: QueueState | None = self._value(queue)
@@ -231,12 +230,12 @@ class _Reading:
             return None
         age = self._age_s(queue, state)
         expires = None if age is None else expires_in_s(state.retention_s, age, waited)
-        return DlqStatus(state.depth.name, _count(state), age, expires)
+        return DlqStatus(state.name, state.total, age, expires)
 
     def _age_s(self, queue: Queue | None, state: QueueState) -> float | None:
         """An empty queue has no oldest message, whatever the metric said a minute ago."""
         points = self._points(queue, "age")
-        return points[-1].value if points and _count(state) else None
+        return points[-1].value if points and state.total else None
 
     def _function(self, stage: Stage) -> FunctionStatus | None:
         """The metrics of a function may be readable even if the function is not."""
@@ -325,7 +324,3 @@ def _newest_objects(app: AppContext, prefix: str) -> list[ObjectInfo]:
 
 def _of_queue(queue: Queue, name: str, statistic: str) -> Metric:
     return Metric("AWS/SQS", name, "QueueName", queue.name, statistic)
-
-
-def _count(state: QueueState) -> int:
-    return state.depth.visible + state.depth.in_flight + state.depth.delayed

@@ -81,7 +81,7 @@ class _Search:
         of_function: dict[object, Callable[[], Any]] = {}
         if facts.function is not None:
             of_function["function"] = partial(app.functions.get, facts.function.name)
-            of_function["mapping"] = partial(app.functions.mapping_state, facts.function.name)
+            of_function["mapping"] = partial(app.functions.mappings, facts.function.name)
         # Without the bucket or any credentials there is nothing to tell: only that is an error.
         present, of_its_function = partial(self._ask, calls, facts.unread), partial(self._ask, of_function, facts.notes)
         reads: list[Callable[[], Any]] = [self._versions, present, of_its_function]
@@ -89,7 +89,8 @@ class _Search:
         self._states = {queue: state for queue, state in found.items() if isinstance(queue, Queue)}
         facts.queue = found.get(facts.stage_queue)
         facts.timeout_s = function["function"].timeout_s if "function" in function else None
-        facts.mapping = (function["mapping"] or "missing") if "mapping" in function and facts.stage_queue else None
+        if "mapping" in function and facts.stage_queue:
+            facts.mapping = function["mapping"][0].state if function["mapping"] else "missing"
         self._choose_version(versions, version_id)
         self._choose_completion([found[key] for key in keys if found.get(key)])
         for other in facts.stages:
@@ -100,14 +101,14 @@ class _Search:
         """The log, and the messages of the DLQs that hold any. Receiving is harmless: a DLQ has no redrive policy."""
         facts = self._facts
         dlqs = [*(queue for queue in stage.queues if queue != stage.queue), *self._shared_dlqs]
-        depths = {dlq: self._states[dlq].depth for dlq in dlqs if dlq in self._states}
-        for dlq, depth in depths.items():
-            if depth.in_flight:
+        states = {dlq: self._states[dlq] for dlq in dlqs if dlq in self._states}
+        for dlq, state in states.items():
+            if state.in_flight:
                 facts.unread.append(
-                    f"{dlq.name}: {depth.in_flight} messages are in flight, received by another consumer"
+                    f"{dlq.name}: {state.in_flight} messages are in flight, received by another consumer"
                 )
         calls: dict[object, Callable[[], Any]] = {
-            dlq: partial(self._message_in, dlq) for dlq, depth in depths.items() if depth.visible
+            dlq: partial(self._message_in, dlq) for dlq, state in states.items() if state.visible
         }
         log = self._log(stage)
         if log is not None:
@@ -115,6 +116,7 @@ class _Search:
         found = self._ask(calls, facts.unread)
         about = found.pop("attempts", ())
         facts.attempts = tuple(item for item in about if self._is_its(item.version_id, item.sent_at or item.started))
+        self._read_completion_again()
         for dlq, message in found.items():
             if message is not None:
                 self._found_in_dlq(stage, dlq, message)
@@ -124,6 +126,15 @@ class _Search:
             if facts.version is not None and facts.version.last_modified < self._since:
                 facts.unread.append(f"logs before {self._since:%Y-%m-%d %H:%MZ} were not searched, see --since")
 
+    def _read_completion_again(self) -> None:
+        """The completion may have been written after it was read, and before the log was."""
+        facts = self._facts
+        key = next((item.completion_key for item in reversed(facts.attempts) if item.completion_key), None)
+        if facts.completion is None and key is not None:
+            found = self._ask({key: partial(completions_of(self._app).get, key)}, facts.unread).get(key)
+            if found is not None:
+                self._choose_completion([found])
+
     def read_queue(self, stage: Stage) -> None:
         """The messages that wait, if nothing else tells where the input is and it does no harm.
 
@@ -131,7 +142,7 @@ class _Search:
         """
         facts, state = self._facts, self._facts.queue
         is_found = facts.completion or facts.dlq_message or facts.undelivered_message or facts.attempts
-        if is_found or stage.consumer is None or stage.queue is None or state is None or not state.depth.visible:
+        if is_found or stage.consumer is None or stage.queue is None or state is None or not state.visible:
             return
         if state.max_receive_count is not None and state.max_receive_count < MIN_RECEIVES:
             allowed = f"{stage.queue.name} allows {state.max_receive_count} receives"
@@ -222,7 +233,7 @@ class _Search:
                 continue
             if self._is_its(event.version_id, message.sent_at):
                 return message
-        if (left := self._states[queue].depth.visible - len(messages)) > 0:
+        if (left := self._states[queue].visible - len(messages)) > 0:
             self._facts.unread.append(f"{queue.name}: {len(messages)} messages were received, about {left} were not")
         return None
 

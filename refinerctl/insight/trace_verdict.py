@@ -268,7 +268,7 @@ def _may_be_queued(facts: Facts, visible_at: datetime) -> bool:
         return True
     if facts.queue is None:
         return False
-    depth = facts.queue.depth
+    depth = facts.queue
     may_be_hidden = facts.now <= visible_at + facts.hidden + COUNTS_SETTLE
     return bool(depth.visible or depth.delayed or (depth.in_flight and may_be_hidden))
 
@@ -277,7 +277,7 @@ def _by_queue(facts: Facts) -> Verdict | None:
     """No function was given it: it may be in the queue."""
     if facts.queue is None or facts.stage_queue is None:
         return None
-    name, depth = facts.stage_queue.name, facts.queue.depth
+    name, depth = facts.stage_queue.name, facts.queue
     if facts.function is None:
         waiting = f"{counted(depth.visible, 'message')} waiting there" if depth.visible else "nothing waits there"
         text = f"delivered to {name}, which no function of this stack consumes; {waiting}, and its DLQ does not hold it"

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.docker_engine import DockerEngine, RunningContainer, RunSpec
+from refinerctl.docker_engine import DockerEngine, RunningContainer
 from refinerctl.embedded import NOT_INSTALLED
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
@@ -190,8 +190,8 @@ class ContainerEngine:
         repository, _ = context_of(function, self._contexts)
         # The image has its own folders for these.
         inside = {key: value for key, value in environment.items() if key not in ("PATH", "TMPDIR")}
-        spec = RunSpec(local_tag(repository), function.command, inside, function.memory_mb, self._label)
-        return self._docker.run(spec, on_line)
+        image = local_tag(repository)
+        return self._docker.run(image, function.command, inside, function.memory_mb, self._label, on_line)
 
     def remove_all(self) -> None:
         with contextlib.suppress(RefinerctlError):  # no engine, no containers

@@ -22,7 +22,7 @@ from refinerctl.releases.planning import Plan, make_plan
 if TYPE_CHECKING:
     from refinerctl.aws.bucket_versions import BucketVersions
     from refinerctl.aws.ecr import EcrRegistry
-    from refinerctl.aws.messages import QueueDepth
+    from refinerctl.aws.sqs import QueueState
     from refinerctl.ledger.entries import Ledger
     from refinerctl.terraform.plan_file import PlanRecord
     from refinerctl.terraform.root_module import RootModule
@@ -69,7 +69,7 @@ def destroy(
                 record_if_deployed(plan.record, app.ledger, app.operator)
             _report(app, plan, applied=False)
             return
-        for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.depth):
+        for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.state):
             app.render.warning(sentence)
         # force_destroy and force_delete in the state do not count: they may be set for another reason, and other
         # environments may run the images.
@@ -112,7 +112,7 @@ def _report(app: AppContext, plan: Plan, objects: int = 0, images: int = 0, *, a
         app.render.note(f"destroyed stack {plan.record.stack} of {plan.record.env}")
 
 
-def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueDepth]) -> tuple[str, ...]:
+def waiting_messages(queues: Sequence[str], depth_of: Callable[[str], QueueState]) -> tuple[str, ...]:
     """A sentence for each queue that holds messages, or whose depth cannot be read."""
     found = []
     for queue in queues:

@@ -141,7 +141,7 @@ def _engine(app: AppContext, name: str, jobs: int, dry_run: bool) -> CopyEngine:
     from refinerctl.registry.docker_copies import DockerCopies
 
     docker = DockerEngine(instead="--engine registry", call_seconds=DOCKER_CALL_SECONDS)
-    docker.check()
+    docker.client()
     return DockerCopies(docker, registries.login, registries.impatient_client)
 
 

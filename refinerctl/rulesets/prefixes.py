@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.sqs import QueueState
 from refinerctl.console import table
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
@@ -111,7 +111,7 @@ def _state(
     release: Release | None,
 ) -> dict[str, Any]:
     ruleset = values.rulesets.get(stage.name)
-    read = {queue.name: _if_exists(partial(queues.depth, queue.name)) for queue in stage.queues}
+    read = {queue.name: _if_exists(partial(queues.state, queue.name)) for queue in stage.queues}
     depths = {name: depth for name, depth in read.items() if depth is not None}
     # Also of a completion ruleset: a function that it should not have is a difference.
     function = _if_exists(partial(functions.get, stage.queue.name)) if stage.queue else None
@@ -141,7 +141,7 @@ def _state(
 
 
 def _json(
-    stage: Stage, image_uri: str | None, depths: Mapping[str, QueueDepth] | None = None, **state: Any
+    stage: Stage, image_uri: str | None, depths: Mapping[str, QueueState] | None = None, **state: Any
 ) -> dict[str, Any]:
     """A ruleset in the contract's form; without `state` only what is configured."""
     queue, dlq, delivery_dlq = (queue.name for queue in stage.queues)
@@ -177,7 +177,7 @@ def _row(item: dict[str, Any]) -> list[str]:
     return [*names, deployed, item["image_uri"] or "", item["release"] or "", depth, str(sum(dead)) if dead else ""]
 
 
-def _missing(stage: Stage, depths: Mapping[str, QueueDepth], function: FunctionConfiguration | None) -> Iterator[str]:
+def _missing(stage: Stage, depths: Mapping[str, QueueState], function: FunctionConfiguration | None) -> Iterator[str]:
     for queue in stage.queues:
         if queue.name not in depths:
             yield f"queue {queue.name} does not exist"

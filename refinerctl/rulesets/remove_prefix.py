@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import app_context
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
@@ -58,7 +58,7 @@ def check_empty(stage: Stage, queues: Queues) -> None:
 
     Raises RefinerctlError if that cannot be read.
     """
-    reads = [partial(queues.depth, queue.name) for queue in stage.queues]
+    reads = [partial(queues.state, queue.name) for queue in stage.queues]
     held = []
     for answer in concurrently([partial(attempt, read) for read in reads], len(reads)):
         if answer.error and not answer.not_found:
@@ -75,6 +75,6 @@ def check_empty(stage: Stage, queues: Queues) -> None:
         )
 
 
-def _counts(depth: QueueDepth) -> str:
+def _counts(depth: QueueState) -> str:
     counts = {"visible": depth.visible, "in flight": depth.in_flight, "delayed": depth.delayed}
     return f"{depth.name} ({', '.join(f'{count} {what}' for what, count in counts.items() if count)})"

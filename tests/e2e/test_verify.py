@@ -24,8 +24,11 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def aws(running: Project) -> Aws:
-    return Aws(running.client)
+def aws(running: Project) -> Iterator[Aws]:
+    """AWS as it is to be broken. Afterwards Terraform restores every setting, for the tests of other files."""
+    yield Aws(running.client)
+    restored = running.run("local", "up", "--detach")
+    assert restored.code == 0, restored.err
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
-from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, RefinerctlError
 from tests.integration.servers import Answer, error, serving
 
 Ask = Callable[[AwsSession], object]
@@ -32,7 +32,7 @@ S3_REQUESTS: list[Ask] = [
     lambda session: S3Bucket(session, "data").put("k", io.BytesIO(b"x"), 1),
 ]
 OTHER_REQUESTS: list[Ask] = [
-    lambda session: Queues(session).depth("q"),
+    lambda session: Queues(session).state("q"),
     lambda session: Queues(session).peek("q"),
     lambda session: Functions(session).get("f"),
     lambda session: list(LogGroups(session).events("g", datetime(2026, 1, 1, tzinfo=UTC))),
@@ -188,20 +188,6 @@ class TestUnreachable:
             listening.close()
             said = failure(S3_REQUESTS[2], AwsSession("us-east-1", profile=None, endpoint_url=url, embedded=True))
         assert "no response from AWS" in said.message
-
-
-class TestMissing:
-    def test_a_queue(self, session: AwsSession) -> None:
-        for ask in OTHER_REQUESTS[:2]:
-            said = failure(ask, session)
-            assert isinstance(said, NotFoundError)
-            assert "queue q does not exist" in said.message
-
-    def test_a_function(self, session: AwsSession) -> None:
-        assert isinstance(failure(OTHER_REQUESTS[2], session), NotFoundError)
-
-    def test_a_log_group_has_no_lines(self, session: AwsSession) -> None:
-        assert list(LogGroups(session).events("no-such-group", datetime(2026, 1, 1, tzinfo=UTC))) == []
 
 
 class TestExplain:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
+from refinerctl.aws.lambda_ import FunctionConfiguration, Functions, SourceMapping
 from refinerctl.aws.logs import LogEvent, LogGroups
-from refinerctl.aws.messages import Message, QueueDepth
-from refinerctl.aws.s3 import ObjectInfo, ObjectVersion, OnBytes, Readable, S3Bucket
+from refinerctl.aws.messages import Message
+from refinerctl.aws.s3 import ObjectInfo, ObjectVersion, S3Bucket
+from refinerctl.aws.s3_upload import OnBytes, Readable
 from refinerctl.aws.sqs import Queues, QueueState
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
@@ -175,25 +176,22 @@ class FakeQueues(Queues):
         self.error: RefinerctlError | None = None
         self.requests: Counter[str] = Counter()
 
-    def depth(self, name: str) -> QueueDepth:
-        self.requests["depth"] += 1
+    def state(self, name: str) -> QueueState:
+        self.requests["state"] += 1
+        if name in self.states:
+            return self.states[name]
         if self.error:
             raise self.error
         if name not in self.messages:
-            raise NotFoundError(f"queue {name!r} does not exist")
-        return QueueDepth(name, len(self.messages[name]), 0, 0)
-
-    def state(self, name: str) -> QueueState:
-        return self.states.get(name) or QueueState(
-            name, "", 30, 1209600, max_receive_count=5, visible=self.depth(name).visible
-        )
+            raise NotFoundError(f"queue {name} does not exist")
+        return QueueState(name, "", 30, 1209600, max_receive_count=5, visible=len(self.messages[name]))
 
     def find(self, prefix: str) -> None:
         self.requests[f"find {prefix}"] += 1
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
         self.requests["peek"] += 1
-        self.depth(name)
+        self.state(name)
         return self.messages[name][:limit]
 
 
@@ -244,11 +242,12 @@ class FakeFunctions(Functions):
 
     def get(self, name: str) -> FunctionConfiguration:
         if name not in self.known:
-            raise NotFoundError(f"function {name!r} does not exist")
+            raise NotFoundError(f"function {name} does not exist")
         return self.known[name]
 
-    def mapping_state(self, name: str) -> str | None:
-        return self.mapping_states.get(name, "Enabled")
+    def mappings(self, function: str) -> tuple[SourceMapping, ...]:
+        state = self.mapping_states.get(function, "Enabled")
+        return (SourceMapping("mapping", "", state, function),) if state else ()
 
 
 @dataclass

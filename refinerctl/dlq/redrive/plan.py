@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 
-from refinerctl.aws.consumers import Consumers
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
@@ -50,7 +49,6 @@ class Health:
 class HealthCheck:
     """Checks the consumers of queues with these clients."""
 
-    consumers: Consumers
     settings: Callable[[QueueAddress], QueueState]
     functions: Functions
     metrics: Metrics
@@ -58,7 +56,7 @@ class HealthCheck:
     def check(self, target: QueueAddress, dlq_arn: str, now: datetime) -> Health:
         """Raises nothing: what cannot be read becomes a warning (`doubts`). `now` in UTC."""
         doubts = list(self._check_settings(target, dlq_arn))
-        found = attempt(lambda: self.consumers.of_queue(target.arn))
+        found = attempt(lambda: self.functions.consumers(target.arn))
         if not found.value:
             why = found.error.message if found.error else "it has no event source mapping"
             return Health(target.name, doubts=(*doubts, f"the consumer of {target.name} is unknown: {why}"))

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.consumers import Consumers
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTasks
@@ -89,7 +88,7 @@ class Redrive:
     @cached_property
     def _health(self) -> HealthCheck:
         app = self._app
-        return HealthCheck(Consumers(app.session), app.queues.state_at, app.functions, app.metrics)
+        return HealthCheck(app.queues.state_at, app.functions, app.metrics)
 
     def prepare(self) -> RedrivePlan | None:
         """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""

@@ -130,7 +130,7 @@ def _read_log(
     tally = AttemptTally.of(read_attempts(lines(), app.stack.read_log_line), stage.name, since, until)
     if last is None:
         # A group that does not exist has no lines, either. Reading lines needs no permission for the settings.
-        exists: Answer[object] = attempt(lambda: app.log_settings.get(group))
+        exists: Answer[object] = attempt(lambda: app.log_groups.settings(group))
         if isinstance(exists.error, NotFoundError):
             problem = exists.error.message
         return None if problem else tally, None, problem

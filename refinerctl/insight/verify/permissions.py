@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
-from refinerctl.aws.iam import Role
-from refinerctl.aws.kms import KmsKey
+from refinerctl.aws.iam import KmsKey, Role
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
 from refinerctl.console import counted
 from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from refinerctl.aws.bucket_settings import BucketSettings
-from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
-from refinerctl.aws.iam import Role
-from refinerctl.aws.kms import Keys, KmsKey
+from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget, ScheduleSettings
+from refinerctl.aws.iam import KmsKey, Role, kms_key
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
-from refinerctl.aws.log_settings import LogGroupSettings
+from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.policies import Policy
-from refinerctl.aws.schedules import Schedules, ScheduleSettings
+from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
@@ -41,22 +39,22 @@ class Question(Generic[Found]):
 
 Asked: TypeAlias = tuple[Any, ...]  # a question, and the names of what it is about
 
-BUCKET: Question[None] = Question(lambda app, name: BucketSettings(app.session, name).check())
-BUCKET_EVENTS: Question[bool] = Question(lambda app, name: BucketSettings(app.session, name).sends_events())
-BUCKET_POLICY: Question[Policy] = Question(lambda app, name: BucketSettings(app.session, name).policy())
-BUCKET_KEY: Question[str | None] = Question(lambda app, name: BucketSettings(app.session, name).kms_key())
+BUCKET: Question[None] = Question(lambda app, name: S3Bucket(app.session, name).check())
+BUCKET_EVENTS: Question[bool] = Question(lambda app, name: S3Bucket(app.session, name).sends_events())
+BUCKET_POLICY: Question[Policy] = Question(lambda app, name: S3Bucket(app.session, name).policy())
+BUCKET_KEY: Question[str | None] = Question(lambda app, name: S3Bucket(app.session, name).kms_key())
 BUS: Question[BusSettings] = Question(lambda app, name: app.event_buses.bus(name))
 RULES: Question[tuple[RuleSettings, ...]] = Question(lambda app, bus: app.event_buses.rules(bus))
 TARGETS: Question[tuple[RuleTarget, ...]] = Question(lambda app, bus, rule: app.event_buses.targets(bus, rule))
 SENDERS: Question[frozenset[str]] = Question(lambda app, bus, arn: app.event_buses.senders(bus, arn))
-SCHEDULE: Question[ScheduleSettings] = Question(lambda app, group, name: Schedules(app.session).get(group, name))
+SCHEDULE: Question[ScheduleSettings] = Question(lambda app, group, name: app.event_buses.schedule(group, name))
 QUEUE: Question[QueueState] = Question(lambda app, name: app.queues.state(name))
 FUNCTION: Question[FunctionConfiguration] = Question(lambda app, name: app.functions.get(name))
 MAPPINGS: Question[tuple[SourceMapping, ...]] = Question(lambda app, function: app.functions.mappings(function))
-LOG_GROUP: Question[LogGroupSettings] = Question(lambda app, name: app.log_settings.get(name))
+LOG_GROUP: Question[LogGroupSettings] = Question(lambda app, name: app.log_groups.settings(name))
 ROLE: Question[Role] = Question(lambda app, name: app.roles.get(name))
 IMAGE: Question[str] = Question(lambda app, uri: app.ecr.find(ImageReference.parse(uri)))
-KEY: Question[KmsKey] = Question(lambda app, key_id: Keys(app.session).get(key_id))
+KEY: Question[KmsKey] = Question(lambda app, key_id: kms_key(app.session, key_id))
 CONCURRENCY: Question[Concurrency] = Question(lambda app: app.functions.concurrency())
 RELEASE: Question[Release] = Question(lambda app: _deployed_release(app))
 

@@ -11,14 +11,12 @@ import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from refinerctl.aws.bucket_settings import BucketSettings
 from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.aws.ecr import EcrRegistry
 from refinerctl.aws.events import EventBuses, RuleTarget
-from refinerctl.aws.iam import Roles
-from refinerctl.aws.kms import Keys
-from refinerctl.aws.lambda_ import Functions
-from refinerctl.aws.log_settings import LogSettings
+from refinerctl.aws.iam import Roles, kms_key
+from refinerctl.aws.logs import LogGroups
+from refinerctl.aws.messages import QueueAddress
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
@@ -75,9 +73,8 @@ def test_a_role_with_inline_and_attached_policies(session: AwsSession, unique: s
 
 
 def test_a_buckets_settings(session: AwsSession, bucket: S3Bucket) -> None:
-    client, settings = session.client("s3"), BucketSettings(session, bucket.name)
-    settings.check()
-    assert (settings.sends_events(), settings.policy(), settings.kms_key()) == (False, (), None)
+    client = session.client("s3")
+    assert (bucket.sends_events(), bucket.policy(), bucket.kms_key()) == (False, (), None)
     client.put_bucket_notification_configuration(
         Bucket=bucket.name, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
@@ -86,31 +83,32 @@ def test_a_buckets_settings(session: AwsSession, bucket: S3Bucket) -> None:
         "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "k"}}]
     }
     client.put_bucket_encryption(Bucket=bucket.name, ServerSideEncryptionConfiguration=encryption)
-    assert (settings.sends_events(), len(settings.policy()), settings.kms_key()) == (True, 1, "k")
-    nowhere = BucketSettings(session, "nowhere")
-    for ask in (nowhere.check, nowhere.sends_events, nowhere.policy, nowhere.kms_key):
-        with pytest.raises(NotFoundError, match="bucket nowhere does not exist"):
-            ask()
+    assert (bucket.sends_events(), len(bucket.policy()), bucket.kms_key()) == (True, 1, "k")
 
 
 def test_a_queues_settings(session: AwsSession, unique: str) -> None:
     attributes = {
+        "Policy": json.dumps(ALLOW),
         "VisibilityTimeout": "7",
         "MessageRetentionPeriod": "3600",
         "RedriveAllowPolicy": json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [QUEUE]}),
     }
     url = session.client("sqs").create_queue(QueueName=unique, Attributes=attributes)["QueueUrl"]  # type: ignore[arg-type]
-    found = Queues(session).state(unique)
+    queues = Queues(session)
+    found = queues.state(unique)
+    assert queues.state_at(queues.address(unique)) == found
     assert (found.visibility_timeout_s, found.retention_s, found.redrive_sources) == (7, 3600, (QUEUE,))
-    assert (found.dlq_arn, found.max_receive_count, found.policy) == (None, None, ())
+    assert (found.dlq_arn, found.max_receive_count, len(found.policy)) == (None, None, 1)
     redrive = json.dumps({"deadLetterTargetArn": found.arn, "maxReceiveCount": "4"})
     session.client("sqs").set_queue_attributes(
         QueueUrl=url, Attributes={"RedrivePolicy": redrive, "RedriveAllowPolicy": '{"redrivePermission": "denyAll"}'}
     )
-    changed = Queues(session).state(unique)
+    changed = queues.state(unique)
     assert (changed.dlq_arn, changed.max_receive_count, changed.redrive_sources) == (found.arn, 4, ())
-    with pytest.raises(NotFoundError):
-        Queues(session).state("nowhere")
+    with pytest.raises(NotFoundError, match="queue nowhere does not exist"):
+        queues.state("nowhere")
+    with pytest.raises(NotFoundError, match="queue nowhere does not exist"):
+        queues.state_at(QueueAddress("nowhere", f"{url}x", found.arn))
 
 
 def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str) -> None:
@@ -118,17 +116,11 @@ def test_a_log_group_is_found_by_its_exact_name(session: AwsSession, unique: str
     for name in (f"/{unique}-2", f"/{unique}"):
         client.create_log_group(logGroupName=name)
     client.put_retention_policy(logGroupName=f"/{unique}-2", retentionInDays=7)
-    settings = LogSettings(session)
-    assert settings.get(f"/{unique}").retention_days is None
-    assert settings.get(f"/{unique}-2").retention_days == 7
+    groups = LogGroups(session)
+    assert groups.settings(f"/{unique}").retention_days is None
+    assert groups.settings(f"/{unique}-2").retention_days == 7
     with pytest.raises(NotFoundError):
-        settings.get(f"/{unique}-3")
-
-
-def test_a_function_that_does_not_exist(session: AwsSession) -> None:
-    with pytest.raises(NotFoundError, match="function 'nobody' does not exist"):
-        Functions(session).get("nobody")
-    assert Functions(session).concurrency().limit > 0
+        groups.settings(f"/{unique}-3")
 
 
 def test_an_image_by_tag_and_by_digest(session: AwsSession, unique: str) -> None:
@@ -170,15 +162,15 @@ def test_older_versions_are_not_deleted(session: AwsSession, bucket: S3Bucket) -
 def test_kms_keys_are_enabled_disabled_or_missing() -> None:
     with mock_aws():
         session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
-        client, keys = session.client("kms"), Keys(session)
+        client = session.client("kms")
         arn = client.create_key()["KeyMetadata"]["Arn"]
-        own = keys.get(arn)
+        own = kms_key(session, arn)
         assert (own.state, own.is_aws_managed, own.arn) == ("Enabled", False, arn)
         assert own.policy
         client.disable_key(KeyId=arn.rpartition("/")[2])
-        assert keys.get(arn).state == "Disabled"
+        assert kms_key(session, arn).state == "Disabled"
         with pytest.raises(NotFoundError, match=r"KMS key 11111111.* does not exist"):
-            keys.get("11111111-2222-3333-4444-555555555555")
+            kms_key(session, "11111111-2222-3333-4444-555555555555")
 
 
 def test_a_key_that_aws_manages(session: AwsSession) -> None:
@@ -187,4 +179,4 @@ def test_a_key_that_aws_manages(session: AwsSession) -> None:
     with Stubber(session.client("kms")) as canned:
         canned.add_response("describe_key", {"KeyMetadata": metadata}, {"KeyId": "alias/aws/sqs"})
         canned.add_response("get_key_policy", {"Policy": "{}"}, {"KeyId": "k", "PolicyName": "default"})
-        assert Keys(session).get("alias/aws/sqs").is_aws_managed
+        assert kms_key(session, "alias/aws/sqs").is_aws_managed

@@ -8,11 +8,11 @@ import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, cast
 
 import pytest
 
-from refinerctl.aws.s3 import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, S3Bucket, part_size
+from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.s3_upload import MAX_PARTS, MIB, MIN_PART_BYTES, STREAM_PART_BYTES, part_size
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.inputs.outputs import read_outputs, save_outputs
@@ -24,32 +24,22 @@ ODD_KEY = "RefinerInput/50% a+b & c=d/Übergröße 報告 🧪'\"<>#?.txt"
 STEP = MIN_PART_BYTES
 
 
-class Zeros(io.RawIOBase):
+class Zeros:
     """So many zeros, made as they are read, at most `at_once` in one read as from a pipe."""
 
-    def __init__(
-        self, size: int, at_once: int = 1 << 30, fails_at: int | None = None, failure: BaseException | None = None
-    ) -> None:
+    def __init__(self, size: int, at_once: int = 1 << 30, breaks: tuple[int, BaseException] | None = None) -> None:
         self._left = size
         self._done = 0
         self._at_once = at_once
-        self._fails_at = fails_at
-        self._failure = failure
+        self._breaks = breaks
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self._failure is not None and self._fails_at is not None and self._done >= self._fails_at:
-            raise self._failure
-        wanted = self._left if size is None or size < 0 else size
-        chunk = bytes(min(wanted, self._left, self._at_once))
+    def read(self, size: int, /) -> bytes:
+        if self._breaks and self._done >= self._breaks[0]:
+            raise self._breaks[1]
+        chunk = bytes(min(size, self._left, self._at_once))
         self._left -= len(chunk)
         self._done += len(chunk)
         return chunk
-
-
-def zeros(
-    size: int, at_once: int = 1 << 30, fails_at: int | None = None, failure: BaseException | None = None
-) -> IO[bytes]:
-    return cast("IO[bytes]", Zeros(size, at_once, fails_at, failure))
 
 
 def unfinished(session: AwsSession, bucket: S3Bucket) -> list[str]:
@@ -76,7 +66,7 @@ class TestPut:
 
     def test_a_stream_of_unknown_size_in_small_reads(self, bucket: S3Bucket) -> None:
         size = STREAM_PART_BYTES + 3
-        version = bucket.put("k", zeros(size, at_once=100_000), None)
+        version = bucket.put("k", Zeros(size, at_once=100_000), None)
         info = bucket.head("k")
         assert info is not None
         assert (info.size, info.version_id) == (size, version)
@@ -111,7 +101,7 @@ class TestPut:
         self, session: AwsSession, bucket: S3Bucket, failure: BaseException
     ) -> None:
         with pytest.raises(type(failure)):
-            bucket.put("k", zeros(5 * STEP, fails_at=2 * STEP, failure=failure), 5 * STEP)
+            bucket.put("k", Zeros(5 * STEP, breaks=(2 * STEP, failure)), 5 * STEP)
         assert unfinished(session, bucket) == []
         assert bucket.head("k") is None
 
@@ -120,22 +110,22 @@ class TestPut:
             raise RefinerctlError("interrupted")
 
         with pytest.raises(RefinerctlError, match="interrupted"):
-            bucket.put("k", zeros(3 * STEP), 3 * STEP, refuse)
+            bucket.put("k", Zeros(3 * STEP), 3 * STEP, refuse)
         assert unfinished(session, bucket) == []
 
     @pytest.mark.parametrize("size", [5, STEP])
     def test_a_missing_bucket_is_reported(self, session: AwsSession, size: int) -> None:
         with pytest.raises(NotFoundError, match="bucket 'no-such-bucket' does not exist"):
-            S3Bucket(session, "no-such-bucket").put("k", zeros(size), size)
+            S3Bucket(session, "no-such-bucket").put("k", Zeros(size), size)
 
     def test_memory_does_not_grow_with_the_object(self) -> None:
         size = 200 * MIB
         with serving(multipart()) as server:
             sink = S3Bucket(server.session(), "b")
-            sink.put("warm-up", zeros(2 * STEP), 2 * STEP)
+            sink.put("warm-up", Zeros(2 * STEP), 2 * STEP)
             tracemalloc.start()
             try:
-                sink.put("k", zeros(size), size)
+                sink.put("k", Zeros(size), size)
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
@@ -160,7 +150,7 @@ class TestFaults:
 
         with serving(multipart(answer)) as server:
             try:
-                version = S3Bucket(server.session(), "b").put("k", zeros(size), size)
+                version = S3Bucket(server.session(), "b").put("k", Zeros(size), size)
             finally:
                 self.count = server.count()
         return server.count(), version
@@ -197,7 +187,7 @@ class TestFaults:
             return error(400, "EntityTooSmall", "the real reason") if "partNumber" in request.query else None
 
         with serving(multipart(answer)) as server, pytest.raises(RefinerctlError, match="the real reason"):
-            S3Bucket(server.session(), "b").put("k", zeros(STEP), STEP)
+            S3Bucket(server.session(), "b").put("k", Zeros(STEP), STEP)
 
 
 def _object(body: bytes, cut_after: int | None = None) -> Answer:
@@ -303,7 +293,13 @@ class TestBucket:
 
     def test_every_operation_reports_a_missing_bucket(self, session: AwsSession) -> None:
         missing = S3Bucket(session, "no-such-bucket")
-        for ask in (missing.check, lambda: missing.read("k"), lambda: list(missing.objects("p/"))):
+        settings = (missing.check, missing.sends_events, missing.policy, missing.kms_key)
+        for ask in (
+            *settings,
+            lambda: missing.read("k"),
+            lambda: list(missing.objects("p/")),
+            lambda: missing.versions("a"),
+        ):
             with pytest.raises(NotFoundError, match="bucket 'no-such-bucket' does not exist") as caught:
                 ask()
             assert "--env" in str(caught.value.hint)

@@ -12,8 +12,7 @@ import pytest
 from moto import mock_aws
 
 from refinerctl.aws.messages import QueueAddress
-from refinerctl.aws.object_states import ObjectState, ObjectStates
-from refinerctl.aws.s3 import ObjectEvent, S3Bucket
+from refinerctl.aws.s3 import ObjectEvent, ObjectState, S3Bucket, object_state
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.dlq.records import MessageFile
@@ -21,44 +20,12 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError,
 from tests.command import Command
 from tests.integration.servers import Answer, Request, serving
 
-RULE = "arn:aws:events:us-east-1:000000000000:rule/bus/a"
-
 
 def refused(code: str) -> Answer:
     return Answer(400, json.dumps({"__type": code, "message": "no"}).encode())
 
 
 class TestQueues:
-    @mock_aws
-    def test_snapshot_has_settings_and_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        session = AwsSession("us-east-1", profile=None, endpoint_url=None, embedded=False)
-        sqs: Any = session.client("sqs")
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sqs:SendMessage",
-            "Resource": "*",
-            "Condition": {"ArnEquals": {"aws:SourceArn": RULE}},
-        }
-        attributes = {
-            "Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
-            "MessageRetentionPeriod": "1209600",
-        }
-        url = sqs.create_queue(QueueName="a-dlq", Attributes=attributes)["QueueUrl"]
-        sqs.send_message(QueueUrl=url, MessageBody="x")
-        address = QueueAddress("a-dlq", url, "arn:aws:sqs:us-east-1:123456789012:a-dlq")
-
-        seen = Queues(session).state_at(address)
-
-        assert (seen.depth.visible, seen.depth.in_flight, seen.depth.delayed) == (1, 0, 0)
-        assert (seen.arn, seen.retention_s) == (address.arn, 1209600)
-        assert seen.max_receive_count is None
-        assert RULE in repr(seen.policy)
-        with pytest.raises(NotFoundError, match="queue nix does not exist"):
-            Queues(session).state_at(QueueAddress("nix", url + "nix", address.arn))
-
     @pytest.mark.parametrize(
         ("code", "error", "message"),
         [
@@ -78,19 +45,19 @@ class TestQueues:
                 queues.purge(QueueAddress("a-dlq", f"{server.url}/0/a-dlq", "arn:aws:sqs:us-east-1:0:a-dlq"))
 
 
-class TestObjectStates:
+class TestObjectState:
     def test_version_that_exists_was_replaced_or_deleted(self, session: AwsSession, bucket: S3Bucket) -> None:
-        s3, states = session.client("s3"), ObjectStates(session)
+        s3 = session.client("s3")
         first = s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"1")["VersionId"]
         about = ObjectEvent(bucket.name, "a b+ü", first)
         s3.put_object(Bucket=bucket.name, Key="a b+ü", Body=b"2")
-        assert states.of(about) is ObjectState.EXISTS
+        assert object_state(session, about) is ObjectState.EXISTS
         s3.delete_object(Bucket=bucket.name, Key="a b+ü", VersionId=first)
-        assert states.of(about) is ObjectState.REPLACED
+        assert object_state(session, about) is ObjectState.REPLACED
         s3.delete_object(Bucket=bucket.name, Key="a b+ü")
-        assert states.of(about) is ObjectState.GONE
-        assert states.of(ObjectEvent(bucket.name, "a b+ü", None)) is ObjectState.GONE
-        assert states.of(ObjectEvent("no-such-bucket-anywhere", "a", None)) is ObjectState.GONE
+        assert object_state(session, about) is ObjectState.GONE
+        assert object_state(session, ObjectEvent(bucket.name, "a b+ü", None)) is ObjectState.GONE
+        assert object_state(session, ObjectEvent("no-such-bucket-anywhere", "a", None)) is ObjectState.GONE
 
     @pytest.mark.parametrize("status", [403, 400])
     def test_denied_read_is_unknown(self, status: int) -> None:
@@ -98,7 +65,7 @@ class TestObjectStates:
             return Answer(status, b"")
 
         with serving(answer) as server:
-            assert ObjectStates(server.session()).of(ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
+            assert object_state(server.session(), ObjectEvent("b", "k", "v")) is ObjectState.UNKNOWN
 
 
 class TestMessageFile:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from refinerctl.app import AppContext
+from refinerctl.aws.events import EventBuses
 from refinerctl.aws.iam import Role, Roles
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
-from refinerctl.aws.schedules import Schedules
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.config import GlobalFlags
@@ -69,11 +69,10 @@ def test_a_stack_of_a_schedule_a_function_and_a_queue(session: AwsSession, uniqu
         Target=target,
         State="DISABLED",
     )
-    schedules = Schedules(session)
-    found = schedules.get("default", unique)
+    found = EventBuses(session).schedule("default", unique)
     assert (found.expression, found.is_enabled, found.target_arn, found.dlq_arn) == ("rate(1 day)", False, arn, dlq_arn)
     with pytest.raises(NotFoundError, match="schedule default/never-made does not exist"):
-        schedules.get("default", "never-made")
+        EventBuses(session).schedule("default", "never-made")
     small = Pipeline(
         unique,
         (

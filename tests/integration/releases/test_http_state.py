@@ -80,6 +80,12 @@ def test_plan_of_one_job_is_deployed_by_the_next(refinerctl: Command, server: St
     drift = refinerctl("drift", cwd=second)
     assert drift.code == 0, drift.err
 
+    for applied in (True, False):
+        gone = refinerctl("destroy", "--confirm", "test", "--output", "json", cwd=second)
+        assert (gone.code, gone.json()["applied"]) == (0, applied), gone.err
+        document = server.state("refiner-test-releases")["outputs"]["releases"]["value"]
+        assert [entry.action for entry in load_releases(document.encode(), "here")] == ["deploy", "destroy"]
+
 
 def test_denied_access_to_the_state_is_an_error(
     refinerctl: Command, server: StateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

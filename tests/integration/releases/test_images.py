@@ -261,7 +261,7 @@ class TestList:
         stage.session.client("ecr").delete_repository(repositoryName=stage.repository)
         done = stage.run("images", "list")
         assert (done.code, done.out) == (1, "")
-        assert f"ECR repository '{stage.repository}' does not exist" in done.err
+        assert f"ECR repository {stage.repository} does not exist" in done.err
         assert "refinerctl deploy --stack registry" in done.err
 
     def test_stack_without_images_is_an_error(self, stage: Stage) -> None:

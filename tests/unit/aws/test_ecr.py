@@ -187,7 +187,7 @@ class TestImages:
         assert image.subjects == {digest(9)}
 
     def test_missing_repository_is_an_error(self, ecr: EcrRegistry) -> None:
-        with pytest.raises(NotFoundError, match="ECR repository 'app' does not exist") as caught:
+        with pytest.raises(NotFoundError, match="ECR repository app does not exist") as caught:
             list(ecr.images("app"))
         assert caught.value.hint is not None
         assert "refinerctl deploy --stack registry" in caught.value.hint

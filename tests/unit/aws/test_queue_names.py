@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refinerctl.aws.queue_names import QueueName
+from refinerctl.aws.messages import QueueName
 from refinerctl.errors import UsageError
 
 OTHER = QueueName("q-dlq", "123456789012", "eu-west-1")

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.messages import MessageAttribute
-from refinerctl.aws.object_states import ObjectState
-from refinerctl.aws.s3 import ObjectEvent
+from refinerctl.aws.s3 import ObjectEvent, ObjectState
 from refinerctl.console import Progress
 from refinerctl.dlq.errors import MessageError
 from refinerctl.dlq.filters import MessageFilter
@@ -51,7 +50,7 @@ def inspected(
     objects: Any = given.pop("objects", FakeObjects())
     progress = given.pop("progress", Progress())
     walk = walk_of(source, which, limit=limit, workers=4, **given)
-    return inspect(walk, objects, progress, group=group)
+    return inspect(walk, objects.of, progress, group=group)
 
 
 class TestInspect:

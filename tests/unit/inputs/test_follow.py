@@ -312,14 +312,14 @@ class TestDlqs:
         queues.error = error
         (done,) = wait_for(completions, uploaded(bucket), dlqs=dlqs, timeout_s=60)
         assert done.status is UploadStatus.PENDING
-        assert queues.requests["depth"] == 1
+        assert queues.requests["state"] == 1
 
     def test_an_empty_dlq_is_not_received_from(
         self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
     ) -> None:
         wait_for(completions, uploaded(bucket), dlqs=dlqs, timeout_s=60)
         assert queues.requests["peek"] == 0
-        assert 4 <= queues.requests["depth"] <= 15  # at growing intervals
+        assert 4 <= queues.requests["state"] <= 15  # at growing intervals
 
 
 class TestCost:

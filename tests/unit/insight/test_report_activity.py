@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import cast
 
 import pytest
 
-from refinerctl.aws.log_settings import LogGroupSettings, LogSettings
+from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.metrics import Metric
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import attempts_pattern
@@ -28,26 +27,27 @@ OTHERS = Lines(group=OTHER_LOG)
 PATTERN = attempts_pattern(STACK.log_terms)
 
 
-class Settings:
-    def __init__(self) -> None:
-        self.errors: dict[str, RefinerctlError] = {}
+class Groups(FakeLogGroups):
+    """Log groups, of which some have no settings."""
 
-    def get(self, group: str) -> LogGroupSettings:
-        if group in self.errors:
-            raise self.errors[group]
+    def __init__(self) -> None:
+        super().__init__()
+        self.unknown: dict[str, RefinerctlError] = {}
+
+    def settings(self, group: str) -> LogGroupSettings:
+        if group in self.unknown:
+            raise self.unknown[group]
         return LogGroupSettings(group, 30)
 
 
 @dataclass
 class World:
-    groups: FakeLogGroups = field(default_factory=FakeLogGroups)
-    settings: Settings = field(default_factory=Settings)
+    groups: Groups = field(default_factory=Groups)
     metrics: FakeMetrics = field(default_factory=FakeMetrics)
 
     def read(self, *stages: Stage, hours: float = 1, pattern: str | None = None, most: int = 1000) -> Activity:
         account = Account(stages or (ONE, TWO, DONE), metrics=self.metrics, logs=self.groups)
         app = account.app
-        app.log_settings = cast("LogSettings", self.settings)
         return read_activity(app, account.stages, START, START + timedelta(hours=hours), pattern, most)
 
     def flow(self, one: Stage) -> Flow:
@@ -156,12 +156,12 @@ class TestErrors:
         assert seen.stages[1].flow.completed == 0
 
     def test_missing_log_group_leaves_numbers_unknown(self, world: World) -> None:
-        world.settings.errors[LOG] = NotFoundError("there is no log group x")
+        world.groups.unknown[LOG] = NotFoundError("there is no log group x")
         seen = world.read(ONE)
         assert (seen.problems, seen.stages[0].flow) == (("One: there is no log group x",), Flow())
 
     def test_permission_for_log_settings_is_not_needed(self, world: World) -> None:
-        world.settings.errors[LOG] = AccessDeniedError("no")
+        world.groups.unknown[LOG] = AccessDeniedError("no")
         assert world.flow(ONE).completed == 0
 
     def test_unreadable_metrics_leave_the_numbers_of_the_log(self, world: World) -> None:

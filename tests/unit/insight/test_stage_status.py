@@ -146,7 +146,7 @@ class TestProblems:
         account.metrics.error = AccessDeniedError("access denied: GetMetricData")
         found = read(account)
         assert found.problems == ("metrics: access denied: GetMetricData",)
-        assert found.stages[0].problems == (f"queue {DLQ!r} does not exist",)
+        assert found.stages[0].problems == (f"queue {DLQ} does not exist",)
         assert found.stages[0].dlq is None
         assert found.stages[0].queue is not None
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.lambda_ import SourceMapping
 from refinerctl.aws.logs import LogEvent
 from refinerctl.aws.messages import Message, MessageAttribute
-from refinerctl.aws.s3 import ObjectVersion
+from refinerctl.aws.s3 import ObjectInfo, ObjectVersion
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
@@ -139,7 +140,7 @@ class TestCompleted:
 
     def test_an_object_that_was_deleted_after_it_was_completed(self, world: World) -> None:
         world.complete()
-        real = ObjectVersion(KEY, "v1", at(0), 7, is_latest=False)
+        real = ObjectVersion(KEY, "v1", at(0), 7)
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True), real]
         found = check(world.trace(), Place.COMPLETED)
         assert verdict(found).text.endswith("; the object was deleted at 14:00:03Z")
@@ -224,6 +225,25 @@ class TestFailing:
         assert verdict(found).text.startswith(f"EventBridge could not deliver its event to {QUEUE}: NO_PERMISSIONS")
 
 
+class LateBucket(FakeBucket):
+    """A bucket in which completions appear right after they were read for the first time."""
+
+    reads = 0
+
+    def read(self, key: str, limit: int | None = None) -> tuple[ObjectInfo, bytes] | None:
+        self.reads += 1
+        return None if self.reads <= 2 else super().read(key, limit)
+
+
+def test_completion_written_between_two_reads_is_found() -> None:
+    world = World(bucket=LateBucket())
+    world.bucket.write(KEY, "content", at=at(0))
+    world.complete()
+    world.attempt(1, 1, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
+    world.attempt(1, 1, {"message": "record done", "durationMs": 100})
+    assert check(world.trace(), Place.COMPLETED).completion is not None
+
+
 class TestUnderWay:
     def test_waiting(self, world: World) -> None:
         world.queues.messages[QUEUE] = [Message(event_of(), at(0.2), 1)]
@@ -238,7 +258,7 @@ class TestUnderWay:
         assert "its event source mapping is missing" in verdict(world.trace()).text
 
         class Denied(FakeFunctions):
-            def mapping_state(self, name: str) -> str | None:
+            def mappings(self, function: str) -> tuple[SourceMapping, ...]:
                 raise AccessDeniedError("access denied: ListEventSourceMappings")
 
         world.functions = Denied()
@@ -316,7 +336,7 @@ class TestNowhere:
     def test_a_function_that_does_not_exist_does_not_matter_for_that(self, world: World) -> None:
         world.functions.known.clear()
         found = check(world.trace(key="RefinerInput/never"), Place.NEVER_EXISTED)
-        assert "function 'x-RefinerInput' does not exist" in found.notes
+        assert "function x-RefinerInput does not exist" in found.notes
 
     def test_an_object_with_only_a_delete_marker(self, world: World) -> None:
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "d", at(3), is_delete_marker=True)]
@@ -354,7 +374,7 @@ class TestNowhere:
 
 class TestVersions:
     def test_an_older_version_by_its_id(self, world: World) -> None:
-        old = ObjectVersion(KEY, "v0", at(-100), 3, is_latest=False)
+        old = ObjectVersion(KEY, "v0", at(-100), 3)
         world.bucket.histories[KEY] = [ObjectVersion(KEY, "v1", at(0), 7), old]
         world.attempt(1, 1, {"message": "record done", "durationMs": 44})
         world.complete()

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from refinerctl.aws.ecr import EcrImage, EcrRegistry
-from refinerctl.aws.messages import QueueDepth
+from refinerctl.aws.sqs import QueueState
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.releases.destroy import delete_images, waiting_messages
@@ -52,12 +52,12 @@ class TestRepositories:
 
 
 def test_warnings_name_queues_with_messages_and_unknown_ones() -> None:
-    def depth(name: str) -> QueueDepth:
+    def depth(name: str) -> QueueState:
         if name == "gone":
             raise NotFoundError(name)
         if name == "secret":
             raise AccessDeniedError("access denied")
-        return QueueDepth(name, visible=2 if name == "full" else 0, in_flight=1 if name == "full" else 0, delayed=0)
+        return QueueState(name, visible=2 if name == "full" else 0, in_flight=1 if name == "full" else 0, delayed=0)
 
     assert waiting_messages(["full", "empty", "gone", "secret"], depth) == (
         "queue full holds about 3 messages, which will be lost",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.aws.messages import Message, QueueDepth
+from refinerctl.aws.messages import Message
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError
 from refinerctl.rulesets.remove_prefix import check_empty
 from refinerctl.stacks.refiner import ruleset_stage
@@ -196,8 +197,8 @@ def test_one_message_in_any_queue_refuses_the_removal(queue: str) -> None:
 
 def test_messages_in_flight_refuse_the_removal() -> None:
     class Busy(FakeQueues):
-        def depth(self, name: str) -> QueueDepth:
-            return QueueDepth(name, 0, in_flight=2 if name == "np-In" else 0, delayed=0)
+        def state(self, name: str) -> QueueState:
+            return QueueState(name, in_flight=2 if name == "np-In" else 0, delayed=0)
 
     with pytest.raises(RefusedError, match=r"np-In \(2 in flight\)"):
         check_empty(ruleset_stage("In", "In/", "np-In", "bus"), Busy())

@@ -12,7 +12,8 @@ import pytest
 
 from refinerctl.aws.events import EventBuses, RuleSettings
 from refinerctl.aws.lambda_ import FunctionConfiguration
-from refinerctl.aws.messages import Message, QueueDepth
+from refinerctl.aws.messages import Message
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.rulesets.model import RulesetValues
@@ -160,10 +161,10 @@ def test_rulesets_are_read_concurrently(aws: Aws) -> None:
     at_once = threading.Barrier(16, timeout=10)
 
     class Waiting(FakeQueues):
-        def depth(self, name: str) -> QueueDepth:
+        def state(self, name: str) -> QueueState:
             if not name.endswith("-dlq"):
                 at_once.wait()
-            return QueueDepth(name, 0, 0, 0)
+            return QueueState(name)
 
     names = [f"R{number}" for number in range(48)]
     aws.values = {"rulesets": {name: {"prefix": f"{name}/"} for name in names}}

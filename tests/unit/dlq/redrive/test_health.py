@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from refinerctl.aws.consumers import Consumer
-from refinerctl.aws.lambda_ import FunctionConfiguration
+from refinerctl.aws.lambda_ import FunctionConfiguration, SourceMapping
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.dlq.redrive.plan import Health, HealthCheck
@@ -18,7 +17,6 @@ from refinerctl.errors import AccessDeniedError, NotFoundError
 from tests.unit.dlq.redrive.messages import DLQ, IN, SENT
 
 if TYPE_CHECKING:
-    from refinerctl.aws.consumers import Consumers
     from refinerctl.aws.lambda_ import Functions
     from refinerctl.aws.messages import QueueAddress
 
@@ -43,11 +41,15 @@ class FakeMetrics(Metrics):
         }
 
 
+def mapping(state: str) -> SourceMapping:
+    return SourceMapping(state, IN.arn, state, "f")
+
+
 @dataclass
 class Account:
     """One function behind one queue; takes the place of the clients."""
 
-    consumers: tuple[Consumer, ...] = (Consumer("f", "Enabled"),)
+    mappings: tuple[SourceMapping, ...] = (mapping("Enabled"),)
     function: FunctionConfiguration = FUNCTION
     settings: QueueState = SETTINGS
     points: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -57,9 +59,9 @@ class Account:
         if what == self.denied:
             raise AccessDeniedError(f"access denied: {what}")
 
-    def of_queue(self, queue_arn: str) -> tuple[Consumer, ...]:
+    def consumers(self, queue_arn: str) -> tuple[SourceMapping, ...]:
         self._check("mappings")
-        return self.consumers if queue_arn == IN.arn else ()
+        return self.mappings if queue_arn == IN.arn else ()
 
     def queue_settings(self, address: QueueAddress) -> QueueState:
         self._check("queue")
@@ -73,8 +75,7 @@ class Account:
 
     @property
     def health_check(self) -> HealthCheck:
-        clients = (cast("Consumers", self), self.queue_settings, cast("Functions", self), FakeMetrics(self.points))
-        return HealthCheck(*clients)
+        return HealthCheck(self.queue_settings, cast("Functions", self), FakeMetrics(self.points))
 
     def health(self) -> Health:
         return self.health_check.check(IN, DLQ.arn, SENT)
@@ -86,14 +87,14 @@ def test_a_healthy_consumer() -> None:
 
 @pytest.mark.parametrize("state", ["Disabled", "Disabling", "Deleting"])
 def test_a_mapping_that_does_not_read_is_broken(state: str) -> None:
-    health = Account(consumers=(Consumer("f", state),)).health()
+    health = Account(mappings=(mapping(state),)).health()
 
     assert health.broken == (f"the event source mapping from in to f is {state}",)
 
 
 @pytest.mark.parametrize("state", ["Enabled", "Enabling", "Creating", "Updating"])
 def test_one_mapping_that_reads_is_enough(state: str) -> None:
-    health = Account(consumers=(Consumer("f", "Disabled"), Consumer("f", state))).health()
+    health = Account(mappings=(mapping("Disabled"), mapping(state))).health()
 
     assert health.broken == ()
     assert health.doubts == ("the event source mapping from in to f is Disabled",)
@@ -162,7 +163,7 @@ def test_unreadable_settings_are_a_warning(denied: str) -> None:
 @pytest.mark.parametrize(
     ("account", "doubt"),
     [
-        (Account(consumers=()), "the consumer of in is unknown"),
+        (Account(mappings=()), "the consumer of in is unknown"),
         (Account(settings=replace(SETTINGS, dlq_arn=None)), "in has no DLQ"),
         (Account(settings=replace(SETTINGS, dlq_arn="a:other")), "a message that fails again moves to other"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
 from refinerctl.aws.iam import Role, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
-from refinerctl.aws.log_settings import LogGroupSettings
+from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import RefinerctlError

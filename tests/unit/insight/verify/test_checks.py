@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.events import RuleTarget
-from refinerctl.aws.iam import RolePolicy
-from refinerctl.aws.kms import KmsKey
+from refinerctl.aws.events import RuleTarget, ScheduleSettings
+from refinerctl.aws.iam import KmsKey, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, SourceMapping
 from refinerctl.aws.policies import Policy, parse_policy
-from refinerctl.aws.schedules import ScheduleSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
 from refinerctl.insight.verify.checks import CheckResult, Status, choose, run_checks
 from refinerctl.insight.verify.samples import event

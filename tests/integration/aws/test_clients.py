@@ -1,9 +1,10 @@
-"""The clients behind `status`, `trace` and `logs`, against servers that answer as AWS does."""
+"""The clients of logs, queues, functions and metrics, against servers that answer as AWS does."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.local.function_logs import FunctionLogs
 from tests.integration.servers import Answer, Request, serving
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
@@ -71,9 +73,10 @@ class TestLogGroups:
     def test_bounds_streams_and_patterns(self, session: AwsSession, unique: str) -> None:
         groups = LogGroups(session)
         now = datetime.now(UTC).replace(microsecond=0)
-        for stream in ("a", "b"):
+        for stream in ("a", "b", "a"):
             groups.create_stream(unique, stream)
-            groups.put(unique, stream, [(now + timedelta(seconds=n), f"{stream}{n} said") for n in range(4)])
+        for stream in ("a", "b"):
+            groups.put(unique, stream, [(now + timedelta(seconds=n), f"{stream}{n} sägt 報告") for n in range(4)])
 
         def said(**given: Any) -> list[str]:
             return [event.message[:2] for event in groups.events(unique, now + timedelta(seconds=1), **given)]
@@ -81,29 +84,58 @@ class TestLogGroups:
         assert said() == ["a1", "b1", "a2", "b2", "a3", "b3"]
         assert said(until=now + timedelta(seconds=2), streams=["b"]) == ["b1", "b2"]
         assert said(pattern='"b3"') == ["b3"]
-        assert len({event.event_id for event in groups.events(unique, now)}) == 8
-        assert list(groups.events(f"{unique}-nix", NOW)) == []  # that does not exist
+        events = list(groups.events(unique, now))
+        assert len({event.event_id for event in events}) == 8
+        assert (events[0].timestamp, events[0].group, events[0].stream) == (now, unique, "a")
+        assert events[0].message == "a0 sägt 報告"
+
+    def test_a_functions_lines_arrive(self, session: AwsSession, unique: str, tmp_path: Path) -> None:
+        began = datetime.now(UTC) - timedelta(minutes=1)
+        logs = FunctionLogs(tmp_path / "functions.log", LogGroups(session))
+        for number in range(1200):
+            logs.write(unique, f"s{number % 2}", "r", f"line {number}")
+        logs.close()
+        found = [event.message for event in LogGroups(session).events(f"/aws/lambda/{unique}", began)]
+        assert sorted(found) == sorted(f"line {number}" for number in range(1200))
+
+    def test_a_group_that_does_not_exist_has_no_lines(self, session: AwsSession, unique: str) -> None:
+        assert list(LogGroups(session).events(unique, NOW)) == []
 
 
 class TestQueues:
-    def test_settings_and_message_attributes(self, session: AwsSession, unique: str) -> None:
-        client = session.client("sqs")
-        dlq = client.create_queue(QueueName=f"{unique}-dlq", Attributes={"MessageRetentionPeriod": "1209600"})
-        arn = client.get_queue_attributes(QueueUrl=dlq["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"]
-        policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 4}
-        given: Any = {"RedrivePolicy": json.dumps(policy), "VisibilityTimeout": "77"}
-        url = client.create_queue(QueueName=unique, Attributes=given)["QueueUrl"]
-        attribute: Any = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"}}
-        client.send_message(QueueUrl=url, MessageBody="m", MessageAttributes=attribute)
+    @pytest.fixture
+    def url(self, session: AwsSession, unique: str) -> str:
+        return session.client("sqs").create_queue(QueueName=unique)["QueueUrl"]
 
+    def send(self, session: AwsSession, url: str, count: int) -> None:
+        attribute: Any = {"ERROR_CODE": {"DataType": "String", "StringValue": "NO_PERMISSIONS"}}
+        for number in range(count):
+            session.client("sqs").send_message(QueueUrl=url, MessageBody=f"m{number}", MessageAttributes=attribute)
+
+    def test_messages_that_wait_and_in_flight_are_counted(self, session: AwsSession, url: str, unique: str) -> None:
+        self.send(session, url, 3)
+        session.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=1)
+        found = Queues(session).state(unique)
+        assert (found.name, found.visible, found.in_flight, found.delayed, found.total) == (unique, 2, 1, 0, 3)
+
+    @pytest.mark.parametrize("count", [0, 10, 25])
+    def test_a_look_shows_every_message_and_returns_them(
+        self, session: AwsSession, url: str, unique: str, count: int
+    ) -> None:
+        self.send(session, url, count)
         queues = Queues(session)
-        queues.find(unique)
-        state, dead = queues.state(unique), queues.state(f"{unique}-dlq")
-        assert (state.depth.visible, state.visibility_timeout_s, state.max_receive_count) == (1, 77, 4)
-        assert (dead.depth.visible, dead.retention_s, dead.max_receive_count) == (0, 1209600, None)
-        assert [message.texts for message in queues.peek(unique)] == [{"ERROR_CODE": "NO_PERMISSIONS"}]
-        with pytest.raises(NotFoundError, match=f"queue {unique}-nix does not exist"):
-            queues.state(f"{unique}-nix")
+        for times in (1, 2):
+            seen = queues.peek(unique)
+            assert sorted(message.body for message in seen) == sorted(f"m{number}" for number in range(count))
+            assert all(message.receive_count == times for message in seen)
+            assert all(message.texts == {"ERROR_CODE": "NO_PERMISSIONS"} for message in seen)
+            assert all(abs(message.sent_at - datetime.now(UTC)) < timedelta(minutes=5) for message in seen)
+        assert queues.state(unique).visible == count
+
+    def test_a_look_stops_at_its_limit(self, session: AwsSession, url: str, unique: str) -> None:
+        self.send(session, url, 25)
+        assert 5 <= len(Queues(session).peek(unique, limit=5)) < 25
+        assert Queues(session).state(unique).visible == 25
 
     def test_known_urls_cost_a_call_less(self) -> None:
         actions: list[str] = []
@@ -118,7 +150,7 @@ class TestQueues:
         with serving(answer) as server:
             queues = Queues(server.session())
             queues.find("x-")
-            assert [queues.state(f"x-{n}").depth.visible for n in range(3)] == [3, 3, 3]
+            assert [queues.state(f"x-{n}").visible for n in range(3)] == [3, 3, 3]
         assert len(actions) == 4
 
 
@@ -132,20 +164,36 @@ class TestVersions:
         found = bucket.versions("a ü")
         assert [version.is_delete_marker for version in found] == [True, False, False]
         assert {version.version_id for version in found[1:]} == {first, second}
-        assert found[0].is_latest
         assert bucket.versions("never") == []
-        with pytest.raises(NotFoundError):
-            S3Bucket(session, "no-such-bucket").versions("a")
 
 
-def test_a_function_without_event_source_mapping(session: AwsSession, unique: str) -> None:
-    client = session.client("lambda")
-    code: Any = {"ImageUri": "team/refiner:v1"}
-    client.create_function(FunctionName=unique, Role="arn:aws:iam::000000000000:role/r", PackageType="Image", Code=code)
+def test_a_functions_configuration(session: AwsSession, unique: str) -> None:
+    session.client("lambda").create_function(
+        FunctionName=unique,
+        Role="arn:aws:iam::000000000000:role/r",
+        PackageType="Image",
+        Code={"ImageUri": "000000000000.dkr.ecr.us-east-1.amazonaws.com/team/refiner:v1"},
+        MemorySize=512,
+        Timeout=7,
+        Environment={"Variables": {"A": "1"}},
+        ImageConfig={"Command": ["other.handler"]},
+    )
     functions = Functions(session)
-    assert functions.mapping_state(unique) is None
-    with pytest.raises(NotFoundError, match="no function 'nix'"):
-        functions.get("nix")
+    found = functions.get(unique)
+    assert (found.name, found.role_name, found.command) == (unique, "r", ("other.handler",))
+    assert found.image_uri.endswith("/team/refiner:v1")
+    assert (found.memory_mb, found.timeout_s, found.environment) == (512, 7, {"A": "1"})
+    assert functions.mappings(unique) == ()
+    assert functions.concurrency().limit > 0
+    session.client("lambda").update_function_configuration(FunctionName=unique, Environment={"Variables": {"B": "2"}})
+    assert functions.get(unique).environment == {"B": "2"}
+
+
+def test_a_function_and_a_mapping_that_do_not_exist(session: AwsSession) -> None:
+    with pytest.raises(NotFoundError, match="function nobody does not exist"):
+        Functions(session).get("nobody")
+    with pytest.raises(NotFoundError, match=r"event source mapping 6d0a2f7e.* does not exist"):
+        Functions(session).mapping_is_enabled("6d0a2f7e-0000-0000-0000-000000000000")
 
 
 @mock_aws
