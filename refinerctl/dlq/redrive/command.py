@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,84 +9,19 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.dlq.options import filter_options
-from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
+from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import Duration, check_consent, examples, global_options, yes_option
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.dlq.filters import MessageFilter
     from refinerctl.dlq.redrive.journal import FoundJournal
-    from refinerctl.dlq.redrive.plan import Method
 
 AUTO = "auto"
 LATEST = "latest"
 METHODS = (AUTO, "move-task", "copy")
 _WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
-
-
-@dataclass(frozen=True)
-class RedriveOptions:
-    """Which messages go where: what a journal keeps.
-
-    Times are ISO 8601; `rate` in messages per second; `digest` is the SHA-256 of `file`; `edited` is a file of
-    messages that are sent instead of the originals.
-    """
-
-    queue: str | None = None
-    since: str | None = None
-    until: str | None = None
-    key_prefix: str | None = None
-    expression: str | None = None
-    to: str | None = None
-    limit: int | None = None
-    rate: float | None = None
-    max_redrives: int | None = None
-    file: str | None = None
-    digest: str | None = None
-    edited: str | None = None
-
-    @classmethod
-    def of_journal(cls, given: Mapping[str, Any], rate: float | None) -> RedriveOptions:
-        """Those of an earlier run, with another `rate` if that is given."""
-        try:
-            return cls(**{**given, "rate": rate or given["rate"]})
-        except (TypeError, KeyError) as error:
-            raise RefinerctlError(f"the journal's options cannot be read: {error}") from error
-
-    @cached_property
-    def filter(self) -> MessageFilter:
-        from refinerctl.dlq.filters import Expression, MessageFilter
-
-        return MessageFilter(
-            since=datetime.fromisoformat(self.since) if self.since else None,
-            until=datetime.fromisoformat(self.until) if self.until else None,
-            key_prefix=self.key_prefix,
-            expression=Expression.parse(self.expression) if self.expression else None,
-        )
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The options that a move task of SQS does not support."""
-        given = {
-            "filters": not self.filter.is_empty,
-            "--limit": self.limit,
-            "--max-redrives": self.max_redrives,
-            "--from-file": self.file,
-        }
-        return tuple(name for name, value in given.items() if value)
-
-
-@dataclass(frozen=True)
-class RedriveFlags:
-    """How to run, also when a run is continued. `wait_s` None: as long as the target's retries take."""
-
-    method: Method | None = None
-    edits: bool = False
-    dry_run: bool = False
-    waits: bool = False
-    wait_s: float | None = None
-    force: bool = False
-    yes: bool = False
 
 
 class Rate(click.ParamType[float]):

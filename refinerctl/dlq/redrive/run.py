@@ -35,7 +35,7 @@ from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
-    from refinerctl.dlq.redrive.command import RedriveFlags, RedriveOptions
+    from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
 
 # More messages are too many for an editor, unless --limit asks for them.
 MAX_EDITED = 1000
