@@ -144,7 +144,7 @@ def test_rollback_restores_the_first_release_after_its_tag_has_moved(releases: P
 
     # `local up` keeps the release, so that there is nothing to deploy.
     updated = releases.run("local", "up", "--detach")
-    assert (updated.code, "release v1.0.0 stays" in updated.err) == (0, True), updated.err
+    assert (updated.code, "release v1.0.0 remains deployed" in updated.err) == (0, True), updated.err
     assert running_image(releases).endswith(first)
     again = releases.run("deploy", "--yes", "--output", "json")
     assert again.code == 0, again.err

@@ -52,7 +52,7 @@ def test_images_of_an_environment_without_images(running: Project) -> None:
     listed = running.run("images", "list", "--output", "json")
     assert listed.code == 0, listed.err
     assert listed.json() == {"repositories": [{"name": BY_TERRAFORM, "images": []}], "unknown": []}
-    assert "ECR repository tests/faulty does not exist" in listed.err
+    assert "ECR repository 'tests/faulty' does not exist" in listed.err
     pruned = running.run("images", "prune")
     assert pruned.code == 0, pruned.err
     assert "0 images (0 B) to remove" in pruned.err
