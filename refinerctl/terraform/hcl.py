@@ -88,7 +88,7 @@ class _NotLiteralError(RefinerctlError):
 
 
 class HclFile:
-    """A parsed file, or a parsed `text` that is to be its content.
+    """A parsed file, or parsed `text` as its content.
 
     Positions are offsets in `text`; they are the same in `masked`, in which comments and plain strings are blanked.
     Raises RefinerctlError with line and column for invalid HCL.
