@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -136,13 +137,13 @@ class Pipeline:
     told_by: str = ""
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
 
-    @property
+    @cached_property
     def components(self) -> tuple[Component, ...]:
         """Each once."""
         found = [*self.shared, *(item for stage in self.stages for item in stage.components)]
         return tuple(dict.fromkeys(found))
 
-    @property
+    @cached_property
     def edges(self) -> tuple[tuple[Component, Component], ...]:
         return (*self.shared_edges, *(edge for stage in self.stages for edge in stage.edges))
 
