@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,22 +33,22 @@ RELEASE_PAUSES_S = (0.1, 0.5, 2.0, 0.0)  # after each attempt
 RELEASE_THREADS = 16
 
 
-class Source:
-    """Where messages come from; shared by all workers. This one is a file: nobody else takes its messages."""
+class Source(ABC):
+    """Where messages come from; shared by all workers. A source that nobody else receives from has nothing to hide."""
 
+    @abstractmethod
     def receive(self, empty_polls: int) -> Batch | None:
         """The next messages, maybe none; None at the end. The caller's last `empty_polls` were empty."""
-        raise NotImplementedError
 
-    def hold(self, items: Sequence[InHand]) -> None:
-        """Keep these, and hide them until the end of the run."""
-
-    def release(self, items: Sequence[InHand]) -> None:
-        """Keep these, and make them visible."""
-
+    @abstractmethod
     def delete(self, items: Sequence[InHand]) -> None:
         """These were sent."""
-        raise NotImplementedError
+
+    def hold(self, items: Sequence[InHand]) -> None:  # noqa: B027 - nothing to do without others
+        """Keep these, and hide them until the end of the run."""
+
+    def release(self, items: Sequence[InHand]) -> None:  # noqa: B027 - nothing to do without others
+        """Keep these, and make them visible."""
 
 
 class QueueSource(Source):
