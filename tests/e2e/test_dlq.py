@@ -30,8 +30,8 @@ def dead(running: Project) -> Iterator[list[str]]:
         seen = running.run("dlq", "inspect", DLQ, *ONLY_OURS, "--jsonl").lines()
         return {item["id"] for item in seen} == set(ids)
 
-    assert eventually(lambda: running.run("dlq", "list", DLQ, "--output", "json").json()["queues"][0]["depth"] >= 2, 90)
-    assert eventually(all_dead, 30)
+    # Messages of other files may be in the DLQ already, so its depth says nothing about these two.
+    assert eventually(all_dead, 120)
     yield ids
     running.run("dlq", "purge", DLQ, *ONLY_OURS, "--yes", "--no-export")
 
