@@ -1,4 +1,4 @@
-"""The AWS emulator: ministack as a separate process, on 127.0.0.1 only."""
+"""The AWS emulator: ministack as a separate process, on 127.0.0.1 only, behind a check that keeps web pages out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Emulator:
         self.endpoint_url = f"http://127.0.0.1:{port}"
         with instance.log("emulator").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ministack"],
+                [sys.executable, "-P", "-m", f"{__package__}.web_guard"],
                 env=_environment(instance, port, region),
                 cwd=instance.temporary,
                 stdin=subprocess.DEVNULL,

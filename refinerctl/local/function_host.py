@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.lambda_ import FunctionConfiguration
@@ -16,6 +15,7 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.local.execution import Engine, ExecutionEnvironment
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import InvocationResult, LoopbackServer, failure
+from refinerctl.local.web_guard import GuardedHandler
 
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
@@ -109,26 +109,15 @@ class FunctionHost:
         environment.close()
 
 
-class _InvocationHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _InvocationHandler(GuardedHandler):
     server: LoopbackServer
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the base class's name
         event = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         name = self.headers.get("X-Amzn-Lambda-Function-Name", "")
         result = self.server.owner.invoke(name, self.headers.get("X-Amzn-Lambda-Request-Id", ""), event)
         # The emulator treats every answer but 2xx as a failed invocation.
-        self._answer(200 if result.ok else 500, result.payload)
+        self.answer(200 if result.ok else 500, result.payload)
 
-    def do_GET(self) -> None:
-        self._answer(200, json.dumps({"status": "ok"}).encode())
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Log nothing: the functions' own output is logged instead."""
+    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+        self.answer(200, json.dumps({"status": "ok"}).encode())

@@ -12,8 +12,10 @@ import queue
 import threading
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from refinerctl.local.web_guard import GuardedHandler
 
 BASE = "/2018-06-01/runtime"
 HOST = "127.0.0.1"
@@ -58,7 +60,7 @@ class LoopbackServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, owner: Any, handler: type[BaseHTTPRequestHandler], name: str) -> None:
+    def __init__(self, owner: Any, handler: type[GuardedHandler], name: str) -> None:
         super().__init__((HOST, 0), handler)
         self.owner = owner
         threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name=name, daemon=True).start()
@@ -109,19 +111,18 @@ class RuntimeApi:
         self.initialized.set()
 
 
-class _RuntimeHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _RuntimeHandler(GuardedHandler):
     server: LoopbackServer
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the base class's name
         if self.path != f"{BASE}/invocation/next":
-            self._answer(404)
+            self.answer(404)
             return
         invocation = self.server.owner.take()
         if invocation is None:
             self.close_connection = True
             return
-        self._answer(
+        self.answer(
             200,
             invocation.event,
             {
@@ -131,30 +132,18 @@ class _RuntimeHandler(BaseHTTPRequestHandler):
             },
         )
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the base class's name
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         parts = self.path.removeprefix(BASE).strip("/").split("/")
         match parts:
             case ["init", "error"]:
                 self.server.owner.fail_init(InvocationResult(body, _error_type(body)))
-                self._answer(202)
+                self.answer(202)
             case ["invocation", request_id, "response" | "error" as kind]:
                 result = InvocationResult(body, _error_type(body) if kind == "error" else None)
-                self._answer(202 if self.server.owner.settle(request_id, result) else 400)
+                self.answer(202 if self.server.owner.settle(request_id, result) else 400)
             case _:
-                self._answer(404)
-
-    def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Log nothing: the function's own output is logged instead."""
+                self.answer(404)
 
 
 def _error_type(body: bytes) -> str:

@@ -40,11 +40,13 @@ def function(**given: Any) -> FunctionConfiguration:
 Handler = Callable[[dict[str, str], bytes], bytes]
 
 
-def ask(address: str, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+def ask(
+    address: str, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
     host, _, port = address.partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=20)
     try:
-        connection.request(method, path, body)
+        connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         return answer.status, {key.lower(): value for key, value in answer.getheaders()}, answer.read()
     finally:
@@ -202,6 +204,12 @@ class TestRuntimeApi:
     )
     def test_other_paths_are_404(self, api: RuntimeApi, method: str, path: str) -> None:
         assert ask(api.address, method, path, b"" if method == "POST" else None)[0] == 404
+
+    def test_a_web_page_gets_no_invocation(self, api: RuntimeApi) -> None:
+        api.submit(Invocation("r1", b"secret", 0, "arn"))
+        status, _, body = ask(api.address, "GET", f"{BASE}/invocation/next", headers={"Origin": "https://page.example"})
+        assert (status, b"secret" in body) == (403, False)
+        assert ask(api.address, "GET", f"{BASE}/invocation/next")[2] == b"secret"
 
     def test_it_listens_on_loopback_only(self, api: RuntimeApi) -> None:
         assert api.address.startswith("127.0.0.1:")
@@ -400,6 +408,14 @@ class TestFunctionHost:
         status, body = _post(host.url, "nothing", b"{}")
         assert status == 500
         assert set(json.loads(body)) == {"errorType", "errorMessage"}
+
+    def test_a_web_page_runs_no_function(self, host: FunctionHost, engine: FakeEngine) -> None:
+        address = host.url.removeprefix("http://").rstrip("/")
+        page = {"Sec-Fetch-Site": "cross-site", "X-Amzn-Lambda-Function-Name": "f"}
+        status, headers, body = ask(address, "POST", "/", b"{}", page)
+        assert (status, headers["content-type"]) == (403, "text/plain")
+        assert b"does not answer requests of web pages" in body
+        assert engine.children == []
 
     def test_over_http_a_get_is_a_health_check(self, host: FunctionHost) -> None:
         with urllib.request.urlopen(host.url, timeout=10) as answer:
