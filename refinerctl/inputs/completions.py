@@ -36,8 +36,13 @@ class Completion:
     @property
     def source_versions(self) -> frozenset[str]:
         """The input's versions that the image recorded: the one that it read and the one that the event named."""
-        found = (self.info.metadata.get(name) for name in ("source-version", "source-event-version"))
+        found = (self.read_version, self.info.metadata.get("source-event-version"))
         return frozenset(version for version in found if version)
+
+    @property
+    def read_version(self) -> str | None:
+        """The input's version that the image read; None if the image does not record it."""
+        return self.info.metadata.get("source-version") or None
 
 
 def completions_of(app: AppContext) -> Completions:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.s3 import ObjectEvent, object_event
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.inputs.completions import Clock, Completion, Completions
+from refinerctl.parallel import attempt
 from refinerctl.stacks.base import CompletionStatus
 
 if TYPE_CHECKING:
     from refinerctl.aws.messages import Message
-    from refinerctl.aws.s3 import S3Bucket
+    from refinerctl.aws.s3 import ObjectInfo, S3Bucket
     from refinerctl.aws.sqs import Queues
 
 THREADS = 16
@@ -33,10 +34,13 @@ Identity = tuple[str | None, str, datetime]
 
 
 class UploadStatus(StrEnum):
+    """`superseded`: the input was overwritten, and another version of it was processed, or will be."""
+
     UPLOADED = "uploaded"
     COMPLETED = "completed"
     FAILED = "failed"
     PENDING = "pending"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ def follow(
     """Wait at most `timeout_s` seconds until each upload has a completion; return the uploads in the order given.
 
     Reads those completions' keys alone, so the cost does not grow with the bucket's history. An input whose message is
-    in a DLQ has status `failed`; one without a completion is `pending`.
+    in a DLQ has status `failed`; one that was overwritten before it was processed is `superseded`; another one without
+    a completion is `pending`.
     """
     waiting = {
         item.key: _Pending(item, completions.keys_for(item.key, prefix))
@@ -120,8 +125,10 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
     try:
         for key in pending.candidates:
             found = completions.get(key)
-            if found is not None and _is_about(found, pending.upload, existing):
-                return _completed(completions.bucket, pending.upload, found)
+            if found is None or existing.get(key) == found.info.identity:
+                continue
+            if (ended := _judge(completions.bucket, found, pending.upload)) is not None:
+                return ended
     except AccessDeniedError as error:  # final: waiting cannot change it
         return replace(pending.upload, status=UploadStatus.FAILED, error=f"its completion cannot be read: {error}")
     except RefinerctlError as error:  # the next request may succeed
@@ -129,11 +136,35 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
     return None
 
 
-def _is_about(completion: Completion, upload: Upload, existing: Mapping[str, Identity]) -> bool:
-    """Compare the versions that this repository's image records; for other images, whether it was written later."""
-    if completion.source_versions and upload.version_id is not None:
-        return upload.version_id in completion.source_versions
-    return existing.get(completion.info.key) != completion.info.identity
+def _judge(bucket: S3Bucket, completion: Completion, item: Upload) -> Upload | None:
+    """The upload's result by a completion that was written since; None if it is of an earlier upload.
+
+    This repository's image records the versions of the event and of the object that it read: the newest one, whatever
+    the event named. For other images it counts whether the input was overwritten before the completion was written.
+    """
+    ours, read = item.version_id, completion.read_version
+    if ours is None or read == ours:
+        return _completed(bucket, item, completion)
+    if read is None and not completion.source_versions:
+        newer = _overwritten_by(bucket, item)
+        if newer is None or newer.last_modified > completion.info.last_modified:
+            return _completed(bucket, item, completion)
+        return _superseded(item, newer.version_id, f"{completion.info.key} may be of that version")
+    if ours in completion.source_versions:  # the event's
+        return _completed(bucket, item, completion) if read is None else _superseded(item, read)
+    newer = _overwritten_by(bucket, item)
+    return None if newer is None else _superseded(item, newer.version_id)
+
+
+def _overwritten_by(bucket: S3Bucket, item: Upload) -> ObjectInfo | None:
+    """The newest version of the input if that is another one; None also if it cannot be read, or was deleted."""
+    newest = attempt(partial(bucket.head, item.key)).value
+    return newest if newest is not None and newest.version_id != item.version_id else None
+
+
+def _superseded(item: Upload, version: str | None, note: str = "") -> Upload:
+    reason = f"overwritten by version {version} before it was processed"
+    return replace(item, status=UploadStatus.SUPERSEDED, error=f"{reason}; {note}" if note else reason)
 
 
 def _completed(bucket: S3Bucket, item: Upload, completion: Completion) -> Upload:
@@ -155,12 +186,11 @@ def _timed_out(bucket: S3Bucket, pending: _Pending) -> Upload:
     item, reason = pending.upload, "timed out without a completion"
     if pending.error:
         reason = f"{reason}; the last request failed: {pending.error}"
-    with contextlib.suppress(RefinerctlError):
-        newest = bucket.head(item.key)
-        if newest is None:
-            reason = "no completion: the input was deleted after the upload"
-        elif item.version_id is not None and newest.version_id != item.version_id:
-            reason = f"no completion: the input was overwritten after the upload (version {newest.version_id})"
+    newest = attempt(partial(bucket.head, item.key))
+    if newest.value is None and newest.error is None:
+        reason = "no completion: the input was deleted after the upload"
+    elif newest.value is not None and item.version_id not in (None, newest.value.version_id):
+        return _superseded(item, newest.value.version_id)
     return replace(item, status=UploadStatus.PENDING, error=reason)
 
 

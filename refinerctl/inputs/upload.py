@@ -62,7 +62,7 @@ def upload(
     """Upload files and, with --wait, follow each to its completion.
 
     PATH is a file, a folder (with --recursive) or - for standard input (with --name). Exit code 1 if an upload or its
-    processing failed, 3 if a completion timed out.
+    processing failed, or if an input was overwritten before it was processed; 3 if a completion timed out.
     """
     app = app_context(ctx)
     below = prefix or app.storage.input_prefix
@@ -276,9 +276,9 @@ def _show(render: Renderer, uploads: list[Upload]) -> None:
         render.json({"uploads": [upload_json(item) for item in uploads]})
         return
     for item in uploads:
-        render.line(f"{item.status:<9}  {item.key}  {item.version_id or '-'}")
+        render.line(f"{item.status:<10}  {item.key}  {item.version_id or '-'}")
         for key in (*([item.completion_key] if item.completion_key else []), *item.outputs):
-            render.line(f"           {key}")
+            render.line(f"            {key}")
 
 
 def upload_json(item: Upload) -> dict[str, Any]:
@@ -295,12 +295,16 @@ def upload_json(item: Upload) -> dict[str, Any]:
 
 
 def _raise_for(app: AppContext, uploads: list[Upload]) -> None:
-    failed = [item for item in uploads if item.status is UploadStatus.FAILED]
-    pending = [item for item in uploads if item.status is UploadStatus.PENDING]
-    for item in [*failed, *pending]:
+    by_status = {status: [item for item in uploads if item.status is status] for status in UploadStatus}
+    failed, superseded = by_status[UploadStatus.FAILED], by_status[UploadStatus.SUPERSEDED]
+    pending = by_status[UploadStatus.PENDING]
+    for item in [*failed, *superseded, *pending]:
         app.render.warning(f"{item.key}: {item.error}")
-    if failed:
-        raise RefinerctlError(f"{len(failed)} of {_count(uploads)} failed")
+    if failed or superseded:
+        counts = ((len(failed), UploadStatus.FAILED), (len(superseded), UploadStatus.SUPERSEDED))
+        (count, status), *more = [item for item in counts if item[0]]
+        others = "".join(f", {count} {status}" for count, status in more)
+        raise RefinerctlError(f"{count} of {_count(uploads)} {status}{others}")
     if pending:
         raise TimedOutError(
             f"{len(pending)} of {_count(uploads)} timed out without a completion", hint=_queue_hint(app, pending[0].key)

@@ -35,13 +35,19 @@ def write(bucket: S3Bucket, session: AwsSession, key: str, body: bytes | str, **
     session.client("s3").put_object(Bucket=bucket.name, Key=key, Body=content, Metadata=metadata)
 
 
-def complete_soon(bucket: S3Bucket, session: AwsSession, name: str, body: str) -> threading.Thread:
-    """Do what the function would: once the input is there."""
+def complete_soon(
+    bucket: S3Bucket, session: AwsSession, name: str, body: str, *, overwrite: bool = False
+) -> threading.Thread:
+    """Do what the function would: once the input is there; with `overwrite` after somebody else has overwritten it."""
 
     def work() -> None:
         for _ in range(500):
-            if bucket.head(f"RefinerInput/{name}") is not None:
-                write(bucket, session, f"RefinerComplete/{name}.json", body)
+            if (info := bucket.head(f"RefinerInput/{name}")) is not None:
+                if overwrite:
+                    write(bucket, session, f"RefinerInput/{name}", "other content")
+                    info = bucket.head(f"RefinerInput/{name}") or info
+                versions = {"source-version": str(info.version_id)}
+                write(bucket, session, f"RefinerComplete/{name}.json", body, **versions)
                 return
             time.sleep(0.02)
 
@@ -93,6 +99,20 @@ class TestUpload:
         assert done.json()["uploads"][0]["status"] == "failed"
         assert "warning: RefinerInput/x: no condition" in done.err
         assert "1 of 1 input failed" in done.err
+
+    def test_an_input_that_is_overwritten_before_it_is_processed_exits_1_as_superseded(
+        self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path
+    ) -> None:
+        (tmp_path / "x").write_text("hello")
+        worker = complete_soon(bucket, session, "x", "[]", overwrite=True)
+        done = run("upload", "x", "--wait", "--timeout", "30s", "--output", "json")
+        worker.join()
+        newest = bucket.head("RefinerInput/x")
+        assert newest is not None
+        (item,) = done.json()["uploads"]
+        assert (done.code, item["status"], item["completion_key"]) == (1, "superseded", None)
+        assert f"RefinerInput/x: overwritten by version {newest.version_id} before it was processed" in done.err
+        assert "1 of 1 input superseded" in done.err
 
     def test_a_timeout_exits_3(self, run: Command, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("hello")

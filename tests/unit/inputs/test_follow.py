@@ -150,14 +150,14 @@ class TestFollow:
         completes(bucket, "f.json")()
         assert wait_for(completions, failed, item)[0] == failed
 
-    def test_an_overwritten_input_is_pending_with_the_new_version(
+    def test_an_overwritten_input_without_a_completion_is_superseded_after_the_timeout(
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
         item = uploaded(bucket)
         clock.at(1, lambda: bucket.write(item.key, b"other"))
         (done,) = wait_for(completions, item, timeout_s=5)
-        assert done.status is UploadStatus.PENDING
-        assert "overwritten after the upload (version v2)" in str(done.error)
+        assert done.status is UploadStatus.SUPERSEDED
+        assert done.error == "overwritten by version v2 before it was processed"
 
     def test_a_deleted_input_is_pending_with_the_reason(
         self, clock: Clock, bucket: FakeBucket, completions: Completions
@@ -213,12 +213,12 @@ class TestEarlierCompletion:
         (done,) = wait_for(completions, item)
         assert done.status is UploadStatus.COMPLETED
 
-    def test_a_completion_whose_event_named_our_version_completes(
-        self, bucket: FakeBucket, completions: Completions
+    def test_a_late_completion_of_an_earlier_version_is_ignored_although_its_event_came_first(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
-        """Overwritten before the image read it: the event was ours, the content that it read was not."""
         item = uploaded(bucket)
-        completes(bucket, "x.json", source_version="v9", source_event_version=str(item.version_id))()
+        clock.at(1, completes(bucket, "x.json", source_version="v0", source_event_version="v0"))
+        clock.at(2, completes(bucket, "x.json", source_version=str(item.version_id), source_event_version="v0"))
         assert wait_for(completions, item)[0].status is UploadStatus.COMPLETED
 
     def test_the_second_candidate_completes_if_the_first_is_old(
@@ -230,6 +230,52 @@ class TestEarlierCompletion:
         clock.at(1, completes(bucket, "x"))
         (done,) = wait_for(completions, item, existing=existing)
         assert done.completion_key == "RefinerComplete/x"
+
+
+class TestOverwritten:
+    """The content that was uploaded was overwritten before the image read it."""
+
+    @pytest.mark.parametrize("event_version", ["v1", "v2"])
+    def test_a_completion_of_the_newer_version_supersedes_the_upload(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, event_version: str
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, lambda: bucket.write(item.key, b"other"))
+        clock.at(2, completes(bucket, "x.json", source_version="v2", source_event_version=event_version))
+        (done,) = wait_for(completions, item)
+        assert (done.status, done.completion_key, done.outputs) == (UploadStatus.SUPERSEDED, None, ())
+        assert done.error == "overwritten by version v2 before it was processed"
+        assert clock.now < 10
+
+    def test_an_upload_that_was_read_before_it_was_overwritten_completes(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket)
+        clock.at(1, lambda: bucket.write(item.key, b"other"))
+        clock.at(2, completes(bucket, "x.json", source_version=str(item.version_id)))
+        assert wait_for(completions, item)[0].status is UploadStatus.COMPLETED
+
+    @pytest.mark.parametrize(("overwritten_at", "status"), [(1, "superseded"), (4.5, "completed")])
+    def test_without_recorded_versions_the_times_decide(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, overwritten_at: float, status: str
+    ) -> None:
+        """Polls are at 0.25, 0.6, 1.2, 2, 3.3 and 5.1 seconds."""
+        item = uploaded(bucket)
+        clock.at(overwritten_at, lambda: bucket.write(item.key, b"other"))
+        clock.at(3.4, completes(bucket, "x.json"))
+        (done,) = wait_for(completions, item)
+        assert done.status == status
+        assert ("RefinerComplete/x.json may be of that version" in str(done.error)) is (status == "superseded")
+
+    @pytest.mark.parametrize("metadata", [{}, {"source_version": "v0"}])
+    def test_an_input_that_cannot_be_read_does_not_count_as_overwritten(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, metadata: dict[str, str]
+    ) -> None:
+        item = uploaded(bucket)
+        bucket.denied.add(item.key)
+        clock.at(1, completes(bucket, "x.json", **metadata))
+        (done,) = wait_for(completions, item, timeout_s=5)
+        assert done.status is (UploadStatus.PENDING if metadata else UploadStatus.COMPLETED)
 
 
 def dead_message(
@@ -334,7 +380,7 @@ class TestCost:
         clock.at(60, completes(bucket, "x.json"))
         wait_for(completions, item, existing=existing, timeout_s=120)
         assert bucket.requests["list"] == 0
-        assert bucket.requests["head"] == 2
+        assert bucket.requests["head"] == 3
         assert bucket.requests["get"] <= 45
 
     def test_polls_become_rarer(self, clock: Clock, bucket: FakeBucket, completions: Completions) -> None:
