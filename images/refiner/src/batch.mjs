@@ -10,7 +10,7 @@ export class OutOfTimeError extends Error {
  * queue. Lambda would return the whole batch if it had to kill the function; so a record whose turn comes near the end
  * of the time gets an aborted signal, and a little later the running ones are aborted.
  *
- * @template {{messageId: string}} R
+ * @template {{messageId: string} | null} R
  * @param {R[]} records
  * @param {(record: R, signal: AbortSignal) => Promise<void>} processRecord rejects, having said why, if the record failed
  * @param {() => number} remainingMs milliseconds until the function is killed
@@ -34,7 +34,7 @@ export async function processBatch(records, processRecord, remainingMs) {
       try {
         await processRecord(record, remainingMs() < startMargin ? tooLate : deadline.signal);
       } catch {
-        failed.add(record.messageId);
+        failed.add(record?.messageId ?? ""); // SQS takes an empty id as a failure of the whole batch: nothing is lost
       }
     }
   };

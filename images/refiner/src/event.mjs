@@ -1,4 +1,4 @@
-/** The message is not an S3 `Object Created` event and will not become one by trying again. */
+/** The record is not an S3 `Object Created` event in an SQS message, and will not become one by trying again. */
 export class InvalidEventError extends Error {
   name = "InvalidEventError";
 }
@@ -14,16 +14,34 @@ export class InvalidEventError extends Error {
  */
 
 /**
- * Reads the body of an SQS message that an EventBridge rule sent.
+ * Refuses records without a message id: those of S3, SNS, Kinesis and others that invoke the function themselves. Their
+ * failures could not be reported, and an asynchronous invocation would lose them silently.
+ *
+ * @param {unknown[]} records
+ * @throws {TypeError}
+ */
+export function requireMessageIds(records) {
+  const other = records.find((record) => isObject(record) && (typeof record.messageId !== "string" || !record.messageId));
+  if (other !== undefined) {
+    const source = JSON.stringify(other.eventSource ?? other.EventSource);
+    throw new TypeError(`Expected records of SQS, got one without messageId and with eventSource ${source}`);
+  }
+}
+
+/**
+ * Reads a record of SQS whose body an EventBridge rule sent.
  *
  * The shape is described at https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
  *
- * @param {string} body
+ * @param {unknown} record
  * @returns {Input}
  * @throws {InvalidEventError}
  */
-export function parseObjectCreated(body) {
-  const event = parseJson(body);
+export function parseObjectCreated(record) {
+  if (!isObject(record)) {
+    throw new InvalidEventError(`Expected an SQS message, got ${JSON.stringify(record)?.slice(0, 100)}`);
+  }
+  const event = parseJson(record.body);
   if (event?.source !== "aws.s3" || event["detail-type"] !== "Object Created") {
     throw new InvalidEventError(
       `Expected an "Object Created" event from aws.s3, got ${JSON.stringify(event?.["detail-type"])} from ${JSON.stringify(event?.source)}`,
@@ -34,8 +52,8 @@ export function parseObjectCreated(body) {
     bucket: requireString(event.detail?.bucket?.name, "detail.bucket.name"),
     key: requireString(object?.key, "detail.object.key"),
     size: object.size,
-    etag: object.etag,
-    versionId: object["version-id"],
+    etag: optionalString(object.etag, "detail.object.etag"),
+    versionId: optionalString(object["version-id"], "detail.object.version-id"),
     eventTime: event.time,
   };
 }
@@ -53,6 +71,17 @@ function requireString(value, name) {
     throw new InvalidEventError(`The event has no ${name}`);
   }
   return value;
+}
+
+function optionalString(value, name) {
+  if (value !== undefined && value !== null && typeof value !== "string") {
+    throw new InvalidEventError(`The event's ${name} is not a string: ${JSON.stringify(value).slice(0, 100)}`);
+  }
+  return value ?? undefined;
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null;
 }
 
 /**

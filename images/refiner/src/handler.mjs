@@ -1,5 +1,5 @@
 import { processBatch } from "./batch.mjs";
-import { isFolderMarker, parseObjectCreated } from "./event.mjs";
+import { isFolderMarker, parseObjectCreated, requireMessageIds } from "./event.mjs";
 import { createLogger, describeError } from "./log.mjs";
 import { refine } from "./refine.mjs";
 
@@ -16,10 +16,11 @@ export function createHandler({ s3, config, write }) {
     if (!Array.isArray(event?.Records)) {
       throw new TypeError("Expected an SQS event with Records");
     }
+    requireMessageIds(event.Records);
     const log = createLogger({ requestId: context.awsRequestId }, write);
     return processBatch(
       event.Records,
-      (record, signal) => processRecord(record, { s3, config, log: log.child({ messageId: record.messageId }), signal }),
+      (record, signal) => processRecord(record, { s3, config, log: log.child({ messageId: record?.messageId }), signal }),
       () => context.getRemainingTimeInMillis(),
     );
   };
@@ -29,7 +30,7 @@ async function processRecord(record, { s3, config, log, signal }) {
   const started = performance.now();
   const durationMs = () => Math.round(performance.now() - started);
   try {
-    const input = parseObjectCreated(record.body);
+    const input = parseObjectCreated(record);
     const { bucket, key, versionId, eventTime } = input;
     log = log.child({ bucket, key });
     log.info("record received", { versionId, eventTime, ...queueFields(record) });
@@ -49,9 +50,9 @@ async function processRecord(record, { s3, config, log, signal }) {
   }
 }
 
-function queueFields({ attributes }) {
+function queueFields(record) {
   return {
-    sentTimestamp: Number(attributes?.SentTimestamp),
-    receiveCount: Number(attributes?.ApproximateReceiveCount),
+    sentTimestamp: Number(record?.attributes?.SentTimestamp),
+    receiveCount: Number(record?.attributes?.ApproximateReceiveCount),
   };
 }

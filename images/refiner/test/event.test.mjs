@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { InvalidEventError, isFolderMarker, parseObjectCreated } from "../src/event.mjs";
 import { loadEvent } from "../test-support/harness.mjs";
 
-const parse = (name) => parseObjectCreated(JSON.stringify(loadEvent(name)));
+const parseBody = (body) => parseObjectCreated({ body });
+const parse = (name) => parseBody(JSON.stringify(loadEvent(name)));
 
 test("all fields", () => {
   assert.deepEqual(parse("object-created"), {
@@ -19,6 +20,10 @@ test("all fields", () => {
 
 test("any reason counts", () => {
   assert.equal(parse("object-created-multipart").key, "RefinerInput/2025/03/large.txt");
+});
+
+test("a version id of null is none", () => {
+  assert.equal(parseBody(withObject({ key: "a", "version-id": null })).versionId, undefined);
 });
 
 test("a bucket without versions", () => {
@@ -42,6 +47,7 @@ test("the batch's bodies are the envelopes", () => {
 });
 
 const { detail, ...withoutDetail } = loadEvent("object-created");
+const withObject = (object) => JSON.stringify({ ...withoutDetail, detail: { ...detail, object } });
 for (const [name, body, message] of [
   ["not JSON", "RefinerInput/x", /body is not JSON/],
   ["empty", "", /body is not JSON/],
@@ -52,10 +58,12 @@ for (const [name, body, message] of [
   ["S3's direct notification", JSON.stringify({ Records: [{ eventName: "ObjectCreated:Put" }] }), /got undefined from undefined/],
   ["no key", JSON.stringify(loadEvent("malformed")), /has no detail\.object\.key/],
   ["no detail", JSON.stringify(withoutDetail), /has no detail\.bucket\.name/],
-  ["an empty key", JSON.stringify({ ...withoutDetail, detail: { ...detail, object: { key: "" } } }), /has no detail\.object\.key/],
-  ["a key that is no string", JSON.stringify({ ...withoutDetail, detail: { ...detail, object: { key: 5 } } }), /has no detail\.object\.key/],
+  ["an empty key", withObject({ key: "" }), /has no detail\.object\.key/],
+  ["a version id that is no string", withObject({ key: "a", "version-id": 7 }), /detail\.object\.version-id is not a string: 7/],
+  ["an ETag that is no string", withObject({ key: "a", etag: ["x"] }), /detail\.object\.etag is not a string: \["x"\]/],
+  ["a key that is no string", withObject({ key: 5 }), /has no detail\.object\.key/],
 ]) {
   test(`refused: ${name}`, () => {
-    assert.throws(() => parseObjectCreated(body), (error) => error instanceof InvalidEventError && message.test(error.message));
+    assert.throws(() => parseBody(body), (error) => error instanceof InvalidEventError && message.test(error.message));
   });
 }

@@ -70,6 +70,45 @@ test("bad records fail alone", async () => {
   assert.match(gone.error.stack, /NoSuchKey/);
 });
 
+for (const record of [null, 5, "x"]) {
+  test(`a record that is ${JSON.stringify(record)} fails alone`, async () => {
+    const { Records } = batchOf(putInput("good"));
+    const { handler } = start();
+
+    assert.deepEqual(failedIds(await handler({ Records: [record, ...Records] }, contextWith())), [""]);
+
+    assert.match(theFailure().error.message, /Expected an SQS message, got (null|5|"x")/);
+    assert.deepEqual(server.keys(BUCKET, "RefinerComplete/"), ["RefinerComplete/good.json"]);
+  });
+}
+
+test("a version id that is no text fails alone, and before anything is written", async () => {
+  putInput("bad");
+  const events = [objectCreated("RefinerInput/bad", { "version-id": 7 }), putInput("good")];
+  const { run } = start();
+
+  assert.deepEqual(failedIds(await run(...events)), ["message-1"]);
+
+  assert.match(theFailure().error.message, /detail\.object\.version-id is not a string: 7/);
+  assert.equal(written().length, 3);
+});
+
+for (const [source, record] of [
+  ["", { messageId: "", body: "{}" }],
+  ["aws:s3", { eventSource: "aws:s3", s3: { bucket: { name: BUCKET }, object: { key: "RefinerInput/x" } } }],
+  ["aws:sns", { EventSource: "aws:sns", Sns: { MessageId: "1", Message: "{}" } }],
+  ["aws:kinesis", { eventSource: "aws:kinesis", eventID: "shardId-000000000000:1", kinesis: { data: "" } }],
+]) {
+  test(`an invocation by "${source}" fails as a whole, because no failure could be returned to it`, async () => {
+    const { Records } = batchOf(putInput("good"));
+    const { handler } = start();
+
+    await assert.rejects(handler({ Records: [...Records, record] }, contextWith()), new RegExp(`records of SQS, got one .*${source}`));
+
+    assert.deepEqual(written(), []);
+  });
+}
+
 test("throttling is waited out", async () => {
   const event = putInput("x");
   server.fault = ({ attempt }) => attempt === 1 && { status: 503, code: "SlowDown" };
