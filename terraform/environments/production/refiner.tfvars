@@ -51,6 +51,14 @@ log_retention_days = 365
 # Enough time to detect and repair a long outage of the function before messages are lost.
 message_retention_s = 1209600 # 14 days
 
+# Alarms notify nobody without a topic that has a confirmed subscription.
+alarms = {
+  # sns_topic_arns = ["arn:aws:sns:us-east-1:123456789012:operators"]
+
+  # Only if inputs arrive every day, on weekends too.
+  # no_completion_hours = 24
+}
+
 tags = {
   Service     = "dibbs-ecr-refiner"
   Environment = "production"

@@ -60,3 +60,35 @@ module "rulesets" {
   message_retention_s  = var.message_retention_s
   log_retention_days   = var.log_retention_days
 }
+
+module "alarms" {
+  source = "../../modules/alarms"
+  count  = var.alarms.enabled ? 1 : 0
+
+  name_prefix    = var.name_prefix
+  sns_topic_arns = var.alarms.sns_topic_arns
+
+  dlqs = merge(
+    { forward-delivery-dlq = module.event_bus.delivery_dlq_name },
+    { for name, ruleset in module.rulesets : "${name}-dlq" => ruleset.dlq_name },
+    { for name, ruleset in module.rulesets : "${name}-delivery-dlq" => ruleset.delivery_dlq_name },
+  )
+  dlq_messages = var.alarms.dlq_messages
+  dlq_age_s    = var.alarms.dlq_age_s
+
+  # The consumer of a completion ruleset's queue is outside of this stack, and may not exist.
+  queues = {
+    for name, ruleset in var.rulesets : name => {
+      name             = module.rulesets[name].queue_name
+      oldest_message_s = ruleset.image_uri != null ? var.alarms.oldest_message_s : var.alarms.oldest_completion_message_s
+      idle_hours = (
+        ruleset.image_uri == null && startswith(local.complete_prefix, trimprefix(ruleset.prefix, "/"))
+        ? var.alarms.no_completion_hours : null
+      )
+    }
+  }
+
+  functions          = { for name in keys(local.functions) : name => module.rulesets[name].function_name }
+  function_errors    = var.alarms.function_errors
+  function_throttles = var.alarms.function_throttles
+}

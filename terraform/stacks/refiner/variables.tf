@@ -177,6 +177,34 @@ variable "message_retention_s" {
   nullable    = false
 }
 
+variable "alarms" {
+  description = <<-EOT
+    CloudWatch alarms; docs/runbook.md says what each means and what to do:
+
+    - `enabled`: whether to create them.
+    - `sns_topic_arns`: SNS topics to notify when an alarm starts and when it ends. Without a topic nobody is told.
+    - `dlq_messages`: number of messages in a dead-letter queue.
+    - `dlq_age_s`: how long a message has been in a dead-letter queue; messages are deleted after 14 days at most.
+    - `oldest_message_s`: age of the oldest message in the queue of a function.
+    - `oldest_completion_message_s`: the same in the queue of a completion ruleset; null means no alarm.
+    - `no_completion_hours`: hours without any completion, 1 to 168; null means no alarm.
+    - `function_errors`, `function_throttles`: failed and throttled invocations of a function within five minutes.
+  EOT
+  type = object({
+    enabled                     = optional(bool, true)
+    sns_topic_arns              = optional(list(string), [])
+    dlq_messages                = optional(number, 1)
+    dlq_age_s                   = optional(number, 604800)
+    oldest_message_s            = optional(number, 3600)
+    oldest_completion_message_s = optional(number)
+    no_completion_hours         = optional(number)
+    function_errors             = optional(number, 1)
+    function_throttles          = optional(number, 1)
+  })
+  default  = {}
+  nullable = false
+}
+
 variable "tags" {
   description = "Tags of every resource that has tags."
   type        = map(string)

@@ -96,7 +96,7 @@ def test_module(outcomes: Mapping[str, Done], folder: str) -> None:
 
 
 def test_every_folder_has_tests_and_a_readme() -> None:
-    assert len(FOLDERS) == 6
+    assert len(FOLDERS) == 7
     for folder in FOLDERS:
         assert files_of_tests(folder), folder
         assert (ROOT / folder / "README.md").is_file(), folder

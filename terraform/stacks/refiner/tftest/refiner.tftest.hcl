@@ -285,3 +285,49 @@ run "a_pinned_image_wins_over_the_tag" {
     error_message = "A completion ruleset got a function."
   }
 }
+
+run "alarms_of_all_queues_and_functions" {
+  variables {
+    release_tag = "v1.2.3"
+    alarms = {
+      sns_topic_arns              = ["arn:aws:sns:eu-west-1:123456789012:operators"]
+      oldest_completion_message_s = 60
+      no_completion_hours         = 24
+    }
+  }
+
+  assert {
+    condition = toset(module.alarms[0].names) == toset([
+      "dibbs-ecr-forward-delivery-dlq-messages",
+      "dibbs-ecr-forward-delivery-dlq-expiring",
+      "dibbs-ecr-RefinerInput-dlq-messages",
+      "dibbs-ecr-RefinerInput-dlq-expiring",
+      "dibbs-ecr-RefinerInput-delivery-dlq-messages",
+      "dibbs-ecr-RefinerInput-delivery-dlq-expiring",
+      "dibbs-ecr-RefinerComplete-dlq-messages",
+      "dibbs-ecr-RefinerComplete-dlq-expiring",
+      "dibbs-ecr-RefinerComplete-delivery-dlq-messages",
+      "dibbs-ecr-RefinerComplete-delivery-dlq-expiring",
+      "dibbs-ecr-RefinerInput-oldest-message",
+      "dibbs-ecr-RefinerComplete-oldest-message",
+      "dibbs-ecr-RefinerComplete-idle",
+      "dibbs-ecr-RefinerInput-errors",
+      "dibbs-ecr-RefinerInput-throttles",
+    ])
+    error_message = "The alarms are ${jsonencode(module.alarms[0].names)}."
+  }
+}
+
+run "alarms_that_are_off" {
+  command = plan
+
+  variables {
+    release_tag = "v1.2.3"
+    alarms      = { enabled = false }
+  }
+
+  assert {
+    condition     = length(module.alarms) == 0
+    error_message = "Alarms were created."
+  }
+}
