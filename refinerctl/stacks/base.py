@@ -78,8 +78,9 @@ class Stage:
     """A part of a pipeline that works on its own: what starts it, the queue in between, what consumes that.
 
     What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
-    `writes` are the key prefixes below which its consumer writes objects, `recorded` ARNs and ids as Terraform's
-    outputs have them, by the output's name.
+    `writes` are the key prefixes below which its consumer writes objects; `reads` is what it reads besides its inputs,
+    each as `s3://bucket/prefix`, and `read_keys` the ARNs of the KMS keys of these objects. `recorded` are ARNs and ids
+    as Terraform's outputs have them, by the output's name.
     """
 
     name: str
@@ -87,6 +88,8 @@ class Stage:
     queue: Queue | None = None
     consumer: Function | None = None
     writes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    read_keys: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property

@@ -72,25 +72,48 @@ def _pipeline(settings: Mapping[str, str], values: Values) -> Pipeline:
     """From an environment's values. Without rulesets there, those that the settings have prefixes for."""
     name_prefix = values.get("name_prefix") or settings["name_prefix"]
     bus = values.get("bus_name") or settings["bus_name"]
-    if values.get("rulesets") is None:
-        named = {
-            prefix.rstrip("/").replace("/", "-"): (prefix, has_function)
-            for prefix, has_function in (
-                (normalize_prefix(settings["input_prefix"]), True),
-                (normalize_prefix(settings["complete_prefix"]), False),
-            )
-        }
-    else:
-        named = {
-            name: (_ruleset_prefix(ruleset), ruleset.get("image_uri") is not None)
-            for name, ruleset in _rulesets(values)
-        }
+    rulesets = values if values.get("rulesets") is not None else {"rulesets": _default_rulesets(settings)}
     stages = tuple(
-        ruleset_stage(name, prefix, f"{name_prefix}-{name}", bus, has_function=has_function)
-        for name, (prefix, has_function) in named.items()
+        _stage(ruleset_stage(name, _ruleset_prefix(ruleset), f"{name_prefix}-{name}", bus), ruleset, values, settings)
+        for name, ruleset in _rulesets(rulesets)
     )
-    writes = tuple(normalize_prefix(values.get(key) or settings[key]) for key in ("output_prefix", "complete_prefix"))
-    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages, writes)
+    return _of_stages(name_prefix, values.get("bucket_name") or settings["bucket"], bus, stages)
+
+
+def _stage(stage: Stage, ruleset: Values, values: Values, settings: Mapping[str, str]) -> Stage:
+    """With the function and its data, if the ruleset has one."""
+    if ruleset.get("image_uri") is None or stage.queue is None:
+        return stage
+    bucket = values.get("bucket_name") or settings["bucket"]
+    try:
+        environment = {**(values.get("function_environment") or {}), **(ruleset.get("environment") or {})}
+        return replace(
+            stage,
+            consumer=Function(stage.queue.name),
+            writes=tuple(
+                normalize_prefix(environment.get(f"REFINER_{key.upper()}") or values.get(key) or settings[key])
+                for key in ("output_prefix", "complete_prefix")
+            ),
+            reads=tuple(_s3_uri(bucket, item) for item in ruleset.get("read_access") or ()),
+            read_keys=tuple(ruleset.get("read_kms_key_arns") or ()),
+        )
+    except UsageError as error:
+        raise RefinerctlError(f"a prefix of ruleset {stage.name}: {error.message}", hint=error.hint) from error
+    except (TypeError, AttributeError) as error:
+        raise RefinerctlError(f"the stack's rulesets cannot be read: {error!r}") from error
+
+
+def _default_rulesets(settings: Mapping[str, str]) -> Values:
+    """Those that the settings have prefixes for."""
+    prefixes = {name: normalize_prefix(settings[f"{name}_prefix"]) for name in ("input", "complete")}
+    return {
+        prefix.rstrip("/").replace("/", "-"): {"prefix": prefix, "image_uri": "unknown" if name == "input" else None}
+        for name, prefix in prefixes.items()
+    }
+
+
+def _s3_uri(bucket: str, item: str) -> str:
+    return item if item.startswith("s3://") else f"s3://{bucket}/{item.removeprefix('/')}"
 
 
 def ruleset_stage(name: str, prefix: str, base: str, bus: str, *, has_function: bool = False) -> Stage:
@@ -108,7 +131,6 @@ def _of_stages(
     bucket: str,
     bus: str,
     stages: tuple[Stage, ...],
-    writes: tuple[str, ...],
     *,
     forward: EventRule | None = None,
     told_by: str = "",
@@ -118,7 +140,6 @@ def _of_stages(
     forward = forward or EventRule(rule, DEFAULT_BUS, dlq=Queue(f"{rule}-delivery-dlq"))
     shared: tuple[Component, ...] = (Bucket(bucket), EventBus(DEFAULT_BUS), forward, EventBus(bus))
     assert forward.dlq is not None  # noqa: S101 - set above and in _pipeline_of_outputs
-    stages = tuple(replace(stage, writes=writes) if stage.consumer else stage for stage in stages)
     return Pipeline(
         name_prefix,
         stages,
@@ -163,6 +184,9 @@ def _pipeline_of_outputs(outputs: Values) -> Pipeline:
                 source=EventRule(item["rule_name"], bus, item["prefix"], dlq=Queue(item["delivery_dlq_name"])),
                 queue=Queue(item["queue_name"], dlq=Queue(item["dlq_name"])),
                 consumer=Function(item["function_name"]) if item["function_name"] else None,
+                writes=(item["output_prefix"], item["complete_prefix"]) if item["function_name"] else (),
+                reads=tuple(item["read_access"]),
+                read_keys=tuple(item["read_kms_key_arns"]),
                 recorded={key: item[key] for key in _STAGE_IDS if item[key]},
             )
             for name, item in sorted(outputs["rulesets"].items())
@@ -172,7 +196,6 @@ def _pipeline_of_outputs(outputs: Values) -> Pipeline:
             outputs["bucket"],
             bus,
             stages,
-            (outputs["output_prefix"], outputs["complete_prefix"]),
             forward=EventRule(outputs["forward_rule_name"], DEFAULT_BUS, dlq=Queue(outputs["forward_dlq_name"])),
             told_by="Terraform's outputs",
             recorded={key: outputs[key] for key in _SHARED_IDS},

@@ -7,10 +7,23 @@ locals {
   partition  = data.aws_partition.current.partition
   region     = data.aws_region.current.name
 
-  # S3 keys have no leading slash.
-  prefix          = trimprefix(var.prefix, "/")
-  output_prefix   = trimprefix(var.output_prefix, "/")
-  complete_prefix = trimprefix(var.complete_prefix, "/")
+  prefix = trimprefix(var.prefix, "/") # S3 keys have no leading slash.
+
+  environment = merge({
+    REFINER_INPUT_PREFIX    = "/${local.prefix}"
+    REFINER_OUTPUT_PREFIX   = "/${trimprefix(var.output_prefix, "/")}"
+    REFINER_COMPLETE_PREFIX = "/${trimprefix(var.complete_prefix, "/")}"
+  }, var.environment)
+
+  # The function writes where its environment says, so its role follows that.
+  output_prefix   = trimprefix(local.environment.REFINER_OUTPUT_PREFIX, "/")
+  complete_prefix = trimprefix(local.environment.REFINER_COMPLETE_PREFIX, "/")
+
+  # As <bucket>/<prefix>.
+  read_access = [
+    for item in var.read_access :
+    startswith(item, "s3://") ? trimprefix(item, "s3://") : "${var.bucket}/${trimprefix(item, "/")}"
+  ]
 
   # ARNs are built from names if the attribute would create a cycle, or make one SQS queue wait for another: the
   # provider spends about 25 seconds on each level of queues.
@@ -65,12 +78,6 @@ locals {
     coalesce(local.image.registry, local.registry), "/", local.image.repository, local.image_version,
   ]) : null
 
-  environment = merge(var.environment, {
-    REFINER_INPUT_PREFIX    = "/${local.prefix}"
-    REFINER_OUTPUT_PREFIX   = "/${local.output_prefix}"
-    REFINER_COMPLETE_PREFIX = "/${local.complete_prefix}"
-  })
-
   assume_role_policy = {
     Version = "2012-10-17"
     Statement = [{
@@ -80,28 +87,56 @@ locals {
     }]
   }
 
+  s3_read_statement = {
+    Effect   = "Allow"
+    Action   = ["s3:GetObject"]
+    Resource = [for path in local.read_access : "arn:${local.partition}:s3:::${path}*"]
+  }
+
+  # Only for what S3 reads for the function. A key is in the region of the buckets that use it.
+  kms_read_statement = {
+    Effect   = "Allow"
+    Action   = ["kms:Decrypt"]
+    Resource = var.read_kms_key_arns
+    Condition = {
+      StringEquals = {
+        "kms:ViaService" = distinct([
+          for arn in var.read_kms_key_arns : "s3.${split(":", arn)[3]}.${data.aws_partition.current.dns_suffix}"
+        ])
+      }
+    }
+  }
+
   function_policy = {
     Version = "2012-10-17"
-    Statement = [
-      {
-        Effect = "Allow"
-        Action = ["s3:GetObject", "s3:PutObject"]
-        Resource = [
-          for prefix in [local.prefix, local.output_prefix, local.complete_prefix] : "${local.bucket_arn}/${prefix}*"
-        ]
-      },
-      {
-        # No condition on s3:prefix: with one, S3 answers 403 instead of 404 for an object that does not exist.
-        Effect   = "Allow"
-        Action   = ["s3:ListBucket"]
-        Resource = [local.bucket_arn]
-      },
-      {
-        Effect   = "Allow"
-        Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
-        Resource = [local.queue_arn]
-      },
-    ]
+    Statement = concat(
+      [
+        {
+          Effect = "Allow"
+          Action = ["s3:GetObject", "s3:PutObject"]
+          Resource = [
+            for prefix in [local.prefix, local.output_prefix, local.complete_prefix] : "${local.bucket_arn}/${prefix}*"
+          ]
+        },
+        {
+          # No condition on s3:prefix: with one, S3 answers 403 instead of 404 for an object that does not exist.
+          Effect = "Allow"
+          Action = ["s3:ListBucket"]
+          Resource = distinct([
+            for path in concat(["${var.bucket}/"], local.read_access) :
+            "arn:${local.partition}:s3:::${split("/", path)[0]}"
+          ])
+        },
+        {
+          Effect   = "Allow"
+          Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+          Resource = [local.queue_arn]
+        },
+      ],
+      # An empty list of resources is not a valid statement.
+      [for statement in [local.s3_read_statement] : statement if length(var.read_access) > 0],
+      [for statement in [local.kms_read_statement] : statement if length(var.read_kms_key_arns) > 0],
+    )
   }
 
   managed_policies = local.has_function ? toset([
@@ -225,7 +260,12 @@ resource "aws_lambda_function" "this" {
         for result in [local.output_prefix, local.complete_prefix] :
         !startswith(result, local.prefix) && !startswith(local.prefix, result)
       ])
-      error_message = "The prefix ${local.prefix} of ${var.name} overlaps ${local.output_prefix} or ${local.complete_prefix}: the function's own outputs would invoke it again, in a loop. In a ruleset with an image_uri, prefix must not overlap output_prefix or complete_prefix."
+      error_message = "The prefix ${local.prefix} of ${var.name} overlaps ${local.output_prefix} or ${local.complete_prefix}: the function's own outputs would invoke it again, in a loop. In a ruleset with an image_uri, prefix must not overlap output_prefix or complete_prefix, nor what environment sets instead."
+    }
+
+    precondition {
+      condition     = trimprefix(local.environment.REFINER_INPUT_PREFIX, "/") == local.prefix
+      error_message = "REFINER_INPUT_PREFIX of ${var.name} is ${local.environment.REFINER_INPUT_PREFIX}, and its rule sends objects below ${local.prefix}: environment may set it with or without leading slash only."
     }
 
     precondition {

@@ -3,6 +3,26 @@ output "prefix" {
   value       = local.prefix
 }
 
+output "output_prefix" {
+  description = "Prefix below which the function writes its outputs, without leading slash. Null in a completion ruleset."
+  value       = local.has_function ? local.output_prefix : null
+}
+
+output "complete_prefix" {
+  description = "Prefix below which the function writes its completions, without leading slash. Null in a completion ruleset."
+  value       = local.has_function ? local.complete_prefix : null
+}
+
+output "read_access" {
+  description = "What else the function may read, each as `s3://<bucket>/<prefix>`."
+  value       = [for path in local.read_access : "s3://${path}" if local.has_function]
+}
+
+output "read_kms_key_arns" {
+  description = "ARNs of the KMS keys that the function may decrypt with."
+  value       = [for arn in var.read_kms_key_arns : arn if local.has_function]
+}
+
 output "image_uri" {
   description = "Full URI of the function's image, with tag or digest. Null in a completion ruleset."
   value       = local.image_uri

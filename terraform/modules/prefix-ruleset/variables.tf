@@ -199,7 +199,7 @@ variable "max_concurrency" {
 }
 
 variable "environment" {
-  description = "Environment variables of the function, in addition to `REFINER_INPUT_PREFIX`, `REFINER_OUTPUT_PREFIX` and `REFINER_COMPLETE_PREFIX`. Not for secrets: everyone who can read the function's configuration can read them."
+  description = "Environment variables of the function. They take precedence over `REFINER_INPUT_PREFIX`, `REFINER_OUTPUT_PREFIX` and `REFINER_COMPLETE_PREFIX` as the module sets them, with leading slash; the role may write where the last two say. Not for secrets: everyone who can read the function's configuration can read them."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -220,10 +220,40 @@ variable "environment" {
   }
 
   validation {
-    condition = length(setintersection(keys(var.environment), [
-      "REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX",
-    ])) == 0
-    error_message = "environment must not set REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX or REFINER_COMPLETE_PREFIX: the module sets them from the prefixes."
+    condition = alltrue([
+      for name in ["REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX"] :
+      can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", lookup(var.environment, name, "x/")))
+    ])
+    error_message = "REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX and REFINER_COMPLETE_PREFIX in environment must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
+  }
+}
+
+variable "read_access" {
+  description = "What the function may read besides the objects of the ruleset: prefixes of the bucket, such as `Other/`, and of other buckets, as `s3://<bucket>/<prefix>`; `s3://<bucket>/` is the whole bucket."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for item in var.read_access :
+      can(regex("^(?:s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/(?:[^/*?$\\p{Cc}]+/)*|/?(?:[^/*?$\\p{Cc}]+/)+)$", item))
+    ])
+    error_message = "Each item of read_access must be a prefix of the bucket or s3://<bucket>/<prefix>, and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. s3://<bucket>/ is the whole bucket."
+  }
+}
+
+variable "read_kms_key_arns" {
+  description = "ARNs of the KMS keys that objects in `read_access` are encrypted with. The function may decrypt with them through S3 only; each key's policy must allow that, too."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for arn in var.read_kms_key_arns : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", arn))
+    ])
+    error_message = "Each of read_kms_key_arns must be the ARN of a key, arn:aws:kms:<region>:<account>:key/<id>. Policies ignore aliases."
   }
 }
 

@@ -6,6 +6,15 @@ locals {
 
   # A completion ruleset has no function, so no role needs access to the bucket.
   functions = { for name, ruleset in var.rulesets : name => ruleset if ruleset.image_uri != null }
+
+  loops = flatten([
+    for writer in keys(local.functions) : [
+      for written in [module.rulesets[writer].output_prefix, module.rulesets[writer].complete_prefix] : [
+        for reader in keys(local.functions) : "${writer} writes below ${written}, ${reader} reads ${module.rulesets[reader].prefix}"
+        if startswith(written, module.rulesets[reader].prefix) || startswith(module.rulesets[reader].prefix, written)
+      ]
+    ]
+  ])
 }
 
 module "data_repository" {
@@ -19,7 +28,9 @@ module "data_repository" {
   access = {
     for name, ruleset in local.functions : name => {
       role_arn = module.rulesets[name].role_arn
-      prefixes = [trimprefix(ruleset.prefix, "/"), local.output_prefix, local.complete_prefix]
+      prefixes = [
+        module.rulesets[name].prefix, module.rulesets[name].output_prefix, module.rulesets[name].complete_prefix
+      ]
     }
   }
 }
@@ -52,6 +63,9 @@ module "rulesets" {
   timeout_s    = each.value.timeout_s
   environment  = merge(var.function_environment, each.value.environment)
   vpc          = each.value.vpc
+
+  read_access       = each.value.read_access
+  read_kms_key_arns = each.value.read_kms_key_arns
 
   batch_size           = each.value.batch_size
   max_concurrency      = each.value.max_concurrency

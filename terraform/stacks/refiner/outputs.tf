@@ -63,6 +63,10 @@ output "rulesets" {
   value = {
     for name, ruleset in module.rulesets : name => {
       prefix                  = ruleset.prefix
+      output_prefix           = ruleset.output_prefix
+      complete_prefix         = ruleset.complete_prefix
+      read_access             = ruleset.read_access
+      read_kms_key_arns       = ruleset.read_kms_key_arns
       image_uri               = ruleset.image_uri
       rule_name               = ruleset.rule_name
       rule_arn                = ruleset.rule_arn
@@ -81,5 +85,10 @@ output "rulesets" {
       log_group               = ruleset.log_group
       event_source_mapping_id = ruleset.event_source_mapping_id
     }
+  }
+  # Each module checks its own prefix.
+  precondition {
+    condition     = length(local.loops) == 0
+    error_message = "Outputs or completions of a function would start a function again: ${join("; ", local.loops)}. The prefixes of rulesets with an image_uri must not overlap with what the functions write."
   }
 }

@@ -85,7 +85,10 @@ variable "rulesets" {
       ECR registry, either with `:tag`, with `@sha256:…`, or without both, which uses `release_tag`. Null makes a completion
       ruleset: queues without a function.
     - `memory_mb`, `timeout_s`, `architecture`, `environment`, `vpc`: settings of the function. `environment` takes
-      precedence over `function_environment`; do not put secrets into it.
+      precedence over `function_environment` and over the `REFINER_*` variables that the stack sets; do not put secrets
+      into it.
+    - `read_access`: what the function may read besides its own objects: prefixes of the bucket, and of other buckets as
+      `s3://<bucket>/<prefix>`. `read_kms_key_arns`: the KMS keys that these objects are encrypted with.
     - `visibility_timeout_s`: how long a received message stays hidden; null means six times `timeout_s`, at most 43200.
     - `max_receive_count`: how often a message is received before it moves to the dead-letter queue.
     - `batch_size`, `max_concurrency`: messages in one invocation, and concurrent invocations (null: no limit).
@@ -100,6 +103,8 @@ variable "rulesets" {
     batch_size           = optional(number, 10)
     max_concurrency      = optional(number)
     environment          = optional(map(string), {})
+    read_access          = optional(list(string), [])
+    read_kms_key_arns    = optional(list(string), [])
     vpc = optional(object({
       subnet_ids         = list(string)
       security_group_ids = list(string)

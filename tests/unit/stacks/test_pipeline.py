@@ -43,13 +43,41 @@ def test_rulesets_are_stages() -> None:
 def test_settings_name_the_rulesets_if_the_values_have_none() -> None:
     found = pipeline({})
     assert [(stage.name, stage.prefix) for stage in found.stages] == [
-        ("RefinerInput", "RefinerInput/"),
         ("RefinerComplete", "RefinerComplete/"),
+        ("RefinerInput", "RefinerInput/"),
     ]
-    assert [stage.consumer for stage in found.stages] == [Function("dibbs-ecr-RefinerInput"), None]
+    assert [stage.consumer for stage in found.stages] == [None, Function("dibbs-ecr-RefinerInput")]
 
 
-@pytest.mark.parametrize("rulesets", [[1], {"A": {}}, {"A": {"prefix": 1}}, {"A": {"prefix": "no-slash"}}, {"A": None}])
+def test_the_environment_of_a_function_says_where_it_writes() -> None:
+    own = {"REFINER_OUTPUT_PREFIX": "/Labs/Out/"}
+    ruleset = {"prefix": "In/", "image_uri": "repo", "environment": own}
+    of_all = {"REFINER_OUTPUT_PREFIX": "Other/", "REFINER_COMPLETE_PREFIX": "Done/"}
+    (stage,) = pipeline({**VALUES, "function_environment": of_all, "rulesets": {"In": ruleset}}).stages
+    assert stage.writes == ("Labs/Out/", "Done/")
+
+
+def test_read_access_is_given_as_addresses_in_s3() -> None:
+    ruleset = {"prefix": "In/", "image_uri": "repo", "read_access": ["/eICR/", "s3://config/a/"]}
+    ruleset["read_kms_key_arns"] = ["arn:aws:kms:us-east-1:123456789012:key/1"]
+    (stage,) = pipeline({**VALUES, "rulesets": {"In": ruleset}}).stages
+    assert stage.reads == ("s3://data/eICR/", "s3://config/a/")
+    assert stage.read_keys == ("arn:aws:kms:us-east-1:123456789012:key/1",)
+
+
+@pytest.mark.parametrize(
+    "rulesets",
+    [
+        [1],
+        {"A": {}},
+        {"A": {"prefix": 1}},
+        {"A": {"prefix": "no-slash"}},
+        {"A": None},
+        {"A": {"prefix": "A/", "image_uri": "x", "environment": {"REFINER_OUTPUT_PREFIX": "no-slash"}}},
+        {"A": {"prefix": "A/", "image_uri": "x", "environment": 1}},
+        {"A": {"prefix": "A/", "image_uri": "x", "read_access": 1}},
+    ],
+)
 def test_invalid_rulesets_are_an_error(rulesets: Any) -> None:
     with pytest.raises(RefinerctlError, match="ruleset"):
         pipeline({**VALUES, "rulesets": rulesets})

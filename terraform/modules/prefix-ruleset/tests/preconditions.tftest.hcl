@@ -88,6 +88,28 @@ run "function_reading_more_than_the_outputs" {
   expect_failures = [aws_lambda_function.this]
 }
 
+run "environment_with_outputs_below_the_inputs" {
+  command = plan
+
+  variables {
+    image_uri   = "refiner:v1"
+    environment = { REFINER_OUTPUT_PREFIX = "RefinerInput/Output/" }
+  }
+
+  expect_failures = [aws_lambda_function.this]
+}
+
+run "environment_with_another_input_prefix" {
+  command = plan
+
+  variables {
+    image_uri   = "refiner:v1"
+    environment = { REFINER_INPUT_PREFIX = "Other/" }
+  }
+
+  expect_failures = [aws_lambda_function.this]
+}
+
 run "environment_too_large" {
   command = plan
 

@@ -339,6 +339,109 @@ run "settings" {
   }
 }
 
+run "environment_wins" {
+  command = plan
+
+  variables {
+    environment = {
+      REFINER_INPUT_PREFIX    = "RefinerInput/"
+      REFINER_OUTPUT_PREFIX   = "Labs/Output/"
+      REFINER_COMPLETE_PREFIX = "/Labs/Complete/"
+    }
+  }
+
+  assert {
+    condition = aws_lambda_function.this[0].environment[0].variables == tomap({
+      REFINER_INPUT_PREFIX    = "RefinerInput/"
+      REFINER_OUTPUT_PREFIX   = "Labs/Output/"
+      REFINER_COMPLETE_PREFIX = "/Labs/Complete/"
+    })
+    error_message = "The function's environment differs: ${jsonencode(aws_lambda_function.this[0].environment[0].variables)}"
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.this[0].policy).Statement[0].Resource == [
+      "arn:aws:s3:::data-repository/RefinerInput/*",
+      "arn:aws:s3:::data-repository/Labs/Output/*",
+      "arn:aws:s3:::data-repository/Labs/Complete/*",
+    ]
+    error_message = "The role must allow what the environment says: ${aws_iam_role_policy.this[0].policy}"
+  }
+
+  assert {
+    condition     = output.output_prefix == "Labs/Output/" && output.complete_prefix == "Labs/Complete/"
+    error_message = "The outputs are ${output.output_prefix} and ${output.complete_prefix}."
+  }
+}
+
+run "read_access" {
+  command = plan
+
+  variables {
+    read_access = ["/eICR/", "s3://config/configurations/", "s3://config/common files/", "s3://whole/"]
+    read_kms_key_arns = [
+      "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+      "arn:aws:kms:us-east-1:210987654321:key/mrk-0123456789abcdef0123456789abcdef",
+    ]
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.this[0].policy) == {
+      Version = "2012-10-17"
+      Statement = [
+        {
+          Effect = "Allow"
+          Action = ["s3:GetObject", "s3:PutObject"]
+          Resource = [
+            "arn:aws:s3:::data-repository/RefinerInput/*",
+            "arn:aws:s3:::data-repository/RefinerOutput/*",
+            "arn:aws:s3:::data-repository/RefinerComplete/*",
+          ]
+        },
+        {
+          Effect   = "Allow"
+          Action   = ["s3:ListBucket"]
+          Resource = ["arn:aws:s3:::data-repository", "arn:aws:s3:::config", "arn:aws:s3:::whole"]
+        },
+        {
+          Effect   = "Allow"
+          Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+          Resource = ["arn:aws:sqs:eu-west-1:123456789012:dibbs-ecr-RefinerInput"]
+        },
+        {
+          Effect = "Allow"
+          Action = ["s3:GetObject"]
+          Resource = [
+            "arn:aws:s3:::data-repository/eICR/*",
+            "arn:aws:s3:::config/configurations/*",
+            "arn:aws:s3:::config/common files/*",
+            "arn:aws:s3:::whole/*",
+          ]
+        },
+        {
+          Effect = "Allow"
+          Action = ["kms:Decrypt"]
+          Resource = [
+            "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+            "arn:aws:kms:us-east-1:210987654321:key/mrk-0123456789abcdef0123456789abcdef",
+          ]
+          Condition = {
+            StringEquals = { "kms:ViaService" = ["s3.eu-west-1.amazonaws.com", "s3.us-east-1.amazonaws.com"] }
+          }
+        },
+      ]
+    }
+    error_message = "The inline policy differs: ${aws_iam_role_policy.this[0].policy}"
+  }
+
+  assert {
+    condition = output.read_access == [
+      "s3://data-repository/eICR/", "s3://config/configurations/", "s3://config/common files/", "s3://whole/"
+    ] && length(output.read_kms_key_arns) == 2
+    error_message = "The output differs: ${jsonencode(output.read_access)}"
+  }
+}
+
 run "visibility_timeout_is_six_times_the_timeout" {
   command = plan
 
@@ -356,8 +459,10 @@ run "completion_ruleset_has_no_function" {
   command = plan
 
   variables {
-    prefix    = "RefinerComplete/"
-    image_uri = null
+    prefix            = "RefinerComplete/"
+    image_uri         = null
+    read_access       = ["Other/"]
+    read_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:key/1"]
   }
 
   assert {
@@ -373,8 +478,13 @@ run "completion_ruleset_has_no_function" {
   }
 
   assert {
-    condition     = alltrue([for value in [output.image_uri, output.function_name, output.function_arn, output.role_arn, output.log_group, output.event_source_mapping_id] : value == null])
+    condition     = alltrue([for value in [output.output_prefix, output.complete_prefix, output.image_uri, output.function_name, output.function_arn, output.role_arn, output.log_group, output.event_source_mapping_id] : value == null])
     error_message = "What belongs to a function must be null."
+  }
+
+  assert {
+    condition     = length(output.read_access) == 0 && length(output.read_kms_key_arns) == 0
+    error_message = "Without a function nothing is read."
   }
 
   assert {

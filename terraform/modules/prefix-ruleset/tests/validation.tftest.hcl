@@ -397,10 +397,80 @@ run "own_variables" {
   variables {
     bus_name    = "aws.partner"
     environment = { "REFINER_INPUT_PREFIX" = "x" }
+    read_access = ["x"]
   }
 
   expect_failures = [
     var.bus_name,
     var.environment,
+    var.read_access,
   ]
+}
+
+run "whole_bucket_as_output_prefix" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    environment       = { "REFINER_OUTPUT_PREFIX" = "/" }
+    read_access       = ["/"]
+    read_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:alias/x"]
+  }
+
+  expect_failures = [
+    var.environment,
+    var.read_access,
+    var.read_kms_key_arns,
+  ]
+}
+
+run "wildcard_as_completion_prefix" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    environment       = { "REFINER_COMPLETE_PREFIX" = "*/" }
+    read_access       = ["s3://config/*/"]
+    read_kms_key_arns = ["*"]
+  }
+
+  expect_failures = [
+    var.environment,
+    var.read_access,
+    var.read_kms_key_arns,
+  ]
+}
+
+run "bucket_without_a_slash" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    read_access = ["s3://config"]
+  }
+
+  expect_failures = [var.read_access]
+}
+
+run "other_scheme" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    read_access = ["https://config/x/"]
+  }
+
+  expect_failures = [var.read_access]
 }

@@ -146,7 +146,9 @@ run "all_settings_of_a_ruleset_are_accepted" {
         max_receive_count    = 1000
         batch_size           = 10000
         max_concurrency      = 1000
-        environment          = { LEVEL = "debug" }
+        environment          = { LEVEL = "debug", REFINER_OUTPUT_PREFIX = "Labs/Out/" }
+        read_access          = ["eICR/", "s3://config/"]
+        read_kms_key_arns    = ["arn:aws:kms:eu-west-1:123456789012:key/1"]
         vpc                  = { subnet_ids = ["subnet-0a"], security_group_ids = ["sg-0a"] }
         architecture         = "arm64"
       }
@@ -160,6 +162,29 @@ run "all_settings_of_a_ruleset_are_accepted" {
     condition     = length(output.rulesets) == 3 && output.rulesets.Labs.prefix == "Labs/Süd 1+2/"
     error_message = "The rulesets differ: ${jsonencode(keys(output.rulesets))}"
   }
+
+  assert {
+    condition = (
+      output.rulesets.Labs.output_prefix == "Labs/Out/" &&
+      output.rulesets.Labs.read_access == ["s3://data-repository/eICR/", "s3://config/"] &&
+      output.rulesets.Labs.read_kms_key_arns == ["arn:aws:kms:eu-west-1:123456789012:key/1"]
+    )
+    error_message = "A setting does not reach the ruleset: ${jsonencode(output.rulesets.Labs)}"
+  }
+}
+
+run "outputs_of_one_function_are_inputs_of_another" {
+  command = plan
+
+  variables {
+    rulesets = {
+      A               = { prefix = "A/", image_uri = "refiner:v1", environment = { REFINER_OUTPUT_PREFIX = "B/Out/" } }
+      B               = { prefix = "B/", image_uri = "refiner:v1" }
+      RefinerComplete = { prefix = "RefinerComplete/" }
+    }
+  }
+
+  expect_failures = [output.rulesets]
 }
 
 run "no_rulesets" {
