@@ -3,119 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 
-from refinerctl.aws.lambda_ import Functions
+from refinerctl.aws.consumers import Health, HealthCheck
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.aws.metrics import Metric, Metrics
 from refinerctl.aws.move_tasks import MAX_TASK_RATE, MoveTask, MoveTasks
-from refinerctl.aws.sqs import Queues, QueueState
+from refinerctl.aws.sqs import Queues
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.from_file import ExportedFile
 from refinerctl.dlq.redrive.routes import Origin, Routes, Stay
 from refinerctl.dlq.walk import Walk
-from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.parallel import attempt
+from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, UsageError
 
-# If this many invocations failed lately, and none succeeded, messages would only fail again.
-LAST_MINUTES = 5
-ENOUGH_FAILURES = 5
-RECENT_HOURS = 1
-# A mapping in one of these states reads from its queue, or soon will.
-_READING = {"Enabled", "Enabling", "Creating", "Updating"}
 # Enough to find the targets; each receive raises a receive count.
 SAMPLE = 100
 # More messages take a move task longer than a minute; a copy is several times as fast, but has to run until its end.
 TASK_SUFFICES = 60 * MAX_TASK_RATE
-
-
-@dataclass(frozen=True)
-class Health:
-    """A queue's consumers; `broken` are reasons why they would not process a message, `doubts` are warnings."""
-
-    queue: str
-    consumers: tuple[str, ...] = ()
-    broken: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class HealthCheck:
-    """Checks the consumers of queues with these clients."""
-
-    settings: Callable[[QueueAddress], QueueState]
-    functions: Functions
-    metrics: Metrics
-
-    def check(self, target: QueueAddress, dlq_arn: str, now: datetime) -> Health:
-        """Raises nothing: what cannot be read becomes a warning (`doubts`). `now` in UTC."""
-        doubts = list(self._check_settings(target, dlq_arn))
-        found = attempt(lambda: self.functions.consumers(target.arn))
-        if not found.value:
-            why = found.error.message if found.error else "it has no event source mapping"
-            return Health(target.name, doubts=(*doubts, f"the consumer of {target.name} is unknown: {why}"))
-        broken: list[str] = []
-        reading = [item for item in found.value if item.state in _READING]
-        for item in found.value:
-            if item not in reading:
-                sentence = f"the event source mapping from {target.name} to {item.function} is {item.state}"
-                (doubts if reading else broken).append(sentence)
-        for name in sorted({item.function for item in reading or found.value}):
-            self._check_function(name, now, broken, doubts)
-        consumers = tuple(sorted({item.function for item in found.value}))
-        return Health(target.name, consumers, tuple(broken), tuple(doubts))
-
-    def _check_settings(self, target: QueueAddress, dlq_arn: str) -> Iterator[str]:
-        found = attempt(lambda: self.settings(target))
-        if found.value is None:
-            yield f"the settings of {target.name} are unknown: {found.error.message if found.error else ''}"
-        elif found.value.dlq_arn is None:
-            yield f"{target.name} has no DLQ: a message that fails again is retried until it expires, and then lost"
-        elif found.value.dlq_arn != dlq_arn:
-            yield f"a message that fails again moves to {found.value.dlq_arn.rpartition(':')[2]}"
-
-    def _check_function(self, name: str, now: datetime, broken: list[str], doubts: list[str]) -> None:
-        try:
-            code = self.functions.get(name)
-        except NotFoundError:
-            broken.append(f"function {name} does not exist")
-            return
-        except RefinerctlError as error:
-            doubts.append(f"the state of function {name} is unknown: {error.message}")
-            return
-        because = f": {code.reason}" if code.reason else ""
-        if code.state == "Failed":
-            broken.append(f"function {name} is Failed{because}")
-        elif code.update == "Failed":
-            broken.append(f"the last update of function {name} failed{because}")
-        if code.reserved_concurrency == 0:
-            broken.append(f"function {name} has reserved concurrency 0")
-        if code.state in ("Pending", "Inactive"):
-            doubts.append(f"function {name} is {code.state}")
-        if code.update == "InProgress":
-            doubts.append(f"function {name} is being updated")
-        self._check_invocations(name, now, broken, doubts)
-
-    def _check_invocations(self, name: str, now: datetime, broken: list[str], doubts: list[str]) -> None:
-        wanted = {what: Metric("AWS/Lambda", what, "FunctionName", name, "Sum") for what in ("Errors", "Invocations")}
-        found = attempt(lambda: self.metrics.read(wanted, now - timedelta(hours=RECENT_HOURS), now)).value
-        if found is None:
-            return
-        last = now - timedelta(minutes=LAST_MINUTES)
-        errors, calls = (sum(point.value for point in found[what] if point.at >= last) for what in wanted)
-        if calls >= ENOUGH_FAILURES and errors >= calls:
-            broken.append(f"all {calls:.0f} invocations of function {name} failed in the last {LAST_MINUTES} minutes")
-            return
-        errors, calls = (sum(point.value for point in found[what]) for what in wanted)
-        if errors:
-            doubts.append(f"function {name}: {errors:.0f} of {calls:.0f} invocations failed in the last hour")
 
 
 class Method(StrEnum):
@@ -157,14 +67,6 @@ class RedrivePlan:
     sampled: int = 0
     running: MoveTask | None = None
     matching: int | None = None
-
-    def check_healthy(self) -> None:
-        """Raises RefusedError if messages would certainly not be processed."""
-        if broken := [sentence for health in self.health for sentence in health.broken]:
-            raise RefusedError(
-                f"messages would not be processed: {'; '.join(broken)}",
-                hint="Repair the consumer first, or pass --force to send anyway.",
-            )
 
 
 def make_plan(

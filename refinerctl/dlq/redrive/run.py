@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refinerctl.aws.consumers import HealthCheck, refuse_broken
 from refinerctl.aws.message_queue import MessageQueue, MessageQueues
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTasks
@@ -23,7 +24,7 @@ from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.move_task import TaskRun
-from refinerctl.dlq.redrive.plan import HealthCheck, PlanRequest, RedrivePlan, make_plan
+from refinerctl.dlq.redrive.plan import PlanRequest, RedrivePlan, make_plan
 from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, show_doubts
 from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
@@ -130,7 +131,7 @@ class Redrive:
     def _check(self, plan: RedrivePlan) -> None:
         """Raises RefusedError if messages would not be processed, or could be sent twice without a record of it."""
         if not self._flags.force:
-            plan.check_healthy()
+            refuse_broken(plan.health)
         if self._journal is not None:
             return
         runs = find(self._app.settings.work_folder, self._source_url)

@@ -11,12 +11,12 @@ import pytest
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTask
 from refinerctl.dlq.queues import DlqKind
-from refinerctl.dlq.redrive.plan import TASK_SUFFICES, Health, Method, PlanRequest, RedrivePlan, make_plan
+from refinerctl.dlq.redrive.plan import TASK_SUFFICES, Method, PlanRequest, RedrivePlan, make_plan
 from refinerctl.dlq.redrive.routes import Origin
 from refinerctl.errors import RefusedError, UsageError
+from tests.unit.aws.test_consumers import Account
 from tests.unit.dlq.redrive.memory_queue import Kept, MemoryQueue
 from tests.unit.dlq.redrive.messages import DLQ, IN, ORIGIN, OTHER, SENT, UNDELIVERED, queue, resolve, undelivered
-from tests.unit.dlq.redrive.test_health import Account
 
 if TYPE_CHECKING:
     from refinerctl.aws.message_queue import MessageQueue
@@ -153,10 +153,3 @@ def test_targets_are_known_without_receiving() -> None:
 def test_an_empty_queue_has_a_target_only_if_one_is_given() -> None:
     assert planned(PlanRequest(ORIGIN, to=OTHER), 0).targets == (OTHER,)
     assert planned(PlanRequest(UNDELIVERED), 0).targets == ()
-
-
-def test_a_broken_consumer_is_refused() -> None:
-    plan = RedrivePlan(ORIGIN, Method.COPY, "", (IN,), 5, health=(Health("in", ("f",), ("it is disabled",)),))
-
-    with pytest.raises(RefusedError, match="it is disabled"):
-        plan.check_healthy()

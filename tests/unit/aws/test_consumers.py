@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from refinerctl.aws.consumers import Health, HealthCheck, refuse_broken
 from refinerctl.aws.lambda_ import FunctionConfiguration, SourceMapping
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
-from refinerctl.dlq.redrive.plan import Health, HealthCheck
-from refinerctl.errors import AccessDeniedError, NotFoundError
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError
 from tests.unit.dlq.redrive.messages import DLQ, IN, SENT
 
 if TYPE_CHECKING:
@@ -173,3 +173,9 @@ def test_an_unusual_queue_is_a_doubt(account: Account, doubt: str) -> None:
 
     assert health.broken == ()
     assert any(doubt in text for text in health.doubts)
+
+
+def test_a_broken_consumer_is_refused() -> None:
+    refuse_broken([Health("in", ("f",), doubts=("it is updated",))])
+    with pytest.raises(RefusedError, match="it is disabled"):
+        refuse_broken([Health("in", ("f",), ("it is disabled",))])
