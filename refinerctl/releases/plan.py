@@ -62,7 +62,7 @@ def allow_destroy_option(command: Decorated) -> Decorated:
         "allow",
         multiple=True,
         metavar="ADDRESS",
-        help="Resource to destroy or replace although it holds data; repeatable.",
+        help="Resource whose data may be lost; repeatable.",
     )(command)
 
 
@@ -191,7 +191,8 @@ def _change_lines(changes: list[Change]) -> Iterator[str]:
 
 def change_text(change: Change, name: str) -> str:
     attributes = f"  ({', '.join(change.attributes)})" if change.attributes else ""
-    return f"{SIGNS[change.action]} {name}{attributes}" + ("  LOSES DATA" if change.loses_data else "")
+    lost = f": {', '.join(change.losses)}" if change.losses else ""
+    return f"{SIGNS[change.action]} {name}{attributes}" + (f"  LOSES DATA{lost}" if change.loses_data else "")
 
 
 def _short(uri: str | None) -> str:

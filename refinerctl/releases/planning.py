@@ -101,7 +101,7 @@ def make_plan(
         why = f"does not run the image of {name}, the last recorded release: a deployment was interrupted"
         notes += [f"{stage}: {why}" for stage in unfinished(pins.current, plan.images)]
     lost = {change.address for change in plan.changes if change.loses_data}
-    notes += [f"--allow-destroy {address}: the plan does not destroy it" for address in allow if address not in lost]
+    notes += [f"--allow-destroy {address}: the plan does not lose its data" for address in allow if address not in lost]
     return replace(plan, record=replace(record, notes=tuple(notes)))
 
 
@@ -173,7 +173,7 @@ def refuse_losses(plan: Plan) -> None:
     """Raises RefusedError if the plan loses data, unless that was accepted."""
     if not plan.losses:
         return
-    named = "; ".join(f"{change.address} ({change.action})" for change in plan.losses)
+    named = "; ".join(f"{change.address} ({', '.join(change.losses) or change.action})" for change in plan.losses)
     addresses = [*plan.record.allow_destroy, *(change.address for change in plan.losses)]
     flags = " ".join(f"--allow-destroy {shlex.quote(address)}" for address in addresses)
     raise RefusedError(f"the plan loses data: {named}", hint=f"To accept that, add {flags}")

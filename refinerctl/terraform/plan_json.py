@@ -13,29 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.terraform.losses import HOLDS_DATA, lost_in_place
 
-# Types whose destruction loses data that cannot be restored.
-HOLDS_DATA = frozenset(
-    {
-        "aws_cloudwatch_log_group",
-        "aws_db_instance",
-        "aws_dynamodb_table",
-        "aws_ebs_volume",
-        "aws_ecr_repository",
-        "aws_efs_file_system",
-        "aws_elasticache_cluster",
-        "aws_elasticache_replication_group",
-        "aws_elasticache_serverless_cache",
-        "aws_kms_key",
-        "aws_memorydb_cluster",
-        "aws_mq_broker",
-        "aws_rds_cluster",
-        "aws_s3_bucket",
-        "aws_s3_object",
-        "aws_secretsmanager_secret",
-        "aws_sqs_queue",
-    }
-)
 FUNCTION = "aws_lambda_function"
 
 # An instance's key is a number or a string in quotes, which may itself hold brackets.
@@ -71,7 +50,8 @@ class Change:
     """What a plan does to one resource.
 
     `attributes` are the names of those that differ: values may be secret. `name` is what AWS knows the existing
-    resource by, a bucket's or a queue's name; empty for a resource that has none.
+    resource by, a bucket's or a queue's name; empty for a resource that has none. `losses` say what is lost although
+    the resource stays: "message retention 14d → 1d".
     """
 
     address: str
@@ -79,6 +59,7 @@ class Change:
     action: Action
     attributes: tuple[str, ...] = ()
     name: str = ""
+    losses: tuple[str, ...] = ()
 
     @property
     def module(self) -> str | None:
@@ -99,8 +80,8 @@ class Change:
 
     @property
     def loses_data(self) -> bool:
-        """Whether the data in the resource is lost."""
-        return self.is_removed and self.type in HOLDS_DATA
+        """Whether data is lost: all in the resource, or what `losses` say."""
+        return bool(self.losses) or (self.is_removed and self.type in HOLDS_DATA)
 
 
 @dataclass(frozen=True)
@@ -195,7 +176,9 @@ def _change(entry: Mapping[str, Any]) -> Change | None:
     if action is None:
         return None
     name = (change.get("before") or {}).get("bucket" if kind == "aws_s3_bucket" else "name")
-    return Change(entry["address"], kind, action, _attributes(change, action), str(name or ""))
+    return Change(
+        entry["address"], kind, action, _attributes(change, action), str(name or ""), lost_in_place(kind, change)
+    )
 
 
 def _action(entry: Mapping[str, Any]) -> Action | None:

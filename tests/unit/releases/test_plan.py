@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from refinerctl.errors import RefusedError
 from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines, totals
-from refinerctl.releases.planning import Plan
+from refinerctl.releases.planning import Plan, refuse_losses
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import PlanRecord
 from refinerctl.terraform.plan_json import Action, Change, ImageChange
@@ -77,6 +81,15 @@ def test_every_loss_of_data_has_a_line() -> None:
     assert sum("LOSES DATA" in line for line in plan_lines(make(changes=changes))) == 40
 
 
+def test_loss_without_destruction_is_named() -> None:
+    change = Change("aws_sqs_queue.n", "aws_sqs_queue", Action.UPDATE, ("policy",), losses=("DLQ detached",))
+    assert "  ~ aws_sqs_queue.n  (policy)  LOSES DATA: DLQ detached" in plan_lines(make(changes=(change,)))
+    with pytest.raises(RefusedError, match=re.escape("aws_sqs_queue.n (DLQ detached)")) as refused:
+        refuse_losses(make(changes=(change,)))
+    assert refused.value.hint is not None
+    assert "--allow-destroy aws_sqs_queue.n" in refused.value.hint
+
+
 def test_totals_without_changes() -> None:
     assert totals(make()) == "no changes"
     assert totals(make(outputs=("x",))) != "no changes"
@@ -94,6 +107,7 @@ def test_plan_as_data() -> None:
         "attributes": ["name"],
         "name": "in",
         "stage": "In",
+        "losses": [],
         "loses_data": True,
     }
 

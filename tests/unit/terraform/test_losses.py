@@ -1,0 +1,95 @@
+"""Changes that lose data although the resource stays."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from refinerctl.terraform.losses import lost_in_place
+
+DAY = 86400
+
+
+def policy(dlq: str | None) -> dict[str, Any]:
+    return {"redrive_policy": json.dumps({"deadLetterTargetArn": dlq, "maxReceiveCount": 5}) if dlq else ""}
+
+
+def versioning(status: str) -> dict[str, Any]:
+    return {"versioning_configuration": [{"status": status, "mfa_delete": ""}]}
+
+
+def lifecycle(days: int | None, status: str = "Enabled") -> dict[str, Any]:
+    expiration = [{"days": days}] if days else []
+    return {"rule": [{"id": "old", "status": status, "expiration": expiration, "noncurrent_version_expiration": []}]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "lost"),
+    [
+        (
+            "sqs_queue",
+            {"message_retention_seconds": 4 * DAY},
+            {"message_retention_seconds": 60},
+            "message retention 4d → 1m",
+        ),
+        ("cloudwatch_log_group", {"retention_in_days": 30}, {"retention_in_days": 7}, "log retention 30d → 7d"),
+        ("cloudwatch_log_group", {"retention_in_days": 0}, {"retention_in_days": 7}, "log retention unlimited → 7d"),
+        ("s3_bucket_versioning", versioning("Enabled"), versioning("Suspended"), "versioning off"),
+        ("s3_bucket_versioning", versioning("Enabled"), None, "versioning off"),
+        ("sqs_queue", policy("arn:dlq"), policy(None), "DLQ detached"),
+        ("sqs_queue_redrive_policy", policy("arn:dlq"), None, "DLQ detached"),
+        (
+            "cloudwatch_event_target",
+            {"dead_letter_config": [{"arn": "arn:dlq"}]},
+            {"dead_letter_config": []},
+            "DLQ detached",
+        ),
+        (
+            "scheduler_schedule",
+            {"target": [{"dead_letter_config": [{"arn": "arn:dlq"}]}]},
+            {"target": [{"dead_letter_config": []}]},
+            "DLQ detached",
+        ),
+        (
+            "lambda_function",
+            {"dead_letter_config": [{"target_arn": "arn:dlq"}]},
+            {"dead_letter_config": []},
+            "DLQ detached",
+        ),
+        (
+            "s3_bucket_lifecycle_configuration",
+            lifecycle(None),
+            lifecycle(30),
+            "expiration by rule old unlimited → 30d",
+        ),
+        ("s3_bucket_lifecycle_configuration", lifecycle(30), lifecycle(7), "expiration by rule old 30d → 7d"),
+    ],
+)
+def test_change_in_place_loses_data(kind: str, before: Any, after: Any, lost: str) -> None:
+    assert lost_in_place(f"aws_{kind}", {"before": before, "after": after}) == (lost,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("sqs_queue", {"message_retention_seconds": 60}, {"message_retention_seconds": 4 * DAY}),
+        ("cloudwatch_log_group", {"retention_in_days": 7}, {"retention_in_days": 0}),
+        ("cloudwatch_log_group", {"retention_in_days": 7}, {"retention_in_days": 7}),
+        ("s3_bucket_versioning", versioning("Suspended"), versioning("Enabled")),
+        ("sqs_queue", policy("arn:dlq"), policy("arn:other-dlq")),
+        ("cloudwatch_event_target", {"dead_letter_config": [{"arn": "arn:dlq"}]}, None),  # sends nothing any more
+        ("cloudwatch_event_target", {"target": "not a list", "dead_letter_config": []}, {"target": "other"}),
+        ("s3_bucket_lifecycle_configuration", lifecycle(7), lifecycle(30)),
+        ("s3_bucket_lifecycle_configuration", lifecycle(None), lifecycle(30, "Disabled")),
+        ("sqs_queue", None, {"message_retention_seconds": 60}),  # it is created
+    ],
+)
+def test_other_changes_lose_nothing(kind: str, before: Any, after: Any) -> None:
+    assert lost_in_place(f"aws_{kind}", {"before": before, "after": after}) == ()
+
+
+def test_value_known_after_the_apply_counts_as_unchanged() -> None:
+    change = {"before": policy("arn:dlq"), "after": {}, "after_unknown": {"redrive_policy": True}}
+    assert lost_in_place("aws_sqs_queue", change) == ()
