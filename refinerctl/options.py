@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import termios
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -110,8 +111,24 @@ def check_consent(given: bool, flag: str = "--yes") -> None:
 
 def ask(question: str, yes: bool) -> None:
     """Ask on the terminal. Raises RefinerctlError for any other answer than yes."""
-    if not yes and not click.confirm(question, err=True):
+    if not yes and not confirmed(question):
         raise RefinerctlError("not confirmed; nothing was changed")
+
+
+def confirmed(question: str) -> bool:
+    _discard_typed_input()
+    return click.confirm(question, err=True)
+
+
+def typed_answer(question: str) -> str:
+    _discard_typed_input()
+    return str(click.prompt(question, err=True))
+
+
+def _discard_typed_input() -> None:
+    """What was typed before a question was shown, while a plan was running, does not answer it."""
+    if sys.stdin.isatty():
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

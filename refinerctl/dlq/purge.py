@@ -22,7 +22,7 @@ from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
 from refinerctl.dlq.records import MessageFile, to_line
 from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.options import check_consent, examples, global_options
+from refinerctl.options import check_consent, examples, global_options, typed_answer
 from refinerctl.parallel import through_interrupt
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _ask(app: AppContext, options: Options, queue: DeadLetterQueue) -> None:
     which = "all" if options.message_filter.is_empty else "the messages that match the filters, of"
     saved = "They are not saved." if options.no_export else f"They are saved to {_target(app, options)} first."
     question = f"Delete {which} {queue.depth:,} messages? {saved} Type the name of the queue to confirm"
-    name = click.prompt(question, err=True)
+    name = typed_answer(question)
     if name != queue.name:
         raise RefusedError(f"{name!r} is not the name of the queue, {queue.name!r}; nothing was deleted")
 

@@ -12,7 +12,7 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed
-from refinerctl.options import check_consent, examples, global_options
+from refinerctl.options import check_consent, examples, global_options, typed_answer
 from refinerctl.parallel import attempt
 from refinerctl.releases.deploy import add_to_ledger, apply_options, ready_to_apply
 from refinerctl.releases.pins import Pins
@@ -96,7 +96,7 @@ def destroy(
 
 def _ask_name(app: AppContext, confirm: str | None) -> None:
     if confirm is None:
-        _check_name(app, click.prompt("Type the environment's name to destroy this", err=True))
+        _check_name(app, typed_answer("Type the environment's name to destroy this"))
 
 
 def _check_name(app: AppContext, name: str) -> None:

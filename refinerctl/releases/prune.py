@@ -15,7 +15,7 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.console import size
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, ImageUse, newest_first, release_order
-from refinerctl.options import Duration, examples, global_options
+from refinerctl.options import Duration, confirmed, examples, global_options
 from refinerctl.parallel import concurrently
 from refinerctl.releases.images import (
     image_json,
@@ -233,7 +233,7 @@ def _is_confirmed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) ->
     if dry_run or yes:
         return not dry_run
     if sys.stdin.isatty() and sys.stderr.isatty() and not app.render.is_json:
-        return click.confirm(f"Remove {_count(plan.remove)}?", err=True)
+        return confirmed(f"Remove {_count(plan.remove)}?")
     app.render.note("this was a dry run; pass --yes to remove them")
     return False
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from datetime import UTC, datetime, timedelta
 
 import click
+import pexpect
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -120,6 +122,18 @@ class TestConsent:
         assert "nothing was changed" in refused.message
         assert self.answered("\n") is not None
         assert self.answered("") is not None
+
+    def test_input_from_before_the_question_is_no_answer(self) -> None:
+        script = (
+            "import time; from refinerctl.options import ask; print('planning'); time.sleep(1); ask('Apply?', False)"
+        )
+        terminal = pexpect.spawn(sys.executable, ["-c", script], encoding="utf-8", timeout=30)
+        terminal.expect("planning")
+        terminal.sendline("y")
+        terminal.expect_exact("Apply? [y/N]:")
+        terminal.sendline("n")
+        terminal.expect("not confirmed; nothing was changed")
+        terminal.close()
 
     def test_flag_is_consent(self) -> None:
         assert self.answered("", yes=True) is None
