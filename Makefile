@@ -67,6 +67,11 @@ images/%/node_modules/.package-lock.json: images/%/package-lock.json
 	@cd images/$* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-clean: ## Remove everything that these targets created
+# Purged and edited messages, journals of redrives, and states that Terraform could not save exist nowhere else.
+ONLY_COPIES := -path '.refinerctl/dlq/*' -o -path '.refinerctl/edits/*' -o -path '.refinerctl/redrives/*' -o -name errored.tfstate
+
+clean: ## Remove everything that these targets created, except data that exists nowhere else
 	-$(BIN)/refinerctl local down
-	rm -rf $(VENV) .refinerctl images/*/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) images/*/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@test ! -d .refinerctl || { find .refinerctl ! -type d ! \( $(ONLY_COPIES) \) -delete; find .refinerctl -type d -empty -delete; }
+	@test ! -d .refinerctl || { echo "kept, because no other copy exists:"; find .refinerctl -type f; }

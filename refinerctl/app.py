@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,17 @@ class AppContext:
         where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
         bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
         self.render.detail(f"environment {settings.env}, stack {settings.stack}{bucket}, {where}")
+
+    def command(self, *arguments: str) -> str:
+        """A command line to run next, for this environment and stack, with the global options that were given."""
+        flags = vars(self._flags) | {"env": self.settings.env, "stack": self.settings.stack}
+        options = [
+            word
+            for name, value in flags.items()
+            if value and name not in ("output", "verbosity")
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
+        return shlex.join(["refinerctl", *arguments, *options])
 
     @cached_property
     def render(self) -> Renderer:

@@ -246,5 +246,5 @@ def _untagged_expire(days: int) -> dict[str, Any]:
 
 
 def _about(repository: str) -> contextlib.AbstractContextManager[None]:
-    hint = "Create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`."
+    hint = "Create it with `refinerctl deploy --stack registry` or `refinerctl sync --tag TAG --create-repository`."
     return about(f"ECR repository {repository}", hint)

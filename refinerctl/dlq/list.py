@@ -32,7 +32,7 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
     wanted = tuple(requested(app, text) for text in queues) if queues else stack_dlqs(app)
     if not wanted:
         raise UsageError(
-            f"stack {app.settings.stack} has no dead-letter queue", hint="Name queues: refinerctl dlq list QUEUE…"
+            f"stack {app.settings.stack} has no dead-letter queue", hint="Name queues: `refinerctl dlq list QUEUE`."
         )
     try:
         found, problems = list_queues(wanted, lambda region: queue_reader(app.in_region(region)), datetime.now(UTC))
@@ -41,7 +41,7 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
             raise
         raise NotFoundError(
             f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} exists: {error.message}",
-            hint="Check --env and --region, deploy the stack, or name other queues: refinerctl dlq list QUEUE…",
+            hint="Check --env and --region, deploy the stack, or name other queues: `refinerctl dlq list QUEUE`.",
         ) from error
     if app.render.is_json:
         app.render.json({"queues": found})

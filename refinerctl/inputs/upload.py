@@ -162,7 +162,7 @@ def _source(file: Path, key: str) -> UploadSource:
     if not file.exists():
         raise UsageError(f"file {file} does not exist")
     if not file.is_file():
-        raise UsageError(f"{file} is not a regular file", hint="For a pipe: refinerctl upload - --name NAME < PIPE.")
+        raise UsageError(f"{file} is not a regular file", hint="For a pipe: `refinerctl upload - --name NAME < PIPE`.")
     if not os.access(file, os.R_OK):
         raise UsageError(f"{file} cannot be read: permission denied")
     return UploadSource(check_key(key), file, file.stat().st_size)

@@ -181,8 +181,9 @@ def check_credentials(expiry: datetime | None, least_s: float) -> None:
 
 def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> dict[str, Any]:
     """Apply the plan, record the release, wait until it is in effect, and tell the user. Returns the result as data."""
+    resume = app.command(*resume_arguments(plan, options.action))
     with app.render.progress() as progress:
-        applied, release = apply_plan(root, plan, app.ledger, app.operator, progress, options.action)
+        applied, release = apply_plan(root, plan, app.ledger, app.operator, progress, resume, options.action)
         if applied:
             checks = attempt(lambda: readiness_checks(app.stack, root.terraform.outputs()[0], app.functions))
             if checks.error:
@@ -199,38 +200,50 @@ def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: App
     return {"applied": applied, "release": release, "plan": plan_json(plan)}
 
 
+def resume_arguments(plan: Plan, action: ReleaseAction) -> list[str]:
+    """The command that continues the apply of a plan: a saved plan is not valid any more once it was begun."""
+    record = plan.record
+    if action is ReleaseAction.ROLLBACK:
+        verb = ["rollback", *(["--to", record.tag] if record.tag else [])]
+    else:
+        verb = ["deploy", *(["--tag", record.tag] if record.tag else [])]
+    return [*verb, *(word for address in record.allow_destroy for word in ("--allow-destroy", address))]
+
+
 def apply_plan(
     root: RootModule,
     plan: Plan,
     ledger: Ledger,
     who: str,
     progress: Progress,
+    resume: str,
     action: ReleaseAction = ReleaseAction.DEPLOY,
 ) -> tuple[bool, Release | None]:
     """Apply the plan if it changes anything, and record the release if it is another than the last one.
 
     It is recorded as soon as it is applied: from then on it is deployed, even if the wait for its effect fails.
-    Returns whether anything was applied, and the entry that was added to the ledger.
+    `resume` is the command that continues after a failure. Returns whether anything was applied, and the entry that
+    was added to the ledger.
     """
     has_changes = not plan.is_empty
     if has_changes:
         progress.step(f"terraform apply: stack {root.name} of {root.env}")
-        root.apply(plan.file, progress)
+        root.apply(plan.file, progress, resume)
     record = plan.record
     release = Release(action, record.tag, dict(record.images), record.version, who, datetime.now(UTC))
     if not has_changes and _is_recorded(release, deployed(ledger.read())):
         return False, None
-    add_to_ledger(ledger, release, "applied, but not recorded" if has_changes else "not recorded")
+    add_to_ledger(ledger, release, "applied, but not recorded" if has_changes else "not recorded", resume)
     return has_changes, release
 
 
-def add_to_ledger(ledger: Ledger, release: Release, failure: str) -> None:
+def add_to_ledger(ledger: Ledger, release: Release, failure: str, resume: str) -> None:
     """Record a release. Raises RefinerctlError that begins with `failure`."""
     try:
         ledger.append(release)
     except RefinerctlError as error:
         raise RefinerctlError(
-            f"{failure}: {error.message}", hint="Run the same command again: it records this, and changes nothing else."
+            f"{failure}: {error.message}", hint=f"Run `{resume}`: it records this, and changes nothing else."
         ) from error
 
 

@@ -66,7 +66,7 @@ def destroy(
         show_plan(app, root, plan)
         if plan.is_empty:
             if not dry_run:
-                record_if_deployed(plan.record, app.ledger, app.operator)
+                record_if_deployed(plan.record, app.ledger, app.operator, app.command("destroy"))
             _report(app, plan, applied=False)
             return
         for sentence in waiting_messages(plan.removed("aws_sqs_queue"), app.queues.state):
@@ -84,13 +84,19 @@ def destroy(
         if dry_run:
             _report(app, plan, applied=False)
             return
+        options = [
+            flag
+            for flag, is_set in (("--empty-bucket", empty_bucket), ("--empty-repositories", empty_repositories))
+            if is_set
+        ]
+        resume = app.command("destroy", *options)
         root = ready_to_apply(app, root, min_credential_lifetime, lambda: _ask_name(app, confirm))
         with app.render.progress() as progress:
             if buckets or repositories:
                 check_unchanged(root, plan)
             objects = empty_buckets(buckets, app.bucket_versions, progress)
             images = delete_images(repositories, app.ecr, progress)
-            apply_destruction(root, plan, app.ledger, app.operator, progress)
+            apply_destruction(root, plan, app.ledger, app.operator, progress, resume)
     _report(app, plan, objects, images, applied=True)
 
 
@@ -167,22 +173,22 @@ def digests_in(repository: str, ecr: EcrRegistry) -> list[str]:
         return []
 
 
-def apply_destruction(root: RootModule, plan: Plan, ledger: Ledger, who: str, progress: Progress) -> None:
+def apply_destruction(root: RootModule, plan: Plan, ledger: Ledger, who: str, progress: Progress, resume: str) -> None:
     """Apply a plan that destroys everything, and record it."""
     progress.step(f"terraform destroy: stack {root.name} of {root.env}")
     try:
-        root.apply(plan.file, progress)
+        root.apply(plan.file, progress, resume)
     except RefusedError as error:  # buckets may have been emptied: exit code 4 would say that nothing was changed
         raise RefinerctlError(error.message, hint=error.hint) from error
-    _record(plan.record, ledger, who)
+    _record(plan.record, ledger, who, resume)
 
 
-def record_if_deployed(record: PlanRecord, ledger: Ledger, who: str) -> None:
+def record_if_deployed(record: PlanRecord, ledger: Ledger, who: str, resume: str) -> None:
     """Record a destruction whose run was killed before it could record it."""
     if deployed(ledger.read()):
-        _record(record, ledger, who)
+        _record(record, ledger, who, resume)
 
 
-def _record(record: PlanRecord, ledger: Ledger, who: str) -> None:
+def _record(record: PlanRecord, ledger: Ledger, who: str, resume: str) -> None:
     release = Release(ReleaseAction.DESTROY, tag=None, commit=record.version, who=who, at=datetime.now(UTC))
-    add_to_ledger(ledger, release, "destroyed, but not recorded")
+    add_to_ledger(ledger, release, "destroyed, but not recorded", resume)

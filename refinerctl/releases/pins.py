@@ -108,7 +108,7 @@ def pin_images(
             images[image.stage] = uri
         is_missing = is_missing or bool(problems and uri is None)
     if all_problems:
-        hint = "Copy a release's images to ECR: refinerctl sync --tag TAG." if is_missing else None
+        hint = "Copy a release's images to ECR: `refinerctl sync --tag TAG`." if is_missing else None
         raise RefusedError(f"{refusal}: {'; '.join(all_problems)}", hint=hint)
     return Pins(tag or default_tag, images, tuple(all_notes))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -110,7 +109,7 @@ def plan(
         refuse_losses(planned)
         if out is not None:
             save_plan(planned.file, planned.record, out)
-            app.render.note(f"saved to {out}; apply it with: refinerctl deploy --plan {shlex.quote(str(out))}")
+            app.render.note(f"saved to {out}; to apply it, run `{app.command('deploy', '--plan', str(out))}`")
     if detailed_exitcode and not planned.is_empty:
         ctx.exit(DIFFERENCES)
 

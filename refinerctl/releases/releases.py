@@ -95,7 +95,7 @@ def releases(ctx: click.Context, new: bool, every_tag: bool, limit: int | None) 
     for repository in overview.missing:
         app.render.warning(
             f"ECR repository {repository!r} does not exist: create it with `refinerctl deploy --stack registry` "
-            "or `refinerctl sync --create-repository`"
+            "or `refinerctl sync --tag TAG --create-repository`"
         )
     if new:
         found = [status for status in overview.tags if status.is_new]

@@ -130,7 +130,7 @@ def add_prefix(
         if differs:
             raise RefusedError(
                 f"ruleset {present.name} already has prefix {prefix}, with other settings: {'; '.join(differs)}",
-                hint=f"Edit {values_file(app)}, or remove the ruleset first: refinerctl remove-prefix {present.name}",
+                hint=f"Edit {values_file(app)}, or remove it first: `refinerctl remove-prefix {present.name}`.",
             )
         app.render.note(f"ruleset {present.name} already has prefix {prefix}")
         carry_out_edit(app, None, given, {"status": "unchanged", "ruleset": present, "notes": []})
@@ -201,7 +201,7 @@ def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> 
     try:
         return _check_image(app, ruleset, values)
     except RefusedError as error:
-        hint = "Copy the image to ECR first (refinerctl sync), or use another one; --no-check-image skips this check."
+        hint = "Copy it to ECR first: `refinerctl sync --tag TAG`. --no-check-image skips this check."
         raise RefusedError(error.message, hint=hint) from error
     except UsageError:
         raise

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,13 @@ from refinerctl.files import FileEdit
 from refinerctl.options import Decorated, Duration, yes_option
 from refinerctl.releases.deploy import ApplyOptions, apply_and_record, apply_options, confirm
 from refinerctl.releases.pins import pins_for
+from refinerctl.releases.plan import allow_destroy_option
 from refinerctl.releases.planning import make_plan
 from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
 from refinerctl.rulesets.model import VARIABLE
+
+if TYPE_CHECKING:
+    from refinerctl.terraform.root_module import RootModule
 
 
 def values_file(app: AppContext) -> Path:
@@ -52,7 +56,7 @@ def edit_options(command: Decorated) -> Decorated:
         show_default=True,
         help="With --deploy: how long to wait until functions are updated and their mappings enabled.",
     )
-    for option in (apply_options, wait, yes_option, deploy, dry_run):
+    for option in (apply_options, allow_destroy_option, wait, yes_option, deploy, dry_run):
         command = option(command)
     return command
 
@@ -65,11 +69,17 @@ def read_options(given: dict[str, Any]) -> ApplyOptions | None:
 
 
 def carry_out_edit(
-    app: AppContext, edit: FileEdit | None, given: dict[str, Any], document: dict[str, Any], gives_up: str | None = None
+    app: AppContext,
+    edit: FileEdit | None,
+    given: dict[str, Any],
+    document: dict[str, Any],
+    gives_up: str | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Show the edit, write it, deploy it, as the options say; `document` is the JSON result.
 
-    `edit` None: the file needs no change. `gives_up` names a ruleset whose data a deployment may destroy.
+    `edit` None: the file needs no change. `gives_up` names a ruleset whose data a deployment may destroy. `check` is
+    called after the confirmation, and raises an error if the edit must not be applied any more.
     """
     name = _relative(app, edit.path) if edit else None
     diff = edit.diff(name) if edit and name else ""
@@ -77,10 +87,11 @@ def carry_out_edit(
         app.render.content(diff.encode())
     document |= {"file": name, "diff": diff}
     if options := read_options(given):
-        document["deployment"] = _deployed(app, edit, options, given["lock_timeout"], gives_up)
+        root = app.root_module(given["lock_timeout"])
+        document["deployment"] = _deployed(app, root, edit, options, given["allow"], gives_up, check)
     elif edit is not None and not given["dry_run"]:
         edit.write()
-        app.render.note(f"written to {name}; to apply it, run `refinerctl deploy --env {app.settings.env}`")
+        app.render.note(f"written to {name}; to apply it, run `{app.command('deploy')}`")
     if app.render.is_json:
         app.render.json(document)
 
@@ -90,16 +101,22 @@ def _relative(app: AppContext, path: Path) -> str:
 
 
 def _deployed(
-    app: AppContext, edit: FileEdit | None, options: ApplyOptions, lock_timeout_s: float, gives_up: str | None
+    app: AppContext,
+    root: RootModule,
+    edit: FileEdit | None,
+    options: ApplyOptions,
+    allow: tuple[str, ...],
+    gives_up: str | None,
+    check: Callable[[], None],
 ) -> dict[str, Any]:
-    root = app.root_module(lock_timeout_s)
     with root.folder() as folder:
         with _written(app, edit):
             with app.render.progress() as progress:
-                plan = make_plan(root, pins_for(app, None), folder, progress)
+                plan = make_plan(root, pins_for(app, None), folder, progress, allow=allow)
             given_up = [change.address for change in plan.losses if gives_up and change.stage == gives_up]
-            plan = replace(plan, record=replace(plan.record, allow_destroy=tuple(given_up)))
+            plan = replace(plan, record=replace(plan.record, allow_destroy=(*allow, *given_up)))
             root = confirm(app, root, plan, options)
+            check()
         return apply_and_record(app, root, plan, options)
 
 

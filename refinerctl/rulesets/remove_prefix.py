@@ -46,11 +46,16 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
             f"{values_file(app)} has no ruleset with name or prefix {ruleset!r}", hint=f"Rulesets: {known}."
         )
     edit = remove_ruleset(app, found.name)
-    if not force and not app.is_down:
-        (stage,) = app.pipeline.choose((found.name,))
-        check_empty(stage, app.queues)
+    (stage,) = app.pipeline.choose((found.name,))  # while the values still have it
+
+    def check() -> None:
+        if not force and not app.is_down:
+            check_empty(stage, app.queues)
+
+    check()
     document = {"status": "would-remove" if given["dry_run"] else "removed", "ruleset": found}
-    carry_out_edit(app, edit, given, document, gives_up=found.name)
+    # An input may arrive while the plan is made and confirmed.
+    carry_out_edit(app, edit, given, document, gives_up=found.name, check=check)
 
 
 def check_empty(stage: Stage, queues: Queues) -> None:

@@ -68,7 +68,7 @@ def save_plan(plan: Path, record: PlanRecord, to: Path) -> None:
 
 def read_record(path: Path) -> PlanRecord:
     """The record of a saved plan. Raises RefinerctlError for a file that `save_plan` did not write, or not whole."""
-    again = "Make one: refinerctl plan --out FILE."
+    again = "Make one: `refinerctl plan --out FILE`."
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -85,8 +85,11 @@ class RootModule:
         """
         return self.terraform.module / _ERRORED_STATE, self.terraform.data_dir / _ERRORED_STATE
 
-    def apply(self, plan: Path, progress: Progress) -> None:
-        """Apply exactly `plan`. An error or an interrupt also says where a state is that could not be saved."""
+    def apply(self, plan: Path, progress: Progress, resume: str) -> None:
+        """Apply exactly `plan`. An interrupt says which command continues: `resume`.
+
+        An error or an interrupt also says where a state is that could not be saved.
+        """
 
         def show(done: int, total: int, address: str) -> None:
             progress.update(f"stack {self.name}: {done} of {total} resources  {address}")
@@ -101,7 +104,7 @@ class RootModule:
                 left.chmod(0o600)
                 shutil.move(left, kept)
             if not isinstance(error, RefinerctlError):
-                saved = "what was done so far is in the state; run the same command again to continue"
+                saved = f"what was done so far is in the state; to continue, run `{resume}`"
                 unsaved = f"the state could not be saved, and is in {kept}. {self.how_to_push(kept)}"
                 self.terraform.tell(unsaved if is_left else saved)
             elif is_left:

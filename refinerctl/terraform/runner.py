@@ -136,7 +136,7 @@ class Terraform:
             waited = f", and did not release it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
             raise TimedOutError(
                 f"{lock_text(reader.lock)}{waited}",
-                hint="If that run has crashed, release the lock: refinerctl unlock.",
+                hint="If that run has crashed, release the lock: `refinerctl unlock`.",
             )
         if reader.is_stale:
             raise RefusedError("the state has changed since the plan was made", hint="Make a new plan.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
-from tests.e2e.project import Project, eventually, make_project
+from tests.e2e.project import COMMAND, Project, eventually, make_project
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import Layer, push_image
 
@@ -229,8 +231,10 @@ def test_sigterm_during_apply_leaves_a_complete_state_and_no_lock(releases: Proj
         state = releases.client("s3").get_object(Bucket="terraform-state", Key="refiner/terraform.tfstate")["Body"]
         resources = json.loads(state.read())["resources"]
         assert sum(len(item["instances"]) for item in resources if item["type"] == "aws_sqs_queue") == 7
-    # Another test proves that the same command continues, on a stack whose queues need no 25 s.
-    assert releases.run("plan", "--lock-timeout", "0s").code == 0
+        # Another test proves that it continues, on a stack whose queues need no 25 s.
+        resume = shlex.split(output.partition("to continue, run `refinerctl ")[2].partition("`")[0])
+        resumed = releases.run(*resume, "--dry-run", "--lock-timeout", "0s")
+        assert resumed.code == 0, resumed.err
 
 
 def test_prefix_is_added_used_and_removed(releases: Project) -> None:
@@ -266,6 +270,25 @@ def test_prefix_is_added_used_and_removed(releases: Project) -> None:
     url = sqs.get_queue_url(QueueName=f"{queue}-dlq")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="x")
     assert releases.run("remove-prefix", "team/MyNew/", "--deploy", "--yes").code == 4
+    sqs.purge_queue(QueueUrl=url)
+
+    # A message that arrives while the plan waits for its confirmation.
+    terminal = pexpect.spawn(
+        str(COMMAND),
+        ["remove-prefix", "team/MyNew/", "--deploy"],
+        cwd=str(releases.folder),
+        env=releases.environment(),
+        timeout=60,
+        encoding="utf-8",
+    )
+    terminal.expect_exact("Apply this to local?")
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+    terminal.sendline("y")
+    terminal.expect("still has messages")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 4
+    assert values.read_bytes() != before
     sqs.purge_queue(QueueUrl=url)
     removed = releases.run("remove-prefix", "team/MyNew/", "--deploy", "--yes")
     assert removed.code == 0, removed.err

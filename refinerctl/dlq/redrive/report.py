@@ -116,7 +116,7 @@ class RedriveReport:
         if not self.is_settled:
             raise TimedOutError(
                 "not all sent messages were processed in time",
-                hint="Run `dlq list` later to see whether messages failed again.",
+                hint="Run `refinerctl dlq list` later to see whether messages failed again.",
             )
 
     def show(self) -> None:

@@ -19,7 +19,7 @@ import pytest
 from refinerctl.errors import RefinerctlError, RefusedError, Terminated, TimedOutError
 from refinerctl.terraform.root_module import git_commit
 from refinerctl.terraform.runner import Terraform
-from tests.integration.releases.tiny_stack import MODULE, SECRET, Project, until
+from tests.integration.releases.tiny_stack import MODULE, RESUME, SECRET, Project, until
 from tests.state_server import PASSWORD, USER, state_server
 
 
@@ -89,7 +89,7 @@ class TestInterrupt:
         assert "slow" in project.resources()
         assert "after" not in project.resources()
         assert "saves its state" in project.told[0]
-        assert "run the same command again to continue" in project.told[-1]
+        assert f"to continue, run `{RESUME}`" in project.told[-1]
         log = (project.folder / "terraform.log").read_text()
         assert "interrupt" in log.lower().rpartition("provision_start")[2]
         assert project.root.terraform.find_lock() is None

@@ -19,7 +19,7 @@ from refinerctl.releases.planning import load_plan, make_plan
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import save_plan
 from refinerctl.terraform.plan_json import Action
-from tests.integration.releases.tiny_stack import MODULE, SECRET, Project
+from tests.integration.releases.tiny_stack import MODULE, RESUME, SECRET, Project
 
 
 @pytest.fixture
@@ -92,20 +92,20 @@ class TestPlan:
         planned = make_plan(project.root, Pins(), project.folder, Progress(), destroy=True)
         assert {change.action for change in planned.changes} == {Action.DESTROY}
         check_unchanged(project.root, planned)
-        apply_destruction(project.root, planned, project.ledger, "bob", Progress())
+        apply_destruction(project.root, planned, project.ledger, "bob", Progress(), RESUME)
         assert project.resources() == []
         assert [release.action for release in project.ledger.read()] == [ReleaseAction.DEPLOY, ReleaseAction.DESTROY]
         with pytest.raises(RefusedError, match="it was at serial"):
             check_unchanged(project.root, planned)
         with pytest.raises(RefinerctlError, match="the state has changed since") as caught:
-            apply_destruction(project.root, planned, project.ledger, "bob", Progress())
+            apply_destruction(project.root, planned, project.ledger, "bob", Progress(), RESUME)
         assert caught.value.exit_code == 1  # 4 says that nothing was changed, but buckets may have been emptied
 
     def test_destruction_that_was_not_recorded_is_recorded_by_the_next_run(self, project: Project) -> None:
         project.deploy(project.plan("v1"))
         record = project.plan().record
         for _ in range(2):
-            record_if_deployed(record, project.ledger, "bob")
+            record_if_deployed(record, project.ledger, "bob", RESUME)
             assert deployed(project.ledger.read()) is None
             assert len(project.ledger.read()) == 2
 

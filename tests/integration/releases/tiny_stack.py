@@ -66,6 +66,9 @@ class MemoryLedger:
         self.releases.append(release)
 
 
+RESUME = "refinerctl deploy --env test --stack tiny"
+
+
 class Project:
     """A project with one small root module."""
 
@@ -101,7 +104,7 @@ class Project:
     def deploy(self, plan: Plan | None = None, root: RootModule | None = None) -> bool:
         """Whether it has applied anything."""
         plan = plan or self.plan(root=root)
-        return apply_plan(root or self.root, plan, self.ledger, "alice", Progress())[0]
+        return apply_plan(root or self.root, plan, self.ledger, "alice", Progress(), RESUME)[0]
 
     def state(self) -> dict[str, Any]:
         """The state as terraform keeps it."""

@@ -1,0 +1,101 @@
+"""Command lines that refinerctl prints, in hints, fixes and examples: each is one that it accepts."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from refinerctl.app import AppContext
+from refinerctl.cli import cli
+from refinerctl.config import GlobalFlags
+from tests.conftest import ROOT
+
+VALUE = "X"  # for what is known only when the text is printed
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a module prints: its strings without docstrings, and the examples of its commands."""
+
+    texts: list[str]
+    examples: list[str]
+
+
+def read(file: Path) -> Module:
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "examples"]
+    examples = [argument for call in calls for argument in call.args]
+    joined = [node for node in nodes if isinstance(node, ast.JoinedStr)]
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    others = {id(node) for node in [*examples, *docstrings, *(part for node in joined for part in node.values)]}
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in others]
+    return Module(
+        [*map(text, joined), *(value for value in constants if isinstance(value, str))],
+        [str(node.value) for node in examples if isinstance(node, ast.Constant)],
+    )
+
+
+def text(node: ast.JoinedStr) -> str:
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values)
+
+
+MODULES = [read(file) for file in sorted((ROOT / "refinerctl").rglob("*.py"))]
+TEXTS = [text for module in MODULES for text in module.texts]
+COMMAND_LINES = sorted(
+    {line for module in MODULES for line in module.examples}
+    | {line for text in TEXTS for line in re.findall(r"`(refinerctl [^`]+)`", text)}
+)
+
+
+def check(line: str) -> None:
+    """Raises click.UsageError for a command, an option or an argument that does not exist or is missing."""
+    line = re.sub(r'.*\$\((.*)\)"', r"\1", line)  # eval "$(refinerctl …)"
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words = list(lexer)
+    begin = words.index("refinerctl") + 1
+    end = next((at for at in range(begin, len(words)) if set(words[at]) <= set("|<>&")), len(words))
+    rest = words[begin:end]
+    if rest == ["--help"]:
+        return
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        _name, found, rest = command.resolve_command(click.Context(command), rest)
+        assert found is not None
+        command = found
+    command.make_context(None, rest, parent=click.Context(cli))
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_command_line_is_accepted(line: str) -> None:
+    check(line)
+
+
+def test_wrong_command_lines_are_noticed() -> None:
+    for line in ("refinerctl deploi", "refinerctl deploy --allow X", "refinerctl trace", "refinerctl dlq list --no"):
+        with pytest.raises(click.UsageError):
+            check(line)
+
+
+def test_command_lines_are_in_backticks() -> None:
+    """Otherwise the test above would not see them."""
+    loose = re.compile(rf"(?<![`\w])refinerctl (?:{'|'.join(cli.list_commands(click.Context(cli)))})\b")
+    # The name of a JUnit suite, and the content of a canary.
+    allowed = {"refinerctl verify", f"refinerctl verify --canary {VALUE} for {VALUE}, {VALUE}\n"}
+    assert {text for text in TEXTS if loose.search(text)} == allowed
+
+
+def test_command_to_run_next_has_the_environment_and_the_options_that_were_given() -> None:
+    app = AppContext(GlobalFlags(env="production", profile="team a", output="json", verbosity=1))
+    line = app.command("deploy", "--allow-destroy", 'module.rulesets["A"].aws_sqs_queue.this')
+    assert shlex.split(line) == [
+        *("refinerctl", "deploy", "--allow-destroy", 'module.rulesets["A"].aws_sqs_queue.this'),
+        *("--env", "production", "--stack", "refiner", "--profile", "team a"),
+    ]
+    check(line)
