@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from ipaddress import ip_address
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -212,6 +213,30 @@ class Transport:
 def is_loopback(host: str) -> bool:
     """Whether `host` (with or without port) is this machine: localhost, 127.0.0.0/8 or [::1]."""
     return _LOOPBACK.fullmatch(urlsplit(f"//{host}").hostname or "") is not None
+
+
+def check_reach(sender: str, url: str) -> None:
+    """Raises RefinerctlError if server `sender` leads to a loopback or private address at `url` and has none itself.
+
+    Names are not resolved: behind a name only a server with a certificate for it is reached.
+    """
+    host = urlsplit(url).netloc
+    if _closeness(host) > _closeness(sender):
+        network = "a loopback" if is_loopback(host) else "a private"
+        raise RefinerctlError(
+            f"refusing to follow {sender} to {network} address",
+            hint=f"Check {sender} and the proxies before it: a public server must not name such an address.",
+        )
+
+
+def _closeness(host: str) -> int:
+    """2 for this machine, 1 for other addresses that are not public (private, link-local, …), 0 for all others."""
+    if is_loopback(host):
+        return 2
+    try:
+        return 0 if ip_address(urlsplit(f"//{host}").hostname or "").is_global else 1
+    except ValueError:
+        return 0
 
 
 def base_url(host: str) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.registry.credentials import Logins
-from refinerctl.transport import Login, Response, is_loopback
+from refinerctl.transport import Login, Response, check_reach, is_loopback
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Response]
@@ -95,6 +95,7 @@ class Authorizer:
         on_this_machine = is_loopback(parts.netloc) and is_loopback(self._host)
         if parts.scheme != "https" and not (parts.scheme == "http" and on_this_machine):
             raise RefinerctlError(f"{self._host} names a token server without HTTPS: {parts.netloc or 'no host'}")
+        check_reach(self._host, realm)
         service = self._parameters.get("service", "")
         login = self._logins(self._host)
         if login is not None and login.identity_token:

@@ -21,7 +21,7 @@ from refinerctl.transport import (
     Transport,
     TransportError,
     base_url,
-    is_loopback,
+    check_reach,
     joined,
 )
 
@@ -95,7 +95,7 @@ class Registry:
             response = self.transport.send(method, url, sent, body() if callable(body) else body, patience_s)
             location = response.headers.get("Location")
             if response.status in REDIRECTS and location and method in ("GET", "HEAD"):
-                url = self._redirected(url, location)
+                url = self.led_to(url, location)
             elif response.status in (UNAUTHORIZED, FORBIDDEN) and own:
                 challenge = response.headers.get("WWW-Authenticate") or ""
                 is_new = response.status == UNAUTHORIZED and not challenged
@@ -107,10 +107,10 @@ class Registry:
             response.whole()  # frees the connection
         raise RefinerctlError(f"too many redirects from {self.host}")
 
-    def _redirected(self, url: str, location: str) -> str:
-        target = joined(url, location)
-        if is_loopback(urlsplit(target).netloc) and not is_loopback(self.host):
-            raise RefinerctlError(f"refusing a redirect from {self.host} to a loopback address")
+    def led_to(self, url: str, location: str) -> str:
+        """The URL that a Location header at `url` names. Raises RefinerctlError if it must not be followed."""
+        target = joined(joined(self._base, url), location)
+        check_reach(self.host, target)
         return target
 
     def failed(self, what: str, response: Response) -> RefinerctlError:
@@ -248,7 +248,7 @@ class Repository:
         location = response.headers.get("Location")
         if response.status != ACCEPTED or not location:
             raise self.registry.failed(f"starting an upload to {self.name}", response)
-        return joined(url, location)
+        return self.registry.led_to(url, location)
 
     def check_push(self) -> None:
         """Start an upload and cancel it. Raises AccessDeniedError or NotFoundError as a push would."""
@@ -274,7 +274,7 @@ class Repository:
             location = self.start_upload(blob) or location
         response = self._open("PATCH", location, headers, content, patience_s).whole()
         if response.status in (ACCEPTED, NO_CONTENT, CREATED):
-            location = joined(location, response.headers.get("Location") or location)
+            location = self.registry.led_to(location, response.headers.get("Location") or location)
             response = self._fetch("PUT", _with_digest(location, blob), {"Content-Length": "0"})
         if response.status not in (CREATED, NO_CONTENT):
             self.registry.sends_by_patch = False  # rejected for another reason

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from urllib.parse import quote
 
 import pytest
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import OCI_MANIFEST
 from refinerctl.registry.client import MAX_PAGES, Registry
-from refinerctl.registry.manifests import digest_of, parse_manifest
+from refinerctl.registry.manifests import Descriptor, digest_of, parse_manifest
 from refinerctl.transport import Body, Limits, Login, Response, Transport
 from tests.unit.registry.responses import response
 
@@ -77,29 +78,72 @@ def test_invalid_tags_are_skipped() -> None:
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        ("http://127.0.0.1:2375/containers/json", "refusing a redirect from .* to a loopback address"),
-        ("https://localhost/", "refusing a redirect from .* to a loopback address"),
+        ("http://127.0.0.1:2375/containers/json", "refusing to follow .* to a loopback address"),
+        ("https://localhost/", "refusing to follow .* to a loopback address"),
+        ("//[::1]/", "refusing to follow .* to a loopback address"),
+        ("https://169.254.169.254/", "refusing to follow .* to a private address"),
+        ("https://10.0.0.1/", "refusing to follow .* to a private address"),
+        ("https://[::ffff:127.0.0.1]/", "refusing to follow .* to a private address"),
+        ("https://0.0.0.0/", "refusing to follow .* to a private address"),
         ("file:///etc/passwd", "not an http:// or"),
         ("ftp://elsewhere.example/", "not an http:// or"),
         ("https://elsewhere.example:99999/?X-Amz-Signature=hidden", "an invalid URL"),
         ("https://[::1", "an invalid URL"),
         ("https://elsewhere.example/\u00fc", "not an http:// or"),
         ("http://me:hidden@elsewhere.example/", "refusing plain HTTP to elsewhere.example"),
+        (f"http://{HOST}/", f"refusing plain HTTP to {HOST}"),
     ],
 )
-def test_refused_redirects(location: str, words: str) -> None:
+@pytest.mark.parametrize("way", ["redirect", "upload", "upload in parts"])
+def test_refused_locations(location: str, words: str, way: str) -> None:
     real = Transport(Limits(attempts=1))
+    statuses = {"redirect": [307], "upload": [202], "upload in parts": [202, 405, 202, 202]}[way]
+    places = ["/v2/a/blobs/uploads/1"] * (len(statuses) - 1) + [location]
 
     def answer(url: str) -> Response:
-        if url.startswith(f"https://{HOST}/"):
-            return response(307, headers={"Location": location})
+        if statuses and url.startswith(f"https://{HOST}/v2/"):
+            return response(statuses.pop(0), headers={"Location": places.pop(0)})
         real.send("GET", url, {})
         raise AssertionError(url)
 
     client, _ = registry(answer)
+    follow = read if way == "redirect" else upload
     with pytest.raises(RefinerctlError, match=words) as refused:
-        client.repository("a").find("v1")
+        follow(client)
     assert "hidden" not in str(refused.value)
+    assert statuses == []
+
+
+def read(client: Registry) -> None:
+    client.repository("a").find("v1")
+
+
+def upload(client: Registry) -> None:
+    repository, blob = client.repository("a"), Descriptor("x", digest_of(b"blob"), 4)
+    repository.upload(blob, repository.start_upload(blob) or "", lambda: [b"blob"])
+
+
+def test_only_the_registry_gets_the_login_with_an_upload() -> None:
+    answers = [
+        response(401, headers={"WWW-Authenticate": "Basic"}),
+        response(202, headers={"Location": "https://storage.example/up"}),
+        response(201),
+    ]
+    client, canned = registry(lambda _: answers.pop(0))
+
+    upload(client)
+
+    assert canned.asked[-1] == (f"https://storage.example/up?digest={quote(digest_of(b'blob'), safe='')}", None)
+    assert [login is not None for _, login in canned.asked] == [False, True, False]
+
+
+def test_a_private_registry_may_lead_to_its_own_network() -> None:
+    answers = [response(307, headers={"Location": "https://10.0.0.7/blob"}), response(404)]
+    canned = Canned(lambda _: answers.pop(0))
+    client = Registry("10.0.0.1:5000", lambda _: None, canned)
+
+    assert client.repository("a").find("v1") is None
+    assert [url for url, _ in canned.asked] == ["https://10.0.0.1:5000/v2/a/manifests/v1", "https://10.0.0.7/blob"]
 
 
 def test_only_the_registry_gets_the_login_in_any_spelling_of_its_name() -> None:
