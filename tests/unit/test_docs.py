@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -50,3 +51,43 @@ def test_commands_of_the_runbook_are_valid(root: Path) -> None:
             assert found is not None, line
             command = found
         command.make_context(line, words)  # raises click.UsageError
+
+
+def test_token_of_the_gitlab_jobs_is_in_a_file_that_other_jobs_cannot_read(root: Path, tmp_path: Path) -> None:
+    builds, temporary = tmp_path / "builds", tmp_path / "tmp"
+    for folder in (builds, temporary):
+        folder.mkdir()
+    block = re.search(r"^  before_script:\n((?:    .*\n)+)", _jobs(root), re.MULTILINE)
+    assert block is not None
+    script = re.findall(r"^    - (.*)$", block[1], re.MULTILINE)
+    script.append('stat -c "%a %n" "$AWS_WEB_IDENTITY_TOKEN_FILE" && cat "$AWS_WEB_IDENTITY_TOKEN_FILE"')
+    environ = {"PATH": os.environ["PATH"], "AWS_ID_TOKEN": "t0ken", "CI_BUILDS_DIR": str(builds)}
+
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(script)],
+        env=environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert re.fullmatch(rf"600 {temporary}/\S+\nt0ken", done.stdout)
+    assert [*builds.iterdir(), *temporary.iterdir()] == []
+
+
+def test_gitlab_jobs_that_change_something_have_roles_of_their_own(root: Path) -> None:
+    text = _jobs(root)
+    roles = {
+        job: re.search(r"AWS_ROLE_ARN: (\S+)", body)
+        for job, body in re.findall(r"^(\w+):\n((?:  .*\n|\n)+)", text, re.M)
+    }
+    named = {job: found[1].rpartition("/")[2] for job, found in roles.items() if found}
+
+    assert named == {"variables": "refinerctl-read", "sync": "refinerctl-sync", "deploy": "refinerctl-deploy"}
+
+
+def _jobs(root: Path) -> str:
+    """The example in docs/gitlab.md."""
+    found = re.search(r"```yaml\n(.*?)```", (root / "docs" / "gitlab.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]

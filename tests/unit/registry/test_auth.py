@@ -120,12 +120,22 @@ def test_token_server_without_a_token(answer: tuple[int, object], kind: type[Ref
     assert "s3cret" not in f"{failed.value} {failed.value.hint}"
 
 
-@pytest.mark.parametrize("realm", ["http://tokens.example/", "http://127.0.0.1:2375/", "ftp://127.0.0.1/", ""])
-def test_no_login_is_sent_to_a_token_server_without_tls(realm: str) -> None:
+@pytest.mark.parametrize(
+    ("realm", "words"),
+    [
+        ("http://tokens.example/", "without HTTPS"),
+        ("http://127.0.0.1:2375/", "without HTTPS"),
+        ("ftp://127.0.0.1/", "without HTTPS"),
+        ("", "without HTTPS"),
+        ("https://localhost/", "to a loopback address"),
+        ("https://192.168.0.1/", "to a private address"),
+    ],
+)
+def test_no_login_is_sent_to_a_token_server_without_tls_or_on_this_machine(realm: str, words: str) -> None:
     def fetch(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
         raise AssertionError(url)
 
     authorizer = Authorizer(HOST, lambda _: Login("me", "secret"), fetch)
     authorizer.learn(f'Bearer realm="{realm}"', ("repository:a:pull",), None)
-    with pytest.raises(RefinerctlError, match="without HTTPS"):
+    with pytest.raises(RefinerctlError, match=words):
         authorizer.header(("repository:a:pull",))
