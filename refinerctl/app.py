@@ -15,6 +15,7 @@ from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
+    from refinerctl.aws.alarms import Alarms
     from refinerctl.aws.bucket_versions import BucketVersions
     from refinerctl.aws.ecr import EcrRegistry
     from refinerctl.aws.events import EventBuses
@@ -168,6 +169,12 @@ class AppContext:
         from refinerctl.aws.metrics import Metrics
 
         return Metrics(self.session)
+
+    @cached_property
+    def alarms(self) -> Alarms:
+        from refinerctl.aws.alarms import Alarms
+
+        return Alarms(self.session)
 
     def _registry_variables(self) -> Values:
         """Those of stack `registry` in this environment."""

@@ -25,6 +25,7 @@ _MISSING = {
     "AWS.SimpleQueueService.NonExistentQueue",
     "NoSuchBucket",
     "NoSuchEntity",
+    "NotFound",
     "NotFoundException",
     "QueueDoesNotExist",
     "RepositoryNotFoundException",

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from refinerctl.aws.alarms import Alarm, alarms_of
 from refinerctl.aws.messages import expires_in_s, waited_s
 from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.images import ImageReference
@@ -114,12 +115,16 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class PipelineStatus:
-    """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release."""
+    """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release.
+
+    `alarms` are those of the whole pipeline that are in state ALARM.
+    """
 
     at: datetime
     stages: tuple[StageStatus, ...]
     release: str | None = None
     is_released: bool = False
+    alarms: tuple[Alarm, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -137,6 +142,7 @@ def read_status(app: AppContext, stages: Sequence[Stage], now: datetime) -> Pipe
         stages=tuple(reading.stage(stage) for stage in stages),
         release=release.tag if release else None,
         is_released=release is not None,
+        alarms=reading.alarms,
         problems=reading.shared_problems(),
     )
 
@@ -168,6 +174,7 @@ class _Reading:
             "metrics": partial(app.metrics.read, dict(self._hourly_metrics()), minute - HOUR, minute),
             "metrics of ages": partial(app.metrics.read, ages, self._now - AGES, self._now),
             "ledger": lambda: app.ledger.read(),  # without a backend there is none
+            "alarms": partial(app.alarms.find, app.pipeline.name_prefix, "ALARM"),
         }
         has_completions = app.stack.storage is not None and app.stack.completion_keys is not None
         if has_completions and 0 < len(self._writers) <= MAX_HEADS // 2:
@@ -190,9 +197,13 @@ class _Reading:
         errors = [answer.error for subject, answer in self._answers.items() if subject != "urls"]
         if all(errors) and errors[0]:
             raise errors[0]
-        shared = {"metrics": "metrics", "metrics of ages": "metrics", "completions": "completions", "ledger": "ledger"}
-        found = ((title, self._answers.get(name)) for name, title in shared.items())
+        shared = ("metrics", "metrics of ages", "alarms", "completions", "ledger")
+        found = ((name.removesuffix(" of ages"), self._answers.get(name)) for name in shared)
         return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        return alarms_of(self._app.pipeline, self._value("alarms") or ())
 
     @property
     def release(self) -> Release | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHORT_DIGEST = 19  # sha256: and twelve digits
 GAP = 2
+TEXT_WIDTH = 80
 # If not all columns fit into a screen, those with the highest number are left out first.
 COLUMNS = {
     "STAGE": 0,
@@ -60,7 +61,8 @@ Cell: TypeAlias = tuple[str, bool]
 def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, ...]) -> None:
     """Show the status of each stage: queue, DLQs, function, last completion, release.
 
-    Changes nothing and receives no message. A dash means unknown, or that the stage has no such part.
+    Alarms in state ALARM come first. Changes nothing and receives no message. A dash means unknown, or that the stage
+    has no such part.
     """
     from refinerctl.insight.stage_status import read_status
 
@@ -90,6 +92,8 @@ def _show(app: AppContext, found: PipelineStatus) -> None:
         app.render.json(_document(app, found))
     else:
         app.render.note(heading(found, app.settings.env))
+        if alarms := alarm_line(found):
+            app.render.line(alarms)
         for line in table(list(COLUMNS), [[text for text, _ in cells(found, stage)] for stage in found.stages]):
             app.render.line(line)
     for problem in problems(found):
@@ -183,10 +187,25 @@ def heading(found: PipelineStatus, env: str) -> str:
     return f"environment {env}, release {release}, {found.at:%Y-%m-%d %H:%M:%SZ}"
 
 
+def alarm_line(found: PipelineStatus, width: int = TEXT_WIDTH) -> str | None:
+    """The alarms in state ALARM, as many as fit into `width` characters, but at least one; None without any."""
+    names = [
+        f"{alarm.name} ({seconds((found.at - alarm.since).total_seconds() if alarm.since else None)})"
+        for alarm in found.alarms
+    ]
+    for shown in range(len(names), 0, -1):
+        left = f", and {len(names) - shown} more" if shown < len(names) else ""
+        line = f"ALARM  {', '.join(names[:shown])}{left}"
+        if len(line) <= width or shown == 1:
+            return line
+    return None
+
+
 def log_lines(found: PipelineStatus) -> list[str]:
-    """A line of `name=value` pairs for each stage."""
+    """A line of `name=value` pairs for each stage; before them one for the alarms in state ALARM, if there are any."""
     names = [title.lower().replace(" ", "_") for title in COLUMNS]
-    lines = []
+    alarms = ",".join(alarm.name for alarm in found.alarms)
+    lines = [f"{found.at:%Y-%m-%dT%H:%M:%SZ} alarms={alarms}"] if alarms else []
     for stage in found.stages:
         row = zip(names, cells(found, stage), strict=True)
         pairs = [f"{name}={text.replace(' ', '_')}" for name, (text, _) in row]
@@ -211,7 +230,10 @@ def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width
     from rich.text import Text
 
     quits = "q" if sys.stdin.isatty() else "Ctrl-C"
-    lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim"), Text("")]
+    lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim")]
+    if alarms := alarm_line(found, width):
+        lines.append(Text(printable(alarms), style="bold red"))
+    lines.append(Text(""))
     for number, row in enumerate(fitted([cells(found, stage) for stage in found.stages], width)):
         line = Text(style="bold" if number == 0 else "")
         for text, is_bad in row:

@@ -19,7 +19,7 @@ Found = TypeVar("Found")
 CANARY = "canary"  # the id of the result of `--canary`
 DEPLOY = "`refinerctl deploy` restores the released configuration."
 # Modules of the checks that every stack gets.
-GENERAL = tuple(f"refinerctl.insight.verify.{name}" for name in ("delivery", "processing", "permissions"))
+GENERAL = tuple(f"refinerctl.insight.verify.{name}" for name in ("delivery", "processing", "permissions", "alarms"))
 
 
 class Status(StrEnum):
@@ -88,13 +88,14 @@ def _subjects(pipeline: Pipeline, kinds: tuple[Any, ...]) -> Iterable[tuple[Comp
         return [
             (source, target)
             for source, target in pipeline.edges
-            if isinstance(source, kinds[0]) and isinstance(target, kinds[1]) and target != _dlq(source)
+            if isinstance(source, kinds[0]) and isinstance(target, kinds[1]) and target != dlq_of(source)
         ]
-    dlqs = {_dlq(item) for item in pipeline.components} - {stage.queue for stage in pipeline.stages}
+    dlqs = {dlq_of(item) for item in pipeline.components} - {stage.queue for stage in pipeline.stages}
     return [(item,) for item in pipeline.components if isinstance(item, kinds[0]) and item not in dlqs]
 
 
-def _dlq(component: Component) -> Queue | None:
+def dlq_of(component: Component) -> Queue | None:
+    """The DLQ of what sends to it or has it."""
     return component.dlq if isinstance(component, EventRule | Schedule | Queue) else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
+from refinerctl.aws.alarms import Alarm, Topic, is_topic
 from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget, ScheduleSettings
 from refinerctl.aws.iam import KmsKey, Role, kms_key
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
@@ -55,6 +56,8 @@ LOG_GROUP: Question[LogGroupSettings] = Question(lambda app, name: app.log_group
 ROLE: Question[Role] = Question(lambda app, name: app.roles.get(name))
 IMAGE: Question[str] = Question(lambda app, uri: app.ecr.find(ImageReference.parse(uri)))
 KEY: Question[KmsKey] = Question(lambda app, key_id: kms_key(app.session, key_id))
+ALARMS: Question[tuple[Alarm, ...]] = Question(lambda app, prefix: app.alarms.find(prefix))
+TOPIC: Question[Topic] = Question(lambda app, arn: app.alarms.topic(arn))
 CONCURRENCY: Question[Concurrency] = Question(lambda app: app.functions.concurrency())
 RELEASE: Question[Release] = Question(lambda app: _deployed_release(app))
 
@@ -95,6 +98,8 @@ def _led_to(value: object) -> Iterator[Asked]:
                 yield QUEUE, name_of(value.dlq_arn)
             if value.role_arn:
                 yield ROLE, name_of(value.role_arn)
+        case Alarm():
+            yield from ((TOPIC, arn) for arn in value.actions if is_topic(arn))
         case tuple():
             for item in value:
                 yield from _led_to(item)
@@ -195,6 +200,7 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     pipeline = snapshot.pipeline
     for component in pipeline.components:
         yield from _about(component)
+    yield ALARMS, pipeline.name_prefix
     for answer in list(snapshot.answers.values()):
         yield from _led_to(answer.value)
     for key in snapshot.answered(BUCKET_KEY).values():

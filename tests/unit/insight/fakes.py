@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from refinerctl.app import AppContext
+from refinerctl.aws.alarms import Alarm
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
@@ -64,6 +65,17 @@ class FakeMetrics(Metrics):
 
 
 @dataclass
+class FakeAlarms:
+    alarms: tuple[Alarm, ...] = ()
+    error: RefinerctlError | None = None
+
+    def find(self, prefix: str, state: str | None = None) -> tuple[Alarm, ...]:
+        if self.error:
+            raise self.error
+        return tuple(alarm for alarm in self.alarms if alarm.name.startswith(prefix) and state in (None, alarm.state))
+
+
+@dataclass
 class FakeLedger:
     releases: tuple[Release, ...] = ()
 
@@ -83,6 +95,7 @@ class Account:
     bucket: FakeBucket = field(default_factory=FakeBucket)
     logs: FakeLogGroups = field(default_factory=FakeLogGroups)
     ledger: FakeLedger = field(default_factory=FakeLedger)
+    alarms: FakeAlarms = field(default_factory=FakeAlarms)
     shared: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,7 +117,7 @@ class Account:
         app = AppContext(GlobalFlags())
         app.stack, app.pipeline = self.stack, Pipeline("x", self.stages, self.shared)
         app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
-        app.ledger = self.ledger  # type: ignore[assignment]
+        app.ledger, app.alarms = self.ledger, self.alarms  # type: ignore[assignment]
         if self.stack.storage is not None:
             app.storage, app.bucket = STORAGE, self.bucket
         return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refinerctl.aws.alarms import Alarm
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.errors import AccessDeniedError
@@ -25,6 +27,7 @@ from refinerctl.insight.stage_status import (
     read_status,
 )
 from refinerctl.ledger.entries import Release, ReleaseAction
+from refinerctl.stacks.base import EventRule, Queue
 from tests.unit.fakes import START, FakeFunctions
 from tests.unit.insight.fakes import (
     DIGEST,
@@ -178,8 +181,32 @@ class TestProblems:
         # To find URLs never fails.
         client: Any = SimpleNamespace(get=fail, read=fail, objects=fail, state=fail, find=account.queues.find)
         app.functions = app.metrics = app.bucket = app.ledger = app.queues = client
+        app.alarms = SimpleNamespace(find=fail)  # type: ignore[assignment]
         with pytest.raises(AccessDeniedError, match="no credentials"):
             read_status(app, account.stages, START)
+
+
+class TestAlarms:
+    FIRING = Alarm("x-One-dlq-messages", "ALARM", "m", (DLQ,), since=START)
+
+    def test_those_in_state_alarm_on_the_pipelines_components(self, account: Account) -> None:
+        of_another_stack = replace(self.FIRING, name="x-y-Two-dlq-messages", resources=("x-y-Two-dlq",))
+        quiet = replace(self.FIRING, name="x-One-errors", state="OK")
+        account.alarms.alarms = (self.FIRING, quiet, of_another_stack)
+        assert read(account).alarms == (self.FIRING,)
+
+    def test_they_are_of_all_stages_and_of_what_stages_share(self) -> None:
+        forward = EventRule("x-forward", "default", dlq=Queue("x-forward-delivery-dlq"))
+        account = Account((ONE, DONE), shared=(forward, Queue("x-forward-delivery-dlq")))
+        alarm = replace(self.FIRING, resources=("x-forward-delivery-dlq",))
+        account.alarms.alarms = (alarm,)
+        assert read_status(account.app, (DONE,), START).alarms == (alarm,)
+
+    def test_a_status_without_them_says_why(self, account: Account) -> None:
+        account.alarms.error = AccessDeniedError("access denied: DescribeAlarms on the alarms")
+        found = read(account)
+        assert found.problems == ("alarms: access denied: DescribeAlarms on the alarms",)
+        assert found.stages[0].queue is not None
 
 
 def test_stages_of_another_shape() -> None:
@@ -198,17 +225,18 @@ def test_stages_of_another_shape() -> None:
 def test_everything_is_asked_for_in_two_rounds() -> None:
     """Each call waits for all others of its round: one that is made after another's answer would wait forever."""
     account = Account(tuple(stage_of(f"R{n}") for n in range(5)))
-    # two times metrics, completions, ledger, URLs and five functions; then three queues of each stage
-    rounds = Rounds(5 + 5, 5 * 3)
+    # two times metrics, alarms, completions, ledger, URLs and five functions; then three queues of each stage
+    rounds = Rounds(6 + 5, 5 * 3)
 
     app = account.app
     app.queues = rounds.of(account.queues, find=0, state=1)
     app.functions = rounds.of(account.functions, get=0)
     app.metrics = rounds.of(account.metrics, read=0)
+    app.alarms = rounds.of(account.alarms, find=0)
     app.bucket = rounds.of(account.bucket, objects=0)
     app.ledger = rounds.of(account.ledger, read=0)
     found = read_status(app, account.stages, START)
-    assert rounds.calls == [10, 15]
+    assert rounds.calls == [11, 15]
     assert account.queues.requests["find x-R"] == 1
     assert all(stage.queue for stage in found.stages)
 

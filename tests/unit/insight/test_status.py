@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refinerctl.app import AppContext
+from refinerctl.aws.alarms import Alarm
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.stage_status import (
@@ -19,7 +22,7 @@ from refinerctl.insight.stage_status import (
     StageStatus,
     read_status,
 )
-from refinerctl.insight.status import COLUMNS, cells, fitted, follow, log_lines, problems, screen
+from refinerctl.insight.status import COLUMNS, alarm_line, cells, fitted, follow, log_lines, problems, screen
 from tests.unit.fakes import START
 from tests.unit.insight.fakes import DIGEST, Account, stage_of
 
@@ -87,6 +90,25 @@ def test_problems_that_differ_only_in_their_resource_are_reported_once() -> None
         "metrics: access denied: GetMetricData on the metrics",
         "One: access denied: GetQueueUrl on queue q, and 5 more like it",
     ]
+
+
+def test_alarms_come_first_and_fit_into_a_line() -> None:
+    def alarms(count: int) -> PipelineStatus:
+        since = START - timedelta(hours=2, minutes=5)
+        named = tuple(Alarm(f"x-Lab-results-{n}-dlq-messages", "ALARM", "m", since=since) for n in range(count))
+        return replace(status_of(QUIET), alarms=named)
+
+    assert alarm_line(status_of(QUIET)) is None
+    assert alarm_line(alarms(1)) == "ALARM  x-Lab-results-0-dlq-messages (2h5m)"
+    assert alarm_line(alarms(7)) == "ALARM  x-Lab-results-0-dlq-messages (2h5m), and 6 more"
+    assert alarm_line(alarms(2), 100) == (
+        "ALARM  x-Lab-results-0-dlq-messages (2h5m), x-Lab-results-1-dlq-messages (2h5m)"
+    )
+    assert alarm_line(alarms(2), 10) == "ALARM  x-Lab-results-0-dlq-messages (2h5m), and 1 more"
+    assert str(screen("local", alarms(1), None, 80, 24).renderables[1]) == alarm_line(alarms(1))
+    assert log_lines(alarms(2))[0] == (
+        "2026-03-01T14:00:00Z alarms=x-Lab-results-0-dlq-messages,x-Lab-results-1-dlq-messages"
+    )
 
 
 def test_log_lines_continue_after_an_error(

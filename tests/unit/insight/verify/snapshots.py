@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from refinerctl.aws.alarms import Alarm, Topic
 from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget
 from refinerctl.aws.iam import Role, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
@@ -31,6 +32,14 @@ DAY = 86400
 FORWARD = "dibbs-ecr-forward"
 INPUT, COMPLETE = "dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerComplete"
 RULESETS = {"RefinerInput": ("RefinerInput/", True), "RefinerComplete": ("RefinerComplete/", False)}
+
+
+TOPIC = f"arn:aws:sns:{REGION}:operators"
+
+
+def dlq_alarm(name: str, **change: Any) -> Alarm:
+    found = Alarm(f"{name}-messages", "OK", "ApproximateNumberOfMessagesVisible", (name,), (TOPIC,))
+    return replace(found, **change)
 
 
 def pattern(*matchers: str) -> str:
@@ -117,6 +126,16 @@ def healthy(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Snapshot:
             trusts("events.amazonaws.com"),
             (RolePolicy("put", grants("events:PutEvents", on=BUS)),),
         ),
+        (facts.ALARMS, "dibbs-ecr"): (
+            dlq_alarm(dlq),
+            *(
+                dlq_alarm(f"dibbs-ecr-{stage.name}-{kind}")
+                for stage in found.stages
+                for kind in ("dlq", "delivery-dlq")
+            ),
+            dlq_alarm("dibbs-ecr-of-another-stack-dlq", actions=()),
+        ),
+        (facts.TOPIC, TOPIC): Topic("operators", 1),
         (facts.CONCURRENCY,): Concurrency(1000, 1000),
         (facts.RELEASE,): Release(ReleaseAction.DEPLOY, "v1.0.0", {stage.name: IMAGE for stage in found.stages}),
     }

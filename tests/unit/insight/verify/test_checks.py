@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.alarms import Topic
 from refinerctl.aws.events import RuleTarget, ScheduleSettings
 from refinerctl.aws.iam import KmsKey, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, SourceMapping
@@ -15,6 +16,7 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError,
 from refinerctl.insight.verify.checks import CheckResult, Status, choose, run_checks
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.snapshot import (
+    ALARMS,
     BUCKET,
     BUCKET_EVENTS,
     BUCKET_KEY,
@@ -33,6 +35,7 @@ from refinerctl.insight.verify.snapshot import (
     SCHEDULE,
     SENDERS,
     TARGETS,
+    TOPIC,
     Question,
     Snapshot,
 )
@@ -50,6 +53,7 @@ from tests.unit.insight.verify.snapshots import (
     allows_rule,
     answering,
     changed,
+    dlq_alarm,
     grants,
     healthy,
     pattern,
@@ -146,6 +150,12 @@ def key_policy(*, events: bool = True, account: bool = True) -> Policy:
     return (*(to_events * events), *(to_account * account))
 
 
+def alarms(**fields: Any) -> Snapshot:
+    """All alarms of the healthy snapshot, changed."""
+    found = value(ALARMS, "dibbs-ecr")
+    return answer(ALARMS, "dibbs-ecr", value=tuple(replace(alarm, **fields) for alarm in found))
+
+
 # A stack without S3 data and event rules: a schedule starts a function; another puts messages into a queue with a DLQ.
 NIGHTLY, JOBS, DEAD = Function("x-nightly"), Queue("x-jobs", dlq=Queue("x-jobs-dlq")), "x-jobs-dlq"
 SCHEDULES = Pipeline(
@@ -172,6 +182,8 @@ def _small() -> Snapshot:
         (SCHEDULE, "x", "x-jobs"): ScheduleSettings(
             "x-jobs", "arn:2", "rate(1 hour)", True, queue_arn("x-jobs"), role_arn("starter")
         ),
+        (ALARMS, "x"): (dlq_alarm(DEAD),),
+        (TOPIC, snapshots.TOPIC): Topic("operators", 1),
         (ROLE, "starter"): replace(value(ROLE, INPUT), name="starter", trust=trust, policies=(invoke, send)),
         (FUNCTION, "x-nightly"): function,
         (ROLE, "x-nightly"): replace(value(ROLE, INPUT), name="x-nightly", policies=(logs,)),
@@ -310,6 +322,19 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
         HEALTHY.pipeline, stages=(
             replace(HEALTHY.pipeline.stages[1], recorded={"queue_arn": "arn:of:another:queue"}),
             HEALTHY.pipeline.stages[0])))),
+    ("dlq-alarms", None, "warn", f"5 of 5 DLQs have no alarm: {snapshots.COMPLETE}-delivery-dlq, ",
+     answer(ALARMS, "dibbs-ecr", value=())),
+    ("dlq-alarms", None, "warn", f"1 of 5 DLQs have no alarm: {FORWARD_DLQ}",
+     answer(ALARMS, "dibbs-ecr", value=value(ALARMS, "dibbs-ecr")[1:])),
+    ("dlq-alarms", None, "warn", "5 of 5 DLQs", alarms(metric="NumberOfMessagesReceived")),
+    ("alarm-actions", None, "warn", f"5 of 5 alarms notify nobody: {FORWARD_DLQ}-messages has no action",
+     alarms(actions=())),
+    ("alarm-actions", None, "warn", "1 of 5 alarms notify nobody", change(ALARMS, "dibbs-ecr", actions=())),
+    ("alarm-actions", None, "warn", "topic operators, which does not exist", missing(TOPIC, snapshots.TOPIC)),
+    ("alarm-actions", None, "warn", "topic operators, which has no subscription",
+     answer(TOPIC, snapshots.TOPIC, value=Topic("operators", 0))),
+    ("alarm-actions", None, "warn", "topic operators, whose only subscriptions are not confirmed (2)",
+     answer(TOPIC, snapshots.TOPIC, value=Topic("operators", 0, 2))),
     ("schedule", "nightly", "fail", "is disabled", changed(HEALTHY_SCHEDULES, *NIGHTLY_SCHEDULE, is_enabled=False)),
     ("schedule", "nightly", "fail", "does not exist", answering(HEALTHY_SCHEDULES, *NIGHTLY_SCHEDULE, error=MISSING)),
     ("schedule-target", "nightly", "fail", "not to x-nightly",
@@ -364,12 +389,15 @@ def test_every_check_has_a_broken_case() -> None:
             "ArnNotLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/dibbs-*"}}),
         answering(HEALTHY, BUCKET_POLICY, snapshots.BUCKET, error=AccessDeniedError("denied")),
         encrypted(KmsKey(KEY_ARN, policy=key_policy())),
+        alarms(actions=("arn:aws:ssm-incidents::123456789012:response-plan/x",)),
+        alarms(actions=(f"{snapshots.TOPIC}-2", snapshots.TOPIC)),
         answering(change(QUEUE, INPUT, dlq_arn=queue_arn("dead")), QUEUE, "dead",
                   value=queue("dead", retention_s=14 * DAY)),
     ],
     ids=[
         "boundary", "disabled-rule", "rule-of-others", "disabled-last", "disabled-first", "mapping-of-another-queue",
-        "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "dlq-of-another-name",
+        "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "other-action", "second-topic",
+        "dlq-of-another-name",
     ],
 )  # fmt: skip
 def test_harmless_differences_are_no_concern(snapshot: Snapshot) -> None:
@@ -431,6 +459,11 @@ def test_an_embedded_image_from_a_folder_is_skipped_unless_it_has_a_digest() -> 
     assert only(from_folder, "function-image").status is Status.SKIP
 
 
+def test_an_embedded_environment_has_no_alarms() -> None:
+    embedded = replace(answer(ALARMS, "dibbs-ecr", value=()), embedded=True)
+    assert {only(embedded, check).status for check in ("dlq-alarms", "alarm-actions")} == {Status.SKIP}
+
+
 def test_an_embedded_environment_needs_no_factor_of_six() -> None:
     short = replace(change(QUEUE, INPUT, visibility_timeout_s=300), embedded=True)
     assert only(short, "visibility-timeout").status is Status.PASS
@@ -462,7 +495,7 @@ def test_a_stack_of_schedules_gets_the_checks_of_its_components() -> None:
         "delivery-dlq", "function-active", "function-release", "function-image", "function-concurrency",
         "log-retention", "role-permissions",
     }  # fmt: skip
-    of_all = {"kms-keys", "quota-concurrency"}
+    of_all = {"kms-keys", "quota-concurrency", "dlq-alarms", "alarm-actions"}
     expected = {"jobs": of_queue | OF_SCHEDULES, "nightly": of_function | OF_SCHEDULES, None: of_all}
     assert {stage: {item.id for item in results if item.stage == stage} for stage in expected} == expected
 
