@@ -67,7 +67,7 @@ def test_the_subscriptions_of_a_topic(session: AwsSession, unique: str) -> None:
     sns = session.client("sns")
     arn = sns.create_topic(Name=unique)["TopicArn"]
     assert Alarms(session).topic(arn) == Topic(unique, 0)
-    sns.subscribe(TopicArn=arn, Protocol="email", Endpoint="operator@example.org")
+    sns.subscribe(TopicArn=arn, Protocol="http", Endpoint="http://127.0.0.1:9/never-confirmed")
     assert Alarms(session).topic(arn) == Topic(unique, 0, pending=1)
     sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:000000000000:q")
     assert Alarms(session).topic(arn) == Topic(unique, 1, pending=1)
