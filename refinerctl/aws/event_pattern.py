@@ -1,26 +1,44 @@
 """EventBridge's event patterns: does a pattern match an event?
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html and, for what that leaves
-open, https://github.com/aws/event-ruler. Answers are True, False, or None if a pattern has an operator that is not
-evaluated here.
+open, https://github.com/aws/event-ruler. Answers are True, False, or None if a pattern has something that is not
+evaluated here. A pattern is compiled to alternatives, one for each combination of `$or`; an event is a list of
+values, each with its path: `{"a": {"b": 1}}` and `{"a.b": 1}` are the same to EventBridge.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
+import functools
 import ipaddress
 import itertools
 import json
 import operator as op
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeGuard
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NoReturn
 
 Verdict = bool | None
+_Test = Callable[[Any], Verdict]
 
-_COMPARISONS = {"=": op.eq, "<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
-_WILDCARD_TOKEN = re.compile(r"\\[*\\]|\*|[^*\\]|\\", re.DOTALL)
-_LITERAL = re.compile(r"[*?\[]")  # special to fnmatch
+MAX_COMBINATIONS = 1000
+# AWS documents numbers up to this, and six decimal places.
+_LARGEST = Decimal("5e9")
+_SMALLEST_EXPONENT = -6
+
+_SIGNS = {"=": op.eq, "<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
+_WILDCARD_TOKEN = re.compile(r"\\[*\\]|\*|[^*\\]+|\\", re.DOTALL)
+_IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
+_IPV6 = re.compile(r"(?=.*:)[0-9a-fA-F:]+")
+_OR = "$or"
+# `$or` is a field's name, not an operator, if one of these is a field's name within it.
+_NOT_IN_OR = re.compile(
+    r"exactly|(not-)?equals-ignore-case|prefix|suffix|anything-but|exists|(not-)?wildcard|numeric|cidr|=|[<>]=?|regex|"
+    r"date-(on-or-)?(after|before)|in-date-range|ip-address-(not-)?in-range"
+)
 
 
 def any_of(verdicts: Iterable[Verdict]) -> Verdict:
@@ -43,134 +61,318 @@ def negated(verdict: Verdict) -> Verdict:
 
 
 def pattern_matches(pattern: str, event: Mapping[str, Any]) -> Verdict:
-    """Whether the event pattern, as JSON, matches the event."""
+    """Whether the event pattern, as JSON, matches the event. One that AWS rejects matches no event, nor does an empty
+    one: the rule has a schedule.
+    """
+    compiled = _compiled(pattern)
+    if isinstance(compiled, str):
+        return False
+    fields = _fields(event)
+    surely, maybe = (any(_matches(item, fields, unknown=unknown) for item in compiled) for unknown in (False, True))
+    return surely if surely == maybe else None
+
+
+def rejection(pattern: str) -> str | None:
+    """Why AWS rejects the event pattern, as a clause; None if it does not, as far as is known here."""
+    compiled = _compiled(pattern)
+    return compiled if isinstance(compiled, str) else None
+
+
+@dataclass(frozen=True)
+class _Matcher:
+    """An element of a field's list: its verdict on a value, and on an event without that field."""
+
+    on_value: _Test
+    on_absence: Verdict = False
+
+
+_UNKNOWN = _Matcher(lambda _: None, None)
+_EXISTS = {True: _Matcher(lambda _: True), False: _Matcher(lambda _: False, True)}
+
+_Alternative = dict[str, list[_Matcher]]  # by path
+_Place = frozenset[tuple[int, int]]  # the arrays that a value is within, with the index in each
+_Values = list[tuple[Any, _Place]]
+
+
+class _RejectedError(Exception):
+    """AWS does not accept the pattern."""
+
+
+def _reject(reason: str, *_: object) -> NoReturn:
+    raise _RejectedError(reason)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> list[_Alternative] | str:
+    """The alternatives, or why AWS rejects the pattern. Objects are tuples of pairs, as a name may occur twice."""
     try:
-        document = json.loads(pattern)
-    except (ValueError, RecursionError):
-        return None
-    return matches(document, event)
+        invalid = functools.partial(_reject, "it is not JSON")
+        fields = json.loads(pattern, object_pairs_hook=tuple, parse_float=Decimal, parse_constant=invalid)
+        try:
+            return _with_fields([{}], "", fields)
+        except _RejectedError as error:
+            # Where `$or` is no operator, it is a field's name.
+            with contextlib.suppress(_RejectedError):
+                return _with_fields([{}], "", fields, or_is_operator=False)
+            raise error from None
+    except _RejectedError as error:
+        return str(error)
+    except ValueError:
+        return "it is not JSON"
+    except RecursionError:
+        return [{"": [_UNKNOWN]}]
 
 
-def matches(pattern: object, event: object) -> Verdict:
-    """The same for a parsed pattern, or a part of one: all of its fields have to match."""
-    if not isinstance(pattern, dict) or not pattern:
-        return None
-    if isinstance(event, list):  # of objects: one of them has to match as a whole
-        return any_of(matches(pattern, item) for item in event if isinstance(item, dict))
-    fields = event if isinstance(event, dict) else {}
-    return all_of(_field(name, wanted, fields) for name, wanted in pattern.items())
+def _with_fields(
+    found: list[_Alternative], path: str, fields: Any, *, or_is_operator: bool = True, in_or: bool = False
+) -> list[_Alternative]:
+    """The alternatives in `found`, with what an object of the pattern asks for. `path` ends in a dot, or is empty."""
+    if not isinstance(fields, tuple):
+        _reject("it is not an object")
+    if not fields:
+        _reject("it has an object without fields")
+    for name, wanted in fields:
+        key = f"{path}{name}"
+        if name == _OR and or_is_operator:
+            found = _with_or(found, path, wanted)
+        elif in_or and _NOT_IN_OR.fullmatch(name):
+            _reject(f"{name} is within $or")
+        elif isinstance(wanted, tuple):
+            found = _with_fields(found, f"{key}.", wanted, or_is_operator=or_is_operator, in_or=in_or)
+        elif isinstance(wanted, list):
+            if not wanted:
+                _reject(f"the list of {key} is empty")
+            if name == _OR and any(dict(item).keys() - _OPERATORS for item in wanted if isinstance(item, tuple)):
+                _reject("$or has objects of fields")
+            matchers = [_matcher(item) for item in wanted]
+            # The same path again: AWS does not document which of them counts.
+            found = [{**item, key: [_UNKNOWN] if key in item else matchers} for item in found]
+        else:
+            _reject(f"{key} is neither an object nor a list")
+    return found
 
 
-def _field(name: str, wanted: object, fields: Mapping[str, Any]) -> Verdict:
-    if name == "$or":
-        branches = wanted if isinstance(wanted, list) and len(wanted) > 1 else [None]
-        return any_of(matches(branch, fields) for branch in branches)
-    if isinstance(wanted, dict):
-        return matches(wanted, fields.get(name, {}))
-    if not isinstance(wanted, list) or not wanted:
-        return None
-    values = _leaves(fields, name)
-    return any_of(_value(matcher, values) for matcher in wanted)
+def _with_or(found: list[_Alternative], path: str, branches: Any) -> list[_Alternative]:
+    if not isinstance(branches, list) or len(branches) < 2:
+        _reject("$or needs at least two objects")
+    alternatives: list[_Alternative] = []
+    for branch in branches:
+        alternatives += _with_fields(found, path, branch, in_or=True)
+        if len(alternatives) > MAX_COMBINATIONS:
+            _reject(f"$or has more than {MAX_COMBINATIONS:,} combinations")
+    return alternatives
 
 
-def _leaves(fields: Mapping[str, Any], name: str) -> list[Any]:
-    """The values of a field; none if it is absent or an object: patterns look at leaves only."""
-    value = fields.get(name, [])
-    values = value if isinstance(value, list) else [value]
-    return [item for item in values if not isinstance(item, dict | list)]
+def _fields(event: Mapping[str, Any]) -> Mapping[str, _Values]:
+    """The event's values by path. Arrays leave no trace in the path, and empty ones no value."""
+    found: dict[str, _Values] = defaultdict(list)
+    arrays = itertools.count()
+
+    def visit(path: str, value: Any, place: _Place) -> None:
+        if isinstance(value, Mapping):
+            for name, item in value.items():
+                visit(f"{path}.{name}", item, place)
+        elif isinstance(value, list):
+            array = next(arrays)
+            for index, item in enumerate(value):
+                visit(path, item, place | {(array, index)} if isinstance(item, Mapping | list) else place)
+        else:
+            found[path].append((value, place))
+
+    for name, item in event.items():
+        visit(name, item, frozenset())
+    return found
 
 
-def _value(matcher: object, values: list[Any]) -> Verdict:
-    """Whether one of the values matches one element of a pattern's list."""
-    if not isinstance(matcher, dict):
-        return None if isinstance(matcher, list) else any(_same(matcher, value) for value in values)
-    if len(matcher) != 1:
-        return None
-    ((operator, operand),) = matcher.items()
-    if operator == "exists":
-        return bool(values) is operand if isinstance(operand, bool) else None
-    if not values:  # nothing matches, but an unknown operator gives no answer
-        return None if _operator(operator, operand, "") is None else False
-    return any_of(_operator(operator, operand, value) for value in values)
+def _matches(alternative: _Alternative, fields: Mapping[str, _Values], *, unknown: bool) -> bool:
+    """Whether each path has a matching value, and no two of them are in different elements of one array.
+
+    Unknown verdicts count as `unknown`.
+    """
+    places: set[_Place] = {frozenset()}
+    for path, matchers in alternative.items():
+        values = fields.get(path, [])
+        # Whether a field is absent from one element of an array is not documented.
+        is_absent = not values or (None if all(place for _, place in values) else False)
+        on_absence = any_of(all_of([matcher.on_absence, is_absent]) for matcher in matchers)
+        reached = set(places) if (unknown if on_absence is None else on_absence) else set()
+        for value, place in values:
+            verdict = any_of(matcher.on_value(value) for matcher in matchers)
+            if unknown if verdict is None else verdict:
+                reached |= {place | other for other in places if _is_consistent(place | other)}
+        places = reached
+    return bool(places)
 
 
-def _same(wanted: object, value: object) -> bool:
+def _is_consistent(place: _Place) -> bool:
+    return len({array for array, _ in place}) == len(place)
+
+
+def _matcher(item: Any) -> _Matcher:
+    if isinstance(item, list):
+        _reject("it has a list within a list")
+    if not isinstance(item, tuple):
+        return _Matcher(_equals(item))
+    if not item:
+        _reject("it has an object without fields")
+    if any(name not in _OPERATORS for name, _ in item):
+        return _UNKNOWN
+    if len(item) > 1:
+        _reject(f"{item[0][0]} and {item[1][0]} are in one object")
+    ((name, operand),) = item
+    return _OPERATORS[name](operand)
+
+
+def _equals(wanted: Any) -> _Test:
+    address = _address(wanted)
+
+    def test(value: Any) -> Verdict:
+        return _same(wanted, value) or (address is not None and address == _address(value))
+
+    return test
+
+
+def _same(wanted: Any, value: Any) -> bool:
     """JSON's equality: true is not 1, and 1 is 1.0."""
     if isinstance(wanted, bool) or isinstance(value, bool) or wanted is None or value is None:
         return wanted is value
-    return wanted == value
+    return _number(wanted) == _number(value) if _is_number(wanted) and _is_number(value) else bool(wanted == value)
 
 
-def _operator(operator: str, operand: object, value: object) -> Verdict:
-    if operator == "anything-but":
-        return _anything_but(operand, value)
-    if operator == "numeric":
-        return _numeric(operand, value)
-    if operator == "cidr":
-        return _cidr(operand, value)
-    return _text(operator, operand, value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
 
 
-def _anything_but(operand: object, value: object) -> Verdict:
-    if isinstance(operand, dict):
-        if len(operand) != 1:
-            return None
-        ((operator, inner),) = operand.items()
-        options = inner if isinstance(inner, list) else [inner]
-        return negated(any_of(_text(operator, option, value) for option in options)) if options else None
-    options = operand if isinstance(operand, list) else [operand]
-    if not options or any(isinstance(option, dict | list) for option in options):
+def _number(value: Any) -> Decimal:
+    """0.1 is 0.1, not the nearest binary fraction."""
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+
+
+def _is_documented(value: Any) -> bool:
+    number = _number(value).normalize()
+    return abs(number) <= _LARGEST and int(number.as_tuple().exponent) >= _SMALLEST_EXPONENT
+
+
+def _address(value: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None for anything but a literal of an IP address, as EventBridge recognizes it."""
+    try:
+        if isinstance(value, str) and _IPV4.fullmatch(value):
+            return ipaddress.IPv4Address(".".join(str(int(part)) for part in value.split(".")))
+        if isinstance(value, str) and _IPV6.fullmatch(value):
+            address = ipaddress.IPv6Address(value)
+            return address.ipv4_mapped or address
+    except ValueError:
         return None
-    return not any(_same(option, value) for option in options)
-
-
-def _text(operator: str, operand: object, value: object) -> Verdict:
-    text = value if isinstance(value, str) else None
-    if operator in ("prefix", "suffix") and isinstance(operand, dict):
-        inner = operand.get("equals-ignore-case") if len(operand) == 1 else None
-        return _text(operator, inner.casefold(), text and text.casefold()) if isinstance(inner, str) else None
-    if not isinstance(operand, str):
-        return None
-    match operator:
-        case "prefix":
-            return text is not None and text.startswith(operand)
-        case "suffix":
-            return text is not None and text.endswith(operand)
-        case "equals-ignore-case":
-            return text is not None and text.casefold() == operand.casefold()
-        case "wildcard":
-            return _wildcard(operand, text)
     return None
 
 
-def _wildcard(pattern: str, text: str | None) -> Verdict:
-    r"""`*` is any number of characters; `\*` and `\\` are those characters themselves."""
-    parts = _WILDCARD_TOKEN.findall(pattern)
-    if "\\" in parts or ("*", "*") in itertools.pairwise(parts):
-        return None  # EventBridge rejects both
-    translated = "".join(part if part == "*" else _LITERAL.sub(r"[\g<0>]", part[-1]) for part in parts)
-    return text is not None and fnmatch.fnmatchcase(text, translated)
+def _exists(operand: Any) -> _Matcher:
+    return _EXISTS[operand] if isinstance(operand, bool) else _reject("exists needs true or false")
 
 
-def _numeric(operand: object, value: object) -> Verdict:
-    if not isinstance(operand, list) or len(operand) not in (2, 4):
-        return None
-    pairs = list(zip(operand[::2], operand[1::2], strict=True))
-    if not all(isinstance(sign, str) and sign in _COMPARISONS and _is_number(bound) for sign, bound in pairs):
-        return None
-    return _is_number(value) and all(_COMPARISONS[sign](value, bound) for sign, bound in pairs)
+def _cidr(operand: Any) -> _Matcher:
+    text, _, bits = operand.partition("/") if isinstance(operand, str) else ("", "", "")
+    address = _address(text)
+    if address is None or not re.fullmatch(r"[0-9]{1,3}", bits) or int(bits) > address.max_prefixlen:
+        _reject("cidr needs a CIDR block")
+    if int(bits) == address.max_prefixlen:
+        return _UNKNOWN  # event-ruler rejects it, AWS's documentation does not say so
+    network = ipaddress.ip_network(f"{address}/{bits}", strict=False)
+    return _Matcher(lambda value: (found := _address(value)) is not None and found in network)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _numeric(operand: Any) -> _Matcher:
+    parts = operand if isinstance(operand, list) and len(operand) % 2 == 0 else []
+    pairs = list(zip(parts[::2], parts[1::2], strict=True))
+    if not all(isinstance(sign, str) and sign in _SIGNS and _is_number(bound) for sign, bound in pairs):
+        _reject("numeric needs a comparison and a number")
+    if len(pairs) != 1 and (len(pairs) != 2 or pairs[0][0][0] != ">" or pairs[1][0][0] != "<"):
+        _reject("numeric needs one comparison, or > and <")
+    if len(pairs) == 2 and pairs[0][1] >= pairs[1][1]:
+        _reject("numeric has an empty range")
+    if not all(_is_documented(bound) for _, bound in pairs):
+        return _UNKNOWN
+
+    def test(value: Any) -> Verdict:
+        if not _is_number(value):
+            return False
+        if not _is_documented(value):
+            return None
+        return all(_SIGNS[sign](_number(value), bound) for sign, bound in pairs)
+
+    return _Matcher(test)
 
 
-def _cidr(operand: object, value: object) -> Verdict:
-    try:
-        network = ipaddress.ip_network(str(operand), strict=False)
-    except ValueError:
-        return None
-    try:
-        return isinstance(value, str) and ipaddress.ip_address(value) in network
-    except ValueError:
-        return False
+def _text(name: str, operand: Any) -> _Matcher:
+    if isinstance(operand, tuple) and name in ("prefix", "suffix"):
+        ((inner, operand),) = operand if len(operand) == 1 else _reject(f"{name} needs one operator")
+        if inner != "equals-ignore-case":
+            return _UNKNOWN
+        name = f"{name} {inner}"
+    if not isinstance(operand, str):
+        _reject(f"{name} needs a text")
+    if (name.startswith("prefix") and operand.endswith('"')) or (name.startswith("suffix") and operand.startswith('"')):
+        return _UNKNOWN  # event-ruler compares texts with their quotes
+    test = _text_test(name, operand)
+    return _Matcher(lambda value: isinstance(value, str) and test(value))
+
+
+def _text_test(name: str, operand: str) -> Callable[[str], Verdict]:
+    if name == "prefix":
+        return lambda text: text.startswith(operand)
+    if name == "suffix":
+        return lambda text: text.endswith(operand)
+    if name == "wildcard":
+        expression = _wildcard(operand)
+    elif any(ord(char) > 0xFFFF for char in operand):
+        return lambda _: None  # two characters to EventBridge, neither with a case
+    else:
+        either = "".join(f"(?:{re.escape(char.lower())}|{re.escape(char.upper())})" for char in operand)
+        expression = {"prefix": f"{either}.*", "suffix": f".*{either}"}.get(name.split()[0], either)
+    return lambda text: re.fullmatch(expression, text, re.DOTALL) is not None
+
+
+def _wildcard(pattern: str) -> str:
+    r"""The regular expression. `*` is any number of characters; `\*` and `\\` are those characters themselves."""
+    tokens = _WILDCARD_TOKEN.findall(pattern)
+    if "\\" in tokens or ("*", "*") in itertools.pairwise(tokens):
+        _reject(r"wildcard has ** or a \ before another character")
+    parts = [""]
+    for item in tokens:
+        if item == "*":
+            parts.append("")
+        else:
+            parts[-1] += re.escape(item[-1] if item[0] == "\\" else item)
+    if len(parts) == 1:
+        return parts[0]
+    first, *middle, last = parts
+    # The earliest occurrence of each part is as good as any other: without going back, time is linear.
+    return f"{first}{''.join(f'(?>.*?{part})' for part in middle)}.*{last}"
+
+
+def _anything_but(operand: Any) -> _Matcher:
+    if isinstance(operand, tuple):
+        ((name, inner),) = operand if len(operand) == 1 else _reject("anything-but needs one operator")
+        options = inner if isinstance(inner, list) else [inner]
+        if name not in _NEGATABLE or not options:
+            return _UNKNOWN
+        if not all(isinstance(option, str) and (option or name not in ("prefix", "suffix")) for option in options):
+            _reject(f"anything-but needs texts for {name}")
+        matchers = [_text(name, option) for option in options]
+        return _Matcher(lambda value: negated(any_of(matcher.on_value(value) for matcher in matchers)))
+    options = operand if isinstance(operand, list) else [operand]
+    if not options or not (all(isinstance(item, str) for item in options) or all(map(_is_number, options))):
+        _reject("anything-but needs texts or numbers")
+    if not all(isinstance(item, str) or _is_documented(item) for item in options):
+        return _UNKNOWN
+    return _Matcher(lambda value: not any(_same(option, value) for option in options))
+
+
+_NEGATABLE = ("prefix", "suffix", "equals-ignore-case", "wildcard")
+_OPERATORS: Mapping[str, Callable[[Any], _Matcher]] = {
+    **{name: functools.partial(_text, name) for name in _NEGATABLE},
+    "anything-but": _anything_but,
+    "cidr": _cidr,
+    "exists": _exists,
+    "numeric": _numeric,
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refinerctl.aws.event_pattern import pattern_matches
+from refinerctl.aws.event_pattern import pattern_matches, rejection
 from refinerctl.aws.events import DEFAULT_BUS, RULES_PER_BUS, RuleSettings, RuleTarget
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.errors import NotFoundError
@@ -89,13 +89,15 @@ def _enabled(answer: Answer[Any], what: str) -> Finding:
     Queue | Function,
     why="An input that no rule matches is never processed; one that two rules match is processed twice.",
     details="Evaluates the pattern on events as S3 sends them, for two keys below the stage's prefix: created at once, "
-    "as a multipart upload and by a copy. Fails if the rule matches inputs of another stage; warns if it matches keys "
-    "outside of its prefix, other buckets' events or deletions, or has an operator that refinerctl does not know.",
+    "as a multipart upload and by a copy. Fails if AWS rejects the pattern, or the rule matches inputs of another stage; "
+    "warns if it matches keys outside of its prefix, other buckets' events or deletions, or if refinerctl cannot tell.",
 )
 def _rule_pattern(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding | None:
     if snapshot.bucket is None:
         return None
     pattern, own = known(snapshot.rule(rule)).pattern, rule.prefix
+    if rejected := pattern_rejected(rule, pattern):
+        return rejected
     verdict = matches_all(snapshot, pattern, own)
     if verdict is None:
         return warned(f"refinerctl cannot evaluate the pattern of rule {rule.name}: {pattern}")
@@ -104,6 +106,12 @@ def _rule_pattern(snapshot: Snapshot, rule: EventRule, _target: Component) -> Fi
     return _matches_more(snapshot, rule, pattern) or passed(
         f"rule {rule.name} matches the objects that are created below {own}, and no other events"
     )
+
+
+def pattern_rejected(rule: EventRule, pattern: str) -> Finding | None:
+    """The finding if AWS does not accept the rule's pattern."""
+    reason = pattern and rejection(pattern)
+    return failed(f"AWS rejects the pattern of rule {rule.name}: {reason}: {pattern}") if reason else None
 
 
 def _matches_more(snapshot: Snapshot, rule: EventRule, pattern: str) -> Finding | None:

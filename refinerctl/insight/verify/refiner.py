@@ -15,6 +15,7 @@ from refinerctl.insight.verify.delivery import (
     dlq_may_receive,
     enabled,
     has_dlq,
+    pattern_rejected,
     rule_context,
     sends_once,
     target_of,
@@ -45,6 +46,8 @@ SECTION.check(
 )
 def _forward_pattern(snapshot: Snapshot, rule: EventRule, _bus: EventBus) -> Finding:
     pattern = known(snapshot.rule(rule)).pattern
+    if rejected := pattern_rejected(rule, pattern):
+        return rejected
     verdict = all_of(matches_all(snapshot, pattern, prefix) for prefix in snapshot.prefixes or [""])
     if verdict and pattern_matches(pattern, event(snapshot, "x", bucket=OTHER_BUCKET)):
         return warned(f"rule {rule.name} also forwards events of other buckets: {pattern}")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.aws.event_pattern import all_of, any_of, matches, negated, pattern_matches
+from refinerctl.aws.event_pattern import all_of, any_of, negated, pattern_matches, rejection
 
 EVENT = {
     "source": "aws.s3",
@@ -26,6 +26,10 @@ EVENT = {
         "empty": "",
     },
 }
+
+
+def matches(pattern: Any, event: dict[str, Any]) -> bool | None:
+    return pattern_matches(json.dumps(pattern), event)
 
 
 def detail(pattern: dict[str, Any]) -> bool | None:
@@ -129,22 +133,98 @@ def test_objects_in_a_list_match_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "event", "verdict"),
+    [
+        # A dot in a name is a level.
+        ({"a.b": [1]}, {"a": {"b": 1}}, True),
+        ({"a": {"b": [1]}}, {"a.b": 1}, True),
+        ({"a": {"b.c": [1]}}, {"a.b": {"c": 1}}, True),
+        ({"a.b": {"c": [1]}}, {"a": {"b": {"c": 2}}}, False),
+        ({"$or": [{"a.b": [1]}, {"c": [1]}]}, {"a": {"b": 1}}, True),
+        ({"a": {"$or": [{"b.c": [1]}, {"d": [1]}]}}, {"a": {"b": {"c": 2}}}, False),
+        ({"a.b": [{"exists": False}]}, {"a": {"b": 1}}, False),
+        ({"a.b": [{"exists": False}]}, {"a": {"c": 1}}, True),
+        # The same field twice.
+        ({"a": {"b": [1]}, "a.b": [2]}, {"a": {"b": 2}}, None),
+        ({"a": {"b": [1]}, "a.b": [2], "c": [3]}, {"a": {"b": 2}, "c": 4}, False),
+        ({"a": ["x"], "$or": [{"a": ["y"]}, {"b": [1]}]}, {"a": "x", "b": 1}, True),
+        ({"a": ["x"], "$or": [{"a": ["y"]}, {"b": [1]}]}, {"a": "y"}, None),
+        # Arrays within arrays.
+        ({"a": [1]}, {"a": [[0, [1]], 2]}, True),
+        ({"a": {"b": [1]}}, {"a": [[{"b": 0}], [{"b": 1}]]}, True),
+        ({"a": {"b": [1], "c": [2]}}, {"a": [[{"b": 1}, {"c": 2}]]}, False),
+        ({"a": {"b": [1], "c": [2]}}, {"a": [[{"b": 1, "c": 2}]]}, True),
+        ({"a": {"b": [1], "c": [2]}}, {"a": {"b": [[0], [1]], "c": [[2], [3]]}}, True),
+        ({"a": {"b": [1], "c": [2]}}, {"a": {"b": [0, 1], "c": [2, 3]}}, True),
+        ({"a": [1], "a.b": [2]}, {"a": [1, {"b": 2}]}, True),
+        # A field without a value is absent.
+        ({"a": [{"exists": True}]}, {"a": []}, False),
+        ({"a": [{"exists": False}]}, {"a": []}, True),
+        ({"a": [{"exists": True}]}, {"a": [[], {}]}, False),
+        ({"a": [{"exists": True}]}, {"a": [None]}, True),
+        ({"a": {"b": [{"exists": False}]}}, {"a": []}, True),
+        ({"a": {"b": [{"exists": False}]}}, {"a": [{"c": 1}]}, True),
+        ({"a": {"b": [{"exists": False}]}}, {"a": "x"}, True),
+        ({"a": {"b": [{"exists": False}]}}, {"a": {"b": [1]}}, False),
+        ({"a": {"b": [{"exists": False}], "c": [1]}}, {"a": [{"b": 1}, {"c": 1}]}, None),
+        ({"a": [{"exists": False}, 1]}, {"b": 1}, True),
+        # `$or` that is no operator is a field.
+        ({"$or": {"a": [1]}}, {"$or": {"a": 1}}, True),
+        ({"$or": [1]}, {"$or": 1}, True),
+        ({"$or": ["x", "y"]}, {"a": "x"}, False),
+        # Addresses and numbers are compared by their value.
+        ({"a": ["10.0.0.1"]}, {"a": "010.0.0.1"}, True),
+        ({"a": ["::1"]}, {"a": "0:0:0:0:0:0:0:1"}, True),
+        ({"a": ["::1"]}, {"a": "::2"}, False),
+        ({"a": ["1.2.3"]}, {"a": "1.2.3"}, True),
+        ({"a": [{"cidr": "10.0.0.5/24"}]}, {"a": "10.0.0.200"}, True),
+        ({"a": [{"cidr": "10.0.0.0/8"}]}, {"a": 167772161}, False),
+        ({"a": [0.1]}, {"a": 0.1}, True),
+        ({"a": [{"numeric": ["=", 0.1]}]}, {"a": 0.1}, True),
+        ({"a": [9007199254740993]}, {"a": 9007199254740992}, False),
+        # AWS documents numbers up to 5e9, with six decimal places.
+        ({"a": [{"numeric": [">", 0]}]}, {"a": 6_000_000_000}, None),
+        ({"a": [{"numeric": [">", 6_000_000_000]}]}, {"a": 5}, None),
+        ({"a": [{"numeric": [">", 0.1234567]}]}, {"a": 5}, None),
+        ({"a": [{"anything-but": 6_000_000_000}]}, {"a": 5}, None),
+        ({"a": [6_000_000_000]}, {"a": 6_000_000_000}, True),
+        # What is not a text is anything but a text.
+        ({"a": [{"anything-but": ["x"]}]}, {"a": 5}, True),
+        ({"a": [{"anything-but": [5]}]}, {"a": "x"}, True),
+        ({"a": [{"anything-but": {"prefix": "x"}}]}, {"a": None}, True),
+        ({"a": [{"prefix": ""}]}, {"a": 1}, False),
+        ({"a": [{"prefix": ""}]}, {"a": "1"}, True),
+        # Case, character by character.
+        ({"a": [{"equals-ignore-case": "straße"}]}, {"a": "STRASSE"}, True),
+        ({"a": [{"equals-ignore-case": "strasse"}]}, {"a": "straße"}, False),
+        ({"a": [{"suffix": {"equals-ignore-case": "(É"}}]}, {"a": "x(é"}, True),
+        ({"a": [{"equals-ignore-case": "😀"}]}, {"a": "😀"}, None),
+        ({"a": [{"wildcard": "*\\\\n"}]}, {"a": "x\\n"}, True),
+        ({"a": [{"wildcard": "*[a]?"}]}, {"a": "\n[a]?"}, True),
+        ({"a": [{"wildcard": "a*a"}]}, {"a": "a"}, False),
+    ],
+)
+def test_paths_arrays_and_values(pattern: Any, event: Any, verdict: bool | None) -> None:
+    assert matches(pattern, event) is verdict
+    assert rejection(json.dumps(pattern)) is None
+
+
+def test_a_name_may_occur_twice() -> None:
+    pattern = '{"detail": {"a": [1]}, "detail": {"b": [2]}}'
+    assert pattern_matches(pattern, {"detail": {"a": 1, "b": 2}}) is True
+    assert pattern_matches(pattern, {"detail": {"b": 2}}) is False
+
+
+@pytest.mark.parametrize(
     "matcher",
     [
         {"fuzzy": "x"},
-        {"prefix": 1},
+        {"exactly": "x"},
         {"prefix": {"other": "x"}},
-        {"prefix": "a", "suffix": "b"},
-        {"wildcard": "a**b"},
-        {"wildcard": "a\\b"},
-        {"numeric": ["~", 1]},
-        {"numeric": [">"]},
-        {"numeric": [">", "1"]},
-        {"cidr": "nonsense"},
-        {"exists": "yes"},
         {"anything-but": {"numeric": [">", 1]}},
-        {"anything-but": []},
-        ["nested"],
+        {"anything-but": {"prefix": []}},
+        {"cidr": "10.0.0.1/32"},
+        {"prefix": 'RefinerInput"'},
     ],
 )
 def test_unknown_operators_give_no_answer(matcher: Any) -> None:
@@ -156,10 +236,81 @@ def test_unknown_operators_give_no_answer(matcher: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", "[]", "{}", "null", "not json", '{"source": "aws.s3"}', '{"source": []}', '{"$or": []}']
+    "matcher",
+    [
+        {},
+        {"prefix": 1},
+        {"prefix": "a", "suffix": "b"},
+        {"prefix": {}},
+        {"suffix": {"equals-ignore-case": 1}},
+        {"equals-ignore-case": None},
+        {"wildcard": "a**b"},
+        {"wildcard": "a\\b"},
+        {"wildcard": "a\\"},
+        {"numeric": ["~", 1]},
+        {"numeric": [">"]},
+        {"numeric": []},
+        {"numeric": 5},
+        {"numeric": [">", "1"]},
+        {"numeric": [">", True]},
+        {"numeric": ["<", 5, ">", 3]},
+        {"numeric": [">", 5, "<", 5]},
+        {"numeric": ["=", 5, "<", 7]},
+        {"cidr": "nonsense"},
+        {"cidr": "10.0.0.1"},
+        {"cidr": "10.0.0.0/33"},
+        {"cidr": 10},
+        {"exists": "yes"},
+        {"anything-but": []},
+        {"anything-but": True},
+        {"anything-but": None},
+        {"anything-but": ["x", 1]},
+        {"anything-but": {}},
+        {"anything-but": {"prefix": ""}},
+        {"anything-but": {"suffix": [1]}},
+        {"anything-but": {"wildcard": ["**"]}},
+        ["nested"],
+    ],
 )
-def test_invalid_patterns_give_no_answer(pattern: str) -> None:
-    assert pattern_matches(pattern, EVENT) is None
+def test_an_invalid_operand_matches_nothing_because_aws_rejects_it(matcher: Any) -> None:
+    assert key(matcher, {"exists": True}) is False
+    assert rejection(json.dumps({"detail": {"object": {"key": [matcher]}}}))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("[]", "it is not an object"),
+        ("null", "it is not an object"),
+        ("{}", "it has an object without fields"),
+        ('{"detail": {}}', "it has an object without fields"),
+        ("not json", "it is not JSON"),
+        ('{"a": [NaN]}', "it is not JSON"),
+        ('{"source": "aws.s3"}', "source is neither an object nor a list"),
+        ('{"detail": {"a.b": []}}', "the list of detail.a.b is empty"),
+        ('{"$or": []}', "$or needs at least two objects"),
+        ('{"$or": [{"a": [1]}]}', "$or needs at least two objects"),
+        ('{"$or": [{"a": [1]}, {"prefix": [1]}]}', "prefix is within $or"),
+    ],
+)
+def test_patterns_that_aws_rejects(pattern: str, reason: str) -> None:
+    assert rejection(pattern) == reason
+    assert pattern_matches(pattern, EVENT) is False
+
+
+def test_too_many_combinations_are_rejected_before_they_are_made() -> None:
+    branches = [{"$or": [{f"a{number}": [1]} for number in range(10)]} for _ in range(10)]
+    hundred = {"$or": branches}
+    assert matches({"a": hundred, "b": {"$or": [{f"c{number}": [1]} for number in range(10)]}}, {}) is False
+    assert rejection(json.dumps({"a": hundred, "b": hundred, "c": hundred})) == "$or has more than 1,000 combinations"
+
+
+def test_a_rule_without_pattern_matches_nothing() -> None:
+    assert pattern_matches("", EVENT) is False
+
+
+def test_a_deeply_nested_pattern_gives_no_answer() -> None:
+    assert pattern_matches('{"a":' * 5000 + "1" + "}" * 5000, EVENT) is None
 
 
 @given(st.lists(st.sampled_from([True, False, None])))
@@ -188,10 +339,9 @@ def test_prefix_suffix_and_wildcard_agree_with_python(text: str, part: str) -> N
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+NAMES = st.sampled_from(["a", "b", "c", "ä", "d e"])
 EVENTS = st.dictionaries(
-    st.text(min_size=1, max_size=5).filter(lambda name: name != "$or"),
-    st.recursive(LEAVES, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, min_size=1), max_leaves=6),
-    min_size=1,
+    NAMES, st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, min_size=1), max_leaves=6), min_size=1
 )
 
 
@@ -204,6 +354,7 @@ def test_an_event_matches_the_pattern_made_from_it(event: dict[str, Any]) -> Non
     pattern = _exact(event)
     assert pattern_matches(json.dumps(pattern), event) is True
     assert matches({**pattern, "$never": ["x"]}, event) is False
+    assert matches({"$or": [{"$never": ["x"]}, pattern]}, event) is True
 
 
 JSON = st.recursive(

@@ -75,6 +75,11 @@ OBJECTS = f"arn:aws:s3:::{snapshots.BUCKET}/*"
 KEY_ARN = f"arn:aws:kms:{REGION}:key/11111111-2222-3333-4444-555555555555"
 MISSING = NotFoundError("it does not exist")
 FUZZY = pattern('{"fuzzy": "RefinerInput/"}')
+# A dot in a name is a level: this also matches what the function writes.
+DOTTED = pattern("x").replace(
+    '"object": {"key": [x]}',
+    '"$or": [{"object": {"key": [{"prefix": "RefinerInput/"}]}}, {"object.key": [{"prefix": "RefinerOutput/"}]}]',
+)
 OLD_MAPPING = SourceMapping("old", queue_arn(INPUT), state="Disabled")
 OTHER_IMAGE = snapshots.IMAGE.replace("sha256:1", "sha256:2")
 
@@ -210,6 +215,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("forward-rule", None, "fail", "rule dibbs-ecr-forward does not exist", answer(RULES, "default", value=())),
     ("forward-pattern", None, "fail", "not match all", rule("default", pattern=pattern('{"prefix": "RefinerInput/"}'))),
     ("forward-pattern", None, "warn", "cannot evaluate", rule("default", pattern=FUZZY)),
+    ("forward-pattern", None, "fail", "AWS rejects the pattern of rule dibbs-ecr-forward: it is not JSON: {",
+     rule("default", pattern="{")),
     ("forward-pattern", None, "warn", "other buckets", rule("default", pattern='{"source": ["aws.s3"]}')),
     ("forward-target", None, "fail", "not to data-repository-bus", forward_target(arn=f"{snapshots.BUS}-2")),
     ("forward-target", None, "fail", "sends the same events", another_rule(snapshots.BUS, "default")),
@@ -233,6 +240,10 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
         '{"prefix": "RefinerInput/"}').replace('["Object Created"]', '[{"prefix": "Object"}]'))),
     ("rule-pattern", "RefinerInput", "warn", "keys outside of RefinerInput/, such as RefinerInput-",
      rule(BUS_NAME, pattern=pattern('{"prefix": "RefinerInput"}'))),
+    ("rule-pattern", "RefinerInput", "fail", "AWS rejects the pattern of rule dibbs-ecr-RefinerInput: prefix needs a",
+     rule(BUS_NAME, pattern=pattern('{"prefix": 1}'))),
+    ("rule-pattern", "RefinerInput", "fail", "does not match all", rule(BUS_NAME, pattern=pattern(
+        '{"prefix": "Other/"}').replace('"object": {"key": [{"prefix": "Other/"}]}', '"object.key": ["x"]'))),
     ("rule-target", "RefinerInput", "fail", "no target, not to", answer(TARGETS, BUS_NAME, INPUT, value=())),
     ("rule-target", "RefinerInput", "fail", f"not to {INPUT}", target(arn=queue_arn("other"))),
     ("rule-target", "RefinerInput", "fail", "changes the event", target(changes_event=True)),
@@ -311,6 +322,7 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("kms-keys", None, "warn", "cannot evaluate", encrypted(KmsKey(KEY_ARN, policy=parse_policy("{")))),
     ("loops", None, "fail", "starts RefinerInput again",
      rule(BUS_NAME, pattern=pattern('{"prefix": "RefinerInput/"}', '{"prefix": "RefinerOutput/"}'))),
+    ("loops", None, "fail", "starts RefinerInput again", rule(BUS_NAME, pattern=DOTTED)),
     ("loops", None, "fail", "starts RefinerInput again",
      change(FUNCTION, INPUT, environment={"REFINER_OUTPUT_PREFIX": "/RefinerInput/out/"})),
     ("prefix-overlap", None, "fail", "RefinerInput/new/ of New is below RefinerInput/", healthy(
