@@ -89,7 +89,7 @@ def _enabled(answer: Answer[Any], what: str) -> Finding:
     Queue | Function,
     why="An input that no rule matches is never processed; one that two rules match is processed twice.",
     details="Evaluates the pattern on events as S3 sends them, for two keys below the stage's prefix: created at once, "
-    "as a multipart upload and by a copy. Fails if AWS rejects the pattern, or the rule matches inputs of another stage; "
+    "as a multipart upload and by a copy. Fails if AWS rejects the pattern, or it matches inputs of another stage; "
     "warns if it matches keys outside of its prefix, other buckets' events or deletions, or if refinerctl cannot tell.",
 )
 def _rule_pattern(snapshot: Snapshot, rule: EventRule, _target: Component) -> Finding | None:
