@@ -191,7 +191,7 @@ class TestImages:
             list(ecr.images("app"))
         assert caught.value.hint is not None
         assert "refinerctl deploy --stack registry" in caught.value.hint
-        assert "refinerctl sync --create-repository" in caught.value.hint
+        assert "refinerctl sync --tag TAG --create-repository" in caught.value.hint
 
     def test_manifests_of_several_batches(self, ecr: EcrRegistry, canned: Stubber) -> None:
         for numbers in (range(100), range(100, 150)):
