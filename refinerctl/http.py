@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from urllib.parse import urlsplit
 
-from refinerctl.transport import proxy_address, proxy_of, tls_context
+from refinerctl.addresses import proxy_address, proxy_of, tls_context
 
 
 class Pool:

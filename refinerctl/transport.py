@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import os
 import random
-import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from ipaddress import ip_address
 from typing import TypeVar
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, ProxyError
 
 from refinerctl import __version__
+from refinerctl.addresses import is_loopback, proxy_address, proxy_of, tls_context
 from refinerctl.errors import RefinerctlError, TransientError
 
 TOO_MANY_REQUESTS = 429
@@ -30,10 +27,7 @@ SERVER_ERROR = 500
 NOT_IMPLEMENTED = 501
 SMALL_BODY_BYTES = 8 * 1024**2
 IDLE_CONNECTIONS = 128
-# Each piece must be sent within the connect timeout, also on a slow connection.
 CHUNK_BYTES = 128 * 1024
-
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.ASCII)
 
 Body = bytes | Iterable[bytes] | None
 Tell = Callable[[str], None]
@@ -45,15 +39,19 @@ class Limits:
     """Timeouts and number of attempts. Seconds; `attempts` includes the first one.
 
     Pauses are random, up to a bound that starts at `first_pause_s` and doubles. A server's Retry-After takes
-    precedence, up to `longest_retry_after_s`.
+    precedence, up to `longest_retry_after_s`. After more than `give_up_s` of silence and pauses together there is no
+    further attempt. Each CHUNK_BYTES of a body must be sent within the connect timeout, and arrive within the read
+    timeout. After `tell_after_s` the user is told which server is waited for.
     """
 
     attempts: int = 6
     first_pause_s: float = 0.5
     longest_pause_s: float = 20.0
-    longest_retry_after_s: float = 120.0
+    longest_retry_after_s: float = 60.0
+    give_up_s: float = 60.0
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
+    tell_after_s: float = 10.0
 
     def pause(self, attempt: int, retry_after: float | None = None) -> float:
         """Seconds to wait after attempt number `attempt`."""
@@ -64,14 +62,17 @@ class Limits:
 class TransportError(TransientError):
     """No usable response; the same request may succeed later. `retry_after` is what the server asked for, in seconds.
 
-    `exhausted` if it was retried as often as the limits allow.
+    `silent_s` is how long the server was waited for in vain. `exhausted` if the limits allow no further attempt.
     """
 
     exhausted = False
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None, silent_s: float = 0.0
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+        self.silent_s = silent_s
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,12 @@ class Retry:
         self._limits = limits
         self._what = what
         self._tell = tell
-        self.attempt = 1
+        self.progressed()
+
+    def progressed(self) -> None:
+        """Start to count again, because something was achieved."""
+        self._attempt = 1
+        self._lost_s = 0.0
 
     def run(self, attempt: Callable[[], Result]) -> Result:
         """The result of the first attempt that raises no TransportError."""
@@ -102,40 +108,106 @@ class Retry:
 
     def wait(self, error: TransportError) -> None:
         """Pause before the next attempt. Raises `error` if none is left; retries within retries do not multiply."""
-        if error.exhausted or self.attempt >= self._limits.attempts:
+        pause = self._limits.pause(self._attempt, error.retry_after)
+        self._lost_s += error.silent_s + pause
+        if error.exhausted or self._attempt >= self._limits.attempts or self._lost_s > self._limits.give_up_s:
             error.exhausted = True
             raise error
-        pause = self._limits.pause(self.attempt, error.retry_after)
-        self.attempt += 1
-        number = f"attempt {self.attempt} of {self._limits.attempts}"
+        self._attempt += 1
+        number = f"attempt {self._attempt} of {self._limits.attempts}"
         self._tell(f"{self._what}: {error.message}; trying again in {pause:.1f} s ({number})")
         time.sleep(pause)
+
+
+class Waits:
+    """The servers that are being waited for. A thread tells of those that take long; it ends when there are none."""
+
+    def __init__(self, limits: Limits, tell: Tell) -> None:
+        self._every_s = limits.tell_after_s
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._since: dict[object, tuple[str, float]] = {}
+        self._is_watched = False
+
+    def begin(self, key: object, host: str) -> None:
+        """`host` is waited for from now on. `key` tells waits for one host apart."""
+        self._since[key] = host, time.monotonic()
+        if not self._is_watched:
+            with self._lock:
+                is_watched, self._is_watched = self._is_watched, True
+            if not is_watched:
+                threading.Thread(target=self._watch, name="waits", daemon=True).start()
+
+    def end(self, key: object) -> None:
+        self._since.pop(key, None)
+
+    def sending(self, key: object, host: str, body: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces of a request's body. While the next one is made, which may take another server, nobody waits."""
+        pieces = iter(body)
+        while True:
+            self.end(key)
+            piece = next(pieces, None)
+            self.begin(key, host)
+            if piece is None:
+                return
+            yield piece
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            now, longest = time.monotonic(), dict[str, float]()
+            for host, since in list(self._since.values()):
+                longest[host] = max(longest.get(host, 0.0), now - since)
+            for host, waited_s in longest.items():
+                if waited_s >= self._every_s:
+                    self._tell(f"waiting for {host}: nothing for {waited_s:.0f} s")
+            with self._lock:
+                if not self._since:
+                    self._is_watched = False
+                    return
 
 
 class Response:
     """A response. Its body is read once, as `chunks` or as `body`; then its connection serves the next request."""
 
-    def __init__(self, host: str, raw: urllib3.BaseHTTPResponse) -> None:
+    def __init__(self, host: str, raw: urllib3.BaseHTTPResponse, limits: Limits, waits: Waits) -> None:
         self.host = host
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
         self._raw = raw
+        self._limits = limits
+        self._waits = waits
 
-    def chunks(self, size: int = CHUNK_BYTES) -> Generator[bytes]:
-        """The body in pieces. Raises TransportError if the connection breaks."""
+    def chunks(self) -> Generator[bytes]:
+        """The body in pieces. Raises TransportError if the connection breaks, or is too slow."""
         try:
-            while piece := self._raw.read(size):
+            while piece := self._piece():
                 yield piece
         except HTTPError as error:
-            raise _explained(self.host, error) from error
+            raise _explained(self.host, error, self._limits.read_timeout_s) from error
         finally:
             self._raw.close()
+
+    def _piece(self) -> bytes:
+        """CHUNK_BYTES of the body, fewer only at its end: a server cannot hold a command by a byte now and then."""
+        parts, left, began = [], CHUNK_BYTES, time.monotonic()
+        self._waits.begin(self, self.host)
+        try:
+            while left and (part := self._raw.read1(left)):
+                parts.append(part)
+                left -= len(part)
+                if (passed_s := time.monotonic() - began) > self._limits.read_timeout_s:
+                    rate = (CHUNK_BYTES - left) / passed_s
+                    raise TransportError(f"{self.host} sends too slowly: {rate:,.0f} bytes/s", silent_s=passed_s)
+        finally:
+            self._waits.end(self)
+        return b"".join(parts)
 
     @cached_property
     def body(self) -> bytes:
         """The whole body. Raises TransportError if the connection breaks, RefinerctlError for more than 8 MiB."""
         content = b""
-        for piece in self.chunks(SMALL_BODY_BYTES + 1):
+        for piece in self.chunks():
             content += piece
             if len(content) > SMALL_BODY_BYTES:
                 raise RefinerctlError(
@@ -155,6 +227,7 @@ class Transport:
     def __init__(self, limits: Limits | None = None, tell: Tell = lambda _: None) -> None:
         self.limits = limits or Limits()
         self._tell = tell
+        self._waits = Waits(self.limits, tell)
         self._lock = threading.Lock()
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
@@ -180,26 +253,32 @@ class Transport:
                 f"refusing plain HTTP to {host}", hint="Use HTTPS. Only loopback addresses may use plain HTTP."
             )
         timeout = urllib3.Timeout(connect=self.limits.connect_timeout_s, read=self.limits.read_timeout_s + patience_s)
+        wait, began = object(), time.monotonic()
+        self._waits.begin(wait, host)
         try:
             raw = self._manager(parts).urlopen(
                 method,
                 parts.geturl(),
                 redirect=False,
                 retries=False,
-                body=body,
+                body=body if body is None or isinstance(body, bytes) else self._waits.sending(wait, host, body),
                 headers={"User-Agent": f"refinerctl/{__version__}", **headers},
                 timeout=timeout,
                 preload_content=False,
                 decode_content=False,
             )
         except HTTPError as error:
-            raise _explained(host, error) from error
-        response = Response(host, raw)
+            raise _explained(host, error, min(self.limits.read_timeout_s, time.monotonic() - began)) from error
+        finally:
+            self._waits.end(wait)
+        response = Response(host, raw, self.limits, self._waits)
         if response.status == TOO_MANY_REQUESTS or (
             response.status >= SERVER_ERROR and response.status != NOT_IMPLEMENTED
         ):
             asked = seconds_asked(response.whole().headers.get("Retry-After"))
-            raise TransportError(f"{host} returned {response.status} {raw.reason or ''}".rstrip(), retry_after=asked)
+            words = f"{host} returned {response.status} {raw.reason or ''}".rstrip()
+            told = "" if asked is None else f" and asks to wait {asked:.0f} s"
+            raise TransportError(words + told, retry_after=asked)
         return response
 
     def _manager(self, address: SplitResult) -> urllib3.PoolManager:
@@ -208,48 +287,6 @@ class Transport:
             if (address.scheme, proxy) not in self._managers:
                 self._managers[address.scheme, proxy] = _new_manager(address.scheme, proxy)
             return self._managers[address.scheme, proxy]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` (with or without port) is this machine: localhost, 127.0.0.0/8 or [::1]."""
-    return _LOOPBACK.fullmatch(urlsplit(f"//{host}").hostname or "") is not None
-
-
-def check_reach(sender: str, url: str) -> None:
-    """Raises RefinerctlError if server `sender` leads to a loopback or private address at `url` and has none itself.
-
-    Names are not resolved: behind a name only a server with a certificate for it is reached.
-    """
-    host = urlsplit(url).netloc
-    if _closeness(host) > _closeness(sender):
-        network = "a loopback" if is_loopback(host) else "a private"
-        raise RefinerctlError(
-            f"refusing to follow {sender} to {network} address",
-            hint=f"Check {sender} and the proxies before it: a public server must not name such an address.",
-        )
-
-
-def _closeness(host: str) -> int:
-    """2 for this machine, 1 for other addresses that are not public (private, link-local, …), 0 for all others."""
-    if is_loopback(host):
-        return 2
-    try:
-        return 0 if ip_address(urlsplit(f"//{host}").hostname or "").is_global else 1
-    except ValueError:
-        return 0
-
-
-def base_url(host: str) -> str:
-    """Plain HTTP for loopback hosts, as Docker does."""
-    return f"{'http' if is_loopback(host) else 'https'}://{host}"
-
-
-def joined(base: str, location: str) -> str:
-    """The URL that a Location or Link header at `base` names. Raises RefinerctlError for an invalid one."""
-    try:
-        return urljoin(base, location)
-    except ValueError as error:
-        raise RefinerctlError("the server sent an invalid URL in a header") from error
 
 
 def _address(url: str) -> SplitResult:
@@ -265,14 +302,6 @@ def _address(url: str) -> SplitResult:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
-def proxy_of(netloc: str) -> str | None:
-    """The proxy for a host, by HTTPS_PROXY and NO_PROXY."""
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
-
-    bypassed = is_loopback(netloc) or proxy_bypass_environment(netloc)
-    return None if bypassed else getproxies_environment().get("https")
-
-
 def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
     """Plain connections, or verified TLS, maybe through a proxy."""
     if scheme == "http":
@@ -286,38 +315,11 @@ def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
     )
 
 
-def proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
-    """Host, port and headers for what HTTPS_PROXY says. Raises RefinerctlError for another scheme than http."""
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise RefinerctlError(
-            "HTTPS_PROXY is not an http:// URL",
-            hint="Set HTTPS_PROXY to an http:// URL; TLS connections are tunnelled through the proxy.",
-        )
-    headers = {}
-    if parts.username:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    return parts.hostname, parts.port or 80, headers
+def _explained(host: str, error: HTTPError, silent_s: float) -> RefinerctlError:
+    """The error for a failed connection: a TransportError if a retry may succeed. Never contains the URL's query.
 
-
-def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
-    """Trusts `ca_bundle`, else the authorities that SSL_CERT_FILE or REQUESTS_CA_BUNDLE names, else the system's."""
-    bundle = ca_bundle or (None if os.environ.get("SSL_CERT_FILE") else os.environ.get("REQUESTS_CA_BUNDLE"))
-    if not bundle:  # OpenSSL reads SSL_CERT_FILE itself
-        return ssl.create_default_context()
-    try:
-        folder = os.path.isdir(bundle)  # noqa: PTH112 - as it is in the variable
-        return ssl.create_default_context(cafile=None if folder else bundle, capath=bundle if folder else None)
-    except OSError as error:
-        raise RefinerctlError(
-            f"the CA bundle {bundle} cannot be read: {error.strerror}",
-            hint="AWS_CA_BUNDLE, ca_bundle of the AWS profile, or REQUESTS_CA_BUNDLE names it.",
-        ) from error
-
-
-def _explained(host: str, error: HTTPError) -> RefinerctlError:
-    """The error for a failed connection: a TransportError if a retry may succeed. Never contains the URL's query."""
+    `silent_s`: how long a server that has timed out was waited for.
+    """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
@@ -330,7 +332,7 @@ def _explained(host: str, error: HTTPError) -> RefinerctlError:
             hint="Set SSL_CERT_FILE to a file with the certificate authorities to trust.",
         )
     if isinstance(cause, TimeoutError):
-        return TransportError(f"timed out waiting for {host}")
+        return TransportError(f"timed out waiting for {host}", silent_s=silent_s)
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
         return RefinerctlError(f"host {host} does not exist", hint="Check the name and the DNS settings.")
     if cause is not None and cause.strerror:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
 
-from refinerctl.transport import is_loopback
+from refinerctl.addresses import is_loopback
 
 # What a browser sends for an address that the user typed in, and for a page's requests to its own server.
 _NOT_FOREIGN = ("none", "same-origin")

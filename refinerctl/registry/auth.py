@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlencode, urlsplit
 
+from refinerctl.addresses import check_reach, is_loopback
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.registry.credentials import Logins
-from refinerctl.transport import Login, Response, check_reach, is_loopback
+from refinerctl.transport import Login, Response
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, Mapping[str, str], bytes | None], Response]

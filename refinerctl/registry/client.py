@@ -10,20 +10,13 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from refinerctl.addresses import base_url, check_reach, joined
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, is_digest, is_tag
 from refinerctl.registry.auth import Authorizer, Scopes
 from refinerctl.registry.credentials import DOCKER_HUB_HOSTS, Logins
 from refinerctl.registry.manifests import Descriptor, Manifest, digest_of, parse_manifest
-from refinerctl.transport import (
-    SMALL_BODY_BYTES,
-    Response,
-    Transport,
-    TransportError,
-    base_url,
-    check_reach,
-    joined,
-)
+from refinerctl.transport import SMALL_BODY_BYTES, Response, Transport, TransportError
 
 PULL = "pull"
 PULL_AND_PUSH = "pull,push"
@@ -213,7 +206,7 @@ class Repository:
                     raise TransportError(f"the download of {blob.digest} from {self.name} was interrupted")  # noqa: TRY301
             except TransportError as error:
                 if done - last_break >= PROGRESS_BYTES:
-                    retry.attempt = 1
+                    retry.progressed()
                 retry.wait(error)
                 last_break = done
         if blob.digest != f"sha256:{sha.hexdigest()}":

@@ -31,6 +31,7 @@ class Kind(Enum):
     TRUNCATE = auto()  # the connection ends properly after `at` bytes, whatever Content-Length says
     CORRUPT = auto()  # byte `at` is another one
     STALL = auto()  # nothing comes for `seconds` after `at` bytes
+    TRICKLE = auto()  # after `at` bytes, one comes every `seconds`
     IGNORE_RANGE = auto()  # the whole body with 200
     REDIRECT = auto()  # to the same path on host ELSEWHERE
     RESET_UPLOAD = auto()  # the connection is reset after `at` bytes; the registry has seen some of them
@@ -277,6 +278,11 @@ class _Handler(BaseHTTPRequestHandler):
                 yield piece[:at]
                 self.proxy.wait(fault.seconds)
                 yield piece[at:]
+            elif fault.kind is Kind.TRICKLE:
+                yield piece[:at]
+                for byte in piece[at:]:
+                    self.proxy.wait(fault.seconds)
+                    yield bytes([byte])
             else:
                 yield piece
 

@@ -7,7 +7,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from refinerctl.transport import Limits, Retry, TransportError, base_url, is_loopback, seconds_asked
+from refinerctl.addresses import base_url, is_loopback
+from refinerctl.transport import Limits, Retry, TransportError, seconds_asked
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:5000", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:5000"])

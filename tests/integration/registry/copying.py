@@ -24,16 +24,17 @@ QUICK = Limits(
 
 @dataclass
 class Copier:
-    """One client per host, as the command has it. `logins` are by host; `told` are the lines about retries."""
+    """One client per host, as the command has it. `logins` are by host; `told` is about retries and waits."""
 
     logins: dict[str, Login] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     told: list[str] = field(default_factory=list)
+    limits: Limits = QUICK
     _registries: dict[str, Registry] = field(default_factory=dict)
 
     @cached_property
     def _transport(self) -> Transport:
-        return Transport(QUICK, self.told.append)
+        return Transport(self.limits, self.told.append)
 
     def registry(self, host: str) -> Registry:
         if host not in self._registries:

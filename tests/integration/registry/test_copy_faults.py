@@ -11,7 +11,7 @@ import pytest
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError
 from refinerctl.transport import Login, TransportError
-from tests.integration.registry.copying import Copier
+from tests.integration.registry.copying import QUICK, Copier
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import Site
@@ -24,6 +24,8 @@ FAULTS_OF_THE_SOURCE = {
     "corrupted": Fault(Kind.CORRUPT, at=1_500_000),
     "the last byte corrupted": Fault(Kind.CORRUPT, at=SIZE),
     "stalled": Fault(Kind.STALL, at=500_000),
+    "trickling": Fault(Kind.TRICKLE, at=500_000, seconds=0.05),
+    "trickling manifest": Fault(Kind.TRICKLE, match="GET .*/manifests/", seconds=0.05),
     "429": Fault(Kind.STATUS, status=429, headers={"Retry-After": "1"}),
     "500": Fault(Kind.STATUS, status=500, times=3),
     "refused": Fault(Kind.REFUSE, times=2),
@@ -166,6 +168,48 @@ def test_retry_after_is_obeyed_up_to_a_limit(site: Site, image: MadeImage) -> No
     Copier()(f"{source.host}/faults:v1", site.there)
 
     assert 2.2 <= time.monotonic() - began < 4  # 1 s, and 1.2 s instead of decades
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(Kind.STALL, match="GET .*/manifests/", times=None),
+        Fault(Kind.STALL, at=1000, times=None),
+        Fault(Kind.TRICKLE, at=1000, seconds=0.05, times=None),
+        Fault(Kind.STATUS, match="manifests", status=429, headers={"Retry-After": "1"}, times=None),
+    ],
+    ids=["silent", "silent in a blob", "trickling", "429"],
+)
+def test_server_that_is_waited_for_in_vain_is_given_up(site: Site, image: MadeImage, fault: Fault) -> None:
+    """However many attempts are left."""
+    source = site.faulty(image.registry, fault)
+    copier = Copier(limits=replace(QUICK, attempts=50, give_up_s=1.3))
+    began = time.monotonic()
+
+    with pytest.raises(TransportError, match=r"timed out waiting|sends too slowly: .* bytes/s|asks to wait 1 s"):
+        copier(f"{source.host}/faults:v1", site.there)
+
+    assert 1 < time.monotonic() - began < 3
+    assert site.digest() is None
+
+
+def test_silent_server_is_named_while_it_is_waited_for(site: Site, image: MadeImage) -> None:
+    source = site.faulty(image.registry, Fault(Kind.STALL, match="GET .*/manifests/", seconds=0.8))
+    copier = Copier(limits=replace(QUICK, read_timeout_s=5, tell_after_s=0.2))
+
+    copier(f"{source.host}/faults:v1", site.there)
+
+    assert copier.told[0] == f"waiting for {source.host}: nothing for 0 s"
+    assert not any(site.target.host in line for line in copier.told)
+
+
+def test_only_the_source_is_named_while_the_target_waits_for_it(site: Site, image: MadeImage) -> None:
+    source = site.faulty(image.registry, Fault(Kind.STALL, match=f"GET .*{image.layers[0].digest}", at=9, seconds=0.8))
+    copier = Copier(limits=replace(QUICK, read_timeout_s=5, tell_after_s=0.2))
+
+    copier(f"{source.host}/faults:v1", site.there)
+
+    assert {line.split(": ")[0] for line in copier.told} == {f"waiting for {source.host}"}
 
 
 def test_failed_blob_cancels_the_others(site: Site) -> None:

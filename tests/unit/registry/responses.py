@@ -7,8 +7,9 @@ from io import BytesIO
 
 from urllib3 import HTTPResponse
 
-from refinerctl.transport import Response
+from refinerctl.transport import Limits, Response, Waits
 
 
 def response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
-    return Response("server", HTTPResponse(BytesIO(body), headers, status, preload_content=False))
+    raw = HTTPResponse(BytesIO(body), headers, status, preload_content=False)
+    return Response("server", raw, Limits(), Waits(Limits(), lambda _: None))
