@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from refinerctl.errors import NotFoundError, RefinerctlError, Terminated
+from refinerctl.errors import NotFoundError, RefinerctlError, Terminated, TimedOutError
 
 # The main thread handles a signal that another thread received, or that came just before the wait, only when it wakes.
 LOOK_SECONDS = 0.1
@@ -95,24 +98,49 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
             outcome.append((None, error))
         ended.set()
 
-    signal: BaseException | None = None
+    interrupt: BaseException | None = None
     try:
         threading.Thread(target=work, name="through-interrupt", daemon=True).start()
     except (KeyboardInterrupt, Terminated) as error:  # start() waits for the thread, in which the task may run already
         if begin.acquire(blocking=False):
             raise
-        signal = error
+        interrupt = error
     while not ended.is_set():
         try:
             ended.wait(LOOK_SECONDS)
         except (KeyboardInterrupt, Terminated) as error:
-            if signal is not None:
+            if interrupt is not None:
                 raise
-            signal = error
+            interrupt = error
     result, failure = outcome[0]
-    if (raised := signal or failure) is not None:
+    if (raised := interrupt or failure) is not None:
         raise raised
     return result  # type: ignore[return-value]  # None is then what the task gave
+
+
+class _OutOfTime(BaseException):
+    """As Ctrl-C, it passes all that handles errors."""
+
+
+@contextmanager
+def time_limit(seconds: float, error: TimedOutError) -> Iterator[None]:
+    """Raise `error` after so many seconds, whatever the main thread does then. Only for the main thread."""
+
+    def out_of_time(*_: object) -> None:
+        raise _OutOfTime
+
+    began, handler = time.monotonic(), signal.signal(signal.SIGALRM, out_of_time)
+    outer_s, repeat_s = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, handler)
+            if outer_s:  # someone else's alarm goes on
+                signal.setitimer(signal.ITIMER_REAL, max(0.001, outer_s + began - time.monotonic()), repeat_s)
+    except _OutOfTime:
+        raise error from None
 
 
 def both(first: Callable[[], Result], second: Callable[[], Other]) -> tuple[Result, Other]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import Renderer
-from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.console import Renderer, seconds
+from refinerctl.errors import NotFoundError, RefinerctlError, TimedOutError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.images import (
     DEFAULT_PLATFORM,
@@ -25,8 +25,8 @@ from refinerctl.images import (
     newest_first,
     release_order,
 )
-from refinerctl.options import Moment, examples, global_options
-from refinerctl.parallel import concurrently
+from refinerctl.options import Duration, Moment, examples, global_options
+from refinerctl.parallel import concurrently, time_limit
 from refinerctl.releases.releases import published_images
 
 if TYPE_CHECKING:
@@ -89,6 +89,13 @@ DOCKER_HUB = "docker.io"
     show_default=True,
     help="Number of large layers to copy at the same time.",
 )
+@click.option(
+    "--timeout",
+    type=Duration(shortest=1),
+    default="1h",
+    show_default=True,
+    help="Maximum time for all images together.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, show what would be copied, and stop.")
 @global_options
 @click.pass_context
@@ -106,6 +113,7 @@ def sync(
     create_repository: bool,
     dotenv_file: Path | None,
     jobs: int,
+    timeout: float,
     dry_run: bool,
 ) -> None:
     """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
@@ -118,17 +126,22 @@ def sync(
         raise UsageError("--dotenv and --all-tags-since are mutually exclusive", hint="--dotenv needs one tag.")
     if dotenv_file:
         check_writable(dotenv_file)
-    chosen = Platform.parse(platform) if platform else None
-    requests: list[CopyRequest] = []
-    for image in [_one_image(source, target, names)] if source or target else _stack_images(app, names):
-        service = RunsOn(runs_on) if runs_on else image.runs_on
-        wanted = replace(image, platform=chosen or image.platform, runs_on=None if no_gate else service)
-        requests += _with_tags(app, wanted, tag, since, create_repository)
-    if not requests:
-        app.render.note("no release tags to copy")
-    copies = _copy(app, _engine(app, engine, jobs, dry_run), requests, create_repository, dry_run)
-    if dotenv_file and not dry_run:
-        write_text(dotenv_file, dotenv(copies))
+    late = TimedOutError(
+        f"sync timed out after {seconds(timeout)}",
+        hint="Run the command again: it copies only what is missing. --timeout sets another limit.",
+    )
+    with time_limit(timeout, late):
+        chosen = Platform.parse(platform) if platform else None
+        requests: list[CopyRequest] = []
+        for image in [_one_image(source, target, names)] if source or target else _stack_images(app, names):
+            service = RunsOn(runs_on) if runs_on else image.runs_on
+            wanted = replace(image, platform=chosen or image.platform, runs_on=None if no_gate else service)
+            requests += _with_tags(app, wanted, tag, since, create_repository)
+        if not requests:
+            app.render.note("no release tags to copy")
+        copies = _copy(app, _engine(app, engine, jobs, dry_run), requests, create_repository, dry_run)
+        if dotenv_file and not dry_run:
+            write_text(dotenv_file, dotenv(copies))
 
 
 def _engine(app: AppContext, name: str, jobs: int, dry_run: bool) -> CopyEngine:

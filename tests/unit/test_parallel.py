@@ -11,7 +11,8 @@ from functools import partial
 
 import pytest
 
-from refinerctl.parallel import both, concurrently, through_interrupt
+from refinerctl.errors import RefinerctlError, TimedOutError
+from refinerctl.parallel import both, concurrently, through_interrupt, time_limit
 
 
 def test_results_come_in_order() -> None:
@@ -94,3 +95,30 @@ def test_without_an_interrupt_it_gives_and_raises_what_the_task_does() -> None:
     assert through_interrupt(lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         through_interrupt(lambda: 1 // 0)
+
+
+def test_time_limit_ends_whatever_is_done_then() -> None:
+    def stubborn() -> None:
+        try:
+            concurrently([lambda: time.sleep(5)], 1)
+        except RefinerctlError:
+            time.sleep(5)  # an error of the task would be handled; the end of the time is none
+
+    late = TimedOutError("too late")
+    began = time.monotonic()
+
+    with pytest.raises(TimedOutError) as raised, time_limit(0.1, late):
+        stubborn()
+
+    assert raised.value is late
+    assert time.monotonic() - began < 1
+
+
+def test_time_limit_leaves_the_alarm_of_others() -> None:
+    def inner() -> None:
+        with time_limit(5, TimedOutError("inner")):
+            pass
+        time.sleep(1)
+
+    with pytest.raises(TimedOutError, match="outer"), time_limit(0.1, TimedOutError("outer")):
+        inner()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.local.emulator import Emulator
 from tests.command import Command
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
+from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import Site
 from tests.registries.images import Layer, push_image, push_index, whole
 
@@ -222,6 +224,22 @@ def test_all_tags_since(site: Site, refinerctl: Command) -> None:
     wrong = refinerctl(*copy, "--all-tags-since", "someday")
     assert wrong.code == 2
     assert "someday" in wrong.err
+
+
+def test_time_limit_ends_a_copy_and_shows_what_was_copied(site: Site, refinerctl: Command) -> None:
+    site.push("v1.0.0", layers=[Layer(seed=1)])
+    second = site.push("v1.1.0", layers=[Layer(seed=2)])
+    source = site.faulty(site.source, Fault(Kind.STALL, match=f"GET .*/blobs/{second.layers[0].digest}", times=None))
+    copy = ("sync", "--source", f"{source.host}/{site.repository}", "--target", site.there, "--output", "json")
+    began = time.monotonic()
+
+    done = refinerctl(*copy, "--all-tags-since", "v1.0.0", "--timeout", "2s")
+
+    assert done.code == 3
+    assert time.monotonic() - began < 4
+    assert "sync timed out after 2s" in done.err
+    assert [item["status"] for item in done.json()["images"]] == ["copied"]
+    assert site.digest("v1.1.0") is None
 
 
 def test_denied_login_names_user_and_hint(
