@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from dataclasses import replace
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
     from refinerctl.aws.alarms import Alarms
@@ -36,22 +38,42 @@ if TYPE_CHECKING:
 
 
 class AppContext:
-    """Settings and clients of a command. `instance_name` is the local environment's folder, if not its name."""
+    """Settings and clients of a command. `instance_name` is the local environment's folder, if not its name.
 
-    def __init__(self, flags: GlobalFlags, instance_name: str | None = None) -> None:
+    `changes`: the run changes something or plans to, so that nothing is done in another account than the environment's.
+    """
+
+    def __init__(self, flags: GlobalFlags, instance_name: str | None = None, *, changes: bool = False) -> None:
         self._flags = flags
         self._instance_name = instance_name
+        self._changes = changes
 
     @cached_property
     def settings(self) -> Settings:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: print the environment, the stack and the endpoint."""
-        settings = self.settings
-        where = self._endpoint_url() or f"AWS, region {settings.region or 'of the profile'}"
-        bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
-        self.render.detail(f"environment {settings.env}, stack {settings.stack}{bucket}, {where}")
+        """With -v: print the account, the region, the environment and the stack."""
+        if self.settings.verbosity > 0:
+            bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
+            self.render.detail(f"{self.place}, stack {self.settings.stack}{bucket}")
+
+    @property
+    def place(self) -> str:
+        """The account, or the endpoint, the region and the environment, for messages. Asks STS."""
+        return self._place_of(self.session)
+
+    def _place_of(self, session: AwsSession) -> str:
+        where = f"endpoint {session.endpoint_url}"
+        if self._has_account:
+            answer = attempt(session.caller)
+            where = f"account {account_of(answer.value) if answer.value else 'unknown'}"
+        return f"{where}, region {session.region_name() or 'unknown'}, environment {self.settings.env}"
+
+    @property
+    def _has_account(self) -> bool:
+        """Whether STS knows an account that means something: an emulator's does not, unless the settings name it."""
+        return self.settings.account is not None or not (self.settings.embedded or self.settings.endpoint_url)
 
     def command(self, *arguments: str) -> str:
         """A command line to run next, for this environment and stack, with the global options that were given."""
@@ -82,13 +104,37 @@ class AppContext:
     def session(self) -> AwsSession:
         from refinerctl.aws.session import AwsSession
 
-        return AwsSession(
+        session = AwsSession(
             self.settings.region,
             profile=self.settings.profile,
             endpoint_url=self._endpoint_url(),
             embedded=self.settings.embedded,
             assume_role=self.settings.assume_role,
         )
+        if self._changes and self._has_account:
+            session.guard(self._check_account)
+        return session
+
+    def _check_account(self, session: AwsSession) -> None:
+        """Print where this run changes something. Raises RefusedError in another account than the environment's."""
+        env, account = self.settings.env, self.settings.account
+        answer = attempt(session.caller)
+        if account is None:
+            found = account_of(answer.value) if answer.value else "…"
+            self.render.warning(
+                f'environment {env} is not bound to an account; set account = "{found}" in [environments.{env}] of '
+                "refinerctl.toml, so that nothing is changed in another one"
+            )
+        elif answer.error is not None:
+            raise RefinerctlError(
+                f"cannot check the account of environment {env}: {answer.error.message}", hint=answer.error.hint
+            ) from answer.error
+        elif answer.value and (found := account_of(answer.value)) != account:
+            raise RefusedError(
+                f"environment {env} is in account {account}, but the credentials are of {found} ({answer.value})",
+                hint=f"Use credentials of account {account}, for instance with --profile, or another --env.",
+            )
+        self.render.note(self._place_of(session))
 
     @cached_property
     def stack(self) -> Stack:
@@ -243,12 +289,13 @@ class AppContext:
         from refinerctl.terraform.runner import Terraform
 
         settings, backend = self.settings, self.backend
-        self.render.detail(f"environment {settings.env}, stack {settings.stack}, state in {backend.place}")
+        _ = self.session  # raises if a local environment is down; asks STS while terraform says its version
+        if settings.verbosity > 0:
+            self.render.detail(f"{self.place}, stack {settings.stack}, state in {backend.place}")
         binary = find_terraform(settings.terraform_binary)
         if settings.embedded:
             from refinerctl.embedded import embedded_terraform
 
-            _ = self.session  # raises if the environment is down
             terraform = embedded_terraform(self.instance, settings, settings.stack)
         else:
             folder = settings.work_folder.resolve() / "terraform" / settings.env
@@ -266,11 +313,15 @@ class AppContext:
             lock_timeout_s=lock_timeout_s,
             tell=self.render.note,
         )
-        return RootModule(settings.env, settings.stack, terraform, settings.layout, backend.init_arguments)
+        place = self.place if self._changes else ""
+        return RootModule(settings.env, settings.stack, terraform, settings.layout, backend.init_arguments, place)
 
     def terraform_environment(self) -> dict[str, str]:
         """Terraform's variables with the session's credentials of now: a role is assumed again, for its whole hour."""
-        return {**self.session.terraform_environment(), **self.backend.environment}
+        account = self.settings.account
+        # Terraform checks it, too, in a stack with this variable; it ignores what a stack does not declare.
+        allowed = {"TF_VAR_allowed_account_ids": json.dumps([account])} if account else {}
+        return {**self.session.terraform_environment(), **allowed, **self.backend.environment}
 
     @property
     def operator(self) -> str:
@@ -280,7 +331,7 @@ class AppContext:
         return operator(os.environ, None if self.settings.embedded else self.session.caller)
 
     def in_environment(self, env: str, stack: str | None = None) -> AppContext:
-        """The same run in another environment, or on another of its stacks."""
+        """The same run in another environment, or on another of its stacks. Only reads there."""
         given = (env, stack or self.settings.stack)
         if given == (self.settings.env, self.settings.stack):
             return self
@@ -290,7 +341,7 @@ class AppContext:
         """The same run, with the same credentials, in another region; None is this one."""
         if region in (None, self.session.region):
             return self
-        other = AppContext(self._flags, self._instance_name)
+        other = AppContext(self._flags, self._instance_name, changes=self._changes)
         other.settings, other.render = self.settings, self.render
         other.session = self.session.in_region(region)
         return other
@@ -313,8 +364,15 @@ class AppContext:
         return status.endpoint_url
 
 
-def app_context(ctx: click.Context, instance_name: str | None = None, **defaults: str) -> AppContext:
-    """The context of this run; `defaults` fill in global options that were not given."""
+def app_context(
+    ctx: click.Context, instance_name: str | None = None, *, changes: bool = False, **defaults: str
+) -> AppContext:
+    """The context of this run, which `changes` something or not. `defaults`: for global options that were not given."""
     flags = ctx.find_root().obj or GlobalFlags()
     missing = {name: value for name, value in defaults.items() if getattr(flags, name) is None}
-    return AppContext(replace(flags, **missing), instance_name)
+    return AppContext(replace(flags, **missing), instance_name, changes=changes)
+
+
+def account_of(arn: str) -> str:
+    """The account that an ARN names."""
+    return arn.split(":")[4]

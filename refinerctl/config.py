@@ -43,6 +43,7 @@ class EnvironmentTable(msgspec.Struct, forbid_unknown_fields=True):
     profile: str | None = None
     endpoint_url: str | None = None
     bucket: str | None = None
+    account: str | None = None
     assume_role: str | None = None
     backend: str = "s3"
 
@@ -110,7 +111,8 @@ class ImageSettings:
 class Settings:
     """What every command runs with.
 
-    `embedded` marks a local environment, without an account. `region` None: boto3 decides.
+    `embedded` marks a local environment, without an account. `region` None: boto3 decides. `account`: the environment
+    is in this AWS account and in no other; None: unknown.
     `stack_settings` are the stack's [stacks.<name>] over its defaults. `backend` is the kind of the Terraform backend:
     "s3" or "http". `environments` are the names of all environments. `terraform_binary` is a name or a path.
     """
@@ -127,6 +129,7 @@ class Settings:
     images: tuple[ImageSettings, ...]
     project: Path
     environments: tuple[str, ...] = ("local",)
+    account: str | None = None
     assume_role: str | None = None
     backend: str = "s3"
     terraform_binary: str = "terraform"
@@ -207,6 +210,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         images=tuple(_image(name, table, path, project) for name, table in file.images.items()),
         project=project,
         environments=tuple(environments),
+        account=None if chosen.embedded else chosen.account,
         assume_role=None if chosen.embedded else value("assume_role", chosen.assume_role),
         backend=_one_of(BACKENDS, chosen.backend, "backend"),
         terraform_binary=environ.get("REFINERCTL_TERRAFORM_BINARY")
@@ -252,7 +256,9 @@ def _read(path: Path) -> ConfigFile:
         raise RefinerctlError(f"{path} is not valid TOML: {error}") from error
     file = _convert(document, ConfigFile, path)
     for name, table in file.environments.items():
-        _convert(table, EnvironmentTable, path, f"environments.{name}")
+        account = _convert(table, EnvironmentTable, path, f"environments.{name}").account
+        if account is not None and not re.fullmatch(r"\d{12}", account, re.ASCII):
+            raise RefinerctlError(f"{path}: environments.{name}.account: expected the 12 digits of an AWS account")
     for name, table in file.images.items():
         _convert(table, ImageTable, path, f"images.{name}")
     for key in _REMOVED_TOOLS:

@@ -80,6 +80,40 @@ def concurrently(tasks: Iterable[Callable[[], Result]], threads: int) -> list[Re
     return [results[number] for number in range(count)]
 
 
+class Background(Generic[Result]):
+    """A call that is made once: in the background after `start`, at the latest when its result is asked for."""
+
+    def __init__(self, call: Callable[[], Result]) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self._begun = False
+        self._done = threading.Event()
+        self._outcome: tuple[Result | None, BaseException | None] = None, None
+
+    def start(self) -> None:
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                threading.Thread(target=self._work, name="background", daemon=True).start()
+
+    def result(self) -> Result:
+        """Wait for it. Raises what the call raised, each time."""
+        self.start()
+        while not self._done.wait(LOOK_SECONDS):
+            pass
+        result, error = self._outcome
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]  # None is then what the call gave
+
+    def _work(self) -> None:
+        try:
+            self._outcome = self._call(), None
+        except BaseException as error:  # raised where it is waited for
+            self._outcome = None, error
+        self._done.set()
+
+
 def through_interrupt(task: Callable[[], Result]) -> Result:
     """Run a task that is not to be left half-done: Ctrl-C and SIGTERM are raised when it has ended.
 

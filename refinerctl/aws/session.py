@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,6 +12,7 @@ from refinerctl import __version__
 from refinerctl.aws import credentials
 from refinerctl.aws.errors import about
 from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.parallel import Background
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -71,6 +73,9 @@ class AwsSession:
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._session: Any = None
+        self._identity = Background(self._ask_identity)
+        self._check: Callable[[AwsSession], None] | None = None
+        self._checking = threading.Lock()
 
     @overload
     def client(self, service: Literal["s3"]) -> S3Client: ...
@@ -98,6 +103,11 @@ class AwsSession:
     def client(self, service: Literal["sts"]) -> STSClient: ...
     def client(self, service: str) -> Any:
         """The boto3 client of `service`. Raises RefinerctlError for an unknown profile."""
+        client = self._client(service)  # made while STS answers
+        self._admit()
+        return client
+
+    def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = self._new_client(self._boto_session(), service)
@@ -107,6 +117,7 @@ class AwsSession:
         """botocore's credentials, which renew themselves. Raises AccessDeniedError if there are none."""
         from botocore.exceptions import NoCredentialsError
 
+        self._admit()
         with self._lock:
             found = self._boto_session().get_credentials()
         if found is None:
@@ -120,21 +131,50 @@ class AwsSession:
             found: str | None = self._boto_session()._session.get_config_variable("ca_bundle")
         return found
 
+    def guard(self, check: Callable[[AwsSession], None]) -> None:
+        """Let `check` pass or raise before these credentials are used. STS is asked at once, in the background."""
+        self._check = check
+        self._identity.start()
+
+    def _admit(self) -> None:
+        with self._checking:
+            if self._check is not None:
+                self._check(self)
+                self._check = None
+
     def caller(self) -> str:
-        """The ARN of the identity in use."""
+        """The ARN of the identity in use. STS is asked once."""
+        return self._identity.result()
+
+    def _ask_identity(self) -> str:
+        with self._lock:
+            client = self._new_client(self._boto_session(), "sts", attempts=3)  # STS may be out of reach in a VPC
         with about():
-            return self.client("sts").get_caller_identity()["Arn"]
+            return str(client.get_caller_identity()["Arn"])
+
+    def region_name(self) -> str | None:
+        """The region in use, which may be the profile's."""
+        if self.region:
+            return self.region
+        with self._lock:
+            found: str | None = self._boto_session().region_name
+        return found
 
     def in_region(self, region: str | None, role: str | None = None) -> AwsSession:
         """These credentials in another region, and as `role` if there is one. None changes nothing."""
         if region in (None, self.region) and role is None:
             return self
+        if role is not None:
+            self._admit()
         other = AwsSession(
             region or self.region, profile=self._profile, endpoint_url=self.endpoint_url, embedded=self._embedded
         )
         with self._lock:
             base = self._boto_session()
-        other._session = other._role_session(base, role) if role and not self._embedded else base
+        if role and not self._embedded:
+            other._session = other._role_session(base, role)
+        else:
+            other._session, other._identity, other._check = base, self._identity, self._check
         return other
 
     def terraform_environment(self) -> dict[str, str]:
@@ -145,8 +185,8 @@ class AwsSession:
         """
         if self._embedded:
             return embedded_environment(self.region or "", self.endpoint_url or "")
-        with self._lock:
-            region = self.region or self._boto_session().region_name
+        self._admit()
+        region = self.region_name()
         given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
         if self.endpoint_url:
             given["AWS_ENDPOINT_URL"] = self.endpoint_url
@@ -173,11 +213,11 @@ class AwsSession:
     def _assume(self, role: str) -> dict[str, str]:
         return credentials.assume_role(self._new_client(self._account_session(), "sts"), role)
 
-    def _new_client(self, session: Any, service: str) -> Any:
+    def _new_client(self, session: Any, service: str, attempts: int = 8) -> Any:
         from botocore.config import Config
 
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": 8},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=5,
             read_timeout=60,
             max_pool_connections=MAX_CONNECTIONS,

@@ -101,7 +101,7 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
         raise UsageError("--export and --no-export are mutually exclusive")
     if not options.dry_run:
         check_consent(options.yes)
-    app = at_queue(app_context(ctx), queue)
+    app = at_queue(app_context(ctx, changes=not options.dry_run), queue)
     app.tell_settings()
     found, source = open_queue(app, queue, force=True)
     if not options.force:
@@ -135,7 +135,7 @@ def _check(queue: DeadLetterQueue) -> None:
 def _ask(app: AppContext, options: Options, queue: DeadLetterQueue) -> None:
     which = "all" if options.message_filter.is_empty else "the messages that match the filters, of"
     saved = "They are not saved." if options.no_export else f"They are saved to {_target(app, options)} first."
-    question = f"Delete {which} {queue.depth:,} messages? {saved} Type the name of the queue to confirm"
+    question = f"Delete {which} {queue.depth:,} messages in {app.place}? {saved} Type the name of the queue to confirm"
     name = typed_answer(question)
     if name != queue.name:
         raise RefusedError(f"{name!r} is not the name of the queue, {queue.name!r}; nothing was deleted")

@@ -97,7 +97,7 @@ def deploy(
     state has changed since.
     """
     options = ApplyOptions(**given)
-    app = app_context(ctx)
+    app = app_context(ctx, changes=True)
     if plan_file is not None:  # before any request to what may be the wrong environment
         check_target(plan_file, app.settings.env, app.settings.stack, tag)
     root = app.root_module(lock_timeout)
@@ -146,7 +146,7 @@ def confirm(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions
     refuse_losses(plan)
     if plan.is_empty:
         return root
-    question = f"Apply this to {root.env}?"
+    question = f"Apply this in {root.place}?"
     return ready_to_apply(app, root, options.min_credential_lifetime, lambda: ask(question, options.yes))
 
 

@@ -54,7 +54,7 @@ def destroy(
 
     Refused (4) if a bucket or an ECR repository of the stack is not empty, unless an option empties it.
     """
-    app = app_context(ctx)
+    app = app_context(ctx, changes=True)
     if not dry_run:
         check_consent(confirm is not None, "--confirm NAME")
     if confirm is not None:
@@ -102,7 +102,7 @@ def destroy(
 
 def _ask_name(app: AppContext, confirm: str | None) -> None:
     if confirm is None:
-        _check_name(app, typed_answer("Type the environment's name to destroy this"))
+        _check_name(app, typed_answer(f"Type the environment's name to destroy this in {app.place}"))
 
 
 def _check_name(app: AppContext, name: str) -> None:

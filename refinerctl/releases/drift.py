@@ -19,7 +19,7 @@ from refinerctl.terraform.plan_json import Change
 @click.pass_context
 def drift(ctx: click.Context, lock_timeout: float) -> None:
     """Compare what is deployed with the current release, by resource. Exit with 5 if they differ."""
-    app = app_context(ctx)
+    app = app_context(ctx, changes=True)  # a plan of another account would be wrong
     root = app.root_module(lock_timeout)
     with root.folder() as folder, app.render.progress() as progress:
         plan = make_plan(root, pins_for(app, None), folder, progress)

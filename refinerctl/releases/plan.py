@@ -92,7 +92,7 @@ def plan(
     The image of every stage is resolved to a digest in ECR first. Refused (4) if an image is missing or its service
     does not accept it, or if the plan would lose data that --allow-destroy does not name.
     """
-    app = app_context(ctx)
+    app = app_context(ctx, changes=True)  # a plan of another account would be wrong
     for path in filter(None, (out, report, note)):
         check_writable(path)
     root = app.root_module(lock_timeout)
@@ -144,9 +144,11 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def heading(plan: Plan) -> str:
-    """The environment, stack and release of the plan."""
+    """The account, region, environment, stack and release of the plan."""
     record = plan.record
-    return f"environment {record.env}, stack {record.stack}" + (f", release {record.tag}" if record.tag else "")
+    return f"{record.place or f'environment {record.env}'}, stack {record.stack}" + (
+        f", release {record.tag}" if record.tag else ""
+    )
 
 
 def totals(plan: Plan) -> str:
@@ -206,6 +208,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan as data."""
     return {
         "env": plan.record.env,
+        "place": plan.record.place,
         "stack": plan.record.stack,
         "tag": plan.record.tag,
         "has_changes": not plan.is_empty,
@@ -236,7 +239,7 @@ def markdown(plan: Plan) -> str:
     record = plan.record
     head = f"Terraform plan: {_escaped(record.stack)} in {_escaped(record.env)}"
     head += f", release {_escaped(record.tag)}" if record.tag else ""
-    lines = [f"### {head}", "", f"**{totals(plan)}**", ""]
+    lines = [f"### {head}", "", _escaped(record.place), "", f"**{totals(plan)}**", ""]
     if images := _changed_images(plan):
         lines += ["| stage | image before | image after |", "| --- | --- | --- |"]
         lines += [

@@ -30,7 +30,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
     Only images are rolled back: the configuration is that of this checkout.
     """
     options = ApplyOptions(**given, action=ReleaseAction.ROLLBACK)
-    app = app_context(ctx)
+    app = app_context(ctx, changes=True)
     root = app.root_module(lock_timeout)
     current, target = choose(app.ledger.read(), to)
     app.render.note(f"rolling back to {target.tag or 'the release'} of {target.at:%Y-%m-%d %H:%MZ}, by {target.who}")

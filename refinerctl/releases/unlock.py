@@ -22,7 +22,7 @@ def unlock(ctx: click.Context, lock_id: str | None, yes: bool) -> None:
 
     Shows who holds it since when, and asks: a run that still works and loses its lock can corrupt the state.
     """
-    app = app_context(ctx)
+    app = app_context(ctx, changes=True)
     root = app.root_module(0)
     root.init()
     lock = root.terraform.find_lock()
@@ -32,7 +32,7 @@ def unlock(ctx: click.Context, lock_id: str | None, yes: bool) -> None:
         chosen = lock_to_release(lock, lock_id)
         app.render.note(lock_text(lock))
         check_consent(yes)
-        ask("Release the lock? Only if that run has crashed.", yes)
+        ask(f"Release the lock in {root.place}? Only if that run has crashed.", yes)
         root.terraform.force_unlock(chosen)
         app.render.note(f"lock {chosen} is released")
     if app.render.is_json:

@@ -115,8 +115,7 @@ def add_prefix(
     if completion == (image_uri is not None):
         raise UsageError("a ruleset either has a function or not", hint="Pass one of --image-uri and --completion.")
     settings = _settings(given, variables, completion, max_receive_count)
-    read_options(given)  # before any work
-    app = app_context(ctx)
+    app = app_context(ctx, changes=read_options(given) is not None)
     values = RulesetValues.of(app.values)
     wanted = {"image_uri": image_uri, **settings}
     present = next((other for other in values.rulesets.values() if other.prefix == prefix), None)

@@ -36,8 +36,7 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
 
     Refused (4) while its queue or one of its dead-letter queues holds messages.
     """
-    read_options(given)  # before any work
-    app = app_context(ctx)
+    app = app_context(ctx, changes=read_options(given) is not None)
     values = RulesetValues.of(app.values)
     found = values.find(ruleset)
     if found is None:

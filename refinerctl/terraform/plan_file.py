@@ -25,6 +25,7 @@ _FORMAT = 1
 class PlanRecord:
     """The purpose of a plan: `deploy --plan` compares it with the current values.
 
+    `place` is the account, the region and the environment that it was made for.
     `images` are those that the plan pins, by stage; `configuration` is a digest of all files that went into it;
     `allow_destroy` are addresses whose loss of data was accepted.
     """
@@ -39,6 +40,7 @@ class PlanRecord:
     is_dirty: bool = False
     allow_destroy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    place: str = ""
     refinerctl_version: str = ""
     terraform_version: str = ""
 

@@ -34,13 +34,17 @@ _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "co
 
 @dataclass(frozen=True)
 class RootModule:
-    """The root module of stack `name` with the values of environment `env`. `init_arguments` lead to its state."""
+    """The root module of stack `name` with the values of environment `env`. `init_arguments` lead to its state.
+
+    `place` is where a plan would be applied: account, region and environment.
+    """
 
     env: str
     name: str
     terraform: Terraform
     layout: Layout
     init_arguments: Sequence[str] = ()
+    place: str = ""
 
     @property
     def var_file(self) -> Path:

@@ -55,7 +55,7 @@ def verify(
     """
     from refinerctl.insight.verify.checks import Status, choose
 
-    app = app_context(ctx)
+    app = app_context(ctx, changes=canary)
     if app.stack.pipeline is None:
         raise UsageError(f"stack {app.stack.name} has no pipeline to check", hint="Choose another stack with --stack.")
     choose(app.stack, only, skip)
