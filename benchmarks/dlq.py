@@ -142,7 +142,8 @@ def environment(server: SqsServer) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_REGION": REGION,
-        "AWS_ENDPOINT_URL": server.url,
+        "AWS_ENDPOINT_URL": server.url,  # of boto3 alone
+        "REFINERCTL_ENDPOINT_URL": server.url,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
-from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.errors import FatalError, RefinerctlError, RefusedError, UsageError
 from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ class AppContext:
         return load_settings(self._flags, os.environ, Path.cwd())
 
     def tell_settings(self) -> None:
-        """With -v: print the account, the region, the environment and the stack."""
+        """With -v: print the account, the region, the environment and the stack.
+
+        Raises RefinerctlError if there is no endpoint, or one that is refused.
+        """
+        self._endpoint_url()
         if self.settings.verbosity > 0:
             bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
             self.render.detail(f"{self.place}, stack {self.settings.stack}{bucket}")
@@ -64,7 +68,7 @@ class AppContext:
         return self._place_of(self.session)
 
     def _place_of(self, session: AwsSession) -> str:
-        where = f"endpoint {session.endpoint_url}"
+        where = f"the {'emulator' if self.settings.embedded else 'account'} at {session.endpoint_url}"
         if self._has_account:
             answer = attempt(session.caller)
             where = f"account {account_of(answer.value) if answer.value else 'unknown'}"
@@ -116,7 +120,7 @@ class AppContext:
         return session
 
     def _check_account(self, session: AwsSession) -> None:
-        """Print where this run changes something. Raises RefusedError in another account than the environment's."""
+        """Print where this run changes something. Raises FatalError in another account than the environment's."""
         env, account = self.settings.env, self.settings.account
         answer = attempt(session.caller)
         if account is None:
@@ -126,14 +130,12 @@ class AppContext:
                 "refinerctl.toml, so that nothing is changed in another one"
             )
         elif answer.error is not None:
-            raise RefinerctlError(
-                f"cannot check the account of environment {env}: {answer.error.message}", hint=answer.error.hint
-            ) from answer.error
+            said = f"cannot check the account of environment {env}: {answer.error.message}"
+            raise FatalError(RefinerctlError(said, hint=answer.error.hint)) from answer.error
         elif answer.value and (found := account_of(answer.value)) != account:
-            raise RefusedError(
-                f"environment {env} is in account {account}, but the credentials are of {found} ({answer.value})",
-                hint=f"Use credentials of account {account}, for instance with --profile, or another --env.",
-            )
+            said = f"environment {env} is in account {account}, but the credentials are of {found} ({answer.value})"
+            hint = f"Use credentials of account {account}, for instance with --profile, or another --env."
+            raise FatalError(RefusedError(said, hint=hint))
         self.render.note(self._place_of(session))
 
     @cached_property
@@ -347,8 +349,11 @@ class AppContext:
         return other
 
     def _endpoint_url(self) -> str | None:
-        if self.settings.endpoint_url or not self.settings.embedded:
+        if self.settings.endpoint_url:
             return self.settings.endpoint_url
+        if not self.settings.embedded:
+            self._refuse_inherited_endpoint()
+            return None
         status = self.instance.status()
         if status.endpoint_url is None:
             project = self.settings.project
@@ -362,6 +367,17 @@ class AppContext:
                 hint="Wait until `refinerctl local status` shows `up`.",
             )
         return status.endpoint_url
+
+    def _refuse_inherited_endpoint(self) -> None:
+        """Raises RefusedError if a variable would send requests elsewhere: answers from there would be wrong, too."""
+        from refinerctl.aws.session import inherited_endpoint
+
+        if (variable := inherited_endpoint(os.environ)) is not None:
+            env = self.settings.env
+            raise RefusedError(
+                f"{variable} is set to {os.environ[variable]}, but environment {env} names no endpoint",
+                hint=f"Run `unset {variable}`, or set endpoint_url in [environments.{env}] of refinerctl.toml.",
+            )
 
 
 def app_context(

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from refinerctl import __version__
-from refinerctl.errors import RefinerctlError, Terminated, UsageError
+from refinerctl.errors import FatalError, RefinerctlError, Terminated, UsageError
 from refinerctl.options import examples, global_options
 
 # At exit the interpreter would search everything that was imported for garbage: a tenth of a short command's time.
@@ -224,6 +224,9 @@ def _errors_as_exit_codes() -> Iterator[None]:
         # The reader of our output has closed it. Python would complain once more while it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(PIPE_CLOSED)
+    except FatalError as fatal:
+        _say(f"error: {fatal.error.message}", fatal.error.hint)
+        sys.exit(fatal.error.exit_code)
     except Exception as error:
         known = error if isinstance(error, RefinerctlError) else _explained(error)
         _say(f"error: {known.message}", known.hint)

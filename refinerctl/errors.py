@@ -18,6 +18,14 @@ class Terminated(BaseException):
     """SIGTERM: handled like Ctrl-C, so that everything is cleaned up."""
 
 
+class FatalError(BaseException):
+    """Ends the run with `error`, wherever it is raised: nothing takes it for a read that failed."""
+
+    def __init__(self, error: RefinerctlError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class UsageError(RefinerctlError):
     """The command line or a setting is invalid. Exit code 2."""
 

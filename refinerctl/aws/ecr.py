@@ -84,6 +84,7 @@ class EcrRegistry:
     def host(self) -> str:
         """Host of the OCI API, maybe with port; an endpoint that replaces AWS serves it too."""
         if self._session.endpoint_url:
+            self._session.admit()  # it may be used without a login
             return urlsplit(self._session.endpoint_url).netloc
         return self._authorized()[1]
 

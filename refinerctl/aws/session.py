@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -47,6 +47,16 @@ def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
     }
+
+
+def inherited_endpoint(environ: Mapping[str, str]) -> str | None:
+    """The first of the variables that send the SDK's requests elsewhere than to AWS; None without one.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    return next((name for name in sorted(environ) if name.startswith("AWS_ENDPOINT_URL") and environ[name]), None)
 
 
 class AwsSession:
@@ -104,7 +114,7 @@ class AwsSession:
     def client(self, service: str) -> Any:
         """The boto3 client of `service`. Raises RefinerctlError for an unknown profile."""
         client = self._client(service)  # made while STS answers
-        self._admit()
+        self.admit()
         return client
 
     def _client(self, service: str) -> Any:
@@ -117,7 +127,7 @@ class AwsSession:
         """botocore's credentials, which renew themselves. Raises AccessDeniedError if there are none."""
         from botocore.exceptions import NoCredentialsError
 
-        self._admit()
+        self.admit()
         with self._lock:
             found = self._boto_session().get_credentials()
         if found is None:
@@ -136,7 +146,8 @@ class AwsSession:
         self._check = check
         self._identity.start()
 
-    def _admit(self) -> None:
+    def admit(self) -> None:
+        """Raises what the check of `guard` raises."""
         with self._checking:
             if self._check is not None:
                 self._check(self)
@@ -165,7 +176,7 @@ class AwsSession:
         if region in (None, self.region) and role is None:
             return self
         if role is not None:
-            self._admit()
+            self.admit()
         other = AwsSession(
             region or self.region, profile=self._profile, endpoint_url=self.endpoint_url, embedded=self._embedded
         )
@@ -185,7 +196,7 @@ class AwsSession:
         """
         if self._embedded:
             return embedded_environment(self.region or "", self.endpoint_url or "")
-        self._admit()
+        self.admit()
         region = self.region_name()
         given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
         if self.endpoint_url:

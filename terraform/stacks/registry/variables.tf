@@ -9,6 +9,18 @@ variable "region" {
   }
 }
 
+variable "allowed_account_ids" {
+  description = "AWS accounts that the stack may be in. Terraform refuses others before it changes anything; an empty list allows all. `refinerctl` passes the `account` of the environment."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for id in var.allowed_account_ids : can(regex("^[0-9]{12}$", id))])
+    error_message = "allowed_account_ids must be AWS account IDs, of 12 digits each."
+  }
+}
+
 variable "repositories" {
   description = "Names of the ECR repositories."
   type        = set(string)

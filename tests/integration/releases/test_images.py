@@ -354,7 +354,7 @@ def _prompted() -> Iterator[pexpect.spawn[str]]:
     """`prune` at a terminal, when it has asked whether to remove an image; it ends with the block."""
     arguments = ["-m", "refinerctl", *PRUNE, "--min-age", "0"]
     terminal = pexpect.spawn(sys.executable, arguments, encoding="utf-8", timeout=60)
-    terminal.expect(r"Remove 1 image \(.*\)\? \[y/N\]")
+    terminal.expect(r"Remove 1 image \(.*\) in the account at .*\? \[y/N\]")
     yield terminal
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -205,12 +205,14 @@ class TestEnvironment:
     def test_embedded_run_ignores_the_callers_account(
         self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, embedded: bool, kept: tuple[str, ...]
     ) -> None:
-        """Every run ignores what would make it work on another state or a part of it, prompt, or ask for updates."""
+        """Every run ignores what would make it work on another state, endpoint or part, prompt, or ask for updates."""
         seen = self.seen(stand_in, monkeypatch, embedded=embedded)
         ours = {"AWS_REGION": "ours", "TF_WORKSPACE": "default", "TF_DATA_DIR": str(stand_in.terraform.data_dir)}
         ours |= {"TF_INPUT": "0", "CHECKPOINT_DISABLE": "1", "PATH": os.environ["PATH"]}
         assert seen.items() >= (ours | {name: self.CALLERS[name] for name in kept}).items()
-        dropped = {"TF_CLI_ARGS", "TF_CLI_ARGS_apply"} if kept else self.CALLERS.keys() - ours.keys()
+        dropped = (
+            {"TF_CLI_ARGS", "TF_CLI_ARGS_apply", "AWS_ENDPOINT_URL"} if kept else self.CALLERS.keys() - ours.keys()
+        )
         assert not dropped & seen.keys()
 
     def test_cli_configuration_is_kept_if_it_exists(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ run "too_short_or_small" {
   variables {
     repositories         = ["a"]
     untagged_expiry_days = 0
+    allowed_account_ids  = ["123456789012", "12345678901"]
   }
 
   expect_failures = [
+    var.allowed_account_ids,
     var.repositories,
     var.untagged_expiry_days,
   ]

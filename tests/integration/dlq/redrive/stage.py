@@ -78,7 +78,7 @@ def new_stage(
     (tmp_path / "refinerctl.toml").write_text(CONFIG)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", shared.url)
+    monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", shared.url)
     return Stage(shared, Command(monkeypatch, capsys), tmp_path, *shared.create_pair(unique))
 
 

@@ -124,7 +124,7 @@ def test_a_run_on_a_terminal_asks(stage: Stage, answer: str, code: int, moved: i
     stage.fill(3)
     terminal = terminal_of(stage, stage.dead, "--method", "copy")
 
-    terminal.expect(rf"Send 3 messages from {stage.dead} to {stage.target}\? \[y/N\]")
+    terminal.expect(rf"Send 3 messages from {stage.dead} to {stage.target} in the account at .*\? \[y/N\]")
     terminal.sendline(answer)
     terminal.expect(pexpect.EOF)
     terminal.close()

@@ -57,7 +57,7 @@ class Redrive:
             **os.environ,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_ENDPOINT_URL": self.server.url,
+            "REFINERCTL_ENDPOINT_URL": self.server.url,
             # A hundred commands compile their modules once, also where nothing is to be written beside the sources.
             "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": str(self.folder.parent / "pycache"),

@@ -173,7 +173,7 @@ def test_a_denied_action_loses_no_message_and_the_run_is_resumed(
 ) -> None:
     stage.fill(20)
     with sqs_faults(stage.server.url, denied(action, times=None)) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
         done = stage.redrive(proxied(stage, proxy), "--yes", "--method", "copy", "--output", "json")
         proxy.faults.clear()
         resumed = stage.report(proxied(stage, proxy), "--resume")

@@ -306,7 +306,7 @@ def test_sqs_moves_to_another_queue(stage: Stage, unique: str) -> None:
 def test_without_access_to_move_tasks_messages_are_copied(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(5)
     with sqs_faults(stage.server.url, denied("ListMessageMoveTasks", times=None)) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
         report = stage.report(stage.server.queue_url(stage.dead, proxy.url))
 
     assert (report["method"], report["moved"]) == ("copy", 5)
@@ -315,7 +315,7 @@ def test_without_access_to_move_tasks_messages_are_copied(stage: Stage, monkeypa
 def test_a_denied_move_task_suggests_a_copy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(5)
     with sqs_faults(stage.server.url, denied("StartMessageMoveTask", times=None)) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
         done = stage.redrive(stage.server.queue_url(stage.dead, proxy.url), "--yes")
 
     assert done.code == 1
