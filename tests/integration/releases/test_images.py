@@ -210,7 +210,8 @@ class TestReleases:
         done = stage.run("releases", "--new")
         assert (done.code, done.out) == (5, "v1.0.0\n")
         assert (
-            "create it with `refinerctl deploy --stack registry` or `refinerctl sync --create-repository`" in done.err
+            "create it with `refinerctl deploy --stack registry` or `refinerctl sync --tag TAG --create-repository`"
+            in done.err
         )
 
     def test_missing_source_repository_is_an_error(self, stage: Stage) -> None:
