@@ -64,15 +64,21 @@ def check_role(
     return passed(f"{service} may assume role {role.name}, which allows {', '.join(dict(calls))}")
 
 
-def _by_role(role: Role, action: str, resource: str) -> Request:
-    context = {
+def _endpoint(service: str, key: KmsKey) -> str:
+    """The name of a service in the key's region, as condition key `kms:ViaService` has it."""
+    partition, _, region = key.arn.split(":")[1:4]
+    return f"{service}.{region}.amazonaws.com{'.cn' if partition == 'aws-cn' else ''}"
+
+
+def _by_role(role: Role, action: str, resource: str, context: Mapping[str, str] | None = None) -> Request:
+    given = {
         "aws:securetransport": "true",
         "aws:principalarn": role.arn,
         "aws:principalaccount": role.arn.split(":")[4],
         "aws:principaltype": "AssumedRole",
         "aws:principalisawsservice": "false",
     }
-    return Request(action, resource, role_arn=role.arn, context=context)
+    return Request(action, resource, role_arn=role.arn, context={**given, **(context or {})})
 
 
 def _in_boundary(role: Role, request: Request) -> Verdict:
@@ -276,18 +282,23 @@ def _who_may_use(
         role = snapshot.get(ROLE, function.value.role_name).value if function.value else None
         if role is None or key.is_aws_managed:
             continue
-        actions: tuple[str, ...] = ()
+        calls = []
         if bucket and _prefixes(stage):
-            actions = ("kms:Decrypt", "kms:GenerateDataKey")
-        elif _encrypts(function, key_id) or (stage.queue and _encrypts(snapshot.get(QUEUE, stage.queue.name), key_id)):
-            actions = ("kms:Decrypt",)
-        for action in actions:
-            yield _key_verdict(_role_may_use(snapshot, role, key, action), role.name, key)
+            calls += [("s3", "kms:Decrypt"), ("s3", "kms:GenerateDataKey")]
+        if stage.queue and _encrypts(snapshot.get(QUEUE, stage.queue.name), key_id):
+            calls.append(("sqs", "kms:Decrypt"))
+        if _encrypts(function, key_id):
+            calls.append(("lambda", "kms:Decrypt"))
+        for service, action in calls:
+            yield _key_verdict(_role_may_use(snapshot, role, key, service, action), role.name, key)
 
 
-def _role_may_use(snapshot: Snapshot, role: Role, key: KmsKey, action: str) -> Verdict:
-    """The key's policy names the role, or leaves it to the account's policies and one of the role's allows it."""
-    request = _by_role(role, action, key.arn)
+def _role_may_use(snapshot: Snapshot, role: Role, key: KmsKey, service: str, action: str) -> Verdict:
+    """Through a service.
+
+    The key's policy names the role, or leaves it to the account's policies and one of the role's allows it.
+    """
+    request = _by_role(role, action, key.arn, {"kms:viaservice": _endpoint(service, key)})
     policies = [policy.statements for policy in role.policies]
     left_to_account = delegates(key.policy, snapshot.account, action)
     says = any_of([granted([key.policy], request), all_of([left_to_account, granted(policies, request)])])

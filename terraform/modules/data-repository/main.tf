@@ -88,8 +88,12 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
 
   rule {
     apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
+      sse_algorithm     = var.kms_key_arn == null ? "AES256" : "aws:kms"
+      kms_master_key_id = var.kms_key_arn
     }
+
+    # A key for the bucket: S3 asks KMS for each of a few keys instead of for each object.
+    bucket_key_enabled = var.kms_key_arn == null ? null : true
   }
 }
 
@@ -116,6 +120,21 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 1
+    }
+  }
+}
+
+resource "aws_s3_bucket_logging" "this" {
+  count = var.create && var.access_log != null ? 1 : 0
+
+  bucket        = aws_s3_bucket.this[0].bucket
+  target_bucket = var.access_log.bucket
+  target_prefix = var.access_log.prefix
+
+  lifecycle {
+    precondition {
+      condition     = var.access_log.bucket != var.bucket
+      error_message = "access_log.bucket is the bucket itself: each log that S3 writes there would be logged again, without end."
     }
   }
 }

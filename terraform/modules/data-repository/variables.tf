@@ -64,6 +64,31 @@ variable "access" {
   }
 }
 
+variable "kms_key_arn" {
+  description = "ARN of the KMS key that encrypts the created bucket's objects. Null uses S3's own key (AES-256). Existing objects stay as they are."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null ? true : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a key, arn:aws:kms:<region>:<account>:key/<id>. Policies ignore aliases."
+  }
+}
+
+variable "access_log" {
+  description = "Bucket, and prefix of the keys, to which S3 writes the created bucket's access log. That bucket's policy must allow `logging.s3.amazonaws.com` to put objects there. Null writes no access log."
+  type = object({
+    bucket = string
+    prefix = optional(string, "")
+  })
+  default = null
+
+  validation {
+    condition     = var.access_log == null ? true : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.access_log.bucket))
+    error_message = "access_log.bucket must be the name of a bucket, not an ARN or URL."
+  }
+}
+
 variable "tags" {
   description = "Tags of the created bucket, in addition to the provider's default tags."
   type        = map(string)

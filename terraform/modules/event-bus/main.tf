@@ -96,7 +96,8 @@ resource "aws_iam_role_policy" "forward" {
 resource "aws_sqs_queue" "delivery_dlq" {
   name                      = local.delivery_dlq_name
   message_retention_seconds = 1209600 # 14 days, the longest that SQS keeps a message
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.queue_kms_key_arn == null ? true : null
+  kms_master_key_id         = var.queue_kms_key_arn
   policy                    = jsonencode(local.delivery_dlq_policy)
   tags                      = var.tags
 }

@@ -49,6 +49,17 @@ variable "forward_name" {
   }
 }
 
+variable "queue_kms_key_arn" {
+  description = "ARN of the KMS key that encrypts the dead-letter queue. Null uses SQS's own keys (SSE-SQS). The key's policy must allow events.amazonaws.com `kms:GenerateDataKey` and `kms:Decrypt`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.queue_kms_key_arn == null ? true : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.queue_kms_key_arn))
+    error_message = "queue_kms_key_arn must be the ARN of a key, arn:aws:kms:<region>:<account>:key/<id>. Policies ignore aliases."
+  }
+}
+
 variable "tags" {
   description = "Tags of every resource, in addition to the provider's default tags."
   type        = map(string)

@@ -84,6 +84,7 @@ locals {
       Effect    = "Allow"
       Principal = { Service = "lambda.amazonaws.com" }
       Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
     }]
   }
 
@@ -93,19 +94,26 @@ locals {
     Resource = [for path in local.read_access : "arn:${local.partition}:s3:::${path}*"]
   }
 
-  # Only for what S3 reads for the function. A key is in the region of the buckets that use it.
-  kms_read_statement = {
-    Effect   = "Allow"
-    Action   = ["kms:Decrypt"]
-    Resource = var.read_kms_key_arns
-    Condition = {
-      StringEquals = {
-        "kms:ViaService" = distinct([
-          for arn in var.read_kms_key_arns : "s3.${split(":", arn)[3]}.${data.aws_partition.current.dns_suffix}"
-        ])
+  # Only for what the service reads or writes for the function. A key is in the region of what it encrypts.
+  kms_statements = [
+    for grant in [
+      { service = "s3", actions = ["kms:Decrypt"], key_arns = var.read_kms_key_arns },
+      { service = "s3", actions = ["kms:Decrypt", "kms:GenerateDataKey"], key_arns = var.bucket_kms_key_arn[*] },
+      { service = "sqs", actions = ["kms:Decrypt"], key_arns = var.queue_kms_key_arn[*] },
+      ] : {
+      Effect   = "Allow"
+      Action   = grant.actions
+      Resource = grant.key_arns
+      Condition = {
+        StringEquals = {
+          "kms:ViaService" = distinct([
+            for arn in grant.key_arns :
+            "${grant.service}.${split(":", arn)[3]}.${data.aws_partition.current.dns_suffix}"
+          ])
+        }
       }
-    }
-  }
+    } if length(grant.key_arns) > 0
+  ]
 
   function_policy = {
     Version = "2012-10-17"
@@ -135,7 +143,7 @@ locals {
       ],
       # An empty list of resources is not a valid statement.
       [for statement in [local.s3_read_statement] : statement if length(var.read_access) > 0],
-      [for statement in [local.kms_read_statement] : statement if length(var.read_kms_key_arns) > 0],
+      local.kms_statements,
     )
   }
 
@@ -173,7 +181,8 @@ resource "aws_sqs_queue" "this" {
   name                       = var.name
   visibility_timeout_seconds = local.visibility_timeout_s
   message_retention_seconds  = var.message_retention_s
-  sqs_managed_sse_enabled    = true
+  sqs_managed_sse_enabled    = var.queue_kms_key_arn == null ? true : null
+  kms_master_key_id          = var.queue_kms_key_arn
   policy                     = jsonencode(local.queue_policy[local.queue_arn])
   tags                       = var.tags
 
@@ -194,7 +203,8 @@ resource "aws_sqs_queue" "this" {
 resource "aws_sqs_queue" "dlq" {
   name                      = local.dlq_name
   message_retention_seconds = 1209600 # 14 days, the longest that SQS keeps a message
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.queue_kms_key_arn == null ? true : null
+  kms_master_key_id         = var.queue_kms_key_arn
   tags                      = var.tags
 
   redrive_allow_policy = jsonencode({
@@ -207,7 +217,8 @@ resource "aws_sqs_queue" "dlq" {
 resource "aws_sqs_queue" "delivery_dlq" {
   name                      = local.delivery_dlq_name
   message_retention_seconds = 1209600
-  sqs_managed_sse_enabled   = true
+  sqs_managed_sse_enabled   = var.queue_kms_key_arn == null ? true : null
+  kms_master_key_id         = var.queue_kms_key_arn
   policy                    = jsonencode(local.queue_policy[local.delivery_dlq_arn])
   tags                      = var.tags
 }
@@ -303,6 +314,7 @@ resource "aws_cloudwatch_log_group" "this" {
 
   name              = "/aws/lambda/${var.name}"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.log_kms_key_arn
   tags              = var.tags
 }
 

@@ -257,6 +257,39 @@ variable "read_kms_key_arns" {
   }
 }
 
+variable "bucket_kms_key_arn" {
+  description = "ARN of the KMS key that encrypts the bucket's objects. The function may encrypt and decrypt with it through S3 only. Null means S3's own key."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.bucket_kms_key_arn == null ? true : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.bucket_kms_key_arn))
+    error_message = "bucket_kms_key_arn must be the ARN of a key, arn:aws:kms:<region>:<account>:key/<id>. Policies ignore aliases."
+  }
+}
+
+variable "queue_kms_key_arn" {
+  description = "ARN of the KMS key that encrypts the queues. Null uses SQS's own keys (SSE-SQS). The key's policy must allow events.amazonaws.com `kms:GenerateDataKey` and `kms:Decrypt`. The function may decrypt with it through SQS only."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.queue_kms_key_arn == null ? true : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.queue_kms_key_arn))
+    error_message = "queue_kms_key_arn must be the ARN of a key, arn:aws:kms:<region>:<account>:key/<id>. Policies ignore aliases."
+  }
+}
+
+variable "log_kms_key_arn" {
+  description = "ARN of the KMS key that encrypts the function's log group. Null uses CloudWatch Logs' own key. The key's policy must allow `logs.<region>.amazonaws.com` to use it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.log_kms_key_arn == null ? true : can(regex("^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.log_kms_key_arn))
+    error_message = "log_kms_key_arn must be the ARN of a key, arn:aws:kms:<region>:<account>:key/<id>. Policies ignore aliases."
+  }
+}
+
 variable "vpc" {
   description = "Subnets and security groups of the function. Null runs it outside of a VPC. The subnets need VPC endpoints or a NAT gateway for S3, SQS and CloudWatch Logs."
   type = object({

@@ -24,6 +24,8 @@ module "data_repository" {
   create               = var.create_bucket
   manage_notifications = var.manage_bucket_notifications
   force_destroy        = var.force_destroy
+  kms_key_arn          = var.kms_key_arns.bucket
+  access_log           = var.access_log
 
   access = {
     for name, ruleset in local.functions : name => {
@@ -41,6 +43,8 @@ module "event_bus" {
   name         = var.bus_name
   bucket       = var.bucket_name
   forward_name = "${var.name_prefix}-forward"
+
+  queue_kms_key_arn = var.kms_key_arns.queues
 }
 
 module "rulesets" {
@@ -66,6 +70,10 @@ module "rulesets" {
 
   read_access       = each.value.read_access
   read_kms_key_arns = each.value.read_kms_key_arns
+
+  bucket_kms_key_arn = var.kms_key_arns.bucket
+  queue_kms_key_arn  = var.kms_key_arns.queues
+  log_kms_key_arn    = var.kms_key_arns.logs
 
   batch_size           = each.value.batch_size
   max_concurrency      = each.value.max_concurrency

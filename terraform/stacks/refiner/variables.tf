@@ -194,6 +194,32 @@ variable "message_retention_s" {
   nullable    = false
 }
 
+variable "kms_key_arns" {
+  description = <<-EOT
+    ARNs of KMS keys; null uses the service's own key. The policy of each key must allow the services that use it, see the README:
+
+    - `bucket`: encrypts the objects of a created bucket. For an existing bucket, the key that it is encrypted with.
+    - `queues`: encrypts the messages of all queues.
+    - `logs`: encrypts the functions' log groups.
+  EOT
+  type = object({
+    bucket = optional(string)
+    queues = optional(string)
+    logs   = optional(string)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "access_log" {
+  description = "Bucket, and prefix of the keys, to which S3 writes the created bucket's access log. That bucket's policy must allow `logging.s3.amazonaws.com` to put objects there. Null writes no access log."
+  type = object({
+    bucket = string
+    prefix = optional(string, "")
+  })
+  default = null
+}
+
 variable "alarms" {
   description = <<-EOT
     CloudWatch alarms; docs/runbook.md says what each means and what to do:

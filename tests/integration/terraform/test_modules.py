@@ -102,6 +102,17 @@ def test_every_folder_has_tests_and_a_readme() -> None:
         assert (ROOT / folder / "README.md").is_file(), folder
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_variable_and_attribute_of_one_is_used(folder: str) -> None:
+    """One that is only declared has no effect, and Terraform says nothing."""
+    text = "".join(path.read_text() for path in (ROOT / folder).glob("*.tf") if path.name != "variables.tf")
+    for block in re.split(r"^variable ", (ROOT / folder / "variables.tf").read_text(), flags=re.MULTILINE)[1:]:
+        name = block.split('"')[1]
+        attributes = re.findall(r"^ {4}(\w+) += (?:optional|string|list|number|bool)", block, re.MULTILINE)
+        assert re.search(rf"\bvar\.{name}\b", text), name
+        assert [item for item in attributes if not re.search(rf"\.{item}\b", text)] == [], name
+
+
 @pytest.mark.parametrize("folder", STACKS)
 def test_init_of_a_stack_reads_no_tests(folder: str) -> None:
     assert not (ROOT / folder / "tests").exists()

@@ -66,6 +66,11 @@ run "created_bucket" {
   }
 
   assert {
+    condition     = length(aws_s3_bucket_logging.this) == 0
+    error_message = "There is an access log although none was asked for."
+  }
+
+  assert {
     condition     = aws_s3_bucket_versioning.this[0].versioning_configuration[0].status == "Enabled"
     error_message = "Objects have no versions."
   }
@@ -258,4 +263,56 @@ run "bucket_policy_too_long" {
   }
 
   expect_failures = [aws_s3_bucket_policy.this]
+}
+
+run "key_and_access_log" {
+  command = plan
+
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    access_log  = { bucket = "logs", prefix = "data-repository/" }
+  }
+
+  assert {
+    condition = [
+      for rule in aws_s3_bucket_server_side_encryption_configuration.this[0].rule :
+      "${rule.apply_server_side_encryption_by_default[0].sse_algorithm} ${rule.apply_server_side_encryption_by_default[0].kms_master_key_id} ${rule.bucket_key_enabled}"
+    ] == ["aws:kms arn:aws:kms:eu-west-1:123456789012:key/1 true"]
+    error_message = "Objects are not encrypted with the key."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_logging.this[0].bucket == "data-repository" && aws_s3_bucket_logging.this[0].target_bucket == "logs" && aws_s3_bucket_logging.this[0].target_prefix == "data-repository/"
+    error_message = "The access log goes elsewhere."
+  }
+}
+
+run "access_log_of_itself" {
+  command = plan
+
+  variables {
+    access_log = { bucket = "data-repository" }
+  }
+
+  expect_failures = [aws_s3_bucket_logging.this]
+}
+
+run "existing_bucket_keeps_its_settings" {
+  command = plan
+
+  variables {
+    create      = false
+    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    access_log  = { bucket = "logs" }
+  }
+
+  override_data {
+    target = data.aws_s3_bucket.existing[0]
+    values = { region = "eu-west-1", id = "data-repository", bucket = "data-repository" }
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_logging.this) + length(aws_s3_bucket_server_side_encryption_configuration.this) == 0
+    error_message = "Settings of an existing bucket would be changed."
+  }
 }

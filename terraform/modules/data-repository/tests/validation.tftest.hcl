@@ -187,3 +187,21 @@ run "reserved_end" {
     var.bucket,
   ]
 }
+
+run "aliases_of_keys" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:alias/x"
+    access_log  = { bucket = "arn:aws:s3:::logs" }
+  }
+
+  expect_failures = [
+    var.kms_key_arn,
+    var.access_log,
+  ]
+}

@@ -136,3 +136,16 @@ run "bus_and_forwarding" {
     error_message = "An output is not that of its resource."
   }
 }
+
+run "key" {
+  command = plan
+
+  variables {
+    queue_kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/2"
+  }
+
+  assert {
+    condition     = aws_sqs_queue.delivery_dlq.kms_master_key_id == "arn:aws:kms:eu-west-1:123456789012:key/2"
+    error_message = "The dead-letter queue is not encrypted with the key."
+  }
+}

@@ -111,3 +111,19 @@ run "partner_bus" {
     var.tags,
   ]
 }
+
+run "aliases_of_keys" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    queue_kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:alias/x"
+  }
+
+  expect_failures = [
+    var.queue_kms_key_arn,
+  ]
+}

@@ -221,6 +221,7 @@ run "ruleset_with_function" {
         Effect    = "Allow"
         Principal = { Service = "lambda.amazonaws.com" }
         Action    = "sts:AssumeRole"
+        Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
       }]
     }
     error_message = "The trust policy differs: ${aws_iam_role.this[0].assume_role_policy}"
@@ -439,6 +440,49 @@ run "read_access" {
       "s3://data-repository/eICR/", "s3://config/configurations/", "s3://config/common files/", "s3://whole/"
     ] && length(output.read_kms_key_arns) == 2
     error_message = "The output differs: ${jsonencode(output.read_access)}"
+  }
+}
+
+run "keys" {
+  command = plan
+
+  variables {
+    bucket_kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    queue_kms_key_arn  = "arn:aws:kms:eu-west-1:123456789012:key/2"
+    log_kms_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/3"
+  }
+
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.this, aws_sqs_queue.dlq, aws_sqs_queue.delivery_dlq] : queue.kms_master_key_id == "arn:aws:kms:eu-west-1:123456789012:key/2"])
+    error_message = "A queue is not encrypted with the key."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.this[0].kms_key_id == "arn:aws:kms:eu-west-1:123456789012:key/3"
+    error_message = "The log group is not encrypted with the key."
+  }
+
+  assert {
+    condition = slice(jsondecode(aws_iam_role_policy.this[0].policy).Statement, 3, 5) == [
+      {
+        Effect    = "Allow"
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource  = ["arn:aws:kms:eu-west-1:123456789012:key/1"]
+        Condition = { StringEquals = { "kms:ViaService" = ["s3.eu-west-1.amazonaws.com"] } }
+      },
+      {
+        Effect    = "Allow"
+        Action    = ["kms:Decrypt"]
+        Resource  = ["arn:aws:kms:eu-west-1:123456789012:key/2"]
+        Condition = { StringEquals = { "kms:ViaService" = ["sqs.eu-west-1.amazonaws.com"] } }
+      },
+    ]
+    error_message = "The role may not use the keys: ${aws_iam_role_policy.this[0].policy}"
+  }
+
+  assert {
+    condition     = length(jsondecode(aws_iam_role_policy.this[0].policy).Statement) == 5
+    error_message = "The role may do more than that: ${aws_iam_role_policy.this[0].policy}"
   }
 }
 

@@ -474,3 +474,23 @@ run "other_scheme" {
 
   expect_failures = [var.read_access]
 }
+
+run "aliases_of_keys" {
+  command = plan
+
+  module {
+    source = "./tests/inputs"
+  }
+
+  variables {
+    bucket_kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:alias/x"
+    queue_kms_key_arn  = "alias/aws/sqs"
+    log_kms_key_arn    = "*"
+  }
+
+  expect_failures = [
+    var.bucket_kms_key_arn,
+    var.queue_kms_key_arn,
+    var.log_kms_key_arn,
+  ]
+}

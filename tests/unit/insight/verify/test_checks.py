@@ -143,9 +143,10 @@ def bucket_policy(effect: str, action: str, **elements: Any) -> Snapshot:
     return answer(BUCKET_POLICY, snapshots.BUCKET, value=policy(effect, action, **elements))
 
 
-def encrypted(key: KmsKey) -> Snapshot:
-    """The input queue is encrypted with a key that the role may decrypt with."""
-    snapshot = role(RolePolicy("key", grants("kms:Decrypt", on=KEY_ARN)))
+def encrypted(key: KmsKey, *via: str) -> Snapshot:
+    """The input queue is encrypted with a key that the role may decrypt with, if `via` is given through these."""
+    condition = {"Condition": {"StringEquals": {"kms:ViaService": list(via)}}} if via else {}
+    snapshot = role(RolePolicy("key", policy("Allow", "kms:Decrypt", Resource=KEY_ARN, **condition)))
     return answering(changed(snapshot, QUEUE, INPUT, kms_key=KEY_ARN), KEY, KEY_ARN, value=key)
 
 
@@ -316,6 +317,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("kms-keys", None, "fail", "Input may not use", encrypted(KmsKey(KEY_ARN, policy=key_policy(account=False)))),
     ("kms-keys", None, "fail", "Input may not use", encrypted(KmsKey(KEY_ARN, policy=(
         *key_policy(), *policy("Deny", "kms:Decrypt", Principal={"AWS": role_arn(INPUT)}))))),
+    ("kms-keys", None, "fail", "Input may not use",
+     encrypted(KmsKey(KEY_ARN, policy=key_policy()), "s3.us-east-1.amazonaws.com")),
     ("kms-keys", None, "fail", "AWS manages its key", encrypted(KmsKey(KEY_ARN, is_aws_managed=True))),
     ("kms-keys", None, "fail", "bucket data-repository is encrypted with", answering(
         answer(BUCKET_KEY, snapshots.BUCKET, value=KEY_ARN), KEY, KEY_ARN, error=MISSING)),
@@ -401,6 +404,7 @@ def test_every_check_has_a_broken_case() -> None:
             "ArnNotLike": {"aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/dibbs-*"}}),
         answering(HEALTHY, BUCKET_POLICY, snapshots.BUCKET, error=AccessDeniedError("denied")),
         encrypted(KmsKey(KEY_ARN, policy=key_policy())),
+        encrypted(KmsKey(KEY_ARN, policy=key_policy()), "sqs.us-east-1.amazonaws.com"),
         alarms(actions=("arn:aws:ssm-incidents::123456789012:response-plan/x",)),
         alarms(actions=(f"{snapshots.TOPIC}-2", snapshots.TOPIC)),
         answering(change(QUEUE, INPUT, dlq_arn=queue_arn("dead")), QUEUE, "dead",
@@ -408,8 +412,8 @@ def test_every_check_has_a_broken_case() -> None:
     ],
     ids=[
         "boundary", "disabled-rule", "rule-of-others", "disabled-last", "disabled-first", "mapping-of-another-queue",
-        "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "other-action", "second-topic",
-        "dlq-of-another-name",
+        "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "through-sqs", "other-action",
+        "second-topic", "dlq-of-another-name",
     ],
 )  # fmt: skip
 def test_harmless_differences_are_no_concern(snapshot: Snapshot) -> None:
