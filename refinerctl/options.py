@@ -49,6 +49,21 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class Rate(click.ParamType[float]):
+    """Messages per second, from `50` or `50/s`."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            rate = float(str(value).strip().removesuffix("/s"))
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < 1e6:
+            self.fail(f"{value!r} is not a rate like 50/s", param, ctx)
+        return rate
+
+
 class Moment(click.ParamType[datetime]):
     """A time in UTC, from an ISO 8601 time or from how long ago it was (`1h`)."""
 

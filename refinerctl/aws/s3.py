@@ -7,10 +7,11 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from refinerctl.aws.errors import about, error_code, or_none
 from refinerctl.aws.policies import Policy, parse_policy
@@ -74,6 +75,49 @@ def object_event(body: str) -> ObjectEvent | None:
         return ObjectEvent(detail["bucket"]["name"], detail["object"]["key"], None if version == "null" else version)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+# In place of a request id and an address that S3 does not keep. The id has the form of S3's.
+NO_REQUEST_ID, NO_ADDRESS = "REFINERCTLREPLAY", "0.0.0.0"  # noqa: S104 - no address that anything listens on
+
+
+def created_event(
+    bucket: str, info: ObjectInfo, *, partition: str, region: str, account: str, reason: str | None = None
+) -> dict[str, Any]:
+    """The event about a version of an object as EventBridge delivers it; without `reason` that is what the ETag tells.
+
+    S3 does not tell the sequencer of a version: this one comes after those of all events about the object up to the
+    second in which the version was written, and before those of later ones.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+    """
+    etag = info.etag.strip('"')
+    written = info.last_modified.astimezone(UTC)
+    version = {"version-id": info.version_id} if info.version_id else {}
+    return {
+        "version": "0",
+        "id": str(uuid4()),
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "account": account,
+        "time": f"{written:%Y-%m-%dT%H:%M:%SZ}",
+        "region": region,
+        "resources": [f"arn:{partition}:s3:::{bucket}"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": bucket},
+            "object": {
+                "key": info.key,
+                "size": info.size,
+                "etag": etag,
+                **version,
+                "sequencer": f"00{int(written.timestamp()):08X}FFFFFFFF",
+            },
+            "request-id": NO_REQUEST_ID,
+            "requester": account,
+            "source-ip-address": NO_ADDRESS,
+            "reason": reason or ("CompleteMultipartUpload" if "-" in etag else "PutObject"),
+        },
+    }
 
 
 class ObjectState(StrEnum):
@@ -161,8 +205,17 @@ class S3Bucket:
         with self._about(f"{prefix}*"):
             pages = self._session.client("s3").get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.name, Prefix=prefix):
-                for item in page.get("Contents", []):
-                    yield ObjectInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"])
+                yield from _listed(page)
+
+    def page(self, prefix: str, after: str = "") -> tuple[list[ObjectInfo], bool]:
+        """The first 1,000 objects below `prefix` whose keys come after `after`, and whether there are more."""
+        start = {"StartAfter": after} if after else {}
+        with self._about(f"{prefix}*"):
+            pages = self._session.client("s3").get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix, **start):  # type: ignore[arg-type]
+                if found := list(_listed(page)):
+                    return found, bool(page.get("IsTruncated"))
+        return [], False
 
     def versions(self, key: str) -> list[ObjectVersion]:
         """The versions of `key` and the markers that deleted it, newest first; at most some thousands of them."""
@@ -238,6 +291,12 @@ class _Body:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+
+
+def _listed(page: Any) -> Iterator[ObjectInfo]:
+    """The objects of a page: a listing has neither versions nor metadata."""
+    for item in page.get("Contents", []):
+        yield ObjectInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"])
 
 
 def _version(answer: Any) -> str | None:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import ChangeMessageVisibilityBatchRequestEntryTypeDef, MessageTypeDef
 
-# Visibility timeout of messages that a peek receives, in case it is killed before it releases them.
+# Visibility timeout of messages that a peek receives, in case it is killed before it releases them: long enough for
+# all of them, at this rate.
 PEEK_SECONDS = 10
+SLOWEST_PEEK = 20
 # Error codes of emulators for an action that they do not support.
 UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "NotImplemented", "UnknownAction")
 MISSING_HINT = "Check --env and --region, or deploy the stack first."
@@ -157,7 +159,7 @@ class Queues:
                     answer = client.receive_message(
                         QueueUrl=url,
                         MaxNumberOfMessages=10,
-                        VisibilityTimeout=PEEK_SECONDS,
+                        VisibilityTimeout=max(PEEK_SECONDS, limit // SLOWEST_PEEK),
                         WaitTimeSeconds=1,  # a short poll asks some of SQS's servers only, and often finds nothing
                         MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
                         MessageAttributeNames=["All"],
@@ -214,7 +216,7 @@ def _release(client: SQSClient, url: str, handles: Sequence[str]) -> None:
     entries: list[ChangeMessageVisibilityBatchRequestEntryTypeDef] = [
         {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": 0} for index, handle in enumerate(handles)
     ]
-    with contextlib.suppress(Exception):  # they become visible within PEEK_SECONDS anyway
+    with contextlib.suppress(Exception):  # they become visible after the timeout anyway
         client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 
@@ -228,6 +230,7 @@ def _message(item: MessageTypeDef) -> Message:
             name: MessageAttribute(value.get("DataType", "String"), value.get("StringValue", ""))
             for name, value in item.get("MessageAttributes", {}).items()
         },
+        id=item.get("MessageId", ""),
     )
 
 

@@ -89,6 +89,7 @@ class FakeBucket(S3Bucket):
         self.denied: set[str] = set()
         self.broken: dict[str, int] = {}
         self.exists = True
+        self.page_size = 1000
         self.on_put: Callable[[str], None] = lambda _: None
         self.histories: dict[str, list[ObjectVersion]] = {}
         self._objects: dict[str, Stored] = {}
@@ -152,6 +153,13 @@ class FakeBucket(S3Bucket):
                 info = self._objects[key].info
                 # A listing tells neither version nor metadata.
                 yield ObjectInfo(info.key, info.size, info.etag, info.last_modified)
+
+    def page(self, prefix: str, after: str = "") -> tuple[list[ObjectInfo], bool]:
+        self._ask("page", prefix)
+        found = [key for key in sorted(self._objects) if key.startswith(prefix) and key > after]
+        infos = [self._objects[key].info for key in found[: self.page_size]]
+        listed = [ObjectInfo(info.key, info.size, info.etag, info.last_modified) for info in infos]
+        return listed, len(found) > self.page_size
 
     def open(self, key: str) -> tuple[ObjectInfo, Any] | None:
         found = self._ask("get", key)

@@ -11,7 +11,7 @@ from refinerctl.app import app_context
 from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
 from refinerctl.errors import NotFoundError, UsageError
-from refinerctl.options import Duration, check_consent, examples, global_options, yes_option
+from refinerctl.options import Duration, Rate, check_consent, examples, global_options, yes_option
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -22,21 +22,6 @@ AUTO = "auto"
 LATEST = "latest"
 METHODS = (AUTO, "move-task", "copy")
 _WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
-
-
-class Rate(click.ParamType[float]):
-    """Messages per second, from `50` or `50/s`."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            rate = float(str(value).strip().removesuffix("/s"))
-        except ValueError:
-            rate = 0.0
-        if not 0 < rate < 1e6:
-            self.fail(f"{value!r} is not a rate like 50/s", param, ctx)
-        return rate
 
 
 @click.command(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from refinerctl.aws.event_pattern import Verdict, all_of, any_of, pattern_matches
+from refinerctl.aws.s3 import ObjectInfo, created_event
 from refinerctl.insight.verify.snapshot import Snapshot
 
 SAMPLE_NAME = "refinerctl-verify"
 _PUT = ("PutObject", 5)
+_WRITTEN = datetime(2026, 3, 1, 14, 2, tzinfo=UTC)
 # They differ in what a pattern could ask for besides the prefix: the name, how the object was created, its size.
 _SAMPLES = (
     (SAMPLE_NAME, _PUT),
@@ -26,34 +29,12 @@ def event(
     kind: str = "Object Created",
     created: tuple[str, int] = _PUT,
 ) -> dict[str, Any]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html; `created`: reason and size in bytes."""
-    name = bucket or snapshot.bucket
+    """`created`: reason and size in bytes."""
     reason, size = created
-    return {
-        "version": "0",
-        "id": "17793124-05d4-b198-2fde-7ededc63b103",
-        "detail-type": kind,
-        "source": "aws.s3",
-        "account": snapshot.account,
-        "time": "2026-03-01T14:02:00Z",
-        "region": snapshot.region,
-        "resources": [f"arn:{snapshot.partition}:s3:::{name}"],
-        "detail": {
-            "version": "0",
-            "bucket": {"name": name},
-            "object": {
-                "key": key,
-                "size": size,
-                "etag": "b1946ac92492d2347c6235b4d2611184",
-                "version-id": "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
-                "sequencer": "00617F08299329D189",
-            },
-            "request-id": "N4N7GDK58NMKJ12R",
-            "requester": snapshot.account,
-            "source-ip-address": "192.0.2.1",
-            "reason": reason,
-        },
-    }
+    info = ObjectInfo(key, size, "b1946ac92492d2347c6235b4d2611184", _WRITTEN, "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e")
+    name, account, partition = bucket or str(snapshot.bucket), snapshot.account, snapshot.partition
+    made = created_event(name, info, partition=partition, region=snapshot.region, account=account, reason=reason)
+    return {**made, "detail-type": kind}
 
 
 def matches_all(snapshot: Snapshot, pattern: str, prefix: str) -> Verdict:

@@ -1,0 +1,198 @@
+"""`refinerctl inputs`: the inputs of the stages, each with its completion, or where its message may be."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.aws.s3 import ObjectInfo
+from refinerctl.console import counted, size
+from refinerctl.errors import UsageError
+from refinerctl.inputs.completions import completions_of
+from refinerctl.inputs.listing import Input, is_recent, list_inputs
+from refinerctl.inputs.messages import StageMessages, read_messages
+from refinerctl.options import Moment, examples, global_options
+from refinerctl.stacks.base import Pipeline, Stage
+
+if TYPE_CHECKING:
+    from refinerctl.console import Renderer
+
+NOTE_SECONDS = 10.0
+
+
+class InputStatus(StrEnum):
+    """`failed`: its message is in a DLQ; `under-way`: it was written a short time ago; `incomplete`: none of these."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNDER_WAY = "under-way"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True)
+class ListedInput:
+    """An input and its status. `dlq` has its message; `may_be_in`: queues whose messages are not all known.
+
+    `is_overwritten`: it has a completion that is older than this version of it.
+    """
+
+    info: ObjectInfo
+    stage: Stage
+    status: InputStatus
+    completion_key: str | None = None
+    dlq: str | None = None
+    may_be_in: tuple[str, ...] = ()
+    is_overwritten: bool = False
+
+
+@click.command(
+    epilog=examples(
+        "refinerctl inputs --incomplete",
+        "refinerctl inputs RefinerInput/2026/ --since 2d",
+        "refinerctl inputs --incomplete --output json | jq -r .key",
+    )
+)
+@click.argument("prefix", required=False)
+@click.option("--incomplete", is_flag=True, help="Only those without completion, message in a DLQ or time to complete.")
+@click.option("--since", type=Moment(), help="Earliest time of an input: 1h, or 2026-03-01T14:02:00Z.")
+@global_options
+@click.pass_context
+def inputs(ctx: click.Context, prefix: str | None, incomplete: bool, since: datetime | None) -> None:
+    """List inputs and whether they are completed.
+
+    PREFIX is a prefix of keys; without it the inputs of all stages with a function are listed. Messages of DLQs are
+    received and released, which raises their receive counts. Messages of a stage's own queue are only counted: an input
+    without a completion may be among them. `replay` sends inputs through the pipeline again.
+    """
+    app = app_context(ctx)
+    app.tell_settings()
+    app.bucket.check()
+    counts: Counter[InputStatus] = Counter()
+    listing = find_inputs(app, prefix, since, datetime.now(UTC))
+    for item in with_notes(listing.items, app.render, time.monotonic):
+        counts[item.status] += 1
+        if not incomplete or item.status is InputStatus.INCOMPLETE:
+            _show(app.render, item)
+    for note in summary(counts, listing.unread):
+        app.render.note(note)
+
+
+@dataclass(frozen=True)
+class InputListing:
+    """`items` can be iterated over once; `unread` are queues that may hold messages about inputs, and why."""
+
+    items: Iterator[ListedInput]
+    unread: Mapping[str, str]
+
+
+def find_inputs(app: AppContext, prefix: str | None, since: datetime | None, now: datetime) -> InputListing:
+    """The inputs of all stages that have a function, or of those below `prefix`, in the order of stages and keys.
+
+    The messages are read at once, the inputs while they are iterated over. Raises UsageError if no stage has inputs
+    there. `now` in UTC.
+    """
+    chosen = choose_stages(app.pipeline, prefix)
+    completions = completions_of(app)
+    messages, notes = read_messages(app, [stage for stage, _ in chosen])
+    for note in notes:
+        app.render.note(note)
+
+    def items() -> Iterator[ListedInput]:
+        for stage, below in chosen:
+            for found in list_inputs(completions, stage.prefix or "", below):
+                if since is None or found.info.last_modified >= since:
+                    yield _judge(found, stage, messages[stage], now)
+
+    unread = {name: why for known in messages.values() for name, why in known.unread.items()}
+    return InputListing(items(), unread)
+
+
+def choose_stages(pipeline: Pipeline, prefix: str | None) -> list[tuple[Stage, str]]:
+    """The stages whose completions tell about inputs below `prefix`, each with the prefix to list.
+
+    Raises UsageError if there are none.
+    """
+    wanted = (prefix or "").removeprefix("/")
+    with_function = [stage for stage in pipeline.stages if stage.prefix and stage.consumer is not None]
+    found = [
+        (stage, max(stage.prefix, wanted, key=len))
+        for stage in with_function
+        if stage.prefix and (stage.prefix.startswith(wanted) or wanted.startswith(stage.prefix))
+    ]
+    if not found:
+        known = ", ".join(stage.prefix for stage in with_function if stage.prefix) or "none"
+        raise UsageError(
+            f"no stage with a function has inputs below {wanted!r}", hint=f"Prefixes of such stages: {known}."
+        )
+    return found
+
+
+def _judge(found: Input, stage: Stage, messages: StageMessages, now: datetime) -> ListedInput:
+    info, completion = found.info, found.completion
+    if completion is not None:
+        return ListedInput(info, stage, InputStatus.COMPLETED, completion.key)
+    if (dlq := messages.dlq_of(info)) is not None:
+        return ListedInput(info, stage, InputStatus.FAILED, dlq=dlq, is_overwritten=found.is_overwritten)
+    if is_recent(info, now, messages.timeout_s):
+        return ListedInput(info, stage, InputStatus.UNDER_WAY, is_overwritten=found.is_overwritten)
+    may_be_in = tuple(messages.unread)
+    return ListedInput(info, stage, InputStatus.INCOMPLETE, may_be_in=may_be_in, is_overwritten=found.is_overwritten)
+
+
+def with_notes(items: Iterator[ListedInput], render: Renderer, monotonic: Callable[[], float]) -> Iterator[ListedInput]:
+    """The items; a long listing says from time to time how far it is. No live progress: results are printed."""
+    last = monotonic()
+    for number, item in enumerate(items):
+        if monotonic() - last >= NOTE_SECONDS:
+            render.note(f"{counted(number, 'input')} so far, at {item.info.key}")
+            last = monotonic()
+        yield item
+
+
+def summary(counts: Mapping[InputStatus, int], unread: Mapping[str, str]) -> Sequence[str]:
+    """What was listed, and what to do about it."""
+    parts = [f"{counts[status]:,} {status}" for status in InputStatus if counts.get(status)]
+    notes = [f"{counted(sum(counts.values()), 'input')}{': ' if parts else ''}{', '.join(parts)}"]
+    if not counts.get(InputStatus.INCOMPLETE):
+        return notes
+    if unread:
+        held = ", ".join(f"{name} ({why})" for name, why in unread.items())
+        notes.append(f"incomplete inputs may still be in {held}")
+    return [*notes, "`refinerctl replay --incomplete` sends incomplete inputs through the pipeline again"]
+
+
+def _show(render: Renderer, item: ListedInput) -> None:
+    if render.is_json:
+        render.json(input_json(item), indent=None)
+        return
+    remarks = [
+        *([f"in {item.dlq}"] if item.dlq else []),
+        *([f"may be in {', '.join(item.may_be_in)}"] if item.may_be_in else []),
+        *(["overwritten after it was completed"] if item.is_overwritten else []),
+    ]
+    remark = f"  ({'; '.join(remarks)})" if remarks else ""
+    at = f"{item.info.last_modified.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    render.line(f"{item.status:<10}  {at}  {size(item.info.size):>8}  {item.info.key}{remark}")
+
+
+def input_json(item: ListedInput) -> dict[str, Any]:
+    """An input in the form of the documentation."""
+    return {
+        "key": item.info.key,
+        "stage": item.stage.name,
+        "size": item.info.size,
+        "last_modified": item.info.last_modified,
+        "status": item.status,
+        "completion_key": item.completion_key,
+        "dlq": item.dlq,
+        "may_be_in": item.may_be_in,
+        "overwritten": item.is_overwritten,
+    }

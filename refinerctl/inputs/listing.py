@@ -1,0 +1,144 @@
+"""The inputs below a prefix, each with its completion: two sorted listings side by side, one page of each in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from refinerctl.aws.s3 import ObjectInfo
+from refinerctl.errors import RefinerctlError
+
+if TYPE_CHECKING:
+    from refinerctl.aws.s3 import S3Bucket
+    from refinerctl.inputs.completions import Completions
+
+# EventBridge usually delivers within seconds, and SQS's counts are correct a minute or so later.
+SETTLED = timedelta(minutes=2)
+# https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
+LONGEST_TIMEOUT_S = 900
+
+
+class ListingCutError(RefinerctlError):
+    """The limit of pages was reached."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input, and its completion; None if it has none, or one that is older than the input.
+
+    `is_overwritten`: there is an older one, of an earlier version of the input.
+    """
+
+    info: ObjectInfo
+    completion: ObjectInfo | None = None
+    is_overwritten: bool = False
+
+
+@dataclass(frozen=True)
+class InputCount:
+    """Of `counted` inputs so many are incomplete: written some time ago, and without a completion.
+
+    `is_whole`: no input was left out.
+    """
+
+    counted: int
+    incomplete: int
+    is_whole: bool = True
+
+    def without_message(self, messages: int) -> int:
+        """How many of them have no message, at least, if the stage's queues and DLQs hold so many."""
+        return max(0, self.incomplete - messages)
+
+
+def is_recent(info: ObjectInfo, now: datetime, timeout_s: float = LONGEST_TIMEOUT_S) -> bool:
+    """Whether an input may be under way although it has no message: its event was not delivered yet, or it is being
+    processed by a function with this timeout."""
+    return info.last_modified + SETTLED + timedelta(seconds=timeout_s) > now
+
+
+def list_inputs(
+    completions: Completions, stage_prefix: str, prefix: str, *, max_pages: int | None = None
+) -> Iterator[Input]:
+    """The inputs below `prefix`, which is at or below the stage's, in the order of their keys.
+
+    Makes one call for each 1,000 inputs, and one for each 1,000 completions between the first and the last of theirs
+    (twice if the image's keys are not the likelier ones). Raises ListingCutError after `max_pages` calls.
+    """
+    pages = _Pages(completions.bucket, max_pages)
+    lookups: list[_Lookup] = []
+    for info in pages.objects(prefix):
+        if info.key.endswith("/") and info.size == 0:  # the S3 console's "Create folder"
+            continue
+        keys = completions.keys_for(info.key, stage_prefix)
+        lookups += [_Lookup(pages, completions.storage.complete_prefix) for _ in keys[len(lookups) :]]
+        is_overwritten = False
+        for key, lookup in zip(keys, lookups, strict=False):
+            if (found := lookup.find(key)) is not None:
+                if found.last_modified >= info.last_modified:
+                    yield Input(info, found)
+                    break
+                is_overwritten = True
+        else:
+            yield Input(info, is_overwritten=is_overwritten)
+
+
+def count_incomplete(completions: Completions, prefix: str, now: datetime, max_pages: int) -> InputCount:
+    """Count the incomplete inputs of the stage with this prefix, in at most `max_pages` calls: the first by key."""
+    counted = incomplete = 0
+    try:
+        for item in list_inputs(completions, prefix, prefix, max_pages=max_pages):
+            counted += 1
+            incomplete += item.completion is None and not is_recent(item.info, now)
+    except ListingCutError:
+        return InputCount(counted, incomplete, is_whole=False)
+    return InputCount(counted, incomplete)
+
+
+@dataclass
+class _Pages:
+    """Pages of a bucket's listings, at most `left` of them."""
+
+    bucket: S3Bucket
+    left: int | None
+
+    def page(self, prefix: str, after: str) -> tuple[list[ObjectInfo], bool]:
+        if self.left is not None:
+            if self.left == 0:
+                raise ListingCutError(f"bucket {self.bucket.name} has more objects below {prefix} than were listed")
+            self.left -= 1
+        return self.bucket.page(prefix, after)
+
+    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        after, has_more = "", True
+        while has_more:
+            found, has_more = self.page(prefix, after)
+            yield from found
+            after = found[-1].key if found else ""
+
+
+@dataclass
+class _Lookup:
+    """Finds objects by key in pages of a listing; keys that are asked for almost in order cost each page once.
+
+    In memory are the objects with keys after `_after`, up to `_last`; None is the end of the listing.
+    """
+
+    pages: _Pages
+    prefix: str
+    _page: dict[str, ObjectInfo] = field(default_factory=dict)
+    _after: str | None = None
+    _last: str | None = None
+
+    def find(self, key: str) -> ObjectInfo | None:
+        if self._after is None or key <= self._after or (self._last is not None and key > self._last):
+            self._read(key[:-1])
+        while self._last is not None and key > self._last:
+            self._read(self._last)
+        return self._page.get(key)
+
+    def _read(self, after: str) -> None:
+        found, has_more = self.pages.page(self.prefix, after)
+        self._page = {info.key: info for info in found}
+        self._after, self._last = after, found[-1].key if found and has_more else None

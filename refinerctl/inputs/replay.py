@@ -1,0 +1,334 @@
+"""`refinerctl replay`: send inputs through the pipeline again, as the messages that S3's events about them became."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from refinerctl.app import AppContext, app_context
+from refinerctl.aws.messages import MAX_BATCH, EntryResult, OutgoingMessage, QueueAddress
+from refinerctl.aws.s3 import ObjectInfo, created_event
+from refinerctl.console import counted
+from refinerctl.errors import RefinerctlError, RefusedError, TransientError, UsageError
+from refinerctl.inputs.list import InputStatus, find_inputs
+from refinerctl.keys import check_key
+from refinerctl.options import Moment, Rate, ask, check_consent, examples, global_options, yes_option
+from refinerctl.parallel import attempt, concurrently, through_interrupt
+from refinerctl.stacks.base import EventRule, Stage
+
+if TYPE_CHECKING:
+    from refinerctl.aws.message_queue import MessageQueue
+    from refinerctl.aws.s3 import S3Bucket
+    from refinerctl.console import Renderer
+
+Item = TypeVar("Item")
+
+THREADS = 16
+# So many objects are looked up at a time, before the messages about them are sent.
+CHUNK = 8 * MAX_BATCH
+ATTEMPTS = 5
+PAUSE_S = 0.2
+
+
+class ReplayStatus(StrEnum):
+    SENT = "sent"
+    WOULD_SEND = "would-send"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An input that is sent again, and the message. `error`: why it was not, or why it may have been sent twice."""
+
+    key: str
+    target: Target
+    status: ReplayStatus
+    version_id: str | None = None
+    message_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A stage, and the queue that its rule sends to."""
+
+    stage: Stage
+    queue: QueueAddress
+
+    def message(self, bucket: str, info: ObjectInfo) -> OutgoingMessage:
+        _, partition, _, region, account, _ = self.queue.arn.split(":")
+        event = created_event(bucket, info, partition=partition, region=region, account=account)
+        return OutgoingMessage(json.dumps(event, separators=(",", ":")))
+
+
+@click.command(
+    epilog=examples(
+        "refinerctl replay RefinerInput/report.txt",
+        "refinerctl replay --incomplete --since 2d --dry-run",
+        "refinerctl replay --incomplete --rate 10/s --yes",
+    )
+)
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.option("--incomplete", is_flag=True, help="The inputs that `inputs --incomplete` lists.")
+@click.option("--prefix", metavar="PREFIX", help="Key prefix of the inputs of --incomplete.")
+@click.option("--since", type=Moment(), help="Earliest time of an input of --incomplete: 2d, 2026-03-01T14:02:00Z.")
+@click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
+@click.option("--force", is_flag=True, help="Send although a consumer is broken, or an input may still be in a queue.")
+@click.option("--dry-run", is_flag=True, help="List what would be sent, and stop.")
+@yes_option
+@global_options
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    keys: tuple[str, ...],
+    incomplete: bool,
+    prefix: str | None,
+    since: datetime | None,
+    rate: float | None,
+    force: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Send inputs through the pipeline again.
+
+    Sends a message about the object's current version to the queue of the stage, like the one that EventBridge would
+    deliver. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may
+    still be in a queue. Exit code 1 if an input could not be sent.
+    """
+    if bool(keys) == incomplete:
+        raise UsageError("pass either keys or --incomplete")
+    if not incomplete and (prefix is not None or since is not None):
+        raise UsageError("--prefix and --since need --incomplete")
+    check_consent(yes or dry_run)
+    app = app_context(ctx)
+    app.tell_settings()
+    app.bucket.check()
+    now = datetime.now(UTC)
+    chosen = incomplete_keys(app, prefix, since, now, force=force) if incomplete else given_keys(app, keys)
+    if not chosen:
+        app.render.note("no incomplete inputs: nothing to send")
+        return
+    targets = find_targets(app, [stage for _, stage in chosen])
+    check_consumers(app, targets.values(), now, force=force)
+    wanted = [(key, targets[stage]) for key, stage in chosen]
+    names = ", ".join(target.queue.name for target in targets.values())
+    what = f"{counted(len(wanted), 'input')} to {names}"
+    if not dry_run:
+        ask(f"Send {what}?", yes)
+        app.render.note(f"sending {what}")
+    _run(app, wanted, rate, dry_run=dry_run)
+
+
+def given_keys(app: AppContext, keys: Sequence[str]) -> list[tuple[str, Stage]]:
+    """Keys with their stages, each once. Raises UsageError for a key that no stage with a queue receives."""
+    found = []
+    for key in dict.fromkeys(check_key(key.removeprefix("/")) for key in keys):
+        stage = app.pipeline.stage_for(key)
+        if stage is None or stage.queue is None:
+            prefixes = [item.prefix for item in app.pipeline.stages if item.prefix and item.queue]
+            raise UsageError(
+                f"no stage with a queue receives {key}",
+                hint=f"Prefixes of the stages: {', '.join(prefixes) or 'none'}.",
+            )
+        found.append((key, stage))
+    return found
+
+
+def incomplete_keys(
+    app: AppContext, prefix: str | None, since: datetime | None, now: datetime, *, force: bool
+) -> list[tuple[str, Stage]]:
+    """The incomplete inputs; unless `force` without those that may still be in a queue, which would be sent twice.
+
+    Raises RefusedError if there are no others.
+    """
+    listing = find_inputs(app, prefix, since, now)
+    found = [item for item in listing.items if item.status is InputStatus.INCOMPLETE and item.stage.queue]
+    chosen = [(item.info.key, item.stage) for item in found if force or not item.may_be_in]
+    if left := len(found) - len(chosen):
+        held = ", ".join(f"{name} ({why})" for name, why in listing.unread.items())
+        refusal = f"{counted(left, 'incomplete input')} may still be in {held}"
+        if not chosen:
+            raise RefusedError(
+                refusal,
+                hint="Wait until the queue is empty, redrive the DLQ first, or pass --force to send them anyway.",
+            )
+        app.render.warning(f"{refusal}; not sent without --force")
+    return chosen
+
+
+def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target]:
+    """The queue of each stage. Raises RefusedError if a message to it would differ from what EventBridge delivers."""
+    found = {}
+    for stage in dict.fromkeys(stages):
+        queue = app.queues.address(stage.queue.name if stage.queue else "")
+        if queue.is_fifo:
+            raise RefusedError(f"{queue.name} is a FIFO queue: which message group an input belongs to is unknown")
+        rule = stage.source
+        if isinstance(rule, EventRule):
+            targets = attempt(partial(app.event_buses.targets, rule.bus, rule.name))
+            if targets.error is not None:
+                app.render.warning(f"whether rule {rule.name} changes events is unknown: {targets.error.message}")
+            if any(target.arn == queue.arn and target.changes_event for target in targets.value or ()):
+                raise RefusedError(
+                    f"rule {rule.name} changes the events that it sends to {queue.name}",
+                    hint="Let S3 send an event: copy the object onto itself, which writes a new version.",
+                )
+        found[stage] = Target(stage, queue)
+    return found
+
+
+def check_consumers(app: AppContext, targets: Iterable[Target], now: datetime, *, force: bool) -> None:
+    """Print doubts about the consumers of queues. Raises RefusedError, unless `force`, if one is broken."""
+    from refinerctl.aws.consumers import HealthCheck, refuse_broken
+
+    check = HealthCheck(app.queues.state_at, app.functions, app.metrics)
+    found = [check.check(target.queue, None, now) for target in targets]
+    for health in found:
+        for sentence in (*health.doubts, *(health.broken if force else ())):
+            app.render.warning(sentence)
+    if not force:
+        refuse_broken(found)
+
+
+def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | None, *, dry_run: bool) -> None:
+    """Send, and print each result as soon as it is known. Raises RefinerctlError if one failed."""
+    from refinerctl.aws.message_queue import MessageQueues
+
+    queues, pace = MessageQueues(app.session), Pace(rate)
+    counts: Counter[ReplayStatus] = Counter()
+
+    def report(items: Iterable[Replay]) -> None:
+        for item in items:
+            counts[item.status] += 1
+            _show(app.render, item)
+
+    try:
+        for chunk in _slices(wanted, CHUNK):
+            found, missing = look_up(app.bucket, chunk)
+            report(missing)
+            if dry_run:
+                report(
+                    Replay(info.key, target, ReplayStatus.WOULD_SEND, info.version_id)
+                    for target, infos in found.items()
+                    for info in infos
+                )
+                continue
+            for target, infos in found.items():
+                for batch in _slices(infos, pace.batch):
+                    pace.wait(len(batch))
+                    queue, bucket = queues.at(target.queue), app.bucket.name
+                    # Ctrl-C waits for a batch that is on its way, and for its results.
+                    through_interrupt(lambda: report(send(queue, target, bucket, batch)))  # noqa: B023 - runs at once
+    finally:
+        sent, failed = counts[ReplayStatus.SENT], counts[ReplayStatus.FAILED]
+        if not dry_run and sent + failed < len(wanted):
+            app.render.note(
+                f"stopped: {sent:,} of {counted(len(wanted), 'input')} sent. Run the command again when they are "
+                "processed: with --incomplete, those that are completed or in a DLQ are not sent again"
+            )
+    if failed:
+        raise RefinerctlError(f"{failed:,} of {counted(len(wanted), 'input')} could not be sent")
+    if not dry_run:
+        app.render.note(f"{counted(sent, 'input')} sent; `refinerctl inputs --incomplete` lists those not completed")
+
+
+def _slices(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + count] for start in range(0, len(items), count))
+
+
+def look_up(
+    bucket: S3Bucket, wanted: Sequence[tuple[str, Target]]
+) -> tuple[dict[Target, list[ObjectInfo]], list[Replay]]:
+    """The current versions of the objects by target, and results for those that cannot be read."""
+    heads = concurrently([partial(attempt, partial(bucket.head, key)) for key, _ in wanted], THREADS)
+    found: dict[Target, list[ObjectInfo]] = {}
+    missing = []
+    for (key, target), head in zip(wanted, heads, strict=True):
+        if head.value is not None:
+            found.setdefault(target, []).append(head.value)
+        else:
+            reason = head.error.message if head.error else "the object does not exist"
+            missing.append(Replay(key, target, ReplayStatus.FAILED, error=reason))
+    return found, missing
+
+
+@dataclass
+class Pace:
+    """Waits so that at most `rate` messages per second are sent, in batches that take a second or less."""
+
+    rate: float | None
+    _next: float = 0.0
+
+    @property
+    def batch(self) -> int:
+        return MAX_BATCH if self.rate is None else max(1, min(MAX_BATCH, int(self.rate)))
+
+    def wait(self, count: int) -> None:
+        if self.rate is not None:
+            start = max(self._next, time.monotonic())
+            self._next = start + count / self.rate
+            time.sleep(max(0.0, start - time.monotonic()))
+
+
+def send(queue: MessageQueue, target: Target, bucket: str, infos: Sequence[ObjectInfo]) -> list[Replay]:
+    """Send the messages about up to ten inputs. What failed and may succeed is sent again, with the same event."""
+    messages = {info.key: target.message(bucket, info) for info in infos}
+    results: dict[str, EntryResult] = {}
+    uncertain: set[str] = set()
+    waiting = list(messages)
+    for number in range(ATTEMPTS):
+        if number:
+            time.sleep(PAUSE_S * 2**number)
+        results |= zip(waiting, queue.send([messages[key] for key in waiting]), strict=True)
+        waiting = [key for key in waiting if _can_retry(results[key])]
+        if not waiting:
+            break
+        uncertain |= {key for key in waiting if results[key].is_uncertain}
+    return [_result(info, target, results[info.key], is_doubtful=info.key in uncertain) for info in infos]
+
+
+def _can_retry(answer: EntryResult) -> bool:
+    is_permanent = answer.cause is not None and not isinstance(answer.cause, TransientError)
+    return not (answer.is_done or answer.is_sender_fault or is_permanent)
+
+
+def _result(info: ObjectInfo, target: Target, answer: EntryResult, *, is_doubtful: bool) -> Replay:
+    """`is_doubtful`: an attempt before this one may have sent it."""
+    if answer.is_done:
+        twice = "may have been sent twice" if is_doubtful else None
+        return Replay(info.key, target, ReplayStatus.SENT, info.version_id, answer.message_id, twice)
+    doubt = "may have been sent" if is_doubtful or answer.is_uncertain else "not sent"
+    return Replay(
+        info.key, target, ReplayStatus.FAILED, info.version_id, error=f"{doubt}: {answer.message or answer.error}"
+    )
+
+
+def _show(render: Renderer, item: Replay) -> None:
+    if render.is_json:
+        render.json(replay_json(item), indent=None)
+    else:
+        render.line(f"{item.status:<10}  {item.key}  {item.version_id or '-'}  {item.target.queue.name}")
+    if item.error:
+        render.warning(f"{item.key}: {item.error}")
+
+
+def replay_json(item: Replay) -> dict[str, Any]:
+    """A replay in the form of the documentation."""
+    return {
+        "key": item.key,
+        "version_id": item.version_id,
+        "stage": item.target.stage.name,
+        "queue": item.target.queue.name,
+        "status": item.status,
+        "message_id": item.message_id,
+        "error": item.error,
+    }
