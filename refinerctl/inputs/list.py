@@ -81,7 +81,7 @@ def inputs(ctx: click.Context, prefix: str | None, incomplete: bool, since: date
         counts[item.status] += 1
         if not incomplete or item.status is InputStatus.INCOMPLETE:
             _show(app.render, item)
-    for note in summary(counts, listing.unread):
+    for note in summary(counts, listing.unread, app.command("replay", "--incomplete")):
         app.render.note(note)
 
 
@@ -157,8 +157,8 @@ def with_notes(items: Iterator[ListedInput], render: Renderer, monotonic: Callab
         yield item
 
 
-def summary(counts: Mapping[InputStatus, int], unread: Mapping[str, str]) -> Sequence[str]:
-    """What was listed, and what to do about it."""
+def summary(counts: Mapping[InputStatus, int], unread: Mapping[str, str], command: str) -> Sequence[str]:
+    """What was listed; `command` is what to do about incomplete inputs."""
     parts = [f"{counts[status]:,} {status}" for status in InputStatus if counts.get(status)]
     notes = [f"{counted(sum(counts.values()), 'input')}{': ' if parts else ''}{', '.join(parts)}"]
     if not counts.get(InputStatus.INCOMPLETE):
@@ -166,7 +166,7 @@ def summary(counts: Mapping[InputStatus, int], unread: Mapping[str, str]) -> Seq
     if unread:
         held = ", ".join(f"{name} ({why})" for name, why in unread.items())
         notes.append(f"incomplete inputs may still be in {held}")
-    return [*notes, "`refinerctl replay --incomplete` sends incomplete inputs through the pipeline again"]
+    return [*notes, f"to send incomplete inputs through the pipeline again, run `{command}`"]
 
 
 def _show(render: Renderer, item: ListedInput) -> None:

@@ -238,7 +238,8 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
     if failed:
         raise RefinerctlError(f"{failed:,} of {counted(len(wanted), 'input')} could not be sent")
     if not dry_run:
-        app.render.note(f"{counted(sent, 'input')} sent; `refinerctl inputs --incomplete` lists those not completed")
+        command = app.command("inputs", "--incomplete")
+        app.render.note(f"{counted(sent, 'input')} sent; to see which are not completed, run `{command}`")
 
 
 def _slices(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:
@@ -279,7 +280,9 @@ class Pace:
             time.sleep(max(0.0, start - time.monotonic()))
 
 
-def send(queue: MessageQueue, target: Target, bucket: str, infos: Sequence[ObjectInfo]) -> list[Replay]:
+def send(
+    queue: MessageQueue, target: Target, bucket: str, infos: Sequence[ObjectInfo], pause_s: float = PAUSE_S
+) -> list[Replay]:
     """Send the messages about up to ten inputs. What failed and may succeed is sent again, with the same event."""
     messages = {info.key: target.message(bucket, info) for info in infos}
     results: dict[str, EntryResult] = {}
@@ -287,7 +290,7 @@ def send(queue: MessageQueue, target: Target, bucket: str, infos: Sequence[Objec
     waiting = list(messages)
     for number in range(ATTEMPTS):
         if number:
-            time.sleep(PAUSE_S * 2**number)
+            time.sleep(pause_s * 2**number)
         results |= zip(waiting, queue.send([messages[key] for key in waiting]), strict=True)
         waiting = [key for key in waiting if _can_retry(results[key])]
         if not waiting:
