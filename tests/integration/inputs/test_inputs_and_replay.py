@@ -164,11 +164,12 @@ class TestReplay:
             stderr=subprocess.PIPE,
         )
         assert process.stdout is not None
+        assert process.stderr is not None
         first = process.stdout.readline()
         process.send_signal(number)
-        rest, err = process.communicate(timeout=20)
-        sent = [json.loads(line)["key"] for line in (first + rest).splitlines()]
-        assert process.returncode == 128 + number, err
+        lines, err = [first, *process.stdout], process.stderr.read()
+        sent = [json.loads(line)["key"] for line in lines]
+        assert process.wait(20) == 128 + number, err
         assert f"stopped: {len(sent)} of 8 inputs sent" in err
         assert 2 <= len(sent) < 8
         assert sorted(event["detail"]["object"]["key"] for event in account.bodies()) == sent
