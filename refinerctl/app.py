@@ -319,11 +319,12 @@ class AppContext:
         return RootModule(settings.env, settings.stack, terraform, settings.layout, backend.init_arguments, place)
 
     def terraform_environment(self) -> dict[str, str]:
-        """Terraform's variables with the session's credentials of now: a role is assumed again, for its whole hour."""
+        """Terraform's variables: the session's credentials, which it renews by itself, and those of the backend."""
         account = self.settings.account
         # Terraform checks it, too, in a stack with this variable; it ignores what a stack does not declare.
         allowed = {"TF_VAR_allowed_account_ids": json.dumps([account])} if account else {}
-        return {**self.session.terraform_environment(), **allowed, **self.backend.environment}
+        config = self.settings.work_folder.resolve() / "terraform" / self.settings.env / "aws.conf"
+        return {**self.session.terraform_environment(config), **allowed, **self.backend.environment}
 
     @property
     def operator(self) -> str:

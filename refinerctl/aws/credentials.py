@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import os
 import re
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refinerctl.aws import credential_process
 from refinerctl.aws.errors import error_code, explain
 from refinerctl.errors import AccessDeniedError
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 # Whatever else could decide whose credentials terraform takes. The SDK of Terraform takes an empty one for unset.
-_SOURCES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
+_SOURCES = ("AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
+# Names of profiles that are written as they are.
+_NAME = re.compile(r"[\w.@:/+-]+", re.ASCII)
 _WEB_IDENTITY = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")
 
 # Names under which login programs store the expiry of credentials in the shared files.
@@ -30,15 +36,73 @@ _EXPIRY_KEYS = ("x_security_token_expires", "aws_expiration", "aws_session_expir
 _SELF_RENEWING = {"iam-role", "container-role"}
 
 
-def role_variables(given: Mapping[str, str]) -> dict[str, str]:
-    """Variables of a process that must use only the credentials of `assume_role`."""
-    ours = dict(zip(_KEYS, (given["access_key"], given["secret_key"], given["token"]), strict=True))
-    return {**ours, **dict.fromkeys(_SOURCES, ""), "AWS_CREDENTIAL_EXPIRATION": given["expiry_time"]}
+# The profile of the run, in the configuration that is written for Terraform.
+_RUN = "refinerctl-run"
+# What a profile says besides its credentials: these settings have the same meaning in Terraform's SDK.
+_SETTINGS = frozenset(
+    {
+        "ca_bundle",
+        "defaults_mode",
+        "endpoint_url",
+        "ignore_configured_endpoint_urls",
+        "max_attempts",
+        "region",
+        "request_checksum_calculation",
+        "response_checksum_validation",
+        "retry_mode",
+        "services",
+        "use_dualstack_endpoint",
+        "use_fips_endpoint",
+    }
+)
 
 
-def profile_variables(profile: str) -> dict[str, str]:
-    """Variables of a process that must use a profile. Keys in the caller's variables would take precedence."""
-    return {**dict.fromkeys((*_KEYS, *_SOURCES), ""), "AWS_PROFILE": profile}
+def process_variables(config: Path, seed: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, str]:
+    """Variables of a process that must use only the credentials of a session, and asks for new ones before they expire.
+
+    `config`: the file with `process_config`; `seed`: the credentials of now; `session`: its arguments for AwsSession.
+    """
+    environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return {
+        **dict.fromkeys((*_KEYS, *_SOURCES), ""),
+        "AWS_PROFILE": _RUN,
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        credential_process.VARIABLE: json.dumps({"seed": seed, "environment": environment, "session": session}),
+    }
+
+
+def process_config(core: CoreSession) -> str:
+    """AWS's configuration for such a process: all credentials come from `credential_process`, so it holds no secret.
+
+    The profiles of `core` are among it, because a backend or a provider may name one.
+    """
+    program = (sys.executable, "-P", str(Path(credential_process.__file__).resolve()))
+    profiles = {name: given for name, given in core.full_config.get("profiles", {}).items() if _NAME.fullmatch(name)}
+    lines = ["# Written by refinerctl for terraform."]
+    for name, given in {**profiles, _RUN: core.get_scoped_config()}.items():
+        lines.append("[default]" if name == "default" else f"[profile {name}]")
+        lines.append(f"credential_process = {shlex.join([*program, *([] if name == _RUN else [name])])}")
+        lines += _config_lines({key: given[key] for key in _SETTINGS & given.keys()})
+    for name, given in core.full_config.get("services", {}).items():
+        lines += [f"[services {name}]", *_config_lines(given)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _config_lines(given: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    for key, value in sorted(given.items()):
+        if isinstance(value, Mapping):
+            yield f"{key} ="
+            yield from _config_lines(value, "  ")
+        else:
+            yield f"{indent}{key} = {value}"
+
+
+def process_document(key: str, secret: str, token: str | None, expiry: datetime | None) -> dict[str, Any]:
+    """Credentials as a `credential_process` prints them."""
+    document = {"Version": 1, "AccessKeyId": key, "SecretAccessKey": secret, "SessionToken": token or None}
+    expires = f"{expiry.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if expiry else None
+    return {name: value for name, value in {**document, "Expiration": expires}.items() if value is not None}
 
 
 def role_session_name(environ: Mapping[str, str]) -> str:

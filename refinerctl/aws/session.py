@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from refinerctl import __version__
 from refinerctl.aws import credentials
 from refinerctl.aws.errors import about
 from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.files import replacing
 from refinerctl.parallel import Background
 
 if TYPE_CHECKING:
@@ -188,11 +190,11 @@ class AwsSession:
             other._session, other._identity, other._check = base, self._identity, self._check
         return other
 
-    def terraform_environment(self) -> dict[str, str]:
+    def terraform_environment(self, config: Path) -> dict[str, str]:
         """Variables for a process that is to work with these credentials, this region and this endpoint.
 
-        A role is assumed anew, so that its credentials last for as long as they can. An empty variable stands for one
-        that the process must not see. Raises AccessDeniedError if the role cannot be assumed.
+        It asks for new credentials before they expire, by the profile that is written to the file `config`. An empty
+        variable stands for one that the process must not see. Raises AccessDeniedError if a role cannot be assumed.
         """
         if self._embedded:
             return embedded_environment(self.region or "", self.endpoint_url or "")
@@ -201,12 +203,33 @@ class AwsSession:
         given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
         if self.endpoint_url:
             given["AWS_ENDPOINT_URL"] = self.endpoint_url
-        if self._role:
-            self._for_terraform = self._assume(self._role)
-            given |= credentials.role_variables(self._for_terraform)
-        elif self._profile:
-            given |= credentials.profile_variables(self._profile)
-        return given
+        if (seed := self.process_credentials()) is None:
+            return given  # there are none: a state over HTTP needs none
+        with self._lock:
+            content = credentials.process_config(self._boto_session()._session)
+        config.parent.mkdir(0o700, parents=True, exist_ok=True)
+        with replacing(config, private=True) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+        arguments = {"region": region, "profile": self._profile, "endpoint_url": self.endpoint_url}
+        return given | credentials.process_variables(config, seed, {**arguments, "assume_role": self._role})
+
+    def process_credentials(self) -> dict[str, Any] | None:
+        """These credentials as a `credential_process` prints them; None without any.
+
+        A role is assumed anew, so that they last for as long as they can.
+        """
+        with about():
+            if self._role:
+                self._for_terraform = given = self._assume(self._role)
+                until = datetime.fromisoformat(given["expiry_time"])
+                return credentials.process_document(given["access_key"], given["secret_key"], given["token"], until)
+            with self._lock:
+                found = self._boto_session().get_credentials()
+            if found is None:
+                return None
+            frozen = found.get_frozen_credentials()
+            expiry = getattr(found, "_expiry_time", None)
+            return credentials.process_document(frozen.access_key, frozen.secret_key, frozen.token, expiry)
 
     def credential_lifetime(self) -> tuple[datetime | None, bool]:
         """When the credentials that terraform_environment() leads to run out, in UTC, and whether that is known.
@@ -215,11 +238,12 @@ class AwsSession:
         """
         if self._embedded:
             return None, True
-        if self._role:
-            self._for_terraform = self._for_terraform or self._assume(self._role)
-            return datetime.fromisoformat(self._for_terraform["expiry_time"]), True
         with about():
-            return credentials.lifetime(self._account_session()._session)  # new: cached credentials are older
+            expiry, is_known = credentials.lifetime(self._account_session()._session)  # new: cached ones are older
+        if self._role and (expiry or not is_known):  # the role can be assumed again only until then
+            given = self._for_terraform = self._for_terraform or self._assume(self._role)
+            return max(filter(None, [expiry, datetime.fromisoformat(given["expiry_time"])])), True
+        return expiry, is_known
 
     def _assume(self, role: str) -> dict[str, str]:
         return credentials.assume_role(self._new_client(self._account_session(), "sts"), role)

@@ -244,6 +244,11 @@ class Terraform:
         return process.run(on_line)
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
+        if "error in credential_process" in reason:
+            return AccessDeniedError(
+                f"terraform {verb}: the credentials have expired and could not be renewed",
+                hint="Log in again, or use a new job token. Then run the same command again.",
+            )
         if "No valid credential sources found" in reason:
             return AccessDeniedError(
                 f"no AWS credentials found for terraform {verb}",

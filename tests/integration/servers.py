@@ -21,6 +21,7 @@ class Request:
     path: str
     query: dict[str, str]
     size: int
+    authorization: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         size = int(self.headers.get("Content-Length") or 0)
         query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
-        request = Request(self.command, url.path, query, size)
+        request = Request(self.command, url.path, query, size, self.headers.get("Authorization", ""))
         self.server.seen.append(request)
         given = self.server.answer(request)
         if given is RESET:

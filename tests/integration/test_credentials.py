@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -16,7 +20,7 @@ from refinerctl.aws.credentials import role_session_name
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.local.emulator import Emulator
-from tests.integration.servers import Answer, error, serving
+from tests.integration.servers import Answer, Request, error, serving
 from tests.needs import needs_terraform
 
 ROLE = "arn:aws:iam::000000000000:role/deployer"
@@ -49,6 +53,43 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return write
 
 
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The configuration that is written for Terraform."""
+    return tmp_path / "work" / "aws.conf"
+
+
+def printed(variables: Mapping[str, str], profile: str | None = None) -> dict[str, Any]:
+    """What the program of a profile prints, run as AWS's SDK for Go runs it."""
+    config = Path(variables["AWS_CONFIG_FILE"]).read_text()
+    section = config.partition(f"[profile {profile or variables['AWS_PROFILE']}]\n")[2]
+    found = re.match("credential_process = (.*)", section)
+    assert found is not None
+    done = subprocess.run(
+        ["sh", "-c", found[1]], env={**os.environ, **variables}, capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def sts(life_s: float, given: list[datetime]) -> Callable[[object], Answer]:
+    """An STS whose credentials expire that soon; `given` says when it has given some."""
+
+    def answer(_: object) -> Answer:
+        given.append(datetime.now(UTC))
+        expiry = given[-1] + timedelta(seconds=life_s)
+        result = (
+            f"<Credentials><AccessKeyId>ASIA{len(given)}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            f"<SessionToken>t</SessionToken><Expiration>{expiry:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
+            "<Arn>x</Arn>"
+        )
+        body = f"<AssumeRoleResponse><AssumeRoleResult>{result}</AssumeRoleResult></AssumeRoleResponse>"
+        return Answer(200, body.encode())
+
+    return answer
+
+
 class TestRole:
     def test_everything_is_done_as_the_role(self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch, CI_JOB_ID="77")
@@ -74,21 +115,8 @@ class TestRole:
     def test_credentials_are_renewed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What STS gave is about to run out: the next call asks again."""
         keys(monkeypatch)
-        given = []
-
-        def answer(_: object) -> Answer:
-            given.append(1)
-            expiry = datetime.now(UTC) + timedelta(seconds=30)
-            result = (
-                f"<Credentials><AccessKeyId>ASIA{len(given)}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-                f"<SessionToken>t</SessionToken><Expiration>{expiry:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
-                "<Arn>x</Arn>"
-            )
-            names = ("AssumeRole", "GetCallerIdentity")
-            body = f"<{names[0]}Response><{names[0]}Result>{result}</{names[0]}Result></{names[0]}Response>"
-            return Answer(200, body.encode())
-
-        with serving(answer) as server:
+        given: list[datetime] = []
+        with serving(sts(30, given)) as server:
             session = account_session(server.url, role=ROLE)
             client = session.client("sts")
             assert len(given) == 1
@@ -96,7 +124,9 @@ class TestRole:
             assert len(given) == 2
             assert client.meta.region_name == "us-east-1"
 
-    def test_role_and_caller_are_named_if_it_may_not_be_assumed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_role_and_caller_are_named_if_it_may_not_be_assumed(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         keys(monkeypatch)
         denied = error(403, "AccessDenied")
         body = (
@@ -105,7 +135,7 @@ class TestRole:
         )
         answers = iter([Answer(403, b"<ErrorResponse>" + denied.body + b"</ErrorResponse>"), Answer(200, body)])
         with serving(lambda _: next(answers)) as server, pytest.raises(AccessDeniedError) as said:
-            account_session(server.url, role=ROLE).terraform_environment()
+            account_session(server.url, role=ROLE).terraform_environment(config)
         assert said.value.message == f"arn:aws:iam::1:user/me may not assume the role {ROLE}"
         assert "trust policy" in str(said.value.hint)
 
@@ -130,39 +160,106 @@ class TestRole:
 
 
 class TestTerraformEnvironment:
-    def test_of_plain_keys_nothing_is_passed_on_but_the_region(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Terraform finds them where boto3 does: in its own variables."""
-        keys(monkeypatch)
-        assert account_session().terraform_environment() == {
+    def test_its_profile_prints_the_keys_of_the_callers_variables(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys(monkeypatch, AWS_SESSION_TOKEN="a-token")
+        variables = account_session().terraform_environment(config)
+
+        assert (variables["AWS_REGION"], variables["AWS_DEFAULT_REGION"]) == ("us-east-1", "us-east-1")
+        assert (variables["AWS_ACCESS_KEY_ID"], variables["AWS_DEFAULT_PROFILE"]) == ("", "")
+        assert printed(variables) == {
+            "Version": 1,
+            "AccessKeyId": ACCOUNT,
+            "SecretAccessKey": "secret-of-the-caller",
+            "SessionToken": "a-token",
+        }
+
+    def test_no_secret_is_in_the_file(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch, AWS_SESSION_TOKEN="a-token")
+        account_session().terraform_environment(config)
+
+        assert config.stat().st_mode & 0o777 == 0o600
+        assert not {ACCOUNT, "secret-of-the-caller", "a-token"} & set(re.split(r"\s+", config.read_text()))
+
+    def test_without_credentials_nothing_is_passed_on_but_the_region(self, config: Path) -> None:
+        """A state over HTTP may need none."""
+        assert account_session().terraform_environment(config) == {
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def test_the_region_of_the_profile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = tmp_path / "config"
-        config.write_text("[profile base]\nregion = eu-north-1\n", encoding="utf-8")
-        monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    def test_of_two_variables_for_a_profile_boto3s_choice_counts(
+        self, config: Path, shared: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared("".join(f"[{name}]\naws_access_key_id = {name}\naws_secret_access_key = s\n" for name in ("a", "b")))
+        monkeypatch.setenv("AWS_PROFILE", "a")
+        monkeypatch.setenv("AWS_DEFAULT_PROFILE", "b")
+        session = account_session()
+
+        assert printed(session.terraform_environment(config))["AccessKeyId"] == "b"
+        assert session.credentials().get_frozen_credentials().access_key == "b"
+
+    def test_settings_and_other_profiles_of_the_caller_remain(
+        self, tmp_path: Path, config: Path, shared: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A backend or a provider may name a profile."""
+        shared("[state]\naws_access_key_id = of-state\naws_secret_access_key = s\n")
+        callers = tmp_path / "config"
+        callers.write_text(
+            "[profile base]\nregion = eu-north-1\nuse_fips_endpoint = true\nservices = near\naws_access_key_id = k\n"
+            "aws_secret_access_key = hush\n[services near]\nsqs =\n  endpoint_url = https://sqs.example\n",
+            encoding="utf-8",
+        )
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(callers))
         session = AwsSession(None, profile="base", endpoint_url=None, embedded=False)
+        variables = session.terraform_environment(config)
 
-        assert session.terraform_environment()["AWS_REGION"] == "eu-north-1"
+        assert variables["AWS_REGION"] == "eu-north-1"
+        assert printed(variables, "state")["AccessKeyId"] == "of-state"
+        text = config.read_text()
+        assert "hush" not in text
+        assert "use_fips_endpoint = true\n" in text
+        assert "services = near\n" in text
+        assert "[services near]\nsqs =\n  endpoint_url = https://sqs.example\n" in text
 
-    def test_embedded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_embedded(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch)
         session = AwsSession("us-east-1", profile=None, endpoint_url="http://127.0.0.1:4566", embedded=True)
-        given = session.terraform_environment()
+        given = session.terraform_environment(config)
 
         assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4566"
         assert given["AWS_ACCESS_KEY_ID"] == "test"
         assert given["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
         assert session.credential_lifetime() == (None, True)
+        assert not config.exists()
 
-    def test_each_time_the_role_is_assumed_anew(self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_role_is_assumed_again_when_its_credentials_expire(
+        self, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         keys(monkeypatch)
-        session = account_session(emulator.endpoint_url, role=ROLE)
-        first, second = session.terraform_environment(), session.terraform_environment()
+        for life_s, count in ((3600, 1), (30, 2)):
+            with serving(sts(life_s, [])) as server:
+                variables = account_session(server.url, role=ROLE).terraform_environment(config)
+                seen = [printed(variables) for _ in range(2)]
+            assert len({document["AccessKeyId"] for document in seen}) == count
+            expiry = datetime.fromisoformat(seen[0]["Expiration"])
+            assert expiry < datetime.now(UTC) + timedelta(minutes=55), "Terraform would ask too late"
 
-        assert first["AWS_ACCESS_KEY_ID"] != second["AWS_ACCESS_KEY_ID"]
-        assert session.credential_lifetime()[0] == datetime.fromisoformat(second["AWS_CREDENTIAL_EXPIRATION"])
+    def test_a_role_lasts_as_long_as_the_callers_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        with serving(sts(30, [])) as server:
+            assert account_session(server.url, role=ROLE).credential_lifetime() == (None, True)
+
+    def test_a_role_lasts_for_an_hour_at_least(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        soon = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=20)
+        keys(monkeypatch, AWS_SESSION_TOKEN="t", AWS_CREDENTIAL_EXPIRATION=soon.isoformat())
+        given: list[datetime] = []
+        with serving(sts(3600, given)) as server:
+            expiry, is_known = account_session(server.url, role=ROLE).credential_lifetime()
+        assert is_known
+        assert expiry is not None
+        assert expiry - given[-1] > timedelta(minutes=59)
 
 
 class TestTerraformTakesThem:
@@ -197,11 +294,11 @@ class TestTerraformTakesThem:
         )
 
     def test_a_role(
-        self, emulator: Emulator, state_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, emulator: Emulator, state_bucket: str, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         keys(monkeypatch)
         role = f"arn:aws:iam::{ACCOUNT}:role/deployer"
-        variables = account_session(emulator.endpoint_url, role=role).terraform_environment()
+        variables = account_session(emulator.endpoint_url, role=role).terraform_environment(config)
         wrong = {name: value for name, value in variables.items() if name in ("AWS_REGION", "AWS_ENDPOINT_URL")}
 
         assert self._init(state_bucket, wrong, tmp_path).returncode != 0
@@ -209,13 +306,36 @@ class TestTerraformTakesThem:
         assert done.returncode == 0, done.stderr
 
     def test_a_profile(
-        self, emulator: Emulator, state_bucket: str, tmp_path: Path, shared: Callable[[str], None]
+        self, emulator: Emulator, state_bucket: str, tmp_path: Path, config: Path, shared: Callable[[str], None]
     ) -> None:
         shared(f"[base]\naws_access_key_id = {ACCOUNT}\naws_secret_access_key = y\n")
-        variables = account_session(emulator.endpoint_url, profile="base").terraform_environment()
+        variables = account_session(emulator.endpoint_url, profile="base").terraform_environment(config)
 
         done = self._init(state_bucket, variables, tmp_path)
         assert done.returncode == 0, done.stderr
+
+    def test_one_run_of_terraform_outlasts_its_credentials(
+        self, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They expire while S3 answers: the next request is signed with new ones."""
+        needs_terraform()
+        keys(monkeypatch)
+        role = sts(2, [])
+        waits = [2.1]
+
+        def answer(request: Request) -> Answer:
+            if request.method == "POST":
+                return role(request)
+            if "list-type" not in request.query:
+                return error(404, "NoSuchKey")
+            time.sleep(waits.pop() if waits else 0)
+            return Answer(200, b"<ListBucketResult></ListBucketResult>")
+
+        with serving(answer) as server:
+            variables = account_session(server.url, role=ROLE).terraform_environment(config)
+            assert self._init("b", variables, tmp_path).returncode == 0
+        signed = [request.authorization.partition("Credential=")[2].partition("/")[0] for request in server.requests]
+        assert len(set(signed) - {ACCOUNT}) > 1
 
 
 class TestExpiry:
@@ -284,22 +404,27 @@ class TestWebIdentity:
         monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
 
     @pytest.mark.usefixtures("token")
-    def test_boto3_and_terraform_know_it_themselves(self) -> None:
+    def test_boto3_knows_it_itself(self) -> None:
         with in_process:
             session = account_session()
             assert ":assumed-role/deployer/" in session.caller()
             at, _ = session.credential_lifetime()
         assert at is not None
         assert at > datetime.now(UTC) + timedelta(minutes=50)
-        # Nothing takes the variables away from Terraform.
-        assert not session.terraform_environment().keys() & {"AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"}
 
     @pytest.mark.usefixtures("token")
-    def test_a_role_on_top(self) -> None:
+    def test_terraform_gets_the_session_and_not_the_token(self, config: Path) -> None:
         with in_process:
-            given = account_session(role=f"{ROLE}-2").terraform_environment()
+            given = account_session().terraform_environment(config)
         assert (given["AWS_ROLE_ARN"], given["AWS_WEB_IDENTITY_TOKEN_FILE"]) == ("", "")
-        assert given["AWS_SESSION_TOKEN"]
+        assert printed(given)["SessionToken"]
+
+    @pytest.mark.usefixtures("token")
+    def test_a_role_on_top(self, config: Path) -> None:
+        with in_process:
+            given = account_session(role=f"{ROLE}-2").terraform_environment(config)
+        assert (given["AWS_ROLE_ARN"], given["AWS_WEB_IDENTITY_TOKEN_FILE"]) == ("", "")
+        assert printed(given)["SessionToken"]
 
     def test_no_token_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ROLE_ARN", ROLE)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from refinerctl.app import AppContext
+from refinerctl.aws.credential_process import VARIABLE
 from refinerctl.config import GlobalFlags
-from refinerctl.errors import RefusedError
+from refinerctl.errors import AccessDeniedError, RefusedError
 from refinerctl.local.emulator import Emulator
 from refinerctl.releases.deploy import ready_to_apply
 from tests.needs import needs_terraform
@@ -44,7 +46,7 @@ def test_role_is_assumed_again_after_the_confirmation(app: AppContext, monkeypat
     asked: list[str] = []
     fresh = ready_to_apply(app, stack, LEAST_SECONDS, lambda: asked.append("once"))
     assert asked == ["once"]
-    first, second = (one.terraform.environment["AWS_ACCESS_KEY_ID"] for one in (stack, fresh))
+    first, second = (json.loads(one.terraform.environment[VARIABLE])["seed"]["AccessKeyId"] for one in (stack, fresh))
     assert "111111111111" not in (first, second)
     assert first != second
 
@@ -61,9 +63,14 @@ def test_short_lived_credentials_are_refused_before_the_confirmation(
     app: AppContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    for minutes, left in ((10, 9), (-3, 0)):
-        expire_in(monkeypatch, minutes)
-        with pytest.raises(RefusedError, match=f"expire in {left} min; an apply needs 15 min") as caught:
-            ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: asked.append("once"))
-        assert "--min-credential-lifetime" in str(caught.value.hint)
+    expire_in(monkeypatch, 10)
+    with pytest.raises(RefusedError, match="expire in 9 min; an apply needs 15 min") as caught:
+        ready_to_apply(app, app.root_module(0), LEAST_SECONDS, lambda: asked.append("once"))
+    assert "--min-credential-lifetime" in str(caught.value.hint)
     assert asked == []
+
+
+def test_expired_credentials_are_not_passed_to_terraform(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    expire_in(monkeypatch, -3)
+    with pytest.raises(AccessDeniedError, match="the AWS credentials have expired"):
+        app.root_module(0)
