@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGES := $(wildcard images/*/package.json)
 MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
+SIMULATOR := tests/simulator/node_modules/.package-lock.json
 
 .PHONY: demo test docs bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
@@ -25,7 +26,7 @@ lint: $(VENV)/.dev
 node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
-unit: $(VENV)/.dev $(MODULES) servers
+unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers
 	$(BIN)/pytest tests/unit tests/integration --numprocesses 2 --dist loadfile
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/
@@ -62,9 +63,9 @@ $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
 	@touch $@ $(VENV)/.local
 
-images/%/node_modules/.package-lock.json: images/%/package-lock.json
-	@echo "setting up: npm packages of images/$*"
-	@cd images/$* && npm ci --silent --no-audit --no-fund
+%/node_modules/.package-lock.json: %/package-lock.json
+	@echo "setting up: npm packages of $*"
+	@cd $* && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 # Purged and edited messages, journals of redrives, and states that Terraform could not save exist nowhere else.
@@ -72,6 +73,6 @@ ONLY_COPIES := -path '.refinerctl/dlq/*' -o -path '.refinerctl/edits/*' -o -path
 
 clean: ## Remove everything that these targets created, except data that exists nowhere else
 	-$(BIN)/refinerctl local down
-	rm -rf $(VENV) images/*/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) images/*/node_modules tests/simulator/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@test ! -d .refinerctl || { find .refinerctl ! -type d ! \( $(ONLY_COPIES) \) -delete; find .refinerctl -type d -empty -delete; }
 	@test ! -d .refinerctl || { echo "kept, because no other copy exists:"; find .refinerctl -type f; }

@@ -192,13 +192,13 @@ def _role_extra(snapshot: Snapshot, function: Function) -> Finding | None:
 
 
 def _more_than_needed(snapshot: Snapshot, stage: Stage, function: Function, statement: Statement) -> Iterator[str]:
-    if statement.not_actions or statement.not_resources or not statement.is_readable:
+    if statement.not_actions is not None or statement.not_resources is not None or not statement.is_readable:
         yield "a statement with NotAction or NotResource, or one that cannot be read"
         return
-    for action in statement.actions:
+    for action in statement.actions or ():
         service = action.partition(":")[0].lower()
         # A statement may name what several services have: S3's actions mean nothing on a queue.
-        resources = [item for item in statement.resources if like(_service(item), service)]
+        resources = [item for item in statement.resources or () if like(_service(item), service)]
         wide = [item for item in resources if not _is_needed(snapshot, stage, function, action.lower(), item)]
         if "*" in action or (wide and len(wide) == len(resources)):
             yield f"{action} on {', '.join(resources)}"

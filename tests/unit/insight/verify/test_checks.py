@@ -258,7 +258,12 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("queue-policy", "RefinerInput", "fail", "does not allow rule", change(QUEUE, INPUT, policy=())),
     ("queue-policy", "RefinerInput", "fail", "does not allow rule",
      change(QUEUE, INPUT, policy=allows_rule(f"{rule_arn(INPUT)}-2", INPUT))),
-    ("queue-policy", "RefinerInput", "warn", "cannot evaluate", change(QUEUE, INPUT, policy=parse_policy("{"))),
+    ("queue-policy", "RefinerInput", "warn", "cannot evaluate", change(QUEUE, INPUT, policy=policy(
+        "Allow", "sqs:SendMessage", Principal="*", Condition={"StringEquals": {"aws:SourceOrgID": "o-1"}}))),
+    ("queue-policy", "RefinerInput", "fail", "does not allow rule", change(QUEUE, INPUT, policy=policy(
+        "Allow", "sqs:SendMessage", Principal={"Federated": "*", "CanonicalUser": "*"}))),
+    ("queue-policy", "RefinerInput", "fail", "does not allow rule",
+     change(QUEUE, INPUT, policy=policy("Allow", [], Principal="*"))),
     ("delivery-dlq", "RefinerInput", "fail", "has no DLQ", target(dlq_arn=None)),
     ("delivery-dlq", "RefinerInput", "fail", "does not exist", missing(QUEUE, DELIVERY_DLQ)),
     ("delivery-dlq-policy", "RefinerInput", "fail", "does not allow rule", change(QUEUE, DELIVERY_DLQ, policy=())),
@@ -299,6 +304,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
      bucket_policy("Deny", "s3:GetObject", Principal={"AWS": f"arn:aws:iam::{ACCOUNT}:root"})),
     ("role-permissions", "RefinerInput", "fail", "the resource's own policy denies it", bucket_policy(
         "Deny", "s3:Put*", Principal="*", Condition={"ArnNotLike": {"aws:PrincipalArn": "arn:aws:iam::*:role/x"}})),
+    ("role-permissions", "RefinerInput", "warn", "cannot evaluate", bucket_policy(
+        "Deny", "s3:*", Principal={"AWS": f"arn:aws:sts::{ACCOUNT}:assumed-role/{INPUT}/{INPUT}"})),
     ("role-permissions", "RefinerInput", "warn", "s3:PutObject on", answering(
         role(without="objects"), BUCKET_POLICY, snapshots.BUCKET, error=AccessDeniedError("denied"))),
     ("role-permissions", "RefinerInput", "fail", "s3:PutObject on", role(without="objects")),
