@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import signal
 import threading
@@ -96,11 +97,13 @@ class Background(Generic[Result]):
                 self._begun = True
                 threading.Thread(target=self._work, name="background", daemon=True).start()
 
-    def result(self) -> Result:
-        """Wait for it. Raises what the call raised, each time."""
+    def result(self, within_s: float = math.inf) -> Result:
+        """Wait for it. Raises what the call raised, each time, and TimeoutError if it takes longer than `within_s`."""
         self.start()
-        while not self._done.wait(LOOK_SECONDS):
-            pass
+        deadline = time.monotonic() + within_s
+        while not self._done.wait(min(LOOK_SECONDS, within_s)):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
         result, error = self._outcome
         if error is not None:
             raise error

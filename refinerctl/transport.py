@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -175,6 +174,7 @@ class Response:
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
         self._raw = raw
+        self._body: bytes | None = None
         self._limits = limits
         self._waits = waits
 
@@ -203,9 +203,15 @@ class Response:
             self._waits.end(self)
         return b"".join(parts)
 
-    @cached_property
+    @property
     def body(self) -> bytes:
         """The whole body. Raises TransportError if the connection breaks, RefinerctlError for more than 8 MiB."""
+        # Not a cached_property: until Python 3.12 its lock is one for all responses, of which one may be slow.
+        if self._body is None:
+            self._body = self._whole_body()
+        return self._body
+
+    def _whole_body(self) -> bytes:
         content = b""
         for piece in self.chunks():
             content += piece

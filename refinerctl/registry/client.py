@@ -32,6 +32,8 @@ MAX_TAGS = 1_000_000
 
 OK, CREATED, ACCEPTED, NO_CONTENT, PARTIAL = 200, 201, 202, 204, 206
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
+# How registries answer for what they do not have or do not know.
+UNSUPPORTED = (400, 404, 405, 501)
 # How registries refuse a body in the last PUT of an upload.
 BODY_REFUSED = (400, 404, 405, 411, 415, 416, 501)
 
@@ -143,6 +145,15 @@ class Repository:
         if found is None:
             raise NotFoundError(f"{self.named(reference)} does not exist")
         return found
+
+    def look_up(self, kind: str, reference: str, method: str = "GET") -> Response | None:
+        """The response to one attempt, for optional information; None if the registry has no such document or API."""
+        response = self._open(method, self._url(kind, reference), _ACCEPT).whole()
+        if response.status in UNSUPPORTED:
+            return None
+        if response.status != OK:
+            raise self.registry.failed(f"reading {kind} {self.named(reference)}", response)
+        return response
 
     def exists(self) -> bool:
         """Whether the repository exists. A registry that creates repositories on the first push has none before."""

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
-from refinerctl.parallel import concurrently
+from refinerctl.parallel import Background, concurrently
+from refinerctl.registry.attachments import Attachment, attachments, attestations
 from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform, unacceptable
 
@@ -22,6 +23,8 @@ LARGE_BLOBS_AT_ONCE = 4
 # four times as many as others.
 BYTES_AT_ONCE = 64 * 1024**2
 QUESTIONS_AT_ONCE = 24
+# How long a copy that is complete waits for what else the source has about the image.
+ATTACHMENTS_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class CopyRequest:
 class ImageCopy:
     """The result for one image. `source` and `target` are references; counts are of blobs, the config included.
 
-    In a dry run they say what the run would do.
+    In a dry run they say what the run would do. `not_copied` is what the source has about the image, None if unknown.
     """
 
     name: str
@@ -60,17 +63,22 @@ class ImageCopy:
     blobs_skipped: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    not_copied: tuple[Attachment, ...] | None = None
 
 
 @dataclass(frozen=True)
 class CheckedCopy:
-    """A request that passed all checks. `outlook` is its result in a dry run; `missing` are the blobs to copy."""
+    """A request that passed all checks. `outlook` is its result in a dry run; `missing` are the blobs to copy.
+
+    `subjects` are the digests of the image and of the index that it was chosen from.
+    """
 
     request: CopyRequest
     outlook: ImageCopy
     manifest: Manifest | None = None
     missing: tuple[Descriptor, ...] = ()
     lacks_repository: bool = False
+    subjects: tuple[str, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -146,10 +154,35 @@ def read_back_differs(target: ImageReference, found: str | None, pushed: str) ->
     )
 
 
+Lookup = Background[tuple[tuple[Attachment, ...], RefinerctlError | None]]
+
+
+def look_up_attachments(source: Repository, checked: CheckedCopy) -> Lookup:
+    """Begin to look for what the source has about an image, at the same time as the copy."""
+    lookup = Background(partial(attachments, source, checked.subjects))
+    lookup.start()
+    return lookup
+
+
+def with_attachments(copy: ImageCopy, lookup: Lookup, patience_s: float = ATTACHMENTS_SECONDS) -> ImageCopy:
+    """The result with what was found beside what is known already. A failure is a note: the copy is complete."""
+    problem: RefinerctlError | None
+    try:
+        found, problem = lookup.result(patience_s)
+    except TimeoutError:
+        found, problem = (), RefinerctlError(f"no answer within {patience_s:g} s")
+    items = (*(copy.not_copied or ()), *found)
+    if problem is None:
+        return replace(copy, not_copied=items)
+    note = f"the signatures and other artifacts about {copy.source} could not all be looked up: {problem.message}"
+    return replace(copy, not_copied=items or None, notes=(*copy.notes, note))
+
+
 class RegistryCopies:
     """Copies from registry to registry. `registry` gives the client of a host, the same for the same host.
 
-    A `dry_run` needs no permission to push.
+    A `dry_run` needs no permission to push. A complete copy waits up to `attachments_s` for what else the source has
+    about the image.
     """
 
     def __init__(
@@ -158,10 +191,12 @@ class RegistryCopies:
         *,
         blobs_at_once: int = LARGE_BLOBS_AT_ONCE,
         dry_run: bool = False,
+        attachments_s: float = ATTACHMENTS_SECONDS,
     ) -> None:
         self._registry = registry
         self._blobs_at_once = blobs_at_once
-        self._target_actions = PULL if dry_run else PULL_AND_PUSH
+        self._dry_run = dry_run
+        self._attachments_s = attachments_s
         # Images that were checked together may share layers: the first copy brings them for all.
         self._brought: set[tuple[str, str]] = set()
 
@@ -207,8 +242,14 @@ class RegistryCopies:
             blobs_copied=len(missing),
             blobs_skipped=len(manifest.blobs) - len(missing),
             seconds=time.monotonic() - began,
+            not_copied=attestations(source, found, manifest.digest),
         )
-        return CheckedCopy(request, outlook, manifest, missing, lacks_repository=lacks_repository)
+        subjects = tuple({manifest.digest: None, found.digest: None})
+        checked = CheckedCopy(request, outlook, manifest, missing, lacks_repository, subjects)
+        if self._dry_run:
+            lookup = look_up_attachments(source, checked)
+            return replace(checked, outlook=with_attachments(outlook, lookup, self._attachments_s))
+        return checked
 
     def copy(self, checked: CheckedCopy, progress: Progress) -> ImageCopy:
         """Copy the missing blobs, then the manifest by digest, then the tag: a tag never has an incomplete image."""
@@ -217,26 +258,28 @@ class RegistryCopies:
             return checked.outlook
         began = time.monotonic()
         source, target = self._repositories(checked.request)
+        lookup = look_up_attachments(source, checked)
         missing = [blob for blob in checked.missing if (target.name, blob.digest) not in self._brought]
         cancelled = threading.Event()
         largest_first = sorted(missing, key=lambda blob: -blob.size)
         tasks = [partial(_copy_blob, source, target, blob, progress, cancelled) for blob in largest_first]
         try:
-            copied = [size for size in concurrently(tasks, self._threads(missing)) if size is not None]
+            sizes = [size for size in concurrently(tasks, self._threads(missing)) if size is not None]
         finally:
             cancelled.set()
         self._brought.update((target.name, blob.digest) for blob in missing)
         _publish(target, manifest, checked.request)
-        return replace(
+        copied = replace(
             checked.outlook,
             target_digest=manifest.digest,
             status="copied",
-            bytes_copied=sum(copied),
-            blobs_copied=len(copied),
-            blobs_mounted=len(missing) - len(copied),
+            bytes_copied=sum(sizes),
+            blobs_copied=len(sizes),
+            blobs_mounted=len(missing) - len(sizes),
             blobs_skipped=len(manifest.blobs) - len(missing),
             seconds=checked.outlook.seconds + time.monotonic() - began,
         )
+        return with_attachments(copied, lookup, self._attachments_s)
 
     def _threads(self, blobs: list[Descriptor]) -> int:
         mean = max(1, sum(blob.size for blob in blobs) // max(1, len(blobs)))
@@ -246,7 +289,7 @@ class RegistryCopies:
         source, target = self._registry(str(request.source.registry)), self._registry(str(request.target.registry))
         return (
             source.repository(request.source.repository),
-            target.repository(request.target.repository, self._target_actions),
+            target.repository(request.target.repository, PULL if self._dry_run else PULL_AND_PUSH),
         )
 
 

@@ -26,12 +26,14 @@ from refinerctl.registry.copies import (
     ImageCopy,
     choose_platform,
     first_outlook,
+    look_up_attachments,
     moved_tag,
     no_platform,
     not_runnable,
     pass_gate,
     read_back_differs,
     unknown_tag,
+    with_attachments,
 )
 from refinerctl.registry.credentials import Logins
 from refinerctl.registry.manifests import Manifest, too_large
@@ -85,7 +87,8 @@ class DockerCopies:
             exists = not request.in_ecr or self._ask(request.target, Repository.exists)
             lacks_repository = exists is False
         outlook = replace(outlook, seconds=time.monotonic() - began)
-        return CheckedCopy(request, outlook, manifest, lacks_repository=lacks_repository)
+        subjects = tuple({outlook.source_digest: None, digest: None})
+        return CheckedCopy(request, outlook, manifest, lacks_repository=lacks_repository, subjects=subjects)
 
     def copy(self, checked: CheckedCopy, progress: Progress) -> ImageCopy:
         """Pull by digest, check what was pulled, push, read back."""
@@ -93,6 +96,8 @@ class DockerCopies:
             return checked.outlook
         began, request = time.monotonic(), checked.request
         self._ask(request.target, Repository.check_push, PULL_AND_PUSH)
+        repository = self._ask(request.source, lambda source: source)
+        lookup = look_up_attachments(repository, checked) if repository else None
         source = replace(request.source, tag=None, digest=checked.outlook.source_digest)
         image = self._pull(source, request.platform if request.runs_on or checked.outlook.platform else None, progress)
         platform = Platform(str(image["Os"]), str(image["Architecture"]))
@@ -102,7 +107,7 @@ class DockerCopies:
             raise not_runnable(request, problem)
         digest, layers, bytes_sent = self._push(str(image["Id"]), request.target, progress)
         self._read_back(request, digest)
-        return replace(
+        copied = replace(
             checked.outlook,
             target_digest=digest,
             platform=str(platform),
@@ -114,6 +119,7 @@ class DockerCopies:
             seconds=checked.outlook.seconds + time.monotonic() - began,
             notes=(*checked.outlook.notes, *_about_digests(checked.outlook.source_digest, digest)),
         )
+        return with_attachments(copied, lookup) if lookup else copied
 
     def _find(self, reference: ImageReference) -> tuple[str, bool, tuple[Platform, ...]] | None:
         """Digest, whether it is an index, and its platforms if known, asked through the engine; None if not found."""

@@ -317,6 +317,8 @@ def _show(render: Renderer, copies: list[ImageCopy]) -> None:
                 f"            {item.bytes_copied / 1e6:.1f} MB in {blobs}, {item.blobs_mounted} mounted, "
                 f"{item.blobs_skipped} already there, {item.seconds:.1f} s"
             )
+        for attachment in item.not_copied or ():
+            render.line(f"            not copied: {attachment.kind} {attachment.reference}")
         for note in item.notes:
             render.note(f"{item.name}: {note}")
 

@@ -173,6 +173,28 @@ def _push_attestation(registry: DockerRegistry, repository: str, image: MadeImag
     return MadeImage(registry, repository, "", digest, types["manifest"], raw)
 
 
+def push_artifact(
+    registry: DockerRegistry, repository: str, tag: str, artifact_type: str, subject: str | None = None
+) -> MadeImage:
+    """Make an artifact such as a signature; with `subject` under the tag that lists what is about this digest."""
+    types = _TYPES["oci"]
+    empty = push_blob(registry, repository, b"{}")
+    document = {
+        "schemaVersion": 2,
+        "mediaType": types["manifest"],
+        "artifactType": artifact_type,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2},
+        "layers": [],
+    }
+    raw = json.dumps(document).encode()
+    digest = push_manifest(registry, repository, "" if subject else tag, raw, types["manifest"])
+    if subject:
+        entry = {"mediaType": types["manifest"], "digest": digest, "size": len(raw), "artifactType": artifact_type}
+        listed = json.dumps({"schemaVersion": 2, "mediaType": types["index"], "manifests": [entry]}).encode()
+        push_manifest(registry, repository, tag, listed, types["index"])
+    return MadeImage(registry, repository, tag, digest, types["manifest"], raw)
+
+
 def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
 

@@ -30,6 +30,7 @@ class Copier:
     progress: Progress = field(default_factory=Progress)
     told: list[str] = field(default_factory=list)
     limits: Limits = QUICK
+    attachments_s: float = 5.0
     _registries: dict[str, Registry] = field(default_factory=dict)
 
     @cached_property
@@ -43,7 +44,7 @@ class Copier:
 
     def __call__(self, source: str, target: str, **changes: Any) -> ImageCopy:
         """Check and copy; `target` without tag takes the source's."""
-        engine = RegistryCopies(self.registry)
+        engine = RegistryCopies(self.registry, attachments_s=self.attachments_s)
         return engine.copy(engine.check(request(source, target, **changes)), self.progress)
 
 

@@ -14,7 +14,7 @@ from tests.command import Command
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import Site
-from tests.registries.images import Layer, push_image, push_index, whole
+from tests.registries.images import Layer, push_artifact, push_image, push_index, whole
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +47,7 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
         "blobs_mounted": 0,
         "blobs_skipped": 0,
         "notes": [],
+        "not_copied": [],
     }
     assert (tmp_path / "images.env").read_text() == f"IMAGE_{site.repository.upper()}={target}@{image.digest}\n"
     assert site.whole() == image.digest
@@ -55,6 +56,22 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
     assert again.code == 0
     assert again.out.startswith("up-to-date ")
     assert image.digest in again.out
+
+
+def test_signature_that_is_not_copied_is_named(site: Site, refinerctl: Command) -> None:
+    image = site.push()
+    tag = image.digest.replace(":", "-") + ".sig"
+    push_artifact(site.source, site.repository, tag, "application/vnd.dev.cosign")
+    copy = ("sync", "--source", image.reference, "--target", site.there)
+    named = [{"kind": "signature", "reference": f"{image.name}:{tag}", "subject": image.digest}]
+
+    planned = refinerctl(*copy, "--dry-run", "--output", "json").json()["images"][0]
+    done = refinerctl(*copy)
+    again = refinerctl(*copy, "--output", "json").json()["images"][0]
+
+    assert planned["not_copied"] == named
+    assert f"not copied: signature {image.name}:{tag}" in done.out
+    assert (again["status"], again["not_copied"]) == ("up-to-date", None)
 
 
 def test_dry_run_writes_nothing(site: Site, refinerctl: Command, tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""What a registry has about an image: signatures, attestations, SBOMs and other artifacts. A copy of it lacks them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from refinerctl.errors import RefinerctlError
+from refinerctl.images import is_digest
+from refinerctl.parallel import attempt, concurrently
+from refinerctl.registry.client import Repository
+from refinerctl.registry.manifests import Manifest
+
+# https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md#tag-based-discovery
+_COSIGN_TAGS = {"sig": "signature", "att": "attestation", "sbom": "SBOM"}
+# https://docs.docker.com/build/metadata/attestations/attestation-storage/
+_SUBJECT_OF_ATTESTATION = "vnd.docker.reference.digest"
+CALLS_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """An artifact about the image with digest `subject`. `kind` is a word, or its artifact type."""
+
+    kind: str
+    reference: str
+    subject: str
+
+
+def attestations(source: Repository, index: Manifest, subject: str) -> tuple[Attachment, ...]:
+    """Those that an index itself has about one of its images."""
+    return tuple(
+        Attachment("attestation", source.named(entry.digest), subject)
+        for entry in index.manifests
+        if entry.annotations.get(_SUBJECT_OF_ATTESTATION) == subject
+    )
+
+
+def attachments(source: Repository, subjects: Iterable[str]) -> tuple[tuple[Attachment, ...], RefinerctlError | None]:
+    """What the repository has about these digests, and why this may not be all.
+
+    At most 5 calls for each digest, each tried once.
+    """
+    questions = []
+    for subject in subjects:
+        questions += [partial(_by_cosign_tag, source, subject, suffix) for suffix in _COSIGN_TAGS]
+        questions.append(partial(_referrers, source, subject))
+    answers = concurrently([partial(attempt, question) for question in questions], CALLS_AT_ONCE)
+    found = tuple(item for answer in answers for item in answer.value or ())
+    return found, next((answer.error for answer in answers if answer.error), None)
+
+
+def _by_cosign_tag(source: Repository, subject: str, suffix: str) -> tuple[Attachment, ...]:
+    tag = f"{subject.replace(':', '-')}.{suffix}"
+    if source.look_up("manifests", tag, method="HEAD") is None:
+        return ()
+    return (Attachment(_COSIGN_TAGS[suffix], source.named(tag), subject),)
+
+
+def _referrers(source: Repository, subject: str) -> tuple[Attachment, ...]:
+    """By the referrers API, or the tag that replaces it; the first page.
+
+    https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
+    """
+    response = source.look_up("referrers", subject) or source.look_up("manifests", subject.replace(":", "-"))
+    if response is None:
+        return ()
+    try:
+        entries = [
+            (str(entry["digest"]), str(entry.get("artifactType") or entry.get("mediaType")))
+            for entry in json.loads(response.body).get("manifests") or ()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RefinerctlError(f"the list of referrers of {source.named(subject)} cannot be read: {error!r}") from error
+    return tuple(Attachment(kind, source.named(digest), subject) for digest, kind in entries if is_digest(digest))
