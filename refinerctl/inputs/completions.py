@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
 
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.errors import UsageError
-from refinerctl.stacks.base import CompletionDocument, CompletionStatus, Stack, Storage
+from refinerctl.stacks.base import CompletionDocument, CompletionStatus, Pipeline, Stack, Storage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -44,33 +45,82 @@ class Completion:
         """The input's version that the image read; None if the image does not record it."""
         return self.info.metadata.get("source-version") or None
 
+    @property
+    def source(self) -> str | None:
+        """The input, as `bucket/key`; None if the image does not record it."""
+        found = self.info.metadata.get("source-bucket-key")
+        return unquote(found) if found else None
+
+    @property
+    def of_another(self) -> str:
+        """The words for a completion that is not the expected input's."""
+        return f"{self.info.key} is the completion of {self.source or 'an input of another stage'}"
+
 
 def completions_of(app: AppContext) -> Completions:
     """The completions of this run's stack. Raises UsageError for a stack without completions."""
-    return Completions(app.bucket, app.storage, app.stack)
+    pipeline = app.pipeline if app.stack.pipeline is not None else Pipeline(app.stack.name, ())
+    return Completions(app.bucket, app.storage, app.stack, pipeline)
 
 
 class Completions:
     """Reads completions by key or by time. Never uses the queue of completions: it belongs to downstream consumers."""
 
-    def __init__(self, bucket: S3Bucket, storage: Storage, stack: Stack) -> None:
+    def __init__(self, bucket: S3Bucket, storage: Storage, stack: Stack, pipeline: Pipeline) -> None:
         if stack.read_completion is None or stack.completion_keys is None:
             raise UsageError(f"stack {stack.name} has no completions")
         self.bucket = bucket
         self.storage = storage
+        self._pipeline = pipeline
+        self._places = [(stage, stage.completions) for stage in pipeline.stages if stage.completions is not None]
         self._keys = stack.completion_keys
         self._read = stack.read_completion
 
-    def keys_for(self, input_key: str, input_prefix: str | None = None) -> tuple[str, ...]:
+    def keys_for(self, input_key: str) -> tuple[str, ...]:
         """The keys under which the completion of `input_key` may appear, the likelier first."""
-        return self._keys(self.storage, input_key, input_prefix)
+        return self._keys(self.storage, self._pipeline, input_key)
+
+    def is_of(self, completion: Completion, input_key: str) -> bool:
+        """Whether a completion under one of the input's keys is not another input's.
+
+        This repository's image records its input. A completion of another image is its ruleset's in whose place it is.
+        """
+        if completion.source is not None:
+            return completion.source == f"{self.bucket.name}/{input_key}"
+        if completion.source_versions:  # of an earlier release, or its input's name is too long to be recorded
+            return True
+        around = [(len(place.prefix), stage.name) for stage, place in self._places if place.holds(completion.info.key)]
+        stage = self._pipeline.stage_for(input_key)
+        return stage is None or not around or stage.name == max(around)[1]
+
+    def is_input(self, key: str) -> bool:
+        """Whether the key is below the prefix of a stage that writes completions."""
+        stage = self._pipeline.stage_for(key)
+        return stage is not None and stage.completions is not None
+
+    def named(self, key: str) -> tuple[str, ...]:
+        """The completions that a key may mean: `x` also means `x.json`, if completions there have that suffix."""
+        suffixes = [place.suffix for _, place in self._places if place.holds(key)]
+        if key.endswith(tuple(suffixes)):
+            return (key,)
+        return (*dict.fromkeys(key + suffix for suffix in suffixes), key)
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Below which all completions are: those of the stack, and of stages that write elsewhere."""
+        found: list[str] = []
+        for prefix in sorted({self.storage.complete_prefix, *(place.prefix for _, place in self._places)}):
+            if not found or not prefix.startswith(found[-1]):
+                found.append(prefix)
+        return found
 
     def since(self, moment: datetime | None) -> Iterator[ObjectInfo]:
         """The completion objects written at `moment` or later (None: all), in the order of their keys."""
-        for info in self.bucket.objects(self.storage.complete_prefix):
-            is_folder_marker = info.key.endswith("/") and info.size == 0
-            if not is_folder_marker and (moment is None or info.last_modified >= moment):
-                yield info
+        for prefix in self.prefixes:
+            for info in self.bucket.objects(prefix):
+                is_folder_marker = info.key.endswith("/") and info.size == 0
+                if not is_folder_marker and (moment is None or info.last_modified >= moment):
+                    yield info
 
     def get(self, key: str) -> Completion | None:
         """The completion at `key`; None if it does not exist (yet)."""

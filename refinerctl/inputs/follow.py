@@ -57,9 +57,9 @@ class Upload:
     error: str | None = None
 
 
-def existing_completions(completions: Completions, keys: Sequence[str], prefix: str) -> dict[str, Identity]:
+def existing_completions(completions: Completions, keys: Sequence[str]) -> dict[str, Identity]:
     """The completions that earlier uploads to `keys` have left, which `follow` must not take for new ones."""
-    candidates = [candidate for key in keys for candidate in completions.keys_for(key, prefix)]
+    candidates = [candidate for key in keys for candidate in completions.keys_for(key)]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="head") as pool:
         return {info.key: info.identity for info in pool.map(completions.bucket.head, candidates) if info is not None}
 
@@ -71,6 +71,7 @@ class _Pending:
     next_poll: float = 0.0
     interval: float = FIRST_POLL_SECONDS
     error: str | None = None
+    other: str | None = None
 
 
 def follow(
@@ -78,7 +79,6 @@ def follow(
     uploads: Sequence[Upload],
     *,
     existing: Mapping[str, Identity],
-    prefix: str,
     timeout_s: float,
     progress: Progress,
     dlqs: Dlqs | None = None,
@@ -91,7 +91,7 @@ def follow(
     a completion is `pending`.
     """
     waiting = {
-        item.key: _Pending(item, completions.keys_for(item.key, prefix))
+        item.key: _Pending(item, completions.keys_for(item.key))
         for item in uploads
         if item.status is UploadStatus.UPLOADED
     }
@@ -126,6 +126,9 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
         for key in pending.candidates:
             found = completions.get(key)
             if found is None or existing.get(key) == found.info.identity:
+                continue
+            if not completions.is_of(found, pending.upload.key):
+                pending.other = found.of_another
                 continue
             if (ended := _judge(completions.bucket, found, pending.upload)) is not None:
                 return ended
@@ -184,6 +187,8 @@ def _completed(bucket: S3Bucket, item: Upload, completion: Completion) -> Upload
 
 def _timed_out(bucket: S3Bucket, pending: _Pending) -> Upload:
     item, reason = pending.upload, "timed out without a completion"
+    if pending.other:
+        reason = f"{reason}: {pending.other}"
     if pending.error:
         reason = f"{reason}; the last request failed: {pending.error}"
     newest = attempt(partial(bucket.head, item.key))

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -125,26 +126,29 @@ class PolledCompletion:
 
 @dataclass(frozen=True)
 class Expectation:
-    """An expected completion: `asked` as given, `candidates` the keys under which it may appear."""
+    """An expected completion: `asked` as given, `candidates` the keys under which it may appear.
+
+    `input_key` is the input that it must belong to, None for a completion that was asked for by its own key. `other`
+    says what is under a candidate instead.
+    """
 
     asked: str
     candidates: tuple[str, ...]
+    input_key: str | None = None
+    other: str | None = None
 
 
 def expectation(completions: Completions, asked: str, input_prefix: str | None = None) -> Expectation:
-    """Parse a value of --expect: a completion's key, an input's key, or the name below the input prefix.
+    """Parse a value of --expect: an input's key, a completion's key, or the name below the input prefix.
 
     `input_prefix` is that of the stage that the input belongs to, the stack's own if None.
     """
-    prefix, complete_prefix = input_prefix or completions.storage.input_prefix, completions.storage.complete_prefix
-    key = asked.removeprefix("/")
-    if key.startswith(prefix):
-        return Expectation(asked, completions.keys_for(key, prefix))
-    below = key.removeprefix(complete_prefix)
-    candidates = completions.keys_for(prefix + below, prefix)
-    if key != below and any(PurePosixPath(key).suffix == PurePosixPath(likely).suffix for likely in candidates[:1]):
-        return Expectation(asked, (key,))  # it has the suffix of the stack's completions: this is the whole key
-    return Expectation(asked, candidates)
+    key, prefix = asked.removeprefix("/"), input_prefix or completions.storage.input_prefix
+    is_input = key.startswith(prefix) or (input_prefix is None and completions.is_input(key))
+    if not is_input and key.startswith(tuple(completions.prefixes)):
+        return Expectation(asked, completions.named(key))
+    input_key = key if is_input else prefix + key
+    return Expectation(asked, completions.keys_for(input_key), input_key)
 
 
 @dataclass(frozen=True)
@@ -197,17 +201,18 @@ class Poller:
         Requests those keys alone, so the cost does not grow with the bucket's history.
         """
         waiting = list(dict.fromkeys(expected))
+        others: dict[Expectation, str] = {}
         deadline = self.clock.monotonic() + timeout_s
         with self._pool() as pool:
             while waiting:
-                found = list(pool.map(self._first, waiting))
+                found = list(pool.map(partial(self._first, others), waiting))
                 yield from pool.map(self._polled, filter(None, found))
                 waiting = [item for item, completion in zip(waiting, found, strict=True) if completion is None]
                 now = self.clock.monotonic()
                 if not waiting or now >= deadline:
                     break
                 self.clock.sleep(min(interval_s, deadline - now))
-        yield from waiting
+        yield from (replace(item, other=others.get(item)) for item in waiting)
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
@@ -220,11 +225,15 @@ class Poller:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _first(self, expected: Expectation) -> Completion | None:
+    def _first(self, others: dict[Expectation, str], expected: Expectation) -> Completion | None:
+        """The expected completion; notes among `others` what is there instead."""
         for key in expected.candidates:
             found = self.completions.get(key)
-            if found is not None and (self.since is None or found.info.last_modified >= self.since):
+            if found is None or (self.since is not None and found.info.last_modified < self.since):
+                continue
+            if expected.input_key is None or self.completions.is_of(found, expected.input_key):
                 return found
+            others[expected] = found.of_another
         return None
 
     def _fetch(self, pool: ThreadPoolExecutor, infos: Iterable[ObjectInfo]) -> Iterator[PolledCompletion]:
@@ -268,7 +277,7 @@ def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], c
     try:
         for item in found:
             if isinstance(item, Expectation):
-                missing.append(item.asked)
+                missing.append(f"{item.asked} ({item.other})" if item.other else item.asked)
                 continue
             seen += 1
             failed += item.status is not CompletionStatus.COMPLETED

@@ -73,7 +73,7 @@ def upload(
         return
     app.tell_settings()
     keys = [source.key for source in sources]
-    existing = existing_completions(completions_of(app), keys, below) if wait else {}
+    existing = existing_completions(completions_of(app), keys) if wait else {}
     sizes = [source.size for source in sources]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     app.render.note(f"uploading {_count(sources)} to s3://{app.bucket.name}/{below}")
@@ -81,7 +81,7 @@ def upload(
         uploads = send(app.bucket, sources, progress)
     if wait:
         try:
-            uploads = _follow(app, uploads, existing, below, timeout)
+            uploads = _follow(app, uploads, existing, timeout)
         except BaseException:  # the keys and versions of what was uploaded are not lost
             _show(app.render, uploads)
             raise
@@ -241,9 +241,7 @@ class _Body:
             raise RefinerctlError("the upload was interrupted")
 
 
-def _follow(
-    app: AppContext, uploads: list[Upload], existing: Mapping[str, Identity], prefix: str, timeout_s: float
-) -> list[Upload]:
+def _follow(app: AppContext, uploads: list[Upload], existing: Mapping[str, Identity], timeout_s: float) -> list[Upload]:
     def dlq_of(key: str) -> str | None:
         stage = attempt(lambda: app.pipeline.stage_for(key)).value
         return stage.queue.dlq.name if stage and stage.queue and stage.queue.dlq else None
@@ -254,7 +252,6 @@ def _follow(
             completions_of(app),
             uploads,
             existing=existing,
-            prefix=prefix,
             timeout_s=timeout_s,
             progress=progress,
             dlqs=dlqs,

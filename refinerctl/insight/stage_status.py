@@ -14,6 +14,7 @@ from refinerctl.aws.alarms import Alarm, alarms_of
 from refinerctl.aws.messages import expires_in_s, waited_s
 from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.images import ImageReference
+from refinerctl.inputs.completions import completions_of
 from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import Component, Function, Queue, Stage
 
@@ -178,7 +179,7 @@ class _Reading:
         }
         has_completions = app.stack.storage is not None and app.stack.completion_keys is not None
         if has_completions and 0 < len(self._writers) <= MAX_HEADS // 2:
-            calls["completions"] = partial(_newest_objects, app, app.storage.complete_prefix)
+            calls["completions"] = partial(_newest_completions, app)
         if prefix := os.path.commonprefix([queue.name for queue in self._queues]):  # noqa: RUF071 - names, no paths
             calls["urls"] = partial(app.queues.find, prefix)  # saves a call for each queue
         return calls | {function: partial(app.functions.get, function.name) for function in self._functions}
@@ -290,10 +291,12 @@ class _Reading:
 
     def _inputs_of(self, completion_key: str, stage: Stage) -> list[str]:
         """The keys of this stage that it may be the completion of: with or without an added suffix."""
-        storage, keys_for = self._app.storage, self._app.stack.completion_keys
-        below, prefix = completion_key.removeprefix(storage.complete_prefix), stage.prefix or ""
-        keys = dict.fromkeys((prefix + below.rpartition(".")[0], prefix + below))
-        return [key for key in keys if keys_for and completion_key in keys_for(storage, key, prefix)]
+        place = stage.completions
+        if place is None or not place.holds(completion_key):
+            return []
+        below = completion_key.removeprefix(place.prefix)
+        names = dict.fromkeys((below.removesuffix(place.suffix), below))
+        return [f"{stage.prefix or ''}{name}" for name in names if name]
 
     def _hourly_metrics(self) -> Iterator[tuple[MetricKey, Metric]]:
         """Seven of each stage: those of fifty stages fit into one call."""
@@ -327,9 +330,9 @@ def _writes_completions(stage: Stage) -> bool:
     return stage.consumer is not None and stage.prefix is not None
 
 
-def _newest_objects(app: AppContext, prefix: str) -> list[ObjectInfo]:
+def _newest_completions(app: AppContext) -> list[ObjectInfo]:
     """Newest first; none if there are too many to tell."""
-    found = list(islice(app.bucket.objects(prefix), MAX_COMPLETIONS + 1))
+    found = list(islice(completions_of(app).since(None), MAX_COMPLETIONS + 1))
     return sorted(found, key=lambda info: info.last_modified, reverse=True) if len(found) <= MAX_COMPLETIONS else []
 
 

@@ -76,7 +76,7 @@ class _Search:
         }
         keys: tuple[str, ...] = ()
         if stage is not None and stage.consumer is not None and app.stack.completion_keys is not None:
-            keys = completions_of(app).keys_for(facts.key, stage.prefix)
+            keys = completions_of(app).keys_for(facts.key)
         calls |= {key: partial(completions_of(app).get, key) for key in keys}
         of_function: dict[object, Callable[[], Any]] = {}
         if facts.function is not None:
@@ -92,7 +92,10 @@ class _Search:
         if "mapping" in function and facts.stage_queue:
             facts.mapping = function["mapping"][0].state if function["mapping"] else "missing"
         self._choose_version(versions, version_id)
-        self._choose_completion([found[key] for key in keys if found.get(key)])
+        completions = [found[key] for key in keys if found.get(key)]
+        others = [item for item in completions if not completions_of(app).is_of(item, facts.key)]
+        facts.notes += [item.of_another for item in others]
+        self._choose_completion([item for item in completions if item not in others])
         for other in facts.stages:
             if other.prefix is not None and facts.key.startswith(other.prefix) and other != stage:
                 facts.notes.append(f"{other.name} also receives it; traced through {facts.stage_name} only")

@@ -66,7 +66,6 @@ def _upload(app: AppContext, key: str) -> Upload:
             completions_of(app),
             uploads,
             existing={},  # the environment is new
-            prefix=app.storage.input_prefix,
             timeout_s=COMPLETION_SECONDS,
             progress=progress,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,6 +16,8 @@ from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.keys import check_key
+from refinerctl.stacks.base import Stage
+from refinerctl.stacks.refiner import STACK
 
 VARIABLE = "rulesets"
 # Rules, queues, functions and roles all accept this; with `-delivery-dlq` it still fits into the 80 of a queue.
@@ -44,6 +46,8 @@ class Ruleset:
     max_concurrency: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     architecture: str = "x86_64"
+    read_access: Sequence[str] = ()
+    read_kms_key_arns: Sequence[str] = ()
 
     @classmethod
     def of(cls, name: str, values: Mapping[str, Any]) -> Ruleset:
@@ -62,6 +66,7 @@ class RulesetValues:
     output_prefix: str
     complete_prefix: str
     bus_name: str
+    input_prefix: str | None = None
     region: str | None = None
     release_tag: str | None = None
     function_environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,10 +86,17 @@ class RulesetValues:
             output_prefix=values["output_prefix"].removeprefix("/"),
             complete_prefix=values["complete_prefix"].removeprefix("/"),
             bus_name=values["bus_name"],
+            input_prefix=values.get("input_prefix"),
             region=values.get("region"),
             release_tag=values.get("release_tag"),
             function_environment=values.get("function_environment") or {},
         )
+
+    def stage(self, ruleset: Ruleset) -> Stage:
+        """What the stack makes of a ruleset. Raises RefinerctlError for an invalid prefix in its environment."""
+        assert STACK.pipeline is not None  # noqa: S101
+        (stage,) = STACK.pipeline(STACK.settings, {**vars(self), "rulesets": {ruleset.name: vars(ruleset)}}).stages
+        return stage
 
     def find(self, name_or_prefix: str) -> Ruleset | None:
         """The ruleset of that name, else the one of that prefix, with or without leading slash."""
@@ -153,12 +165,23 @@ def _conflicts(new: Ruleset, values: RulesetValues, rule_quota: int) -> Iterator
             yield f"ruleset {other.name} already has prefix {other.prefix}"
         elif _overlap(other.prefix, new.prefix):
             yield f"prefix {new.prefix} overlaps {other.prefix} of ruleset {other.name}: objects would match both"
-    for ruleset in (new, *values.rulesets.values()):
-        for what, prefix in (("outputs", values.output_prefix), ("completions", values.complete_prefix)):
-            if ruleset.image_uri is not None and _overlap(prefix, ruleset.prefix):
-                yield f"the functions' {what} ({prefix}) would be inputs of {ruleset.name} ({ruleset.prefix}): a loop"
+    yield from _conflicts_of_results(new, values)
     if (rules := len(values.rulesets) + 1) > rule_quota:
         yield f"event bus {values.bus_name} would have {rules} rules; its quota is {rule_quota} (--rule-quota)"
+
+
+def _conflicts_of_results(new: Ruleset, values: RulesetValues) -> Iterator[str]:
+    stages = [values.stage(ruleset) for ruleset in (new, *values.rulesets.values()) if ruleset.image_uri is not None]
+    written = [dict.fromkeys(stage.writes[number] for stage in stages) for number in range(2)]
+    for stage in stages:
+        for what, prefixes in zip(("outputs", "completions"), written, strict=True):
+            for prefix in prefixes:
+                if _overlap(prefix, stage.prefix or ""):
+                    yield f"the functions' {what} ({prefix}) would be inputs of {stage.name} ({stage.prefix}): a loop"
+    places = [(stage.name, stage.completions) for stage in stages if stage.completions is not None]
+    for other, place in places[1:] if new.image_uri is not None else ():
+        if place.overlaps(places[0][1]):
+            yield f"its completions could have the same keys as those of ruleset {other} ({place})"
 
 
 def _overlap(one: str, other: str) -> bool:

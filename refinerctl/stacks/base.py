@@ -73,14 +73,38 @@ Component: TypeAlias = Bucket | EventBus | Queue | EventRule | Schedule | Functi
 Kind = TypeVar("Kind", Bucket, EventBus, Queue, EventRule, Schedule, Function)
 
 
+class CompletionPlace(NamedTuple):
+    """Where the completions of a function's inputs are: `prefix`, the input's name below its own prefix, `suffix`."""
+
+    prefix: str
+    suffix: str
+
+    def __str__(self) -> str:
+        return f"{self.prefix}…{self.suffix}"
+
+    def holds(self, key: str) -> bool:
+        """Whether the key is below its prefix."""
+        return key.startswith(self.prefix)
+
+    def overlaps(self, other: CompletionPlace) -> bool:
+        """Whether a key can be of both: one is below the other one, and one suffix ends in the other one.
+
+        Equal prefixes overlap in any case: an image that appends no suffix could not be told from another one.
+        """
+        if self.prefix == other.prefix:
+            return True
+        same_end = self.suffix.endswith(other.suffix) or other.suffix.endswith(self.suffix)
+        return same_end and (self.holds(other.prefix) or other.holds(self.prefix))
+
+
 @dataclass(frozen=True)
 class Stage:
     """A part of a pipeline that works on its own: what starts it, the queue in between, what consumes that.
 
     What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
-    `writes` are the key prefixes below which its consumer writes objects; `reads` is what it reads besides its inputs,
-    each as `s3://bucket/prefix`, and `read_keys` the ARNs of the KMS keys of these objects. `recorded` are ARNs and ids
-    as Terraform's outputs have them, by the output's name.
+    `writes` are the key prefixes below which its consumer writes objects, `completions` is the place of its
+    completions. `reads` is what it reads besides its inputs, each as `s3://bucket/prefix`, `read_keys` are the ARNs of
+    the KMS keys of these objects. `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
     """
 
     name: str
@@ -88,6 +112,7 @@ class Stage:
     queue: Queue | None = None
     consumer: Function | None = None
     writes: tuple[str, ...] = ()
+    completions: CompletionPlace | None = None
     reads: tuple[str, ...] = ()
     read_keys: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -266,6 +291,7 @@ class Stack:
 
     `settings` are the keys of [stacks.<name>] in refinerctl.toml with their defaults. `values` are an environment's
     tfvars over the defaults of the root module's variables; `outputs` are Terraform's, by name.
+    `completion_keys` are the keys under which the completion of an input may appear.
     `read_log_line` reads a JSON line of an image's log; `log_terms` is a text that all lines of an event hold.
     `checks` name the modules of the checks that only this stack has. `needs` are stacks to apply before this one.
     """
@@ -276,7 +302,7 @@ class Stack:
     pipeline: Callable[[Mapping[str, str], Values], Pipeline] | None = None
     pipeline_of_outputs: Callable[[Values], Pipeline] | None = None
     images: Callable[[Values], tuple[StageImage, ...]] = lambda _values: ()
-    completion_keys: Callable[[Storage, str, str | None], tuple[str, ...]] | None = None
+    completion_keys: Callable[[Storage, Pipeline, str], tuple[str, ...]] | None = None
     read_completion: Callable[[bytes], CompletionDocument] | None = None
     read_log_line: ReadLogLine = lambda _line: None
     log_terms: Mapping[RecordEvent, str] = field(default_factory=dict)

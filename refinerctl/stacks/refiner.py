@@ -19,6 +19,7 @@ from refinerctl.stacks.base import (
     NO_REASON,
     Bucket,
     CompletionDocument,
+    CompletionPlace,
     CompletionStatus,
     Component,
     EventBus,
@@ -85,15 +86,23 @@ def _stage(stage: Stage, ruleset: Values, values: Values, settings: Mapping[str,
     if ruleset.get("image_uri") is None or stage.queue is None:
         return stage
     bucket = values.get("bucket_name") or settings["bucket"]
+
+    def prefix(name: str) -> str:
+        return normalize_prefix(values.get(name) or settings[name])
+
     try:
         environment = {**(values.get("function_environment") or {}), **(ruleset.get("environment") or {})}
+        default = _place(prefix("input_prefix"), prefix("complete_prefix"), stage.prefix or "")
+        place = CompletionPlace(
+            normalize_prefix(environment.get("REFINER_COMPLETE_PREFIX") or default.prefix),
+            environment.get("REFINER_COMPLETE_SUFFIX") or default.suffix,
+        )
+        output_prefix = normalize_prefix(environment.get("REFINER_OUTPUT_PREFIX") or prefix("output_prefix"))
         return replace(
             stage,
             consumer=Function(stage.queue.name),
-            writes=tuple(
-                normalize_prefix(environment.get(f"REFINER_{key.upper()}") or values.get(key) or settings[key])
-                for key in ("output_prefix", "complete_prefix")
-            ),
+            writes=(output_prefix, place.prefix),
+            completions=place,
             reads=tuple(_s3_uri(bucket, item) for item in ruleset.get("read_access") or ()),
             read_keys=tuple(ruleset.get("read_kms_key_arns") or ()),
         )
@@ -101,6 +110,16 @@ def _stage(stage: Stage, ruleset: Values, values: Values, settings: Mapping[str,
         raise RefinerctlError(f"a prefix of ruleset {stage.name}: {error.message}", hint=error.hint) from error
     except (TypeError, AttributeError) as error:
         raise RefinerctlError(f"the stack's rulesets cannot be read: {error!r}") from error
+
+
+def _place(input_prefix: str, complete_prefix: str, prefix: str) -> CompletionPlace:
+    """Where the completions of the ruleset with this prefix are, if its environment does not say otherwise.
+
+    An input of the first ruleset can have any folder in its name, so that only the suffix keeps the others' apart.
+    """
+    if prefix == input_prefix:
+        return CompletionPlace(complete_prefix, ".json")
+    return CompletionPlace(complete_prefix + prefix, ".completion")
 
 
 def _default_rulesets(settings: Mapping[str, str]) -> Values:
@@ -178,6 +197,9 @@ def _pipeline_of_outputs(outputs: Values) -> Pipeline:
     """From Terraform's outputs. Raises RefinerctlError if they are not this stack's."""
     try:
         bus = outputs["bus_name"]
+        # What an earlier release has deployed has the same prefixes and suffix for all.
+        earlier = {"output_prefix": outputs["output_prefix"], "complete_prefix": outputs["complete_prefix"]}
+        earlier |= {"complete_suffix": ".json", "read_access": (), "read_kms_key_arns": ()}
         stages = tuple(
             Stage(
                 name,
@@ -185,11 +207,14 @@ def _pipeline_of_outputs(outputs: Values) -> Pipeline:
                 queue=Queue(item["queue_name"], dlq=Queue(item["dlq_name"])),
                 consumer=Function(item["function_name"]) if item["function_name"] else None,
                 writes=(item["output_prefix"], item["complete_prefix"]) if item["function_name"] else (),
+                completions=CompletionPlace(item["complete_prefix"], item["complete_suffix"])
+                if item["function_name"]
+                else None,
                 reads=tuple(item["read_access"]),
                 read_keys=tuple(item["read_kms_key_arns"]),
                 recorded={key: item[key] for key in _STAGE_IDS if item[key]},
             )
-            for name, item in sorted(outputs["rulesets"].items())
+            for name, item in ((name, earlier | item) for name, item in sorted(outputs["rulesets"].items()))
         )
         return _of_stages(
             outputs["forward_rule_name"].removesuffix("-forward"),
@@ -222,17 +247,19 @@ def _images(values: Values) -> tuple[StageImage, ...]:
         raise RefinerctlError(f"the stack's rulesets cannot be read: {error!r}") from error
 
 
-def _completion_keys(storage: Storage, input_key: str, input_prefix: str | None) -> tuple[str, ...]:
+def _completion_keys(storage: Storage, pipeline: Pipeline, input_key: str) -> tuple[str, ...]:
     """The possible keys of the completion of `input_key`, the likelier first.
 
-    This repository's image appends `.json`; the production refiner does not. Keys that S3 cannot take are left out.
+    This repository's image appends a suffix; the production refiner does not. Keys that S3 cannot take are left out.
     """
-    prefix = input_prefix or storage.input_prefix
-    # Another ruleset's input: its prefix is the first part, as the image has it by default.
-    elsewhere = input_key.partition("/")[2] or input_key
-    below = input_key.removeprefix(prefix) if input_key.startswith(prefix) else elsewhere
-    candidates = (f"{storage.complete_prefix}{below}.json", f"{storage.complete_prefix}{below}")
-    return tuple(key for key in candidates if len(key.encode()) <= MAX_KEY_BYTES)
+    stage = pipeline.stage_for(input_key)
+    if stage is not None and stage.prefix is not None and stage.completions is not None:
+        prefix, place = stage.prefix, stage.completions
+    else:  # not among the rulesets that the values name: without its prefix, its completion's key follows all the same
+        prefix = storage.input_prefix if input_key.startswith(storage.input_prefix) else ""
+        place = _place(storage.input_prefix, storage.complete_prefix, prefix)
+    key = place.prefix + input_key.removeprefix(prefix)
+    return tuple(found for found in (f"{key}{place.suffix}", key) if len(found.encode()) <= MAX_KEY_BYTES)
 
 
 def read_completion(body: bytes) -> CompletionDocument:

@@ -17,7 +17,7 @@ ONLY_OURS = ("--key-prefix", PREFIX)
 
 def completion(running: Project, name: str) -> str | None:
     """The version of an input's completion, if there is one."""
-    key = f"RefinerComplete/redrive {name}.json"
+    key = f"RefinerComplete/{PREFIX}{name}.completion"
     found = running.client("s3").list_object_versions(Bucket=BUCKET, Prefix=key).get("Versions", [])
     return next((item["VersionId"] for item in found if item["IsLatest"]), None)
 

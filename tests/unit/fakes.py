@@ -7,7 +7,7 @@ import io
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
 from refinerctl.stacks import find_stack
-from refinerctl.stacks.base import Storage
+from refinerctl.stacks.base import Pipeline, Storage
 
 START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 STORAGE = Storage("data-repository", "RefinerInput/", "RefinerOutput/", "RefinerComplete/")
@@ -276,5 +276,12 @@ class Recorder(Progress):
         self.done += size
 
 
-def completions_of(bucket: S3Bucket) -> Completions:
-    return Completions(bucket, STORAGE, find_stack("refiner"))
+def pipeline_of(rulesets: Mapping[str, Any] | None = None) -> Pipeline:
+    """Of stack refiner; `rulesets` as the environment's values have them."""
+    stack = find_stack("refiner")
+    assert stack.pipeline is not None
+    return stack.pipeline(stack.settings, {"rulesets": rulesets} if rulesets else {})
+
+
+def completions_of(bucket: S3Bucket, rulesets: Mapping[str, Any] | None = None) -> Completions:
+    return Completions(bucket, STORAGE, find_stack("refiner"), pipeline_of(rulesets))

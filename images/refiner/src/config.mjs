@@ -3,6 +3,7 @@
  * @property {string} [inputPrefix] key prefix of the ruleset; when absent it is each key's first path segment
  * @property {string} outputPrefix key prefix of the outputs
  * @property {string} completePrefix key prefix of the completions
+ * @property {string} completeSuffix what a completion's name ends in
  */
 
 /**
@@ -18,6 +19,7 @@ export function readConfig(env) {
     inputPrefix: env.REFINER_INPUT_PREFIX ? readPrefix(env, "REFINER_INPUT_PREFIX") : undefined,
     outputPrefix: readPrefix(env, "REFINER_OUTPUT_PREFIX"),
     completePrefix: readPrefix(env, "REFINER_COMPLETE_PREFIX"),
+    completeSuffix: readSuffix(env, "REFINER_COMPLETE_SUFFIX") ?? ".json",
   };
   refuseLoops(config);
   return config;
@@ -32,6 +34,14 @@ function readPrefix(env, name) {
     throw new Error(`${name} is "${value}"; it must be a key prefix that ends in one slash, such as /RefinerOutput/`);
   }
   return value.replace(/^\//, "");
+}
+
+function readSuffix(env, name) {
+  const value = env[name];
+  if (value && !/^[\w.-]+$/.test(value)) {
+    throw new Error(`${name} is "${value}"; it must have only letters, digits, dots, hyphens and underscores, such as .json`);
+  }
+  return value || undefined;
 }
 
 // An object written below the input prefix is an input of its own, whose output would be an input, and so on.

@@ -9,7 +9,7 @@ const OUTPUTS_PER_INPUT = 2;
 const MAX_KEY_BYTES = 1024;
 
 /**
- * Where the completion of an input goes: the input's whole name below its prefix, with `.json` appended.
+ * Where the completion of an input goes: the input's whole name below its prefix, with a suffix appended.
  *
  * @param {string} key the input's
  * @param {import("./config.mjs").Config} config
@@ -17,7 +17,7 @@ const MAX_KEY_BYTES = 1024;
  * @throws {Error} if the input has no place below its prefix
  */
 export function completionKey(key, config) {
-  const result = `${config.completePrefix}${nameBelowPrefix(key, config)}.json`;
+  const result = `${config.completePrefix}${nameBelowPrefix(key, config)}${config.completeSuffix}`;
   if (Buffer.byteLength(result) > MAX_KEY_BYTES) {
     throw new Error(`The completion's key would exceed ${MAX_KEY_BYTES} bytes: ${result}`);
   }

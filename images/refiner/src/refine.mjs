@@ -34,15 +34,20 @@ export async function refine(input, { s3, config, log, signal }) {
   log.info("completion written", { completionKey: Key, completion });
 }
 
+// S3 allows 2,048 bytes of user metadata in all, and a key of 1,024 bytes can take three times as many here.
+const MAX_SOURCE_BYTES = 1_500;
+
 function completionMetadata(source, input) {
   const eventVersion = input.versionId ?? input.etag;
+  const bucketKey = headerSafe(`${input.bucket}/${input.key}`);
   return {
     "source-version": headerSafe(source.version),
     ...(eventVersion && { "source-event-version": headerSafe(eventVersion) }),
+    ...(bucketKey.length <= MAX_SOURCE_BYTES && { "source-bucket-key": bucketKey }),
   };
 }
 
-// S3 user metadata travels in HTTP headers, which hold ASCII only.
+// S3 user metadata travels in HTTP headers, which hold ASCII only. `%` is encoded, too, so that decoding is exact.
 function headerSafe(value) {
-  return value.toWellFormed().replace(/[^\x21-\x7e]/gu, encodeURIComponent);
+  return value.toWellFormed().replace(/[^\x21-\x24\x26-\x7e]/gu, encodeURIComponent);
 }

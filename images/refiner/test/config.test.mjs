@@ -7,9 +7,15 @@ import { readConfig } from "../src/config.mjs";
 import { ENVIRONMENT } from "../test-support/harness.mjs";
 
 test("prefixes become S3 key prefixes, with or without a leading slash", () => {
-  const expected = { inputPrefix: "RefinerInput/", outputPrefix: "RefinerOutput/", completePrefix: "RefinerComplete/" };
+  const expected = { inputPrefix: "RefinerInput/", outputPrefix: "RefinerOutput/", completePrefix: "RefinerComplete/", completeSuffix: ".json" };
   assert.deepEqual(readConfig(ENVIRONMENT), expected);
   assert.deepEqual(readConfig(Object.fromEntries(Object.entries(ENVIRONMENT).map(([k, v]) => [k, v.slice(1)]))), expected);
+});
+
+test("the suffix of completions can be set", () => {
+  assert.equal(readConfig({ ...ENVIRONMENT, REFINER_COMPLETE_SUFFIX: ".completion" }).completeSuffix, ".completion");
+  assert.equal(readConfig({ ...ENVIRONMENT, REFINER_COMPLETE_SUFFIX: "" }).completeSuffix, ".json");
+  assert.throws(() => readConfig({ ...ENVIRONMENT, REFINER_COMPLETE_SUFFIX: "/x" }), /^Error: REFINER_COMPLETE_SUFFIX is "\/x"/);
 });
 
 test("the input prefix is optional", () => {

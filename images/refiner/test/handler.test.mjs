@@ -43,6 +43,7 @@ test("an input becomes two outputs and a completion", async () => {
   assert.equal(headers["content-type"], "application/json");
   assert.equal(headers["x-amz-meta-source-version"], versionId);
   assert.equal(headers["x-amz-meta-source-event-version"], versionId);
+  assert.equal(headers["x-amz-meta-source-bucket-key"], `${BUCKET}/RefinerInput/helloworld.txt`);
   assert.deepEqual(server.operations(), ["GetObject", "PutObject", "PutObject", "PutObject"]);
 
   const [received] = linesOf("record received");
@@ -221,6 +222,29 @@ test("the event's version stands in for a missing one only if the ETags agree", 
   assert.equal(version(), "v1");
   await run(objectCreated("RefinerInput/x", { "version-id": "v1", etag: "another" }));
   assert.equal(version(), etag);
+});
+
+test("a completion names its input exactly, and not at all if that is too long for metadata", async () => {
+  const names = { "a b%20+ü.txt": "a%20b%2520+%C3%BC.txt", ["ü".repeat(240)]: "%C3%BC".repeat(240), ["ü".repeat(250)]: undefined };
+  const { run } = start();
+  for (const [name, encoded] of Object.entries(names)) {
+    server.put(BUCKET, `RefinerInput/${name}`, "x", { versionId: "v1" });
+    assert.deepEqual(await run(objectCreated(`RefinerInput/${name}`)), { batchItemFailures: [] });
+    const { headers } = server.get(BUCKET, `RefinerComplete/${name}.json`);
+    assert.equal(headers["x-amz-meta-source-bucket-key"], encoded && `${BUCKET}/RefinerInput/${encoded}`);
+  }
+});
+
+test("the suffix of completions is the environment's", async () => {
+  server.put(BUCKET, "Lab/a.txt", "x", { versionId: "v1" });
+  const { run } = start({
+    REFINER_INPUT_PREFIX: "/Lab/",
+    REFINER_OUTPUT_PREFIX: "/RefinerOutput/",
+    REFINER_COMPLETE_PREFIX: "/RefinerComplete/Lab/",
+    REFINER_COMPLETE_SUFFIX: ".completion",
+  });
+  assert.deepEqual(await run(objectCreated("Lab/a.txt")), { batchItemFailures: [] });
+  assert.deepEqual(server.keys(BUCKET, "RefinerComplete/"), ["RefinerComplete/Lab/a.txt.completion"]);
 });
 
 test("metadata is ASCII, whatever the event says", async () => {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { completionKey, outputKeys } from "../src/keys.mjs";
 
-const config = { inputPrefix: "RefinerInput/", outputPrefix: "RefinerOutput/", completePrefix: "RefinerComplete/" };
+const config = { inputPrefix: "RefinerInput/", outputPrefix: "RefinerOutput/", completePrefix: "RefinerComplete/", completeSuffix: ".json" };
 const source = { bucket: "data-repository", key: "RefinerInput/x", version: "v1" };
 
 test("a completion's name is the input's below its prefix plus .json", () => {
@@ -11,6 +11,14 @@ test("a completion's name is the input's below its prefix plus .json", () => {
   assert.equal(completionKey("RefinerInput/a/b.txt", config), "RefinerComplete/a/b.txt.json");
   assert.equal(completionKey("RefinerInput/RefinerInput/x", config), "RefinerComplete/RefinerInput/x.json");
   assert.equal(completionKey("RefinerInput//x", config), "RefinerComplete//x.json");
+});
+
+test("inputs of two rulesets never have the same completion, whatever their names", () => {
+  const lab = { ...config, inputPrefix: "Lab/", completePrefix: "RefinerComplete/Lab/", completeSuffix: ".completion" };
+  const names = ["a.txt", "Lab/a.txt", "Lab/a.txt.completion", "a.txt.json", "a.txt.completion.json", "/Lab/a.txt"];
+  const keys = [...names.map((name) => completionKey(`RefinerInput/${name}`, config)), ...names.map((name) => completionKey(`Lab/${name}`, lab))];
+  assert.equal(new Set(keys).size, 2 * names.length);
+  assert.equal(keys.at(names.length), "RefinerComplete/Lab/a.txt.completion");
 });
 
 test("without an input prefix it is the name below the first segment", () => {

@@ -42,7 +42,7 @@ def send_canaries(
     def sent(stage: Stage) -> CheckResult:
         content = file.read_bytes() if file else content_of(stage, mark)
         try:
-            return _send(app, bucket, stage, keys[stage.name], content, timeout_s)
+            return _send(app, pipeline, stage, keys[stage.name], content, timeout_s)
         except RefinerctlError as error:  # the results of the other canaries are reported anyway
             seen = f"{keys[stage.name]}: {error.message}; it may still be in the bucket"
             return result(stage, Status.FAIL, seen, error.hint or FIX)
@@ -67,11 +67,12 @@ def _announce(app: AppContext, pipeline: Pipeline, names: Sequence[str]) -> None
             app.render.note(f"{stage.queue.name} will get {messages} about the completions, for downstream consumers")
 
 
-def _send(app: AppContext, name: str, stage: Stage, key: str, content: bytes, timeout_s: float) -> CheckResult:
+def _send(app: AppContext, pipeline: Pipeline, stage: Stage, key: str, content: bytes, timeout_s: float) -> CheckResult:
     from refinerctl.aws.s3 import S3Bucket
     from refinerctl.inputs.completions import Completions
     from refinerctl.inputs.upload import UploadSource, send
 
+    name = next(item.name for item in pipeline.by_kind(Bucket))
     bucket, dlq = S3Bucket(app.session, name), stage.queue.dlq if stage.queue else None
     began = time.monotonic()
     with TemporaryDirectory(prefix="refinerctl-canary-") as folder:
@@ -79,10 +80,9 @@ def _send(app: AppContext, name: str, stage: Stage, key: str, content: bytes, ti
         path.write_bytes(content)
         uploads = send(bucket, [UploadSource(key, path, len(content))], Progress())
     (item,) = follow(
-        Completions(bucket, app.storage, app.stack),
+        Completions(bucket, app.storage, app.stack, pipeline),
         uploads,
         existing={},
-        prefix=stage.prefix or "",
         timeout_s=timeout_s,
         progress=Progress(),
         dlqs=Dlqs(app.queues, lambda _key: dlq.name if dlq else None, name),

@@ -117,6 +117,7 @@ def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
     """Where the stack keeps its data, if other commands would use another place."""
     if app.stack.storage is None:
         return []
+    from refinerctl.parallel import attempt
     from refinerctl.stacks.base import Bucket
 
     storage = app.storage
@@ -125,12 +126,12 @@ def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
         for bucket in pipeline.by_kind(Bucket)
         if bucket.name != storage.bucket
     ]
-    written = {stage.writes for stage in pipeline.stages if stage.writes}
+    configured = attempt(lambda: app.pipeline).value
+    expected = {stage.name: stage.completions for stage in configured.stages} if configured else {}
     return found + [
-        f"functions write below {' and '.join(prefixes)}; other commands look for completions below "
-        f"{storage.complete_prefix}"
-        for prefixes in sorted(written)
-        if storage.complete_prefix not in prefixes
+        f"{stage.name} writes completions as {place}; other commands expect {other}"
+        for stage in pipeline.stages
+        if (place := stage.completions) and (other := expected.get(stage.name)) and place != other
     ]
 
 

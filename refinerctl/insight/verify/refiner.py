@@ -6,9 +6,10 @@ They are here and not in stacks/, as stacks/ imports no room: forwarding between
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import permutations
+from itertools import combinations, permutations
 
 from refinerctl.aws.event_pattern import all_of, pattern_matches
+from refinerctl.console import counted
 from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.delivery import (
     OTHER_BUCKET,
@@ -23,7 +24,7 @@ from refinerctl.insight.verify.delivery import (
 from refinerctl.insight.verify.permissions import EVENTS, check_role
 from refinerctl.insight.verify.samples import event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import FUNCTION, MAPPINGS, ROLE, Snapshot, name_of
-from refinerctl.stacks.base import Component, EventBus, EventRule, Stage
+from refinerctl.stacks.base import CompletionPlace, Component, EventBus, EventRule, Stage
 
 SECTION = Section("Stack refiner")
 
@@ -139,6 +140,34 @@ def _prefix_overlap(snapshot: Snapshot) -> Finding:
         if inner.startswith(outer):
             return failed(f"prefix {inner} of {inner_name} is below {outer} of {outer_name}")
     return passed(f"{len(prefixes)} prefixes, none is below another")
+
+
+@SECTION.check(
+    "completion-overlap",
+    why="Of two completions with one key the later one replaces the other, and is taken for another input's.",
+    fix="Give each ruleset a place of its own with REFINER_COMPLETE_PREFIX in its `environment`, and deploy.",
+    details="Compares the prefix and suffix of completions in the functions' environment variables, as this "
+    "repository's image uses them.",
+)
+def _completion_overlap(snapshot: Snapshot) -> Finding:
+    places = [
+        (stage.name, _completions(snapshot, stage, stage.completions))
+        for stage in snapshot.pipeline.stages
+        if stage.completions is not None
+    ]
+    for (one_name, one), (other_name, other) in combinations(places, 2):
+        if one.overlaps(other):
+            return failed(f"completions of {one_name} and {other_name} can have the same key: {one} and {other}")
+    return passed(f"{counted(len(places), 'function')}, each with a place of its own for completions")
+
+
+def _completions(snapshot: Snapshot, stage: Stage, place: CompletionPlace) -> CompletionPlace:
+    """By the environment variables of the stage's function, else by the stack's values."""
+    function = stage.consumer and snapshot.get(FUNCTION, stage.consumer.name).value
+    if not function or "REFINER_COMPLETE_PREFIX" not in function.environment:
+        return place
+    suffix = function.environment.get("REFINER_COMPLETE_SUFFIX") or ".json"  # the image's default
+    return CompletionPlace(_writes(snapshot, stage)[1], suffix)
 
 
 @SECTION.check(

@@ -9,11 +9,15 @@ locals {
 
   prefix = trimprefix(var.prefix, "/") # S3 keys have no leading slash.
 
-  environment = merge({
-    REFINER_INPUT_PREFIX    = "/${local.prefix}"
-    REFINER_OUTPUT_PREFIX   = "/${trimprefix(var.output_prefix, "/")}"
-    REFINER_COMPLETE_PREFIX = "/${trimprefix(var.complete_prefix, "/")}"
-  }, var.environment)
+  environment = merge(
+    {
+      REFINER_INPUT_PREFIX    = "/${local.prefix}"
+      REFINER_OUTPUT_PREFIX   = "/${trimprefix(var.output_prefix, "/")}"
+      REFINER_COMPLETE_PREFIX = "/${trimprefix(var.complete_prefix, "/")}"
+    },
+    { for suffix in [var.complete_suffix] : "REFINER_COMPLETE_SUFFIX" => suffix if suffix != ".json" },
+    var.environment
+  )
 
   # The function writes where its environment says, so its role follows that.
   output_prefix   = trimprefix(local.environment.REFINER_OUTPUT_PREFIX, "/")

@@ -13,6 +13,11 @@ output "complete_prefix" {
   value       = local.has_function ? local.complete_prefix : null
 }
 
+output "complete_suffix" {
+  description = "What the function appends to the name of an input to get the key of its completion. Null in a completion ruleset."
+  value       = local.has_function ? lookup(local.environment, "REFINER_COMPLETE_SUFFIX", ".json") : null
+}
+
 output "read_access" {
   description = "What else the function may read, each as `s3://<bucket>/<prefix>`."
   value       = [for path in local.read_access : "s3://${path}" if local.has_function]

@@ -119,8 +119,20 @@ variable "complete_prefix" {
   }
 
   validation {
-    condition     = length(var.complete_prefix) <= 512
-    error_message = "complete_prefix must have at most 512 characters; S3 allows 1,024 bytes for a whole key."
+    condition     = length(var.complete_prefix) <= 960
+    error_message = "complete_prefix must have at most 960 characters; S3 allows 1,024 bytes for a whole key."
+  }
+}
+
+variable "complete_suffix" {
+  description = "What the function appends to the name of an input to get the key of its completion. The function receives it as `REFINER_COMPLETE_SUFFIX` unless it is the default."
+  type        = string
+  default     = ".json"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,64}$", var.complete_suffix))
+    error_message = "complete_suffix must have 1 to 64 letters, digits, dots, hyphens and underscores."
   }
 }
 
@@ -225,6 +237,11 @@ variable "environment" {
       can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", lookup(var.environment, name, "x/")))
     ])
     error_message = "REFINER_INPUT_PREFIX, REFINER_OUTPUT_PREFIX and REFINER_COMPLETE_PREFIX in environment must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
+  }
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,64}$", lookup(var.environment, "REFINER_COMPLETE_SUFFIX", ".json")))
+    error_message = "REFINER_COMPLETE_SUFFIX in environment must have 1 to 64 letters, digits, dots, hyphens and underscores."
   }
 }
 

@@ -1,12 +1,18 @@
 # Warnings about configurations that are valid but probably a mistake.
 
+locals {
+  unqueued_completions = [
+    for place in distinct(concat([local.complete_prefix], [for name in keys(local.functions) : module.rulesets[name].complete_prefix])) :
+    place if !anytrue([
+      for ruleset in var.rulesets : ruleset.image_uri == null && startswith(place, trimprefix(ruleset.prefix, "/"))
+    ])
+  ]
+}
+
 check "completions_are_queued" {
   assert {
-    condition = anytrue([
-      for ruleset in var.rulesets :
-      ruleset.image_uri == null && startswith(local.complete_prefix, trimprefix(ruleset.prefix, "/"))
-    ])
-    error_message = "No ruleset without image_uri covers ${local.complete_prefix}, so no queue receives the functions' completions."
+    condition     = length(local.unqueued_completions) == 0
+    error_message = "No ruleset without image_uri covers ${join(" and ", local.unqueued_completions)}, so no queue receives these completions."
   }
 }
 

@@ -7,12 +7,31 @@ locals {
   # A completion ruleset has no function, so no role needs access to the bucket.
   functions = { for name, ruleset in var.rulesets : name => ruleset if ruleset.image_uri != null }
 
+  # An input of the ruleset with input_prefix can have any folder in its name, so that no place below complete_prefix is
+  # safe from <name>.json: the completions of other rulesets end in something else, which no .json key does.
+  first    = trimprefix(var.input_prefix, "/")
+  prefixes = { for name, ruleset in var.rulesets : name => trimprefix(ruleset.prefix, "/") }
+
   loops = flatten([
     for writer in keys(local.functions) : [
       for written in [module.rulesets[writer].output_prefix, module.rulesets[writer].complete_prefix] : [
         for reader in keys(local.functions) : "${writer} writes below ${written}, ${reader} reads ${module.rulesets[reader].prefix}"
         if startswith(written, module.rulesets[reader].prefix) || startswith(module.rulesets[reader].prefix, written)
       ]
+    ]
+  ])
+
+  # A key can be of both if one place is below the other one and one suffix ends in the other one. Equal places are
+  # refused, too: an image that appends no suffix could not be told from another one.
+  shared_completions = flatten([
+    for outer in keys(local.functions) : [
+      for inner in keys(local.functions) :
+      "${outer} (${module.rulesets[outer].complete_prefix}*${module.rulesets[outer].complete_suffix}) and ${inner} (${module.rulesets[inner].complete_prefix}*${module.rulesets[inner].complete_suffix})"
+      if outer != inner && startswith(module.rulesets[inner].complete_prefix, module.rulesets[outer].complete_prefix) && (
+        module.rulesets[inner].complete_prefix == module.rulesets[outer].complete_prefix ||
+        endswith(module.rulesets[inner].complete_suffix, module.rulesets[outer].complete_suffix) ||
+        endswith(module.rulesets[outer].complete_suffix, module.rulesets[inner].complete_suffix)
+      )
     ]
   ])
 }
@@ -54,7 +73,8 @@ module "rulesets" {
   name            = "${var.name_prefix}-${each.key}"
   prefix          = each.value.prefix
   output_prefix   = var.output_prefix
-  complete_prefix = var.complete_prefix
+  complete_prefix = local.prefixes[each.key] == local.first ? var.complete_prefix : "${var.complete_prefix}${local.prefixes[each.key]}"
+  complete_suffix = local.prefixes[each.key] == local.first ? ".json" : ".completion"
 
   # By name, not by the bucket's attribute: no resource of a ruleset has to wait for the bucket.
   bucket   = var.bucket_name

@@ -65,6 +65,7 @@ output "rulesets" {
       prefix                  = ruleset.prefix
       output_prefix           = ruleset.output_prefix
       complete_prefix         = ruleset.complete_prefix
+      complete_suffix         = ruleset.complete_suffix
       read_access             = ruleset.read_access
       read_kms_key_arns       = ruleset.read_kms_key_arns
       image_uri               = ruleset.image_uri
@@ -90,5 +91,9 @@ output "rulesets" {
   precondition {
     condition     = length(local.loops) == 0
     error_message = "Outputs or completions of a function would start a function again: ${join("; ", local.loops)}. The prefixes of rulesets with an image_uri must not overlap with what the functions write."
+  }
+  precondition {
+    condition     = length(local.shared_completions) == 0
+    error_message = "Two inputs could have the same completion, and the later one would replace the other: ${join("; ", local.shared_completions)}. Give each function a place of its own: REFINER_COMPLETE_PREFIX in environment."
   }
 }

@@ -74,6 +74,18 @@ variable "name_prefix" {
   }
 }
 
+variable "input_prefix" {
+  description = "Prefix of the ruleset whose completions are directly below `complete_prefix`, as `<name>.json`. Those of another ruleset are below `<complete_prefix><its prefix>`, as `<name>.completion`: so no two inputs have the same completion."
+  type        = string
+  default     = "/RefinerInput/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/?(?:[^/*?$\\p{Cc}]+/)+$", var.input_prefix))
+    error_message = "input_prefix must name at least one folder and end in one slash, with no empty part (\"//\") and none of * ? $ or control characters. One leading slash is allowed."
+  }
+}
+
 variable "output_prefix" {
   description = "Prefix below which the functions write their outputs. They receive it as `REFINER_OUTPUT_PREFIX`, with leading slash; keys have none."
   type        = string
@@ -82,7 +94,7 @@ variable "output_prefix" {
 }
 
 variable "complete_prefix" {
-  description = "Prefix below which the functions write their completions. They receive it as `REFINER_COMPLETE_PREFIX`, with leading slash; keys have none."
+  description = "Prefix below which the functions write their completions; see `input_prefix`. They receive it as `REFINER_COMPLETE_PREFIX`, with leading slash; keys have none."
   type        = string
   default     = "/RefinerComplete/"
   nullable    = false

@@ -43,14 +43,12 @@ def wait_for(
     existing: Mapping[str, Identity] | None = None,
     timeout_s: float = 60,
     dlqs: Dlqs | None = None,
-    prefix: str = "RefinerInput/",
 ) -> list[Upload]:
     assert isinstance(completions.bucket, FakeBucket)
     return follow(
         completions,
         items,
         existing=existing or {},
-        prefix=prefix,
         timeout_s=timeout_s,
         progress=Progress(),
         dlqs=dlqs,
@@ -93,8 +91,29 @@ class TestFollow:
     ) -> None:
         info = bucket.write("team/In/sub/x")
         item = Upload(info.key, 0, info.version_id, UploadStatus.UPLOADED, info.last_modified)
-        clock.at(1, completes(bucket, "sub/x.json"))
-        (done,) = wait_for(completions, item, prefix="team/In/")
+        clock.at(1, completes(bucket, "team/In/sub/x.completion"))
+        (done,) = wait_for(completions, item)
+        assert done.status is UploadStatus.COMPLETED
+
+    def test_a_completion_of_another_input_is_not_this_ones(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        """As an image that is not this repository's may write it."""
+        item = uploaded(bucket)
+        metadata = {"source-bucket-key": "data-repository/Lab/x%20y", "source-version": item.version_id or ""}
+        clock.at(1, lambda: bucket.write("RefinerComplete/x.json", "[]", metadata))
+        (done,) = wait_for(completions, item)
+        assert done.status is UploadStatus.PENDING
+        other = "RefinerComplete/x.json is the completion of data-repository/Lab/x y"
+        assert done.error == f"timed out without a completion: {other}"
+
+    def test_a_completion_that_names_its_input_completes_it(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions
+    ) -> None:
+        item = uploaded(bucket, "x y")
+        metadata = {"source-bucket-key": "data-repository/RefinerInput/x%20y", "source-version": item.version_id or ""}
+        clock.at(1, lambda: bucket.write("RefinerComplete/x y.json", "[]", metadata))
+        (done,) = wait_for(completions, item)
         assert done.status is UploadStatus.COMPLETED
 
     def test_a_completion_with_an_error_fails_the_upload(
@@ -182,7 +201,7 @@ class TestEarlierCompletion:
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
         completes(bucket, "x.json")()
-        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        existing = existing_completions(completions, ["RefinerInput/x"])
         item = uploaded(bucket)
         assert wait_for(completions, item, existing=existing, timeout_s=5)[0].status is UploadStatus.PENDING
         clock.at(clock.now + 2, completes(bucket, "x.json"))
@@ -194,7 +213,7 @@ class TestEarlierCompletion:
         bucket = FakeBucket(clock, versioned=False)
         completions = completions_of(bucket)
         completes(bucket, "x.json")()
-        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        existing = existing_completions(completions, ["RefinerInput/x"])
         item = uploaded(bucket)
         assert item.version_id is None
         assert wait_for(completions, item, existing=existing, timeout_s=5)[0].status is UploadStatus.PENDING
@@ -225,7 +244,7 @@ class TestEarlierCompletion:
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
         completes(bucket, "x.json")()
-        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        existing = existing_completions(completions, ["RefinerInput/x"])
         item = uploaded(bucket)
         clock.at(1, completes(bucket, "x"))
         (done,) = wait_for(completions, item, existing=existing)
@@ -375,7 +394,7 @@ class TestCost:
         for number in range(history):
             bucket.write(f"RefinerComplete/old-{number}.json", "[]")
         completions = completions_of(bucket)
-        existing = existing_completions(completions, ["RefinerInput/x"], "RefinerInput/")
+        existing = existing_completions(completions, ["RefinerInput/x"])
         item = uploaded(bucket)
         clock.at(60, completes(bucket, "x.json"))
         wait_for(completions, item, existing=existing, timeout_s=120)

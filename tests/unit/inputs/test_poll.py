@@ -16,7 +16,7 @@ from refinerctl.inputs.outputs import ListedOutput, ReadOutput, read_outputs, sa
 from refinerctl.inputs.poll import THREADS, WINDOW, Expectation, PolledCompletion, Poller, expectation
 from refinerctl.stacks.base import CompletionStatus
 from refinerctl.stacks.refiner import STACK
-from tests.unit.fakes import START, STORAGE, Clock, FakeBucket, completions_of
+from tests.unit.fakes import START, STORAGE, Clock, FakeBucket, completions_of, pipeline_of
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ class TestExisting:
                         bucket.delete(info.key)
                     yield info
 
-        assert names(poller(Deleting(bucket, STORAGE, STACK)).existing()) == ["a", "c"]
+        assert names(poller(Deleting(bucket, STORAGE, STACK, pipeline_of())).existing()) == ["a", "c"]
 
     def test_only_a_few_completions_are_fetched_ahead(self, bucket: FakeBucket, completions: Completions) -> None:
         for number in range(200):
@@ -212,6 +212,9 @@ class TestFollow:
         assert 7 <= clock.now < 8
 
 
+TWO_RULESETS = {name: {"prefix": f"{name}/", "image_uri": "repo"} for name in ("RefinerInput", "Lab")}
+
+
 class TestExpectation:
     @pytest.mark.parametrize(
         "asked", ["RefinerInput/a/x.txt", "/RefinerInput/a/x.txt", "a/x.txt", "RefinerComplete/a/x.txt"]
@@ -230,6 +233,18 @@ class TestExpectation:
         expected = ("RefinerComplete/x.json.json", "RefinerComplete/x.json")
         assert expectation(completions_of(FakeBucket()), "RefinerInput/x.json").candidates == expected
 
+    def test_a_key_of_any_stage_is_an_inputs(self) -> None:
+        found = expectation(completions_of(FakeBucket(), TWO_RULESETS), "Lab/x")
+        assert (found.input_key, found.candidates[0]) == ("Lab/x", "RefinerComplete/Lab/x.completion")
+        below = expectation(completions_of(FakeBucket(), TWO_RULESETS), "Lab/x", "RefinerInput/")
+        assert below.input_key == "RefinerInput/Lab/x"
+
+    def test_a_completion_key_of_another_stage(self) -> None:
+        completions = completions_of(FakeBucket(), TWO_RULESETS)
+        key = "RefinerComplete/Lab/x.completion"
+        assert expectation(completions, key).candidates == (key,)
+        assert key in expectation(completions, "RefinerComplete/Lab/x").candidates
+
     def test_the_bare_name_of_an_input_named_json(self) -> None:
         candidates = expectation(completions_of(FakeBucket()), "x.json").candidates
         assert set(candidates) == {"RefinerComplete/x.json.json", "RefinerComplete/x.json"}
@@ -241,6 +256,31 @@ class TestExpect:
     ) -> list[PolledCompletion | Expectation]:
         wanted = [expectation(completions, key) for key in asked]
         return list(poller(completions, since).expect(wanted, interval_s=2, timeout_s=timeout_s))
+
+    def test_a_completion_of_another_input_is_not_the_expected_one(self, bucket: FakeBucket) -> None:
+        completions = completions_of(bucket, TWO_RULESETS)
+        source = {"source-bucket-key": "data-repository/Lab/a"}
+        bucket.write("RefinerComplete/a.json", "[]", source)
+        (found,) = self.run(completions, "RefinerInput/a")
+        assert isinstance(found, Expectation)
+        assert found.other == "RefinerComplete/a.json is the completion of data-repository/Lab/a"
+        (found,) = self.run(completions, "RefinerComplete/a.json")
+        assert isinstance(found, PolledCompletion)
+
+    def test_a_completion_that_does_not_name_its_input_is_of_the_stage_in_whose_place_it_is(
+        self, bucket: FakeBucket
+    ) -> None:
+        completions = completions_of(bucket, TWO_RULESETS)
+        bucket.write("RefinerComplete/Lab/a", '{"RefinerOutputFiles": []}')
+        assert [type(found) for found in self.run(completions, "Lab/a", "RefinerInput/Lab/a")] == [
+            PolledCompletion,
+            Expectation,
+        ]
+
+    def test_an_older_completion_of_this_repositorys_image_does_not_name_its_input(self, bucket: FakeBucket) -> None:
+        bucket.write("RefinerComplete/Lab/a.json", "[]", {"source-version": "v1"})
+        (found,) = self.run(completions_of(bucket, TWO_RULESETS), "RefinerInput/Lab/a")
+        assert isinstance(found, PolledCompletion)
 
     def test_completions_are_reported_as_they_appear(
         self, clock: Clock, bucket: FakeBucket, completions: Completions

@@ -18,7 +18,17 @@ from refinerctl.aws.sqs import QueueState
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import RefinerctlError
 from refinerctl.ledger.entries import Release
-from refinerctl.stacks.base import EventRule, Function, Pipeline, Queue, Schedule, Stack, Stage, Storage
+from refinerctl.stacks.base import (
+    CompletionPlace,
+    EventRule,
+    Function,
+    Pipeline,
+    Queue,
+    Schedule,
+    Stack,
+    Stage,
+    Storage,
+)
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups, FakeQueues
 
@@ -31,7 +41,8 @@ def stage_of(name: str, prefix: str | None = None, *, has_function: bool = True)
     base = f"x-{name}"
     rule = EventRule(base, "bus", prefix or f"{name}/", dlq=Queue(f"{base}-delivery-dlq"))
     function = Function(base) if has_function else None
-    return Stage(name, rule, Queue(base, dlq=Queue(f"{base}-dlq")), function)
+    place = CompletionPlace("RefinerComplete/", ".json") if has_function else None
+    return Stage(name, rule, Queue(base, dlq=Queue(f"{base}-dlq")), function, completions=place)
 
 
 # A stack of another shape: a schedule starts a function; a queue with a DLQ has no function; nothing is kept in S3.

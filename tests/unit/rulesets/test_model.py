@@ -103,6 +103,32 @@ def test_all_conflicts_are_reported_at_once_also_those_of_other_rulesets() -> No
         check_conflicts(Ruleset("In", "Done/"), values)
 
 
+def in_environment(name: str, **environment: str) -> Ruleset:
+    return Ruleset(
+        name, f"{name}/", "repo", environment={f"REFINER_{key}": value for key, value in environment.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (in_environment("New", OUTPUT_PREFIX="/In/x/"), r"outputs .In/x/. would be inputs of In .In/.: a loop"),
+        (in_environment("New", COMPLETE_PREFIX="New/x/"), r"completions .New/x/. would be inputs of New"),
+        (in_environment("New", COMPLETE_PREFIX="Done/In/"), r"same keys as those of ruleset In .Done/In/….completion"),
+        (in_environment("New", COMPLETE_PREFIX="Done/In/x/"), "same keys as those of ruleset In"),
+        (in_environment("New", COMPLETE_PREFIX="Done/", COMPLETE_SUFFIX="n"), "same keys as those of ruleset In"),
+    ],
+)
+def test_what_the_environment_of_a_function_says_may_conflict(new: Ruleset, said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
+        check_conflicts(new, VALUES)
+
+
+def test_a_place_of_its_own_for_completions_is_no_conflict() -> None:
+    check_conflicts(in_environment("New", COMPLETE_PREFIX="Other/", COMPLETE_SUFFIX=".json"), VALUES)
+    check_conflicts(in_environment("New"), VALUES)
+
+
 @pytest.mark.parametrize(("uri", "region"), [("repo", "eu-west-1"), (URI, "eu-west-1"), (URI, None)])
 def test_ecr_of_the_same_region_is_accepted(uri: str, region: str | None) -> None:
     check_registry(uri, region)

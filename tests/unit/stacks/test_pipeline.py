@@ -8,7 +8,17 @@ import pytest
 
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.stacks import find_stack, stack_names
-from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
+from refinerctl.stacks.base import (
+    Bucket,
+    CompletionPlace,
+    EventBus,
+    EventRule,
+    Function,
+    Pipeline,
+    Queue,
+    Schedule,
+    Stage,
+)
 from refinerctl.stacks.refiner import STACK
 
 IN = Stage(
@@ -16,7 +26,8 @@ IN = Stage(
     source=EventRule("np-In", "bus", "In/", dlq=Queue("np-In-delivery-dlq")),
     queue=Queue("np-In", dlq=Queue("np-In-dlq")),
     consumer=Function("np-In"),
-    writes=("RefinerOutput/", "RefinerComplete/"),
+    writes=("RefinerOutput/", "RefinerComplete/In/"),
+    completions=CompletionPlace("RefinerComplete/In/", ".completion"),
 )
 DONE = Stage(
     "Done",
@@ -55,6 +66,24 @@ def test_the_environment_of_a_function_says_where_it_writes() -> None:
     of_all = {"REFINER_OUTPUT_PREFIX": "Other/", "REFINER_COMPLETE_PREFIX": "Done/"}
     (stage,) = pipeline({**VALUES, "function_environment": of_all, "rulesets": {"In": ruleset}}).stages
     assert stage.writes == ("Labs/Out/", "Done/")
+    assert stage.completions == CompletionPlace("Done/", ".completion")
+
+
+def test_only_the_first_ruleset_has_its_completions_directly_below_the_prefix() -> None:
+    rulesets: dict[str, Any] = {n: {"prefix": f"{n}/", "image_uri": "repo"} for n in ("In", "RefinerInput")}
+    rulesets["Own"] = {"prefix": "Own/", "image_uri": "repo", "environment": {"REFINER_COMPLETE_SUFFIX": ".done"}}
+    places = {
+        first: [stage.completions for stage in pipeline({**VALUES, "rulesets": rulesets, **given}).stages]
+        for first, given in {"default": {}, "of the values": {"input_prefix": "/In/", "complete_prefix": "/C/"}}.items()
+    }
+    assert places == {
+        "default": [
+            ("RefinerComplete/In/", ".completion"),
+            ("RefinerComplete/Own/", ".done"),
+            ("RefinerComplete/", ".json"),
+        ],
+        "of the values": [("C/", ".json"), ("C/Own/", ".done"), ("C/RefinerInput/", ".completion")],
+    }
 
 
 def test_read_access_is_given_as_addresses_in_s3() -> None:
@@ -87,6 +116,25 @@ def test_other_outputs_are_an_error() -> None:
     assert STACK.pipeline_of_outputs is not None
     with pytest.raises(RefinerctlError, match="not those of stack refiner"):
         STACK.pipeline_of_outputs({"bucket": "x"})
+
+
+def test_outputs_of_an_earlier_release_have_one_place_for_all_completions() -> None:
+    names = ("rule_name", "queue_name", "dlq_name", "delivery_dlq_name", "function_name", "rule_arn", "queue_arn")
+    ruleset = {
+        **dict.fromkeys((*names, "dlq_arn", "delivery_dlq_arn", "function_arn", "role_arn"), "x"),
+        "prefix": "In/",
+    }
+    shared = ("bucket", "bus_arn", "forward_rule_name", "forward_rule_arn", "forward_dlq_name", "forward_dlq_arn")
+    outputs: dict[str, Any] = {
+        **dict.fromkeys(shared, "x"),
+        "bus_name": "bus",
+        "output_prefix": "Out/",
+        "complete_prefix": "Done/",
+    }
+    outputs["rulesets"] = {"In": {**ruleset, "event_source_mapping_id": "x"}}
+    assert STACK.pipeline_of_outputs is not None
+    (stage,) = STACK.pipeline_of_outputs(outputs).stages
+    assert (stage.writes, stage.completions, stage.reads) == (("Out/", "Done/"), ("Done/", ".json"), ())
 
 
 def test_components_and_edges_of_a_stage() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refinerctl.stacks.base import CompletionStatus
 from refinerctl.stacks.refiner import STACK, read_completion
-from tests.unit.fakes import STORAGE
+from tests.unit.fakes import STORAGE, pipeline_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -119,9 +119,23 @@ class TestReadCompletion:
         assert parsed.output_keys == tuple(keys)
 
 
-def completion_keys(key: str, prefix: str | None = None) -> tuple[str, ...]:
+RULESETS = {
+    "RefinerInput": {"prefix": "RefinerInput/", "image_uri": "repo"},
+    "Lab": {"prefix": "team/Lab/", "image_uri": "repo"},
+    "Other": {"prefix": "Other/", "image_uri": "repo"},
+    "Own": {"prefix": "Own/", "image_uri": "repo", "environment": {"REFINER_COMPLETE_PREFIX": "/OwnComplete/"}},
+    "RefinerComplete": {"prefix": "RefinerComplete/", "image_uri": None},
+}
+NAMES = st.lists(
+    st.sampled_from(["", "a", "Lab", "team", "Other", ".json", ".completion", "x.json", "x.completion", "team/Lab/"]),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+
+
+def completion_keys(key: str, rulesets: Any = None) -> tuple[str, ...]:
     assert STACK.completion_keys is not None
-    return STACK.completion_keys(STORAGE, key, prefix)
+    return STACK.completion_keys(STORAGE, pipeline_of(rulesets), key)
 
 
 class TestCompletionKeys:
@@ -131,13 +145,18 @@ class TestCompletionKeys:
             "RefinerComplete/a/b.txt",
         )
 
-    def test_the_path_below_the_given_prefix_is_used(self) -> None:
-        keys = completion_keys("team/In/x", "team/In/")
-        assert keys == ("RefinerComplete/x.json", "RefinerComplete/x")
-
     def test_the_input_prefix_is_removed_once(self) -> None:
         assert completion_keys("RefinerInput/RefinerInput/x")[1] == "RefinerComplete/RefinerInput/x"
 
-    def test_an_input_of_another_ruleset_loses_its_first_part_as_in_the_image(self) -> None:
-        assert completion_keys("PoisonInput/x/y")[1] == "RefinerComplete/x/y"
-        assert completion_keys("x")[1] == "RefinerComplete/x"
+    def test_another_ruleset_has_a_place_of_its_own(self) -> None:
+        expected = ("RefinerComplete/team/Lab/x.completion", "RefinerComplete/team/Lab/x")
+        assert completion_keys("team/Lab/x", RULESETS) == expected
+        assert completion_keys("team/Lab/x") == expected  # of a ruleset that the values do not name
+
+    def test_the_place_is_that_of_the_functions_environment(self) -> None:
+        assert completion_keys("Own/x", RULESETS) == ("OwnComplete/x.completion", "OwnComplete/x")
+
+    @given(st.sampled_from(["RefinerInput/", "team/Lab/", "Other/"]), NAMES, NAMES)
+    def test_two_inputs_never_have_the_same_completion(self, prefix: str, one: str, other: str) -> None:
+        keys = {completion_keys(key, RULESETS)[0] for key in ("RefinerInput/" + one, prefix + other)}
+        assert len(keys) == len({"RefinerInput/" + one, prefix + other})

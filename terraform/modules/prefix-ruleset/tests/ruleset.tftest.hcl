@@ -242,7 +242,7 @@ run "ruleset_with_function" {
 
   assert {
     condition = (
-      output.prefix == "RefinerInput/" &&
+      output.prefix == "RefinerInput/" && output.complete_suffix == ".json" &&
       output.image_uri == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda:v1.2.3" &&
       output.rule_name == "dibbs-ecr-RefinerInput" &&
       output.rule_arn == "arn:aws:events:eu-west-1:123456789012:rule/data-repository-bus/dibbs-ecr-RefinerInput" &&
@@ -272,6 +272,7 @@ run "settings" {
     prefix               = "/Other/Input/"
     output_prefix        = "Out/"
     complete_prefix      = "/Done/"
+    complete_suffix      = ".completion"
     memory_mb            = 512
     timeout_s            = 120
     visibility_timeout_s = 120
@@ -303,6 +304,7 @@ run "settings" {
       REFINER_INPUT_PREFIX    = "/Other/Input/"
       REFINER_OUTPUT_PREFIX   = "/Out/"
       REFINER_COMPLETE_PREFIX = "/Done/"
+      REFINER_COMPLETE_SUFFIX = ".completion"
     })
     error_message = "The function's environment differs: ${jsonencode(aws_lambda_function.this[0].environment[0].variables)}"
   }
@@ -348,6 +350,7 @@ run "environment_wins" {
       REFINER_INPUT_PREFIX    = "RefinerInput/"
       REFINER_OUTPUT_PREFIX   = "Labs/Output/"
       REFINER_COMPLETE_PREFIX = "/Labs/Complete/"
+      REFINER_COMPLETE_SUFFIX = ".done"
     }
   }
 
@@ -356,6 +359,7 @@ run "environment_wins" {
       REFINER_INPUT_PREFIX    = "RefinerInput/"
       REFINER_OUTPUT_PREFIX   = "Labs/Output/"
       REFINER_COMPLETE_PREFIX = "/Labs/Complete/"
+      REFINER_COMPLETE_SUFFIX = ".done"
     })
     error_message = "The function's environment differs: ${jsonencode(aws_lambda_function.this[0].environment[0].variables)}"
   }
@@ -370,7 +374,7 @@ run "environment_wins" {
   }
 
   assert {
-    condition     = output.output_prefix == "Labs/Output/" && output.complete_prefix == "Labs/Complete/"
+    condition     = output.output_prefix == "Labs/Output/" && output.complete_prefix == "Labs/Complete/" && output.complete_suffix == ".done"
     error_message = "The outputs are ${output.output_prefix} and ${output.complete_prefix}."
   }
 }
@@ -522,7 +526,7 @@ run "completion_ruleset_has_no_function" {
   }
 
   assert {
-    condition     = alltrue([for value in [output.output_prefix, output.complete_prefix, output.image_uri, output.function_name, output.function_arn, output.role_arn, output.log_group, output.event_source_mapping_id] : value == null])
+    condition     = alltrue([for value in [output.output_prefix, output.complete_prefix, output.complete_suffix, output.image_uri, output.function_name, output.function_arn, output.role_arn, output.log_group, output.event_source_mapping_id] : value == null])
     error_message = "What belongs to a function must be null."
   }
 

@@ -121,7 +121,7 @@ run "too_long" {
     bus_name        = join("", [for i in range(257) : "a"])
     release_tag     = join("", [for i in range(129) : "a"])
     output_prefix   = join("", concat([for i in range(512) : "a"], ["/"]))
-    complete_prefix = join("", concat([for i in range(512) : "a"], ["/"]))
+    complete_prefix = join("", concat([for i in range(960) : "a"], ["/"]))
     tags            = { x = join("", [for i in range(257) : "a"]) }
   }
 
@@ -415,12 +415,14 @@ run "whole_bucket_as_output_prefix" {
   }
 
   variables {
+    complete_suffix   = ""
     environment       = { "REFINER_OUTPUT_PREFIX" = "/" }
     read_access       = ["/"]
     read_kms_key_arns = ["arn:aws:kms:eu-west-1:123456789012:alias/x"]
   }
 
   expect_failures = [
+    var.complete_suffix,
     var.environment,
     var.read_access,
     var.read_kms_key_arns,
@@ -435,12 +437,14 @@ run "wildcard_as_completion_prefix" {
   }
 
   variables {
+    complete_suffix   = "/x"
     environment       = { "REFINER_COMPLETE_PREFIX" = "*/" }
     read_access       = ["s3://config/*/"]
     read_kms_key_arns = ["*"]
   }
 
   expect_failures = [
+    var.complete_suffix,
     var.environment,
     var.read_access,
     var.read_kms_key_arns,
@@ -455,10 +459,14 @@ run "bucket_without_a_slash" {
   }
 
   variables {
+    environment = { "REFINER_COMPLETE_SUFFIX" = "/" }
     read_access = ["s3://config"]
   }
 
-  expect_failures = [var.read_access]
+  expect_failures = [
+    var.environment,
+    var.read_access,
+  ]
 }
 
 run "other_scheme" {

@@ -86,6 +86,9 @@ run "release_tag_is_enough" {
     condition = (
       output.rulesets.RefinerInput.image_uri == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda:v1.2.3" &&
       output.rulesets.RefinerInput.function_name == "dibbs-ecr-RefinerInput" &&
+      output.rulesets.RefinerInput.output_prefix == "RefinerOutput/" &&
+      output.rulesets.RefinerInput.complete_prefix == "RefinerComplete/" &&
+      output.rulesets.RefinerInput.complete_suffix == ".json" &&
       output.rulesets.RefinerInput.log_group == "/aws/lambda/dibbs-ecr-RefinerInput" &&
       alltrue([for field in ["function_arn", "role_arn", "event_source_mapping_id"] : output.rulesets.RefinerInput[field] != null])
     )
@@ -122,6 +125,7 @@ run "names_and_prefixes_reach_the_rulesets" {
       output.forward_rule_name == "team-forward" && output.forward_dlq_name == "team-forward-delivery-dlq" &&
       output.output_prefix == "Out/" && output.complete_prefix == "Done/" &&
       output.rulesets.Labs.prefix == "Labs/In/" && output.rulesets.Labs.function_name == "team-Labs" &&
+      output.rulesets.Labs.complete_prefix == "Done/Labs/In/" && output.rulesets.Labs.complete_suffix == ".completion" &&
       output.rulesets.Labs.image_uri == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/labs:1"
     )
     error_message = "A name or prefix does not reach its module."
@@ -171,6 +175,82 @@ run "all_settings_of_a_ruleset_are_accepted" {
     )
     error_message = "A setting does not reach the ruleset: ${jsonencode(output.rulesets.Labs)}"
   }
+}
+
+run "each_ruleset_has_a_place_for_its_completions" {
+  command = plan
+
+  variables {
+    input_prefix = "Labs/In/"
+    rulesets = {
+      Labs  = { prefix = "/Labs/In/", image_uri = "refiner:v1" }
+      Other = { prefix = "Other/", image_uri = "refiner:v1" }
+      Own = {
+        prefix    = "Own/"
+        image_uri = "refiner:v1"
+        environment = {
+          REFINER_COMPLETE_PREFIX = "OwnComplete/"
+          REFINER_COMPLETE_SUFFIX = ".json"
+        }
+      }
+      RefinerComplete = { prefix = "RefinerComplete/" }
+      OwnComplete     = { prefix = "OwnComplete/" }
+    }
+  }
+
+  assert {
+    condition = { for name, ruleset in output.rulesets : name => [ruleset.complete_prefix, ruleset.complete_suffix] if ruleset.function_name != null } == {
+      Labs  = ["RefinerComplete/", ".json"]
+      Other = ["RefinerComplete/Other/", ".completion"]
+      Own   = ["OwnComplete/", ".json"]
+    }
+    error_message = "A place differs: ${jsonencode(output.rulesets)}"
+  }
+}
+
+run "a_place_for_completions_below_another_one" {
+  command = plan
+
+  variables {
+    rulesets = {
+      RefinerInput = { prefix = "RefinerInput/", image_uri = "refiner:v1" }
+      Lab = {
+        prefix      = "Lab/"
+        image_uri   = "refiner:v1"
+        environment = { REFINER_COMPLETE_SUFFIX = ".a.json" }
+      }
+      RefinerComplete = { prefix = "RefinerComplete/" }
+    }
+  }
+
+  expect_failures = [output.rulesets]
+}
+
+run "the_same_place_for_completions_twice" {
+  command = plan
+
+  variables {
+    rulesets = {
+      RefinerInput    = { prefix = "RefinerInput/", image_uri = "refiner:v1" }
+      Lab             = { prefix = "Lab/", image_uri = "refiner:v1", environment = { REFINER_COMPLETE_PREFIX = "RefinerComplete/" } }
+      RefinerComplete = { prefix = "RefinerComplete/" }
+    }
+  }
+
+  expect_failures = [output.rulesets]
+}
+
+run "completions_of_a_function_without_a_queue" {
+  command = plan
+
+  variables {
+    rulesets = {
+      Lab             = { prefix = "Lab/", image_uri = "refiner:v1", environment = { REFINER_COMPLETE_PREFIX = "LabComplete/" } }
+      RefinerComplete = { prefix = "RefinerComplete/" }
+    }
+  }
+
+  expect_failures = [check.completions_are_queued]
 }
 
 run "outputs_of_one_function_are_inputs_of_another" {

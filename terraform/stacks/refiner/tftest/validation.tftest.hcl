@@ -87,11 +87,13 @@ run "wrong_start" {
   }
 
   variables {
-    name_prefix = "-a"
+    name_prefix  = "-a"
+    input_prefix = "//a/"
   }
 
   expect_failures = [
     var.name_prefix,
+    var.input_prefix,
   ]
 }
 
@@ -103,11 +105,13 @@ run "wrong_end" {
   }
 
   variables {
-    region = "eu-west-1a"
+    region       = "eu-west-1a"
+    input_prefix = "RefinerInput"
   }
 
   expect_failures = [
     var.region,
+    var.input_prefix,
   ]
 }
 

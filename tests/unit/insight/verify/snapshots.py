@@ -163,7 +163,7 @@ def _stage_answers(stage: Stage) -> dict[Any, Any]:
 
 
 def _function_answers(stage: Stage, base: str) -> dict[Any, Any]:
-    objects = [f"arn:aws:s3:::{BUCKET}/{item}*" for item in (stage.prefix, "RefinerOutput/", "RefinerComplete/")]
+    objects = [f"arn:aws:s3:::{BUCKET}/{item}*" for item in (stage.prefix, *stage.writes)]
     log_group = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/lambda/{base}"
     policies = (
         RolePolicy("objects", grants("s3:GetObject", "s3:PutObject", on=objects)),

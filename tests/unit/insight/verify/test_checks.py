@@ -335,6 +335,12 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("loops", None, "fail", "starts RefinerInput again", rule(BUS_NAME, pattern=DOTTED)),
     ("loops", None, "fail", "starts RefinerInput again",
      change(FUNCTION, INPUT, environment={"REFINER_OUTPUT_PREFIX": "/RefinerInput/out/"})),
+    ("completion-overlap", None, "fail", "of Lab and RefinerInput can have the same key: RefinerComplete/…", changed(
+        healthy({"Lab": ("Lab/", True), **snapshots.RULESETS}), FUNCTION, "dibbs-ecr-Lab",
+        environment={"REFINER_COMPLETE_PREFIX": "/RefinerComplete/"})),
+    ("completion-overlap", None, "fail", "RefinerComplete/Lab/….json and RefinerComplete/….json", changed(
+        healthy({"Lab": ("Lab/", True), **snapshots.RULESETS}), FUNCTION, "dibbs-ecr-Lab",
+        environment={"REFINER_COMPLETE_PREFIX": "RefinerComplete/Lab/"})),
     ("prefix-overlap", None, "fail", "RefinerInput/new/ of New is below RefinerInput/", healthy(
         {"New": ("RefinerInput/new/", True), **snapshots.RULESETS})),
     ("quota-rules", None, "warn", "240 of 300", answer(RULES, "default", value=value(RULES, "default") * 240)),
@@ -454,7 +460,7 @@ def test_an_error_if_nothing_can_be_read() -> None:
     snapshot = HEALTHY
     for asked in ASKED:
         snapshot = answering(snapshot, *asked, error=AccessDeniedError("access denied"))
-    pure = ["prefix-overlap", "kms-keys", "loops", "outputs-match"]
+    pure = ["prefix-overlap", "completion-overlap", "kms-keys", "loops", "outputs-match"]
     assert {item.status for item in run_checks(snapshot, STACK, only=["rule"], skip=pure)} == {Status.SKIP}
     with pytest.raises(RefinerctlError, match="nothing could be checked: access denied"):
         run_checks(snapshot, STACK, skip=pure)
