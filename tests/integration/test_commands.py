@@ -140,7 +140,7 @@ class TestUpload:
         done = run("upload", "x", "--prefix", "/Elsewhere/", "--wait", "--timeout", "0")
         assert done.code == 3
         assert (
-            "No stage has a queue for Elsewhere/x. Prefixes of the stages: RefinerInput/, RefinerComplete/." in done.err
+            "No stage has a queue for Elsewhere/x. Prefixes of the stages: RefinerComplete/, RefinerInput/." in done.err
         )
 
     def test_without_the_bucket(self, run: Command, tmp_path: Path) -> None:
