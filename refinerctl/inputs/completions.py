@@ -80,6 +80,11 @@ class Completions:
         """The keys under which the completion of `input_key` may appear, the likelier first."""
         return self._keys(self.storage, self._pipeline, input_key)
 
+    def prefix_for(self, input_key: str) -> str:
+        """Below which the completion of `input_key` appears."""
+        stage = self._pipeline.stage_for(input_key)
+        return stage.completions.prefix if stage and stage.completions else self.storage.complete_prefix
+
     def is_of(self, completion: Completion, input_key: str) -> bool:
         """Whether a completion under one of the input's keys is not another input's.
 

@@ -107,7 +107,7 @@ def find_inputs(app: AppContext, prefix: str | None, since: datetime | None, now
 
     def items() -> Iterator[ListedInput]:
         for stage, below in chosen:
-            for found in list_inputs(completions, stage.prefix or "", below):
+            for found in list_inputs(completions, below):
                 if since is None or found.info.last_modified >= since:
                     yield _judge(found, stage, messages[stage], now)
 

@@ -58,10 +58,8 @@ def is_recent(info: ObjectInfo, now: datetime, timeout_s: float = LONGEST_TIMEOU
     return info.last_modified + SETTLED + timedelta(seconds=timeout_s) > now
 
 
-def list_inputs(
-    completions: Completions, stage_prefix: str, prefix: str, *, max_pages: int | None = None
-) -> Iterator[Input]:
-    """The inputs below `prefix`, which is at or below the stage's, in the order of their keys.
+def list_inputs(completions: Completions, prefix: str, *, max_pages: int | None = None) -> Iterator[Input]:
+    """The inputs below `prefix`, which is at or below a stage's, in the order of their keys.
 
     Makes one call for each 1,000 inputs, and one for each 1,000 completions between the first and the last of theirs
     (twice if the image's keys are not the likelier ones). Raises ListingCutError after `max_pages` calls.
@@ -71,8 +69,8 @@ def list_inputs(
     for info in pages.objects(prefix):
         if info.key.endswith("/") and info.size == 0:  # the S3 console's "Create folder"
             continue
-        keys = completions.keys_for(info.key, stage_prefix)
-        lookups += [_Lookup(pages, completions.storage.complete_prefix) for _ in keys[len(lookups) :]]
+        keys = completions.keys_for(info.key)
+        lookups += [_Lookup(pages, completions.prefix_for(info.key)) for _ in keys[len(lookups) :]]
         is_overwritten = False
         for key, lookup in zip(keys, lookups, strict=False):
             if (found := lookup.find(key)) is not None:
@@ -88,7 +86,7 @@ def count_incomplete(completions: Completions, prefix: str, now: datetime, max_p
     """Count the incomplete inputs of the stage with this prefix, in at most `max_pages` calls: the first by key."""
     counted = incomplete = 0
     try:
-        for item in list_inputs(completions, prefix, prefix, max_pages=max_pages):
+        for item in list_inputs(completions, prefix, max_pages=max_pages):
             counted += 1
             incomplete += item.completion is None and not is_recent(item.info, now)
     except ListingCutError:

@@ -20,7 +20,7 @@ def listed(bucket: FakeBucket, prefix: str = IN) -> dict[str, str | None]:
     """The inputs' names and the names of their completions."""
     return {
         item.info.key.removeprefix(IN): item.completion.key.removeprefix(COMPLETE) if item.completion else None
-        for item in list_inputs(completions_of(bucket), IN, prefix)
+        for item in list_inputs(completions_of(bucket), prefix)
     }
 
 
@@ -39,6 +39,27 @@ def test_completions_are_found_with_and_without_suffix() -> None:
     assert listed(bucket) == {"a": "a.json", "b": None, "c": "c", "d/e": "d/e.json"}
 
 
+def test_completions_of_a_stage_are_looked_up_in_its_place() -> None:
+    bucket = FakeBucket()
+    own = {"prefix": "Own/", "image_uri": "repo", "environment": {"REFINER_COMPLETE_PREFIX": "OwnComplete/"}}
+    completions = completions_of(bucket, {"Lab": {"prefix": "Lab/", "image_uri": "repo"}, "Own": own})
+    for key in (
+        "Lab/a",
+        "Lab/b",
+        "Own/a",
+        "RefinerComplete/Lab/a.completion",
+        "RefinerComplete/b.json",
+        "OwnComplete/a",
+    ):
+        bucket.write(key)
+    found = [item for prefix in ("Lab/", "Own/") for item in list_inputs(completions, prefix)]
+    assert {item.info.key: item.completion and item.completion.key for item in found} == {
+        "Lab/a": "RefinerComplete/Lab/a.completion",
+        "Lab/b": None,
+        "Own/a": "OwnComplete/a",
+    }
+
+
 def test_only_inputs_below_the_prefix_are_listed() -> None:
     bucket = bucket_with("2025/a", "2026/a", "b", completions=("2026/a.json",))
     assert listed(bucket, f"{IN}2026/") == {"2026/a": "2026/a.json"}
@@ -55,7 +76,7 @@ def test_a_completion_that_is_older_than_its_input_is_of_an_earlier_version() ->
     for name, age in (("same-second", 0), ("older", 1), ("newer", -1)):
         bucket.write(f"{IN}{name}", at=START)
         bucket.write(f"{COMPLETE}{name}.json", at=START - timedelta(seconds=age))
-    found = {item.info.key: item for item in list_inputs(completions_of(bucket), IN, IN)}
+    found = {item.info.key: item for item in list_inputs(completions_of(bucket), IN)}
     assert {key: item.completion is not None for key, item in found.items()} == {
         f"{IN}same-second": True,
         f"{IN}older": False,
