@@ -17,11 +17,12 @@ demo: $(VENV)/.local $(MODULES) ## Set up, then run the pipeline end to end once
 
 test: lint node-test unit e2e ## Set up, then run every check and test
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev $(VENV)/checkov/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(VENV)/checkov/bin/checkov
 
 node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
@@ -62,6 +63,12 @@ $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages for tests"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
 	@touch $@ $(VENV)/.local
+
+$(VENV)/checkov/.installed: constraints-checkov.txt | $(VENV)/bin/python
+	@echo "setting up: checkov"
+	@$(BIN)/python -m venv $(VENV)/checkov
+	@$(VENV)/checkov/bin/pip install --quiet --disable-pip-version-check --constraint constraints-checkov.txt checkov
+	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json
 	@echo "setting up: npm packages of $*"

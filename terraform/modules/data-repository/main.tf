@@ -54,6 +54,8 @@ locals {
 }
 
 resource "aws_s3_bucket" "this" {
+  #checkov:skip=CKV_AWS_144: a copy in another region is for the owner of the data to decide
+
   count = var.create ? 1 : 0
 
   bucket        = var.bucket
