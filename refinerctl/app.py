@@ -114,6 +114,7 @@ class AppContext:
             endpoint_url=self._endpoint_url(),
             embedded=self.settings.embedded,
             assume_role=self.settings.assume_role,
+            external_id=self.settings.assume_role_external_id,
         )
         if self._changes and self._has_account:
             session.guard(self._check_account)
@@ -316,7 +317,15 @@ class AppContext:
             tell=self.render.note,
         )
         place = self.place if self._changes else ""
-        return RootModule(settings.env, settings.stack, terraform, settings.layout, backend.init_arguments, place)
+        return RootModule(
+            settings.env,
+            settings.stack,
+            terraform,
+            settings.layout,
+            backend.init_arguments,
+            place,
+            settings.assume_role,
+        )
 
     def terraform_environment(self) -> dict[str, str]:
         """Terraform's variables: the session's credentials, which it renews by itself, and those of the backend."""

@@ -45,6 +45,7 @@ class EnvironmentTable(msgspec.Struct, forbid_unknown_fields=True):
     bucket: str | None = None
     account: str | None = None
     assume_role: str | None = None
+    assume_role_external_id: str | None = None
     backend: str = "s3"
 
 
@@ -88,6 +89,7 @@ class GlobalFlags:
     endpoint_url: str | None = None
     bucket: str | None = None
     assume_role: str | None = None
+    assume_role_external_id: str | None = None
     verbosity: int = 0
 
 
@@ -131,6 +133,7 @@ class Settings:
     environments: tuple[str, ...] = ("local",)
     account: str | None = None
     assume_role: str | None = None
+    assume_role_external_id: str | None = None
     backend: str = "s3"
     terraform_binary: str = "terraform"
 
@@ -191,6 +194,10 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
             hint=f"Environments: {', '.join(sorted(environments))}.",
         )
     chosen = _convert(environments[env], EnvironmentTable, path, f"environments.{env}")
+    role = None if chosen.embedded else value("assume_role", chosen.assume_role)
+    external_id = None if chosen.embedded else value("assume_role_external_id", chosen.assume_role_external_id)
+    if external_id and not role:
+        raise UsageError("an external ID is given, but no role to assume", hint="Pass --assume-role ARN.")
     return Settings(
         env=env,
         stack=find_stack(stack).name,
@@ -211,7 +218,8 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         project=project,
         environments=tuple(environments),
         account=None if chosen.embedded else chosen.account,
-        assume_role=None if chosen.embedded else value("assume_role", chosen.assume_role),
+        assume_role=role,
+        assume_role_external_id=external_id,
         backend=_one_of(BACKENDS, chosen.backend, "backend"),
         terraform_binary=environ.get("REFINERCTL_TERRAFORM_BINARY")
         or file.tools.get("terraform_binary")

@@ -191,6 +191,7 @@ def global_options(command: Decorated, *, hidden: bool = True) -> Decorated:
         ("--endpoint-url", "URL", "Use this endpoint instead of AWS.", None),
         ("--bucket", "NAME", "Use this bucket instead of the stack's.", None),
         ("--assume-role", "ARN", "IAM role to assume.", None),
+        ("--assume-role-external-id", "ID", "External ID that the role's trust policy asks for.", None),
     ]
     options = [
         click.option(

@@ -116,18 +116,20 @@ def role_session_name(environ: Mapping[str, str]) -> str:
     return name[:64]
 
 
-def assume_role(sts: STSClient, arn: str) -> dict[str, str]:
+def assume_role(sts: STSClient, arn: str, external_id: str | None = None) -> dict[str, str]:
     """An hour as a role, as botocore has it: access_key, secret_key, token, and expiry_time in ISO format and UTC.
 
     Raises AccessDeniedError that names the role and who asked for it.
     """
+    more: Any = {"ExternalId": external_id} if external_id else {}
     try:
-        given = sts.assume_role(RoleArn=arn, RoleSessionName=role_session_name(os.environ))["Credentials"]
+        given = sts.assume_role(RoleArn=arn, RoleSessionName=role_session_name(os.environ), **more)["Credentials"]
     except Exception as error:
         if error_code(error) in ("AccessDenied", "AccessDeniedException"):
             raise AccessDeniedError(
                 f"{_caller(sts)} may not assume the role {arn}",
-                hint="The caller needs sts:AssumeRole for it, and the role's trust policy has to name the caller.",
+                hint="The caller needs sts:AssumeRole for it, and the role's trust policy has to name the caller. "
+                "If it asks for an external ID, pass --assume-role-external-id.",
             ) from error
         if (said := explain(error)) is not None:
             raise type(said)(f"cannot assume the role {arn}: {said.message}", hint=said.hint) from error
@@ -147,14 +149,14 @@ def _caller(sts: STSClient) -> str:
         return "the identity in use"
 
 
-def use_role(core: Any, sts: STSClient, arn: str) -> None:
+def use_role(core: Any, sts: STSClient, arn: str, external_id: str | None = None) -> None:
     """Let all clients of botocore's session work as a role, renewed as often as needed.
 
     Assumes it at once, so that its errors come here.
     """
     from botocore.credentials import RefreshableCredentials
 
-    fetch = partial(assume_role, sts, arn)
+    fetch = partial(assume_role, sts, arn, external_id)
     core._credentials = RefreshableCredentials.create_from_metadata(fetch(), fetch, "sts-assume-role")
 
 

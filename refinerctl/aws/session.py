@@ -64,7 +64,8 @@ def inherited_endpoint(environ: Mapping[str, str]) -> str | None:
 class AwsSession:
     """Makes clients of one account and region, each once; safe to share between threads.
 
-    `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds.
+    `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds;
+    `external_id` is what its trust policy may ask for.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class AwsSession:
         endpoint_url: str | None,
         embedded: bool,
         assume_role: str | None = None,
+        external_id: str | None = None,
     ) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
         self._profile = profile
         self._role = assume_role
+        self._external_id = external_id
         self._for_terraform: dict[str, str] | None = None
         self._embedded = embedded
         self._lock = threading.Lock()
@@ -173,7 +176,7 @@ class AwsSession:
             found: str | None = self._boto_session().region_name
         return found
 
-    def in_region(self, region: str | None, role: str | None = None) -> AwsSession:
+    def in_region(self, region: str | None, role: str | None = None, external_id: str | None = None) -> AwsSession:
         """These credentials in another region, and as `role` if there is one. None changes nothing."""
         if region in (None, self.region) and role is None:
             return self
@@ -185,7 +188,7 @@ class AwsSession:
         with self._lock:
             base = self._boto_session()
         if role and not self._embedded:
-            other._session = other._role_session(base, role)
+            other._session = other._role_session(base, role, external_id)
         else:
             other._session, other._identity, other._check = base, self._identity, self._check
         return other
@@ -211,7 +214,9 @@ class AwsSession:
         with replacing(config, private=True) as temporary:
             temporary.write_text(content, encoding="utf-8")
         arguments = {"region": region, "profile": self._profile, "endpoint_url": self.endpoint_url}
-        return given | credentials.process_variables(config, seed, {**arguments, "assume_role": self._role})
+        return given | credentials.process_variables(
+            config, seed, {**arguments, "assume_role": self._role, "external_id": self._external_id}
+        )
 
     def process_credentials(self) -> dict[str, Any] | None:
         """These credentials as a `credential_process` prints them; None without any.
@@ -246,7 +251,7 @@ class AwsSession:
         return expiry, is_known
 
     def _assume(self, role: str) -> dict[str, str]:
-        return credentials.assume_role(self._new_client(self._account_session(), "sts"), role)
+        return credentials.assume_role(self._new_client(self._account_session(), "sts"), role, self._external_id)
 
     def _new_client(self, session: Any, service: str, attempts: int = 8) -> Any:
         from botocore.config import Config
@@ -268,13 +273,13 @@ class AwsSession:
         if self._session is None:
             self._session = self._embedded_session() if self._embedded else self._account_session()
             if self._role and not self._embedded:
-                self._session = self._role_session(self._session, self._role)
+                self._session = self._role_session(self._session, self._role, self._external_id)
         return self._session
 
-    def _role_session(self, base: Any, role: str) -> Any:
+    def _role_session(self, base: Any, role: str, external_id: str | None) -> Any:
         sts = self._new_client(base, "sts")
         session = self._account_session()
-        credentials.use_role(session._session, sts, role)
+        credentials.use_role(session._session, sts, role, external_id)
         return session
 
     def _account_session(self) -> Any:

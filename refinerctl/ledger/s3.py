@@ -33,8 +33,8 @@ class S3Ledger:
     def __init__(self, backend: Backend, session: AwsSession, *, attempts: int = ATTEMPTS) -> None:
         settings = backend.settings
         # The state may be in another account, in which Terraform, too, uses this role.
-        role = (settings.get("assume_role") or {}).get("role_arn") or settings.get("role_arn")
-        self._session = session.in_region(settings.get("region"), role)
+        given = settings.get("assume_role") or settings
+        self._session = session.in_region(settings.get("region"), given.get("role_arn"), given.get("external_id"))
         self._bucket = str(settings["bucket"])
         self._key = f"{str(settings['key']).removesuffix('.tfstate')}.releases.json"
         self._put_arguments: dict[str, Any] = _encryption(settings)

@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from refinerctl.console import Progress
-from refinerctl.errors import RefinerctlError, RefusedError, Terminated
+from refinerctl.errors import RefinerctlError, RefusedError, Terminated, UsageError
 from refinerctl.layout import Layout
 from refinerctl.terraform.events import HEAD_BYTES, StateVersion
+from refinerctl.terraform.hcl import load_values
 from refinerctl.terraform.runner import Terraform
 
+# The variable of the stacks for a role that terraform assumes by itself.
+_ROLE = "assume_role"
 _ERRORED_STATE = "errored.tfstate"
 
 _PLAN_FOLDER = "plan-"
@@ -36,7 +39,8 @@ _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "co
 class RootModule:
     """The root module of stack `name` with the values of environment `env`. `init_arguments` lead to its state.
 
-    `place` is where a plan would be applied: account, region and environment.
+    `place` is where a plan would be applied: account, region and environment. `role` is the one whose credentials
+    `terraform` has.
     """
 
     env: str
@@ -45,6 +49,7 @@ class RootModule:
     layout: Layout
     init_arguments: Sequence[str] = ()
     place: str = ""
+    role: str | None = None
 
     @property
     def var_file(self) -> Path:
@@ -151,13 +156,27 @@ class RootModule:
             yield Path(name).resolve()
 
     def var_files(self, folder: Path, values: Mapping[str, Any]) -> list[Path]:
-        """The environment's values, then `values`, written to a file in `folder`: which take precedence."""
+        """The environment's values, then `values`, written to a file in `folder`: which take precedence.
+
+        Raises UsageError if the environment's values name another role than refinerctl has assumed.
+        """
         files = [self.var_file] if self.var_file.is_file() else []
+        named = load_values(self.var_file, missing_ok=True).get(_ROLE)
+        if isinstance(named, Mapping):
+            self._check_role(named.get("role_arn"))
+            values = {**values, _ROLE: None}  # a role need not be allowed to assume itself
         if values:
             ours = folder / "refinerctl.tfvars.json"
             ours.write_text(json.dumps(dict(values)), encoding="utf-8")
             files.append(ours)
         return files
+
+    def _check_role(self, named: Any) -> None:
+        if named != self.role:
+            raise UsageError(
+                f"{self.var_file} names the role {named}, but refinerctl has assumed {self.role or 'no role'}",
+                hint=f'Set assume_role = "{named}" in [environments.{self.env}] of refinerctl.toml.',
+            )
 
 
 def _mtime(path: Path) -> int | None:

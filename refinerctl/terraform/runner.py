@@ -31,8 +31,8 @@ from refinerctl.terraform.process import Process, Tell, socket_folder
 # Variables that configure the AWS provider or set values: a local environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
 # Variables with which a run would do something else than refinerctl says: only a part of the stack (-target), other
-# values (`refinerctl local env --terraform` sets some), no refresh (-refresh=false), another state, another endpoint.
-_REFUSED = re.compile(r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$|AWS_ENDPOINT_URL")
+# values (`refinerctl local env --terraform` sets some), no refresh (-refresh=false), another state, endpoint or role.
+_REFUSED = re.compile(r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$|AWS_ENDPOINT_URL|TF_VAR_assume_role$")
 
 # How long to wait for another run on the same state to finish.
 LOCK_TIMEOUT_SECONDS = 120.0
@@ -244,6 +244,8 @@ class Terraform:
         return process.run(on_line)
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
+        if "AWS account ID not allowed" in reason:
+            return RefusedError(f"terraform {verb} of {self.module.name}: {reason}", hint="See allowed_account_ids.")
         if "error in credential_process" in reason:
             return AccessDeniedError(
                 f"terraform {verb}: the credentials have expired and could not be renewed",

@@ -22,6 +22,7 @@ class Request:
     query: dict[str, str]
     size: int
     authorization: str = ""
+    body: bytes = b""  # of a small one
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Answer:
     cut_after: int | None = None  # the connection is reset after so many bytes of the body
 
 
+_SMALL = 2000
 RESET = Answer(0)  # the connection is reset before the request's body has been read
 
 
@@ -59,9 +61,11 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         size = int(self.headers.get("Content-Length") or 0)
         query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
-        request = Request(self.command, url.path, query, size, self.headers.get("Authorization", ""))
+        body = self.rfile.read(size) if size < _SMALL and self.command == "POST" else b""
+        request = Request(self.command, url.path, query, size, self.headers.get("Authorization", ""), body)
         self.server.seen.append(request)
         given = self.server.answer(request)
+        size -= len(body)
         if given is RESET:
             self.rfile.read(min(size, 1000))
             self._reset()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import boto3
 import pytest
@@ -31,8 +32,14 @@ in_process = mock_aws(config={"core": {"mock_credentials": False}})
 
 
 def account_session(endpoint_url: str | None = None, **given: str) -> AwsSession:
-    profile, role = given.get("profile"), given.get("role")
-    return AwsSession("us-east-1", profile=profile, endpoint_url=endpoint_url, embedded=False, assume_role=role)
+    return AwsSession(
+        "us-east-1",
+        profile=given.get("profile"),
+        endpoint_url=endpoint_url,
+        embedded=False,
+        assume_role=given.get("role"),
+        external_id=given.get("external_id"),
+    )
 
 
 def keys(monkeypatch: pytest.MonkeyPatch, key: str = ACCOUNT, **more: str) -> None:
@@ -138,6 +145,24 @@ class TestRole:
             account_session(server.url, role=ROLE).terraform_environment(config)
         assert said.value.message == f"arn:aws:iam::1:user/me may not assume the role {ROLE}"
         assert "trust policy" in str(said.value.hint)
+
+    def test_the_external_id_is_passed_each_time(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        keys(monkeypatch)
+        seen: list[str | None] = []
+        role = sts(30, [])
+
+        def answer(request: Request) -> Answer:
+            seen.append(parse_qs(request.body.decode()).get("ExternalId", [None])[0])
+            return role(request)
+
+        with serving(answer) as server:
+            session = account_session(server.url, role=ROLE, external_id="ours/1")
+            printed(session.terraform_environment(config))
+            state = session.in_region("eu-west-1", f"{ROLE}-state", "ours/2")
+            state.credentials()
+        assert set(seen[:-1]) == {"ours/1"}
+        assert len(seen) > 3, "also by the program"
+        assert seen[-1] == "ours/2"
 
     def test_no_role_at_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch)

@@ -38,6 +38,7 @@ region = "eu-west-1"
 profile = "toml-profile"
 endpoint_url = "http://toml:1"
 assume_role = "arn:toml"
+assume_role_external_id = "id-toml"
 
 [environments.local]
 embedded = true
@@ -68,6 +69,7 @@ PRECEDENCE = [
     ("profile", "flag-profile", "variable-profile", "toml-profile", None),
     ("endpoint_url", "http://flag:1", "http://variable:1", "http://toml:1", None),
     ("assume_role", "arn:flag", "arn:variable", "arn:toml", None),
+    ("assume_role_external_id", "id-flag", "id-variable", "id-toml", None),
 ]
 
 
@@ -99,7 +101,12 @@ class TestPrecedence:
 
     def test_local_environment_ignores_roles(self, tmp_path: Path) -> None:
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ={"REFINERCTL_ASSUME_ROLE": "arn:variable"})
-        assert here.assume_role is None
+        assert (here.assume_role, here.assume_role_external_id) == (None, None)
+
+    def test_external_id_without_a_role_is_a_usage_error(self, tmp_path: Path) -> None:
+        flags = GlobalFlags(env="there", assume_role_external_id="x")
+        with pytest.raises(UsageError, match="no role to assume"):
+            load(tmp_path, "[environments.there]\n", flags=flags)
 
     def test_local_environment_ignores_endpoint_and_bucket_variables(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
@@ -241,6 +248,8 @@ class TestMistakes:
             ("environments = 7", "environments"),
             ("environments = []", "environments"),
             ("[environments]\nlocal = 7", "expected a table"),
+            ('[environments.far]\naccount = "1234"', "environments.far.account: expected the 12 digits"),
+            ("[environments.far]\naccount = 123456789012", "environments.far.account: expected text"),
             ("[environments.local]\nembedded = 1", "environments.local.embedded"),
             ('[environments.local]\nembedded = "yes"', "environments.local.embedded: expected true or false"),
             ("[stacks.refiner]\nbucket = 1", "stacks.refiner.bucket: expected text"),

@@ -21,6 +21,16 @@ variable "allowed_account_ids" {
   }
 }
 
+variable "assume_role" {
+  description = "IAM role that Terraform assumes, with the external ID that its trust policy may ask for and a name for the session. Null uses the credentials as they are. With `refinerctl` use `--assume-role` instead."
+  type = object({
+    role_arn     = string
+    external_id  = optional(string)
+    session_name = optional(string)
+  })
+  default = null
+}
+
 variable "repositories" {
   description = "Names of the ECR repositories."
   type        = set(string)

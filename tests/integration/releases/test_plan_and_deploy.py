@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refinerctl.console import Progress
-from refinerctl.errors import RefinerctlError, RefusedError
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.ledger.entries import ReleaseAction, deployed
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_if_deployed
 from refinerctl.releases.drift import configuration_changes
@@ -25,6 +25,29 @@ from tests.integration.releases.tiny_stack import MODULE, RESUME, SECRET, Projec
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+ROLE = "arn:aws:iam::123456789012:role/deployer"
+
+
+class TestRoleInTheValues:
+    """Terraform would assume it by itself, on top of refinerctl's own role."""
+
+    @pytest.fixture
+    def with_role(self, project: Project) -> Project:
+        declared = '\nvariable "assume_role" { default = "none" }\noutput "role" { value = var.assume_role }\n'
+        (project.module / "main.tf").write_text(MODULE + declared)
+        project.root.var_file.write_text(f'assume_role = {{ role_arn = "{ROLE}" }}\n')
+        return project
+
+    @pytest.mark.parametrize("ours", [None, f"{ROLE}-2"])
+    def test_a_role_that_refinerctl_has_not_assumed_is_refused(self, with_role: Project, ours: str | None) -> None:
+        with pytest.raises(UsageError, match=f"names the role {ROLE}, but refinerctl has assumed {ours or 'no role'}"):
+            with_role.plan(root=replace(with_role.root, role=ours))
+
+    def test_the_same_role_is_not_assumed_twice(self, with_role: Project) -> None:
+        assert with_role.deploy(root=replace(with_role.root, role=ROLE))
+        assert "role" not in with_role.root.outputs()[0]  # null
 
 
 class TestPlan:
