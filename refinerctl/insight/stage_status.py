@@ -15,6 +15,7 @@ from refinerctl.aws.messages import expires_in_s, waited_s
 from refinerctl.aws.metrics import DataPoint, Metric
 from refinerctl.images import ImageReference
 from refinerctl.inputs.completions import completions_of
+from refinerctl.inputs.listing import InputCount, count_incomplete
 from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import Component, Function, Queue, Stage
 
@@ -31,6 +32,8 @@ HOUR = timedelta(hours=1)
 AGES = timedelta(minutes=15)
 # With more completions than this, the newest is not searched: a status does not list a whole bucket.
 MAX_COMPLETIONS = 3000
+# Calls to count the incomplete inputs of a stage: some 5,000 inputs with their completions.
+INPUT_PAGES = 10
 # SQS deletes a message soon after its completion was written.
 SAME_INPUT = timedelta(minutes=2)
 # A completion's key does not contain its stage: look up the inputs that it may belong to, at most so many.
@@ -98,6 +101,20 @@ class LastCompletion:
 
 
 @dataclass(frozen=True)
+class InputsStatus:
+    """Of `counted` inputs, `incomplete` have no completion; of these at least `without_message` have no message either.
+
+    Recent inputs do not count as incomplete. `without_message` None: the stage's queues could not be read. `is_whole`
+    False: there are more inputs than were counted.
+    """
+
+    counted: int
+    incomplete: int
+    without_message: int | None
+    is_whole: bool = True
+
+
+@dataclass(frozen=True)
 class StageStatus:
     """One stage. None: the stage has no such component, or it could not be read and `problems` say why.
 
@@ -111,6 +128,7 @@ class StageStatus:
     delivery_dlq: DlqStatus | None = None
     function: FunctionStatus | None = None
     last_completion: LastCompletion | None = None
+    inputs: InputsStatus | None = None
     problems: tuple[str, ...] = ()
 
 
@@ -130,13 +148,14 @@ class PipelineStatus:
 
 
 def read_status(app: AppContext, stages: Sequence[Stage], now: datetime) -> PipelineStatus:
-    """Read everything in two rounds, each with all its calls at the same time. Receives no message.
+    """Read everything in three rounds, each with all its calls at the same time. Receives no message.
 
     What cannot be read is among the problems. Raises RefinerctlError if nothing can be read.
     """
     reading = _Reading(app, stages, now)
     reading.ask(reading.first_round())
     reading.ask(reading.second_round())
+    reading.ask(reading.third_round())
     release = reading.release
     return PipelineStatus(
         at=now,
@@ -177,8 +196,7 @@ class _Reading:
             "ledger": lambda: app.ledger.read(),  # without a backend there is none
             "alarms": partial(app.alarms.find, app.pipeline.name_prefix, "ALARM"),
         }
-        has_completions = app.stack.storage is not None and app.stack.completion_keys is not None
-        if has_completions and 0 < len(self._writers) <= MAX_HEADS // 2:
+        if self._has_completions and 0 < len(self._writers) <= MAX_HEADS // 2:
             calls["completions"] = partial(_newest_completions, app)
         if prefix := os.path.commonprefix([queue.name for queue in self._queues]):  # noqa: RUF071 - names, no paths
             calls["urls"] = partial(app.queues.find, prefix)  # saves a call for each queue
@@ -193,13 +211,28 @@ class _Reading:
                     calls |= {key: partial(self._app.bucket.head, key) for key in self._inputs_of(info.key, stage)}
         return calls
 
+    def third_round(self) -> Calls:
+        """The inputs, after the queues: a message that is processed meanwhile is not missing in both."""
+        if not self._has_completions:
+            return {}
+        completions, now = completions_of(self._app), self._now
+        return {
+            ("inputs", stage): partial(count_incomplete, completions, stage.prefix or "", now, INPUT_PAGES)
+            for stage in self._writers
+        }
+
+    @property
+    def _has_completions(self) -> bool:
+        return self._app.stack.storage is not None and self._app.stack.completion_keys is not None
+
     def shared_problems(self) -> tuple[str, ...]:
         """Raises RefinerctlError if there are only errors."""
         errors = [answer.error for subject, answer in self._answers.items() if subject != "urls"]
         if all(errors) and errors[0]:
             raise errors[0]
         shared = ("metrics", "metrics of ages", "alarms", "completions", "ledger")
-        found = ((name.removesuffix(" of ages"), self._answers.get(name)) for name in shared)
+        found = [(name.removesuffix(" of ages"), self._answers.get(name)) for name in shared]
+        found += [("inputs", self._answers.get(("inputs", stage))) for stage in self._writers]
         return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
 
     @property
@@ -227,6 +260,7 @@ class _Reading:
             delivery_dlq=self._dlq(stage.delivery_dlq, 0.0),
             function=self._function(stage),
             last_completion=self._last_completion(stage),
+            inputs=self._inputs(stage),
             problems=problems,
         )
 
@@ -271,6 +305,15 @@ class _Reading:
             duration_p95_ms=self._worst(function, "p95"),
             concurrency=None if concurrency is None else round(concurrency),
         )
+
+    def _inputs(self, stage: Stage) -> InputsStatus | None:
+        found: InputCount | None = self._value(("inputs", stage))
+        if found is None:
+            return None
+        states: list[QueueState | None] = [self._value(queue) for queue in stage.queues]
+        messages = [state.total for state in states if state is not None]
+        left = found.without_message(sum(messages)) if len(messages) == len(states) else None
+        return InputsStatus(found.counted, found.incomplete, left, found.is_whole)
 
     def _last_completion(self, stage: Stage) -> LastCompletion | None:
         if stage.consumer is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import printable, seconds, table
+from refinerctl.console import counted, printable, seconds, table
 from refinerctl.errors import RefinerctlError
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
@@ -21,7 +21,7 @@ from refinerctl.parallel import attempt
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from refinerctl.insight.stage_status import FunctionStatus, PipelineStatus, StageStatus
+    from refinerctl.insight.stage_status import FunctionStatus, InputsStatus, PipelineStatus, StageStatus
 
 SHORT_DIGEST = 19  # sha256: and twelve digits
 GAP = 2
@@ -36,6 +36,7 @@ COLUMNS = {
     "DLQ": 0,
     "EXPIRES": 4,
     "UNDELIVERED": 2,
+    "INCOMPLETE": 3,
     "ERRORS": 2,
     "THROTTLES": 5,
     "P50": 8,
@@ -129,6 +130,12 @@ def _document(app: AppContext, found: PipelineStatus) -> dict[str, Any]:
 def problems(found: PipelineStatus) -> list[str]:
     """All problems, of several that differ only in their resource the first."""
     told = [*found.problems, *(f"{stage.name}: {text}" for stage in found.stages for text in stage.problems)]
+    told += [
+        f"{stage.name}: at least {counted(lost, 'input')} without completion and without message: "
+        "see `refinerctl inputs --incomplete`"
+        for stage in found.stages
+        if stage.inputs and (lost := stage.inputs.without_message)
+    ]
     alike: dict[str, list[str]] = {}
     for text in told:
         alike.setdefault(text.partition(": ")[2].partition(" on ")[0], []).append(text)
@@ -149,6 +156,7 @@ def cells(found: PipelineStatus, stage: StageStatus) -> list[Cell]:
         _bad_count(dlq.depth if dlq else None),
         (f"<{seconds(min(expiries))}" if expiries else "-", False),
         _bad_count(delivery_dlq.depth if delivery_dlq else None),
+        _incomplete(stage.inputs),
         _bad_count(function.errors if function else None),
         _bad_count(function.throttles if function else None),
         _milliseconds(function.duration_p50_ms if function else None),
@@ -165,6 +173,13 @@ def _count(value: int | None) -> Cell:
 
 def _bad_count(value: int | None) -> Cell:
     return "-" if value is None else str(value), bool(value)
+
+
+def _incomplete(inputs: InputsStatus | None) -> Cell:
+    """Only a lower bound if not all inputs were counted. It is bad if some are in no queue of the stage."""
+    if inputs is None or not (inputs.is_whole or inputs.incomplete):
+        return "-", False
+    return f"{'' if inputs.is_whole else '>='}{inputs.incomplete}", bool(inputs.without_message)
 
 
 def _milliseconds(value: float | None) -> Cell:

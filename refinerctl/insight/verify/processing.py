@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from refinerctl.aws.lambda_ import SourceMapping
+from refinerctl.console import counted
 from refinerctl.errors import NotFoundError
-from refinerctl.insight.verify.checks import Finding, Section, failed, known, passed, present, skipped, warned
+from refinerctl.insight.verify.checks import Finding, Section, dlq_of, failed, known, passed, present, skipped, warned
 from refinerctl.insight.verify.snapshot import (
     CONCURRENCY,
     FUNCTION,
     IMAGE,
+    INPUTS,
     LOG_GROUP,
     MAPPINGS,
     QUEUE,
@@ -280,3 +282,29 @@ def _max_concurrency(snapshot: Snapshot, function: Function) -> int:
     if settings is None or settings.reserved_concurrency is not None:
         return 0
     return sum(mapping.max_concurrency or 0 for mapping in snapshot.get(MAPPINGS, function.name).value or ())
+
+
+@SECTION.check(
+    "inputs-complete",
+    Function,
+    why="An input whose event was lost is not processed, and no message tells of it.",
+    fix="`refinerctl inputs --incomplete` lists such inputs, `refinerctl replay --incomplete` sends them through the "
+    "pipeline again.",
+    details="Counts the inputs below the stage's prefix that have no completion, or one that is older than the input. "
+    "Those that may be under way do not count: recent ones, and as many as there are messages in the stage's queues "
+    "and DLQs and in the DLQ of the forwarding rule. Of more than some 20,000 inputs the first by key are counted.",
+)
+def _inputs_complete(snapshot: Snapshot, function: Function) -> Finding | None:
+    stage, shared = snapshot.stage_of(function), (dlq_of(item) for item in snapshot.pipeline.shared)
+    if not stage.prefix or snapshot.bucket is None:
+        return None
+    count = known(snapshot.get(INPUTS, snapshot.bucket, stage))
+    if count is None:
+        return None
+    queues = [*stage.queues, *(dlq for dlq in shared if dlq)]
+    lost = count.without_message(sum(known(snapshot.get(QUEUE, queue.name)).total for queue in queues))
+    whole = "" if count.is_whole else "; there are more inputs, which were not counted"
+    seen = f"{counted(count.counted, 'input')} below {stage.prefix}"
+    if lost:
+        return warned(f"of {seen} at least {lost:,} have neither a completion nor a message{whole}")
+    return passed(f"{seen}: {count.incomplete:,} without completion, and not more than there are messages{whole}")

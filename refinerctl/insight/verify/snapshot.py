@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -17,6 +18,8 @@ from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
+from refinerctl.inputs.completions import Completions
+from refinerctl.inputs.listing import InputCount, count_incomplete
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import Answer, attempt, both, concurrently
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 THREADS = 32
 # IAM throttles at a low rate: at 20 calls/s, 32 roles at once lose 19 of 50 to throttling, 8 at once lose none.
 ROLES_AT_ONCE = 8
+# Calls to count the incomplete inputs of a stage: some 20,000 inputs with their completions.
+INPUT_PAGES = 40
 
 Found = TypeVar("Found")
 
@@ -38,7 +43,7 @@ class Question(Generic[Found]):
     ask: Callable[..., Found]
 
 
-Asked: TypeAlias = tuple[Any, ...]  # a question, and the names of what it is about
+Asked: TypeAlias = tuple[Any, ...]  # a question, and what it is about: names, or a stage
 
 BUCKET: Question[None] = Question(lambda app, name: S3Bucket(app.session, name).check())
 BUCKET_EVENTS: Question[bool] = Question(lambda app, name: S3Bucket(app.session, name).sends_events())
@@ -59,6 +64,7 @@ KEY: Question[KmsKey] = Question(lambda app, key_id: kms_key(app.session, key_id
 ALARMS: Question[tuple[Alarm, ...]] = Question(lambda app, prefix: app.alarms.find(prefix))
 TOPIC: Question[Topic] = Question(lambda app, arn: app.alarms.topic(arn))
 CONCURRENCY: Question[Concurrency] = Question(lambda app: app.functions.concurrency())
+INPUTS: Question[InputCount | None] = Question(lambda app, bucket, stage: _count_inputs(app, bucket, stage))
 RELEASE: Question[Release] = Question(lambda app: _deployed_release(app))
 
 
@@ -66,6 +72,14 @@ def _deployed_release(app: AppContext) -> Release:
     if (found := deployed(app.ledger.read())) is None:
         raise NotFoundError("no deployment is recorded")
     return found
+
+
+def _count_inputs(app: AppContext, bucket: str, stage: Stage) -> InputCount | None:
+    """None if the stack has no completions."""
+    if app.stack.storage is None or app.stack.completion_keys is None:
+        return None
+    completions = Completions(S3Bucket(app.session, bucket), app.storage, app.stack, Pipeline(stage.name, (stage,)))
+    return count_incomplete(completions, stage.prefix or "", datetime.now(UTC), INPUT_PAGES)
 
 
 def _about(component: Component) -> tuple[Asked, ...]:
@@ -123,9 +137,10 @@ class Snapshot:
     answers: Mapping[Asked, Answer[Any]] = field(default_factory=dict)
     embedded: bool = False
 
-    def get(self, question: Question[Found], *names: str) -> Answer[Found]:
+    def get(self, question: Question[Found], *names: str | Stage) -> Answer[Found]:
         """The answer to a question; an error if it was not asked."""
-        return self.answers.get((question, *names)) or Answer(error=RefinerctlError(f"{' '.join(names)} was not read"))
+        what = " ".join(name.name if isinstance(name, Stage) else name for name in names)
+        return self.answers.get((question, *names)) or Answer(error=RefinerctlError(f"{what} was not read"))
 
     def answered(self, question: Question[Found]) -> Mapping[tuple[str, ...], Found]:
         """What was found for a question, by names; without errors."""
@@ -206,6 +221,10 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     for key in snapshot.answered(BUCKET_KEY).values():
         if key:
             yield KEY, key
+    for stage in pipeline.stages:  # after its queues: what is processed meanwhile is not missing in both
+        is_counted = all((QUEUE, queue.name) in snapshot.answers for queue in stage.queues)
+        if stage.consumer and stage.prefix and snapshot.bucket and is_counted:
+            yield INPUTS, snapshot.bucket, stage
     for source, target in pipeline.edges:  # which other rules send to it?
         if isinstance(source, EventRule) and target != source.dlq and (arn := snapshot.arn(target)):
             yield SENDERS, source.bus, arn

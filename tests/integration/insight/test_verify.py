@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -13,12 +14,13 @@ from refinerctl.app import AppContext
 from refinerctl.aws.events import EventBuses
 from refinerctl.aws.iam import Role, Roles
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
+from refinerctl.aws.s3 import S3Bucket
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.insight.verify.checks import Status, run_checks
-from refinerctl.insight.verify.snapshot import ROLE, ROLES_AT_ONCE, take_snapshot
+from refinerctl.insight.verify.snapshot import INPUTS, QUEUE, ROLE, ROLES_AT_ONCE, take_snapshot
 from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 
@@ -97,6 +99,19 @@ class ManyFunctions(Functions):
 
 def role_arn(name: str) -> str:
     return f"arn:aws:iam::000000000000:role/{name}"
+
+
+def test_inputs_are_counted_after_the_messages(session: AwsSession, bucket: S3Bucket, unique: str) -> None:
+    for end in ("RefinerInput", "RefinerInput-dlq", "RefinerInput-delivery-dlq", "forward-delivery-dlq"):
+        session.client("sqs").create_queue(QueueName=f"{unique}-{end}")
+    for key in ("RefinerInput/a", "RefinerInput/b", "RefinerComplete/a.json"):
+        bucket.put(key, io.BytesIO(b""), 0)
+    found = pipeline(bucket_name=bucket.name, name_prefix=unique)
+    snapshot = take_snapshot(app_of(session), found)
+    asked = list(snapshot.answers)
+    assert asked.index((INPUTS, bucket.name, found.stages[0])) > asked.index((QUEUE, f"{unique}-RefinerInput"))
+    (result,) = run_checks(snapshot, STACK, only=["inputs-complete"])
+    assert result.seen.startswith("2 inputs below RefinerInput/: 0 without completion")
 
 
 class BusyRoles(Roles):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
 from refinerctl.insight.report.page import PipelineReport, all_problems, failure_causes, page, release_rows, short_image
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.stage_status import PipelineStatus, QueueStatus, StageStatus
+from refinerctl.insight.stage_status import InputsStatus, PipelineStatus, QueueStatus, StageStatus
 from tests import reports
 from tests.html import Element, elements
 
@@ -203,9 +203,28 @@ class TestContent:
     def test_table_has_the_status_of_each_stage(self, pages: dict[str, str]) -> None:
         table = next(e for e in elements(pages["one"]) if e.attributes.get("aria-label") == "Status of each stage")
         rows = [[cell.all_text for cell in row.children] for row in _descendants(table) if row.tag == "tr"]
-        one = "12 | 3 | 0 | 3 min 11 s | ✗ 2 | 0 | 13 d 9 h | 61 | ✗ 2 | 0 | 412 ms | 1.2 s | 4 | 14 Mar 09:25 | yes"
+        one = (
+            "12 | 3 | 0 | 3 min 11 s | ✗ 2 | 0 | 13 d 9 h | 61 | ✗ 2 | 0 | 412 ms | 1.2 s | 4 | — | 14 Mar 09:25 | yes"
+        )
         assert " | ".join(rows[2][1:]) == one
-        assert " | ".join(rows[3][1:]) == "633 | 0 | 0 | 23 h 53 min | 0 | 0" + " | —" * 9
+        assert " | ".join(rows[3][1:]) == "633 | 0 | 0 | 23 h 53 min | 0 | 0" + " | —" * 10
+
+    @pytest.mark.parametrize(
+        ("inputs", "cell"),
+        [
+            (InputsStatus(1500, 1200, 2), "✗ 1,200"),
+            (InputsStatus(1500, 3, 0), "3"),
+            (InputsStatus(1500, 3, None, is_whole=False), "≥ 3"),
+            (InputsStatus(1500, 0, 0, is_whole=False), "—"),
+        ],
+    )
+    def test_table_has_the_incomplete_inputs(self, inputs: InputsStatus, cell: str) -> None:
+        found = reports.empty()
+        status = dataclasses.replace(found.status, stages=(dataclasses.replace(found.status.stages[0], inputs=inputs),))
+        shown = elements(page(dataclasses.replace(found, status=status)))
+        table = next(e for e in shown if e.attributes.get("aria-label") == "Status of each stage")
+        rows = [[cell.all_text for cell in row.children] for row in _descendants(table) if row.tag == "tr"]
+        assert rows[2][rows[1].index("Incomplete") + 1] == cell
 
     def test_empty_sections_say_so(self, pages: dict[str, str]) -> None:
         for text in (

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from refinerctl.aws.alarms import Alarm
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
+from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import (
+    INPUT_PAGES,
     MAX_COMPLETIONS,
     DlqStatus,
     FunctionStatus,
+    InputsStatus,
     LastCompletion,
     PipelineStatus,
     QueueStatus,
@@ -28,7 +31,7 @@ from refinerctl.insight.stage_status import (
 )
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import EventRule, Queue
-from tests.unit.fakes import START, FakeFunctions
+from tests.unit.fakes import START, FakeFunctions, FakeQueues
 from tests.unit.insight.fakes import (
     DIGEST,
     TINY,
@@ -143,6 +146,59 @@ class TestLastCompletion:
         assert one(account).last_completion == LastCompletion(START - timedelta(minutes=2))
 
 
+class TestInputs:
+    @pytest.fixture(autouse=True)
+    def _inputs(self, account: Account) -> None:
+        """Four of One: one is completed, one was written just now."""
+        for name in ("a", "b", "c"):
+            account.bucket.write(f"One/{name}", at=START - timedelta(hours=1))
+        account.bucket.write("One/recent")
+        account.bucket.write("RefinerComplete/a.json")
+
+    def test_inputs_without_completion_and_message(self, account: Account) -> None:
+        assert one(account).inputs == InputsStatus(4, 2, 2)
+        assert read(account).stages[1].inputs is None  # nothing completes its objects
+
+    @pytest.mark.parametrize(("queue", "left"), [(QUEUE, 1), (DLQ, 1), (DELIVERY, 1)])
+    def test_messages_may_be_about_them(self, account: Account, queue: str, left: int) -> None:
+        account.set_counts(queue, in_flight=1)
+        assert one(account).inputs == InputsStatus(4, 2, left)
+
+    def test_they_are_counted_after_the_messages(self, account: Account) -> None:
+        """An input that is processed meanwhile would else be missing in both."""
+
+        class Processing(FakeQueues):
+            def state(self, name: str) -> QueueState:
+                found = super().state(name)
+                if name == QUEUE:
+                    account.bucket.write("RefinerComplete/b.json")
+                    account.bucket.write("RefinerComplete/c.json")
+                return found
+
+        account.queues = Processing()
+        account.queues.messages = {name: [] for name in (QUEUE, DLQ, DELIVERY)}
+        account.queues.states[QUEUE] = QueueState(QUEUE, visible=2)
+        assert one(account).inputs == InputsStatus(4, 0, 0)
+
+    def test_of_many_inputs_some_are_counted(self, account: Account) -> None:
+        for number in range(20):
+            account.bucket.write(f"One/more-{number}", at=START - timedelta(hours=1))
+        account.bucket.page_size = 1
+        found = one(account).inputs
+        assert found is not None
+        assert (found.is_whole, found.counted < 24, account.bucket.requests["page"]) == (False, True, INPUT_PAGES)
+        assert 0 < found.incomplete < found.counted
+
+    def test_messages_that_cannot_be_counted_leave_it_open(self, account: Account) -> None:
+        del account.queues.messages[DLQ]
+        assert one(account).inputs == InputsStatus(4, 2, None)
+
+    def test_inputs_that_cannot_be_listed_are_a_problem(self, account: Account) -> None:
+        account.bucket.denied.add("One/")
+        assert one(account).inputs is None
+        assert read(account).problems == ("inputs: access denied: page on s3://data-repository/One/",)
+
+
 class TestProblems:
     def test_what_cannot_be_read_does_not_hide_the_rest(self, account: Account) -> None:
         del account.queues.messages[DLQ]
@@ -179,7 +235,9 @@ class TestProblems:
             raise AccessDeniedError("no credentials")
 
         # To find URLs never fails.
-        client: Any = SimpleNamespace(get=fail, read=fail, objects=fail, state=fail, find=account.queues.find)
+        client: Any = SimpleNamespace(
+            get=fail, read=fail, objects=fail, page=fail, state=fail, find=account.queues.find
+        )
         app.functions = app.metrics = app.bucket = app.ledger = app.queues = client
         app.alarms = SimpleNamespace(find=fail)  # type: ignore[assignment]
         with pytest.raises(AccessDeniedError, match="no credentials"):
@@ -222,21 +280,22 @@ def test_stages_of_another_shape() -> None:
     assert (jobs.function, jobs.dlq.depth, jobs.problems) == (None, 4, ())
 
 
-def test_everything_is_asked_for_in_two_rounds() -> None:
+def test_everything_is_asked_for_in_three_rounds() -> None:
     """Each call waits for all others of its round: one that is made after another's answer would wait forever."""
     account = Account(tuple(stage_of(f"R{n}") for n in range(5)))
-    # two times metrics, alarms, completions, ledger, URLs and five functions; then three queues of each stage
-    rounds = Rounds(6 + 5, 5 * 3)
+    # two times metrics, alarms, completions, ledger, URLs and five functions; then three queues and then the inputs
+    # of each stage
+    rounds = Rounds(6 + 5, 5 * 3, 5)
 
     app = account.app
     app.queues = rounds.of(account.queues, find=0, state=1)
     app.functions = rounds.of(account.functions, get=0)
     app.metrics = rounds.of(account.metrics, read=0)
     app.alarms = rounds.of(account.alarms, find=0)
-    app.bucket = rounds.of(account.bucket, objects=0)
+    app.bucket = rounds.of(account.bucket, objects=0, page=2)
     app.ledger = rounds.of(account.ledger, read=0)
     found = read_status(app, account.stages, START)
-    assert rounds.calls == [11, 15]
+    assert rounds.calls == [11, 15, 5]
     assert account.queues.requests["find x-R"] == 1
     assert all(stage.queue for stage in found.stages)
 

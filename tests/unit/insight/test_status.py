@@ -17,6 +17,7 @@ from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.insight.stage_status import (
     DlqStatus,
     FunctionStatus,
+    InputsStatus,
     PipelineStatus,
     QueueStatus,
     StageStatus,
@@ -44,6 +45,23 @@ def test_problems_are_marked() -> None:
     found = status_of(StageStatus("One", "One/", dlq=DlqStatus("d", 2), function=function), release="v2")
     bad = [text for text, is_bad in cells(found, found.stages[0]) if is_bad]
     assert bad == ["2", "3", f"not v2: {DIGEST[:19]}"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "cell"),
+    [
+        (InputsStatus(100, 3, 2), ("3", True)),
+        (InputsStatus(100, 3, 0), ("3", False)),
+        (InputsStatus(100, 3, None), ("3", False)),
+        (InputsStatus(100, 3, 2, is_whole=False), (">=3", True)),
+        (InputsStatus(100, 0, 0, is_whole=False), ("-", False)),
+    ],
+)
+def test_incomplete_inputs_are_bad_if_no_message_can_be_theirs(inputs: InputsStatus, cell: tuple[str, bool]) -> None:
+    found = status_of(replace(QUIET, inputs=inputs))
+    assert cells(found, found.stages[0])[list(COLUMNS).index("INCOMPLETE")] == cell
+    told = ["One: at least 2 inputs without completion and without message: see `refinerctl inputs --incomplete`"]
+    assert problems(found) == (told if cell[1] else [])
 
 
 def test_the_expiry_is_the_first_of_both_dlqs_and_a_bound() -> None:

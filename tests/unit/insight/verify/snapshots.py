@@ -14,6 +14,7 @@ from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import RefinerctlError
+from refinerctl.inputs.listing import InputCount
 from refinerctl.insight.verify import snapshot as facts
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.ledger.entries import Release, ReleaseAction
@@ -185,6 +186,7 @@ def _function_answers(stage: Stage, base: str) -> dict[Any, Any]:
         (facts.ROLE, base): Role(base, role_arn(base), trusts("lambda.amazonaws.com"), policies),
         (facts.LOG_GROUP, f"/aws/lambda/{base}"): LogGroupSettings(f"/aws/lambda/{base}", 30),
         (facts.IMAGE, IMAGE): DIGEST,
+        (facts.INPUTS, BUCKET, stage): InputCount(1000, 0),
     }
 
 

@@ -13,6 +13,7 @@ from refinerctl.aws.iam import KmsKey, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, SourceMapping
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
+from refinerctl.inputs.listing import InputCount
 from refinerctl.insight.verify.checks import CheckResult, Status, choose, run_checks
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.snapshot import (
@@ -25,6 +26,7 @@ from refinerctl.insight.verify.snapshot import (
     CONCURRENCY,
     FUNCTION,
     IMAGE,
+    INPUTS,
     KEY,
     LOG_GROUP,
     MAPPINGS,
@@ -101,6 +103,10 @@ def change(*asked: Any, **fields: Any) -> Snapshot:
 
 def answer(*asked: Any, value: Any) -> Snapshot:
     return answering(HEALTHY, *asked, value=value)
+
+
+def inputs(count: InputCount) -> Snapshot:
+    return answer(INPUTS, snapshots.BUCKET, HEALTHY.pipeline.stages[1], value=count)
 
 
 def missing(*asked: Any) -> Snapshot:
@@ -363,6 +369,11 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
      answer(TOPIC, snapshots.TOPIC, value=Topic("operators", 0))),
     ("alarm-actions", None, "warn", "topic operators, whose only subscriptions are not confirmed (2)",
      answer(TOPIC, snapshots.TOPIC, value=Topic("operators", 0, 2))),
+    ("inputs-complete", "RefinerInput", "warn", "of 50 inputs below RefinerInput/ at least 3 have neither",
+     inputs(InputCount(50, 3))),
+    ("inputs-complete", "RefinerInput", "warn", "at least 1 have", changed(
+        inputs(InputCount(50, 3)), QUEUE, FORWARD_DLQ, visible=2)),
+    ("inputs-complete", "RefinerInput", "warn", "there are more inputs", inputs(InputCount(50, 3, is_whole=False))),
     ("schedule", "nightly", "fail", "is disabled", changed(HEALTHY_SCHEDULES, *NIGHTLY_SCHEDULE, is_enabled=False)),
     ("schedule", "nightly", "fail", "does not exist", answering(HEALTHY_SCHEDULES, *NIGHTLY_SCHEDULE, error=MISSING)),
     ("schedule-target", "nightly", "fail", "not to x-nightly",
@@ -418,6 +429,8 @@ def test_every_check_has_a_broken_case() -> None:
         answering(HEALTHY, BUCKET_POLICY, snapshots.BUCKET, error=AccessDeniedError("denied")),
         encrypted(KmsKey(KEY_ARN, policy=key_policy())),
         encrypted(KmsKey(KEY_ARN, policy=key_policy()), "sqs.us-east-1.amazonaws.com"),
+        changed(inputs(InputCount(50, 3)), QUEUE, INPUT, visible=1, in_flight=1, delayed=1),
+        changed(inputs(InputCount(50, 3)), QUEUE, DLQ, visible=3),
         alarms(actions=("arn:aws:ssm-incidents::123456789012:response-plan/x",)),
         alarms(actions=(f"{snapshots.TOPIC}-2", snapshots.TOPIC)),
         answering(change(QUEUE, INPUT, dlq_arn=queue_arn("dead")), QUEUE, "dead",
@@ -425,7 +438,8 @@ def test_every_check_has_a_broken_case() -> None:
     ],
     ids=[
         "boundary", "disabled-rule", "rule-of-others", "disabled-last", "disabled-first", "mapping-of-another-queue",
-        "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "through-sqs", "other-action",
+        "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "through-sqs", "in-queue", "in-dlq",
+        "other-action",
         "second-topic", "dlq-of-another-name",
     ],
 )  # fmt: skip
