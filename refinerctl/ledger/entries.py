@@ -22,7 +22,10 @@ class ReleaseAction(StrEnum):
 
 @dataclass(frozen=True)
 class Release:
-    """An entry of the ledger. `images` are image URIs by digest, by stage; `at` is in UTC."""
+    """An entry of the ledger. `images` are image URIs by digest, by stage; `at` is in UTC.
+
+    `bases` are the images that they were built on, by stage, if their labels say so.
+    """
 
     action: ReleaseAction
     tag: str | None
@@ -30,6 +33,7 @@ class Release:
     commit: str | None = None
     who: str = ""
     at: datetime = datetime.min
+    bases: Mapping[str, str] = field(default_factory=dict)
 
 
 class Ledger(Protocol):
@@ -74,6 +78,7 @@ def _release(entry: dict[str, Any]) -> Release:
         commit=entry["commit"],
         who=str(entry["who"]),
         at=datetime.fromisoformat(entry["at"]),
+        bases={str(name): str(base) for name, base in entry.get("bases", {}).items()},
     )
 
 

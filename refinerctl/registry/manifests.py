@@ -149,6 +149,16 @@ def config_created(config: bytes) -> datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def config_base(config: bytes) -> str | None:
+    """The image that it was built on, `name@digest` as far as its OCI labels say so; None without them."""
+    try:
+        labels = json.loads(config)["config"]["Labels"]
+        name, digest = (str(labels.get(f"org.opencontainers.image.base.{what}") or "") for what in ("name", "digest"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return "@".join(filter(None, [name, digest if "@" not in name else ""])) or None
+
+
 def unacceptable(manifest: Manifest, config: bytes | None, runs_on: RunsOn, platform: Platform) -> tuple[str, ...]:
     """Why `runs_on` cannot run the image on `platform`; empty if it can.
 

@@ -230,7 +230,9 @@ def apply_plan(
         progress.step(f"terraform apply: stack {root.name} of {root.env}")
         root.apply(plan.file, progress, resume)
     record = plan.record
-    release = Release(action, record.tag, dict(record.images), record.version, who, datetime.now(UTC))
+    release = Release(
+        action, record.tag, dict(record.images), record.version, who, datetime.now(UTC), dict(record.bases)
+    )
     if not has_changes and _is_recorded(release, deployed(ledger.read())):
         return False, None
     add_to_ledger(ledger, release, "applied, but not recorded" if has_changes else "not recorded", resume)

@@ -11,7 +11,7 @@ from refinerctl.errors import NotFoundError, RefusedError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import concurrently
-from refinerctl.registry.manifests import unacceptable
+from refinerctl.registry.manifests import config_base, unacceptable
 from refinerctl.stacks.base import StageImage
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _TAGS_SHOWN = 5
 class Pins:
     """A release before it is deployed: image URIs by digest, by stage. `notes` say what is not pinned or not checked.
 
+    `bases` are the images that they were built on, by stage, if their labels say so.
     `current` is the release that the ledger has as deployed.
     """
 
@@ -33,6 +34,17 @@ class Pins:
     images: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     current: Release | None = None
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """The URI by digest, None without one; notes; why Lambda cannot run it; what it was built on."""
+
+    uri: str | None = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    base: str | None = None
 
 
 def pins_for(app: AppContext, tag: str | None) -> Pins:
@@ -100,17 +112,20 @@ def pin_images(
     ]
     resolved = concurrently(tasks, _THREADS)
     images: dict[str, str] = {}
+    bases: dict[str, str] = {}
     all_notes, all_problems, is_missing = [], [], False
-    for image, (_, notes), (uri, more, problems) in zip(wanted, chosen, resolved, strict=True):
-        all_notes += [f"{image.stage}: {note}" for note in (*notes, *more)]
-        all_problems += [f"{image.stage}: {problem}" for problem in problems]
-        if uri is not None:
-            images[image.stage] = uri
-        is_missing = is_missing or bool(problems and uri is None)
+    for image, (_, notes), found in zip(wanted, chosen, resolved, strict=True):
+        all_notes += [f"{image.stage}: {note}" for note in (*notes, *found.notes)]
+        all_problems += [f"{image.stage}: {problem}" for problem in found.problems]
+        if found.uri is not None:
+            images[image.stage] = found.uri
+        if found.base is not None:
+            bases[image.stage] = found.base
+        is_missing = is_missing or bool(found.problems and found.uri is None)
     if all_problems:
         hint = "Copy a release's images to ECR: `refinerctl sync --tag TAG`." if is_missing else None
         raise RefusedError(f"{refusal}: {'; '.join(all_problems)}", hint=hint)
-    return Pins(tag or default_tag, images, tuple(all_notes))
+    return Pins(tag or default_tag, images, tuple(all_notes), bases=bases)
 
 
 def _ignores(own: ImageReference, tag: str) -> bool:
@@ -146,22 +161,27 @@ def _choose(
 
 def _resolve(
     reference: ImageReference | None, registries: Registries, platform: Platform, local_repositories: frozenset[str]
-) -> tuple[str | None, list[str], list[str]]:
-    """The URI by digest, None without one; notes; and why Lambda cannot run it."""
+) -> _Resolved:
     if reference is None:
-        return None, [], []
+        return _Resolved()
     manifest = registries.find(reference)
     if manifest is None:
         if reference.repository in local_repositories and reference.digest is None:
-            return None, [f"{reference} is not in the registry, and runs from the image's folder"], []
+            return _Resolved(notes=(f"{reference} is not in the registry, and runs from the image's folder",))
         newest = newest_first(registries.tags(reference))[:_TAGS_SHOWN]
         known = f" (newest tags: {', '.join(newest)})" if newest else ""
-        return None, [], [f"{reference} is not in ECR{known}"]
-    config, notes = None, []
+        return _Resolved(problems=(f"{reference} is not in ECR{known}",))
+    config: bytes | None = None
+    notes: tuple[str, ...] = ()
     if manifest.config is not None:
         try:
             config = registries.blob(reference, manifest.config)
         except NotFoundError:
-            notes = [f"the config of {reference} is not in the registry: its architecture is not checked"]
+            notes = (f"the config of {reference} is not in the registry: its architecture is not checked",)
     problems = unacceptable(manifest, config, RunsOn.LAMBDA, platform)
-    return reference.at(manifest.digest), notes, [f"{reference}: {problem}" for problem in problems]
+    return _Resolved(
+        reference.at(manifest.digest),
+        notes,
+        tuple(f"{reference}: {problem}" for problem in problems),
+        base=config_base(config) if config else None,
+    )

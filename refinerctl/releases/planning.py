@@ -94,6 +94,7 @@ def make_plan(
         place=root.place,
         refinerctl_version=__version__,
         terraform_version=str(document["terraform_version"]),
+        bases=dict(pins.bases),
     )
     plan = _plan(file, document, record, destroy=destroy)
     notes = list(pins.notes)

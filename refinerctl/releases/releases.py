@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,16 @@ class TagStatus:
 
 @dataclass(frozen=True)
 class EnvironmentRelease:
-    """What an environment has deployed; `is_deployed` is None if that is unknown, for `error`."""
+    """What an environment has deployed; `is_deployed` is None if that is unknown, for `error`.
+
+    `bases` are the images that the deployed ones were built on, by stage, as the ledger has them.
+    """
 
     name: str
     is_deployed: bool | None = False
     tag: str | None = None
     error: str | None = None
+    bases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,8 @@ def _environment(
     release = deployed(entries.value or ())
     if release is None:
         return EnvironmentRelease(name)
-    return EnvironmentRelease(name, is_deployed=True, tag=release.tag or _tag_of_digests(release, by_tag))
+    tag = release.tag or _tag_of_digests(release, by_tag)
+    return EnvironmentRelease(name, is_deployed=True, tag=tag, bases=release.bases)
 
 
 def _tag_of_digests(release: Release, by_tag: Mapping[str, tuple[TagImage, ...]]) -> str | None:

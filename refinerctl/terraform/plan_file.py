@@ -7,7 +7,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class PlanRecord:
     """The purpose of a plan: `deploy --plan` compares it with the current values.
 
     `place` is the account, the region and the environment that it was made for.
-    `images` are those that the plan pins, by stage; `configuration` is a digest of all files that went into it;
+    `images` are those that the plan pins, by stage, and `bases` what they were built on; `configuration` is a digest of
+    all files that went into it;
     `allow_destroy` are addresses whose loss of data was accepted.
     """
 
@@ -43,6 +44,7 @@ class PlanRecord:
     place: str = ""
     refinerctl_version: str = ""
     terraform_version: str = ""
+    bases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def version(self) -> str | None:

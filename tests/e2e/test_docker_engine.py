@@ -48,6 +48,13 @@ def test_an_input_is_processed_by_the_built_image(in_containers: Project) -> Non
     assert "completion written" in in_containers.run("local", "logs").out
 
 
+def test_a_built_image_says_what_it_was_built_on(in_containers: Project, engine: str) -> None:
+    client = docker.DockerClient(base_url=engine)
+    labels = [image.labels for image in client.images.list() if any("dibbs-ecr-refiner" in tag for tag in image.tags)]
+    client.close()
+    assert [item["org.opencontainers.image.base.name"] for item in labels] == [BASE]
+
+
 @pytest.mark.parametrize(
     ("way", "reason"),
     [

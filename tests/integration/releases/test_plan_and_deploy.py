@@ -79,6 +79,11 @@ class TestPlan:
             assert not project.deploy(project.plan("v2"))
         assert [release.tag for release in project.ledger.read()] == ["v1", "v2"]
 
+    def test_base_images_are_recorded_with_the_release(self, project: Project, tmp_path: Path) -> None:
+        bases = {"In": "base:22@sha256:b"}
+        project.deploy(make_plan(project.root, Pins("v1", bases=bases), tmp_path, Progress()))
+        assert [release.bases for release in project.ledger.read()] == [bases]
+
     def test_secrets_are_only_in_the_plan_file(self, project: Project) -> None:
         project.deploy()
         project.set(size=2, secret=f"{SECRET}-more")

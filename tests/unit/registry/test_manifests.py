@@ -13,6 +13,7 @@ from refinerctl.images import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIF
 from refinerctl.registry.copies import CopyRequest, choose_platform
 from refinerctl.registry.manifests import (
     Manifest,
+    config_base,
     config_created,
     config_platform,
     digest_of,
@@ -152,3 +153,25 @@ def request(runs_on: RunsOn | None, platform: Platform = AMD) -> CopyRequest:
 )
 def test_build_time(created: str | None, expected: datetime | None) -> None:
     assert config_created(json.dumps({"created": created}).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"name": "a/base:1", "digest": DIGEST}, f"a/base:1@{DIGEST}"),
+        ({"name": f"a/base:1@{DIGEST}", "digest": DIGEST}, f"a/base:1@{DIGEST}"),
+        ({"name": f"a/base:1@{DIGEST}", "digest": ""}, f"a/base:1@{DIGEST}"),
+        ({"name": "a/base:1", "digest": ""}, "a/base:1"),
+        ({"digest": DIGEST}, DIGEST),
+        ({"name": "", "digest": ""}, None),
+        ({}, None),
+    ],
+)
+def test_base_image(labels: dict[str, str], expected: str | None) -> None:
+    named = {f"org.opencontainers.image.base.{name}": value for name, value in labels.items()}
+    assert config_base(json.dumps({"config": {"Labels": named}}).encode()) == expected
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": null}', '{"config": {"Labels": null}}', "[" * 100_000])
+def test_config_without_labels_names_no_base_image(text: str) -> None:
+    assert config_base(text.encode()) is None

@@ -38,6 +38,7 @@ RELEASES = st.builds(
     commit=st.none() | TEXT,
     who=TEXT,
     at=st.datetimes(timezones=st.just(UTC)),
+    bases=st.dictionaries(TEXT, TEXT, max_size=3),
 )
 
 
@@ -45,6 +46,11 @@ class TestLedgerDocument:
     @given(st.lists(RELEASES, max_size=5))
     def test_written_ledger_is_read_back(self, releases: list[Release]) -> None:
         assert load_releases(dump_releases(releases), "here") == tuple(releases)
+
+    def test_entries_of_older_versions_have_no_base_images(self) -> None:
+        document = json.loads(dump_releases([release(1, "v1")]))
+        del document["releases"][0]["bases"]
+        assert load_releases(json.dumps(document).encode(), "here") == (release(1, "v1"),)
 
     @pytest.mark.parametrize(
         "document",

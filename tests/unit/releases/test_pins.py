@@ -31,8 +31,18 @@ class Store:
     manifests: dict[tuple[str, str], Manifest] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
-    def push(self, repository: str, tag: str, architecture: str = "amd64", layer: str = LAYER, number: int = 0) -> str:
-        config = json.dumps({"os": "linux", "architecture": architecture, "number": number}).encode()
+    def push(
+        self,
+        repository: str,
+        tag: str,
+        architecture: str = "amd64",
+        layer: str = LAYER,
+        number: int = 0,
+        base: str | None = None,
+    ) -> str:
+        labels = {"org.opencontainers.image.base.name": base} if base else {}
+        about = {"os": "linux", "architecture": architecture, "number": number, "config": {"Labels": labels}}
+        config = json.dumps(about).encode()
         descriptor = Descriptor(CONFIG, digest_of(config), len(config))
         raw = f"{tag} {architecture} {layer} {number}".encode()
         layers = (Descriptor(layer, digest_of(b"layer"), 5),)
@@ -117,6 +127,13 @@ def test_stage_without_any_tag_is_an_error(store: Store) -> None:
 def test_pruned_digest_is_refused(store: Store) -> None:
     with pytest.raises(RefusedError, match="is not in ECR"):
         pin(wanted(), store, kept={"In": "repo@" + digest_of(b"pruned")}, by_record=True)
+
+
+def test_base_images_are_recorded(store: Store) -> None:
+    store.push("repo", "v1", base="base:22@sha256:b")
+    store.push("other", "v1")
+    pins = pin([*wanted(), *wanted("other", "Other"), *wanted("ghcr.io/repo:v1", "Elsewhere")], store, "v1")
+    assert pins.bases == {"In": "base:22@sha256:b"}
 
 
 class TestRefused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -105,6 +105,15 @@ class TestDeployed:
             "fresh": False,
             "gone": False,
         }
+
+    def test_base_images_of_the_deployed_release_are_shown(self) -> None:
+        bases = {"In": "base:22@sha256:b"}
+        ledgers: dict[str, Callable[[], tuple[Release, ...]]] = {
+            "p": lambda: (replace(release("v1.0.0", 1), bases=bases),),
+            "old": lambda: (release("v1.0.0", 1),),
+        }
+        found = look({"app": ["v1.0.0"]}, {"ecr/app": {}}, ledgers)
+        assert {item.name: item.bases for item in found.environments} == {"p": bases, "old": {}}
 
     def test_release_without_a_tag_is_found_by_its_digests(self) -> None:
         found = look({"app": ["v1.0.0", "v2.0.0"]}, {"ecr/app": {"v1.0.0": 1}}, {"p": lambda: (release(None, 1),)})

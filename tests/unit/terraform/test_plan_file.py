@@ -27,6 +27,7 @@ RECORD = PlanRecord(
     notes=("a note",),
     refinerctl_version="1",
     terraform_version="1.11.4",
+    bases={"In": "base:22@sha256:" + "c" * 64},
 )
 
 
