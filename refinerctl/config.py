@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
+from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
 from refinerctl.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
@@ -251,7 +254,34 @@ def _one_of(allowed: tuple[str, ...], value: str | None, what: str) -> str:
 
 
 def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
-    return Path(environ["REFINERCTL_CONFIG"]) if environ.get("REFINERCTL_CONFIG") else find_config(cwd)
+    if given := environ.get("REFINERCTL_CONFIG"):
+        return Path(given)
+    if (found := find_config(cwd)) is not None:
+        _check_owner(found, environ)
+    return found
+
+
+def _check_owner(path: Path, environ: Mapping[str, str]) -> None:
+    """Raises RefusedError if another user wrote a file that says which programs run: git's rule for repositories.
+
+    Root is trusted: its user can do everything anyway, and checkouts of CI jobs often belong to it.
+    """
+    trusted = {0, os.geteuid()}
+    if os.geteuid() == 0 and (user := environ.get("SUDO_UID", "")).isdecimal():
+        trusted.add(int(user))
+    for place in (path, path.parent, path.resolve(), path.resolve().parent):
+        if (owner := place.lstat().st_uid) not in trusted:
+            raise RefusedError(
+                f"{path} is not used: {place} belongs to {_user_name(owner)}, not to you",
+                hint=f"If you trust that user, name the file: export REFINERCTL_CONFIG={shlex.quote(str(path))}",
+            )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
 
 
 def _read(path: Path) -> ConfigFile:

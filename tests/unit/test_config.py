@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.config import GlobalFlags, Settings, find_config, load_settings
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.config import GlobalFlags, Settings, environment_names, find_config, load_settings
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import Storage
@@ -233,6 +235,60 @@ class TestTools:
         with pytest.raises(RefinerctlError, match=f"tools.{key} is no longer supported") as said:
             load(tmp_path, f'[tools]\n{key} = "1.11.4"')
         assert "terraform_binary" in str(said.value.hint)
+
+
+class TestOwner:
+    """A file of another user may name programs that would then run as this one."""
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files to another user")
+        folder = tmp_path / "shared" / "inner"
+        folder.mkdir(parents=True)
+        (folder.parent / "refinerctl.toml").write_text('[tools]\nterraform_binary = "/tmp/evil"\n')
+        return folder
+
+    @pytest.mark.parametrize("given_away", ["refinerctl.toml", "."])
+    def test_a_file_or_folder_of_another_user_is_refused(self, project: Path, given_away: str) -> None:
+        place = project.parent / given_away
+        os.chown(place, 4711, -1)
+        for use in (lambda: load(project, None), lambda: environment_names({}, project)):
+            with pytest.raises(RefusedError) as caught:
+                use()
+            assert caught.value.exit_code == 4
+            assert f"{project.parent / 'refinerctl.toml'} is not used" in caught.value.message
+            assert f"{place} belongs to user 4711, not to you" in caught.value.message
+            assert f"export REFINERCTL_CONFIG={project.parent / 'refinerctl.toml'}" in str(caught.value.hint)
+
+    def test_a_link_of_another_user_is_refused(self, project: Path, tmp_path: Path) -> None:
+        link = project / "refinerctl.toml"
+        link.symlink_to(project.parent / "refinerctl.toml")
+        os.chown(link, 4711, -1, follow_symlinks=False)
+        with pytest.raises(RefusedError, match=r"inner/refinerctl\.toml belongs to user 4711"):
+            load(project, None)
+
+    def test_a_file_that_is_named_is_used(self, project: Path) -> None:
+        path = project.parent / "refinerctl.toml"
+        os.chown(path, 4711, -1)
+        assert load(project, None, environ={"REFINERCTL_CONFIG": str(path)}).terraform_binary == "/tmp/evil"
+
+    def test_under_sudo_the_callers_own_file_is_used(self, project: Path) -> None:
+        os.chown(project.parent / "refinerctl.toml", 4711, -1)
+        assert load(project, None, environ={"SUDO_UID": "4711"}).terraform_binary == "/tmp/evil"
+
+    @pytest.mark.usefixtures("project")
+    def test_a_file_of_root_is_used_by_others(self) -> None:
+        with tempfile.TemporaryDirectory() as name:  # those above tmp_path are closed to others
+            folder = Path(name)
+            folder.chmod(0o755)
+            (folder / "refinerctl.toml").write_text('[tools]\nterraform_binary = "/opt/terraform"\n')
+            os.seteuid(4711)
+            try:
+                settings = load(folder, None)
+            finally:
+                os.seteuid(0)
+        assert settings.terraform_binary == "/opt/terraform"
 
 
 class TestMistakes:
