@@ -29,7 +29,7 @@ def check_reach(sender: str, url: str) -> None:
         network = "a loopback" if is_loopback(host) else "a private"
         raise RefinerctlError(
             f"refusing to follow {sender} to {network} address",
-            hint=f"Check {sender} and the proxies before it: a public server must not name such an address.",
+            hint=f"If {sender} is in that network, let its configuration name hosts instead of addresses.",
         )
 
 

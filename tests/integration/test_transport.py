@@ -204,14 +204,25 @@ def test_large_response_is_refused(secure: Secure, monkeypatch: pytest.MonkeyPat
         fetch(f"https://localhost:{secure.port}/large")
 
 
-def test_patience_is_for_the_response_not_for_sending() -> None:
-    """A registry that reads no more is given up sooner than one that stores what it has read."""
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
+@pytest.mark.parametrize("reads", [0, 2000], ids=["deaf", "slow"])
+def test_patience_is_for_the_response_not_for_sending(reads: int) -> None:
+    """A registry that reads nothing, or hardly anything, is given up sooner than one that stores what it has read."""
+    ended = threading.Event()
+
+    def read(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            while not ended.wait(0.05):
+                connection.recv(reads)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if reads:
+            threading.Thread(target=read, args=(server,), daemon=True).start()
         began = time.monotonic()
         pieces = (bytes(1024**2) for _ in range(100))
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
         with pytest.raises(TransportError, match="timed out waiting for"):
             Transport(QUICK).send("PUT", url, {"Content-Length": str(100 * 1024**2)}, pieces, 20)
+        ended.set()
 
     assert time.monotonic() - began < 5
 
