@@ -109,7 +109,7 @@ def replay(
     if not incomplete and (prefix is not None or since is not None):
         raise UsageError("--prefix and --since need --incomplete")
     check_consent(yes or dry_run)
-    app = app_context(ctx)
+    app = app_context(ctx, changes=not dry_run)
     app.tell_settings()
     app.bucket.check()
     now = datetime.now(UTC)
@@ -123,7 +123,7 @@ def replay(
     names = ", ".join(target.queue.name for target in targets.values())
     what = f"{counted(len(wanted), 'input')} to {names}"
     if not dry_run:
-        ask(f"Send {what}?", yes)
+        ask(f"Send {what} in {app.place}?", yes)
         app.render.note(f"sending {what}")
     _run(app, wanted, rate, dry_run=dry_run)
 

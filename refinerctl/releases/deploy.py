@@ -185,6 +185,7 @@ def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: App
     with app.render.progress() as progress:
         applied, release = apply_plan(root, plan, app.ledger, app.operator, progress, resume, options.action)
         if applied:
+            tell_of_events(app, plan)
             checks = attempt(lambda: readiness_checks(app.stack, root.terraform.outputs()[0], app.functions))
             if checks.error:
                 app.render.warning(f"applied, but cannot wait until functions are updated: {checks.error.message}")
@@ -198,6 +199,19 @@ def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: App
         else:
             app.render.note("no changes: this release is deployed already")
     return {"applied": applied, "release": release, "plan": plan_json(plan)}
+
+
+def tell_of_events(app: AppContext, plan: Plan) -> None:
+    """Warn about inputs that get lost until EventBridge delivers; in a local environment it does so at once.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-event-notifications-eventbridge.html
+    """
+    for bucket in () if app.settings.embedded else plan.event_buckets:
+        app.render.warning(
+            f"bucket {bucket}: EventBridge was enabled, which takes about five minutes to have effect. Inputs that are "
+            f"uploaded before raise no event. To check after that, run `{app.command('verify', '--canary')}`; to find "
+            f"inputs that were not processed, run `{app.command('inputs', '--incomplete')}`"
+        )
 
 
 def resume_arguments(plan: Plan, action: ReleaseAction) -> list[str]:

@@ -19,6 +19,7 @@ from refinerctl.terraform.plan_json import (
     check_images,
     read_changes,
     read_drift,
+    read_event_buckets,
     read_images,
     read_outputs,
 )
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 class Plan:
     """What Terraform would do: its plan `file`, what that was made for, and what is in it.
 
-    `drift` is what differs between the state and reality before anything is done.
+    `drift` is what differs between the state and reality before anything is done. `event_buckets` begin to send their
+    events to EventBridge.
     """
 
     file: Path
@@ -44,6 +46,7 @@ class Plan:
     images: tuple[ImageChange, ...] = ()
     drift: tuple[Change, ...] = ()
     outputs: tuple[str, ...] = ()
+    event_buckets: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -170,6 +173,7 @@ def _plan(file: Path, document: Mapping[str, Any], record: PlanRecord, *, destro
         images=images,
         drift=read_drift(document),
         outputs=read_outputs(document),
+        event_buckets=read_event_buckets(document),
     )
 
 

@@ -16,6 +16,7 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.terraform.losses import HOLDS_DATA, lost_in_place
 
 FUNCTION = "aws_lambda_function"
+NOTIFICATION = "aws_s3_bucket_notification"
 
 # An instance's key is a number or a string in quotes, which may itself hold brackets.
 _KEY = r'"((?:[^"\\]|\\.)*)"'
@@ -136,6 +137,18 @@ def read_outputs(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the outputs that would change."""
     changes: Mapping[str, Any] = document.get("output_changes", {})
     return tuple(sorted(name for name, change in changes.items() if change["actions"] != ["no-op"]))
+
+
+def read_event_buckets(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The buckets whose events the plan begins to send to EventBridge."""
+    found = []
+    for entry in document.get("resource_changes", []):
+        if entry["type"] == NOTIFICATION and entry.get("mode") == "managed":
+            before, after = (entry["change"].get(side) or {} for side in ("before", "after"))
+            is_same = before.get("eventbridge") and _action(entry) is not Action.REPLACE
+            if after.get("eventbridge") and not is_same:
+                found.append(str(after.get("bucket") or entry["address"]))
+    return tuple(sorted(found))
 
 
 def read_images(document: Mapping[str, Any]) -> tuple[ImageChange, ...]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from refinerctl.app import AppContext
+from refinerctl.aws.session import AwsSession
+from refinerctl.config import GlobalFlags
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.ledger.entries import ReleaseAction, deployed
+from refinerctl.ledger.entries import Ledger, ReleaseAction, deployed
+from refinerctl.releases.deploy import ApplyOptions, apply_and_record
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_if_deployed
 from refinerctl.releases.drift import configuration_changes
 from refinerctl.releases.pins import Pins
@@ -252,3 +258,28 @@ class TestSavedPlan:
         project.set(size=3)
         with pytest.raises(RefusedError, match="another configuration"):
             project.load(saved)
+
+
+@pytest.mark.parametrize("env", ["production", "local"])
+def test_inputs_may_be_lost_until_eventbridge_delivers(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], env: str
+) -> None:
+    monkeypatch.chdir(project.folder)
+    (project.folder / "refinerctl.toml").write_text(
+        "[environments.production]\n[environments.local]\nembedded = true\n"
+    )
+    app = AppContext(GlobalFlags(env=env))
+    app.ledger = cast(Ledger, project.ledger)
+    app.session = cast(AwsSession, SimpleNamespace(caller=lambda: "arn:aws:iam::123456789012:user/alice"))
+    options = ApplyOptions(yes=True, dry_run=False, timeout=0, min_credential_lifetime=0)
+    plan = replace(project.plan(), event_buckets=("data-repository",))
+    assert apply_and_record(app, project.root, plan, options)["applied"]
+    err = capsys.readouterr().err
+    assert ("bucket data-repository: EventBridge was enabled, which takes about five minutes" in err) is (
+        env != "local"
+    )
+    assert ("run `refinerctl verify --canary --env production --stack refiner`" in err) is (env != "local")
+
+    again = replace(project.plan(), event_buckets=("data-repository",))
+    assert not apply_and_record(app, project.root, again, options)["applied"]
+    assert "EventBridge" not in capsys.readouterr().err

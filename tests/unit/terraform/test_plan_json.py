@@ -14,6 +14,7 @@ from refinerctl.terraform.plan_json import (
     check_images,
     read_changes,
     read_drift,
+    read_event_buckets,
     read_images,
     read_outputs,
 )
@@ -213,3 +214,25 @@ class TestDrift:
             "configuration": configuration("rulesets", "aws_sqs_queue.this", "name"),
         }
         assert [change.attributes for change in read_drift(document)] == [("name",)]
+
+
+ON, OFF = {"bucket": "data-repository", "eventbridge": True}, {"bucket": "data-repository", "eventbridge": False}
+
+
+@pytest.mark.parametrize(
+    ("actions", "before", "after", "expected"),
+    [
+        (["create"], None, ON, ("data-repository",)),
+        (["update"], OFF, ON, ("data-repository",)),
+        (["delete", "create"], ON, ON, ("data-repository",)),
+        (["update"], ON, {**ON, "queue": []}, ()),
+        (["no-op"], ON, ON, ()),
+        (["create"], None, OFF, ()),
+        (["delete"], ON, None, ()),
+    ],
+)
+def test_buckets_that_begin_to_send_events(actions: list[str], before: Any, after: Any, expected: tuple[str]) -> None:
+    address = "module.data_repository.aws_s3_bucket_notification.this[0]"
+    others = [entry(QUEUE, "create", after={}), entry(address, "read", after=ON) | {"mode": "data"}]
+    changed = entry(address, *actions, before=before, after=after)
+    assert read_event_buckets({"resource_changes": [*others, changed]}) == expected
