@@ -41,7 +41,11 @@ class AccessDeniedError(RefinerctlError):
 
 
 class TransientError(RefinerctlError):
-    """An error after which a retry may succeed."""
+    """An error after which a retry may succeed. `is_uncertain`: the request may have had an effect nevertheless."""
+
+    def __init__(self, message: str, *, hint: str | None = None, is_uncertain: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.is_uncertain = is_uncertain
 
 
 class TimedOutError(RefinerctlError):

@@ -13,15 +13,37 @@ from pathlib import Path
 
 from refinerctl.errors import RefinerctlError
 
+
+class Disk:
+    """How files get to the disk so that they survive a power failure; a test's disk may be full, or lose power."""
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """The file's content."""
+        os.fdatasync(descriptor)
+
+    def sync_folder(self, folder: Path) -> None:
+        """The names of its files."""
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+DISK = Disk()
 _PUBLIC = 0o666
 _MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False, disk: Disk = DISK) -> Iterator[Path]:
     """A new empty file beside `path`, which replaces it at the end; after an error nothing has changed.
 
-    `private`: readable by the user only, from its first byte on. Raises RefinerctlError if the folder is not writable.
+    Whenever the power fails, the old or the new file is there, whole. `private`: readable by the user only, from its
+    first byte on. Raises RefinerctlError if the folder is not writable.
     """
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -33,7 +55,10 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         yield temporary
         if not private:
             temporary.chmod(_PUBLIC & ~_umask())
+        with temporary.open("rb") as written:
+            disk.sync(written.fileno())
         temporary.replace(path)
+        disk.sync_folder(path.parent)
     except OSError as error:
         raise RefinerctlError(f"cannot write {path}: {error.strerror}") from error
     finally:

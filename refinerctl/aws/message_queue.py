@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,12 +21,14 @@ from refinerctl.aws.messages import (
 )
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs_wire import ANSWER_TIMEOUT_S, THROTTLED, Reply, SqsWire
+from refinerctl.errors import TransientError
 
 _TRACE_HEADER = "AWSTraceHeader"
 # These describe this receive, not the message.
 _RECEIVE_ATTRIBUTES = {"ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "SentTimestamp"}
 _COUNTS = tuple(f"ApproximateNumberOfMessages{state}" for state in ("", "NotVisible", "Delayed"))
 _BINARY = "Binary"
+READ_ATTEMPTS = 6
 # A short poll's error when too many messages are in flight; a long poll just returns none.
 OVER_LIMIT = "OverLimit"
 
@@ -57,11 +61,20 @@ class MessageQueue:
         self._wire = wire
         self.address = address
 
-    def attributes(self) -> QueueAttributes:
+    def attributes(self, attempts: int = READ_ATTEMPTS) -> QueueAttributes:
         """Counts now. Raises NotFoundError without the queue, and other RefinerctlErrors."""
+        for number in range(1, attempts):
+            with contextlib.suppress(TransientError):
+                return self._attributes()
+            time.sleep(0.1 * 2**number)
+        return self._attributes()
+
+    def _attributes(self) -> QueueAttributes:
         reply = self._wire.call("GetQueueAttributes", self.address, {"AttributeNames": ["All"]})
         reply.check()
         found = reply.answer.get("Attributes", {})
+        if _COUNTS[0] not in found:
+            raise TransientError(f"the response for queue {self.address.name} has no message count")
         visible, in_flight, delayed = (int(found.get(name, 0)) for name in _COUNTS)
         return QueueAttributes(reply.at, visible, in_flight, delayed)
 

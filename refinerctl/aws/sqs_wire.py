@@ -121,6 +121,7 @@ class SqsWire:
             cause = TransientError(
                 f"no response from AWS at {self._endpoint}: {error or type(error).__name__}",
                 hint="Check the network, --region and --endpoint-url.",
+                is_uncertain=is_sent,
             )
             return _failed("NoAnswer", cause, is_uncertain=is_sent)
         return _read(operation, queue.name, response, content)
@@ -163,7 +164,7 @@ def _read(operation: str, queue: str, response: HTTPResponse, content: bytes) ->
     bare = code.removeprefix(_PREFIX)
     is_throttled = bare in THROTTLED or response.status == _TOO_MANY_REQUESTS
     if is_throttled or response.status >= _SERVER_ERROR or response.status == 200:
-        transient = TransientError(cause.message, hint=cause.hint)
+        transient = TransientError(cause.message, hint=cause.hint, is_uncertain=not is_throttled)
         return _failed(code, transient, is_uncertain=not is_throttled)
     # Without SQS's own error code a proxy answered: it may have forwarded the request and refused the answer.
     is_proxys = code == str(response.status)

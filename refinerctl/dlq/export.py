@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,15 +61,12 @@ def command(
         check_writable(path)
         with replacing(path, private=True) as temporary, temporary.open("w", encoding="utf-8") as out:
             walk = _run(app, queue, message_filter, limit, force, lambda line: out.write(f"{line}\n"))
-            out.flush()
-            os.fsync(out.fileno())
     for note in walk.notes():
         app.render.note(note)
     _report(app, walk, file)
     if not walk.is_complete and walk.matched != walk.limit:
         raise RefinerctlError(
-            f"queue {walk.queue.name}: only {walk.received} of its messages could be received",
-            hint="SQS has at most 120,000 in flight, and a FIFO queue returns only the first messages of each group.",
+            walk.remaining.sentence, hint="The file has the other messages. Export the queue again later, with --force."
         )
 
 

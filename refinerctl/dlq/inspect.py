@@ -118,7 +118,8 @@ def command(
         known = errors.find(messages)
         groups = group_errors(messages, known) if group else []
         inspected = [] if group else with_objects(messages, known, partial(object_state, app.session))
-    notes = list(walk.notes())
+    is_limited = walk.matched == limit or walk.received >= MAX_RECEIVED
+    notes = [*walk.notes(), *([] if walk.is_complete or is_limited else [walk.remaining.sentence])]
     if jsonl:
         for item in groups or map(message_json, inspected):
             app.render.json(item, indent=None)
@@ -136,7 +137,7 @@ def command(
         )
     else:
         _show(app.render, walk, groups, inspected)
-    if walk.matched == limit and (not walk.is_complete or limit < walk.received):
+    if walk.matched == limit and (walk.remaining.count != 0 or limit < walk.received):
         app.render.note(f"only the first {limit} messages; --limit N shows more")
     for note in notes:
         app.render.note(note)

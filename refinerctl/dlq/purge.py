@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from refinerctl.dlq.export import export
 from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
 from refinerctl.dlq.records import MessageFile, to_line
+from refinerctl.dlq.remaining import Remaining
 from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.options import check_consent, examples, global_options, typed_answer
@@ -53,7 +55,8 @@ class Purge:
     """`method`: `delete` (each message that was received and matches) or `purge` (SQS's PurgeQueue).
 
     `exported`: saved to the file; `failed`: could not be deleted; `skipped`: received and did not match; `left`: in the
-    queue at the end, approximately. `stopped_by`: the error that ended it, to be raised after the report.
+    queue at the end, None if unknown. `left_over`: what may be left that should have been deleted, and why.
+    `stopped_by`: the error that ended it, to be raised after the report.
     """
 
     queue: QueueAddress
@@ -63,6 +66,7 @@ class Purge:
     skipped: int = 0
     failed: int = 0
     left: int | None = None
+    left_over: str | None = None
     notes: tuple[str, ...] = ()
     stopped_by: BaseException | None = None
 
@@ -100,6 +104,11 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
     if options.no_export and options.file is not None:
         raise UsageError("--export and --no-export are mutually exclusive")
     if not options.dry_run:
+        if os.environ.get("CI") and options.file is None and not options.no_export:
+            raise UsageError(
+                "purge needs --export FILE in a CI job (CI is set): the work folder may be deleted with the job",
+                hint="Keep FILE as an artifact of the job (`when: always`), or delete without saving: --no-export.",
+            )
         check_consent(options.yes)
     app = at_queue(app_context(ctx, changes=not options.dry_run), queue)
     app.tell_settings()
@@ -107,15 +116,20 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
     if not options.force:
         _check(found)
     errors = error_finder(app, found.source_queues if options.message_filter.needs_error else ())
+
+    def new_walk() -> Walk:
+        return Walk(source, options.message_filter, errors)
+
     if options.dry_run:
-        _show_plan(app, options, found, Walk(source, options.message_filter, errors))
+        _show_plan(app, options, found, new_walk())
         return
+    path = None if options.no_export else options.file or _target(app, options) / _file_name(found.name)
     if not options.yes:
-        _ask(app, options, found)
+        _ask(_what(app, options, found, new_walk), path, found.name)
     if options.by_sqs:
         _report(app, _purge_by_sqs(app, source), None)
     else:
-        _report(app, *_run(app, options, Walk(source, options.message_filter, errors)))
+        _report(app, *_run(app, path, new_walk()))
 
 
 def _check(queue: DeadLetterQueue) -> None:
@@ -132,13 +146,28 @@ def _check(queue: DeadLetterQueue) -> None:
         )
 
 
-def _ask(app: AppContext, options: Options, queue: DeadLetterQueue) -> None:
-    which = "all" if options.message_filter.is_empty else "the messages that match the filters, of"
-    saved = "They are not saved." if options.no_export else f"They are saved to {_target(app, options)} first."
-    question = f"Delete {which} {queue.depth:,} messages in {app.place}? {saved} Type the name of the queue to confirm"
-    name = typed_answer(question)
-    if name != queue.name:
-        raise RefusedError(f"{name!r} is not the name of the queue, {queue.name!r}; nothing was deleted")
+def _what(app: AppContext, options: Options, queue: DeadLetterQueue, new_walk: Callable[[], Walk]) -> str:
+    """What would be deleted. With filters all messages are received, to count those that match, and released."""
+    if options.message_filter.is_empty:
+        return f"all messages (about {queue.depth:,}) in {app.place}"
+    walk = new_walk()
+    with app.render.progress() as progress:
+        export(walk, lambda _: None, progress)
+    for note in walk.notes():
+        app.render.note(note)
+    if walk.is_complete:
+        return f"{walk.matched:,} of {counted(walk.received, 'message')} in {app.place}"
+    return (
+        f"all messages that match the filters ({walk.matched:,} of the {walk.received:,} that could be received; "
+        f"others may match, too) in {app.place}"
+    )
+
+
+def _ask(what: str, path: Path | None, name: str) -> None:
+    saved = f"They are saved to {path} first." if path else "They are not saved."
+    answer = typed_answer(f"Delete {what}? {saved} Type the name of the queue to confirm")
+    if answer != name:
+        raise RefusedError(f"{answer!r} is not the name of the queue, {name!r}; nothing was deleted")
 
 
 def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: Walk) -> None:
@@ -177,18 +206,31 @@ def _target(app: AppContext, options: Options) -> Path:
 
 
 def _purge_by_sqs(app: AppContext, source: MessageQueue) -> Purge:
-    count = source.attributes().total
+    start = source.attributes()
     app.queues.purge(source.address)
-    note = "SQS takes up to a minute; messages that arrive meanwhile may be deleted, too"
-    return Purge(source.address, "purge", deleted=count, left=0, notes=(note,))
+    remaining = Remaining(source, start)
+    with app.render.progress() as progress:
+        progress.step("SQS deletes the messages: this takes up to a minute")
+        while not remaining.look(held=0, seen=start.total):
+            pass
+    return Purge(
+        source.address,
+        "purge",
+        deleted=start.total - (remaining.count or 0),
+        left=remaining.count,
+        left_over=None if remaining.is_none else remaining.sentence,
+        notes=("messages that arrived meanwhile may have been deleted, too",),
+    )
 
 
-def _run(app: AppContext, options: Options, walk: Walk) -> tuple[Purge, Path | None]:
-    if options.no_export:
+def _file_name(queue: str) -> str:
+    return f"purged-{queue}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.jsonl"
+
+
+def _run(app: AppContext, path: Path | None, walk: Walk) -> tuple[Purge, Path | None]:
+    if path is None:
         with app.render.progress() as progress:
             return purge(walk, progress), None
-    name = f"purged-{walk.queue.name}-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.jsonl"
-    path = options.file or _target(app, options) / name
     with MessageFile(path) as file, app.render.progress() as progress:
 
         def save(messages: Sequence[Message]) -> None:
@@ -210,20 +252,21 @@ def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], No
         if save is not None and messages:
             save(messages)
             done.exported += len(messages)
-        deleted = walk.deleted
         walk.delete(messages)
-        done.failed += len(messages) - (walk.deleted - deleted)
 
     try:
         with walk:
             for chunk in walk.chunks():
-                through_interrupt(partial(step, chunk))
+                through_interrupt(partial(step, [item for item in chunk if item.sent_at < walk.start_at]))
                 progress.update(f"{walk.progress()}: {walk.deleted:,} deleted")
     except BaseException as error:  # Ctrl-C, too: the report shows what has been done
         done.stopped_by = error
-    done.deleted = walk.deleted
-    done.skipped = walk.received - done.deleted - done.failed
-    done.left = None if done.stopped_by else walk.left + walk.received - done.deleted
+    remaining = walk.remaining
+    done.deleted, done.skipped = walk.deleted, walk.kept
+    done.failed = walk.received - walk.kept - walk.deleted
+    if not done.stopped_by:
+        done.left = None if remaining.count is None else remaining.count + walk.kept
+        done.left_over = None if remaining.is_none else remaining.sentence
     done.notes = (*_failures(done), *walk.notes())
     return done
 
@@ -232,7 +275,7 @@ def _failures(done: Purge) -> tuple[str, ...]:
     if not done.failed:
         return ()
     saved = ", and they are in the file as well" if done.exported else ""
-    return (f"{counted(done.failed, 'message')} could not be deleted: still in the queue{saved}",)
+    return (f"SQS did not confirm the deletion of {counted(done.failed, 'message')}: still in the queue{saved}",)
 
 
 def _report(app: AppContext, done: Purge, file: Path | None) -> None:
@@ -261,5 +304,5 @@ def _report(app: AppContext, done: Purge, file: Path | None) -> None:
         )
     if done.stopped_by is not None:
         raise done.stopped_by
-    if done.failed:
-        raise RefinerctlError(f"{done.failed} messages of {done.queue.name} could not be deleted", hint="Run it again.")
+    if done.left_over is not None:
+        raise RefinerctlError(done.left_over, hint="Run the same command again later.")

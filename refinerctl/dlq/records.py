@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from refinerctl.aws.messages import MAX_ATTRIBUTES, Message, MessageAttribute, QueueAddress
 from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.files import DISK, Disk
 
 FIELDS = ("id", "queue", "queue_url", "queue_arn", "sent", "receive_count", "attributes", "system", "body")
 _REQUIRED = ("id", "queue", "sent", "receive_count", "body")
@@ -209,8 +210,9 @@ class MessageFile:
     Raises UsageError if it exists, RefinerctlError if it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk = DISK) -> None:
         self.path = path
+        self._disk = disk
         # Unbuffered: a failed write must not be repeated when the file is closed.
         self._file: FileIO = _create(path)
         self._size = 0
@@ -222,9 +224,9 @@ class MessageFile:
         try:
             while data:
                 data = data[self._file.write(data) :]
-            os.fsync(self._file.fileno())
+            self._disk.sync(self._file.fileno())
             if not self._size:
-                _sync_folder(self.path.parent)
+                self._disk.sync_folder(self.path.parent)
         except BaseException as error:  # Ctrl-C, too: no line is left incomplete
             with contextlib.suppress(OSError):
                 self._file.truncate(self._size)
@@ -257,15 +259,6 @@ def _create(path: Path) -> FileIO:
         raise UsageError(f"{path} already exists", hint="Choose another file.") from None
     except OSError as error:
         raise _unwritable(path, error) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync the folder, so that the name of the file is on disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unwritable(path: Path, error: OSError) -> RefinerctlError:

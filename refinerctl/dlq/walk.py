@@ -1,7 +1,6 @@
 """Receiving the messages of a queue, each once. At the end all are released (visible again), unless deleted.
 
-Not the loop of `dlq redrive` (redrive/source.py): that one has a journal, a limit on what is sent, a rate, and queues
-that take minutes to end; a walk looks at what there is within its visibility timeout and ends.
+Not the loop of `dlq redrive` (redrive/source.py): that one has a journal, a limit on what is sent and a rate.
 """
 
 from __future__ import annotations
@@ -10,12 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message
 from refinerctl.console import counted
+from refinerctl.dlq.held import HeldMessages, clock
+from refinerctl.dlq.remaining import PAUSE_S as LOOK_PAUSE_S
+from refinerctl.dlq.remaining import Remaining
 from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
 
@@ -26,27 +29,24 @@ if TYPE_CHECKING:
 
 WORKERS = 16
 WAIT_S = 1
-# After this many empty answers in a row the queue counts as empty; after one if all of the start have been received.
-ENOUGH_EMPTY = 3
-# A queue may be filled meanwhile: a walk ends after the messages of its start plus this share of them.
-GROWTH, LEAST_GROWTH = 0.1, 100
+# A queue may be filled meanwhile: a walk ends after so many times the messages of its start, and some more.
+GROWTH, LEAST_GROWTH = 10, 10_000
 # Long enough for a receive in progress; a server that does not respond is not waited for.
 DRAIN_S = 3.0
 ATTEMPTS = 6
 PAUSE_S = 0.2
-# Minimum rate of a walk in messages per second, from which the visibility timeout is calculated.
-SLOWEST = 200.0
-SLOWEST_WITH_LOGS = 20.0
+# Messages are hidden for a short time, as this process may be killed, which is extended while it lives. It grows with
+# their number, so that extending them takes a part of the time only.
+MESSAGES_PER_S = 200.0
 SHORTEST_S = 10
+EXTEND_EVERY_S = 1.0
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LONGEST_S = 43_200
-# A walk ends after this share of the visibility timeout, before its first messages become visible again.
-SAFE_SHARE = 0.9
 
 
-def visibility_timeout_s(count: int, per_second: float) -> int:
-    """Visibility timeout of a walk over `count` messages: short, as this process may be killed, and long enough."""
-    return min(LONGEST_S, SHORTEST_S + round(count / per_second))
+def visibility_timeout_s(count: int) -> int:
+    """Visibility timeout of a walk over `count` messages."""
+    return min(LONGEST_S, SHORTEST_S + round(count / MESSAGES_PER_S))
 
 
 class Walk:
@@ -54,8 +54,8 @@ class Walk:
 
     At most `limit` messages match, and at most `max_received` are received; `errors` finds errors for the filter.
     `received`, `matched` and `deleted` count messages, each once; `receives` counts every receive, which raised a
-    receive count by one. At the end, `left` visible messages were not received, and `unreleased` ones stay invisible
-    until the visibility timeout ends.
+    receive count by one. Messages are hidden until the end; `unreleased` ones stay hidden until the visibility timeout
+    ends. `remaining` tells whether others are left; without `needs_end` nobody has to know.
     """
 
     def __init__(
@@ -68,36 +68,45 @@ class Walk:
         max_received: int | None = None,
         workers: int = WORKERS,
         pause_s: float = PAUSE_S,
+        needs_end: bool = True,
     ) -> None:
         self.queue = source.address
         self.errors = errors
         self.limit = limit
         self.start = source.attributes()
+        # The server's Date has no fractions.
+        self.start_at = self.start.at + timedelta(seconds=1)
         # Without a filter each message matches: no more are received than wanted.
         limits = [count for count in (limit if which.is_empty else None, max_received) if count is not None]
         self._wanted = min([self.start.visible, *limits])
-        self.visibility_s = visibility_timeout_s(self._wanted, SLOWEST_WITH_LOGS if which.needs_error else SLOWEST)
+        self.visibility_s = visibility_timeout_s(self._wanted)
+        self.remaining = Remaining(source, self.start, LOOK_PAUSE_S if pause_s else 0.0)
         self.received = 0
         self.receives = 0
         self.matched = 0
-        self.deleted = 0
-        self.left = 0
         self.unreleased = 0
+        self._needs_end = needs_end
         self._source = source
         self._which = which
         self._pause_s = pause_s
         self._began = time.monotonic()
         self._seen: set[str] = set()
-        self._chunk: dict[str, str] = {}  # receipts of the current chunk by message id
-        self._receipts: list[str] = []  # of messages to release; SQS has at most 120,000 in flight
+        self._chosen: set[str] = set()  # to be deleted
+        self._deleted: set[str] = set()
+        # Receipts of the current chunk by message id, and until when each message is hidden.
+        self._chunk: dict[str, tuple[str, float]] = {}
+        self._held = HeldMessages(source, self.visibility_s)
+        self._is_waiting = False
         self._most = min(limits, default=sys.maxsize)
-        self._workers = 1 if self.queue.is_fifo else max(1, min(workers, -(-self._wanted // MAX_BATCH)))
+        self._max_workers = 1 if self.queue.is_fifo else workers
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._extender = threading.Thread(target=self._keep_hidden, name="walk-extend", daemon=True)
         self._polls = 0  # under way
-        self._arrived: list[Message] = []
+        self._arrived: list[tuple[Message, float]] = []
 
     def __enter__(self) -> Walk:
+        self._extender.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -107,35 +116,44 @@ class Walk:
 
     def _finish(self, *, counts: bool) -> None:
         try:
-            self._put_away()
+            self._extender.join()
             end = time.monotonic() + DRAIN_S
             while self._polls and time.monotonic() < end:
                 time.sleep(LOOK_SECONDS / 10)
             with self._lock:
                 self.receives += len(self._arrived)
-                self._receipts += [message.receipt for message in self._arrived]
-            if counts:
-                attributes = attempt(self._source.attributes).value
-                self.left = attributes.visible if attributes else 0
+                for message, until in self._arrived:
+                    self._chunk[message.id] = message.receipt, until
+            self._put_away()
+            if counts and not self.remaining.is_none:
+                self.remaining.read(self.kept)
         finally:
-            self._release()
+            self.unreleased = self._held.release()
+            self._held.close()
+
+    @property
+    def deleted(self) -> int:
+        """A deletion may be done although SQS did not confirm it: if nothing is left, all are."""
+        return len(self._chosen if self.remaining.is_none else self._deleted)
+
+    @property
+    def kept(self) -> int:
+        """Messages that were received and are not to be deleted."""
+        return self.received - len(self._chosen)
 
     @property
     def is_complete(self) -> bool:
-        """Whether all messages that were visible at the start have been received."""
-        return self.left == 0 or self.received >= self.start.visible
+        """Whether all messages of the queue have been received."""
+        return self.remaining.is_none
 
     def progress(self) -> str:
-        return f"received {progress_text(self.received, self._wanted, time.monotonic() - self._began)}"
+        waiting = f", {counted(self.remaining.count, 'message')} may be left" if self.remaining.count else ""
+        return f"received {progress_text(self.received, self._wanted, time.monotonic() - self._began)}{waiting}"
 
     def notes(self) -> Iterator[str]:
         """Notes for the user at the end of a walk."""
         if self.receives:
             yield f"receive counts of {counted(self.receives, 'message')} increased by 1"
-        if self.start.in_flight:
-            yield f"not received, because in flight: {counted(self.start.in_flight, 'message')}"
-        if not self.is_complete and self.queue.is_fifo:
-            yield "a FIFO queue returns only the first messages of each message group"
         if self.unreleased:
             what = counted(self.unreleased, "message")
             yield f"{what} could not be released: invisible for at most {self.visibility_s} s"
@@ -160,30 +178,42 @@ class Walk:
 
         Raises an error that each further call would meet, too.
         """
-        batches = [messages[start : start + MAX_BATCH] for start in range(0, len(messages), MAX_BATCH)]
+        ids = [message.id for message in messages]
+        self._chosen.update(ids)
+        batches = [ids[start : start + MAX_BATCH] for start in range(0, len(ids), MAX_BATCH)]
         concurrently([partial(self._delete, batch) for batch in batches], WORKERS)
 
-    def _delete(self, messages: Sequence[Message]) -> None:
-        """A repeated delete of a message that is already deleted does no harm."""
-        waiting = messages
+    def _delete(self, ids: Sequence[str]) -> None:
+        """A repeated delete of a message that is already deleted does no harm.
+
+        With a receipt whose visibility timeout is over SQS confirms the deletion and may delete nothing: such a message
+        is not deleted, and one whose confirmation comes too late does not count as deleted.
+        """
         for number in range(ATTEMPTS):
-            results = self._source.delete([message.receipt for message in waiting])
-            answered = list(zip(waiting, results, strict=True))
+            self._extend_chunk(ids)
             with self._lock:
-                for message, result in answered:
-                    if result.is_done:
-                        self._chunk.pop(message.id, None)
-                        self.deleted += 1
-            waiting = [message for message, result in answered if _can_retry(result)]
-            if not waiting or number == ATTEMPTS - 1:
-                break
+                held = [(item, *self._chunk[item]) for item in ids if item in self._chunk]
+            held = [item for item in held if item[2] > clock()]
+            if not held:
+                return
+            results = self._source.delete([receipt for _, receipt, _ in held])
+            now = clock()
+            with self._lock:
+                for (message_id, _, until), result in zip(held, results, strict=True):
+                    if result.is_done and now < until:
+                        self._chunk.pop(message_id, None)
+                        self._deleted.add(message_id)
+            ids = [item[0] for item, result in zip(held, results, strict=True) if _can_retry(result)]
+            if not ids or number == ATTEMPTS - 1:
+                return
             time.sleep(self._pause_s * 2**number)
 
     def _received(self) -> Iterator[list[Message]]:
-        """Until the queue returns no more, or the first messages are about to become visible again."""
-        expected, empty_polls = self.start.visible, 0
-        while self.receives < min(self._most, expected * (1 + GROWTH) + LEAST_GROWTH):
-            left = min(self._most - self.receives, self._workers * MAX_BATCH)
+        """Until nothing is left, or waiting for more does not help."""
+        workers = min(self._max_workers, max(1, -(-self._wanted // MAX_BATCH)))
+        most = min(self._most, self.start.total * GROWTH + LEAST_GROWTH)
+        while self.receives < most:
+            left = min(self._most - self.receives, workers * MAX_BATCH)
             counts = [min(MAX_BATCH, left - start) for start in range(0, left, MAX_BATCH)]
             answers = concurrently([partial(attempt, partial(self._poll, count)) for count in counts], len(counts))
             arrived = list(self._new(self._arrived))
@@ -194,11 +224,16 @@ class Walk:
             for answer in answers:
                 if answer.error is not None:
                     raise answer.error
-            empty = sum(not answer.value for answer in answers)
-            empty_polls = 0 if arrived else empty_polls + empty
-            is_empty = empty > 0 if self.receives >= expected else empty_polls >= ENOUGH_EMPTY
-            if is_empty or time.monotonic() >= self._began + SAFE_SHARE * self.visibility_s:
+            is_dry = not all(answer.value for answer in answers)
+            if is_dry and not arrived and not self._needs_end:
                 return
+            expected = self.start.in_flight + self.start.delayed + len(self._chosen) - len(self._deleted)
+            if is_dry and self.remaining.look(self.kept, self.received, expected):
+                return
+            self._is_waiting = is_dry and not arrived
+            workers = 1 if self._is_waiting else min(self._max_workers, workers * 2)
+            if self._is_waiting:
+                yield []
 
     def _poll(self, count: int) -> int:
         """How many messages have arrived. One that is left behind at an interrupt is waited for at the end."""
@@ -206,46 +241,79 @@ class Walk:
             if self._stop.is_set():
                 return 0
             self._polls += 1
-        found: list[Message] = []
+        found, until = list[Message](), 0.0
         try:
-            found = self._receive(count)
+            found, until = self._receive(count)
         finally:
             with self._lock:
-                self._arrived += found
+                self._arrived += [(message, until) for message in found]
                 self._polls -= 1
         return len(found)
 
-    def _receive(self, count: int) -> list[Message]:
-        for number in range(ATTEMPTS - 1):
+    def _receive(self, count: int) -> tuple[list[Message], float]:
+        """Messages, and until when they are hidden."""
+        # If a response is lost while others are waited for, its messages are to be visible again soon.
+        visibility_s = SHORTEST_S if self._is_waiting else self.visibility_s
+        for number in range(ATTEMPTS):
+            until = clock() + visibility_s
             try:
-                return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
-            except TransientError:
+                return self._source.receive(count, visibility_s=visibility_s, wait_s=WAIT_S), until
+            except TransientError as error:
+                if error.is_uncertain:
+                    self.remaining.lost_response(visibility_s)
+                if number == ATTEMPTS - 1:
+                    raise
                 if self._stop.wait(self._pause_s * 2**number):
-                    return []
-        return self._source.receive(count, visibility_s=self.visibility_s, wait_s=WAIT_S)
+                    break
+        return [], 0.0
 
-    def _new(self, batch: list[Message]) -> Iterator[Message]:
-        """SQS may return a message twice."""
+    def _new(self, batch: list[tuple[Message, float]]) -> Iterator[Message]:
+        """SQS may return a message twice, also one whose deletion it confirmed."""
         self.receives += len(batch)
-        for message in batch:
-            if message.id in self._seen:
-                self._receipts.append(message.receipt)
+        again: list[Message] = []
+        for message, until in batch:
+            if message.id in self._seen and message.id not in self._chosen and message.id not in self._chunk:
+                self._held.hold([(message.id, message.receipt)], until)
                 continue
-            self._seen.add(message.id)
-            self.received += 1
-            self._chunk[message.id] = message.receipt
-            yield message
+            with self._lock:
+                self._chunk[message.id] = message.receipt, until
+            if message.id in self._chosen:
+                again.append(message)
+            elif message.id not in self._seen:
+                self._seen.add(message.id)
+                self.received += 1
+                yield message
+        if again:
+            self.delete(again)
 
     def _put_away(self) -> None:
+        if not self._stop.is_set():
+            self._extend_chunk(list(self._chunk))
         with self._lock:
-            self._receipts += self._chunk.values()
-            self._chunk.clear()
+            items, self._chunk = self._chunk, {}
+        for message_id, (receipt, until) in items.items():
+            self._held.hold([(message_id, receipt)], until)
 
-    def _release(self) -> None:
-        receipts = list(dict.fromkeys(self._receipts))
-        batches = [receipts[start : start + MAX_BATCH] for start in range(0, len(receipts), MAX_BATCH)]
-        answers = concurrently([partial(self._source.change_visibility, batch, 0) for batch in batches], WORKERS)
-        self.unreleased = sum(not result.is_done for results in answers for result in results)
+    def _keep_hidden(self) -> None:
+        """Reading logs, or a slow disk, may take longer than the visibility timeout."""
+        while not self._stop.wait(EXTEND_EVERY_S):
+            if attempt(partial(self._held.extend, self._stop)).error is not None:  # no room on the disk
+                return
+            self._extend_chunk(list(self._chunk))
+
+    def _extend_chunk(self, ids: Sequence[str]) -> None:
+        """Extend the visibility timeout of those of which half is over."""
+        with self._lock:
+            held = [(message_id, *self._chunk[message_id]) for message_id in ids if message_id in self._chunk]
+        due = [item for item in held if item[2] < clock() + self.visibility_s / 2]
+        for start in range(0, len(due), MAX_BATCH):
+            batch = due[start : start + MAX_BATCH]
+            until = clock() + self.visibility_s
+            results = self._source.change_visibility([receipt for _, receipt, _ in batch], self.visibility_s)
+            with self._lock:
+                for (message_id, receipt, _), result in zip(batch, results, strict=True):
+                    if result.is_done and self._chunk.get(message_id, ("",))[0] == receipt:
+                        self._chunk[message_id] = receipt, until
 
 
 def _can_retry(result: EntryResult) -> bool:

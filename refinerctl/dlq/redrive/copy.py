@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
 from refinerctl.console import Progress
+from refinerctl.dlq.held import THREADS, HeldMessages, clock
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.routes import Route
-from refinerctl.dlq.redrive.shared import Allowance, InHand, Run, clock
-from refinerctl.dlq.redrive.source import RELEASE_THREADS, HeldMessages, QueueSource, Source, release_and_record
+from refinerctl.dlq.redrive.shared import Allowance, InHand, Run
+from refinerctl.dlq.redrive.source import QueueSource, Source, release_and_record
 from refinerctl.dlq.redrive.worker import Worker
+from refinerctl.dlq.remaining import PAUSE_S, Remaining
 from refinerctl.dlq.walk import progress_text
-from refinerctl.errors import RefinerctlError, Terminated, TransientError, UsageError
+from refinerctl.errors import RefinerctlError, Terminated, UsageError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
 
 # Most of what is received for a filter stays, hidden until the end. Killed and not resumed, it stays hidden so long.
@@ -31,12 +33,9 @@ SELECTIVE_VISIBILITY_S = 1800
 GRACE_S = 5.0
 SHOW_EVERY_S = 0.5
 FEWEST_WORKERS = 4  # because counts are approximate
-ATTRIBUTES_ATTEMPTS = 6
 # The server's Date has no fractions: what was sent in the second in which a run begins belongs to it.
 _DATE_RESOLUTION = timedelta(seconds=1)
 _SIGNALS = (KeyboardInterrupt, Terminated)
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ class RedriveResult:
     `sent_twice`: may be there twice, because a send or a deletion was not answered; `skipped`: not chosen; `failed`:
     chosen, and could not be sent, with `reasons`; `left`: in the source at the end, in flight included; `returned`:
     sent by this run and in the DLQ again; `dropped_duplicates`: a FIFO target got their deduplication id within five
-    minutes before. `stopped_by`: what ended the run early, to be raised after its report.
+    minutes before. `left_over`: what may be left that should have been moved, and why; `stopped_by`: what ended the run
+    early, to be raised after its report.
     """
 
     method: str
@@ -75,6 +75,7 @@ class RedriveResult:
     returned: int = 0
     dropped_duplicates: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
+    left_over: str | None = None
     stopped_by: BaseException | None = field(default=None, compare=False)
 
 
@@ -97,7 +98,7 @@ def copy(
     once.
     """
     check_journal(journal, queue.address)
-    there = _retried(queue.attributes, rules.max_pause_s)
+    there = queue.attributes()
     if journal.is_finished:
         return result_of(journal, there.total)
     run = Run(
@@ -113,28 +114,70 @@ def copy(
     )
     visibility_s = max(rules.visibility_s, SELECTIVE_VISIBILITY_S) if rules.is_selective else rules.visibility_s
     left: int | None = None
-    held = HeldMessages(queue, journal.path.parent, visibility_s)
+    left_over: str | None = None
+    held = HeldMessages(queue, visibility_s, journal.path.parent)
     try:
-        source = QueueSource(queue, run, held, visibility_s, is_selective=rules.is_selective)
-        workers = min(rules.workers, max(FEWEST_WORKERS, -(-there.total // MAX_BATCH)))
-        before = partial(_release_unsettled, queue, journal)
-        run_workers(run, source, workers, rules.total, progress, before=before, tick=held.extend)
+        remaining = Remaining(queue, there, PAUSE_S if rules.max_pause_s else 0.0)
+        source = QueueSource(queue, run, held, remaining, visibility_s, is_selective=rules.is_selective)
+        _move(run, source, remaining, held, rules, progress, partial(_release_unsettled, queue, journal))
         staying = len(held)
-        if source.unseen and staying:
-            progress.step(
-                f"about {source.unseen} messages were not received: SQS has {staying} in flight and delivers no more"
-            )
         through_interrupt(partial(held.release, lambda ids: attempt(partial(journal.released, ids))))
-        left = _left(queue, run)
         if run.failure is None:
-            _finish(journal, None if left is None else left - staying)
+            if remaining.is_none and (undeleted := journal.state.undeleted):
+                journal.deleted(undeleted)  # nothing confirmed that, but they are not in the queue
+            if not journal.state.undeleted:
+                journal.finish()
+            if remaining.count is None:
+                remaining.read(staying)
+            elif not remaining.is_none:
+                left_over = remaining.sentence
+            left = None if remaining.count is None else remaining.count + staying
     except (*_SIGNALS, RefinerctlError) as error:
         if isinstance(error, _SIGNALS) and isinstance(run.failure, _SIGNALS):
             raise
         run.fail(error)
     finally:
         held.close()
-    return result_of(journal, left if left is not None else _left(queue, run), run)
+    if run.failure is not None:  # who interrupted the run does not wait for retries
+        counts = attempt(partial(queue.attributes, 1)).value
+        left = counts.total if counts else None
+    return replace(result_of(journal, left, run), left_over=left_over)
+
+
+def _move(
+    run: Run,
+    source: QueueSource,
+    remaining: Remaining,
+    held: HeldMessages,
+    rules: CopyRules,
+    progress: Progress,
+    before: Callable[[], object],
+) -> None:
+    """Let workers move messages until their polls return none, again and again, until none are left."""
+    moved_before = run.journal.state.moved
+    workers = min(rules.workers, max(FEWEST_WORKERS, -(-remaining.start.total // MAX_BATCH)))
+    while True:
+        source.begin_round()
+        run_workers(run, source, workers, rules.total, progress, before=before, tick=held.extend)
+        is_enough = run.allowance.is_spent and not run.journal.state.undeleted
+        if run.stopping.is_set() or is_enough:
+            return
+        seen = run.journal.state.moved - moved_before + len(held)
+        start = remaining.start
+        try:
+            is_over = remaining.look(len(held), seen, start.in_flight + start.delayed)
+        except (*_SIGNALS, RefinerctlError) as error:
+            run.fail(error)
+            return
+        if is_over or source.is_flooded:
+            return
+        if remaining.count:
+            progress.update(remaining.sentence)
+        workers, before = min(rules.workers, max(1, -(-remaining.visible // MAX_BATCH))), _nothing
+
+
+def _nothing() -> None:
+    """The rounds after the first have nothing to prepare."""
 
 
 def check_journal(journal: RedriveJournal, source: QueueAddress) -> None:
@@ -193,36 +236,7 @@ def _release_unsettled(queue: MessageQueue, journal: RedriveJournal) -> None:
     unsettled = journal.state.unsettled.items()
     items = [(message_id, message.receipt) for message_id, message in unsettled if message.receipt]
     batches = [items[start : start + MAX_BATCH] for start in range(0, len(items), MAX_BATCH)]
-    concurrently([partial(release_and_record, queue, journal, batch) for batch in batches], RELEASE_THREADS)
-
-
-def _finish(journal: RedriveJournal, others: int | None) -> None:
-    """If all was sent and deleted. `others` messages are in the queue beside those that stay.
-
-    Without any, what was sent and not received again was deleted, although nothing confirmed that.
-    """
-    undeleted = journal.state.undeleted
-    if undeleted and others is not None and others <= 0:
-        journal.deleted(undeleted)
-        undeleted = []
-    if not undeleted:
-        journal.finish()
-
-
-def _retried(call: Callable[[], Result], max_pause_s: float) -> Result:
-    for number in range(ATTRIBUTES_ATTEMPTS - 1):
-        try:
-            return call()
-        except TransientError:
-            time.sleep(min(max_pause_s, 0.1 * 2**number))
-    return call()
-
-
-def _left(queue: MessageQueue, run: Run) -> int | None:
-    """How many messages are there, None if that cannot be read; who interrupted the run does not wait for retries."""
-    call = queue.attributes if run.failure else partial(_retried, queue.attributes, run.max_pause_s)
-    found = attempt(call)
-    return found.value.total if found.value else None
+    concurrently([partial(release_and_record, queue, journal, batch) for batch in batches], THREADS)
 
 
 def result_of(journal: RedriveJournal, left: int | None, run: Run | None = None) -> RedriveResult:

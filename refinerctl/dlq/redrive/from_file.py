@@ -13,11 +13,12 @@ from pathlib import Path
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.console import Progress
+from refinerctl.dlq.held import clock
 from refinerctl.dlq.records import read_records
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, check_journal, result_of, run_workers
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.routes import Route
-from refinerctl.dlq.redrive.shared import Allowance, Batch, InHand, Run, clock
+from refinerctl.dlq.redrive.shared import Allowance, Batch, InHand, Run
 from refinerctl.dlq.redrive.source import Source
 from refinerctl.errors import RefinerctlError, UsageError
 
@@ -75,14 +76,14 @@ class FileSource(Source):
         self._run = run
         self._lock = threading.Lock()
 
-    def receive(self, empty_polls: int) -> Batch | None:
+    def receive(self, *, is_dry: bool) -> Batch | None:
         run = self._run
         if run.stopping.is_set() or run.allowance.is_spent:
             return None
         allowed = run.allowance.reserve(run.stopping)
         if not allowed:  # other workers may release what they have reserved
             run.stopping.wait(0.01)
-            return Batch()
+            return Batch(was_received=False)
         with self._lock:
             messages = tuple(islice(self._messages, allowed))
         if messages:
@@ -124,7 +125,7 @@ def copy_file(
     )
     messages = (message for message in file.messages() if message.id not in done)
     run_workers(run, FileSource(messages, run), rules.workers, rules.total, progress)
-    if run.failure is None:
+    if run.failure is None and not run.counts["failed"] and not run.counts["dropped_duplicates"]:
         try:
             journal.finish()
         except RefinerctlError as error:

@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from refinerctl.dlq.redrive.state import Record, RedriveState
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
+from refinerctl.files import DISK, Disk
 
 FOLDER = "redrives"
 # Retention of finished runs.
@@ -67,19 +68,6 @@ def find(work_folder: Path, source_url: str | None = None) -> list[FoundJournal]
     return found
 
 
-class Disk:
-    """How a journal is written; a test's disk may be full, or lose power."""
-
-    def write(self, descriptor: int, line: bytes) -> int:
-        return os.write(descriptor, line)
-
-    def sync(self, descriptor: int) -> None:
-        os.fdatasync(descriptor)
-
-
-DISK = Disk()
-
-
 class RedriveJournal:
     """An open journal, locked against other processes; safe to share between threads.
 
@@ -113,7 +101,7 @@ class RedriveJournal:
             journal = cls(path, header, descriptor, disk)
             journal._sync(journal._write({"redrive": _FORMAT, **asdict(header)}))
             path.with_suffix(_NEW).rename(path)
-            _sync_folder(folder)
+            disk.sync_folder(folder)
         except OSError as error:
             raise RefinerctlError(f"cannot write a journal to {folder}: {error.strerror}") from error
         return journal
@@ -296,14 +284,6 @@ def _remove_old(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if path.stat().st_mtime < before and (path.suffix == _NEW or _is_finished(path)):
                 path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_header(path: Path) -> JournalHeader:

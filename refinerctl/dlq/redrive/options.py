@@ -56,6 +56,23 @@ class RedriveOptions:
         )
 
     @property
+    def arguments(self) -> list[str]:
+        """The options of a command line that asks for the same."""
+        given = {
+            "--since": self.since,
+            "--until": self.until,
+            "--key-prefix": self.key_prefix,
+            "--filter": self.expression,
+            "--to": self.to,
+            "--limit": self.limit,
+            "--rate": self.rate and f"{self.rate:g}/s",
+            "--max-redrives": self.max_redrives,
+            "--from-file": self.file,
+        }
+        words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        return [self.queue, *words] if self.queue else words
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The options that a move task of SQS does not support."""
         given = {

@@ -87,8 +87,8 @@ def make_plan(
     if isinstance(messages, ExportedFile):
         known, depth, in_flight = None, messages.count, 0
     else:
-        known, there = _tasks(request, tasks), messages.attributes()
-        depth, in_flight = there.visible, there.in_flight + there.delayed
+        known = _tasks(request, tasks)
+        depth, in_flight = _count(messages)
     running = next((task for task in known or () if task.is_active), None)
     targets, reasons, sampled = _targets(request, messages, depth + in_flight, queues)
     method, reason = _choose(request, depth, known, running)
@@ -111,6 +111,16 @@ def make_plan(
         sampled,
         running,
     )
+
+
+def _count(messages: MessageQueue) -> tuple[int, int]:
+    """How many messages can be received, and how many cannot. A count of 0 may be old: then the queue is polled."""
+    there = messages.attributes()
+    if there.total:
+        return there.visible, there.in_flight + there.delayed
+    with Walk(messages, MessageFilter(), ErrorFinder(), max_received=1) as walk:
+        found = sum(len(chunk) for chunk in walk.chunks())
+    return (0, 0) if walk.is_complete else (max(1, found + (walk.remaining.count or 0)), 0)
 
 
 def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | None:
@@ -242,5 +252,5 @@ def sample(messages: MessageQueue | ExportedFile, limit: int = SAMPLE) -> list[M
     """Up to `limit` messages; those of a queue are released, and their receive counts one higher."""
     if isinstance(messages, ExportedFile):
         return list(islice(messages.messages(), limit))
-    with Walk(messages, MessageFilter(), ErrorFinder(), max_received=limit) as walk:
+    with Walk(messages, MessageFilter(), ErrorFinder(), max_received=limit, needs_end=False) as walk:
         return [message for chunk in walk.chunks() for message in chunk]

@@ -11,7 +11,7 @@ from refinerctl.dlq.redrive.copy import RedriveResult
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.plan import RedrivePlan
 from refinerctl.dlq.redrive.watch import Comparison
-from refinerctl.errors import RefinerctlError, TimedOutError
+from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
 
 if TYPE_CHECKING:
     from refinerctl.console import Renderer
@@ -74,7 +74,7 @@ def _show_reasons(render: Renderer, reasons: Mapping[str, int], what: str) -> No
 class RedriveReport:
     """Filled in during the run. `came_back` None: not watched; `is_settled`: all was processed meanwhile.
 
-    `is_whole`: neither a limit nor an edit kept messages from being sent.
+    `is_whole`: neither a limit nor an edit kept messages from being sent; `resume`: the command that continues the run.
     """
 
     render: Renderer
@@ -85,6 +85,7 @@ class RedriveReport:
     comparison: Comparison | None = None
     is_settled: bool = True
     is_whole: bool = True
+    resume: str = ""
 
     @property
     def is_finished(self) -> bool:
@@ -94,30 +95,37 @@ class RedriveReport:
     def finish(self) -> None:
         """Show it, then raise what stopped the run, else a RefinerctlError if messages failed or came back."""
         self.show()
-        result, name = self.result, self.plan.origin.queue.name
-        if not self.is_finished and self.journal is not None:
-            if result.stopped_by is None:
-                self.render.warning(f"the deletion of some sent messages is uncertain: they may still be in {name}")
-            self.render.note("--resume continues this run")
-        if result.stopped_by is not None:
-            raise result.stopped_by
-        again = self._sentence(self.came_back) if self.came_back else None
-        if again is not None and (result.failed or result.dropped_duplicates):
-            self.render.warning(again)
-        if result.failed:
-            raise RefinerctlError(f"{counted(result.failed, 'message')} could not be sent and stayed in {name}")
-        if result.dropped_duplicates:
-            raise RefinerctlError(
-                f"{counted(result.dropped_duplicates, 'message')} stayed in {name}: the target drops duplicates",
-                hint="A FIFO queue drops a deduplication ID that it got within five minutes. Run this again later.",
-            )
-        if again is not None:
-            raise RefinerctlError(again)
+        if (stopped_by := self.result.stopped_by) is not None:
+            if not isinstance(stopped_by, RefusedError):
+                self.render.note(f"to continue, run `{self.resume}`")
+            raise stopped_by
+        failures = list(self._failures())
+        for error in failures[1:]:
+            self.render.warning(error.message)
+        if failures:
+            raise failures[0]
         if not self.is_settled:
             raise TimedOutError(
                 "not all sent messages were processed in time",
                 hint="Run `refinerctl dlq list` later to see whether messages failed again.",
             )
+
+    def _failures(self) -> Iterator[RefinerctlError]:
+        result, name = self.result, self.plan.origin.queue.name
+        if result.failed:
+            what = f"{counted(result.failed, 'message')} could not be sent and stayed in {name}"
+            yield RefinerctlError(what, hint=f"When the cause is gone, run `{self.resume}`.")
+        if result.dropped_duplicates:
+            yield RefinerctlError(
+                f"{counted(result.dropped_duplicates, 'message')} stayed in {name}: the target drops duplicates",
+                hint=f"A FIFO queue drops an ID that it got within five minutes. After that, run `{self.resume}`.",
+            )
+        if result.left_over is not None or not self.is_finished:
+            doubt = "" if self.is_finished else ", and the deletion of some that were sent is not confirmed"
+            what = result.left_over or f"messages may be left in {name}"
+            yield RefinerctlError(f"{what}{doubt}", hint=f"To continue, run `{self.resume}`.")
+        if self.came_back:
+            yield RefinerctlError(self._sentence(self.came_back))
 
     def show(self) -> None:
         result = self.result
@@ -125,8 +133,8 @@ class RedriveReport:
         if result.returned and self.came_back is None:
             self.render.warning(f"{self._sentence(result.returned)} while others were being sent")
         others = (result.left or 0) - result.skipped - result.failed - result.dropped_duplicates - result.returned
-        if others > 0 and self.is_whole and result.stopped_by is None and not self.came_back:
-            self.render.warning(f"{counted(others, 'message')} left: in flight, or arrived after the run started")
+        if others > 0 and self.is_whole and not (result.stopped_by or result.left_over or self.came_back):
+            self.render.warning(f"{counted(others, 'message')} left: arrived after the run started")
         if self.render.is_json:
             self.render.json(self._json())
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, 
 from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
+from refinerctl.dlq.remaining import Remaining
 from refinerctl.dlq.walk import Walk, matching
 from refinerctl.errors import RefusedError
 from refinerctl.options import ask
@@ -138,7 +139,8 @@ class Redrive:
         refusal = None
         if unfinished := [item for item in runs if not item.is_finished]:
             refusal = f"run {unfinished[0].run} of {self._origin.queue.name} is unfinished"
-            hint = "--resume continues it. --force begins a new run, which may send again what that one has sent."
+            resume = self._app.command("dlq", "redrive", "--resume", unfinished[0].run)
+            hint = f"To continue it, run `{resume}`. A new run (--force) may send again what that one has sent."
         elif runs and self._file:  # no journal records that
             refusal = f"run {runs[0].run} has sent from this file before"
             hint = "Pass --force to send from it again."
@@ -219,8 +221,10 @@ class Redrive:
     def move(self, plan: RedrivePlan) -> None:
         """Move with a move task of SQS. Raises the error of the report."""
         task = TaskRun(MoveTasks(self._app.session), self._origin.queue.arn)
-        stopped_by: BaseException | None = None
+        result = RedriveResult(plan.method)
         try:
+            remaining = Remaining(self._queue, self._queue.attributes())
+            expected = remaining.start.in_flight + remaining.start.delayed
             with self._render.progress() as progress:
                 if plan.running is not None:
                     task.adopt(plan.running)
@@ -228,13 +232,25 @@ class Redrive:
                     rate = None if self._options.rate is None else int(self._options.rate)
                     task.start(plan.targets[0].arn if self._options.to else None, rate)
                 task.follow(progress)
+                while not remaining.look(held=0, seen=task.moved, expected=expected):
+                    progress.update("SQS has moved the messages; waiting until its counts show that")
+            left_over = None if remaining.is_none else remaining.sentence
+            result = replace(result, left=remaining.count, left_over=left_over)
         except BaseException as error:
-            stopped_by = error
-        there = attempt(self._queue.attributes).value
-        left = there.total if there else None
-        RedriveReport(
-            self._render, plan, RedriveResult(plan.method, task.moved, left=left, stopped_by=stopped_by)
-        ).finish()
+            counts = attempt(partial(self._queue.attributes, 1)).value
+            result = replace(result, left=counts.total if counts else None, stopped_by=error)
+        RedriveReport(self._render, plan, replace(result, moved=task.moved), resume=self._resume()).finish()
+
+    def _resume(self) -> str:
+        """The command that continues this run; of a finished one, the command that does the same again."""
+        flags = self._flags
+        if self._journal is not None and not self._journal.is_finished:
+            words = ["--resume", self._journal.path.stem]
+        else:
+            words = [*self._options.arguments, *(("--method", flags.method) if flags.method else ())]
+            words += ["--edit"] if flags.edits else []
+        given = {"--wait": flags.waits, "--force": flags.force, "--yes": flags.yes}
+        return self._app.command("dlq", "redrive", *words, *(name for name, is_given in given.items() if is_given))
 
     def copy(self, plan: RedrivePlan) -> None:
         """Receive, send and delete. Raises the error of the report."""
@@ -262,7 +278,7 @@ class Redrive:
                 result = copy_file(self._file, self._queue_at, routes, rules, journal, progress, on_sent)
             else:
                 result = copy(self._queue, self._queue_at, routes, rules, journal, progress, on_sent)
-        report = RedriveReport(self._render, plan, result, journal, is_whole=limit is None)
+        report = RedriveReport(self._render, plan, result, journal, is_whole=limit is None, resume=self._resume())
         if options.filter.needs_error and edited is None and (count := self._errors.not_looked_up):
             self._render.warning(f"{counted(count, 'message')} were not sent: their errors were not looked up")
         missing = 0 if edited is None else len(edited) - result.moved - result.failed - result.dropped_duplicates

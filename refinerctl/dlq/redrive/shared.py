@@ -17,13 +17,6 @@ from refinerctl.dlq.redrive.routes import Route
 
 _FIRST_PAUSE_S = 0.1
 _MAX_REASONS = 50
-# On Linux the monotonic clock stops while a machine sleeps, but visibility timeouts do not. Only Linux has this clock.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def clock() -> float:
-    """Seconds on a monotonic clock that includes sleep."""
-    return time.clock_gettime(_CLOCK)
 
 
 def backoff_s(attempt_number: int, max_pause_s: float) -> float:
@@ -80,11 +73,15 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages that were received, of which `allowed` may be sent; hidden until `hidden_until` by `clock`."""
+    """Messages that were received, of which `allowed` may be sent; hidden until `hidden_until` by `clock`.
+
+    `was_received` False: nothing has been requested, because nothing may be sent at the moment.
+    """
 
     messages: Sequence[Message] = ()
     allowed: int = 0
     hidden_until: float = float("inf")
+    was_received: bool = True
 
 
 @dataclass(slots=True)

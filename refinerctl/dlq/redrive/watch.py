@@ -13,7 +13,7 @@ from refinerctl.aws.messages import MAX_BATCH, Message
 from refinerctl.console import Progress
 from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import ErrorFinder
-from refinerctl.dlq.redrive.source import release
+from refinerctl.dlq.held import change_visibility
 from refinerctl.insight.error_signature import signature
 
 LOOK_SECONDS = 1.0
@@ -90,7 +90,7 @@ class Watch:
         for queue in self.dlqs:
             items = [(message_id, receipt) for held_in, message_id, receipt in self._held if held_in is queue]
             for start in range(0, len(items), MAX_BATCH):
-                if not release(queue, items[start : start + MAX_BATCH]):
+                if change_visibility(queue, items[start : start + MAX_BATCH], 0)[0].cause is not None:
                     break
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message, QueueAddress
+from refinerctl.dlq.held import clock
 from refinerctl.dlq.redrive.routes import SendTo
-from refinerctl.dlq.redrive.shared import Batch, InHand, Run, backoff_s, clock
+from refinerctl.dlq.redrive.shared import Batch, InHand, Run, backoff_s
 from refinerctl.dlq.redrive.source import Source
 from refinerctl.errors import TransientError
 
@@ -35,7 +36,7 @@ class Worker:
         self._pending: dict[QueueAddress, list[InHand]] = {}
         self._deletions: list[InHand] = []
         self._pending_since = 0.0
-        self._empty_polls = 0
+        self._is_dry = False  # the last poll returned no message
         # Not Thread.join: after an interrupt it treats a running thread as ended (Python 3.11).
         self.ended = threading.Event()
 
@@ -44,10 +45,10 @@ class Worker:
         run, is_over = self._run, False
         while not is_over:
             try:
-                batch = None if run.stopping.is_set() else self._source.receive(self._empty_polls)
+                batch = None if run.stopping.is_set() else self._source.receive(is_dry=self._is_dry)
                 is_over = batch is None
                 if batch is not None:
-                    self._empty_polls = 0 if batch.messages else self._empty_polls + 1
+                    self._is_dry = batch.was_received and not batch.messages
                     self._sort(batch)
                 is_late = time.monotonic() - self._pending_since > LINGER_S
                 everything = batch is None or not batch.messages or is_late or run.sends_at_once

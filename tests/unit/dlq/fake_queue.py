@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,11 +14,15 @@ from tests.unit.dlq.messages import message, queue
 
 
 class FakeQueue:
-    """`fail` gets the name of each call first, and raises what is to go wrong; `others` are in flight elsewhere."""
+    """A delete with an old receipt is confirmed, and does nothing.
+
+    `fail` gets the name of each call first, and raises what is to go wrong; `others` are in flight elsewhere.
+    """
 
     def __init__(self, messages: Sequence[Message], name: str = "a-dlq") -> None:
         self.visible = list(messages)
         self.in_flight: dict[str, Message] = {}
+        self.hidden_until: dict[str, float] = {}  # by receipt
         self.visibilities: list[int] = []
         self.calls: list[str] = []
         self.fail: Callable[[str], None] = lambda _: None
@@ -37,7 +42,7 @@ class FakeQueue:
     def ids(self) -> list[str]:
         return sorted(message.id for message in self.visible)
 
-    def attributes(self) -> QueueAttributes:
+    def attributes(self, attempts: int = 1) -> QueueAttributes:
         with self._lock:
             self._begin("attributes")
             return QueueAttributes(datetime.now(UTC), len(self.visible), len(self.in_flight) + self.others, 0)
@@ -49,7 +54,7 @@ class FakeQueue:
             self.visibilities.append(visibility_s)
             taken = self.visible[: min(count, self.largest_receive)]
             self.visible = self.visible[len(taken) :]
-            return [self._taken(message) for message in taken]
+            return [self._taken(message, visibility_s) for message in taken]
 
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
         with self._lock:
@@ -57,24 +62,27 @@ class FakeQueue:
             return [self._delete(receipt) for receipt in receipts]
 
     def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
-        assert visibility_s == 0
         assert 1 <= len(receipts) <= 10
         with self._lock:
-            self._begin("change_visibility")
-            return [self._release(receipt) for receipt in receipts]
+            self._begin("extend" if visibility_s else "change_visibility")
+            return [self._change(receipt, visibility_s) for receipt in receipts]
 
     def time_out(self, receipt: str) -> None:
         """Make a message that is in flight visible again."""
         self.visible.append(self.in_flight.pop(receipt))
+        del self.hidden_until[receipt]
 
     def _begin(self, call: str) -> None:
         self.calls.append(call)
+        for receipt in [receipt for receipt in self.in_flight if self.hidden_until[receipt] < time.monotonic()]:
+            self.time_out(receipt)
         self.fail(call)
 
-    def _taken(self, message: Message) -> Message:
+    def _taken(self, message: Message, visibility_s: int) -> Message:
         self._count += 1
         taken = replace(message, receipt=f"receipt {self._count}", receive_count=message.receive_count + 1)
         self.in_flight[taken.receipt] = taken
+        self.hidden_until[taken.receipt] = time.monotonic() + visibility_s
         return taken
 
     def _delete(self, receipt: str) -> EntryResult:
@@ -84,10 +92,12 @@ class FakeQueue:
         self.in_flight.pop(receipt, None)
         return EntryResult()
 
-    def _release(self, receipt: str) -> EntryResult:
+    def _change(self, receipt: str, visibility_s: int) -> EntryResult:
         if receipt not in self.in_flight:
             return EntryResult(error="InvalidParameterValue", message="not in flight", is_sender_fault=True)
-        self.visible.append(self.in_flight.pop(receipt))
+        self.hidden_until[receipt] = time.monotonic() + visibility_s
+        if not visibility_s:
+            self.time_out(receipt)
         return EntryResult()
 
 

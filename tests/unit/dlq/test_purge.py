@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import pytest
 
 from refinerctl.aws.messages import Message
 from refinerctl.console import Progress
@@ -61,7 +64,10 @@ def test_messages_that_cannot_be_deleted_are_counted_and_stay() -> None:
     source.refuse_delete = {"m3", "m17"}
     done = purged(source, save=Saved())
     assert (done.deleted, done.failed, done.left) == (28, 2, 2)
-    assert done.notes[0] == "2 messages could not be deleted: still in the queue, and they are in the file as well"
+    assert done.left_over is not None
+    assert done.notes[0] == (
+        "SQS did not confirm the deletion of 2 messages: still in the queue, and they are in the file as well"
+    )
     assert source.ids == ["m17", "m3"]
 
 
@@ -88,6 +94,28 @@ def test_messages_that_arrive_meanwhile_stay() -> None:
     assert purged(source, save=saved).deleted == 19
     assert "m900" in source.ids
     assert "m900" not in saved.ids
+
+
+def test_a_message_whose_visibility_timeout_is_over_is_not_counted_as_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQS confirms a deletion with an old receipt, and deletes nothing."""
+    source, slept = filled(20), 0.0
+    gettime = time.clock_gettime
+    monkeypatch.setattr(
+        time, "clock_gettime", lambda clock: gettime(clock) + (slept if clock == time.CLOCK_BOOTTIME else 0)
+    )
+
+    def save(messages: Sequence[Message]) -> None:
+        """The machine sleeps, and meanwhile another consumer receives some of the messages."""
+        nonlocal slept
+        slept += 3600
+        for item in messages[:5]:
+            source.time_out(item.receipt)
+        source.receive(5, visibility_s=7200, wait_s=0)
+
+    done = purged(source, save=save, workers=2)
+    assert (done.deleted, done.failed, done.left) == (15, 5, 5)
+    assert done.left_over is not None
+    assert "5 in flight" in done.left_over
 
 
 class TestUnknownErrors:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from refinerctl.aws.messages import EntryResult
+from refinerctl.aws.messages import EntryResult, Message
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.filters import MessageFilter
-from refinerctl.dlq.walk import Walk, progress_text, visibility_timeout_s
+from refinerctl.dlq.walk import WORKERS, Walk, progress_text, visibility_timeout_s
 from refinerctl.errors import AccessDeniedError, TransientError
 from tests.unit.dlq.fake_queue import FakeQueue, failing, filled
 from tests.unit.dlq.messages import matching, message
@@ -40,7 +42,7 @@ def test_every_message_is_received_once_and_released(count: int) -> None:
 
     assert sorted(found) == source.ids == before
     assert source.in_flight == {}
-    assert (walk.received, walk.left, walk.is_complete) == (count, 0, True)
+    assert (walk.received, walk.remaining.count, walk.is_complete) == (count, 0, True)
     assert {item.receive_count for item in source.visible} <= {7}
     assert "delete" not in source.calls
 
@@ -52,7 +54,7 @@ def test_no_more_than_the_limit_is_received(limit: int, calls: int, name: str) -
     walk, found = walked(source, **{name: limit})
     assert len(found) == walk.received == limit
     assert source.calls.count("receive") == calls
-    assert (walk.left, walk.is_complete) == (100 - limit, False)
+    assert (walk.remaining.count, walk.is_complete) == (100 - limit, False)
     assert len(source.visible) == 100
 
 
@@ -79,7 +81,7 @@ def test_limit_is_reached_with_receives_of_one_message() -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(10, 10), (2000, 20), (10**7, 43_200)])
 def test_visibility_timeout_is_as_short_as_the_walk_allows(count: int, expected: int) -> None:
-    assert visibility_timeout_s(count, 200.0) == expected
+    assert visibility_timeout_s(count) == expected
 
 
 def test_all_messages_are_received_with_the_visibility_timeout_of_the_walk() -> None:
@@ -122,8 +124,8 @@ def test_walk_ends_although_the_queue_is_being_filled() -> None:
     numbers = iter(range(1000, 10**9))
     source.on_receive = lambda: source.visible.extend(message(next(numbers)) for _ in range(10))
     walk, found = walked(source)
-    assert 50 <= len(found) <= 50 * 1.1 + 100 + 10 * 30
-    assert walk.is_complete  # all messages of the start
+    assert 50 <= len(found) <= 50 * 10 + 10_000 + 10 * WORKERS
+    assert not walk.is_complete
     assert source.in_flight == {}
 
 
@@ -166,7 +168,7 @@ def test_permanent_error_is_raised_after_the_messages_before_it() -> None:
 def test_notes_count_messages_that_could_not_be_released() -> None:
     source = filled(3)
     with walk_of(source) as walk:
-        for chunk in walk.chunks():
+        for chunk in filter(None, walk.chunks()):
             source.in_flight.pop(chunk[0].receipt)  # somebody else deleted it
     assert list(walk.notes()) == [
         "receive counts of 3 messages increased by 1",
@@ -174,14 +176,68 @@ def test_notes_count_messages_that_could_not_be_released() -> None:
     ]
 
 
-def test_notes_name_messages_in_flight_and_the_limits_of_fifo_queues() -> None:
-    source = filled(2, "a.fifo")
-    source.others = 2
-    walk, _ = walked(source, limit=1)
-    assert list(walk.notes())[1:] == [
-        "not received, because in flight: 2 messages",
-        "a FIFO queue returns only the first messages of each message group",
-    ]
+def test_messages_in_flight_elsewhere_are_not_received() -> None:
+    source = filled(2)
+    source.others = 3
+    walk, _ = walked(source)
+    assert not walk.is_complete
+    assert walk.remaining.sentence == (
+        "3 messages may be left in a-dlq: 3 in flight (received by another consumer or by a run that was killed)"
+    )
+
+
+def test_a_fifo_queue_returns_only_the_first_messages_of_each_group() -> None:
+    source = filled(5, "a.fifo")
+    source.on_receive = lambda: setattr(source, "largest_receive", 0 if source.in_flight else 1)
+    walk, found = walked(source)
+    assert (len(found), walk.is_complete) == (1, False)
+    assert "only the first messages of each message group" in walk.remaining.sentence
+
+
+def test_a_count_that_is_too_low_ends_no_walk() -> None:
+    source = filled(5000)
+    counts, calls = source.attributes, iter(range(10**6))
+    source.attributes = lambda attempts=1: replace(counts(), visible=500 if next(calls) < 3 else len(source.visible))  # type: ignore[method-assign]
+    walk, found = walked(source)
+    assert (len(found), walk.is_complete) == (5000, True)
+
+
+def test_messages_of_a_lost_response_are_waited_for() -> None:
+    source = filled(30)
+    hidden: list[str] = []
+
+    def lose(_: str) -> None:
+        """The second receive is done, and its response is lost; the messages are visible again a second later."""
+        if len(source.visibilities) == 1 and not hidden:
+            taken = source.visible[:10]
+            source.visible = source.visible[10:]
+            source.others = 10
+            hidden.extend(message.id for message in taken)
+            threading.Timer(1.0, give_back, [taken]).start()
+            raise TransientError("no response", is_uncertain=True)
+
+    def give_back(taken: list[Message]) -> None:
+        source.others = 0
+        source.visible += taken
+
+    source.fail = lambda name: lose(name) if name == "receive" else None
+    walk, found = walked(source, workers=1)
+    assert set(hidden) < set(found)
+    assert (len(found), walk.is_complete) == (30, True)
+
+
+def test_messages_stay_hidden_while_the_caller_takes_its_time() -> None:
+    source = filled(30)
+    walk = walk_of(source, workers=1)
+    walk.visibility_s = 3
+    with walk:
+        for chunk in walk.chunks():
+            if len(source.visible) == 10:
+                time.sleep(4)
+                source.attributes()  # now those are visible whose time is over
+                assert len(source.in_flight) == 20
+                walk.delete(chunk)
+    assert (walk.deleted, len(source.ids), walk.is_complete) == (10, 20, True)
 
 
 class TestDelete:

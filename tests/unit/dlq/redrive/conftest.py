@@ -10,8 +10,9 @@ import pytest
 from refinerctl.aws.messages import Message, OutgoingMessage, QueueAddress
 from refinerctl.console import Progress
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
-from refinerctl.dlq.redrive.journal import DISK, Disk, JournalHeader, RedriveJournal, find
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.routes import Route
+from refinerctl.files import DISK, Disk
 from tests.unit.dlq.redrive.memory_queue import NOW, MemoryQueue, forward
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
-from refinerctl.dlq.redrive.journal import Disk
 from refinerctl.dlq.redrive.routes import Route, SendTo
 from refinerctl.errors import NotFoundError, RefinerctlError, TransientError
+from refinerctl.files import Disk
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -125,7 +125,7 @@ class MemoryQueue:
         for item in self.kept.values():
             item.hidden = False
 
-    def attributes(self) -> QueueAttributes:
+    def attributes(self, attempts: int = 1) -> QueueAttributes:
         self._called("attributes")
         hidden = sum(item.hidden for item in self.kept.values())
         return QueueAttributes(self.now, len(self.kept) - hidden, hidden, 0)

@@ -108,7 +108,7 @@ class TestCounts:
         redrive.fill(5)
         facts, asked = redrive.source.attributes, itertools.count()
 
-        def count() -> QueueAttributes:
+        def count(attempts: int = 1) -> QueueAttributes:
             if next(asked) in range(1, 4):
                 raise TransientError("too many requests")
             return facts()
@@ -122,7 +122,7 @@ class TestCounts:
             redrive.source.put("new", NOW + timedelta(seconds=2))
         redrive.fill(5)
         facts = redrive.source.attributes
-        redrive.source.attributes = lambda: replace(facts(), visible=0)  # type: ignore[method-assign]
+        redrive.source.attributes = lambda attempts=1: replace(facts(), visible=0)  # type: ignore[method-assign]
         assert redrive.run(workers=1).moved == 5
 
 

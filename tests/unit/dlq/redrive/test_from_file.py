@@ -12,8 +12,9 @@ from refinerctl.console import Progress
 from refinerctl.dlq.records import to_line
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
-from refinerctl.dlq.redrive.journal import DISK, Disk, JournalHeader, RedriveJournal, find
+from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.errors import RefinerctlError
+from refinerctl.files import DISK, Disk
 from tests.unit.dlq.redrive.memory_queue import DENIED, LOST, Killed, MemoryQueue, Power, PoweredDisk, forward
 from tests.unit.dlq.redrive.messages import DLQ, message, queue
 

@@ -14,8 +14,9 @@ from typing import ClassVar
 
 import pytest
 
-from refinerctl.dlq.redrive.journal import KEPT_DAYS, Disk, JournalHeader, RedriveJournal, find
+from refinerctl.dlq.redrive.journal import KEPT_DAYS, JournalHeader, RedriveJournal, find
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
+from refinerctl.files import Disk
 
 HEADER = JournalHeader("https://sqs/q-dlq", "q-dlq", {"rate": 5, "to": None})
 START = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)

@@ -1,0 +1,132 @@
+"""When a run may say that a queue holds no messages but those that the run holds itself.
+
+A poll returns visible messages only. A message is in flight if the response that held it was lost, or if another
+consumer or a killed run received it. SQS's counts are approximate and lag. So after polls without a message the counts
+are read repeatedly, until they show exactly what is held several times in a row, or waiting does not help.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from refinerctl.aws.message_queue import MessageQueue
+from refinerctl.aws.messages import MAX_BATCH, QueueAttributes
+from refinerctl.console import counted
+from refinerctl.dlq.held import clock
+from refinerctl.errors import TransientError
+from refinerctl.parallel import attempt
+
+# So many equal looks in a row prove it, each after a long poll that returned nothing.
+LOOKS = 2
+# If a count was wrong before, or a response was lost.
+LOOKS_IN_DOUBT = 10
+# Counts that show more than can be explained may lag: "at least 1 minute".
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+LOOKS_UNEXPLAINED = 60
+PAUSE_S = 1.0
+# Clocks differ, and a request may have reached SQS late.
+GRACE_S = 3.0
+# No run waits longer than this after the first look.
+LONGEST_S = 150.0
+MAX_IN_FLIGHT = 120_000
+
+
+class Remaining:
+    """Looks at the counts of a queue, of which `start` was the first.
+
+    `is_none`: nothing was left but what the run holds; `count`: how many messages may be left, None if unknown.
+    """
+
+    def __init__(self, queue: MessageQueue, start: QueueAttributes, pause_s: float = PAUSE_S) -> None:
+        self.is_none = False
+        self.count: int | None = None
+        self.start = start
+        self.hidden_until = 0.0
+        self._queue = queue
+        self._pause_s = pause_s
+        self._last: QueueAttributes | None = None
+        self._held = 0
+        self._in_a_row = 0
+        self._lost = 0
+        self._began: float | None = None
+        self._looked_at = 0.0
+
+    def lost_response(self, visibility_s: float) -> None:
+        """A receive failed just now after which messages may be hidden for so long."""
+        self._lost += 1
+        self.expect(clock() + visibility_s)
+
+    def expect(self, until: float) -> None:
+        """Messages may be hidden until then, and are to be received after that."""
+        self.hidden_until = max(self.hidden_until, until + GRACE_S)
+
+    def look(self, held: int, seen: int, expected: int = 0) -> bool:
+        """After a poll that returned no message: whether the queue has been watched for long enough.
+
+        The run has `seen` so many messages and holds `held` of them; it is no surprise if `expected` others are left.
+        """
+        time.sleep(max(0.0, self._looked_at + self._pause_s - time.monotonic()))
+        self._looked_at = time.monotonic()
+        self._began = self._began or clock()
+        self.read(held)
+        if self.count == 0 and self._has_caught_up:
+            is_doubtful = self.hidden_until > 0 or self.start.total != seen
+            self.is_none = self._in_a_row >= (LOOKS_IN_DOUBT if is_doubtful else LOOKS)
+            return self.is_none
+        end = self._began + LONGEST_S
+        if clock() < self.hidden_until <= end:
+            return False
+        is_explained = self._is_explained(expected) or self.hidden_until > end
+        enough = LOOKS_IN_DOUBT if is_explained else LOOKS_UNEXPLAINED
+        return self._in_a_row >= enough or clock() >= end
+
+    def read(self, held: int) -> None:
+        """Read the counts once."""
+        found = attempt(self._queue.attributes)
+        if found.error is not None and not isinstance(found.error, TransientError):
+            raise found.error
+        before, self._last, self._held = (self.count, self._has_caught_up), found.value, held
+        self.count = max(0, found.value.total - held) if found.value else None
+        is_same = before == (self.count, self._has_caught_up)
+        self._in_a_row = self._in_a_row + 1 if is_same else 1
+
+    @property
+    def visible(self) -> int:
+        return self._last.visible if self._last else 0
+
+    @property
+    def _has_caught_up(self) -> bool:
+        """Counts that show fewer messages than are held are old."""
+        return self._last is not None and self._last.total >= self._held
+
+    def _is_explained(self, expected: int) -> bool:
+        """Whether the counts can be right: a longer wait changes nothing then."""
+        if not self.count or self._last is None:
+            return False
+        is_blocked = self._last.visible > 0 and (self._queue.address.is_fifo or self._held >= MAX_IN_FLIGHT)
+        return is_blocked or self.count <= expected
+
+    @property
+    def sentence(self) -> str:
+        """`20 messages may be left: 10 in flight, …`."""
+        what = "an unknown number of messages" if self.count is None else counted(self.count, "message")
+        return f"{what} may be left in {self._queue.address.name}: {', '.join(self._reasons())}"
+
+    def _reasons(self) -> Iterator[str]:
+        last = self._last
+        if last is None:
+            yield "SQS does not say how many there are"
+            return
+        if last.visible and self._queue.address.is_fifo:
+            yield "a FIFO queue returns only the first messages of each message group"
+        elif last.visible:
+            yield f"{last.visible:,} visible that were not received"
+        if (others := last.in_flight - self._held) > 0:
+            yield f"{others:,} in flight (received by another consumer or by a run that was killed)"
+        if last.delayed:
+            yield f"{last.delayed:,} delayed"
+        if self._lost and self.hidden_until > clock():
+            yield f"{self._lost} responses with up to {MAX_BATCH} messages each were lost, and these are still hidden"
+        if not self.is_none and not (self.count and (last.visible or others > 0 or last.delayed)):
+            yield "the counts of SQS lag behind"
