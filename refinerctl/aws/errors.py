@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
 
 Result = TypeVar("Result")
+
+# Of each call; botocore pauses in between.
+ATTEMPTS = 8
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 _EXPIRED = {
@@ -55,6 +60,33 @@ def or_none(call: Callable[[], Result], *codes: str) -> Result | None:
         if error_code(error) not in codes:
             raise
     return None
+
+
+def repeat_unreadable(response: tuple[Any, Any] | None, operation: Any, attempts: int, **_: object) -> float | None:
+    """A handler of `needs-retry`: after how many seconds a request is repeated whose response is not JSON.
+
+    botocore itself reads a response that is cut off, or a proxy's page, as a response without values: an empty queue.
+    """
+    from botocore.exceptions import ConnectionClosedError
+
+    if response is None or operation.service_model.metadata.get("protocol") != "json":
+        return None
+    http = response[0]
+    if http.status_code != HTTPStatus.OK or not http.content:
+        return None
+    try:
+        json.loads(http.content)
+    except ValueError as error:
+        if attempts >= ATTEMPTS:
+            raise ConnectionClosedError(endpoint_url=http.url) from error
+        return 0.1 * 2.0**attempts
+    return None
+
+
+def was_repeated(error: BaseException | None) -> bool:
+    """Whether the failed call was a repetition: an earlier request may have had an effect."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return bool(response.get("ResponseMetadata", {}).get("RetryAttempts"))
 
 
 def error_code(error: BaseException | None) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.aws.errors import about, error_code, or_none
+from refinerctl.aws.errors import about, error_code, or_none, was_repeated
 from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import UNKNOWN_ACTION, about_queue
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
@@ -53,8 +53,10 @@ class MoveTasks:
             answer = or_none(ask, *UNKNOWN_ACTION)
         return None if answer is None else tuple(_task(item) for item in answer.get("Results", []))
 
-    def start(self, source_arn: str, destination_arn: str | None = None, rate: int | None = None) -> str:
+    def start(self, source_arn: str, destination_arn: str | None = None, rate: int | None = None) -> str | None:
         """Start a task; returns its handle. Without a destination each message goes back to its source queue.
+
+        None: a repeated request was refused because a task is running, which may be that of the first request.
 
         `rate` in messages/s, at most MAX_TASK_RATE. Raises RefusedError if SQS refuses.
         """
@@ -71,6 +73,8 @@ class MoveTasks:
         except RefinerctlError as error:
             if error_code(error.__cause__).rpartition(".")[2] not in ("UnsupportedOperation", "InvalidParameterValue"):
                 raise
+            if was_repeated(error.__cause__):
+                return None
             said = getattr(error.__cause__, "response", {}).get("Error", {}).get("Message", "")
             raise RefusedError(f"SQS refused to start a move task: {said}", hint="Use --method copy.") from error
 

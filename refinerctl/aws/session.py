@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from refinerctl import __version__
 from refinerctl.aws import credentials
-from refinerctl.aws.errors import about
+from refinerctl.aws.errors import ATTEMPTS, about, repeat_unreadable
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.files import replacing
 from refinerctl.parallel import Background
@@ -253,7 +253,7 @@ class AwsSession:
     def _assume(self, role: str) -> dict[str, str]:
         return credentials.assume_role(self._new_client(self._account_session(), "sts"), role, self._external_id)
 
-    def _new_client(self, session: Any, service: str, attempts: int = 8) -> Any:
+    def _new_client(self, session: Any, service: str, attempts: int = ATTEMPTS) -> Any:
         from botocore.config import Config
 
         config = Config(
@@ -265,7 +265,9 @@ class AwsSession:
             user_agent_extra=f"refinerctl/{__version__}",
         )
         try:
-            return session.client(service, region_name=self.region, endpoint_url=self.endpoint_url, config=config)
+            client = session.client(service, region_name=self.region, endpoint_url=self.endpoint_url, config=config)
+            client.meta.events.register("needs-retry", repeat_unreadable)
+            return client  # noqa: TRY300
         except ValueError as error:  # botocore's error for an invalid endpoint URL
             raise UsageError(str(error)) from error
 

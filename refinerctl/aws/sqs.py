@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from refinerctl.aws.errors import about, error_code, or_none
+from refinerctl.aws.errors import about, error_code, or_none, was_repeated
 from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, QueueName
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.session import AwsSession
@@ -130,6 +130,8 @@ class Queues:
             except Exception as error:
                 if error_code(error).rpartition(".")[2] != "PurgeQueueInProgress":
                     raise
+                if was_repeated(error):  # the response to an earlier request was lost
+                    return
                 raise RefusedError(
                     f"queue {address.name} was purged less than 60 seconds ago; SQS allows one purge a minute",
                     hint="Wait a minute. SQS is still deleting the messages of the last purge.",

@@ -70,9 +70,12 @@ class Remaining:
         self._looked_at = time.monotonic()
         self._began = self._began or clock()
         self.read(held)
-        if self.count == 0 and self._has_caught_up:
-            is_doubtful = self.hidden_until > 0 or self.start.total != seen
-            self.is_none = self._in_a_row >= (LOOKS_IN_DOUBT if is_doubtful else LOOKS)
+        if self._shows_none:
+            looks = LOOKS if self.start.total == seen and not self.hidden_until else LOOKS_IN_DOUBT
+            if self._in_a_row == looks - 1:
+                time.sleep(self._pause_s / 2)
+                self.read(held)
+            self.is_none = self._shows_none and self._in_a_row >= looks
             return self.is_none
         end = self._began + LONGEST_S
         if clock() < self.hidden_until <= end:
@@ -94,6 +97,10 @@ class Remaining:
     @property
     def visible(self) -> int:
         return self._last.visible if self._last else 0
+
+    @property
+    def _shows_none(self) -> bool:
+        return self.count == 0 and self._has_caught_up
 
     @property
     def _has_caught_up(self) -> bool:

@@ -44,6 +44,7 @@ class TaskRun:
             while True:
                 task = self._find()
                 if task is not None:
+                    self._handle = self._handle or task.handle
                     first = task.moved if first is None else first
                     self.moved = task.moved
                     progress.update(_standing(task, task.moved - first, self.monotonic() - began))
