@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +50,13 @@ class Stage:
         assert done.code == code, done.err
         return done.json()
 
+    def continued(self, done: Finished) -> Any:
+        """The report of the command that `done` says continues it."""
+        _, *arguments = shlex.split(advised(done.err))
+        again = self.command(*arguments, "--output", "json", cwd=self.folder)
+        assert again.code == 0, again.err
+        return again.json()
+
     def fill(self, count: int = 20, **more: Any) -> None:
         self.server.fill(self.dead, count, **{"source": self.target, "receive_count": 3, **more})
 
@@ -80,6 +89,13 @@ def new_stage(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", shared.url)
     return Stage(shared, Command(monkeypatch, capsys), tmp_path, *shared.create_pair(unique))
+
+
+def advised(text: str) -> str:
+    """The command line that a message says continues the run."""
+    found = re.search(r"[Tt]o continue(?: it)?, run `(refinerctl [^`]+)`", text)
+    assert found is not None, text
+    return found[1]
 
 
 def attribute(value: str) -> dict[str, str]:

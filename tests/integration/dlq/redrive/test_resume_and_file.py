@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.dlq.redrive.stage import Stage, new_stage, shared_server  # noqa: F401 - fixtures
+from tests.integration.dlq.redrive.stage import Stage, advised, new_stage, shared_server  # noqa: F401 - fixtures
 from tests.sqs.faults import SqsFaults, denied, sqs_faults
 
 
@@ -33,11 +34,11 @@ def test_an_unfinished_run_has_to_be_resumed(stage: Stage) -> None:
     anew = stage.redrive(stage.dead, "--yes")
     dry = stage.redrive(stage.dead, "--dry-run")
     other_options = stage.redrive(stage.dead, "--resume", "--limit", "5", "--yes")
-    resumed = stage.report(stage.dead, "--resume")
+    _, *resume = shlex.split(advised(anew.err))
+    resumed = stage.command(*resume, "--yes", "--output", "json", cwd=stage.folder).json()
     again = stage.redrive(stage.dead, "--resume", "--yes")
 
     assert (anew.code, dry.code) == (4, 4)
-    assert "--resume continues it" in anew.err
     assert other_options.code == 2
     assert (resumed["moved"], resumed["left"]) == (80, 0)
     assert again.code == 1
@@ -176,11 +177,10 @@ def test_a_denied_action_loses_no_message_and_the_run_is_resumed(
         monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", proxy.url)
         done = stage.redrive(proxied(stage, proxy), "--yes", "--method", "copy", "--output", "json")
         proxy.faults.clear()
-        resumed = stage.report(proxied(stage, proxy), "--resume")
+        resumed = stage.continued(done)
 
     assert done.code == 1, done.err
     assert "access denied" in done.err
-    assert "--resume continues this run" in done.err
     assert done.json()["finished"] is False
     assert (resumed["moved"], resumed["sent_twice"], resumed["left"]) == (20, 0, 0)
     assert stage.numbers(stage.target) == list(range(20))
