@@ -203,7 +203,7 @@ def test_fifo_duplicates_within_five_minutes_stay(stage: Stage, unique: str) -> 
 
 def test_a_running_task_is_followed_and_a_copy_beside_it_refused(stage: Stage) -> None:
     stage.fill(60)
-    stage.sqs().start_message_move_task(SourceArn=stage.server.arn(stage.dead), MaxNumberOfMessagesPerSecond=30)
+    stage.sqs().start_message_move_task(SourceArn=stage.server.arn(stage.dead), MaxNumberOfMessagesPerSecond=10)
 
     beside = stage.redrive(stage.dead, "--yes", "--limit", "5")
     report = stage.report(stage.dead)
