@@ -22,6 +22,7 @@ from refinerctl.rulesets.model import (
     check_form,
     check_registry,
     default_name,
+    read_prefix,
 )
 
 # The settings of a function by their names in the stack, and the options that set them.
@@ -32,6 +33,8 @@ _FUNCTION_SETTINGS = {
     "max_concurrency": "--max-concurrency",
     "architecture": "--architecture",
     "environment": "--env-var",
+    "read_access": "--read",
+    "read_kms_key_arns": "--kms-key",
 }
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "API_KEY")
 
@@ -41,6 +44,7 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
     epilog=examples(
         "refinerctl add-prefix team/MyNew/ --image-uri dibbs-ecr-refiner/lambda --dry-run",
         "refinerctl add-prefix Lab/ --image-uri dibbs-ecr-refiner/lambda --memory 2048 --deploy --yes",
+        "refinerctl add-prefix Lab/ --image-uri team/lab:v1 --env-var CONFIG_BUCKET=team-config --read s3://team-config/lab/",
         "refinerctl add-prefix Audit/ --completion",
     ),
 )
@@ -81,6 +85,20 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
     multiple=True,
     metavar="K=V",
     help="Environment variable of the function; repeatable. No secrets.",
+)
+@click.option(
+    "--read",
+    "read_access",
+    multiple=True,
+    metavar="PREFIX",
+    help="Prefix, or s3://BUCKET/PREFIX, that the function may read besides its inputs; repeatable.",
+)
+@click.option(
+    "--kms-key",
+    "read_kms_key_arns",
+    multiple=True,
+    metavar="ARN",
+    help="KMS key that objects in --read are encrypted with; repeatable.",
 )
 @click.option("--no-check-image", is_flag=True, help="Skip the check that the image exists and Lambda accepts it.")
 @click.option(
@@ -155,6 +173,8 @@ def _settings(
 ) -> dict[str, Any]:
     """The settings that were given, by the stack's names; takes those of the function out of `given`."""
     given["environment"] = _environment(variables) or None
+    given["read_access"] = [read_prefix(item) for item in given["read_access"]] or None
+    given["read_kms_key_arns"] = list(given["read_kms_key_arns"]) or None
     function = {key: given.pop(key) for key in _FUNCTION_SETTINGS}
     settings = {key: value for key, value in function.items() if value is not None}
     if completion and settings:

@@ -15,7 +15,7 @@ from typing import Any
 from refinerctl.aws.events import RULES_PER_BUS
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference
-from refinerctl.keys import check_key
+from refinerctl.keys import check_key, normalize_prefix
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import STACK
 
@@ -25,6 +25,7 @@ MAX_FULL_NAME = 64
 MAX_PREFIX = 512
 
 _PREFIX = re.compile(r"(?:[^/*?$\x00-\x1f\x7f-\x9f]+/)+")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,62}", re.ASCII)
 _RESERVED_NAME = re.compile(r".*(?:-dlq|-delivery)|forward", re.IGNORECASE)
 
@@ -111,6 +112,19 @@ def default_name(prefix: str) -> str:
     if not name:
         raise UsageError(f"cannot derive a ruleset name from prefix {prefix}", hint="Name the ruleset: --name NAME.")
     return name
+
+
+def read_prefix(text: str) -> str:
+    """What a function may read, as the stack has it: a prefix, or `s3://bucket/prefix`. Raises UsageError otherwise."""
+    if not text.startswith("s3://"):
+        _check_prefix(prefix := normalize_prefix(text))
+        return prefix
+    bucket, _, prefix = text.removeprefix("s3://").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise UsageError(f"{text!r} names no bucket", hint="Use s3://BUCKET/PREFIX, like s3://team-config/lab/.")
+    if prefix:
+        _check_prefix(normalize_prefix(prefix))
+    return f"s3://{bucket}/{prefix}"
 
 
 def check_form(ruleset: Ruleset, name_prefix: str) -> None:

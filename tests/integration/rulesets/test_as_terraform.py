@@ -27,6 +27,7 @@ SETTINGS = {
     "image_uri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/app:v1",
     "memory_mb": 512,
     "environment": {"LONGER_NAME": "a${b}", "B1": '"\\'},
+    "read_access": ["a/", "s3://config/"],
 }
 
 
@@ -89,7 +90,12 @@ def test_terraform_reads_the_edited_file(tmp_path: Path) -> None:
 ACCEPTED: list[dict[str, Any]] = [
     {"prefix": "team/My New+%/ü/", "image_uri": "localhost:5000/a__b/c-d:v_1.0"},
     {"prefix": "x" * 511 + "/", "image_uri": "a@sha256:" + "0" * 64},
-    {"name": "n" * 54, "prefix": "n/", "environment": {"Ab": "x"}},
+    {
+        "name": "n" * 54,
+        "prefix": "n/",
+        "environment": {"Ab": "x"},
+        "read_access": ["a b/", "s3://config/", "s3://c.d/e/"],
+    },
 ]
 REFUSED: list[dict[str, Any]] = [
     {"prefix": "a*/"},
@@ -113,6 +119,8 @@ REFUSED_BY_TERRAFORM: list[dict[str, Any]] = [
     {"prefix": "n/", "environment": {"A": "one letter"}},
     {"prefix": "n/", "environment": {"AWS_REGION": "x"}},
     {"prefix": "n/", "environment": {"REFINER_INPUT_PREFIX": "x"}},
+    {"prefix": "n/", "read_access": ["a"]},
+    {"prefix": "n/", "read_kms_key_arns": ["alias/a"]},
 ]
 
 

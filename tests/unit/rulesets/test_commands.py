@@ -28,6 +28,10 @@ SETTINGS = [
     "--architecture=arm64",
     "--env-var=A1=x=y",
     "--env-var=B1=",
+    "--read=/eICR/",
+    "--read=s3://team-config/lab/",
+    "--read=s3://common",
+    "--kms-key=arn:aws:kms:us-east-1:123456789012:key/1",
 ]
 
 
@@ -71,6 +75,8 @@ def test_add_writes_all_settings_and_remove_restores_the_file(run: Command, valu
         "max_concurrency": 5,
         "architecture": "arm64",
         "environment": {"A1": "x=y", "B1": ""},
+        "read_access": ["eICR/", "s3://team-config/lab/", "s3://common/"],
+        "read_kms_key_arns": ["arn:aws:kms:us-east-1:123456789012:key/1"],
     }
     after = values.read_text()
     again = run("add-prefix", "team/MyNew/", "--image-uri", URI, *SETTINGS, "--output", "json")
@@ -125,6 +131,11 @@ def test_completion_ruleset_as_json(run: Command, values: Path) -> None:
         (["New/", "--image-uri", "A"], 2, "is not an image reference"),
         (["New/", "--image-uri", "a", "--env-var", "A1"], 2, "--env-var A1 has no value"),
         (["New/", "--image-uri", "a", "--env-var", "A1=1", "--env-var", "A1=2"], 2, "--env-var A1 is given twice"),
+        (["New/", "--image-uri", "a", "--read", "eICR"], 2, "'eICR' is not a prefix"),
+        (["New/", "--image-uri", "a", "--read", "eICR/*/"], 2, "none of * ? $"),
+        (["New/", "--image-uri", "a", "--read", "s3:///x/"], 2, "'s3:///x/' names no bucket"),
+        (["New/", "--image-uri", "a", "--read", "s3://config/x"], 2, "'x' is not a prefix"),
+        (["New/", "--completion", "--read", "eICR/"], 2, "--read: a completion ruleset has no function"),
         (["New/", "--image-uri", "a", "--max-concurrency", "1"], 2, "2<=x<=1000"),
         ([f"{'long' * 20}/", "--completion"], 2, "--name NAME"),
         (["New/", "--image-uri", "a", "--deploy"], 2, "stdin is not a terminal; pass --yes"),
