@@ -49,7 +49,8 @@ class KmsKey:
 
 def kms_key(session: AwsSession, key_id: str) -> KmsKey:
     """A key by its id, ARN or alias. Raises NotFoundError without it."""
-    client = session.client("kms")
+    region = key_id.split(":")[3] if key_id.startswith("arn:") else None
+    client = session.in_region(region).client("kms")
     with about(f"KMS key {key_id}"):
         found = client.describe_key(KeyId=key_id)["KeyMetadata"]
         policy = client.get_key_policy(KeyId=found["KeyId"], PolicyName="default")["Policy"]

@@ -43,8 +43,7 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
     "add-prefix",
     epilog=examples(
         "refinerctl add-prefix team/MyNew/ --image-uri dibbs-ecr-refiner/lambda --dry-run",
-        "refinerctl add-prefix Lab/ --image-uri dibbs-ecr-refiner/lambda --memory 2048 --deploy --yes",
-        "refinerctl add-prefix Lab/ --image-uri team/lab:v1 --env-var CONFIG_BUCKET=team-config --read s3://team-config/lab/",
+        "refinerctl add-prefix Lab/ --image-uri team/lab --env-var CONFIG_BUCKET=team-config --read s3://team-config/lab/",
         "refinerctl add-prefix Audit/ --completion",
     ),
 )

@@ -118,6 +118,11 @@ class Stage:
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
+    def read_places(self) -> tuple[tuple[str, str], ...]:
+        """Bucket and prefix of each of `reads`."""
+        return tuple((bucket, prefix) for bucket, _, prefix in (uri[5:].partition("/") for uri in self.reads))
+
+    @property
     def prefix(self) -> str | None:
         """The key prefix of its inputs; None if no object starts it."""
         return self.source.prefix if isinstance(self.source, EventRule) else None

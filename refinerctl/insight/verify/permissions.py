@@ -12,6 +12,7 @@ from refinerctl.console import counted
 from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (
+    BUCKET,
     BUCKET_KEY,
     BUCKET_POLICY,
     FUNCTION,
@@ -114,6 +115,9 @@ def _needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tup
         yield "s3:GetObject", f"{_bucket_arn(snapshot)}/{stage.prefix}{SAMPLE_NAME}"
     for prefix in stage.writes if snapshot.bucket else ():
         yield "s3:PutObject", f"{_bucket_arn(snapshot)}/{prefix}{SAMPLE_NAME}"
+    for bucket, prefix in stage.read_places:
+        yield "s3:GetObject", f"{_bucket_arn(snapshot, bucket)}/{prefix}{SAMPLE_NAME}"
+        yield "s3:ListBucket", _bucket_arn(snapshot, bucket)  # without it, S3 answers 403 for a missing object
     if stage.queue is not None:
         queue_arn = known(snapshot.get(QUEUE, stage.queue.name)).arn
         yield from ((action, queue_arn) for action in _SQS)
@@ -121,8 +125,8 @@ def _needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tup
     yield from ((action, stream) for action in _LOGS)
 
 
-def _bucket_arn(snapshot: Snapshot) -> str:
-    return f"arn:{snapshot.partition}:s3:::{snapshot.bucket}"
+def _bucket_arn(snapshot: Snapshot, bucket: str | None = None) -> str:
+    return f"arn:{snapshot.partition}:s3:::{bucket or snapshot.bucket}"
 
 
 def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
@@ -135,30 +139,32 @@ def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
     Function,
     why="If a call is denied, every input fails and ends in the DLQ.",
     fix="`refinerctl deploy` restores the role's policies.",
-    details="Evaluates the role's policies and boundary, the bucket's policy and the queue's: GetObject on inputs, "
-    "PutObject on outputs and completions, ReceiveMessage, DeleteMessage and GetQueueAttributes on the queue, "
-    "CreateLogStream and PutLogEvents. Policies of an AWS organization are not evaluated.",
+    details="Evaluates the role's policies and boundary, the buckets' policies and the queue's: GetObject on inputs, "
+    "GetObject and ListBucket for `read_access`, PutObject on outputs and completions, ReceiveMessage, DeleteMessage "
+    "and GetQueueAttributes on the queue, CreateLogStream and PutLogEvents. Policies of an AWS organization are not "
+    "evaluated.",
 )
 def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
     role, stage = _role_of(snapshot, function), snapshot.stage_of(function)
     if role.not_found:  # whatever else is missing
         return failed(str(role.error))
-    resource_policies = [_bucket_policy(snapshot)]
+    buckets = dict.fromkeys((snapshot.bucket, *(bucket for bucket, _ in stage.read_places)))
+    resource_policies = [_bucket_policy(snapshot, bucket) for bucket in buckets]
     if stage.queue is not None:
         resource_policies.append(known(snapshot.get(QUEUE, stage.queue.name)).policy)
     context = {
         "aws:sourcearn": known(snapshot.get(FUNCTION, function.name)).arn,
         "aws:sourceaccount": snapshot.account,
     }
-    calls = tuple(_needs(snapshot, stage, function))
+    calls = tuple(dict.fromkeys(_needs(snapshot, stage, function)))
     return check_role(role, LAMBDA, context, calls, resource_policies)
 
 
-def _bucket_policy(snapshot: Snapshot) -> Policy:
+def _bucket_policy(snapshot: Snapshot, bucket: str | None) -> Policy:
     """One that could not be read may grant what no other policy does."""
-    if snapshot.bucket is None:
+    if bucket is None:
         return ()
-    answer = snapshot.get(BUCKET_POLICY, snapshot.bucket)
+    answer = snapshot.get(BUCKET_POLICY, bucket)
     if answer.error is not None and not answer.not_found:
         return (Statement(allows=True, is_readable=False),)
     return answer.value or ()
@@ -214,23 +220,46 @@ def _service(resource: str) -> str:
 
 def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str, resource: str) -> bool:
     if action in _S3_OBJECTS:
-        return resource.startswith(tuple(f"{_bucket_arn(snapshot)}/{prefix}" for prefix in _prefixes(stage)))
+        places = [(snapshot.bucket, prefix) for prefix in _prefixes(stage)]
+        places += stage.read_places if action == "s3:getobject" else ()
+        return resource.startswith(tuple(f"{_bucket_arn(snapshot, bucket)}/{prefix}" for bucket, prefix in places))
     if action == "s3:listbucket":
-        return resource == _bucket_arn(snapshot)
+        buckets = (snapshot.bucket, *(bucket for bucket, _ in stage.read_places))
+        return resource in (_bucket_arn(snapshot, bucket) for bucket in buckets)
     if action in map(str.lower, _SQS):
         return stage.queue is not None and resource == known(snapshot.get(QUEUE, stage.queue.name)).arn
     if action in map(str.lower, (*_LOGS, "logs:CreateLogGroup")):
         return resource.startswith(_log_group_arn(snapshot, function))
     if action in _KMS:
-        return resource in {key.arn for key in snapshot.answered(KEY).values()}
+        return resource in {*(key.arn for key in snapshot.answered(KEY).values()), *stage.read_keys}
     return action in _TRACING
+
+
+@SECTION.check(
+    "read-access",
+    Function,
+    why="A function that cannot read what it needs besides its inputs fails on every input.",
+    fix="Correct `read_access` of the ruleset, or create the bucket.",
+    details="Each bucket in `read_access` exists. `role-permissions` checks the policies, `kms-keys` the keys.",
+)
+def _read_access(snapshot: Snapshot, function: Function) -> Finding | None:
+    stage = snapshot.stage_of(function)
+    if not stage.reads:
+        return None
+    others = dict.fromkeys(bucket for bucket, _ in stage.read_places if bucket != snapshot.bucket)
+    answers = [snapshot.get(BUCKET, bucket) for bucket in others]
+    if missing := [str(answer.error) for answer in answers if answer.not_found]:
+        return failed("; ".join(missing))
+    for answer in answers:
+        known(answer)
+    return passed(f"{function.name} may read {', '.join(stage.reads)}")
 
 
 @SECTION.check(
     "kms-keys",
     why="Data that is encrypted with an unusable key can be neither written nor read.",
     fix="Enable the key, and allow events.amazonaws.com (for queues) and the functions' roles in its policy.",
-    details="The keys of the bucket, queues, functions, log groups and event buses: each exists and is enabled; "
+    details="The keys of the buckets, queues, functions, log groups and event buses: each exists and is enabled; "
     "EventBridge and the functions' roles may use those that they need.",
 )
 def _kms_keys(snapshot: Snapshot) -> Finding:
@@ -285,6 +314,8 @@ def _who_may_use(
         calls = []
         if bucket and _prefixes(stage):
             calls += [("s3", "kms:Decrypt"), ("s3", "kms:GenerateDataKey")]
+        elif key_id in (*stage.read_keys, *(snapshot.get(BUCKET_KEY, name).value for name, _ in stage.read_places)):
+            calls.append(("s3", "kms:Decrypt"))
         if stage.queue and _encrypts(snapshot.get(QUEUE, stage.queue.name), key_id):
             calls.append(("sqs", "kms:Decrypt"))
         if _encrypts(function, key_id):

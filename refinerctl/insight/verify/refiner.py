@@ -5,7 +5,8 @@ They are here and not in stacks/, as stacks/ imports no room: forwarding between
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, permutations
 
 from refinerctl.aws.event_pattern import all_of, pattern_matches
@@ -24,9 +25,11 @@ from refinerctl.insight.verify.delivery import (
 from refinerctl.insight.verify.permissions import EVENTS, check_role
 from refinerctl.insight.verify.samples import event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import FUNCTION, MAPPINGS, ROLE, Snapshot, name_of
-from refinerctl.stacks.base import CompletionPlace, Component, EventBus, EventRule, Stage
+from refinerctl.stacks.base import CompletionPlace, Component, EventBus, EventRule, Function, Stage
 
 SECTION = Section("Stack refiner")
+_OWN_PREFIXES = ("REFINER_INPUT_PREFIX", "REFINER_OUTPUT_PREFIX", "REFINER_COMPLETE_PREFIX")
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 
 
 SECTION.check(
@@ -168,6 +171,42 @@ def _completions(snapshot: Snapshot, stage: Stage, place: CompletionPlace) -> Co
         return place
     suffix = function.environment.get("REFINER_COMPLETE_SUFFIX") or ".json"  # the image's default
     return CompletionPlace(_writes(snapshot, stage)[1], suffix)
+
+
+@SECTION.check(
+    "function-environment",
+    Function,
+    why="A function reads and writes where its environment variables say; elsewhere its role denies it.",
+    fix="Correct `environment` or `read_access` of the ruleset, and deploy.",
+    details="The `REFINER_*` prefixes are those of the ruleset. Warns if another variable, whose name ends in "
+    "`_PREFIX` or contains `BUCKET`, has a prefix or a bucket that the role may not read.",
+)
+def _function_environment(snapshot: Snapshot, function: Function) -> Finding | None:
+    stage, given = snapshot.stage_of(function), known(snapshot.get(FUNCTION, function.name)).environment
+    if stage.prefix is None:
+        return None
+    declared = dict(zip(_OWN_PREFIXES, (stage.prefix, *stage.writes), strict=True))
+    for name, prefix in declared.items():
+        if given.get(name, prefix).removeprefix("/") != prefix:
+            return failed(f"{name} of {function.name} is {given[name]}, and its ruleset has {prefix}")
+    places = [*((snapshot.bucket, prefix) for prefix in declared.values()), *stage.read_places]
+    unread = [
+        f"{name} is {value}"
+        for name, value in sorted(given.items())
+        if name not in declared and not _may_be_read(name, value, places)
+    ]
+    if unread:
+        return warned(f"{', '.join(unread)}: not among what {function.name} may read")
+    return passed(f"the prefixes and buckets in the environment of {function.name} are its ruleset's")
+
+
+def _may_be_read(name: str, value: str, places: Sequence[tuple[str | None, str]]) -> bool:
+    """Also what names neither a prefix nor a bucket."""
+    if name.endswith("_PREFIX") and value.endswith("/") and "://" not in value:
+        return any(value.removeprefix("/").startswith(prefix) for _, prefix in places)
+    if "BUCKET" in name and _BUCKET_NAME.fullmatch(value):
+        return any(value == bucket for bucket, _ in places)
+    return True
 
 
 @SECTION.check(

@@ -215,6 +215,10 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     pipeline = snapshot.pipeline
     for component in pipeline.components:
         yield from _about(component)
+    for stage in pipeline.stages:
+        for bucket, _ in stage.read_places:
+            yield from ((question, bucket) for question in (BUCKET, BUCKET_POLICY, BUCKET_KEY))
+        yield from ((KEY, key) for key in stage.read_keys)
     yield ALARMS, pipeline.name_prefix
     for answer in list(snapshot.answers.values()):
         yield from _led_to(answer.value)

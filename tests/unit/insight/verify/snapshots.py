@@ -25,6 +25,7 @@ from refinerctl.stacks.refiner import STACK
 ACCOUNT = "123456789012"
 REGION = f"us-east-1:{ACCOUNT}"
 BUCKET = "data-repository"
+CONFIG = "config"
 BUS_NAME = "data-repository-bus"
 BUS = f"arn:aws:events:{REGION}:event-bus/{BUS_NAME}"
 DIGEST = f"sha256:{'1' * 64}"
@@ -32,6 +33,8 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/dibbs-ecr-refiner/lambda@{DI
 DAY = 86400
 FORWARD = "dibbs-ecr-forward"
 INPUT, COMPLETE = "dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerComplete"
+Environments = Mapping[str, Mapping[str, str]]
+READ_ACCESS = ["eICR/", "s3://config/a/"]
 RULESETS = {"RefinerInput": ("RefinerInput/", True), "RefinerComplete": ("RefinerComplete/", False)}
 
 
@@ -87,10 +90,11 @@ def queue(name: str, **change: Any) -> QueueState:
     return replace(QueueState(name, queue_arn(name), visibility_timeout_s=1800, retention_s=4 * DAY), **change)
 
 
-def pipeline(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Pipeline:
+def pipeline(rulesets: Mapping[str, tuple[str, bool]] | None, environments: Environments) -> Pipeline:
     """Of stack refiner; `rulesets` have a prefix each, and say whether they have a function."""
     values = {
-        name: {"prefix": prefix, "image_uri": "team/x:v1" if has_function else None}
+        name: {"prefix": prefix, "image_uri": "team/x:v1" if has_function else None, "read_access": READ_ACCESS}
+        | {"environment": environments.get(name)}
         for name, (prefix, has_function) in (rulesets or RULESETS).items()
     }
     assert STACK.pipeline is not None
@@ -102,9 +106,9 @@ def pipeline(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Pipeline
     return replace(found, stages=stages, told_by="a test", recorded={"bus_arn": BUS})
 
 
-def healthy(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Snapshot:
-    """With an input and a completion ruleset, unless others are given."""
-    found = pipeline(rulesets)
+def healthy(rulesets: Mapping[str, tuple[str, bool]] | None = None, **environments: Mapping[str, str]) -> Snapshot:
+    """With an input and a completion ruleset, unless others are given; `environments` are those of functions."""
+    found = pipeline(rulesets, environments)
     forward = RuleSettings(FORWARD, rule_arn(FORWARD), pattern())
     rules = tuple(_rule(stage) for stage in reversed(found.stages))  # RefinerInput first
     dlq = f"{FORWARD}-delivery-dlq"
@@ -113,6 +117,9 @@ def healthy(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Snapshot:
         (facts.BUCKET_EVENTS, BUCKET): True,
         (facts.BUCKET_POLICY, BUCKET): (),
         (facts.BUCKET_KEY, BUCKET): None,
+        (facts.BUCKET, CONFIG): None,
+        (facts.BUCKET_POLICY, CONFIG): (),
+        (facts.BUCKET_KEY, CONFIG): None,
         (facts.BUS, "default"): BusSettings("default", BUS.replace(BUS_NAME, "default")),
         (facts.BUS, BUS_NAME): BusSettings(BUS_NAME, BUS),
         (facts.RULES, "default"): (forward,),
@@ -141,7 +148,7 @@ def healthy(rulesets: Mapping[str, tuple[str, bool]] | None = None) -> Snapshot:
         (facts.RELEASE,): Release(ReleaseAction.DEPLOY, "v1.0.0", {stage.name: IMAGE for stage in found.stages}),
     }
     for stage in found.stages:
-        answers |= _stage_answers(stage)
+        answers |= _stage_answers(stage, environments.get(stage.name, {}))
     return Snapshot(found, ACCOUNT, "aws", {asked: Answer(value) for asked, value in answers.items()})
 
 
@@ -151,7 +158,7 @@ def _rule(stage: Stage) -> RuleSettings:
     return RuleSettings(name, rule_arn(f"{BUS_NAME}/{name}"), pattern(f'{{"prefix": "{stage.prefix}"}}'))
 
 
-def _stage_answers(stage: Stage) -> dict[Any, Any]:
+def _stage_answers(stage: Stage, environment: Mapping[str, str]) -> dict[Any, Any]:
     base, rule = f"dibbs-ecr-{stage.name}", _rule(stage).arn
     delivery_dlq, dlq = f"{base}-delivery-dlq", f"{base}-dlq"
     answers: dict[Any, Any] = {
@@ -160,15 +167,16 @@ def _stage_answers(stage: Stage) -> dict[Any, Any]:
         (facts.QUEUE, dlq): queue(dlq, retention_s=14 * DAY, redrive_sources=(queue_arn(base),)),
         (facts.QUEUE, delivery_dlq): queue(delivery_dlq, policy=allows_rule(rule, delivery_dlq)),
     }
-    return answers | (_function_answers(stage, base) if stage.consumer else {})
+    return answers | (_function_answers(stage, base, environment) if stage.consumer else {})
 
 
-def _function_answers(stage: Stage, base: str) -> dict[Any, Any]:
+def _function_answers(stage: Stage, base: str, environment: Mapping[str, str]) -> dict[Any, Any]:
     objects = [f"arn:aws:s3:::{BUCKET}/{item}*" for item in (stage.prefix, *stage.writes)]
     log_group = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/lambda/{base}"
     policies = (
         RolePolicy("objects", grants("s3:GetObject", "s3:PutObject", on=objects)),
-        RolePolicy("bucket", grants("s3:ListBucket", on=f"arn:aws:s3:::{BUCKET}")),
+        RolePolicy("read", grants("s3:GetObject", on=[f"arn:aws:s3:::{BUCKET}/eICR/*", f"arn:aws:s3:::{CONFIG}/a/*"])),
+        RolePolicy("buckets", grants("s3:ListBucket", on=[f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{CONFIG}"])),
         RolePolicy(
             "queue", grants("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", on=queue_arn(base))
         ),
@@ -181,6 +189,7 @@ def _function_answers(stage: Stage, base: str) -> dict[Any, Any]:
             image_uri=IMAGE,
             timeout_s=300,
             role_arn=role_arn(base),
+            environment=dict(environment),
         ),
         (facts.MAPPINGS, base): (SourceMapping(f"mapping-{base}", queue_arn(base)),),
         (facts.ROLE, base): Role(base, role_arn(base), trusts("lambda.amazonaws.com"), policies),

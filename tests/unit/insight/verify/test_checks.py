@@ -76,6 +76,7 @@ LOGS = f"/aws/lambda/{INPUT}"
 OBJECTS = f"arn:aws:s3:::{snapshots.BUCKET}/*"
 KEY_ARN = f"arn:aws:kms:{REGION}:key/11111111-2222-3333-4444-555555555555"
 MISSING = NotFoundError("it does not exist")
+LAB_TOO = {"Lab": ("Lab/", True), **snapshots.RULESETS}
 FUZZY = pattern('{"fuzzy": "RefinerInput/"}')
 # A dot in a name is a level: this also matches what the function writes.
 DOTTED = pattern("x").replace(
@@ -337,16 +338,29 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
         answer(BUCKET_KEY, snapshots.BUCKET, value=KEY_ARN), KEY, KEY_ARN, error=MISSING)),
     ("kms-keys", None, "warn", "cannot evaluate", encrypted(KmsKey(KEY_ARN, policy=parse_policy("{")))),
     ("loops", None, "fail", "starts RefinerInput again",
-     rule(BUS_NAME, pattern=pattern('{"prefix": "RefinerInput/"}', '{"prefix": "RefinerOutput/"}'))),
-    ("loops", None, "fail", "starts RefinerInput again", rule(BUS_NAME, pattern=DOTTED)),
-    ("loops", None, "fail", "starts RefinerInput again",
-     change(FUNCTION, INPUT, environment={"REFINER_OUTPUT_PREFIX": "/RefinerInput/out/"})),
-    ("completion-overlap", None, "fail", "of Lab and RefinerInput can have the same key: RefinerComplete/…", changed(
-        healthy({"Lab": ("Lab/", True), **snapshots.RULESETS}), FUNCTION, "dibbs-ecr-Lab",
-        environment={"REFINER_COMPLETE_PREFIX": "/RefinerComplete/"})),
-    ("completion-overlap", None, "fail", "RefinerComplete/Lab/….json and RefinerComplete/….json", changed(
-        healthy({"Lab": ("Lab/", True), **snapshots.RULESETS}), FUNCTION, "dibbs-ecr-Lab",
-        environment={"REFINER_COMPLETE_PREFIX": "RefinerComplete/Lab/"})),
+     healthy(RefinerInput={"REFINER_OUTPUT_PREFIX": "/RefinerInput/out/"})),
+    ("completion-overlap", None, "fail", "of Lab and RefinerInput can have the same key: RefinerComplete/….completion",
+     healthy(LAB_TOO, Lab={"REFINER_COMPLETE_PREFIX": "/RefinerComplete/", "REFINER_COMPLETE_SUFFIX": ".completion"})),
+    ("completion-overlap", None, "fail", "RefinerComplete/Lab/….json and RefinerComplete/….json",
+     healthy(LAB_TOO, Lab={"REFINER_COMPLETE_PREFIX": "RefinerComplete/Lab/"})),
+    ("read-access", "RefinerInput", "fail", "does not exist", missing(BUCKET, snapshots.CONFIG)),
+    ("role-permissions", "RefinerInput", "fail", "s3:GetObject on arn:aws:s3:::config/a/",
+     role(without="read")),
+    ("role-permissions", "RefinerInput", "fail", "s3:ListBucket on arn:aws:s3:::config", role(without="buckets")),
+    ("role-permissions", "RefinerInput", "fail", "the resource's own policy denies it",
+     answer(BUCKET_POLICY, snapshots.CONFIG, value=policy("Deny", "s3:*", Principal="*"))),
+    ("role-extra", "RefinerInput", "warn", "s3:PutObject on arn:aws:s3:::config/a/*",
+     extra("s3:PutObject", on="arn:aws:s3:::config/a/*")),
+    ("role-extra", "RefinerInput", "warn", "s3:GetObject on arn:aws:s3:::config/*",
+     extra("s3:GetObject", on="arn:aws:s3:::config/*")),
+    ("kms-keys", None, "fail", "dibbs-ecr-RefinerInput may not use KMS key", answering(
+        answer(BUCKET_KEY, snapshots.CONFIG, value=KEY_ARN), KEY, KEY_ARN, value=KmsKey(KEY_ARN, "Enabled"))),
+    ("function-environment", "RefinerInput", "fail", "REFINER_OUTPUT_PREFIX of dibbs-ecr-RefinerInput is Other/, and",
+     change(FUNCTION, INPUT, environment={"REFINER_OUTPUT_PREFIX": "Other/"})),
+    ("function-environment", "RefinerInput", "warn", "A_PREFIX is other/, S3_BUCKET_CONFIG is elsewhere: not among",
+     change(FUNCTION, INPUT, environment={
+         "A_PREFIX": "other/", "EICR_PREFIX": "/eICR/", "CONFIG_PREFIX": "a/b/", "S3_BUCKET_CONFIG": "elsewhere",
+         "OTHER_BUCKET": "config", "OWN_BUCKET": "data-repository", "BUCKETS": "3 of them", "URL_PREFIX": "https://x/"})),
     ("prefix-overlap", None, "fail", "RefinerInput/new/ of New is below RefinerInput/", healthy(
         {"New": ("RefinerInput/new/", True), **snapshots.RULESETS})),
     ("quota-rules", None, "warn", "240 of 300", answer(RULES, "default", value=value(RULES, "default") * 240)),
