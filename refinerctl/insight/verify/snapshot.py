@@ -122,6 +122,12 @@ def _led_to(value: object) -> Iterator[Asked]:
         yield KEY, value.kms_key
 
 
+def _about_reads(stage: Stage) -> Iterator[Asked]:
+    for bucket, _ in stage.read_places:
+        yield from ((question, bucket) for question in (BUCKET, BUCKET_POLICY, BUCKET_KEY))
+    yield from ((KEY, key) for key in stage.read_keys)
+
+
 def name_of(arn: str) -> str:
     """The name at the end of an ARN."""
     return arn.rpartition(":")[2].rpartition("/")[2]
@@ -216,9 +222,7 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
     for component in pipeline.components:
         yield from _about(component)
     for stage in pipeline.stages:
-        for bucket, _ in stage.read_places:
-            yield from ((question, bucket) for question in (BUCKET, BUCKET_POLICY, BUCKET_KEY))
-        yield from ((KEY, key) for key in stage.read_keys)
+        yield from _about_reads(stage)
     yield ALARMS, pipeline.name_prefix
     for answer in list(snapshot.answers.values()):
         yield from _led_to(answer.value)
