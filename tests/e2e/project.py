@@ -24,6 +24,7 @@ FAULTY_IMAGE = Path(__file__).parent / "images" / "faulty"
 # Short timeouts, so that what fails is dead within seconds: a message comes back after its visibility timeout.
 RULESETS = """
 s3_use_path_style = true
+alarms            = { enabled = false } # the emulator forgets their period: docs/local.md
 force_destroy     = true
 release_tag       = "local"
 
@@ -59,6 +60,7 @@ rulesets = {
 # The two that the containers need: each ruleset more is a queue more to wait for.
 FAULTY_RULESET = """
 s3_use_path_style = true
+alarms            = { enabled = false } # the emulator forgets their period: docs/local.md
 force_destroy     = true
 release_tag       = "local"
 
