@@ -282,10 +282,10 @@ def test_prefix_is_added_used_and_removed(releases: Project) -> None:
         ["remove-prefix", "team/MyNew/", "--deploy"],
         cwd=str(releases.folder),
         env=releases.environment(),
-        timeout=60,
+        timeout=180,
         encoding="utf-8",
     )
-    terminal.expect_exact("Apply this to local?")
+    terminal.expect_exact("environment local? [y/N]:")
     sqs.send_message(QueueUrl=url, MessageBody="x")
     terminal.sendline("y")
     terminal.expect("still has messages")

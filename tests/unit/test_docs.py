@@ -83,7 +83,21 @@ def test_gitlab_jobs_that_change_something_have_roles_of_their_own(root: Path) -
     }
     named = {job: found[1].rpartition("/")[2] for job, found in roles.items() if found}
 
-    assert named == {"variables": "refinerctl-read", "sync": "refinerctl-sync", "deploy": "refinerctl-deploy"}
+    jobs = {"sync": "sync", "deploy": "deploy", "redrive": "operate", "purge": "operate"}
+    assert named == {"variables": "refinerctl-read"} | {job: f"refinerctl-{role}" for job, role in jobs.items()}
+
+
+def test_gitlab_jobs_keep_what_exists_nowhere_else(root: Path) -> None:
+    jobs = dict(re.findall(r"^(\w+):\n((?:  .*\n|\n)+)", _jobs(root), re.M))
+    for job, kept in (
+        ("deploy", "errored.tfstate"),
+        ("redrive", ".refinerctl/redrives"),
+        ("redrive", ".refinerctl/dlq"),
+    ):
+        assert "when: always" in jobs[job]
+        assert kept in jobs[job]
+    assert "--export" in jobs["purge"]
+    assert "*only-copies" in jobs["purge"]
 
 
 def _jobs(root: Path) -> str:
