@@ -31,11 +31,26 @@ def values_file(app: AppContext) -> Path:
 
 
 def add_ruleset(app: AppContext, name: str, entry: Mapping[str, Any]) -> FileEdit:
-    return add_entry(values_file(app), VARIABLE, name, entry, _defaults(app))
+    edit = add_entry(values_file(app), VARIABLE, name, entry, _defaults(app))
+    return kept_formatted(edit, app.settings.terraform_binary)
 
 
 def remove_ruleset(app: AppContext, name: str) -> FileEdit:
-    return remove_entry(values_file(app), VARIABLE, name, _defaults(app))
+    edit = remove_entry(values_file(app), VARIABLE, name, _defaults(app))
+    return kept_formatted(edit, app.settings.terraform_binary)
+
+
+def kept_formatted(edit: FileEdit, terraform: str) -> FileEdit:
+    """The edit as `terraform fmt` formats it, if the file was formatted before: it aligns the lines around a new line.
+
+    Without Terraform, or if it cannot read the file, the edit stays as it is.
+    """
+    from refinerctl.terraform.installation import formatted
+
+    after, before = formatted(terraform, edit.after), edit.before or b""
+    if after is None or after == edit.after or formatted(terraform, before) != before:
+        return edit
+    return replace(edit, after=after)
 
 
 def _defaults(app: AppContext) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ from refinerctl.terraform.hcl_mask import masked
 if TYPE_CHECKING:
     from lark import Token, Tree
 
+# To parse this much takes some seconds, whatever it is.
+MAX_CHARACTERS = 262_144
 # A larger exponent is a mistake, or an attempt to exhaust the memory.
 MAX_EXPONENT = 500
 
@@ -66,8 +68,9 @@ def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
     check_root_module(module)
     for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
         # Parsing takes far longer than searching, and most files have no such block.
-        if re.search(rf"^\s*{kind}\b", _text(path), re.MULTILINE):
-            file = HclFile(path)
+        text = _text(path)
+        if re.search(rf"^[ \t]*{kind}\b", text, re.MULTILINE):
+            file = HclFile(path, text)
             for block in file.blocks(None, kind):
                 yield file, block
 
@@ -91,12 +94,15 @@ class HclFile:
     """A parsed file, or parsed `text` as its content.
 
     Positions are offsets in `text`; they are the same in `masked`, in which comments and plain strings are blanked.
-    Raises RefinerctlError with line and column for invalid HCL.
+    Raises RefinerctlError for more than MAX_CHARACTERS, with line and column for invalid HCL.
     """
 
     def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
         self.text = _text(path) if text is None else text
+        if len(self.text) > MAX_CHARACTERS:
+            size = f"{len(self.text):,} characters, more than {MAX_CHARACTERS:,}"
+            raise RefinerctlError(f"{path} is too large: {size}", hint="Move what can be elsewhere to another file.")
         self.masked = masked(self.text)
         self._body = self._parse()
 
@@ -207,10 +213,11 @@ class HclFile:
         return _template(self.text[opening.end_pos : closing.start_pos], quoted=True)
 
     def _heredoc(self, tree: Tree[Any]) -> str:
-        if cast("Token", tree.children[0]).end_pos > len(self.text):  # type: ignore[operator]  # always a number here
+        token = cast("Token", tree.children[0])
+        if token.end_pos > len(self.text):  # type: ignore[operator]  # always a number here
             raise _NotLiteralError("it has a heredoc that ends without a newline")
         # The lines between the opening and the closing line.
-        lines = [f"{line}\n" for line in str(tree.children[0]).split("\n")[1:-2]]
+        lines = [f"{line}\n" for line in self.text[token.start_pos : token.end_pos].split("\n")[1:-2]]
         trimmed = _without_indent(lines) if tree.data == "heredoc_template_trim" else lines
         return _template("".join(trimmed), quoted=False)
 

@@ -36,10 +36,9 @@ def find_terraform(name: str) -> Path:
 
     Raises NotFoundError if it does not exist, RefinerctlError if it is older than 1.10.
     """
-    found = shutil.which(str(Path(name).expanduser()) if name.startswith("~") else name)
-    if found is None:
+    binary = _which(name)
+    if binary is None:
         raise NotFoundError(f"{name} is not installed: {_NEEDED}", hint=_HINT)
-    binary = Path(found).absolute()
     try:
         done = subprocess.run(
             [binary, "version", "-json"],
@@ -59,6 +58,25 @@ def find_terraform(name: str) -> Path:
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         raise RefinerctlError(f"{binary} is version {version}: {_NEEDED}", hint=_HINT)
     return binary
+
+
+def _which(name: str) -> Path | None:
+    found = shutil.which(str(Path(name).expanduser()) if name.startswith("~") else name)
+    return None if found is None else Path(found).absolute()
+
+
+def formatted(name: str, text: bytes) -> bytes | None:
+    """HCL as `terraform fmt` of the binary `name` writes it; None if it is not installed, or cannot read the text."""
+    binary = _which(name)
+    if binary is None:
+        return None
+    try:
+        done = subprocess.run([binary, "fmt", "-"], input=text, capture_output=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    return done.stdout if text.endswith(b"\n") else done.stdout.removesuffix(b"\n")  # to stdout it adds a newline
 
 
 def find_provider_mirror(roots: Iterable[Path] = MIRROR_ROOTS) -> Path | None:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.rulesets.edit import kept_formatted
 from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
 from refinerctl.rulesets.model import Ruleset, RulesetValues, check_conflicts, check_form
 from refinerctl.terraform.hcl import load_values, variable_defaults
 from tests.conftest import ROOT
 from tests.needs import needs_terraform
+from tests.unit.rulesets.test_hcl_edit import files
 
 STACK = ROOT / "terraform" / "stacks" / "refiner"
 MODULE = ROOT / "terraform" / "modules" / "prefix-ruleset"
@@ -66,6 +69,66 @@ def test_formatted_file_stays_formatted(tmp_path: Path) -> None:
         for name in ("for", "0", "New"):
             remove_entry(path, "rulesets", name, defaults).write()
         assert path.read_bytes() == content
+
+
+ONE_LINE = 'rulesets = {\n  A      = { prefix = "a/" }\n  Longer = { prefix = "l/" } # longer\n}\nregion = "a"\n'
+BLOCK = 'region = "a"\nrulesets = {\n  A = {\n    prefix = "a/"\n  }\n}\nbucket_name = "b"\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "name", "after"),
+    [
+        (BLOCK, "A", 'region      = "a"\nrulesets    = {}\nbucket_name = "b"\n'),
+        (ONE_LINE, "Longer", 'rulesets = {\n  A = { prefix = "a/" }\n}\nregion = "a"\n'),
+        # Not formatted before: only the entry is removed.
+        (ONE_LINE.replace(" = ", "="), "A", 'rulesets={\n  Longer={ prefix="l/" } # longer\n}\nregion="a"\n'),
+    ],
+)
+def test_formatted_file_is_formatted_again_after_a_removal(tmp_path: Path, before: str, name: str, after: str) -> None:
+    needs_terraform()
+    path = tmp_path / "refiner.tfvars"
+    path.write_text(before)
+    edit = kept_formatted(remove_entry(path, "rulesets", name, {}), "terraform")
+    assert edit.after.decode() == after
+
+
+def test_edit_is_made_without_terraform(tmp_path: Path) -> None:
+    path = tmp_path / "refiner.tfvars"
+    path.write_text(BLOCK)
+    edit = remove_entry(path, "rulesets", "A", {})
+    assert kept_formatted(edit, "no-such-terraform") == edit
+
+
+def test_any_formatted_file_stays_formatted_and_is_restored(tmp_path: Path) -> None:
+    """Odd layouts, formatted by Terraform; the edits are checked in one run of it."""
+    found: list[bytes] = []
+
+    @settings(max_examples=25)
+    @given(files())
+    def collect(content: bytes) -> None:
+        found.append(content)
+
+    collect()
+    for number, content in enumerate(found):
+        (tmp_path / f"{number}.tfvars").write_bytes(content)
+    terraform(tmp_path, "fmt")
+    before = {path: path.read_bytes() for path in sorted(tmp_path.iterdir())}
+    removals = tmp_path / "removals"
+    removals.mkdir()
+    for path, content in before.items():
+        kept_formatted(add_entry(path, "rulesets", "New", {"prefix": "n/"}, {}), "terraform").write()
+        shutil.copy(path, removals / f"{path.stem}-added.tfvars")
+        kept_formatted(remove_entry(path, "rulesets", "New", {}), "terraform").write()
+        # Spaces at the end of a file without a newline are formatted only if they are not at the end.
+        assert path.read_bytes().rstrip(b" \t") == content.rstrip(b" \t")
+        for name in load_values(path).get("rulesets", {}):
+            kept_formatted(remove_entry(path, "rulesets", name, {}), "terraform").write()
+        shutil.copy(path, removals)
+        assert not load_values(path).get("rulesets")
+
+    formatted = terraform(removals, "fmt", "-check", "-diff")
+
+    assert (formatted.returncode, formatted.stdout) == (0, "")
 
 
 def test_terraform_reads_the_edited_file(tmp_path: Path) -> None:

@@ -102,6 +102,40 @@ class TestRefused:
         assert load_values(tmp_path / "x.tfvars", missing_ok=True) == {}
 
 
+class TestSize:
+    """Time and memory are bounded, whatever a file has."""
+
+    pytestmark = pytest.mark.timeout(60)  # before, each took minutes, or raised RecursionError
+
+    def test_a_large_file_is_refused_before_it_is_parsed(self, tmp_path: Path) -> None:
+        entries = "".join(f'  R{number} = {{\n    prefix = "{"x" * 90}/"\n  }}\n' for number in range(8500))
+        said = refused(f"rulesets = {{\n{entries}}}\n", tmp_path)
+        assert said == "x.tfvars is too large: 1,044,405 characters, more than 262,144"
+
+    def test_many_rulesets_are_read(self, tmp_path: Path) -> None:
+        entries = "".join(f'  R{number} = {{ prefix = "{"x" * 200}/" }}\n' for number in range(1000))
+        assert len(load(f"rulesets = {{\n{entries}}}\n", tmp_path)["rulesets"]) == 1000
+
+    @pytest.mark.parametrize(
+        "unit", ['${"', "${", '"%{', "{", "[", "(", "-", "/*", "<<A\n", "a = <<EOT\n", "\n", "  \n"]
+    )
+    def test_unclosed_and_nested_text_is_an_error(self, tmp_path: Path, unit: str) -> None:
+        assert "invalid HCL" in refused(f'a = "{unit * 3000}', tmp_path)
+        assert "invalid HCL" in refused(f"a = {unit * 3000}", tmp_path)
+
+    @pytest.mark.parametrize("unit", ['"${', "/*", "<<A\n", "a = <<EOT\n", "a = <<A\nx\nA\n"])
+    def test_masking_takes_linear_time(self, unit: str) -> None:
+        assert len(masked(unit * 100_000)) == 100_000 * len(unit)
+
+    def test_a_heredoc_of_empty_lines_is_read(self, tmp_path: Path) -> None:
+        lines = "\n" * 100_000 + "  \n" * 20_000
+        assert load(f"a = <<EOT\n{lines}EOT\n", tmp_path) == {"a": lines}
+
+    def test_a_module_of_empty_lines_is_searched(self, tmp_path: Path) -> None:
+        (tmp_path / "main.tf").write_text("\n" * 1_000_000)
+        assert variable_defaults(tmp_path) == {}
+
+
 class TestModules:
     @pytest.fixture
     def module(self, tmp_path: Path) -> Path:
