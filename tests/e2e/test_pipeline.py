@@ -86,36 +86,31 @@ def receives_logged(running: Project, key: str) -> int:
     return count
 
 
-def test_a_message_delivered_twice_writes_the_same_two_keys(running: Project, tmp_path: Path) -> None:
-    (path,) = write_inputs(tmp_path, ["twice.txt"])
+def test_an_input_that_is_replayed_writes_the_same_two_keys(running: Project, tmp_path: Path) -> None:
+    """A replay's message is one that the image processes like S3's own."""
+    (path,) = write_inputs(tmp_path, ["twice +%.txt"])
     done = running.run("upload", str(path), "--wait", "--output", "json")
     (first,) = done.json()["uploads"]
     before = keys_below(running, "RefinerOutput/")
-    s3, sqs = running.client("s3"), running.client("sqs")
+    s3 = running.client("s3")
     completion = s3.head_object(Bucket=BUCKET, Key=first["completion_key"])["VersionId"]
 
-    event = {
-        "version": "0",
-        "id": "11111111-2222-3333-4444-555555555555",
-        "detail-type": "Object Created",
-        "source": "aws.s3",
-        "time": "2026-01-01T00:00:00Z",
-        "detail": {
-            "bucket": {"name": BUCKET},
-            "object": {"key": first["key"], "size": path.stat().st_size, "version-id": first["version_id"]},
-            "reason": "PutObject",
-        },
-    }
-    queue = sqs.get_queue_url(QueueName="dibbs-ecr-RefinerInput")["QueueUrl"]
-    sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+    replayed = running.run("replay", first["key"], "--yes", "--output", "json")
+
+    assert replayed.code == 0, replayed.err
+    assert [(line["status"], line["version_id"]) for line in replayed.lines()] == [("sent", first["version_id"])]
 
     def written_again() -> bool:
         return bool(s3.head_object(Bucket=BUCKET, Key=first["completion_key"])["VersionId"] != completion)
 
     assert eventually(written_again)
     assert keys_below(running, "RefinerOutput/") == before
-    document = json.loads(s3.get_object(Bucket=BUCKET, Key=first["completion_key"])["Body"].read())
-    assert document == [f"/{key}" for key in first["outputs"]]
+    again = s3.get_object(Bucket=BUCKET, Key=first["completion_key"])
+    assert json.loads(again["Body"].read()) == [f"/{key}" for key in first["outputs"]]
+    recorded = {again["Metadata"][name] for name in ("source-version", "source-event-version")}
+    assert recorded == {first["version_id"]}
+    listed = running.run("inputs", first["key"], "--output", "json").lines()
+    assert [(line["status"], line["completion_key"]) for line in listed] == [("completed", first["completion_key"])]
 
 
 @pytest.mark.parametrize(
