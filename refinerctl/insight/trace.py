@@ -14,7 +14,7 @@ from refinerctl.console import counted, seconds, table
 from refinerctl.errors import UsageError
 from refinerctl.insight.attempts import Attempt
 from refinerctl.insight.trace_search import trace_input
-from refinerctl.insight.trace_verdict import Facts, TraceOutcome, Verdict, verdict
+from refinerctl.insight.trace_verdict import Facts, TraceOutcome, Verdict, is_lost, verdict
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import EventRule
@@ -76,6 +76,8 @@ def trace(
                 app.render.line(line)
     for note in facts.notes:
         app.render.note(note)
+    if version_id is None and is_lost(facts, found):
+        app.render.note(f"to send it through the pipeline again, run `{app.command('replay', bare)}`")
     ctx.exit(EXIT_CODES[found.outcome])
 
 

@@ -136,6 +136,13 @@ def verdict(facts: Facts) -> Verdict:
     return replace(found, text=f"{found.text}; the object was deleted at {facts.clock(facts.deleted_at)}")
 
 
+def is_lost(facts: Facts, found: Verdict) -> bool:
+    """Whether nothing will process the input any more, although it exists and a stage receives it."""
+    exists = facts.version is not None and facts.deleted_at is None
+    is_sure = found.place is Place.UNKNOWN and not found.is_recent and not facts.unread
+    return is_sure and exists and facts.stage_queue is not None
+
+
 def _by_completion(facts: Facts) -> Verdict | None:
     """Its completion exists: that says whether it succeeded."""
     if facts.completion is None:

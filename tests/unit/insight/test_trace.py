@@ -19,7 +19,7 @@ from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
 from refinerctl.insight.trace import hops_of
 from refinerctl.insight.trace_search import trace_input
-from refinerctl.insight.trace_verdict import Facts, Place, TraceOutcome, verdict
+from refinerctl.insight.trace_verdict import Facts, Place, TraceOutcome, is_lost, verdict
 from refinerctl.stacks.base import EventRule, Function, Queue, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups
@@ -363,7 +363,22 @@ class TestNowhere:
             world.trace(version="v7")
 
     def test_an_object_that_left_no_other_trace(self, world: World) -> None:
-        check(world.trace(86400), Place.UNKNOWN, "unknown after S3")
+        found = world.trace(86400)
+        check(found, Place.UNKNOWN, "unknown after S3")
+        assert is_lost(found, verdict(found))
+
+    @pytest.mark.parametrize("what", ["recent", "deleted", "dead", "unread"])
+    def test_an_object_that_is_not_certainly_lost(self, world: World, what: str) -> None:
+        if what == "deleted":
+            marker = ObjectVersion(KEY, "v2", at(5), is_delete_marker=True)
+            world.bucket.histories[KEY] = [marker, ObjectVersion(KEY, "v1", at(0))]
+        if what == "dead":
+            world.queues.messages[DLQ] = [Message(event_of(), at(1), 5)]
+        if what == "unread":
+            world.queues.error = AccessDeniedError("access denied")
+            world.queues.messages.clear()
+        found = world.trace(10 if what == "recent" else 86400)
+        assert not is_lost(found, verdict(found))
 
     def test_unreadable_sources_are_reported(self, world: World) -> None:
         world.queues.error = AccessDeniedError("access denied: GetQueueAttributes")
