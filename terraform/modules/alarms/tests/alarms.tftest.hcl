@@ -81,10 +81,3 @@ run "thresholds" {
     error_message = "Without a topic there is no action."
   }
 }
-
-run "nothing_to_watch" {
-  assert {
-    condition     = length(output.names) == 0
-    error_message = "There is an alarm for nothing."
-  }
-}

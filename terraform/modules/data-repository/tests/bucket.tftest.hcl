@@ -171,6 +171,8 @@ run "existing_bucket_is_left_alone" {
   variables {
     create        = false
     force_destroy = true
+    kms_key_arn   = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    access_log    = { bucket = "logs" }
   }
 
   override_data {
@@ -182,6 +184,7 @@ run "existing_bucket_is_left_alone" {
     condition = sum([
       length(aws_s3_bucket.this),
       length(aws_s3_bucket_lifecycle_configuration.this),
+      length(aws_s3_bucket_logging.this),
       length(aws_s3_bucket_notification.this),
       length(aws_s3_bucket_ownership_controls.this),
       length(aws_s3_bucket_policy.this),
@@ -295,24 +298,4 @@ run "access_log_of_itself" {
   }
 
   expect_failures = [aws_s3_bucket_logging.this]
-}
-
-run "existing_bucket_keeps_its_settings" {
-  command = plan
-
-  variables {
-    create      = false
-    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
-    access_log  = { bucket = "logs" }
-  }
-
-  override_data {
-    target = data.aws_s3_bucket.existing[0]
-    values = { region = "eu-west-1", id = "data-repository", bucket = "data-repository" }
-  }
-
-  assert {
-    condition     = length(aws_s3_bucket_logging.this) + length(aws_s3_bucket_server_side_encryption_configuration.this) == 0
-    error_message = "Settings of an existing bucket would be changed."
-  }
 }
