@@ -77,7 +77,8 @@ def process_config(core: CoreSession) -> str:
 
     The profiles of `core` are among it, because a backend or a provider may name one.
     """
-    program = (sys.executable, "-P", str(Path(credential_process.__file__).resolve()))
+    # Terraform's parser takes off quotes that a value begins and ends with: so it begins with another word.
+    program = ("env", sys.executable, "-P", str(Path(credential_process.__file__).resolve()))
     profiles = {name: given for name, given in core.full_config.get("profiles", {}).items() if _NAME.fullmatch(name)}
     lines = ["# Written by refinerctl for terraform."]
     for name, given in {**profiles, _RUN: core.get_scoped_config()}.items():

@@ -248,8 +248,8 @@ class Terraform:
             return RefusedError(f"terraform {verb} of {self.module.name}: {reason}", hint="See allowed_account_ids.")
         if "error in credential_process" in reason:
             return AccessDeniedError(
-                f"terraform {verb}: the credentials have expired and could not be renewed",
-                hint="Log in again, or use a new job token. Then run the same command again.",
+                f"terraform {verb}: the credentials could not be renewed",
+                hint="Log in again, or use a new job token. `refinerctl status` with the same options says more.",
             )
         if "No valid credential sources found" in reason:
             return AccessDeniedError(

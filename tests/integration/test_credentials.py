@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -199,6 +200,21 @@ class TestTerraformEnvironment:
             "SecretAccessKey": "secret-of-the-caller",
             "SessionToken": "a-token",
         }
+
+    def test_paths_with_spaces_are_quoted_for_terraforms_parser(
+        self, tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It takes quotes off if a value begins and ends with them."""
+        keys(monkeypatch)
+        python = tmp_path / "a b" / "python"
+        python.parent.mkdir()
+        python.symlink_to(sys.executable)
+        monkeypatch.setattr(sys, "executable", str(python))
+        variables = account_session().terraform_environment(config)
+
+        assert printed(variables)["AccessKeyId"] == ACCOUNT
+        (value,) = re.findall("credential_process = (.*)", config.read_text())
+        assert value.startswith(f"env '{python}' -P ")
 
     def test_no_secret_is_in_the_file(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch, AWS_SESSION_TOKEN="a-token")

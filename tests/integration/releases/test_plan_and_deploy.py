@@ -56,6 +56,24 @@ class TestRoleInTheValues:
         assert "role" not in with_role.root.outputs()[0]  # null
 
 
+class TestPlace:
+    def test_a_plan_says_where_it_would_be_applied(self, project: Project) -> None:
+        place = "account 111111111111, region us-east-1, environment test"
+        plan = project.plan(root=replace(project.root, place=place))
+
+        assert next(plan_lines(plan)).startswith(f"{place}, stack tiny")
+        assert place in markdown(plan)
+        assert plan_json(plan)["place"] == place
+
+    def test_a_saved_plan_of_another_account_is_refused(self, project: Project) -> None:
+        saved, (ours, other) = project.folder / "saved", (f"account {digit * 12}, region r" for digit in "12")
+        plan = project.plan(root=replace(project.root, place=other))
+        save_plan(plan.file, plan.record, saved)
+
+        with pytest.raises(RefusedError, match=f"was made for {other}, not for {ours}"):
+            load_plan(replace(project.root, place=ours), saved, project.folder, Progress())
+
+
 class TestPlan:
     def test_first_deployment_leaves_an_empty_plan(self, project: Project) -> None:
         planned = project.plan("v1")
