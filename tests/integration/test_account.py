@@ -23,6 +23,7 @@ QUEUE = "https://sqs.us-east-1.amazonaws.com/111111111111/q-dlq"
 CHANGING: tuple[tuple[str, ...], ...] = (
     ("upload", "x.txt"),
     ("upload", "x.txt", "--wait"),
+    ("replay", "RefinerInput/x.txt", "--yes"),
     ("dlq", "redrive", QUEUE, "--yes"),
     ("dlq", "purge", QUEUE, "--yes"),
     ("dlq", "purge", QUEUE.replace("us-east-1", "eu-west-1"), "--yes"),
