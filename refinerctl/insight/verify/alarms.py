@@ -34,7 +34,7 @@ def _dlq_alarms(snapshot: Snapshot) -> Finding | None:
 
 @SECTION.check(
     "alarm-actions",
-    why="An alarm that notifies nobody is only seen by who looks at it.",
+    why="Nobody sees an alarm that notifies nobody, unless they run `refinerctl status`.",
     fix="Set `alarms.sns_topic_arns` in the environment's tfvars, and deploy; confirm the topic's subscription.",
     details="Warns about an alarm without an action, with disabled actions, or with topics that do not exist or have "
     "no confirmed subscription. Skipped without alarms.",
