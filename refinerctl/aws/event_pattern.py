@@ -68,8 +68,9 @@ def pattern_matches(pattern: str, event: Mapping[str, Any]) -> Verdict:
     if isinstance(compiled, str):
         return False
     fields = _fields(event)
-    surely, maybe = (any(_matches(item, fields, unknown=unknown) for item in compiled) for unknown in (False, True))
-    return surely if surely == maybe else None
+    if not any(_matches(item, fields, unknown=True) for item in compiled):
+        return False
+    return any(_matches(item, fields, unknown=False) for item in compiled) or None
 
 
 def rejection(pattern: str) -> str | None:
@@ -169,13 +170,13 @@ def _fields(event: Mapping[str, Any]) -> Mapping[str, _Values]:
     arrays = itertools.count()
 
     def visit(path: str, value: Any, place: _Place) -> None:
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             for name, item in value.items():
                 visit(f"{path}.{name}", item, place)
         elif isinstance(value, list):
             array = next(arrays)
             for index, item in enumerate(value):
-                visit(path, item, place | {(array, index)} if isinstance(item, Mapping | list) else place)
+                visit(path, item, place | {(array, index)} if isinstance(item, dict | list) else place)
         else:
             found[path].append((value, place))
 

@@ -201,7 +201,7 @@ def _more_than_needed(snapshot: Snapshot, stage: Stage, function: Function, stat
     if statement.not_actions is not None or statement.not_resources is not None or not statement.is_readable:
         yield "a statement with NotAction or NotResource, or one that cannot be read"
         return
-    for action in statement.actions or ():
+    for action in statement.actions or () if statement.resources else ():
         service = action.partition(":")[0].lower()
         # A statement may name what several services have: S3's actions mean nothing on a queue.
         resources = [item for item in statement.resources or () if like(_service(item), service)]

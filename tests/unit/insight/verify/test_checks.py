@@ -445,6 +445,7 @@ def test_every_check_has_a_broken_case() -> None:
         encrypted(KmsKey(KEY_ARN, policy=key_policy()), "sqs.us-east-1.amazonaws.com"),
         changed(inputs(InputCount(50, 3)), QUEUE, INPUT, visible=1, in_flight=1, delayed=1),
         changed(inputs(InputCount(50, 3)), QUEUE, DLQ, visible=3),
+        role(RolePolicy("nothing", policy("Allow", "s3:*", Resource=[]))),
         alarms(actions=("arn:aws:ssm-incidents::123456789012:response-plan/x",)),
         alarms(actions=(f"{snapshots.TOPIC}-2", snapshots.TOPIC)),
         answering(change(QUEUE, INPUT, dlq_arn=queue_arn("dead")), QUEUE, "dead",
@@ -453,7 +454,7 @@ def test_every_check_has_a_broken_case() -> None:
     ids=[
         "boundary", "disabled-rule", "rule-of-others", "disabled-last", "disabled-first", "mapping-of-another-queue",
         "another-account", "all-but-ours", "unread-policy", "key-that-all-may-use", "through-sqs", "in-queue", "in-dlq",
-        "other-action",
+        "policy-of-nothing", "other-action",
         "second-topic", "dlq-of-another-name",
     ],
 )  # fmt: skip
