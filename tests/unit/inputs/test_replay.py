@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.events import EventBuses, RuleTarget
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import EntryResult, OutgoingMessage, QueueAddress
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.errors import AccessDeniedError, RefusedError, TransientError, UsageError
-from refinerctl.inputs.replay import Pace, Replay, Target, given_keys, incomplete_keys, look_up, send
-from tests.unit.fakes import START, FakeBucket
+from refinerctl.inputs.replay import Pace, Replay, Target, find_targets, given_keys, incomplete_keys, look_up, send
+from refinerctl.stacks.base import Queue, Stage
+from tests.unit.fakes import START, FakeBucket, FakeQueues
 from tests.unit.insight.fakes import Account, stage_of
 
 IN, LAB = stage_of("In"), stage_of("Lab")
@@ -120,6 +122,51 @@ class TestIncompleteKeys:
     def test_without_incomplete_inputs_there_is_nothing_to_send(self, account: Account) -> None:
         account.set_counts("x-In", in_flight=1)
         assert incomplete_keys(account.app, "In/d", None, NOW, force=False) == []
+
+
+class Addresses(FakeQueues):
+    """Finds every queue."""
+
+    def address(self, text: str) -> QueueAddress:
+        return QueueAddress(text, f"https://sqs/{text}", f"arn:aws:sqs:us-east-1:123456789012:{text}")
+
+
+class Rules(EventBuses):
+    """Rules with these targets; none of them may be read without any."""
+
+    def __init__(self, *targets: RuleTarget) -> None:
+        self._targets = targets
+
+    def targets(self, bus: str, rule: str) -> tuple[RuleTarget, ...]:
+        if not self._targets:
+            raise AccessDeniedError(f"access denied: rule {rule}")
+        return self._targets
+
+
+class TestTargets:
+    ARN = "arn:aws:sqs:us-east-1:123456789012:x-In"
+
+    def find(self, *targets: RuleTarget, stage: Stage = IN) -> dict[Stage, Target]:
+        app = Account((IN,)).app
+        app.queues, app.event_buses = Addresses(), Rules(*targets)
+        return find_targets(app, [stage, stage])
+
+    def test_each_stage_has_the_queue_of_its_rule(self) -> None:
+        others = RuleTarget("log", "arn:aws:logs:us-east-1:123456789012:log-group:x", changes_event=True)
+        (target,) = self.find(others, RuleTarget("queue", self.ARN)).values()
+        assert (target.stage, target.queue.arn) == (IN, self.ARN)
+
+    def test_a_rule_that_changes_events_is_refused(self) -> None:
+        with pytest.raises(RefusedError, match="rule x-In changes the events that it sends to x-In"):
+            self.find(RuleTarget("queue", self.ARN, changes_event=True))
+
+    def test_a_rule_that_may_not_be_read_is_a_warning(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert list(self.find()) == [IN]
+        assert "whether rule x-In changes events is unknown: access denied: rule x-In" in capsys.readouterr().err
+
+    def test_a_fifo_queue_is_refused(self) -> None:
+        with pytest.raises(RefusedError, match=r"jobs\.fifo is a FIFO queue"):
+            self.find(stage=Stage("jobs", queue=Queue("jobs.fifo")))
 
 
 def test_the_current_version_is_looked_up() -> None:
