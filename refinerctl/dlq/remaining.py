@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from refinerctl.aws.message_queue import MessageQueue
-from refinerctl.aws.messages import MAX_BATCH, QueueAttributes
+from refinerctl.aws.messages import QueueAttributes
 from refinerctl.console import counted
 from refinerctl.dlq.held import clock
 from refinerctl.errors import TransientError
@@ -130,10 +130,9 @@ class Remaining:
         elif last.visible:
             yield f"{last.visible:,} visible that were not received"
         if (others := last.in_flight - self._held) > 0:
-            yield f"{others:,} in flight (received by another consumer or by a run that was killed)"
+            lost = f"in a lost response ({self._lost} were lost), " if self._lost else ""
+            yield f"{others:,} in flight (received {lost}by another consumer or by a run that was killed)"
         if last.delayed:
             yield f"{last.delayed:,} delayed"
-        if self._lost and self.hidden_until > clock():
-            yield f"{self._lost} responses with up to {MAX_BATCH} messages each were lost, and these are still hidden"
         if not self.is_none and not (self.count and (last.visible or others > 0 or last.delayed)):
             yield "the counts of SQS lag behind"

@@ -77,6 +77,12 @@ class Control:
     def latency(self, seconds: float) -> None:
         self.latency_s = seconds
 
+    def shown(self, queue: str) -> int:
+        return sum(self._service.queues[queue].counts(self._service.lag_s))
+
+    def lag(self, seconds: float) -> None:
+        self._service.lag_s = seconds
+
 
 class Server:
     """Just enough HTTP/1.1: requests with Content-Length, one after the other on a connection."""

@@ -115,6 +115,14 @@ class SqsServer:
         """Every request from now on takes that much longer, half of it before it is acted on."""
         self._ask("latency", seconds=seconds)
 
+    def shown(self, queue: str) -> int:
+        """How many messages SQS counts, which may be old."""
+        return int(self._ask("shown", queue=queue))
+
+    def lag(self, seconds: float) -> None:
+        """Counts of messages are from now on as old as that."""
+        self._ask("lag", seconds=seconds)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -86,6 +86,15 @@ class Queue:
         self.hidden: list[tuple[float, int, Message]] = []
         self.sent: dict[str, tuple[float, Message]] = {}  # by deduplication id
         self.purged_s = float("-inf")
+        self._counts: collections.deque[tuple[float, int, int]] = collections.deque()
+
+    def counts(self, lag_s: float) -> tuple[int, int]:
+        """Messages that are visible and in flight, as they were so long ago, or when this was first asked."""
+        counts, now = self._counts, time.monotonic()
+        counts.append((now, len(self.messages) - len(self.in_flight), len(self.in_flight)))
+        while len(counts) > 1 and counts[1][0] <= now - lag_s:
+            counts.popleft()
+        return counts[0][1:]
 
     @property
     def redrive(self) -> tuple[str, int] | None:
@@ -182,6 +191,7 @@ class Service:
         self.moves: list[Move] = []
         self.counts: collections.Counter[str] = collections.Counter()
         self.offset_s = 0.0
+        self.lag_s = 0.0  # of counts
         self._running: set[asyncio.Task[None]] = set()
 
     def now(self) -> float:
@@ -195,6 +205,7 @@ class Service:
             code = f"{_PREFIX}NonExistentQueue"
             raise SqsError("QueueDoesNotExist", "The specified queue does not exist.", code)
         self.queues[name].tick(self.now())
+        self.queues[name].counts(self.lag_s)
         return self.queues[name]
 
     def by_arn(self, arn: str | None) -> Queue:
@@ -221,10 +232,11 @@ class Service:
 
     def GetQueueAttributes(self, request: Request, base: str) -> Request:  # noqa: N802
         queue, asked = self.queue(request), request.get("AttributeNames") or []
+        visible, in_flight = queue.counts(self.lag_s)
         found = queue.attributes | {
             "QueueArn": queue.arn,
-            "ApproximateNumberOfMessages": str(len(queue.messages) - len(queue.in_flight)),
-            "ApproximateNumberOfMessagesNotVisible": str(len(queue.in_flight)),
+            "ApproximateNumberOfMessages": str(visible),
+            "ApproximateNumberOfMessagesNotVisible": str(in_flight),
             "ApproximateNumberOfMessagesDelayed": "0",
         }
         return {"Attributes": {name: value for name, value in found.items() if "All" in asked or name in asked}}

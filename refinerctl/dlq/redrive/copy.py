@@ -119,7 +119,7 @@ def copy(
     try:
         remaining = Remaining(queue, there, PAUSE_S if rules.max_pause_s else 0.0)
         source = QueueSource(queue, run, held, remaining, visibility_s, is_selective=rules.is_selective)
-        _move(run, source, remaining, held, rules, progress, partial(_release_unsettled, queue, journal))
+        _move(queue, run, source, remaining, held, rules, progress)
         staying = len(held)
         through_interrupt(partial(held.release, lambda ids: attempt(partial(journal.released, ids))))
         if run.failure is None:
@@ -133,9 +133,7 @@ def copy(
                 left_over = remaining.sentence
             left = None if remaining.count is None else remaining.count + staying
     except (*_SIGNALS, RefinerctlError) as error:
-        if isinstance(error, _SIGNALS) and isinstance(run.failure, _SIGNALS):
-            raise
-        run.fail(error)
+        _fail(run, error)
     finally:
         held.close()
     if run.failure is not None:  # who interrupted the run does not wait for retries
@@ -145,39 +143,40 @@ def copy(
 
 
 def _move(
+    queue: MessageQueue,
     run: Run,
     source: QueueSource,
     remaining: Remaining,
     held: HeldMessages,
     rules: CopyRules,
     progress: Progress,
-    before: Callable[[], object],
 ) -> None:
     """Let workers move messages until their polls return none, again and again, until none are left."""
-    moved_before = run.journal.state.moved
-    workers = min(rules.workers, max(FEWEST_WORKERS, -(-remaining.start.total // MAX_BATCH)))
-    while True:
-        source.begin_round()
-        run_workers(run, source, workers, rules.total, progress, before=before, tick=held.extend)
-        is_enough = run.allowance.is_spent and not run.journal.state.undeleted
-        if run.stopping.is_set() or is_enough:
-            return
-        seen = run.journal.state.moved - moved_before + len(held)
-        start = remaining.start
-        try:
-            is_over = remaining.look(len(held), seen, start.in_flight + start.delayed)
-        except (*_SIGNALS, RefinerctlError) as error:
-            run.fail(error)
-            return
-        if is_over or source.is_flooded:
-            return
-        if remaining.count:
-            progress.update(remaining.sentence)
-        workers, before = min(rules.workers, max(1, -(-remaining.visible // MAX_BATCH))), _nothing
+    state, start = run.journal.state, remaining.start
+    moved_before = state.moved
+    workers = min(rules.workers, max(FEWEST_WORKERS, -(-start.total // MAX_BATCH)))
+    try:
+        _release_unsettled(queue, run.journal)
+        while True:
+            source.begin_round()
+            run_workers(run, source, workers, rules.total, progress, tick=held.extend)
+            if run.stopping.is_set() or (run.allowance.is_spent and not state.undeleted):
+                return
+            seen = state.moved - moved_before + len(held)
+            if remaining.look(len(held), seen, start.in_flight + start.delayed) or source.is_flooded:
+                return
+            if remaining.count:
+                progress.update(remaining.sentence)
+            workers = min(rules.workers, max(1, -(-remaining.visible // MAX_BATCH)))
+    except (*_SIGNALS, RefinerctlError) as error:
+        _fail(run, error)
 
 
-def _nothing() -> None:
-    """The rounds after the first have nothing to prepare."""
+def _fail(run: Run, error: BaseException) -> None:
+    """Stop all workers. A second signal is raised."""
+    if isinstance(error, _SIGNALS) and isinstance(run.failure, _SIGNALS):
+        raise error
+    run.fail(error)
 
 
 def check_journal(journal: RedriveJournal, source: QueueAddress) -> None:
@@ -192,13 +191,11 @@ def run_workers(
     total: int | None,
     progress: Progress,
     *,
-    before: Callable[[], object] = lambda: None,
     tick: Callable[[], object] = lambda: None,
 ) -> None:
-    """Call `before`, let workers work until nothing is left, and meanwhile call `tick` often; a signal stops them."""
+    """Let workers work until their source has no more, and meanwhile call `tick` often; a signal stops them."""
     workers: list[Worker] = []
     try:
-        before()
         if run.allowance.rate is not None:  # more workers would only wait
             count = min(count, 1 + int(run.allowance.rate / MAX_BATCH))
         for number in range(max(1, count)):

@@ -17,13 +17,14 @@ LISTED_WITHIN_SECONDS = 60.0
 
 @dataclass
 class TaskRun:
-    """One task. `moved` is how many messages it has moved so far, also after an error."""
+    """One task. `moved` is how many messages it has moved so far, also after an error; `is_stuck`: it cannot go on."""
 
     tasks: MoveTasks
     source_arn: str
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
     moved: int = 0
+    is_stuck: bool = False
     _handle: str | None = None
     _started_before: float = -1.0
 
@@ -48,6 +49,7 @@ class TaskRun:
                     first = task.moved if first is None else first
                     self.moved = task.moved
                     progress.update(_standing(task, task.moved - first, self.monotonic() - began))
+                    self.is_stuck = task.status == "FAILED"
                     if not task.is_active:
                         _check_completed(task)
                         return

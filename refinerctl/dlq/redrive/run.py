@@ -24,7 +24,7 @@ from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.move_task import TaskRun
-from refinerctl.dlq.redrive.plan import PlanRequest, RedrivePlan, make_plan
+from refinerctl.dlq.redrive.plan import Method, PlanRequest, RedrivePlan, make_plan
 from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, show_doubts
 from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
@@ -239,15 +239,16 @@ class Redrive:
         except BaseException as error:
             counts = attempt(partial(self._queue.attributes, 1)).value
             result = replace(result, left=counts.total if counts else None, stopped_by=error)
-        RedriveReport(self._render, plan, replace(result, moved=task.moved), resume=self._resume()).finish()
+        resume = self._resume(Method.COPY if task.is_stuck else self._flags.method)
+        RedriveReport(self._render, plan, replace(result, moved=task.moved), resume=resume).finish()
 
-    def _resume(self) -> str:
+    def _resume(self, method: Method | None) -> str:
         """The command that continues this run; of a finished one, the command that does the same again."""
         flags = self._flags
         if self._journal is not None and not self._journal.is_finished:
             words = ["--resume", self._journal.path.stem]
         else:
-            words = [*self._options.arguments, *(("--method", flags.method) if flags.method else ())]
+            words = [*self._options.arguments, *(("--method", method) if method else ())]
             words += ["--edit"] if flags.edits else []
         given = {"--wait": flags.waits, "--force": flags.force, "--yes": flags.yes}
         return self._app.command("dlq", "redrive", *words, *(name for name, is_given in given.items() if is_given))
@@ -278,7 +279,9 @@ class Redrive:
                 result = copy_file(self._file, self._queue_at, routes, rules, journal, progress, on_sent)
             else:
                 result = copy(self._queue, self._queue_at, routes, rules, journal, progress, on_sent)
-        report = RedriveReport(self._render, plan, result, journal, is_whole=limit is None, resume=self._resume())
+        report = RedriveReport(
+            self._render, plan, result, journal, is_whole=limit is None, resume=self._resume(flags.method)
+        )
         if options.filter.needs_error and edited is None and (count := self._errors.not_looked_up):
             self._render.warning(f"{counted(count, 'message')} were not sent: their errors were not looked up")
         missing = 0 if edited is None else len(edited) - result.moved - result.failed - result.dropped_duplicates

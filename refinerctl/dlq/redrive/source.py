@@ -17,6 +17,8 @@ from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt
 
 WAIT_S = 1  # the shortest poll that queries all servers of SQS
+# When few messages are expected and the response of a poll is lost, they are to be visible again soon.
+LAST_VISIBILITY_S = 30
 # How many late messages are received at least, whatever the count says, before older ones are given up.
 FEWEST_LATE = 100
 RECEIVE_ATTEMPTS = 8
@@ -63,7 +65,7 @@ class QueueSource(Source):
         self._run = run
         self._held = held
         self._remaining = remaining
-        self._visibility_s = visibility_s
+        self._visibility_s = self._poll_visibility_s = visibility_s
         self._is_selective = is_selective
         self._owed: list[str] = []
         self._lock = threading.Lock()
@@ -72,6 +74,8 @@ class QueueSource(Source):
     def begin_round(self) -> None:
         """Before workers begin: what has been sent and not deleted is to be received again, also beyond the limit."""
         self._owed = self._run.journal.state.undeleted
+        if self._remaining.count is not None:  # not the first round
+            self._poll_visibility_s = min(self._visibility_s, LAST_VISIBILITY_S)
 
     def receive(self, *, is_dry: bool) -> Batch | None:
         run, allowance = self._run, self._run.allowance
@@ -82,7 +86,7 @@ class QueueSource(Source):
         if not allowed and not allowance.is_spent:  # other workers may release some
             run.stopping.wait(LOOK_SECONDS)
             return Batch(was_received=False)
-        hidden_until = clock() + self._visibility_s
+        hidden_until = clock() + self._poll_visibility_s
         try:
             found = self._poll(allowance.batch if self._is_selective or not allowed else allowed)
             self._count(found)
@@ -96,10 +100,10 @@ class QueueSource(Source):
             if self._run.stopping.is_set():
                 break
             try:
-                return self._queue.receive(count, visibility_s=self._visibility_s, wait_s=WAIT_S)
+                return self._queue.receive(count, visibility_s=self._poll_visibility_s, wait_s=WAIT_S)
             except TransientError as error:
                 if error.is_uncertain:
-                    self._remaining.lost_response(self._visibility_s)
+                    self._remaining.lost_response(self._poll_visibility_s)
                 if number == RECEIVE_ATTEMPTS:
                     raise
                 self._run.stopping.wait(backoff_s(number, self._run.max_pause_s))
@@ -128,7 +132,11 @@ class QueueSource(Source):
 
     def hold(self, items: Sequence[InHand]) -> None:
         for item in items:
-            self._held.hold([(item.id, item.receipt)], item.hidden_until)
+            pair, until = (item.id, item.receipt), item.hidden_until
+            if until < clock() + self._visibility_s / 2:
+                until = clock() + self._visibility_s
+                change_visibility(self._queue, [pair], self._visibility_s)
+            self._held.hold([pair], until)
 
     def release(self, items: Sequence[InHand]) -> None:
         for start in range(0, len(items), MAX_BATCH):

@@ -99,6 +99,7 @@ def run(refinerctl: Command, session: AwsSession, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("REFINERCTL_ENDPOINT_URL", str(session.endpoint_url))
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.delenv("CI", raising=False)
     monkeypatch.chdir(tmp_path)
     return refinerctl
 

@@ -115,7 +115,7 @@ def test_what_a_lost_response_hides_for_long_is_reported_and_not_waited_for() ->
     remaining.lost_response(1800)
     looks = [remaining.look(held=0, seen=10) for _ in range(LOOKS_IN_DOUBT)]
     assert looks[-1]
-    assert "1 responses with up to 10 messages each were lost" in remaining.sentence
+    assert "10 in flight (received in a lost response (1 were lost), by" in remaining.sentence
 
 
 def test_counts_that_cannot_be_read_prove_nothing() -> None:
