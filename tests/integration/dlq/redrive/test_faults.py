@@ -156,7 +156,7 @@ def test_failed_receives_lose_no_message(
 ) -> None:
     def check(redrive: Redrive, kind: Kind) -> None:
         redrive.proxy.faults = [Fault(kind, RECEIVE, times=4, skip=2, every=2, seconds=STALL_S)]
-        moved = redrive.run()
+        moved = redrive.run(CopyRules(visibility_s=20, workers=6))
         found = redrive.check(moved)
         assert (moved.left_over, moved.left, moved.moved) == (None, 0, COUNT)
         assert (len(found.target), len(found.dead)) == (COUNT, 0)
@@ -213,7 +213,8 @@ def test_ten_thousand_messages_with_faults_of_every_kind(redrive: Redrive) -> No
         for action in (SEND, DELETE, HIDE, RECEIVE)
         for _ in range(5)
     ]
-    redrive.proxy.faults += [Fault(kind, "GetQueueAttributes", times=None, every=len(kinds) + 1) for kind in kinds]
+    for_reads = (Kind.ANSWER, Kind.TRUNCATE, Kind.LOSE_ANSWER, Kind.RESET_HALFWAY, Kind.REFUSE, Kind.HTML)
+    redrive.proxy.faults += [Fault(kind, "GetQueueAttributes", times=None, every=8) for kind in for_reads]
     moved = redrive.run(CopyRules(workers=16, visibility_s=20))
     found = redrive.check(moved)
     assert len(redrive.proxy.struck()) > 50
