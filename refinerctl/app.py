@@ -362,7 +362,9 @@ class AppContext:
         if self.settings.endpoint_url:
             return self.settings.endpoint_url
         if not self.settings.embedded:
-            self._refuse_inherited_endpoint()
+            from refinerctl.aws.session import refuse_inherited_endpoint
+
+            refuse_inherited_endpoint(os.environ, self.settings.env)
             return None
         status = self.instance.status()
         if status.endpoint_url is None:
@@ -377,17 +379,6 @@ class AppContext:
                 hint="Wait until `refinerctl local status` shows `up`.",
             )
         return status.endpoint_url
-
-    def _refuse_inherited_endpoint(self) -> None:
-        """Raises RefusedError if a variable would send requests elsewhere: answers from there would be wrong, too."""
-        from refinerctl.aws.session import inherited_endpoint
-
-        if (variable := inherited_endpoint(os.environ)) is not None:
-            env = self.settings.env
-            raise RefusedError(
-                f"{variable} is set to {os.environ[variable]}, but environment {env} names no endpoint",
-                hint=f"Run `unset {variable}`, or set endpoint_url in [environments.{env}] of refinerctl.toml.",
-            )
 
 
 def app_context(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from refinerctl import __version__
 from refinerctl.aws import credentials
 from refinerctl.aws.errors import ATTEMPTS, about, repeat_unreadable
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.files import replacing
 from refinerctl.parallel import Background
 
@@ -51,14 +51,20 @@ def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
     }
 
 
-def inherited_endpoint(environ: Mapping[str, str]) -> str | None:
-    """The first of the variables that send the SDK's requests elsewhere than to AWS; None without one.
+def refuse_inherited_endpoint(environ: Mapping[str, str], env: str) -> None:
+    """Raises RefusedError if a variable would send requests elsewhere: answers from there would be wrong, too.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
-        return None
-    return next((name for name in sorted(environ) if name.startswith("AWS_ENDPOINT_URL") and environ[name]), None)
+        return
+    for variable in sorted(environ):
+        if variable.startswith("AWS_ENDPOINT_URL") and environ[variable]:
+            raise RefusedError(
+                f"{variable} is set to {environ[variable]}, but environment {env} names no endpoint",
+                hint=f"Run `unset {variable}`, or use a shell without the variables of `refinerctl local env`. "
+                f"An endpoint of the environment belongs in refinerctl.toml: endpoint_url in [environments.{env}].",
+            )
 
 
 class AwsSession:

@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 
-from refinerctl.errors import RefinerctlError, TimedOutError
-from refinerctl.parallel import both, concurrently, through_interrupt, time_limit
+from refinerctl.errors import NotFoundError, RefinerctlError, TimedOutError
+from refinerctl.parallel import Background, both, concurrently, through_interrupt, time_limit
 
 
 def test_results_come_in_order() -> None:
@@ -122,3 +122,33 @@ def test_time_limit_leaves_the_alarm_of_others() -> None:
 
     with pytest.raises(TimedOutError, match="outer"), time_limit(0.1, TimedOutError("outer")):
         inner()
+
+
+class TestBackground:
+    def test_a_call_that_was_started_runs_meanwhile_and_once(self) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+        calls: list[int] = []
+
+        def call() -> str:
+            calls.append(1)
+            begun.set()
+            assert go_on.wait(5)
+            return "done"
+
+        background = Background(call)
+        assert calls == []
+        for _ in range(2):
+            background.start()
+        assert begun.wait(5)
+        go_on.set()
+        assert [background.result() for _ in range(2)] == ["done", "done"]
+        assert calls == [1]
+
+    def test_its_error_is_raised_each_time(self) -> None:
+        def call() -> str:
+            raise NotFoundError("nothing there")
+
+        background = Background(call)
+        for _ in range(2):
+            with pytest.raises(NotFoundError, match="nothing there"):
+                background.result()
