@@ -61,7 +61,7 @@ class ListedInput:
     )
 )
 @click.argument("prefix", required=False)
-@click.option("--incomplete", is_flag=True, help="Only those without completion, message in a DLQ or time to complete.")
+@click.option("--incomplete", is_flag=True, help="Only incomplete inputs: no completion, not in a DLQ, not recent.")
 @click.option("--since", type=Moment(), help="Earliest time of an input: 1h, or 2026-03-01T14:02:00Z.")
 @global_options
 @click.pass_context

@@ -101,8 +101,11 @@ class TestIncompleteKeys:
         account.bucket.write("In/recent", at=NOW)
         return account
 
-    def test_inputs_without_completion_and_message(self, account: Account) -> None:
+    def test_inputs_without_completion_and_message(self, account: Account, capsys: pytest.CaptureFixture[str]) -> None:
         assert incomplete_keys(account.app, None, None, NOW, force=False) == [("In/lost", IN), ("Lab/lost", LAB)]
+        told = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+        assert len(told) == 1
+        assert "no input of Lab has a completion: does its function write completions" in told[0]
 
     def test_inputs_that_may_be_in_a_queue_are_left_out(
         self, account: Account, capsys: pytest.CaptureFixture[str]
