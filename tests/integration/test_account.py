@@ -150,6 +150,11 @@ class TestOwnAccount:
         assert f"account {OURS}, region us-east-1, environment far" in done.err
         assert sum(is_sts(request) for request in server.requests) == 1
 
+    def test_a_reading_command_tells_the_place_with_v(self, refinerctl: Command, project: Path) -> None:
+        with serving(of_account(OTHERS)) as server:
+            done = refinerctl("poll", "--once", "-v", "--endpoint-url", server.url)
+        assert f"account {OTHERS}, region us-east-1, environment far, stack refiner" in done.err
+
     def test_a_prompt_names_the_place(self, project: Path) -> None:
         ledger = Answer(200, b"[]", {"ETag": '"e"'})
         with serving(of_account(OURS, lambda _: ledger)) as server:

@@ -40,6 +40,15 @@ def expire_in(monkeypatch: pytest.MonkeyPatch, minutes: int) -> None:
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", at.isoformat())
 
 
+def test_terraform_is_told_the_account_of_the_environment(app: AppContext, tmp_path: Path) -> None:
+    name = "TF_VAR_allowed_account_ids"
+    assert name not in app.root_module(0).terraform.environment
+    config = tmp_path / "refinerctl.toml"
+    config.write_text(config.read_text() + 'account = "111111111111"\n')
+    bound = app.in_environment("far", "refiner").in_environment("far", "registry")
+    assert bound.root_module(0).terraform.environment[name] == '["111111111111"]'
+
+
 def test_role_is_assumed_again_after_the_confirmation(app: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFINERCTL_ASSUME_ROLE", ROLE)
     stack = app.root_module(0)
