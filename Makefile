@@ -6,7 +6,7 @@ IMAGES := $(wildcard images/*/package.json)
 MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 SIMULATOR := tests/simulator/node_modules/.package-lock.json
 
-.PHONY: demo test docs bench lint unit e2e node-test servers clean help
+.PHONY: demo test nightly docs bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -15,7 +15,9 @@ help: ## List the targets
 demo: $(VENV)/.local $(MODULES) ## Set up, then run the pipeline end to end once on this machine
 	$(BIN)/refinerctl demo
 
-test: lint node-test unit e2e ## Set up, then run every check and test
+# End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
+test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Set up, then run every check and test
+	$(BIN)/pytest tests/e2e tests/integration tests/unit --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev $(VENV)/checkov/.installed
 	$(BIN)/ruff check .
@@ -29,6 +31,9 @@ node-test: $(MODULES)
 
 unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers
 	$(BIN)/pytest tests/unit tests/integration --numprocesses 2 --dist loadfile
+
+nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Run the property tests with new random examples
+	$(BIN)/pytest tests/unit tests/integration -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/
 	$(BIN)/python docs/generate.py

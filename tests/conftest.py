@@ -12,6 +12,7 @@ from hypothesis import settings
 from tests.command import Command
 
 settings.register_profile("refinerctl", deadline=None, database=None, max_examples=150, derandomize=True)
+settings.register_profile("nightly", deadline=None, database=None, max_examples=2000, print_blob=True)
 settings.load_profile("refinerctl")
 
 ROOT = Path(__file__).parents[1]

@@ -325,7 +325,11 @@ def test_three_valued_logic(verdicts: list[bool | None]) -> None:
 KEYS = st.text(min_size=1, max_size=40)
 
 
-@given(KEYS, KEYS)
+# EventBridge compares texts with their quotes, so that a quote in an operand has no certain answer.
+PARTS = st.text(st.characters(codec="utf-8", exclude_characters='"'), min_size=1, max_size=40)
+
+
+@given(KEYS, PARTS)
 def test_prefix_suffix_and_wildcard_agree_with_python(text: str, part: str) -> None:
     event = {"key": text}
     escaped = part.replace("\\", "\\\\").replace("*", "\\*")
