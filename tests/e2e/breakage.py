@@ -19,6 +19,7 @@ BUS = "data-repository-bus"
 FORWARD = "dibbs-ecr-forward"
 POISON = "dibbs-ecr-PoisonInput"
 FAULTY = "dibbs-ecr-FaultyInput"
+DIBBS = "dibbs-ecr-DibbsInput"
 COMPLETE = "dibbs-ecr-RefinerComplete"
 LEDGER = {"Bucket": "terraform-state", "Key": "refiner/terraform.releases.json"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.docker_host import EngineError, docker_engine, why_not
-from tests.e2e.project import RULESETS, Project, make_project
+from tests.e2e.project import CONFIG_BUCKET, RULESETS, Project, make_project
 from tests.needs import absent
 from tests.registries.fixtures import (  # noqa: F401 - fixtures
     basic_registry,
@@ -28,6 +28,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = make_project(tmp_path_factory.mktemp("running"), rulesets=RULESETS)
     started = project.run("local", "up", "--detach")
     assert started.code == 0, started.err
+    project.client("s3").create_bucket(Bucket=CONFIG_BUCKET)
     yield project
     ended = project.run("local", "down")
     assert ended.code == 0, ended.err

@@ -58,8 +58,8 @@ def wrong_calls(statements: list[dict[str, Any]]) -> set[str]:
 
         @set_initial_no_auth_action_count(0)
         def wrong() -> set[str]:
-            missing = {action for action, call in needed if _is_denied(call)}
-            return missing | {what for what, call in never.items() if not _is_denied(call)}
+            missing = {action for action, call in needed if is_denied(call)}
+            return missing | {what for what, call in never.items() if not is_denied(call)}
 
         found: set[str] = wrong()
         return found
@@ -85,7 +85,12 @@ def _session(given: Any = None) -> Any:
     return boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], region_name=REGION)
 
 
-def _is_denied(call: Callable[[], Any]) -> bool:
+def owner(service: str) -> Any:
+    """A client of the account's owner."""
+    return _session().client(service)
+
+
+def is_denied(call: Callable[[], Any]) -> bool:
     try:
         call()
     except ClientError as error:

@@ -19,7 +19,10 @@ from botocore.config import Config
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("refinerctl")
-FAULTY_IMAGE = Path(__file__).parent / "images" / "faulty"
+IMAGES = {
+    "faulty": Path(__file__).parent / "images" / "faulty",
+    "dibbs-refiner": ROOT / "tests" / "fixtures" / "images" / "dibbs-refiner",
+}
 
 # Short timeouts, so that what fails is dead within seconds: a message comes back after its visibility timeout.
 RULESETS = """
@@ -53,8 +56,24 @@ rulesets = {
     max_receive_count    = 2
     batch_size           = 1
   }
+  DibbsInput = {
+    prefix               = "DibbsInput/"
+    image_uri            = "tests/dibbs-refiner"
+    timeout_s            = 6
+    visibility_timeout_s = 6
+    max_receive_count    = 1
+    environment = {
+      REFINER_INPUT_PREFIX    = "DibbsInput/"
+      REFINER_OUTPUT_PREFIX   = "RefinerOutput/"
+      REFINER_COMPLETE_PREFIX = "RefinerComplete/DibbsInput/"
+      EICR_INPUT_PREFIX       = "EicrInput/"
+      S3_BUCKET_CONFIG        = "refiner-config"
+    }
+    read_access = ["EicrInput/", "s3://refiner-config/configurations/"]
+  }
 }
 """
+CONFIG_BUCKET = "refiner-config"
 
 
 # The two that the containers need: each ruleset more is a queue more to wait for.
@@ -195,7 +214,9 @@ def make_project(base: Path, environ: Mapping[str, str] | None = None, rulesets:
     config = (ROOT / "refinerctl.toml").read_text()
     if rulesets is not None:
         (folder / "terraform/environments/local/refiner.tfvars").write_text(rulesets)
-        config += f'\n[images.faulty]\nrepository = "tests/faulty"\ncontext = "{FAULTY_IMAGE}"\n'
+        for name, folder_of_image in IMAGES.items():
+            if f"tests/{name}" in rulesets:
+                config += f'\n[images.{name}]\nrepository = "tests/{name}"\ncontext = "{folder_of_image}"\n'
     (folder / "refinerctl.toml").write_text(config)
     return project
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.project import COMMAND, Project, eventually
+from tests.e2e.project import COMMAND, CONFIG_BUCKET, Project, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -216,6 +216,58 @@ def test_an_earlier_completion_is_ignored(running: Project, tmp_path: Path) -> N
 
     assert set(first["outputs"]).isdisjoint(second["outputs"])
     assert outputs_of(running, second) == [b"changed\n"] * 2
+
+
+def test_inputs_of_one_name_in_two_rulesets_have_completions_of_their_own(running: Project, tmp_path: Path) -> None:
+    inputs = {"RefinerInput/": "same.txt", "PoisonInput/": "same.txt", "RefinerInput/PoisonInput/": "same.txt"}
+    completions = {}
+    for prefix, name in inputs.items():
+        path = tmp_path / name
+        path.write_text(f"below {prefix}\n")
+        done = running.run("upload", str(path), "--prefix", prefix, "--wait", "--output", "json")
+        assert done.code == 0, done.err
+        completions[prefix] = done.json()["uploads"][0]["completion_key"]
+    assert completions == {
+        "RefinerInput/": "RefinerComplete/same.txt.json",
+        "PoisonInput/": "RefinerComplete/PoisonInput/same.txt.completion",
+        "RefinerInput/PoisonInput/": "RefinerComplete/PoisonInput/same.txt.json",
+    }
+    for prefix, name in inputs.items():
+        polled = running.run("poll", "--expect", f"{prefix}{name}", "--output", "json")
+        assert polled.code == 0, polled.err
+        assert [output["content"] for output in polled.lines()[0]["outputs"]] == [f"below {prefix}\n"] * 2
+    head = running.client("s3").head_object(Bucket=BUCKET, Key=completions["PoisonInput/"])
+    assert head["Metadata"]["source-bucket-key"] == f"{BUCKET}/PoisonInput/same.txt"
+
+
+def test_an_image_with_the_contract_of_the_production_refiner(running: Project, tmp_path: Path) -> None:
+    """It uses its prefixes as they are, and reads a second object for each input and another bucket."""
+    s3 = running.client("s3")
+    active = {"CA": ["Zika", "COVID19"], "NY": ["Zika"]}
+    s3.put_object(Bucket=CONFIG_BUCKET, Key="configurations/active.json", Body=json.dumps(active).encode())
+    s3.put_object(Bucket=BUCKET, Key="EicrInput/2026/case 1", Body=b"an eICR\n")
+    (path,) = write_inputs(tmp_path, ["2026/case 1"])
+    command = ("upload", str(path), "--prefix", "DibbsInput/", "--wait", "--output", "json", "--name")
+
+    done = running.run(*command, "2026/case 1")
+
+    assert done.code == 0, done.err
+    (upload,) = done.json()["uploads"]
+    assert upload["completion_key"] == "RefinerComplete/DibbsInput/2026/case 1"
+    polled = running.run("poll", "--expect", "DibbsInput/2026/case 1", "--output", "json")
+    assert polled.code == 0, polled.err
+    contents = {output["key"]: output["content"] for output in polled.lines()[0]["outputs"]}
+    assert contents == {
+        f"RefinerOutput/2026/case 1/{jurisdiction}/{condition}/refined_{name}.xml": f"{condition}: {content}\n"
+        for jurisdiction, conditions in active.items()
+        for condition in conditions
+        for name, content in (("eICR", "an eICR"), ("RR", "content of case 1"))
+    }
+    done = running.run(*command, "case without eICR")
+    assert done.code == 1, done.err
+    (upload,) = done.json()["uploads"]
+    assert (upload["status"], upload["completion_key"]) == ("failed", "RefinerComplete/DibbsInput/case without eICR")
+    assert "NoSuchKey" in upload["error"]
 
 
 def test_a_completion_that_times_out_exits_with_3(running: Project, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_status_counts_messages_and_names_completions(running: Project) -> None:
 
     assert done.code == 0, done.err
     stages = {stage["name"]: stage for stage in done.json()["stages"]}
-    assert set(stages) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput"}
+    assert set(stages) == {"RefinerInput", "RefinerComplete", "PoisonInput", "FaultyInput", "DibbsInput"}
     assert stages["FaultyInput"]["dlq"]["depth"] >= 1  # the one above that timed out
     assert stages["RefinerInput"]["queue"]["oldest_age_s"] is None  # the emulator has no such metric
     assert stages["RefinerInput"]["last_completion"]["key"].startswith("RefinerComplete/")

@@ -15,8 +15,9 @@ from refinerctl.insight.verify.checks import run_checks
 from refinerctl.insight.verify.snapshot import take_snapshot
 from refinerctl.stacks.base import Pipeline
 from refinerctl.stacks.refiner import STACK
-from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, FAULTY, FORWARD, STAGES, Aws
+from tests.e2e.breakage import BREAKAGES, BUS, COMPLETE, DIBBS, FAULTY, FORWARD, STAGES, Aws
 from tests.e2e.enforced import role_statements, without, without_resource, wrong_calls
+from tests.e2e.enforced_dibbs import CASE, forbidden_calls, refine
 from tests.e2e.enforced_handler import INPUT, MISSING, handle
 from tests.e2e.project import Project, eventually
 
@@ -120,17 +121,20 @@ def test_canaries_are_completed_and_removed(running: Project, aws: Aws) -> None:
         return [item["Key"] for item in aws.s3.list_object_versions(Bucket="data-repository").get("Versions", [])]
 
     before, waiting = keys(), int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"])
-    aws.events.disable_rule(EventBusName=BUS, Name=FAULTY)
+    for name in (FAULTY, DIBBS):
+        aws.events.disable_rule(EventBusName=BUS, Name=name)
     try:
         done = running.run("verify", "--canary", "--check", "rule", "--timeout", "60s", "--output", "json")
     finally:
-        aws.events.enable_rule(EventBusName=BUS, Name=FAULTY)
+        for name in (FAULTY, DIBBS):
+            aws.events.enable_rule(EventBusName=BUS, Name=name)
     assert done.code == 5, done.err
     results = {check["stage"]: check for check in done.json()["checks"] if check["id"] == "canary"}
     assert {name: check["status"] for name, check in results.items()} == {
         "RefinerInput": "pass",
         "PoisonInput": "pass",
         "FaultyInput": "skip",  # it would be lost
+        "DibbsInput": "skip",
     }, results
     assert "completed in " in results["RefinerInput"]["seen"]
     assert results["FaultyInput"]["seen"] == "not sent, because of rule"
@@ -165,3 +169,20 @@ def test_the_handler_needs_all_permissions_of_the_role(aws: Aws) -> None:
         left = handle(without_resource(statements, f"arn:aws:s3:::data-repository/Refiner{prefix}/*"))
         assert left.denied == {f"{call} Refiner{prefix}/"}
         assert INPUT in left.failed
+
+
+def test_a_python_image_may_read_what_its_ruleset_declares_and_needs_all_of_it(aws: Aws) -> None:
+    """The calls are made by the image's code, with the role as the environment's IAM has it."""
+    statements = role_statements(aws.iam, DIBBS)
+    variables = aws.functions.get_function_configuration(FunctionName=DIBBS)["Environment"]["Variables"]
+
+    completion = refine(statements, variables)
+
+    assert not completion["RefinerSkip"], completion
+    assert completion["RefinerOutputFiles"] == [
+        f"RefinerOutput/{CASE}/CA/Zika/refined_{name}.xml" for name in ("eICR", "RR")
+    ]
+    for resource in ("data-repository/DibbsInput", "data-repository/EicrInput", "refiner-config/configurations"):
+        left = refine(without_resource(statements, f"arn:aws:s3:::{resource}/*"), variables)
+        assert "AccessDenied" in left["Error"], left
+    assert forbidden_calls(statements) == set()
