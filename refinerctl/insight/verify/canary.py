@@ -91,7 +91,7 @@ def _send(app: AppContext, pipeline: Pipeline, stage: Stage, key: str, content: 
 
 
 def key_of(stage: Stage, mark: str, suffix: str = ".txt") -> str:
-    """The canary's key. It has the stage's name, as completions of equal names would be one object."""
+    """The canary's key. It has the stage's name, which tells the canaries of a run apart."""
     return f"{stage.prefix}refinerctl-canary-{mark}-{stage.name}{suffix}"
 
 

@@ -32,6 +32,9 @@ rulesets = {
       LOG_LEVEL = "INFO"
     }
 
+    # What the function reads besides its inputs: prefixes of the bucket, and of other buckets.
+    # read_access = ["Other/", "s3://example-refiner-config/configurations/"]
+
     # Only if the function needs resources in a VPC. The subnets need endpoints for S3, SQS and CloudWatch
     # Logs, or a NAT gateway.
     # vpc = {

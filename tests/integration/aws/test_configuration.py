@@ -169,6 +169,8 @@ def test_kms_keys_are_enabled_disabled_or_missing() -> None:
         assert own.policy
         client.disable_key(KeyId=arn.rpartition("/")[2])
         assert kms_key(session, arn).state == "Disabled"
+        elsewhere = session.in_region("eu-west-1").client("kms").create_key()["KeyMetadata"]["Arn"]
+        assert kms_key(session, elsewhere).policy
         with pytest.raises(NotFoundError, match=r"KMS key 11111111.* does not exist"):
             kms_key(session, "11111111-2222-3333-4444-555555555555")
 
