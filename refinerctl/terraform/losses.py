@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice, zip_longest
 from typing import Any
 
 from refinerctl.console import seconds
@@ -38,16 +39,31 @@ _DAY = 86400
 def lost_in_place(kind: str, change: Mapping[str, Any]) -> tuple[str, ...]:
     """What is lost although the resource stays: "message retention 4d → 1m".
 
-    `change` is Terraform's JSON. A value that is known only after the apply counts as unchanged.
+    `change` is Terraform's JSON.
     """
     before = change.get("before") or {}
-    after = {
-        **(change.get("after") or {}),
-        **{name: before.get(name) for name, unknown in (change.get("after_unknown") or {}).items() if unknown},
-    }
     if not before:
         return ()
-    return tuple(_lost(kind, before, after, is_destroyed=not change.get("after")))
+    return tuple(_lost(kind, before, foreseen(change), is_destroyed=not change.get("after")))
+
+
+def foreseen(change: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes after the change. A value that is known only after the apply counts as unchanged."""
+    after, before = change.get("after") or {}, change.get("before") or {}
+    found: dict[str, Any] = _foreseen(after, change.get("after_unknown") or {}, before)
+    return found
+
+
+def _foreseen(after: Any, unknown: Any, before: Any) -> Any:
+    """`unknown` has the structure of `after`, with True for each value that is unknown."""
+    if isinstance(unknown, dict):
+        after, before = after or {}, before if isinstance(before, dict) else {}
+        parts = {name: _foreseen(after.get(name), part, before.get(name)) for name, part in unknown.items()}
+        return {**after, **parts}
+    if isinstance(unknown, list):
+        rows = zip_longest(after or (), unknown, before if isinstance(before, list) else ())
+        return [_foreseen(*row) for row in islice(rows, len(unknown))]
+    return before if unknown else after
 
 
 def _lost(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], *, is_destroyed: bool) -> Iterator[str]:

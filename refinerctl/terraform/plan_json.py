@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.terraform.losses import HOLDS_DATA, lost_in_place
+from refinerctl.terraform.losses import HOLDS_DATA, foreseen, lost_in_place
 
 FUNCTION = "aws_lambda_function"
 NOTIFICATION = "aws_s3_bucket_notification"
@@ -215,12 +215,18 @@ def _attributes(change: Mapping[str, Any], action: Action) -> tuple[str, ...]:
         return ()
     if paths := change.get("replace_paths"):
         return tuple(sorted({str(path[0]) for path in paths}))
-    before, after = change.get("before") or {}, change.get("after") or {}
-    unknown = change.get("after_unknown") or {}
-    names = {name for name in before.keys() | after.keys() if not unknown.get(name)}
-    differing = {name for name in names if _value(before.get(name)) != _value(after.get(name))}
+    before, after = change.get("before") or {}, foreseen(change)
+    differing = {name for name in before.keys() | after.keys() if _value(before.get(name)) != _value(after.get(name))}
     # Attributes that are known only after the apply usually follow from others; show them only if there are no others.
-    return tuple(sorted(differing or {name for name in unknown if unknown[name]}))
+    unknown: Mapping[str, Any] = change.get("after_unknown") or {}
+    return tuple(sorted(differing or {name for name, part in unknown.items() if _any(part)}))
+
+
+def _any(unknown: Any) -> bool:
+    """Whether a part is True: blocks and lists are there although all in them is known."""
+    if isinstance(unknown, dict | list):
+        return any(_any(part) for part in (unknown.values() if isinstance(unknown, dict) else unknown))
+    return bool(unknown)
 
 
 def _value(value: Any) -> Any:

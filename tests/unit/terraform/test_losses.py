@@ -93,3 +93,15 @@ def test_other_changes_lose_nothing(kind: str, before: Any, after: Any) -> None:
 def test_value_known_after_the_apply_counts_as_unchanged() -> None:
     change = {"before": policy("arn:dlq"), "after": {}, "after_unknown": {"redrive_policy": True}}
     assert lost_in_place("aws_sqs_queue", change) == ()
+
+
+def test_only_the_unknown_parts_of_a_block_count_as_unchanged() -> None:
+    """Terraform names every block of a resource of which anything is unknown."""
+    schedule = {"target": [{"arn": "arn:queue", "dead_letter_config": [{"arn": "arn:dlq"}]}]}
+    known = {"before": schedule, "after": {"target": [{"arn": "arn:queue", "dead_letter_config": []}]}}
+    blocks = {"description": True, "target": [{"dead_letter_config": []}]}
+    assert lost_in_place("aws_scheduler_schedule", known | {"after_unknown": blocks}) == ("DLQ detached",)
+
+    unknown = {"before": schedule, "after": {"target": [{"arn": "arn:queue", "dead_letter_config": [{}]}]}}
+    blocks = {"target": [{"dead_letter_config": [{"arn": True}]}]}
+    assert lost_in_place("aws_scheduler_schedule", unknown | {"after_unknown": blocks}) == ()

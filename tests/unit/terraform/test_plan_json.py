@@ -65,16 +65,18 @@ class TestChanges:
         change = entry(
             FUNCTION,
             "update",
-            before={"memory_size": 1, "environment": [{"variables": {"A": "hush"}}], "timeout": 3},
-            after={"memory_size": 2, "environment": [{"variables": {"A": "hush-hush"}}], "timeout": 3},
-            after_unknown={"last_modified": True},
+            before={"memory_size": 1, "environment": [{"variables": {"A": "hush"}}], "architectures": ["arm64"]},
+            after={"memory_size": 2, "environment": [{"variables": {"A": "hush-hush"}}], "architectures": ["arm64"]},
+            after_unknown={"last_modified": True, "environment": [{"variables": {}}], "architectures": [False]},
         )
         (found,) = read_changes({"resource_changes": [change]})
         assert found.attributes == ("environment", "memory_size")
         assert "hush" not in repr(found)
 
     def test_attribute_known_after_apply_is_named_if_it_is_the_only_one(self) -> None:
-        change = entry(QUEUE, "update", before={"policy": "a"}, after={}, after_unknown={"policy": True})
+        before = {"policy": "a", "part": [{"a": 1}]}
+        unknown = {"policy": True, "part": [{}]}
+        change = entry(QUEUE, "update", before=before, after={"part": [{"a": 1}]}, after_unknown=unknown)
         assert read_changes({"resource_changes": [change]})[0].attributes == ("policy",)
 
     def test_replacement_names_the_attributes_that_force_it(self) -> None:
