@@ -198,14 +198,7 @@ class AppContext:
     def registries(self) -> Registries:
         from refinerctl.registry.registries import Registries
 
-        def ecr(region: str | None) -> EcrRegistry:
-            from refinerctl.aws.ecr import EcrRegistry
-
-            if region is None:
-                return self.ecr
-            return EcrRegistry(self.session.in_region(region), self._registry_variables)
-
-        return Registries(self.settings, ecr, self.render.note)
+        return Registries(self.settings, lambda region: self.in_region(region).ecr, self.render.note)
 
     @cached_property
     def log_groups(self) -> LogGroups:
@@ -316,16 +309,8 @@ class AppContext:
             lock_timeout_s=lock_timeout_s,
             tell=self.render.note,
         )
-        place = self.place if self._changes else ""
-        return RootModule(
-            settings.env,
-            settings.stack,
-            terraform,
-            settings.layout,
-            backend.init_arguments,
-            place,
-            settings.assume_role,
-        )
+        place, init = self.place if self._changes else "", backend.init_arguments
+        return RootModule(settings.env, settings.stack, terraform, settings.layout, init, place, settings.assume_role)
 
     def terraform_environment(self) -> dict[str, str]:
         """Terraform's variables: the session's credentials, which it renews by itself, and those of the backend."""

@@ -32,7 +32,11 @@ from refinerctl.terraform.process import Process, Tell, socket_folder
 _STEERING = ("AWS_", "TF_VAR_")
 # Variables with which a run would do something else than refinerctl says: only a part of the stack (-target), other
 # values (`refinerctl local env --terraform` sets some), no refresh (-refresh=false), another state, endpoint or role.
-_REFUSED = re.compile(r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$|AWS_ENDPOINT_URL|TF_VAR_assume_role$")
+# Terraform and its provider know older names of endpoints than the SDKs: TF_AWS_S3_ENDPOINT, AWS_S3_ENDPOINT.
+_REFUSED = re.compile(
+    r"TF_CLI_ARGS(?!_init$)|TF_WORKSPACE$|TF_DATA_DIR$|TF_VAR_assume_role$"
+    r"|AWS_ENDPOINT_URL|(TF_)?AWS_(DYNAMODB|IAM|S3|SSO|STS)_ENDPOINT$"
+)
 
 # How long to wait for another run on the same state to finish.
 LOCK_TIMEOUT_SECONDS = 120.0

@@ -181,6 +181,8 @@ class TestEnvironment:
     CALLERS: ClassVar = {
         "AWS_PROFILE": "personal",
         "AWS_ENDPOINT_URL": "http://elsewhere",
+        "AWS_S3_ENDPOINT": "http://elsewhere",
+        "TF_AWS_STS_ENDPOINT": "http://elsewhere",
         "AWS_SECRET_ACCESS_KEY": "hush",
         "TF_VAR_bucket_name": "personal",
         "TF_CLI_ARGS": "-lock=false",
@@ -210,9 +212,7 @@ class TestEnvironment:
         ours = {"AWS_REGION": "ours", "TF_WORKSPACE": "default", "TF_DATA_DIR": str(stand_in.terraform.data_dir)}
         ours |= {"TF_INPUT": "0", "CHECKPOINT_DISABLE": "1", "PATH": os.environ["PATH"]}
         assert seen.items() >= (ours | {name: self.CALLERS[name] for name in kept}).items()
-        dropped = (
-            {"TF_CLI_ARGS", "TF_CLI_ARGS_apply", "AWS_ENDPOINT_URL"} if kept else self.CALLERS.keys() - ours.keys()
-        )
+        dropped = self.CALLERS.keys() - ours.keys() - set(kept)
         assert not dropped & seen.keys()
 
     def test_cli_configuration_is_kept_if_it_exists(self, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
