@@ -95,6 +95,10 @@ class Remaining:
         self._in_a_row = self._in_a_row + 1 if is_same else 1
 
     @property
+    def has_looked(self) -> bool:
+        return self._began is not None
+
+    @property
     def visible(self) -> int:
         return self._last.visible if self._last else 0
 

@@ -116,7 +116,7 @@ class Walk:
 
     def _finish(self, *, counts: bool) -> None:
         try:
-            self._extender.join()
+            self._extender.join(DRAIN_S)
             end = time.monotonic() + DRAIN_S
             while self._polls and time.monotonic() < end:
                 time.sleep(LOOK_SECONDS / 10)

@@ -127,7 +127,7 @@ def copy(
                 journal.deleted(undeleted)  # nothing confirmed that, but they are not in the queue
             if not journal.state.undeleted:
                 journal.finish()
-            if remaining.count is None:
+            if not remaining.has_looked:  # because of the limit
                 remaining.read(staying)
             elif not remaining.is_none:
                 left_over = remaining.sentence

@@ -120,7 +120,7 @@ class RedriveReport:
                 f"{counted(result.dropped_duplicates, 'message')} stayed in {name}: the target drops duplicates",
                 hint=f"A FIFO queue drops an ID that it got within five minutes. After that, run `{self.resume}`.",
             )
-        if result.left_over is not None or not self.is_finished:
+        if result.left_over is not None or not (self.is_finished or result.failed or result.dropped_duplicates):
             doubt = "" if self.is_finished else ", and the deletion of some that were sent is not confirmed"
             what = result.left_over or f"messages may be left in {name}"
             yield RefinerctlError(f"{what}{doubt}", hint=f"To continue, run `{self.resume}`.")

@@ -74,7 +74,7 @@ class QueueSource(Source):
     def begin_round(self) -> None:
         """Before workers begin: what has been sent and not deleted is to be received again, also beyond the limit."""
         self._owed = self._run.journal.state.undeleted
-        if self._remaining.count is not None:  # not the first round
+        if self._remaining.has_looked:
             self._poll_visibility_s = min(self._visibility_s, LAST_VISIBILITY_S)
 
     def receive(self, *, is_dry: bool) -> Batch | None:

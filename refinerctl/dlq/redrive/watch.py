@@ -14,6 +14,7 @@ from refinerctl.console import Progress
 from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.held import change_visibility
+from refinerctl.errors import TransientError
 from refinerctl.insight.error_signature import signature
 
 LOOK_SECONDS = 1.0
@@ -51,6 +52,7 @@ class Watch:
     monotonic: Callable[[], float] = time.monotonic
     returned: dict[str, Message] = field(default_factory=dict)
     is_settled: bool = False
+    _has_lost: bool = False  # a response, and with it maybe messages that returned
     _held: list[tuple[MessageQueue, str, str]] = field(default_factory=list)
 
     @property
@@ -70,7 +72,8 @@ class Watch:
                     f"{len(self.returned):,} of {len(self.sent):,} returned to a DLQ; watching {left:.0f} s more"
                 )
                 empty = empty + 1 if all(queue.attributes().total == 0 for queue in self.targets) else 0
-                self.is_settled = empty >= EMPTY_LOOKS or len(self.returned) >= len(self.sent)
+                is_empty = empty >= EMPTY_LOOKS and not self._has_lost
+                self.is_settled = is_empty or len(self.returned) >= len(self.sent)
                 if self.is_settled or left <= 0:
                     return
                 self.sleep(min(LOOK_SECONDS, left))
@@ -80,7 +83,11 @@ class Watch:
     def _look(self, queue: MessageQueue, deadline: float) -> None:
         visibility_s = min(int(max(deadline - self.monotonic(), 0)) + GRACE_SECONDS, MAX_VISIBILITY_S)
         while not self.is_partial:
-            messages = queue.receive(MAX_BATCH, visibility_s=visibility_s, wait_s=1)
+            try:
+                messages = queue.receive(MAX_BATCH, visibility_s=visibility_s, wait_s=1)
+            except TransientError as error:
+                self._has_lost = self._has_lost or error.is_uncertain
+                return
             if not messages:
                 return
             self._held += [(queue, message.id, message.receipt) for message in messages]

@@ -341,9 +341,12 @@ class TestResuming:
         moved = killed.resume()
         # The first two are in both queues: with a receipt that is not the newest SQS deletes nothing.
         assert (moved.moved, moved.left, moved.sent_twice) == (0, 5, 3)
+        assert moved.left_over is not None
+        assert "5 in flight" in moved.left_over
         killed.source.time_out()
         moved = killed.resume()
         assert (moved.moved, moved.left, moved.sent_twice, len(killed.target.kept)) == (5, 0, 1, 6)
+        assert moved.left_over is None
 
     def test_resuming_without_the_queue_fails_and_can_be_repeated(self, killed: Redrive) -> None:
         killed.source.is_gone = True

@@ -125,6 +125,21 @@ class TestCounts:
         redrive.source.attributes = lambda attempts=1: replace(facts(), visible=0)  # type: ignore[method-assign]
         assert redrive.run(workers=1).moved == 5
 
+    def test_without_counts_nobody_knows_what_is_left(self, redrive: Redrive) -> None:
+        redrive.fill(5)
+        facts, asked = redrive.source.attributes, itertools.count()
+
+        def count(attempts: int = 1) -> QueueAttributes:
+            if next(asked):
+                raise TransientError("too many requests")
+            return facts()
+
+        redrive.source.attributes = count  # type: ignore[method-assign]
+        moved = redrive.run(workers=1)
+        assert (moved.moved, moved.left) == (5, None)
+        assert moved.left_over is not None
+        assert "an unknown number of messages may be left" in moved.left_over
+
 
 class TestResumedLimit:
     @pytest.mark.parametrize("rest", [0, 1])

@@ -62,6 +62,8 @@ def test_every_message_is_accounted_for(
                 source.receive(10, visibility_s=30, wait_s=0)
         source.time_out()
         moved = run(redrive, workers, None)
+        if moved is not None and moved.left_over is None:
+            assert len(source.bodies()) == moved.failed
         source.time_out()
         if moved is not None and moved.left:
             moved = run(redrive, workers, None)

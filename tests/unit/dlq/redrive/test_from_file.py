@@ -15,7 +15,7 @@ from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import DISK, Disk
-from tests.unit.dlq.redrive.memory_queue import DENIED, LOST, Killed, MemoryQueue, Power, PoweredDisk, forward
+from tests.unit.dlq.redrive.memory_queue import BAD, DENIED, LOST, Killed, MemoryQueue, Power, PoweredDisk, forward
 from tests.unit.dlq.redrive.messages import DLQ, message, queue
 
 if TYPE_CHECKING:
@@ -105,6 +105,16 @@ def test_an_error_that_no_retry_helps_against_stops_the_run(path: Path) -> None:
     assert isinstance(stopped.stopped_by, RefinerctlError)
     assert (stopped.moved, stopped.left) == (10, 15)
     assert (resumed.moved, resumed.sent_twice, bodies(target)) == (25, 0, list(range(25)))
+
+
+def test_messages_that_failed_are_sent_by_the_resumed_run(path: Path) -> None:
+    target = MemoryQueue("q", faults=iter([None, (BAD, False)]))
+
+    first = run(path, target, workers=1)
+    resumed = run(path, target)
+
+    assert (first.failed, first.moved, first.left) == (5, 20, 5)
+    assert (resumed.moved, resumed.failed, resumed.left, bodies(target)) == (25, 0, 0, list(range(25)))
 
 
 def test_queues_of_a_file(path: Path) -> None:

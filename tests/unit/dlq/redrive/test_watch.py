@@ -11,6 +11,7 @@ import pytest
 
 from refinerctl.aws.logs import LogEvent
 from refinerctl.dlq.redrive.watch import MAX_HELD, Comparison, Original, Watch, compare
+from refinerctl.errors import TransientError
 from tests.unit.dlq.redrive.memory_queue import Kept, MemoryQueue
 from tests.unit.dlq.redrive.messages import SENT, message
 from tests.unit.dlq.test_errors import finder
@@ -54,6 +55,23 @@ def test_ends_when_all_is_processed() -> None:
 
     assert (watch.returned, watch.is_settled) == ({}, True)
     assert 10 < stage.clock.now < 30
+
+
+def test_a_lost_response_may_hold_messages_that_returned() -> None:
+    stage, lost = Stage(), [TransientError("no response", is_uncertain=True)]
+    stage.target.kept.clear()
+
+    def lose() -> None:
+        if lost:
+            raise lost.pop()
+
+    stage.dlq.on_receive = lose
+    watch = stage.watch()
+
+    watch.run(Recorder())
+
+    assert not watch.is_settled
+    assert stage.clock.now >= 60
 
 
 def test_ends_when_all_messages_have_returned() -> None:
