@@ -61,8 +61,9 @@ def test_every_message_is_accounted_for(
                 source.power = Power()
                 source.receive(10, visibility_s=30, wait_s=0)
         source.time_out()
+        was_finished = any(item.is_finished for item in find(redrive.folder))  # it may have left messages in flight
         moved = run(redrive, workers, None)
-        if moved is not None and moved.left_over is None:
+        if moved is not None and moved.left_over is None and not was_finished:
             assert len(source.bodies()) == moved.failed
         source.time_out()
         if moved is not None and moved.left:
