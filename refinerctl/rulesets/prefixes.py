@@ -42,7 +42,7 @@ def prefixes(ctx: click.Context) -> None:
     app.render.detail(f"environment {app.settings.env}, event bus {values.bus_name}")
     if app.is_down:
         app.render.warning(f"environment {app.settings.env} is down: only the configured rulesets are shown")
-        found = [_json(_stage(values, ruleset), ruleset.image_uri) for _, ruleset in sorted(values.rulesets.items())]
+        found = [_json(values.stage(ruleset), ruleset.image_uri) for _, ruleset in sorted(values.rulesets.items())]
     else:
         found = compare(values, app.event_buses, app.queues, app.functions, _release(app))
     if app.render.is_json:
@@ -73,7 +73,7 @@ def compare(
     The rules of the event bus whose names begin with the stack's `name_prefix` tell what is deployed.
     """
     rules = {rule.name: rule for rule in _if_exists(partial(buses.rules, values.bus_name)) or ()}
-    stages = {name: _stage(values, ruleset) for name, ruleset in values.rulesets.items()}
+    stages = {name: values.stage(ruleset) for name, ruleset in values.rulesets.items()}
     stages |= dict(_unconfigured(rules, stages, values))
     reads = [partial(_state, stage, values, rules, queues, functions, release) for _, stage in sorted(stages.items())]
     return concurrently(reads, THREADS)
@@ -84,11 +84,6 @@ def _if_exists(read: Callable[[], Result]) -> Result | None:
         return read()
     except NotFoundError:
         return None
-
-
-def _stage(values: RulesetValues, ruleset: Ruleset) -> Stage:
-    base = f"{values.name_prefix}-{ruleset.name}"
-    return ruleset_stage(ruleset.name, ruleset.prefix, base, values.bus_name, has_function=bool(ruleset.image_uri))
 
 
 def _unconfigured(
@@ -157,6 +152,7 @@ def _json(
         "dlq": dlq,
         "delivery_dlq": delivery_dlq,
         "function": stage.consumer.name if stage.consumer else None,
+        "completions": stage.completions._asdict() if stage.completions else None,
         "configured": True,
         "deployed": None,
         "differs": [],

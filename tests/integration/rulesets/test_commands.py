@@ -117,6 +117,7 @@ def test_configured_and_deployed(run: Command, session: AwsSession, unique: str)
         "dlq": f"{unique}-Odd-dlq",
         "delivery_dlq": f"{unique}-Odd-delivery-dlq",
         "function": f"{unique}-Odd",
+        "completions": {"prefix": "RefinerComplete/team/In/", "suffix": ".completion"},
         "configured": True,
         "deployed": True,
         "differs": None,

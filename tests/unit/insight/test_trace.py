@@ -121,6 +121,14 @@ class TestCompleted:
         )
         check(world.trace(), Place.COMPLETED)
 
+    def test_a_completion_of_another_input_is_not_this_ones(self, world: World) -> None:
+        """As an image that is not this repository's may write it."""
+        source = {"source-bucket-key": "data-repository/Lab/x", "source-version": "v1"}
+        world.bucket.write("RefinerComplete/a b.txt.json", "[]", source, at=at(2))
+        found = world.trace()
+        assert found.completion is None
+        assert "RefinerComplete/a b.txt.json is the completion of data-repository/Lab/x" in found.notes
+
     def test_a_completion_that_reports_an_error(self, world: World) -> None:
         world.complete('{"RefinerSkip": true, "Error": "no condition"}')
         check(world.trace(), Place.REFUSED, "no condition")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from refinerctl.insight.verify.command import differences
+from refinerctl.stacks.base import CompletionPlace, Pipeline
 from tests.command import Command
+from tests.unit.insight.fakes import Account, stage_of
 
 
 def test_an_unknown_check_is_refused(refinerctl: Command, tmp_path: Path) -> None:
@@ -38,3 +42,12 @@ def test_an_environment_that_is_down_is_an_error(refinerctl: Command, tmp_path: 
     assert "is down" in done.err
     assert "refinerctl local up" in done.err
     assert done.out == ""
+
+
+def test_a_place_of_completions_that_other_commands_do_not_expect() -> None:
+    stage = stage_of("Lab")
+    app = Account((stage,)).app
+    assert differences(app, app.pipeline) == []
+    deployed = replace(stage, completions=CompletionPlace("Other/", ".json"))
+    (said,) = differences(app, Pipeline("x", (deployed,)))
+    assert said == "Lab writes completions as Other/….json; other commands expect RefinerComplete/….json"
