@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 # What the program works with, as JSON: `seed`, credentials that it prints as long as they last; `environment`, the
-# AWS_* variables of refinerctl itself; and the arguments of the session that gives new ones.
+# AWS_* variables of refinerctl itself, and `folder`, where it was run, as these may name files by relative paths; and
+# the arguments of the session that gives new ones.
 VARIABLE = "REFINERCTL_CREDENTIAL_PROCESS"
 _RENEW_BEFORE = timedelta(minutes=10)
 # AWS's SDK for Go asks again only at the end, when a request may be too late.
@@ -50,6 +51,7 @@ def _renewed(given: dict[str, Any], profile: str | None) -> dict[str, Any]:
     os.environ |= given["environment"]
     arguments = given["session"] | ({"profile": profile, "assume_role": None} if profile else {})
     try:
+        os.chdir(given["folder"])  # terraform runs it in the module's
         document = AwsSession(**arguments, embedded=False).process_credentials()
     except Exception as error:
         known = error if isinstance(error, RefinerctlError) else explain(error)

@@ -68,7 +68,9 @@ def process_variables(config: Path, seed: Mapping[str, Any], session: Mapping[st
         "AWS_PROFILE": _RUN,
         "AWS_CONFIG_FILE": str(config),
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        credential_process.VARIABLE: json.dumps({"seed": seed, "environment": environment, "session": session}),
+        credential_process.VARIABLE: json.dumps(
+            {"seed": seed, "folder": str(Path.cwd()), "environment": environment, "session": session}
+        ),
     }
 
 

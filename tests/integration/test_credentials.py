@@ -216,6 +216,16 @@ class TestTerraformEnvironment:
         (value,) = re.findall("credential_process = (.*)", config.read_text())
         assert value.startswith(f"env '{python}' -P ")
 
+    def test_relative_paths_in_variables_are_those_of_the_caller(
+        self, tmp_path: Path, config: Path, shared: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared("[state]\naws_access_key_id = of-state\naws_secret_access_key = s\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "credentials")
+        variables = account_session(profile="state").terraform_environment(config)
+
+        assert printed(variables, "state")["AccessKeyId"] == "of-state"
+
     def test_no_secret_is_in_the_file(self, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         keys(monkeypatch, AWS_SESSION_TOKEN="a-token")
         account_session().terraform_environment(config)
