@@ -17,7 +17,7 @@ from refinerctl.images import ImageReference
 from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.listing import InputCount, count_incomplete
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.stacks.base import Component, Function, Queue, Stage
+from refinerctl.stacks.base import Component, EventRule, Function, Queue, Stage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -178,6 +178,8 @@ class _Reading:
         self._queues = [item for item in components if isinstance(item, Queue)]
         self._functions = [item for item in components if isinstance(item, Function)]
         self._writers = [stage for stage in stages if _writes_completions(stage)]
+        rules = [item for item in app.pipeline.shared if isinstance(item, EventRule)]
+        self._shared_dlqs = [rule.dlq for rule in rules if rule.dlq is not None and self._writers]
         self._is_only_writer = sum(map(_writes_completions, app.pipeline.stages)) == 1
         self._answers: dict[object, Answer[Any]] = {}
 
@@ -204,7 +206,8 @@ class _Reading:
 
     def second_round(self) -> Calls:
         """The queues, and the inputs that the newest completions may be of, unless only one stage writes any."""
-        calls: Calls = {queue: partial(self._app.queues.state, queue.name) for queue in self._queues}
+        queues = [*self._queues, *self._shared_dlqs]
+        calls: Calls = {queue: partial(self._app.queues.state, queue.name) for queue in queues}
         if self._writers and not self._is_only_writer:
             for info in self._completions[: MAX_HEADS // len(self._writers) // 2]:
                 for stage in self._writers:
@@ -310,7 +313,8 @@ class _Reading:
         found: InputCount | None = self._value(("inputs", stage))
         if found is None:
             return None
-        states: list[QueueState | None] = [self._value(queue) for queue in stage.queues]
+        queues = (*stage.queues, *self._shared_dlqs)  # an event that was not forwarded is in a shared DLQ
+        states: list[QueueState | None] = [self._value(queue) for queue in queues]
         messages = [state.total for state in states if state is not None]
         left = found.without_message(sum(messages)) if len(messages) == len(states) else None
         return InputsStatus(found.counted, found.incomplete, left, found.is_whole)

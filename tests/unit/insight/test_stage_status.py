@@ -164,6 +164,11 @@ class TestInputs:
         account.set_counts(queue, in_flight=1)
         assert one(account).inputs == InputsStatus(4, 2, left)
 
+    def test_events_that_were_not_forwarded_may_be_about_them(self, account: Account) -> None:
+        account.shared = (EventRule("x-forward", "default", dlq=Queue("x-forward-delivery-dlq")),)
+        account.set_counts("x-forward-delivery-dlq", visible=1)
+        assert one(account).inputs == InputsStatus(4, 2, 1)
+
     def test_they_are_counted_after_the_messages(self, account: Account) -> None:
         """An input that is processed meanwhile would else be missing in both."""
 
