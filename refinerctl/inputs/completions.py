@@ -98,6 +98,14 @@ class Completions:
         stage = self._pipeline.stage_for(input_key)
         return stage is None or not around or stage.name == max(around)[1]
 
+    def other_input(self, input_key: str, completion_key: str) -> str | None:
+        """The input whose name with the suffix is `input_key`, if `completion_key` is what its completion is called."""
+        stage = self._pipeline.stage_for(input_key)
+        if stage is None or stage.completions is None or not input_key.endswith(stage.completions.suffix):
+            return None
+        other = input_key.removesuffix(stage.completions.suffix)
+        return other if completion_key in self.keys_for(other)[:1] else None
+
     def is_input(self, key: str) -> bool:
         """Whether the key is below the prefix of a stage that writes completions."""
         stage = self._pipeline.stage_for(key)

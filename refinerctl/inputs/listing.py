@@ -62,10 +62,12 @@ def list_inputs(completions: Completions, prefix: str, *, max_pages: int | None 
     """The inputs below `prefix`, which is at or below a stage's, in the order of their keys.
 
     Makes one call for each 1,000 inputs, and one for each 1,000 completions between the first and the last of theirs
-    (twice if the image's keys are not the likelier ones). Raises ListingCutError after `max_pages` calls.
+    (twice if the image's keys are not the likelier ones). Where `x.json` may be the completion of two inputs, `x` and
+    `x.json`, it is requested. Raises ListingCutError after `max_pages` calls.
     """
     pages = _Pages(completions.bucket, max_pages)
     lookups: list[_Lookup] = []
+    inputs = _Lookup(pages, prefix[: prefix.rfind("/") + 1])  # a suffix has no slash
     for info in pages.objects(prefix):
         if info.key.endswith("/") and info.size == 0:  # the S3 console's "Create folder"
             continue
@@ -73,7 +75,11 @@ def list_inputs(completions: Completions, prefix: str, *, max_pages: int | None 
         lookups += [_Lookup(pages, completions.prefix_for(info.key)) for _ in keys[len(lookups) :]]
         is_overwritten = False
         for key, lookup in zip(keys, lookups, strict=False):
-            if (found := lookup.find(key)) is not None:
+            found = lookup.find(key)
+            other = completions.other_input(info.key, key) if found else None
+            if other and inputs.find(other) and not pages.is_of(completions, key, info.key):
+                continue
+            if found is not None:
                 if found.last_modified >= info.last_modified:
                     yield Input(info, found)
                     break
@@ -96,17 +102,26 @@ def count_incomplete(completions: Completions, prefix: str, now: datetime, max_p
 
 @dataclass
 class _Pages:
-    """Pages of a bucket's listings, at most `left` of them."""
+    """Pages of a bucket's listings, and its completions, at most `left` of them."""
 
     bucket: S3Bucket
     left: int | None
 
     def page(self, prefix: str, after: str) -> tuple[list[ObjectInfo], bool]:
+        self._count(prefix)
+        return self.bucket.page(prefix, after)
+
+    def is_of(self, completions: Completions, key: str, input_key: str) -> bool:
+        """Whether the completion at `key` is the input's; also if it does not say."""
+        self._count(key)
+        found = completions.get(key)
+        return found is not None and completions.is_of(found, input_key)
+
+    def _count(self, prefix: str) -> None:
         if self.left is not None:
             if self.left == 0:
                 raise ListingCutError(f"bucket {self.bucket.name} has more objects below {prefix} than were listed")
             self.left -= 1
-        return self.bucket.page(prefix, after)
 
     def objects(self, prefix: str) -> Iterator[ObjectInfo]:
         after, has_more = "", True
@@ -130,8 +145,10 @@ class _Lookup:
     _last: str | None = None
 
     def find(self, key: str) -> ObjectInfo | None:
-        if self._after is None or key <= self._after or (self._last is not None and key > self._last):
+        if self._after is None or key <= self._after:
             self._read(key[:-1])
+        elif self._last is not None and key > self._last:  # what is between is skipped, and no page is read again
+            self._read(max(self._last, key[:-1]))
         while self._last is not None and key > self._last:
             self._read(self._last)
         return self._page.get(key)

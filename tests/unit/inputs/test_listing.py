@@ -93,6 +93,19 @@ def test_a_newer_completion_at_the_other_key_counts() -> None:
     assert listed(bucket) == {"a": "a"}
 
 
+@pytest.mark.parametrize("prefix", [IN, f"{IN}a.json"])
+def test_a_completion_of_another_input_whose_name_lacks_the_suffix_does_not_count(prefix: str) -> None:
+    """`a.json` is where the completions of `a` and, by an image that appends no suffix, of `a.json` are."""
+    bucket = bucket_with("a", "a.json", "b.json", completions=("b.json",))
+    bucket.write(f"{COMPLETE}a.json", metadata={"source-bucket-key": f"{bucket.name}/{IN}a"})
+    expected = {"a": "a.json", "a.json": None, "b.json": "b.json"}
+    assert listed(bucket, prefix) == {name: key for name, key in expected.items() if f"{IN}{name}".startswith(prefix)}
+    assert bucket.requests["get"] == 1
+
+    bucket.write(f"{COMPLETE}a.json", metadata={"source-bucket-key": f"{bucket.name}/{IN}a.json"})
+    assert listed(bucket, f"{IN}a.json") == {"a.json": "a.json"}
+
+
 # Names of which one begins with another one: with the suffix their order is another one.
 NAMES = st.lists(st.text("ab-./+", min_size=1, max_size=4).filter(lambda name: not name.endswith("/")), max_size=30)
 
@@ -130,6 +143,15 @@ def test_a_name_that_others_begin_with_costs_two_pages_more() -> None:
     bucket = bucket_with(*names, completions=tuple(f"{name}.json" for name in names))
     assert all(listed(bucket).values())
     assert bucket.requests["page"] <= 6 + 6 + 2
+
+
+def test_short_names_at_the_ends_of_folders_do_not_read_pages_again() -> None:
+    """Between `f` and `fz` are all the completions of other inputs, which were read before."""
+    folders = [f"f{letter}" for letter in "bdfhjlnprtvxz"]
+    names = sorted([*folders, *(f"{folder}/{number:03}" for folder in folders for number in range(300))])
+    bucket = bucket_with(*names, completions=tuple(names), page_size=301)
+    assert all(listed(bucket).values())
+    assert bucket.requests["page"] <= 3 * (len(folders) + 2)
 
 
 class TestCount:
