@@ -19,7 +19,7 @@ from refinerctl.aws.messages import MAX_BATCH, EntryResult, OutgoingMessage, Que
 from refinerctl.aws.s3 import ObjectInfo, created_event
 from refinerctl.console import counted
 from refinerctl.errors import RefinerctlError, RefusedError, TransientError, UsageError
-from refinerctl.inputs.list import InputStatus, ListedInput, find_inputs
+from refinerctl.inputs.list import InputStatus, find_inputs
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Rate, ask, check_consent, examples, global_options, yes_option
 from refinerctl.parallel import attempt, concurrently, through_interrupt
@@ -151,18 +151,23 @@ def incomplete_keys(
     Raises RefusedError if there are no others.
     """
     listing = find_inputs(app, prefix, since, now)
-    found: list[ListedInput] = []
+    chosen: list[tuple[str, Stage]] = []
+    left = 0
     completing: set[Stage] = set()
+    without: dict[Stage, None] = {}
     for item in listing.items:
         if item.status is InputStatus.COMPLETED:
             completing.add(item.stage)
         elif item.status is InputStatus.INCOMPLETE and item.stage.queue:
-            found.append(item)
-    for stage in dict.fromkeys(item.stage for item in found if item.stage not in completing):
+            without[item.stage] = None
+            if item.may_be_in and not force:
+                left += 1
+            else:
+                chosen.append((item.info.key, item.stage))
+    for stage in [stage for stage in without if stage not in completing]:
         place = f" at {stage.completions}" if stage.completions else ""
         app.render.warning(f"no input of {stage.name} has a completion: does its function write completions{place}?")
-    chosen = [(item.info.key, item.stage) for item in found if force or not item.may_be_in]
-    if left := len(found) - len(chosen):
+    if left:
         held = ", ".join(f"{name} ({why})" for name, why in listing.unread.items())
         refusal = f"{counted(left, 'incomplete input')} may still be in {held}"
         if not chosen:
