@@ -91,7 +91,9 @@ def upload(
 
 def _refuse_results(app: AppContext, prefix: str) -> None:
     """An input among the results would be taken for one by `poll` and by downstream consumers."""
-    for results in (app.storage.output_prefix, app.storage.complete_prefix):
+    stages = attempt(lambda: app.pipeline.stages).value or ()
+    own = [app.storage.output_prefix, app.storage.complete_prefix]
+    for results in dict.fromkeys([*own, *(place for stage in stages for place in stage.writes)]):
         if prefix.startswith(results):
             raise RefusedError(f"{results} is a prefix of the pipeline's results, not of inputs")
 

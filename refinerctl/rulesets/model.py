@@ -122,6 +122,8 @@ def read_prefix(text: str) -> str:
     bucket, _, prefix = text.removeprefix("s3://").partition("/")
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(f"{text!r} names no bucket", hint="Use s3://BUCKET/PREFIX, like s3://team-config/lab/.")
+    if prefix.startswith("/"):
+        raise UsageError(f"{text!r} has an empty part", hint="Use s3://BUCKET/PREFIX, like s3://team-config/lab/.")
     if prefix:
         _check_prefix(normalize_prefix(prefix))
     return f"s3://{bucket}/{prefix}"

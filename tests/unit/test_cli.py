@@ -260,6 +260,17 @@ class TestDryRun:
         assert (done.code, done.out) == (4, "")
         assert "is a prefix of the pipeline's results" in done.err
 
+    def test_so_is_one_among_the_results_of_another_stage(self, project: Path, refinerctl: Command) -> None:
+        values = project / "terraform/environments/local/refiner.tfvars"
+        values.parent.mkdir(parents=True)
+        values.write_text(
+            'rulesets = { Lab = { prefix = "Lab/", image_uri = "lab", '
+            'environment = { REFINER_COMPLETE_PREFIX = "LabDone/" } } }'
+        )
+        (project / "a.txt").touch()
+        done = refinerctl("upload", "a.txt", "--prefix", "LabDone/", "--dry-run", cwd=project)
+        assert (done.code, done.out) == (4, "")
+
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)
         assert done.code == 0

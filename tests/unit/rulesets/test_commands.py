@@ -135,6 +135,7 @@ def test_completion_ruleset_as_json(run: Command, values: Path) -> None:
         (["New/", "--image-uri", "a", "--read", "eICR/*/"], 2, "none of * ? $"),
         (["New/", "--image-uri", "a", "--read", "s3:///x/"], 2, "'s3:///x/' names no bucket"),
         (["New/", "--image-uri", "a", "--read", "s3://config/x"], 2, "'x' is not a prefix"),
+        (["New/", "--image-uri", "a", "--read", "s3://config//x/"], 2, "'s3://config//x/' has an empty part"),
         (["New/", "--completion", "--read", "eICR/"], 2, "--read: a completion ruleset has no function"),
         (["New/", "--image-uri", "a", "--max-concurrency", "1"], 2, "2<=x<=1000"),
         ([f"{'long' * 20}/", "--completion"], 2, "--name NAME"),
