@@ -27,8 +27,8 @@ LOOKS_UNEXPLAINED = 60
 PAUSE_S = 1.0
 # Clocks differ, and a request may have reached SQS late.
 GRACE_S = 3.0
-# No run waits longer than this after the first look.
-LONGEST_S = 150.0
+# No run looks more often, or waits longer than so many pauses.
+MOST_LOOKS = 150
 MAX_IN_FLIGHT = 120_000
 
 
@@ -47,7 +47,7 @@ class Remaining:
         self._pause_s = pause_s
         self._last: QueueAttributes | None = None
         self._held = 0
-        self._in_a_row = 0
+        self._looks = self._in_a_row = 0
         self._lost = 0
         self._began: float | None = None
         self._looked_at = 0.0
@@ -69,6 +69,7 @@ class Remaining:
         time.sleep(max(0.0, self._looked_at + self._pause_s - time.monotonic()))
         self._looked_at = time.monotonic()
         self._began = self._began or clock()
+        self._looks += 1
         self.read(held)
         if self._shows_none:
             looks = LOOKS if self.start.total == seen and not self.hidden_until else LOOKS_IN_DOUBT
@@ -77,12 +78,12 @@ class Remaining:
                 self.read(held)
             self.is_none = self._shows_none and self._in_a_row >= looks
             return self.is_none
-        end = self._began + LONGEST_S
+        end = self._began + MOST_LOOKS * self._pause_s
         if clock() < self.hidden_until <= end:
             return False
         is_explained = self._is_explained(expected) or self.hidden_until > end
         enough = LOOKS_IN_DOUBT if is_explained else LOOKS_UNEXPLAINED
-        return self._in_a_row >= enough or clock() >= end
+        return self._in_a_row >= enough or self._looks >= MOST_LOOKS
 
     def read(self, held: int) -> None:
         """Read the counts once."""

@@ -80,7 +80,7 @@ class Walk:
         limits = [count for count in (limit if which.is_empty else None, max_received) if count is not None]
         self._wanted = min([self.start.visible, *limits])
         self.visibility_s = visibility_timeout_s(self._wanted)
-        self.remaining = Remaining(source, self.start, LOOK_PAUSE_S if pause_s else 0.0)
+        self.remaining = Remaining(source, self.start, pause_s * LOOK_PAUSE_S / PAUSE_S)
         self.received = 0
         self.receives = 0
         self.matched = 0

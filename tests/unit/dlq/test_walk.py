@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def walk_of(source: FakeQueue, which: MessageFilter | None = None, **given: Any) -> Walk:
     errors = given.pop("errors", None) or ErrorFinder()
-    return Walk(cast("MessageQueue", source), which or MessageFilter(), errors, pause_s=0.0, **given)
+    given = {"pause_s": 0.0, **given}
+    return Walk(cast("MessageQueue", source), which or MessageFilter(), errors, **given)
 
 
 def walked(source: FakeQueue, **given: Any) -> tuple[Walk, list[str]]:
@@ -207,13 +208,13 @@ def test_messages_of_a_lost_response_are_waited_for() -> None:
     hidden: list[str] = []
 
     def lose(_: str) -> None:
-        """The second receive is done, and its response is lost; the messages are visible again a second later."""
+        """The second receive is done, and its response is lost; the messages are visible again after a moment."""
         if len(source.visibilities) == 1 and not hidden:
             taken = source.visible[:10]
             source.visible = source.visible[10:]
             source.others = 10
             hidden.extend(message.id for message in taken)
-            threading.Timer(1.0, give_back, [taken]).start()
+            threading.Timer(0.2, give_back, [taken]).start()
             raise TransientError("no response", is_uncertain=True)
 
     def give_back(taken: list[Message]) -> None:
@@ -221,7 +222,7 @@ def test_messages_of_a_lost_response_are_waited_for() -> None:
         source.visible += taken
 
     source.fail = lambda name: lose(name) if name == "receive" else None
-    walk, found = walked(source, workers=1)
+    walk, found = walked(source, workers=1, pause_s=0.01)
     assert set(hidden) < set(found)
     assert (len(found), walk.is_complete) == (30, True)
 
