@@ -41,7 +41,7 @@ def test_list_has_all_dlqs_of_the_stack(running: Project, dead: list[str]) -> No
 
     assert done.code == 0, done.err
     queues = {queue["name"]: queue for queue in done.json()["queues"]}
-    assert len(queues) == 9  # two for each of four rulesets, and that of the forwarding rule
+    assert len(queues) == 11  # two for each of five rulesets, and that of the forwarding rule
     found = queues[DLQ]
     assert (found["kind"], [source["name"] for source in found["sources"]]) == ("processing", [SOURCE])
     assert found["depth"] >= 2
