@@ -29,7 +29,7 @@ def check_reach(sender: str, url: str) -> None:
         network = "a loopback" if is_loopback(host) else "a private"
         raise RefinerctlError(
             f"refusing to follow {sender} to {network} address",
-            hint=f"If {sender} is in that network, let its configuration name hosts instead of addresses.",
+            hint=f"If {sender} is a private server, configure it to send URLs with host names, not IP addresses.",
         )
 
 
@@ -90,5 +90,5 @@ def tls_context(ca_bundle: str | None = None) -> ssl.SSLContext:
     except OSError as error:
         raise RefinerctlError(
             f"the CA bundle {bundle} cannot be read: {error.strerror}",
-            hint="AWS_CA_BUNDLE, ca_bundle of the AWS profile, or REQUESTS_CA_BUNDLE names it.",
+            hint="Correct AWS_CA_BUNDLE, ca_bundle of the AWS profile, or REQUESTS_CA_BUNDLE.",
         ) from error

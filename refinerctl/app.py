@@ -60,14 +60,14 @@ class AppContext:
         self._endpoint_url()
         if self.settings.verbosity > 0:
             bucket = f", bucket {self.storage.bucket}" if self.stack.storage else ""
-            self.render.detail(f"{self.place}, stack {self.settings.stack}{bucket}")
+            self.render.detail(f"{self.location}, stack {self.settings.stack}{bucket}")
 
     @property
-    def place(self) -> str:
-        """The account, or the endpoint, the region and the environment, for messages. Asks STS."""
-        return self._place_of(self.session)
+    def location(self) -> str:
+        """Account (or endpoint), region and environment, for messages. Asks STS."""
+        return self._location_of(self.session)
 
-    def _place_of(self, session: AwsSession) -> str:
+    def _location_of(self, session: AwsSession) -> str:
         where = f"the {'emulator' if self.settings.embedded else 'account'} at {session.endpoint_url}"
         if self._has_account:
             answer = attempt(session.caller)
@@ -128,16 +128,16 @@ class AppContext:
             found = account_of(answer.value) if answer.value else "…"
             self.render.warning(
                 f'environment {env} is not bound to an account; set account = "{found}" in [environments.{env}] of '
-                "refinerctl.toml, so that nothing is changed in another one"
+                "refinerctl.toml, so that refinerctl changes nothing in another account"
             )
         elif answer.error is not None:
             said = f"cannot check the account of environment {env}: {answer.error.message}"
             raise FatalError(RefinerctlError(said, hint=answer.error.hint)) from answer.error
         elif answer.value and (found := account_of(answer.value)) != account:
-            said = f"environment {env} is in account {account}, but the credentials are of {found} ({answer.value})"
+            said = f"environment {env} is in account {account}, but the credentials belong to {found} ({answer.value})"
             hint = f"Use credentials of account {account}, for instance with --profile, or another --env."
             raise FatalError(RefusedError(said, hint=hint))
-        self.render.note(self._place_of(session))
+        self.render.note(self._location_of(session))
 
     @cached_property
     def stack(self) -> Stack:
@@ -287,7 +287,7 @@ class AppContext:
         settings, backend = self.settings, self.backend
         _ = self.session  # raises if a local environment is down; asks STS while terraform says its version
         if settings.verbosity > 0:
-            self.render.detail(f"{self.place}, stack {settings.stack}, state in {backend.place}")
+            self.render.detail(f"{self.location}, stack {settings.stack}, state in {backend.place}")
         binary = find_terraform(settings.terraform_binary)
         if settings.embedded:
             from refinerctl.embedded import embedded_terraform
@@ -309,8 +309,10 @@ class AppContext:
             lock_timeout_s=lock_timeout_s,
             tell=self.render.note,
         )
-        place, init = self.place if self._changes else "", backend.init_arguments
-        return RootModule(settings.env, settings.stack, terraform, settings.layout, init, place, settings.assume_role)
+        location, init = self.location if self._changes else "", backend.init_arguments
+        return RootModule(
+            settings.env, settings.stack, terraform, settings.layout, init, location, settings.assume_role
+        )
 
     def terraform_environment(self) -> dict[str, str]:
         """Terraform's variables: the session's credentials, which it renews by itself, and those of the backend."""

@@ -159,7 +159,7 @@ class Waits:
                 longest[host] = max(longest.get(host, 0.0), now - since)
             for host, waited_s in longest.items():
                 if waited_s >= self._every_s:
-                    self._tell(f"waiting for {host}: nothing for {waited_s:.0f} s")
+                    self._tell(f"waiting for {host}: no data for {waited_s:.0f} s")
             with self._lock:
                 if not self._since:
                     self._is_watched = False

@@ -107,7 +107,7 @@ class HeldMessages:
         return taken
 
     def _failed(self, error: OSError) -> RefinerctlError:
-        return RefinerctlError(f"cannot use files in {self._folder}: {error.strerror}")
+        return RefinerctlError(f"cannot write a temporary file in {self._folder}: {error.strerror}")
 
 
 def change_visibility(queue: MessageQueue, items: Sequence[tuple[str, str]], visibility_s: int) -> list[EntryResult]:

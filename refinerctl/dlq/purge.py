@@ -149,17 +149,17 @@ def _check(queue: DeadLetterQueue) -> None:
 def _what(app: AppContext, options: Options, queue: DeadLetterQueue, new_walk: Callable[[], Walk]) -> str:
     """What would be deleted. With filters all messages are received, to count those that match, and released."""
     if options.message_filter.is_empty:
-        return f"all messages (about {queue.depth:,}) in {app.place}"
+        return f"all messages (about {queue.depth:,}) in {app.location}"
     walk = new_walk()
     with app.render.progress() as progress:
         export(walk, lambda _: None, progress)
     for note in walk.notes():
         app.render.note(note)
     if walk.is_complete:
-        return f"{walk.matched:,} of {counted(walk.received, 'message')} in {app.place}"
+        return f"{walk.matched:,} of {counted(walk.received, 'message')} in {app.location}"
     return (
         f"all messages that match the filters ({walk.matched:,} of the {walk.received:,} that could be received; "
-        f"others may match, too) in {app.place}"
+        f"others may match, too) in {app.location}"
     )
 
 
@@ -274,7 +274,7 @@ def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], No
 def _failures(done: Purge) -> tuple[str, ...]:
     if not done.failed:
         return ()
-    saved = ", and they are in the file as well" if done.exported else ""
+    saved = ", and also in the file" if done.exported else ""
     return (f"SQS did not confirm the deletion of {counted(done.failed, 'message')}: still in the queue{saved}",)
 
 

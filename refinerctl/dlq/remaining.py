@@ -122,22 +122,22 @@ class Remaining:
     @property
     def sentence(self) -> str:
         """`20 messages may be left: 10 in flight, …`."""
-        what = "an unknown number of messages" if self.count is None else counted(self.count, "message")
+        what = counted(self.count, "message") if self.count else "an unknown number of messages"
         return f"{what} may be left in {self._queue.address.name}: {', '.join(self._reasons())}"
 
     def _reasons(self) -> Iterator[str]:
         last = self._last
         if last is None:
-            yield "SQS does not say how many there are"
+            yield "the queue's message counts could not be read"
             return
         if last.visible and self._queue.address.is_fifo:
             yield "a FIFO queue returns only the first messages of each message group"
         elif last.visible:
-            yield f"{last.visible:,} visible that were not received"
+            yield f"{last.visible:,} visible but not received"
         if (others := last.in_flight - self._held) > 0:
-            lost = f"in a lost response ({self._lost} were lost), " if self._lost else ""
-            yield f"{others:,} in flight (received {lost}by another consumer or by a run that was killed)"
+            lost = f", or in {counted(self._lost, 'lost response')}" if self._lost else ""
+            yield f"{others:,} in flight (received by another consumer or by a killed run{lost})"
         if last.delayed:
             yield f"{last.delayed:,} delayed"
         if not self.is_none and not (self.count and (last.visible or others > 0 or last.delayed)):
-            yield "the counts of SQS lag behind"
+            yield "SQS's counts lag"

@@ -41,7 +41,7 @@ class InputStatus(StrEnum):
 class ListedInput:
     """An input and its status. `dlq` has its message; `may_be_in`: queues whose messages are not all known.
 
-    `is_overwritten`: it has a completion that is older than this version of it.
+    `has_older_completion`: it has a completion that is older than this version of it.
     """
 
     info: ObjectInfo
@@ -50,7 +50,7 @@ class ListedInput:
     completion_key: str | None = None
     dlq: str | None = None
     may_be_in: tuple[str, ...] = ()
-    is_overwritten: bool = False
+    has_older_completion: bool = False
 
 
 @click.command(
@@ -61,16 +61,17 @@ class ListedInput:
     )
 )
 @click.argument("prefix", required=False)
-@click.option("--incomplete", is_flag=True, help="Only incomplete inputs: no completion, not in a DLQ, not recent.")
-@click.option("--since", type=Moment(), help="Earliest time of an input: 1h, or 2026-03-01T14:02:00Z.")
+@click.option("--incomplete", is_flag=True, help="Only inputs with status incomplete.")
+@click.option("--since", type=Moment(), help="Earliest upload time of an input: 1h, or 2026-03-01T14:02:00Z.")
 @global_options
 @click.pass_context
 def inputs(ctx: click.Context, prefix: str | None, incomplete: bool, since: datetime | None) -> None:
     """List inputs and whether they are completed.
 
-    PREFIX is a prefix of keys; without it the inputs of all stages with a function are listed. Messages of DLQs are
-    received and released, which raises their receive counts. Messages of a stage's own queue are only counted: an input
-    without a completion may be among them. `replay` sends inputs through the pipeline again.
+    PREFIX is a key prefix; the default is all stages that have a function. Statuses: completed, failed (its message is
+    in a DLQ), under-way (recent), incomplete (none of these). Messages of DLQs are received and released, which
+    increases their receive counts by 1. Messages in a stage's own queue are only counted, so an incomplete input may
+    have a message there. `replay` sends inputs through the pipeline again.
     """
     app = app_context(ctx)
     app.tell_settings()
@@ -140,11 +141,13 @@ def _judge(found: Input, stage: Stage, messages: StageMessages, now: datetime) -
     if completion is not None:
         return ListedInput(info, stage, InputStatus.COMPLETED, completion.key)
     if (dlq := messages.dlq_of(info)) is not None:
-        return ListedInput(info, stage, InputStatus.FAILED, dlq=dlq, is_overwritten=found.is_overwritten)
+        return ListedInput(info, stage, InputStatus.FAILED, dlq=dlq, has_older_completion=found.has_older_completion)
     if is_recent(info, now, messages.timeout_s):
-        return ListedInput(info, stage, InputStatus.UNDER_WAY, is_overwritten=found.is_overwritten)
+        return ListedInput(info, stage, InputStatus.UNDER_WAY, has_older_completion=found.has_older_completion)
     may_be_in = tuple(messages.unread)
-    return ListedInput(info, stage, InputStatus.INCOMPLETE, may_be_in=may_be_in, is_overwritten=found.is_overwritten)
+    return ListedInput(
+        info, stage, InputStatus.INCOMPLETE, may_be_in=may_be_in, has_older_completion=found.has_older_completion
+    )
 
 
 def with_notes(items: Iterator[ListedInput], render: Renderer, monotonic: Callable[[], float]) -> Iterator[ListedInput]:
@@ -165,7 +168,7 @@ def summary(counts: Mapping[InputStatus, int], unread: Mapping[str, str], comman
         return notes
     if unread:
         held = ", ".join(f"{name} ({why})" for name, why in unread.items())
-        notes.append(f"incomplete inputs may still be in {held}")
+        notes.append(f"incomplete inputs may still have messages in {held}")
     return [*notes, f"to send incomplete inputs through the pipeline again, run `{command}`"]
 
 
@@ -174,9 +177,9 @@ def _show(render: Renderer, item: ListedInput) -> None:
         render.json(input_json(item), indent=None)
         return
     remarks = [
-        *([f"in {item.dlq}"] if item.dlq else []),
-        *([f"may be in {', '.join(item.may_be_in)}"] if item.may_be_in else []),
-        *(["overwritten after it was completed"] if item.is_overwritten else []),
+        *([f"message in {item.dlq}"] if item.dlq else []),
+        *([f"message may be in {', '.join(item.may_be_in)}"] if item.may_be_in else []),
+        *(["its completion is older than the input"] if item.has_older_completion else []),
     ]
     remark = f"  ({'; '.join(remarks)})" if remarks else ""
     at = f"{item.info.last_modified.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -194,5 +197,5 @@ def input_json(item: ListedInput) -> dict[str, Any]:
         "completion_key": item.completion_key,
         "dlq": item.dlq,
         "may_be_in": item.may_be_in,
-        "overwritten": item.is_overwritten,
+        "has_older_completion": item.has_older_completion,
     }

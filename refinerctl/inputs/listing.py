@@ -28,24 +28,24 @@ class ListingCutError(RefinerctlError):
 class Input:
     """An input, and its completion; None if it has none, or one that is older than the input.
 
-    `is_overwritten`: there is an older one, of an earlier version of the input.
+    `has_older_completion`: there is an older one, of an earlier version of the input.
     """
 
     info: ObjectInfo
     completion: ObjectInfo | None = None
-    is_overwritten: bool = False
+    has_older_completion: bool = False
 
 
 @dataclass(frozen=True)
 class InputCount:
     """Of `counted` inputs so many are incomplete: written some time ago, and without a completion.
 
-    `is_whole`: no input was left out.
+    `all_counted`: no input was left out.
     """
 
     counted: int
     incomplete: int
-    is_whole: bool = True
+    all_counted: bool = True
 
     def without_message(self, messages: int) -> int:
         """How many of them have no message, at least, if the stage's queues and DLQs hold so many."""
@@ -73,7 +73,7 @@ def list_inputs(completions: Completions, prefix: str, *, max_pages: int | None 
             continue
         keys = completions.keys_for(info.key)
         lookups += [_Lookup(pages, completions.prefix_for(info.key)) for _ in keys[len(lookups) :]]
-        is_overwritten = False
+        has_older_completion = False
         for key, lookup in zip(keys, lookups, strict=False):
             found = lookup.find(key)
             other = completions.other_input(info.key, key) if found else None
@@ -83,9 +83,9 @@ def list_inputs(completions: Completions, prefix: str, *, max_pages: int | None 
                 if found.last_modified >= info.last_modified:
                     yield Input(info, found)
                     break
-                is_overwritten = True
+                has_older_completion = True
         else:
-            yield Input(info, is_overwritten=is_overwritten)
+            yield Input(info, has_older_completion=has_older_completion)
 
 
 def count_incomplete(completions: Completions, prefix: str, now: datetime, max_pages: int) -> InputCount:
@@ -96,7 +96,7 @@ def count_incomplete(completions: Completions, prefix: str, now: datetime, max_p
             counted += 1
             incomplete += item.completion is None and not is_recent(item.info, now)
     except ListingCutError:
-        return InputCount(counted, incomplete, is_whole=False)
+        return InputCount(counted, incomplete, all_counted=False)
     return InputCount(counted, incomplete)
 
 

@@ -88,9 +88,9 @@ def poll(
 ) -> None:
     """Print completions and the outputs that they list.
 
-    Reads the completion objects in the bucket; never receives messages from the queue of completions, which belongs to
-    downstream. Exit code 1 if a completion reports an error, is malformed or lists an output that does not exist; 3 if
-    an expected completion timed out.
+    Reads the completion objects in the bucket; never receives messages of the completion queue, which belong to
+    downstream consumers. Exit code 1 if a completion reports an error, is malformed or lists an output that does not
+    exist; 3 if an expected completion timed out.
     """
     if once + follow + bool(expected) > 1 or (count and (once or expected)):
         raise click.UsageError(

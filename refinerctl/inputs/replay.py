@@ -78,11 +78,11 @@ class Target:
     )
 )
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
-@click.option("--incomplete", is_flag=True, help="The inputs that `inputs --incomplete` lists.")
-@click.option("--prefix", metavar="PREFIX", help="Key prefix of the inputs of --incomplete.")
-@click.option("--since", type=Moment(), help="Earliest time of an input of --incomplete: 2d, 2026-03-01T14:02:00Z.")
+@click.option("--incomplete", is_flag=True, help="Instead of KEY: all inputs that `inputs --incomplete` lists.")
+@click.option("--prefix", metavar="PREFIX", help="With --incomplete: key prefix of the inputs.")
+@click.option("--since", type=Moment(), help="With --incomplete: earliest upload time of an input.")
 @click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
-@click.option("--force", is_flag=True, help="Send although a consumer is broken, or an input may still be in a queue.")
+@click.option("--force", is_flag=True, help="Send even if a consumer is broken, or an input may still have a message.")
 @click.option("--dry-run", is_flag=True, help="List what would be sent, and stop.")
 @yes_option
 @global_options
@@ -100,9 +100,9 @@ def replay(
 ) -> None:
     """Send inputs through the pipeline again.
 
-    Sends a message about the object's current version to the queue of the stage, like the one that EventBridge would
-    deliver. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may
-    still be in a queue. Exit code 1 if an input could not be sent.
+    Sends for each object the message that EventBridge would deliver about its current version to the queue of its
+    stage. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may still
+    have messages in a queue. Exit code 1 if an input could not be sent.
     """
     if bool(keys) == incomplete:
         raise UsageError("pass either keys or --incomplete")
@@ -123,7 +123,7 @@ def replay(
     names = ", ".join(target.queue.name for target in targets.values())
     what = f"{counted(len(wanted), 'input')} to {names}"
     if not dry_run:
-        ask(f"Send {what} in {app.place}?", yes)
+        ask(f"Send {what} in {app.location}?", yes)
         app.render.note(f"sending {what}")
     _run(app, wanted, rate, dry_run=dry_run)
 
@@ -165,17 +165,17 @@ def incomplete_keys(
             else:
                 chosen.append((item.info.key, item.stage))
     for stage in [stage for stage in without if stage not in completing]:
-        place = f" at {stage.completions}" if stage.completions else ""
-        app.render.warning(f"no input of {stage.name} has a completion: does its function write completions{place}?")
+        keys = f" as {stage.completions}" if stage.completions else ""
+        app.render.warning(f"no input of {stage.name} has a completion; check that its function writes them{keys}")
     if left:
         held = ", ".join(f"{name} ({why})" for name, why in listing.unread.items())
-        refusal = f"{counted(left, 'incomplete input')} may still be in {held}"
+        refusal = f"{counted(left, 'incomplete input')} may still have messages in {held}"
         if not chosen:
             raise RefusedError(
                 refusal,
                 hint="Wait until the queue is empty, redrive the DLQ first, or pass --force to send them anyway.",
             )
-        app.render.warning(f"{refusal}; not sent without --force")
+        app.render.warning(f"{refusal}; they are not sent without --force")
     return chosen
 
 
@@ -185,16 +185,16 @@ def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target
     for stage in dict.fromkeys(stages):
         queue = app.queues.address(stage.queue.name if stage.queue else "")
         if queue.is_fifo:
-            raise RefusedError(f"{queue.name} is a FIFO queue: which message group an input belongs to is unknown")
+            raise RefusedError(f"{queue.name} is a FIFO queue: the message group of an input is unknown")
         rule = stage.source
         if isinstance(rule, EventRule):
             targets = attempt(partial(app.event_buses.targets, rule.bus, rule.name))
             if targets.error is not None:
-                app.render.warning(f"whether rule {rule.name} changes events is unknown: {targets.error.message}")
+                app.render.warning(f"cannot check whether rule {rule.name} changes events: {targets.error.message}")
             if any(target.arn == queue.arn and target.changes_event for target in targets.value or ()):
                 raise RefusedError(
                     f"rule {rule.name} changes the events that it sends to {queue.name}",
-                    hint="Let S3 send an event: copy the object onto itself, which writes a new version.",
+                    hint="Copy the object onto itself: S3 then sends an event, and writes a new version.",
                 )
         found[stage] = Target(stage, queue)
     return found

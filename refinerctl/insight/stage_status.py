@@ -104,14 +104,14 @@ class LastCompletion:
 class InputsStatus:
     """Of `counted` inputs, `incomplete` have no completion; of these at least `without_message` have no message either.
 
-    Recent inputs do not count as incomplete. `without_message` None: the stage's queues could not be read. `is_whole`
-    False: there are more inputs than were counted.
+    Recent inputs do not count as incomplete. `without_message` None: the stage's queues could not be read.
+    `all_counted` False: there are more inputs than were counted.
     """
 
     counted: int
     incomplete: int
     without_message: int | None
-    is_whole: bool = True
+    all_counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -317,7 +317,7 @@ class _Reading:
         states: list[QueueState | None] = [self._value(queue) for queue in queues]
         messages = [state.total for state in states if state is not None]
         left = found.without_message(sum(messages)) if len(messages) == len(states) else None
-        return InputsStatus(found.counted, found.incomplete, left, found.is_whole)
+        return InputsStatus(found.counted, found.incomplete, left, found.all_counted)
 
     def _last_completion(self, stage: Stage) -> LastCompletion | None:
         if stage.consumer is None:

@@ -131,8 +131,8 @@ def problems(found: PipelineStatus) -> list[str]:
     """All problems, of several that differ only in their resource the first."""
     told = [*found.problems, *(f"{stage.name}: {text}" for stage in found.stages for text in stage.problems)]
     told += [
-        f"{stage.name}: at least {counted(lost, 'input')} without completion and without message: "
-        "see `refinerctl inputs --incomplete`"
+        f"{stage.name}: at least {counted(lost, 'input')} with neither a completion nor a message; to list them, run "
+        "`refinerctl inputs --incomplete`"
         for stage in found.stages
         if stage.inputs and (lost := stage.inputs.without_message)
     ]
@@ -177,9 +177,9 @@ def _bad_count(value: int | None) -> Cell:
 
 def _incomplete(inputs: InputsStatus | None) -> Cell:
     """Only a lower bound if not all inputs were counted. It is bad if some are in no queue of the stage."""
-    if inputs is None or not (inputs.is_whole or inputs.incomplete):
+    if inputs is None or not (inputs.all_counted or inputs.incomplete):
         return "-", False
-    return f"{'' if inputs.is_whole else '>='}{inputs.incomplete}", bool(inputs.without_message)
+    return f"{'' if inputs.all_counted else '>='}{inputs.incomplete}", bool(inputs.without_message)
 
 
 def _milliseconds(value: float | None) -> Cell:

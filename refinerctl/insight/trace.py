@@ -52,7 +52,7 @@ def trace(
 ) -> None:
     """Show where an input is, and why.
 
-    Exit code 0: completed; 1: failed, or no stage receives it; 3: in progress. Messages of DLQs are received and
+    Exit code 0: completed; 1: failed, or no stage receives it; 3: under way. Messages of DLQs are received and
     released, which raises their receive counts. Those of the stage's own queue are only counted, unless --look is
     given: a message that is received too often moves to the DLQ.
     """

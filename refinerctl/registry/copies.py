@@ -174,7 +174,7 @@ def with_attachments(copy: ImageCopy, lookup: Lookup, patience_s: float = ATTACH
     items = (*(copy.not_copied or ()), *found)
     if problem is None:
         return replace(copy, not_copied=items)
-    note = f"the signatures and other artifacts about {copy.source} could not all be looked up: {problem.message}"
+    note = f"the list of signatures and other artifacts of {copy.source} may be incomplete: {problem.message}"
     return replace(copy, not_copied=items or None, notes=(*copy.notes, note))
 
 

@@ -146,7 +146,7 @@ def confirm(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions
     refuse_losses(plan)
     if plan.is_empty:
         return root
-    question = f"Apply this in {root.place}?"
+    question = f"Apply this in {root.location}?"
     return ready_to_apply(app, root, options.min_credential_lifetime, lambda: ask(question, options.yes))
 
 
@@ -208,9 +208,9 @@ def tell_of_events(app: AppContext, plan: Plan) -> None:
     """
     for bucket in () if app.settings.embedded else plan.event_buckets:
         app.render.warning(
-            f"bucket {bucket}: EventBridge was enabled, which takes about five minutes to have effect. Inputs that are "
-            f"uploaded before raise no event. To check after that, run `{app.command('verify', '--canary')}`; to find "
-            f"inputs that were not processed, run `{app.command('inputs', '--incomplete')}`"
+            f"EventBridge was enabled for bucket {bucket}. It takes about five minutes to have effect; inputs that are "
+            f"uploaded before may raise no event. After that, run `{app.command('verify', '--canary')}` to check it, "
+            f"and `{app.command('inputs', '--incomplete')}` to find inputs that were not processed"
         )
 
 

@@ -102,7 +102,7 @@ def destroy(
 
 def _ask_name(app: AppContext, confirm: str | None) -> None:
     if confirm is None:
-        _check_name(app, typed_answer(f"Type the environment's name to destroy this in {app.place}"))
+        _check_name(app, typed_answer(f"Type the environment's name to destroy this in {app.location}"))
 
 
 def _check_name(app: AppContext, name: str) -> None:

@@ -146,7 +146,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 def heading(plan: Plan) -> str:
     """The account, region, environment, stack and release of the plan."""
     record = plan.record
-    return f"{record.place or f'environment {record.env}'}, stack {record.stack}" + (
+    return f"{record.location or f'environment {record.env}'}, stack {record.stack}" + (
         f", release {record.tag}" if record.tag else ""
     )
 
@@ -208,7 +208,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan as data."""
     return {
         "env": plan.record.env,
-        "place": plan.record.place,
+        "location": plan.record.location,
         "stack": plan.record.stack,
         "tag": plan.record.tag,
         "has_changes": not plan.is_empty,
@@ -239,7 +239,7 @@ def markdown(plan: Plan) -> str:
     record = plan.record
     head = f"Terraform plan: {_escaped(record.stack)} in {_escaped(record.env)}"
     head += f", release {_escaped(record.tag)}" if record.tag else ""
-    lines = [f"### {head}", "", _escaped(record.place), "", f"**{totals(plan)}**", ""]
+    lines = [f"### {head}", "", _escaped(record.location), "", f"**{totals(plan)}**", ""]
     if images := _changed_images(plan):
         lines += ["| stage | image before | image after |", "| --- | --- | --- |"]
         lines += [

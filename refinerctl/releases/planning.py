@@ -94,7 +94,7 @@ def make_plan(
         is_dirty=is_dirty,
         allow_destroy=tuple(allow),
         notes=pins.notes,
-        place=root.place,
+        location=root.location,
         refinerctl_version=__version__,
         terraform_version=str(document["terraform_version"]),
         bases=dict(pins.bases),
@@ -149,8 +149,8 @@ def load_plan(
     file = folder / "saved.tfplan"
     shutil.copyfile(path, file)
     record = check_target(file, root.env, root.name, tag)
-    if record.place and record.place != root.place:
-        raise RefusedError(f"{path} was made for {record.place}, not for {root.place}", hint="Make a new plan.")
+    if record.location and record.location != root.location:
+        raise RefusedError(f"{path} was made for {record.location}, not for {root.location}", hint="Make a new plan.")
     root.prepare()
     if record.configuration != root.configuration():
         raise RefusedError(

@@ -233,7 +233,7 @@ def _is_confirmed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) ->
     if dry_run or yes:
         return not dry_run
     if sys.stdin.isatty() and sys.stderr.isatty() and not app.render.is_json:
-        return confirmed(f"Remove {_count(plan.remove)} in {app.place}?")
+        return confirmed(f"Remove {_count(plan.remove)} in {app.location}?")
     app.render.note("this was a dry run; pass --yes to remove them")
     return False
 

@@ -32,7 +32,7 @@ def unlock(ctx: click.Context, lock_id: str | None, yes: bool) -> None:
         chosen = lock_to_release(lock, lock_id)
         app.render.note(lock_text(lock))
         check_consent(yes)
-        ask(f"Release the lock in {root.place}? Only if that run has crashed.", yes)
+        ask(f"Release the lock in {root.location}? Only if that run has crashed.", yes)
         root.terraform.force_unlock(chosen)
         app.render.note(f"lock {chosen} is released")
     if app.render.is_json:

@@ -33,8 +33,8 @@ _FUNCTION_SETTINGS = {
     "max_concurrency": "--max-concurrency",
     "architecture": "--architecture",
     "environment": "--env-var",
-    "read_access": "--read",
-    "read_kms_key_arns": "--kms-key",
+    "read_access": "--read-access",
+    "read_kms_key_arns": "--read-kms-key",
 }
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "API_KEY")
 
@@ -43,7 +43,7 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
     "add-prefix",
     epilog=examples(
         "refinerctl add-prefix team/MyNew/ --image-uri dibbs-ecr-refiner/lambda --dry-run",
-        "refinerctl add-prefix Lab/ --image-uri team/lab --env-var CONFIG_BUCKET=team-config --read s3://team-config/lab/",
+        "refinerctl add-prefix Lab/ --image-uri team/lab --env-var CONFIG_BUCKET=team-config --read-access s3://team-config/lab/",
         "refinerctl add-prefix Audit/ --completion",
     ),
 )
@@ -86,18 +86,18 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
     help="Environment variable of the function; repeatable. No secrets.",
 )
 @click.option(
-    "--read",
+    "--read-access",
     "read_access",
     multiple=True,
     metavar="PREFIX",
     help="Prefix, or s3://BUCKET/PREFIX, that the function may read besides its inputs; repeatable.",
 )
 @click.option(
-    "--kms-key",
+    "--read-kms-key",
     "read_kms_key_arns",
     multiple=True,
     metavar="ARN",
-    help="KMS key that objects in --read are encrypted with; repeatable.",
+    help="KMS key that objects in --read-access are encrypted with; repeatable.",
 )
 @click.option("--no-check-image", is_flag=True, help="Skip the check that the image exists and Lambda accepts it.")
 @click.option(

@@ -102,7 +102,7 @@ class HclFile:
         self.text = _text(path) if text is None else text
         if len(self.text) > MAX_CHARACTERS:
             size = f"{len(self.text):,} characters, more than {MAX_CHARACTERS:,}"
-            raise RefinerctlError(f"{path} is too large: {size}", hint="Move what can be elsewhere to another file.")
+            raise RefinerctlError(f"{path} is too large: {size}", hint="Move a part of it to another file.")
         self.masked = masked(self.text)
         self._body = self._parse()
 

@@ -25,7 +25,7 @@ _FORMAT = 1
 class PlanRecord:
     """The purpose of a plan: `deploy --plan` compares it with the current values.
 
-    `place` is the account, the region and the environment that it was made for.
+    `location` is the account, the region and the environment that it was made for.
     `images` are those that the plan pins, by stage, and `bases` what they were built on; `configuration` is a digest of
     all files that went into it;
     `allow_destroy` are addresses whose loss of data was accepted.
@@ -41,7 +41,7 @@ class PlanRecord:
     is_dirty: bool = False
     allow_destroy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    place: str = ""
+    location: str = ""
     refinerctl_version: str = ""
     terraform_version: str = ""
     bases: Mapping[str, str] = field(default_factory=dict)

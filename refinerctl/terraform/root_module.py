@@ -39,7 +39,7 @@ _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "co
 class RootModule:
     """The root module of stack `name` with the values of environment `env`. `init_arguments` lead to its state.
 
-    `place` is where a plan would be applied: account, region and environment. `role` is the one whose credentials
+    `location` is where a plan would be applied: account, region and environment. `role` is the one whose credentials
     `terraform` has.
     """
 
@@ -48,7 +48,7 @@ class RootModule:
     terraform: Terraform
     layout: Layout
     init_arguments: Sequence[str] = ()
-    place: str = ""
+    location: str = ""
     role: str | None = None
 
     @property

@@ -249,11 +249,14 @@ class Terraform:
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
         if "AWS account ID not allowed" in reason:
-            return RefusedError(f"terraform {verb} of {self.module.name}: {reason}", hint="See allowed_account_ids.")
+            return RefusedError(
+                f"terraform {verb} of {self.module.name}: {reason}",
+                hint="Use credentials of an account in allowed_account_ids.",
+            )
         if "error in credential_process" in reason:
             return AccessDeniedError(
                 f"terraform {verb}: the credentials could not be renewed",
-                hint="Log in again, or use a new job token. `refinerctl status` with the same options says more.",
+                hint="Log in again, or use a new job token. `refinerctl status` shows the cause.",
             )
         if "No valid credential sources found" in reason:
             return AccessDeniedError(

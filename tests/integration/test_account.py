@@ -100,7 +100,7 @@ class TestOtherAccount:
         done = refinerctl(*words, "--endpoint-url", elsewhere.url)
 
         assert done.code == 4, done.err
-        assert f"environment far is in account {OURS}, but the credentials are of {OTHERS}" in done.err
+        assert f"environment far is in account {OURS}, but the credentials belong to {OTHERS}" in done.err
         assert [is_sts(request) for request in elsewhere.requests] == [True]
         assert {path: path.read_bytes() for path in files} == files
 

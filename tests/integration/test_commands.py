@@ -100,7 +100,7 @@ class TestUpload:
         assert "warning: RefinerInput/x: no condition" in done.err
         assert "1 of 1 input failed" in done.err
 
-    def test_an_input_that_is_overwritten_before_it_is_processed_exits_1_as_superseded(
+    def test_an_input_that_is_overwritten_before_it_is_processed_exits_1(
         self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path
     ) -> None:
         (tmp_path / "x").write_text("hello")
@@ -110,9 +110,9 @@ class TestUpload:
         newest = bucket.head("RefinerInput/x")
         assert newest is not None
         (item,) = done.json()["uploads"]
-        assert (done.code, item["status"], item["completion_key"]) == (1, "superseded", None)
+        assert (done.code, item["status"], item["completion_key"]) == (1, "overwritten", None)
         assert f"RefinerInput/x: overwritten by version {newest.version_id} before it was processed" in done.err
-        assert "1 of 1 input superseded" in done.err
+        assert "1 of 1 input overwritten" in done.err
 
     def test_a_timeout_exits_3(self, run: Command, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("hello")

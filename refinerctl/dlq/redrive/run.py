@@ -216,7 +216,7 @@ class Redrive:
             what = "the edited messages"
         verb = "Follow the move task of" if plan.running else "Continue to send" if self._journal else "Send"
         targets = ", ".join(target.name for target in plan.targets) or "their targets"
-        ask(f"{verb} {what} from {name} to {targets} in {self._app.place}?", self._flags.yes)
+        ask(f"{verb} {what} from {name} to {targets} in {self._app.location}?", self._flags.yes)
 
     def move(self, plan: RedrivePlan) -> None:
         """Move with a move task of SQS. Raises the error of the report."""

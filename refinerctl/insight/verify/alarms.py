@@ -15,7 +15,7 @@ SECTION = Section("Alarms")
 
 @SECTION.check(
     "dlq-alarms",
-    why="Messages in a DLQ expire after 14 days at most, and are lost if nobody is told.",
+    why="Messages in a DLQ expire after 14 days at most. Without an alarm nobody may notice them before that.",
     fix="Set `alarms` in the environment's tfvars, and deploy.",
     details="Warns about a DLQ without an alarm on its messages or their age. Looks at alarms whose names start with "
     "the stack's `name_prefix`. Skipped in a local environment, which has no alarms.",
@@ -34,7 +34,7 @@ def _dlq_alarms(snapshot: Snapshot) -> Finding | None:
 
 @SECTION.check(
     "alarm-actions",
-    why="Nobody sees an alarm that notifies nobody, unless they run `refinerctl status`.",
+    why="An alarm that notifies nobody is visible only in `refinerctl status` and in CloudWatch.",
     fix="Set `alarms.sns_topic_arns` in the environment's tfvars, and deploy; confirm the topic's subscription.",
     details="Warns about an alarm without an action, with disabled actions, or with topics that do not exist or have "
     "no confirmed subscription. Skipped without alarms.",
@@ -48,7 +48,7 @@ def _alarm_actions(snapshot: Snapshot) -> Finding | None:
     silent = {alarm.name: reason for alarm in alarms if (reason := _why_nobody_is_told(snapshot, alarm))}
     if silent:
         name, reason = next(iter(silent.items()))
-        return warned(f"{len(silent)} of {len(alarms)} alarms notify nobody: {name} {reason}")
+        return warned(f"{len(silent)} of {len(alarms)} alarms notify nobody, for instance {name}: it {reason}")
     return passed(f"each of {len(alarms)} alarms notifies somebody")
 
 
@@ -63,7 +63,7 @@ def _why_nobody_is_told(snapshot: Snapshot, alarm: Alarm) -> str | None:
         return None
     for name, answer in answers.items():
         if not answer.not_found and (pending := known(answer).pending):
-            return f"notifies topic {name}, whose only subscriptions are not confirmed ({pending})"
+            return f"notifies topic {name}, which has only unconfirmed subscriptions ({pending})"
     missing = next((name for name, answer in answers.items() if answer.not_found), None)
     if missing:
         return f"notifies topic {missing}, which does not exist"

@@ -287,12 +287,12 @@ def _max_concurrency(snapshot: Snapshot, function: Function) -> int:
 @SECTION.check(
     "inputs-complete",
     Function,
-    why="An input whose event was lost is not processed, and no message tells of it.",
+    why="An input whose event was lost is not processed, and is in no queue and no DLQ.",
     fix="`refinerctl inputs --incomplete` lists such inputs, `refinerctl replay --incomplete` sends them through the "
     "pipeline again.",
     details="Counts the inputs below the stage's prefix that have no completion, or one that is older than the input. "
-    "Those that may be under way do not count: recent ones, and as many as there are messages in the stage's queues "
-    "and DLQs and in the DLQ of the forwarding rule. Of more than some 20,000 inputs the first by key are counted.",
+    "Recent inputs do not count. Warns if there are more of them than messages in the stage's queues and DLQs and in "
+    "the DLQ of the forwarding rule. Reads at most 40 pages of keys: about 20,000 inputs, the first ones by key.",
 )
 def _inputs_complete(snapshot: Snapshot, function: Function) -> Finding | None:
     stage, shared = snapshot.stage_of(function), (dlq_of(item) for item in snapshot.pipeline.shared)
@@ -303,8 +303,9 @@ def _inputs_complete(snapshot: Snapshot, function: Function) -> Finding | None:
         return None
     queues = [*stage.queues, *(dlq for dlq in shared if dlq)]
     lost = count.without_message(sum(known(snapshot.get(QUEUE, queue.name)).total for queue in queues))
-    whole = "" if count.is_whole else "; there are more inputs, which were not counted"
+    whole = "" if count.all_counted else "; there are more inputs, which were not counted"
     seen = f"{counted(count.counted, 'input')} below {stage.prefix}"
     if lost:
         return warned(f"of {seen} at least {lost:,} have neither a completion nor a message{whole}")
-    return passed(f"{seen}: {count.incomplete:,} without completion, and not more than there are messages{whole}")
+    messages = ", and at least as many messages" if count.incomplete else ""
+    return passed(f"{seen}: {count.incomplete:,} without completion{messages}{whole}")

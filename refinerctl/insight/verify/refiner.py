@@ -147,8 +147,8 @@ def _prefix_overlap(snapshot: Snapshot) -> Finding:
 
 @SECTION.check(
     "completion-overlap",
-    why="Of two completions with one key the later one replaces the other, and is taken for another input's.",
-    fix="Give each ruleset a place of its own with REFINER_COMPLETE_PREFIX in its `environment`, and deploy.",
+    why="If two inputs have the same completion key, the later completion replaces the earlier one.",
+    fix="Give each ruleset its own REFINER_COMPLETE_PREFIX in its `environment`, and deploy.",
     details="Compares the prefix and suffix of completions in the functions' environment variables, as this "
     "repository's image uses them.",
 )
@@ -161,7 +161,7 @@ def _completion_overlap(snapshot: Snapshot) -> Finding:
     for (one_name, one), (other_name, other) in combinations(places, 2):
         if one.overlaps(other):
             return failed(f"completions of {one_name} and {other_name} can have the same key: {one} and {other}")
-    return passed(f"{counted(len(places), 'function')}, each with a place of its own for completions")
+    return passed(f"{counted(len(places), 'function')}, whose completions have different keys")
 
 
 def _completions(snapshot: Snapshot, stage: Stage, place: CompletionPlace) -> CompletionPlace:
@@ -176,9 +176,9 @@ def _completions(snapshot: Snapshot, stage: Stage, place: CompletionPlace) -> Co
 @SECTION.check(
     "function-environment",
     Function,
-    why="A function reads and writes where its environment variables say; elsewhere its role denies it.",
+    why="The role of a function denies access to a prefix or bucket that is only in its environment variables.",
     fix="Correct `environment` or `read_access` of the ruleset, and deploy.",
-    details="The `REFINER_*` prefixes are those of the ruleset. Warns if another variable, whose name ends in "
+    details="Fails if a `REFINER_*` prefix is not the ruleset's. Warns if another variable, whose name ends in "
     "`_PREFIX` or contains `BUCKET`, has a prefix or a bucket that the role may not read.",
 )
 def _function_environment(snapshot: Snapshot, function: Function) -> Finding | None:
@@ -188,7 +188,7 @@ def _function_environment(snapshot: Snapshot, function: Function) -> Finding | N
     declared = dict(zip(_OWN_PREFIXES, (stage.prefix, *stage.writes), strict=True))
     for name, prefix in declared.items():
         if given.get(name, prefix).removeprefix("/") != prefix:
-            return failed(f"{name} of {function.name} is {given[name]}, and its ruleset has {prefix}")
+            return failed(f"{name} of {function.name} is {given[name]}, but its ruleset has {prefix}")
     places = [*((snapshot.bucket, prefix) for prefix in declared.values()), *stage.read_places]
     unread = [
         f"{name} is {value}"
@@ -196,8 +196,8 @@ def _function_environment(snapshot: Snapshot, function: Function) -> Finding | N
         if name not in declared and not _may_be_read(name, value, places)
     ]
     if unread:
-        return warned(f"{', '.join(unread)}: not among what {function.name} may read")
-    return passed(f"the prefixes and buckets in the environment of {function.name} are its ruleset's")
+        return warned(f"the role of {function.name} may not read what its environment names: {', '.join(unread)}")
+    return passed(f"the prefixes and buckets in the environment of {function.name} match its ruleset")
 
 
 def _may_be_read(name: str, value: str, places: Sequence[tuple[str | None, str]]) -> bool:

@@ -98,7 +98,8 @@ class TestInputs:
         assert state["Attributes"]["ApproximateNumberOfMessages"] == "1"  # it was released
 
     def test_text_below_a_prefix(self, account: Account) -> None:
-        account.write("RefinerInput/2025/a", "RefinerInput/2026/a", "RefinerComplete/2026/a.json")
+        account.write("RefinerInput/2025/a", "RefinerInput/2026/a")
+        account.write("RefinerComplete/2026/a.json")  # not before its input
         done = account.run("inputs", "/RefinerInput/2026/")
         assert done.code == 0
         (line,) = done.out.splitlines()

@@ -199,7 +199,7 @@ def test_silent_server_is_named_while_it_is_waited_for(site: Site, image: MadeIm
 
     copier(f"{source.host}/faults:v1", site.there)
 
-    assert copier.told[0] == f"waiting for {source.host}: nothing for 0 s"
+    assert copier.told[0] == f"waiting for {source.host}: no data for 0 s"
     assert not any(site.target.host in line for line in copier.told)
 
 

@@ -59,19 +59,19 @@ class TestRoleInTheValues:
 class TestPlace:
     def test_a_plan_says_where_it_would_be_applied(self, project: Project) -> None:
         place = "account 111111111111, region us-east-1, environment test"
-        plan = project.plan(root=replace(project.root, place=place))
+        plan = project.plan(root=replace(project.root, location=place))
 
         assert next(plan_lines(plan)).startswith(f"{place}, stack tiny")
         assert place in markdown(plan)
-        assert plan_json(plan)["place"] == place
+        assert plan_json(plan)["location"] == place
 
     def test_a_saved_plan_of_another_account_is_refused(self, project: Project) -> None:
         saved, (ours, other) = project.folder / "saved", (f"account {digit * 12}, region r" for digit in "12")
-        plan = project.plan(root=replace(project.root, place=other))
+        plan = project.plan(root=replace(project.root, location=other))
         save_plan(plan.file, plan.record, saved)
 
         with pytest.raises(RefusedError, match=f"was made for {other}, not for {ours}"):
-            load_plan(replace(project.root, place=ours), saved, project.folder, Progress())
+            load_plan(replace(project.root, location=ours), saved, project.folder, Progress())
 
 
 class TestPlan:
@@ -293,7 +293,7 @@ def test_inputs_may_be_lost_until_eventbridge_delivers(
     plan = replace(project.plan(), event_buckets=("data-repository",))
     assert apply_and_record(app, project.root, plan, options)["applied"]
     err = capsys.readouterr().err
-    assert ("bucket data-repository: EventBridge was enabled, which takes about five minutes" in err) is (
+    assert ("EventBridge was enabled for bucket data-repository. It takes about five minutes" in err) is (
         env != "local"
     )
     assert ("run `refinerctl verify --canary --env production --stack refiner`" in err) is (env != "local")

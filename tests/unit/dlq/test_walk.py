@@ -183,7 +183,7 @@ def test_messages_in_flight_elsewhere_are_not_received() -> None:
     walk, _ = walked(source)
     assert not walk.is_complete
     assert walk.remaining.sentence == (
-        "3 messages may be left in a-dlq: 3 in flight (received by another consumer or by a run that was killed)"
+        "3 messages may be left in a-dlq: 3 in flight (received by another consumer or by a killed run)"
     )
 
 

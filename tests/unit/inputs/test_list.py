@@ -80,7 +80,7 @@ class TestStatus:
         account.bucket.write("RefinerComplete/a.json", at=START - timedelta(days=1))
         account.bucket.write("In/a")
         assert listed(account)["In/a"].status is InputStatus.INCOMPLETE
-        assert listed(account)["In/a"].is_overwritten
+        assert listed(account)["In/a"].has_older_completion
 
     def test_inputs_before_since_are_not_listed(self, account: Account) -> None:
         account.bucket.write("In/old", at=START - timedelta(days=2))
@@ -170,7 +170,7 @@ class TestSummary:
     def test_incomplete_inputs_and_the_command_for_them(self) -> None:
         assert list(summary(self.COUNTS, {"q": "3 messages"}, "refinerctl replay --incomplete")) == [
             "1,202 inputs: 1,200 completed, 2 incomplete",
-            "incomplete inputs may still be in q (3 messages)",
+            "incomplete inputs may still have messages in q (3 messages)",
             "to send incomplete inputs through the pipeline again, run `refinerctl replay --incomplete`",
         ]
 
@@ -190,5 +190,5 @@ def test_json_of_an_input(account: Account) -> None:
         "completion_key": None,
         "dlq": None,
         "may_be_in": (QUEUE,),
-        "overwritten": False,
+        "has_older_completion": False,
     }

@@ -82,7 +82,7 @@ def test_a_completion_that_is_older_than_its_input_is_of_an_earlier_version() ->
         f"{IN}older": False,
         f"{IN}newer": True,
     }
-    assert [key for key, item in found.items() if item.is_overwritten] == [f"{IN}older"]
+    assert [key for key, item in found.items() if item.has_older_completion] == [f"{IN}older"]
 
 
 def test_a_newer_completion_at_the_other_key_counts() -> None:
@@ -164,7 +164,7 @@ class TestCount:
         names = [f"{number:03}" for number in range(50)]
         bucket = bucket_with(*names, page_size=10)
         found = count_incomplete(completions_of(bucket), IN, LATER, 4)
-        assert (found.is_whole, bucket.requests["page"]) == (False, 4)
+        assert (found.all_counted, bucket.requests["page"]) == (False, 4)
         assert found.counted == found.incomplete < 50
 
     @pytest.mark.parametrize(("messages", "expected"), [(0, 5), (3, 2), (5, 0), (9, 0)])

@@ -214,8 +214,8 @@ class TestContent:
         [
             (InputsStatus(1500, 1200, 2), "✗ 1,200"),
             (InputsStatus(1500, 3, 0), "3"),
-            (InputsStatus(1500, 3, None, is_whole=False), "≥ 3"),
-            (InputsStatus(1500, 0, 0, is_whole=False), "—"),
+            (InputsStatus(1500, 3, None, all_counted=False), "≥ 3"),
+            (InputsStatus(1500, 0, 0, all_counted=False), "—"),
         ],
     )
     def test_table_has_the_incomplete_inputs(self, inputs: InputsStatus, cell: str) -> None:

@@ -191,7 +191,7 @@ class TestInputs:
         account.bucket.page_size = 1
         found = one(account).inputs
         assert found is not None
-        assert (found.is_whole, found.counted < 24, account.bucket.requests["page"]) == (False, True, INPUT_PAGES)
+        assert (found.all_counted, found.counted < 24, account.bucket.requests["page"]) == (False, True, INPUT_PAGES)
         assert 0 < found.incomplete < found.counted
 
     def test_messages_that_cannot_be_counted_leave_it_open(self, account: Account) -> None:

@@ -53,15 +53,15 @@ def test_problems_are_marked() -> None:
         (InputsStatus(100, 3, 2), ("3", True)),
         (InputsStatus(100, 3, 0), ("3", False)),
         (InputsStatus(100, 3, None), ("3", False)),
-        (InputsStatus(100, 3, 2, is_whole=False), (">=3", True)),
-        (InputsStatus(100, 0, 0, is_whole=False), ("-", False)),
+        (InputsStatus(100, 3, 2, all_counted=False), (">=3", True)),
+        (InputsStatus(100, 0, 0, all_counted=False), ("-", False)),
     ],
 )
 def test_incomplete_inputs_are_bad_if_no_message_can_be_theirs(inputs: InputsStatus, cell: tuple[str, bool]) -> None:
     found = status_of(replace(QUIET, inputs=inputs))
     assert cells(found, found.stages[0])[list(COLUMNS).index("INCOMPLETE")] == cell
-    told = ["One: at least 2 inputs without completion and without message: see `refinerctl inputs --incomplete`"]
-    assert problems(found) == (told if cell[1] else [])
+    told = "One: at least 2 inputs with neither a completion nor a message; to list them, run"
+    assert problems(found) == ([f"{told} `refinerctl inputs --incomplete`"] if cell[1] else [])
 
 
 def test_the_expiry_is_the_first_of_both_dlqs_and_a_bound() -> None:
