@@ -219,7 +219,7 @@ def _checked_image(app: AppContext, ruleset: Ruleset, values: RulesetValues) -> 
     try:
         return _check_image(app, ruleset, values)
     except RefusedError as error:
-        hint = "Copy it to ECR first: `refinerctl sync --tag TAG`. --no-check-image skips this check."
+        hint = " ".join(filter(None, [error.hint, "--no-check-image skips this check."]))
         raise RefusedError(error.message, hint=hint) from error
     except UsageError:
         raise

@@ -199,6 +199,14 @@ class TestInheritedEndpoint:
         assert f"unset {variable}" in done.err
         assert elsewhere.requests == []
 
+    def test_a_check_of_an_image_gives_the_same_advice(
+        self, refinerctl: Command, project: Path, elsewhere: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", elsewhere.url)
+        done = refinerctl("add-prefix", "Lab/", "--image-uri", "app:v1", "--dry-run")
+        assert done.code == 4, done.err
+        assert "Run `unset AWS_ENDPOINT_URL`" in done.err
+
     def test_a_variable_that_the_sdk_ignores_is_ignored(
         self, refinerctl: Command, project: Path, elsewhere: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
