@@ -44,6 +44,7 @@ def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -210,8 +211,8 @@ class AwsSession:
         self.admit()
         region = self.region_name()
         given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
-        if self.endpoint_url:
-            given["AWS_ENDPOINT_URL"] = self.endpoint_url
+        if self.endpoint_url:  # also if the caller's variables or profile tell SDKs to ignore such variables
+            given |= {"AWS_ENDPOINT_URL": self.endpoint_url, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false"}
         if (seed := self.process_credentials()) is None:
             return given  # there are none: a state over HTTP needs none
         with self._lock:

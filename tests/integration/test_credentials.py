@@ -28,7 +28,12 @@ from tests.needs import needs_terraform
 ROLE = "arn:aws:iam::000000000000:role/deployer"
 # The emulator takes a key of twelve digits for the account that it belongs to.
 ACCOUNT = "111111111111"
-NOT_FOR_US = {"AWS_PROFILE": "no-such-profile", "AWS_ACCESS_KEY_ID": "222222222222", "AWS_SECRET_ACCESS_KEY": "x"}
+NOT_FOR_US = {
+    "AWS_PROFILE": "no-such-profile",
+    "AWS_ACCESS_KEY_ID": "222222222222",
+    "AWS_SECRET_ACCESS_KEY": "x",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+}
 in_process = mock_aws(config={"core": {"mock_credentials": False}})
 
 
@@ -350,7 +355,7 @@ class TestTerraformTakesThem:
         keys(monkeypatch)
         role = f"arn:aws:iam::{ACCOUNT}:role/deployer"
         variables = account_session(emulator.endpoint_url, role=role).terraform_environment(config)
-        wrong = {name: value for name, value in variables.items() if name in ("AWS_REGION", "AWS_ENDPOINT_URL")}
+        wrong = {name: value for name, value in variables.items() if "ENDPOINT" in name or name == "AWS_REGION"}
 
         assert self._init(state_bucket, wrong, tmp_path).returncode != 0
         done = self._init(state_bucket, variables, tmp_path)

@@ -523,6 +523,7 @@ class TestLocalEnv:
     def test_it_points_every_tool_away_from_a_persons_account(self, running: Path, refinerctl: Command) -> None:
         variables = refinerctl("local", "env", "--output", "json", cwd=running).json()
         assert variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
+        assert variables["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] == "false"
         assert variables["AWS_PROFILE"] is None
         assert variables["AWS_SESSION_TOKEN"] is None
 
