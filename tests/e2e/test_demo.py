@@ -98,7 +98,7 @@ def test_a_killed_demo_leaves_no_process(demo_project: Project) -> None:
     process.kill()
     process.communicate()
 
-    assert eventually(lambda: not demo_project.processes(), 30), demo_project.processes()
+    assert eventually(lambda: not demo_project.processes(), 60), demo_project.processes()
 
 
 def test_one_demo_at_a_time(demo_project: Project) -> None:

@@ -82,7 +82,7 @@ def test_a_failing_container_leaves_its_message_in_the_dlq(in_containers: Projec
 
     assert done.code == 1, done.err
     assert "dibbs-ecr-FaultyInput-dlq" in done.json()["uploads"][0]["error"]
-    assert eventually(lambda: reason in in_containers.run("local", "logs").out, 5)
+    assert eventually(lambda: reason in in_containers.run("local", "logs").out, 60)
 
 
 def test_a_missing_docker_engine_is_reported(project: Project, tmp_path: Path) -> None:

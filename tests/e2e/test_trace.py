@@ -145,7 +145,7 @@ def test_logs_of_one_invocation_and_of_all(running: Project, tmp_path: Path) -> 
     def of_invocation() -> Finished:
         return running.run("logs", "--request-id", attempt["request_id"], "--output", "json")
 
-    assert eventually(lambda: "REPORT" in of_invocation().out, 10)
+    assert eventually(lambda: "REPORT" in of_invocation().out, 60)
     lines = of_invocation().lines()
     messages = [line["record"]["message"] for line in lines if "record" in line]
     assert messages[0] == "record received"

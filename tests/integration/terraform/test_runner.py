@@ -292,7 +292,8 @@ class TestInit:
 INTERRUPTED = """
 signal.signal(signal.SIGINT, lambda *_: None)
 say(json.dumps({"type": "change_summary", "changes": {"add": 1, "change": 0, "remove": 0, "operation": "plan"}}))
-(folder / "pid").write_text(str(os.getpid()))
+(folder / "new").write_text(str(os.getpid()))
+(folder / "new").rename(folder / "pid")  # whole, or not yet
 time.sleep(20)
 (folder / "finished").touch()
 """

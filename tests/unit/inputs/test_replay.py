@@ -254,4 +254,4 @@ def test_the_rate_is_held() -> None:
     pace, began = Pace(100), time.monotonic()
     for _ in range(3):
         pace.wait(10)
-    assert 0.2 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 0.2
