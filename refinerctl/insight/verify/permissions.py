@@ -240,7 +240,8 @@ def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str
     Function,
     why="A function that cannot read what it needs besides its inputs fails on every input.",
     fix="Correct `read_access` of the ruleset, or create the bucket.",
-    details="Each bucket in `read_access` exists. `role-permissions` checks the policies, `kms-keys` the keys.",
+    details="Each bucket in `read_access` exists. `role-permissions` checks the policies, `kms-keys` the keys. "
+    "Skipped if the policy of one of the buckets cannot be read: in another account it would have to allow the role.",
 )
 def _read_access(snapshot: Snapshot, function: Function) -> Finding | None:
     stage = snapshot.stage_of(function)
@@ -250,8 +251,9 @@ def _read_access(snapshot: Snapshot, function: Function) -> Finding | None:
     answers = [snapshot.get(BUCKET, bucket) for bucket in others]
     if missing := [str(answer.error) for answer in answers if answer.not_found]:
         return failed("; ".join(missing))
-    for answer in answers:
-        known(answer)
+    for bucket in others:
+        known(snapshot.get(BUCKET, bucket))
+        known(snapshot.get(BUCKET_POLICY, bucket))
     return passed(f"{function.name} may read {', '.join(stage.reads)}")
 
 
