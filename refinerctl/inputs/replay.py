@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -214,7 +214,10 @@ def check_consumers(app: AppContext, targets: Iterable[Target], now: datetime, *
 
 
 def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | None, *, dry_run: bool) -> None:
-    """Send, and print each result as soon as it is known. Raises RefinerctlError if one failed."""
+    """Send, and print each result as soon as it is known. Raises RefinerctlError if one failed.
+
+    Stops after a batch of which nothing could be sent.
+    """
     from refinerctl.aws.message_queue import MessageQueues
 
     queues, pace = MessageQueues(app.session), Pace(rate)
@@ -239,9 +242,9 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
             for target, infos in found.items():
                 for batch in _slices(infos, pace.batch):
                     pace.wait(len(batch))
-                    queue, bucket = queues.at(target.queue), app.bucket.name
                     # Ctrl-C waits for a batch that is on its way, and for its results.
-                    through_interrupt(lambda: report(send(queue, target, bucket, batch)))  # noqa: B023 - runs at once
+                    queue, bucket = queues.at(target.queue), app.bucket.name
+                    through_interrupt(partial(_send_and_report, queue, target, bucket, batch, report))
     finally:
         sent, failed = counts[ReplayStatus.SENT], counts[ReplayStatus.FAILED]
         if not dry_run and sent + failed < len(wanted):
@@ -254,6 +257,20 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
     if not dry_run:
         command = app.command("inputs", "--incomplete")
         app.render.note(f"{counted(sent, 'input')} sent; to see which are not completed, run `{command}`")
+
+
+def _send_and_report(
+    queue: MessageQueue,
+    target: Target,
+    bucket: str,
+    infos: Sequence[ObjectInfo],
+    report: Callable[[Iterable[Replay]], None],
+) -> None:
+    """Raises RefinerctlError if nothing could be sent."""
+    results = send(queue, target, bucket, infos)
+    report(results)
+    if all(item.status is ReplayStatus.FAILED for item in results):
+        raise RefinerctlError(f"nothing of a batch could be sent to {target.queue.name}")
 
 
 def _slices(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:

@@ -175,6 +175,27 @@ class TestReplay:
         assert 2 <= len(sent) < 8
         assert sorted(event["detail"]["object"]["key"] for event in account.bodies()) == sent
 
+    def test_it_ends_if_nothing_can_be_sent_any_more(self, account: Account, tmp_path: Path) -> None:
+        keys = [f"RefinerInput/{name}" for name in "abcdefgh"]
+        account.write(*keys)
+        with subprocess.Popen(
+            [sys.executable, "-m", "refinerctl", "replay", *keys, "--yes", "--rate", "2/s", "--output", "json"],
+            cwd=tmp_path,
+            env=dict(os.environ),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            first = process.stdout.readline()
+            account.sqs.delete_queue(QueueUrl=account.url(NAME))
+            statuses = [json.loads(line)["status"] for line in (first, *process.stdout)]
+            err = process.stderr.read()
+        account.sqs.create_queue(QueueName=NAME)
+        assert (process.returncode, statuses[:2], statuses.count("failed")) == (1, ["sent", "sent"], 2), err
+        assert f"nothing of a batch could be sent to {NAME}" in err
+
     def test_recent_inputs_are_not_incomplete(self, account: Account) -> None:
         account.write("RefinerInput/a")
         done = account.run("replay", "--incomplete", "--yes")
