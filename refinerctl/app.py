@@ -116,6 +116,9 @@ class AppContext:
             assume_role=self.settings.assume_role,
             external_id=self.settings.assume_role_external_id,
         )
+        return self._guarded(session)
+
+    def _guarded(self, session: AwsSession) -> AwsSession:
         if self._changes and self._has_account:
             session.guard(self._check_account)
         return session
@@ -342,7 +345,7 @@ class AppContext:
             return self
         other = AppContext(self._flags, self._instance_name, changes=self._changes)
         other.settings, other.render = self.settings, self.render
-        other.session = self.session.in_region(region)
+        other.session = self._guarded(self.session.in_region(region))
         return other
 
     def _endpoint_url(self) -> str | None:

@@ -197,7 +197,7 @@ class AwsSession:
         if role and not self._embedded:
             other._session = other._role_session(base, role, external_id)
         else:
-            other._session, other._identity, other._check = base, self._identity, self._check
+            other._session, other._identity, other._check = base, self._identity, lambda _: self.admit()
         return other
 
     def terraform_environment(self, config: Path) -> dict[str, str]:

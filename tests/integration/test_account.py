@@ -13,6 +13,7 @@ import pexpect
 import pytest
 from moto import mock_aws
 
+from refinerctl.aws.session import AwsSession
 from refinerctl.cli import cli
 from tests.command import Command
 from tests.integration.servers import Answer, Request, Server, serving
@@ -162,6 +163,18 @@ class TestOwnAccount:
             child = pexpect.spawn(sys.executable, words, timeout=30, encoding="utf-8")
             child.expect(f"account {OURS}, region us-east-1, environment far")
             child.close(force=True)
+
+
+def test_the_regions_of_a_session_are_checked_once(project: Path) -> None:
+    """The state, or the topic of an alarm, may be in another region than what is changed, which the check names."""
+    checked: list[str | None] = []
+    with serving(of_account(OURS)) as server:
+        session = AwsSession("us-east-1", profile=None, endpoint_url=server.url, embedded=False)
+        session.guard(lambda given: checked.append(given.region))
+        session.in_region("eu-west-1").client("s3")
+        session.client("s3")
+        session.caller()
+    assert checked == ["us-east-1"]
 
 
 class TestUnboundEnvironment:
