@@ -48,7 +48,7 @@ variable "functions" {
 }
 
 variable "sns_topic_arns" {
-  description = "SNS topics to notify when an alarm starts and when it ends. Without a topic nobody is told."
+  description = "SNS topics to notify when an alarm starts and when it ends. Without a topic, alarms notify nobody."
   type        = list(string)
   default     = []
   nullable    = false

@@ -94,6 +94,6 @@ output "rulesets" {
   }
   precondition {
     condition     = length(local.shared_completions) == 0
-    error_message = "Two inputs could have the same completion, and the later one would replace the other: ${join("; ", local.shared_completions)}. Give each function a place of its own: REFINER_COMPLETE_PREFIX in environment."
+    error_message = "Two inputs could have the same completion, and the later one would replace the other: ${join("; ", local.shared_completions)}. Give each function its own REFINER_COMPLETE_PREFIX in environment."
   }
 }

@@ -247,7 +247,7 @@ variable "alarms" {
     CloudWatch alarms; docs/runbook.md says what each means and what to do:
 
     - `enabled`: whether to create them.
-    - `sns_topic_arns`: SNS topics to notify when an alarm starts and when it ends. Without a topic nobody is told.
+    - `sns_topic_arns`: SNS topics to notify when an alarm starts and when it ends. Without a topic, alarms notify nobody.
     - `dlq_messages`: number of messages in a dead-letter queue.
     - `dlq_age_s`: how long a message has been in a dead-letter queue; messages are deleted after 14 days at most.
     - `oldest_message_s`: age of the oldest message in the queue of a function.
