@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.errors import UsageError
+from refinerctl.parallel import attempt
 from refinerctl.stacks.base import CompletionDocument, CompletionStatus, Pipeline, Stack, Storage
 
 if TYPE_CHECKING:
@@ -54,7 +56,9 @@ class Completion:
     @property
     def of_another(self) -> str:
         """The words for a completion that is not the expected input's."""
-        return f"{self.info.key} is the completion of {self.source or 'an input of another stage'}"
+        return (
+            f"{self.info.key} is the completion of {self.source or 'an input of another stage, or of another version'}"
+        )
 
 
 def completions_of(app: AppContext) -> Completions:
@@ -97,6 +101,18 @@ class Completions:
         around = [(len(place.prefix), stage.name) for stage, place in self._places if place.holds(completion.info.key)]
         stage = self._pipeline.stage_for(input_key)
         return stage is None or not around or stage.name == max(around)[1]
+
+    def is_of_input(self, completion: Completion, input_key: str) -> bool:
+        """Like `is_of`; of a completion that names a version only, also whether it is one of the input.
+
+        It is the newest, or one before, which is not known.
+        """
+        if completion.source is not None or not completion.source_versions or len(self._places) < 2:
+            return self.is_of(completion, input_key)
+        newest = attempt(partial(self.bucket.head, input_key)).value
+        if newest is None or newest.last_modified > completion.info.last_modified:
+            return True
+        return (newest.version_id or newest.etag.strip('"')) in completion.source_versions
 
     def other_input(self, input_key: str, completion_key: str) -> str | None:
         """The input whose name with the suffix is `input_key`, if `completion_key` is what its completion is called."""

@@ -115,7 +115,7 @@ class _Pages:
         """Whether the completion at `key` is the input's; also if it does not say."""
         self._count(key)
         found = completions.get(key)
-        return found is not None and completions.is_of(found, input_key)
+        return found is not None and completions.is_of_input(found, input_key)
 
     def _count(self, prefix: str) -> None:
         if self.left is not None:

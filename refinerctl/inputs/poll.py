@@ -231,7 +231,7 @@ class Poller:
             found = self.completions.get(key)
             if found is None or (self.since is not None and found.info.last_modified < self.since):
                 continue
-            if expected.input_key is None or self.completions.is_of(found, expected.input_key):
+            if expected.input_key is None or self.completions.is_of_input(found, expected.input_key):
                 return found
             others[expected] = found.of_another
         return None

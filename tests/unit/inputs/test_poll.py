@@ -282,6 +282,24 @@ class TestExpect:
         (found,) = self.run(completions_of(bucket, TWO_RULESETS), "RefinerInput/Lab/a")
         assert isinstance(found, PolledCompletion)
 
+    @pytest.mark.parametrize("versioned", [True, False])
+    def test_an_older_completion_that_names_no_version_of_the_input_is_another_inputs(self, versioned: bool) -> None:
+        """Of rulesets that wrote to one key."""
+        bucket = FakeBucket(versioned=versioned)
+        completions = completions_of(bucket, TWO_RULESETS)
+        ours, other = bucket.write("RefinerInput/a", "ours"), bucket.write("Lab/a", "other")
+        for info, expected in ((other, Expectation), (ours, PolledCompletion)):
+            version = info.version_id or info.etag.strip('"')
+            bucket.write("RefinerComplete/a.json", "[]", {"source-version": version})
+            (found,) = self.run(completions, "RefinerInput/a")
+            assert isinstance(found, expected)
+
+    def test_an_older_completion_of_an_input_that_was_overwritten(self, bucket: FakeBucket) -> None:
+        bucket.write("RefinerComplete/a.json", "[]", {"source-version": "v1"})
+        bucket.write("RefinerInput/a", at=START + timedelta(hours=1))
+        (found,) = self.run(completions_of(bucket, TWO_RULESETS), "RefinerInput/a")
+        assert isinstance(found, PolledCompletion)
+
     def test_completions_are_reported_as_they_appear(
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
