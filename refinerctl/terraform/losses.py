@@ -97,6 +97,15 @@ def _dlq(values: Mapping[str, Any]) -> str | None:
     return _dlq(target[0]) if isinstance(target, list) and target and isinstance(target[0], dict) else None
 
 
+def _ecr_rules(policy: Any) -> list[dict[str, Any]]:
+    """https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html"""
+    try:
+        rules: list[dict[str, Any]] = json.loads(policy)["rules"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return rules
+
+
 def _kept_seconds(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
     """How long a resource keeps what, in seconds. What is not in it is kept without limit."""
     found = {}
@@ -104,6 +113,11 @@ def _kept_seconds(kind: str, values: Mapping[str, Any]) -> dict[str, float]:
         found["message retention"] = values.get("message_retention_seconds")
     if kind == "aws_cloudwatch_log_group":
         found["log retention"] = (values.get("retention_in_days") or 0) * _DAY  # 0: for ever
+    if kind == "aws_ecr_lifecycle_policy":
+        for rule in _ecr_rules(values.get("policy")):
+            choice = rule.get("selection") or {}
+            if choice.get("countType") == "sinceImagePushed":
+                found[f"expiration of images by rule {rule.get('rulePriority')}"] = float(choice["countNumber"]) * _DAY
     if kind == "aws_s3_bucket_lifecycle_configuration":
         for rule in values.get("rule") or ():
             if rule.get("status") == "Enabled":

@@ -25,6 +25,12 @@ def lifecycle(days: int | None, status: str = "Enabled") -> dict[str, Any]:
     return {"rule": [{"id": "old", "status": status, "expiration": expiration, "noncurrent_version_expiration": []}]}
 
 
+def ecr(days: int) -> dict[str, Any]:
+    choice = {"tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": days}
+    rule = {"rulePriority": 1, "selection": choice, "action": {"type": "expire"}}
+    return {"policy": json.dumps({"rules": [rule]})}
+
+
 @pytest.mark.parametrize(
     ("kind", "before", "after", "lost"),
     [
@@ -36,6 +42,7 @@ def lifecycle(days: int | None, status: str = "Enabled") -> dict[str, Any]:
         ),
         ("cloudwatch_log_group", {"retention_in_days": 30}, {"retention_in_days": 7}, "log retention 30d → 7d"),
         ("cloudwatch_log_group", {"retention_in_days": 0}, {"retention_in_days": 7}, "log retention unlimited → 7d"),
+        ("ecr_lifecycle_policy", ecr(30), ecr(1), "expiration of images by rule 1 30d → 1d"),
         ("s3_bucket_versioning", versioning("Enabled"), versioning("Suspended"), "versioning off"),
         ("s3_bucket_versioning", versioning("Enabled"), None, "versioning off"),
         ("sqs_queue", policy("arn:dlq"), policy(None), "DLQ detached"),
