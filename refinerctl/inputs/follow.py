@@ -34,13 +34,13 @@ Identity = tuple[str | None, str, datetime]
 
 
 class UploadStatus(StrEnum):
-    """`overwritten`: the input was overwritten, and another version of it was processed, or will be."""
+    """`superseded`: the input was overwritten, and another version of it was processed, or will be."""
 
     UPLOADED = "uploaded"
     COMPLETED = "completed"
     FAILED = "failed"
     PENDING = "pending"
-    OVERWRITTEN = "overwritten"
+    SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def follow(
     """Wait at most `timeout_s` seconds until each upload has a completion; return the uploads in the order given.
 
     Reads those completions' keys alone, so the cost does not grow with the bucket's history. An input whose message is
-    in a DLQ has status `failed`; one that was overwritten before it was processed is `overwritten`; another one without
+    in a DLQ has status `failed`; one that was overwritten before it was processed is `superseded`; another one without
     a completion is `pending`.
     """
     waiting = {
@@ -152,11 +152,11 @@ def _judge(bucket: S3Bucket, completion: Completion, item: Upload) -> Upload | N
         newer = _overwritten_by(bucket, item)
         if newer is None or newer.last_modified > completion.info.last_modified:
             return _completed(bucket, item, completion)
-        return _overwritten(item, newer.version_id, f"{completion.info.key} may belong to that version")
+        return _superseded(item, newer.version_id, f"{completion.info.key} may belong to that version")
     if ours in completion.source_versions:  # the event's
-        return _completed(bucket, item, completion) if read is None else _overwritten(item, read)
+        return _completed(bucket, item, completion) if read is None else _superseded(item, read)
     newer = _overwritten_by(bucket, item)
-    return None if newer is None else _overwritten(item, newer.version_id)
+    return None if newer is None else _superseded(item, newer.version_id)
 
 
 def _overwritten_by(bucket: S3Bucket, item: Upload) -> ObjectInfo | None:
@@ -165,9 +165,9 @@ def _overwritten_by(bucket: S3Bucket, item: Upload) -> ObjectInfo | None:
     return newest if newest is not None and newest.version_id != item.version_id else None
 
 
-def _overwritten(item: Upload, version: str | None, note: str = "") -> Upload:
+def _superseded(item: Upload, version: str | None, note: str = "") -> Upload:
     reason = f"overwritten by version {version} before it was processed"
-    return replace(item, status=UploadStatus.OVERWRITTEN, error=f"{reason}; {note}" if note else reason)
+    return replace(item, status=UploadStatus.SUPERSEDED, error=f"{reason}; {note}" if note else reason)
 
 
 def _completed(bucket: S3Bucket, item: Upload, completion: Completion) -> Upload:
@@ -195,7 +195,7 @@ def _timed_out(bucket: S3Bucket, pending: _Pending) -> Upload:
     if newest.value is None and newest.error is None:
         reason = "no completion: the input was deleted after the upload"
     elif newest.value is not None and item.version_id not in (None, newest.value.version_id):
-        return _overwritten(item, newest.value.version_id)
+        return _superseded(item, newest.value.version_id)
     return replace(item, status=UploadStatus.PENDING, error=reason)
 
 

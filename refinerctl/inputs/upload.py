@@ -295,12 +295,12 @@ def upload_json(item: Upload) -> dict[str, Any]:
 
 def _raise_for(app: AppContext, uploads: list[Upload]) -> None:
     by_status = {status: [item for item in uploads if item.status is status] for status in UploadStatus}
-    failed, overwritten = by_status[UploadStatus.FAILED], by_status[UploadStatus.OVERWRITTEN]
+    failed, superseded = by_status[UploadStatus.FAILED], by_status[UploadStatus.SUPERSEDED]
     pending = by_status[UploadStatus.PENDING]
-    for item in [*failed, *overwritten, *pending]:
+    for item in [*failed, *superseded, *pending]:
         app.render.warning(f"{item.key}: {item.error}")
-    if failed or overwritten:
-        counts = ((len(failed), UploadStatus.FAILED), (len(overwritten), UploadStatus.OVERWRITTEN))
+    if failed or superseded:
+        counts = ((len(failed), UploadStatus.FAILED), (len(superseded), UploadStatus.SUPERSEDED))
         (count, status), *more = [item for item in counts if item[0]]
         others = "".join(f", {count} {status}" for count, status in more)
         raise RefinerctlError(f"{count} of {_count(uploads)} {status}{others}")

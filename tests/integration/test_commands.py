@@ -110,7 +110,7 @@ class TestUpload:
         newest = bucket.head("RefinerInput/x")
         assert newest is not None
         (item,) = done.json()["uploads"]
-        assert (done.code, item["status"], item["completion_key"]) == (1, "overwritten", None)
+        assert (done.code, item["status"], item["completion_key"]) == (1, "superseded", None)
         assert f"RefinerInput/x: overwritten by version {newest.version_id} before it was processed" in done.err
         assert "1 of 1 input overwritten" in done.err
 

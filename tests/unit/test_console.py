@@ -194,7 +194,7 @@ class TestContract:
             "outputs": ["RefinerOutput/1"],
             "error": None,
         }
-        assert status.value in ("uploaded", "completed", "failed", "pending", "overwritten")
+        assert status.value in ("uploaded", "completed", "failed", "pending", "superseded")
 
     @pytest.mark.parametrize(
         ("output", "expected"),

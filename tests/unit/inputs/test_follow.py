@@ -175,7 +175,7 @@ class TestFollow:
         item = uploaded(bucket)
         clock.at(1, lambda: bucket.write(item.key, b"other"))
         (done,) = wait_for(completions, item, timeout_s=5)
-        assert done.status is UploadStatus.OVERWRITTEN
+        assert done.status is UploadStatus.SUPERSEDED
         assert done.error == "overwritten by version v2 before it was processed"
 
     def test_a_deleted_input_is_pending_with_the_reason(
@@ -262,7 +262,7 @@ class TestOverwritten:
         clock.at(1, lambda: bucket.write(item.key, b"other"))
         clock.at(2, completes(bucket, "x.json", source_version="v2", source_event_version=event_version))
         (done,) = wait_for(completions, item)
-        assert (done.status, done.completion_key, done.outputs) == (UploadStatus.OVERWRITTEN, None, ())
+        assert (done.status, done.completion_key, done.outputs) == (UploadStatus.SUPERSEDED, None, ())
         assert done.error == "overwritten by version v2 before it was processed"
         assert clock.now < 10
 
@@ -274,7 +274,7 @@ class TestOverwritten:
         clock.at(2, completes(bucket, "x.json", source_version=str(item.version_id)))
         assert wait_for(completions, item)[0].status is UploadStatus.COMPLETED
 
-    @pytest.mark.parametrize(("overwritten_at", "status"), [(1, "overwritten"), (4.5, "completed")])
+    @pytest.mark.parametrize(("overwritten_at", "status"), [(1, "superseded"), (4.5, "completed")])
     def test_without_recorded_versions_the_times_decide(
         self, clock: Clock, bucket: FakeBucket, completions: Completions, overwritten_at: float, status: str
     ) -> None:
@@ -284,7 +284,7 @@ class TestOverwritten:
         clock.at(3.4, completes(bucket, "x.json"))
         (done,) = wait_for(completions, item)
         assert done.status == status
-        assert ("RefinerComplete/x.json may belong to that version" in str(done.error)) is (status == "overwritten")
+        assert ("RefinerComplete/x.json may belong to that version" in str(done.error)) is (status == "superseded")
 
     @pytest.mark.parametrize("metadata", [{}, {"source_version": "v0"}])
     def test_an_input_that_cannot_be_read_does_not_count_as_overwritten(
