@@ -331,7 +331,7 @@ _PROBLEMS = {
     r"Object missing required field `(.+)`": "key {} is missing",
     r"Expected `(.+?)(?: \| null)?`, got `.+`": "expected {}",
 }
-_TYPES = {"bool": "true or false", "str": "text", "object": "a table"}
+_TYPES = {"bool": "true or false", "str": "text in quotes", "object": "a table"}
 
 
 def _check_stack_table(name: str, table: Mapping[str, Any], path: Path) -> None:
@@ -345,7 +345,7 @@ def _check_stack_table(name: str, table: Mapping[str, Any], path: Path) -> None:
             hint = f"Known keys: {', '.join(known)}."
             raise RefinerctlError(f"{path}: stacks.{name}: unknown key {key}", hint=hint)
         if not isinstance(value, str):
-            raise RefinerctlError(f"{path}: stacks.{name}.{key}: expected text")
+            raise RefinerctlError(f"{path}: stacks.{name}.{key}: expected text in quotes")
         if key.endswith("_prefix") and key != "name_prefix":
             normalize_prefix(value)
 
