@@ -1,4 +1,4 @@
-"""Addresses of servers: which may be followed, through which proxy they are reached, and whom TLS trusts."""
+"""Addresses of servers: checks before they are followed, proxies, and the CAs that TLS trusts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def is_loopback(host: str) -> bool:
 
 
 def check_reach(sender: str, url: str) -> None:
-    """Raises RefinerctlError if server `sender` leads to a loopback or private address at `url` and has none itself.
+    """Raises RefinerctlError if `url`, sent by `sender`, has a loopback or private address, unless `sender` has one.
 
-    Names are not resolved: behind a name only a server with a certificate for it is reached.
+    Names are not resolved: TLS connects only to a server with a certificate for the name.
     """
     host = urlsplit(url).netloc
     if _closeness(host) > _closeness(sender):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class AppContext:
     """Settings and clients of a command. `instance_name` is the local environment's folder, if not its name.
 
-    `changes`: the run changes something or plans to, so that nothing is done in another account than the environment's.
+    `changes`: the run changes something or plans to, so its account is checked.
     """
 
     def __init__(self, flags: GlobalFlags, instance_name: str | None = None, *, changes: bool = False) -> None:
@@ -76,7 +76,7 @@ class AppContext:
 
     @property
     def _has_account(self) -> bool:
-        """Whether STS knows an account that means something: an emulator's does not, unless the settings name it."""
+        """Whether the account that STS returns can be compared: an emulator's cannot, unless the settings name it."""
         return self.settings.account is not None or not (self.settings.embedded or self.settings.endpoint_url)
 
     def command(self, *arguments: str) -> str:

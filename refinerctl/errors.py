@@ -19,7 +19,7 @@ class Terminated(BaseException):
 
 
 class FatalError(BaseException):
-    """Ends the run with `error`, wherever it is raised: nothing takes it for a read that failed."""
+    """Ends the run with `error`: code that handles failed reads does not catch it."""
 
     def __init__(self, error: RefinerctlError) -> None:
         super().__init__(error.message)

@@ -156,7 +156,7 @@ def through_interrupt(task: Callable[[], Result]) -> Result:
 
 
 class _OutOfTime(BaseException):
-    """As Ctrl-C, it passes all that handles errors."""
+    """A BaseException, like KeyboardInterrupt, so that no handler of errors catches it."""
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def time_limit(seconds: float, error: TimedOutError) -> Iterator[None]:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, handler)
-            if outer_s:  # someone else's alarm goes on
+            if outer_s:  # continue an outer time limit
                 signal.setitimer(signal.ITIMER_REAL, max(0.001, outer_s + began - time.monotonic()), repeat_s)
     except _OutOfTime:
         raise error from None

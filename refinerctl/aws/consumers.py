@@ -23,12 +23,12 @@ _READING = {"Enabled", "Enabling", "Creating", "Updating"}
 
 @dataclass(frozen=True)
 class Health:
-    """A queue's consumers; `broken` are reasons why they would not process a message, `doubts` are warnings."""
+    """A queue's consumers. `broken` are reasons why they would not process a message, `warnings` why they might not."""
 
     queue: str
     consumers: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,25 @@ class HealthCheck:
     metrics: Metrics
 
     def check(self, target: QueueAddress, dlq_arn: str | None, now: datetime) -> Health:
-        """Raises nothing: what cannot be read becomes a warning (`doubts`). `now` in UTC.
+        """Raises nothing: what cannot be read becomes a warning. `now` in UTC.
 
         `dlq_arn` is the DLQ that failed messages are expected in; None is any.
         """
-        doubts = list(self._check_settings(target, dlq_arn))
+        warnings = list(self._check_settings(target, dlq_arn))
         found = attempt(lambda: self.functions.consumers(target.arn))
         if not found.value:
             why = found.error.message if found.error else "it has no event source mapping"
-            return Health(target.name, doubts=(*doubts, f"the consumer of {target.name} is unknown: {why}"))
+            return Health(target.name, warnings=(*warnings, f"the consumer of {target.name} is unknown: {why}"))
         broken: list[str] = []
         reading = [item for item in found.value if item.state in _READING]
         for item in found.value:
             if item not in reading:
                 sentence = f"the event source mapping from {target.name} to {item.function} is {item.state}"
-                (doubts if reading else broken).append(sentence)
+                (warnings if reading else broken).append(sentence)
         for name in sorted({item.function for item in reading or found.value}):
-            self._check_function(name, now, broken, doubts)
+            self._check_function(name, now, broken, warnings)
         consumers = tuple(sorted({item.function for item in found.value}))
-        return Health(target.name, consumers, tuple(broken), tuple(doubts))
+        return Health(target.name, consumers, tuple(broken), tuple(warnings))
 
     def _check_settings(self, target: QueueAddress, dlq_arn: str | None) -> Iterator[str]:
         found = attempt(lambda: self.settings(target))
@@ -69,14 +69,14 @@ class HealthCheck:
         elif dlq_arn not in (None, found.value.dlq_arn):
             yield f"a message that fails again moves to {found.value.dlq_arn.rpartition(':')[2]}"
 
-    def _check_function(self, name: str, now: datetime, broken: list[str], doubts: list[str]) -> None:
+    def _check_function(self, name: str, now: datetime, broken: list[str], warnings: list[str]) -> None:
         try:
             code = self.functions.get(name)
         except NotFoundError:
             broken.append(f"function {name} does not exist")
             return
         except RefinerctlError as error:
-            doubts.append(f"the state of function {name} is unknown: {error.message}")
+            warnings.append(f"the state of function {name} is unknown: {error.message}")
             return
         because = f": {code.reason}" if code.reason else ""
         if code.state == "Failed":
@@ -86,12 +86,12 @@ class HealthCheck:
         if code.reserved_concurrency == 0:
             broken.append(f"function {name} has reserved concurrency 0")
         if code.state in ("Pending", "Inactive"):
-            doubts.append(f"function {name} is {code.state}")
+            warnings.append(f"function {name} is {code.state}")
         if code.update == "InProgress":
-            doubts.append(f"function {name} is being updated")
-        self._check_invocations(name, now, broken, doubts)
+            warnings.append(f"function {name} is being updated")
+        self._check_invocations(name, now, broken, warnings)
 
-    def _check_invocations(self, name: str, now: datetime, broken: list[str], doubts: list[str]) -> None:
+    def _check_invocations(self, name: str, now: datetime, broken: list[str], warnings: list[str]) -> None:
         wanted = {what: Metric("AWS/Lambda", what, "FunctionName", name, "Sum") for what in ("Errors", "Invocations")}
         found = attempt(lambda: self.metrics.read(wanted, now - timedelta(hours=RECENT_HOURS), now)).value
         if found is None:
@@ -103,7 +103,7 @@ class HealthCheck:
             return
         errors, calls = (sum(point.value for point in found[what]) for what in wanted)
         if errors:
-            doubts.append(f"function {name}: {errors:.0f} of {calls:.0f} invocations failed in the last hour")
+            warnings.append(f"function {name}: {errors:.0f} of {calls:.0f} invocations failed in the last hour")
 
 
 def refuse_broken(found: Iterable[Health]) -> None:

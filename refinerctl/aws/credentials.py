@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 # Whatever else could decide whose credentials terraform takes. The SDK of Terraform takes an empty one for unset.
 _SOURCES = ("AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
-# Names of profiles that are written as they are.
+# Profile names that need no quotes in AWS's configuration; others are left out.
 _NAME = re.compile(r"[\w.@:/+-]+", re.ASCII)
 _WEB_IDENTITY = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")
 
@@ -77,9 +77,9 @@ def process_variables(config: Path, seed: Mapping[str, Any], session: Mapping[st
 def process_config(core: CoreSession) -> str:
     """AWS's configuration for such a process: all credentials come from `credential_process`, so it holds no secret.
 
-    The profiles of `core` are among it, because a backend or a provider may name one.
+    It has the profiles of `core`, too, because a backend or a provider may name one.
     """
-    # Terraform's parser takes off quotes that a value begins and ends with: so it begins with another word.
+    # Terraform's parser removes quotes at the beginning and end of a value, so `env` comes first.
     program = ("env", sys.executable, "-P", str(Path(credential_process.__file__).resolve()))
     profiles = {name: given for name, given in core.full_config.get("profiles", {}).items() if _NAME.fullmatch(name)}
     lines = ["# Written by refinerctl for terraform."]

@@ -142,14 +142,14 @@ def _with_fields(
             found = _with_fields(found, f"{key}.", wanted, or_is_operator=or_is_operator, in_or=in_or)
         elif isinstance(wanted, list):
             if not wanted:
-                _reject(f"the list of {key} is empty")
+                _reject(f"the array of {key} is empty")
             if name == _OR and any(dict(item).keys() - _OPERATORS for item in wanted if isinstance(item, tuple)):
                 _reject("$or has objects of fields")
             matchers = [_matcher(item) for item in wanted]
             # The same path again: AWS does not document which of them counts.
             found = [{**item, key: [_UNKNOWN] if key in item else matchers} for item in found]
         else:
-            _reject(f"{key} is neither an object nor a list")
+            _reject(f"{key} is neither an object nor an array")
     return found
 
 
@@ -211,7 +211,7 @@ def _is_consistent(place: _Place) -> bool:
 
 def _matcher(item: Any) -> _Matcher:
     if isinstance(item, list):
-        _reject("it has a list within a list")
+        _reject("it has an array within an array")
     if not isinstance(item, tuple):
         return _Matcher(_equals(item))
     if not item:
@@ -311,7 +311,7 @@ def _text(name: str, operand: Any) -> _Matcher:
             return _UNKNOWN
         name = f"{name} {inner}"
     if not isinstance(operand, str):
-        _reject(f"{name} needs a text")
+        _reject(f"{name} needs a string")
     if (name.startswith("prefix") and operand.endswith('"')) or (name.startswith("suffix") and operand.startswith('"')):
         return _UNKNOWN  # event-ruler compares texts with their quotes
     test = _text_test(name, operand)
@@ -358,12 +358,12 @@ def _anything_but(operand: Any) -> _Matcher:
         if name not in _NEGATABLE or not options:
             return _UNKNOWN
         if not all(isinstance(option, str) and (option or name not in ("prefix", "suffix")) for option in options):
-            _reject(f"anything-but needs texts for {name}")
+            _reject(f"anything-but needs strings for {name}")
         matchers = [_text(name, option) for option in options]
         return _Matcher(lambda value: negated(any_of(matcher.on_value(value) for matcher in matchers)))
     options = operand if isinstance(operand, list) else [operand]
     if not options or not (all(isinstance(item, str) for item in options) or all(map(_is_number, options))):
-        _reject("anything-but needs texts or numbers")
+        _reject("anything-but needs strings or numbers")
     if not all(isinstance(item, str) or _is_documented(item) for item in options):
         return _UNKNOWN
     return _Matcher(lambda value: not any(_same(option, value) for option in options))

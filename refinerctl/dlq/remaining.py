@@ -17,9 +17,9 @@ from refinerctl.dlq.held import clock
 from refinerctl.errors import TransientError
 from refinerctl.parallel import attempt
 
-# So many equal looks in a row prove it, each after a long poll that returned nothing.
+# Number of equal reads in a row that prove it, each after a long poll that returned nothing.
 LOOKS = 2
-# If a count was wrong before, or a response was lost.
+# The same if a count was wrong before, or a response was lost.
 LOOKS_IN_DOUBT = 10
 # Counts that show more than can be explained may lag: "at least 1 minute".
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html

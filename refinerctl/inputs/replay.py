@@ -82,7 +82,7 @@ class Target:
 @click.option("--prefix", metavar="PREFIX", help="With --incomplete: key prefix of the inputs.")
 @click.option("--since", type=Moment(), help="With --incomplete: earliest upload time of an input.")
 @click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
-@click.option("--force", is_flag=True, help="Send even if a consumer is broken, or an input may still have a message.")
+@click.option("--force", is_flag=True, help="Send even if a consumer is broken or an input may have a message.")
 @click.option("--dry-run", is_flag=True, help="List what would be sent, and stop.")
 @yes_option
 @global_options
@@ -100,8 +100,8 @@ def replay(
 ) -> None:
     """Send inputs through the pipeline again.
 
-    Sends for each object the message that EventBridge would deliver about its current version to the queue of its
-    stage. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may still
+    For each object, sends the queue of its stage the message that EventBridge would deliver about the current version.
+    The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may still
     have messages in a queue. Exit code 1 if an input could not be sent.
     """
     if bool(keys) == incomplete:
@@ -201,13 +201,13 @@ def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target
 
 
 def check_consumers(app: AppContext, targets: Iterable[Target], now: datetime, *, force: bool) -> None:
-    """Print doubts about the consumers of queues. Raises RefusedError, unless `force`, if one is broken."""
+    """Print warnings about the consumers of queues. Raises RefusedError, unless `force`, if one is broken."""
     from refinerctl.aws.consumers import HealthCheck, refuse_broken
 
     check = HealthCheck(app.queues.state_at, app.functions, app.metrics)
     found = [check.check(target.queue, None, now) for target in targets]
     for health in found:
-        for sentence in (*health.doubts, *(health.broken if force else ())):
+        for sentence in (*health.warnings, *(health.broken if force else ())):
             app.render.warning(sentence)
     if not force:
         refuse_broken(found)
@@ -220,7 +220,7 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
     """
     from refinerctl.aws.message_queue import MessageQueues
 
-    queues, pace = MessageQueues(app.session), Pace(rate)
+    queues, limiter = MessageQueues(app.session), RateLimiter(rate)
     counts: Counter[ReplayStatus] = Counter()
 
     def report(items: Iterable[Replay]) -> None:
@@ -240,8 +240,8 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
                 )
                 continue
             for target, infos in found.items():
-                for batch in _slices(infos, pace.batch):
-                    pace.wait(len(batch))
+                for batch in _slices(infos, limiter.batch):
+                    limiter.wait(len(batch))
                     # Ctrl-C waits for a batch that is on its way, and for its results.
                     queue, bucket = queues.at(target.queue), app.bucket.name
                     through_interrupt(partial(_send_and_report, queue, target, bucket, batch, report))
@@ -294,7 +294,7 @@ def look_up(
 
 
 @dataclass
-class Pace:
+class RateLimiter:
     """Waits so that at most `rate` messages per second are sent, in batches that take a second or less."""
 
     rate: float | None

@@ -53,8 +53,8 @@ def trace(
     """Show where an input is, and why.
 
     Exit code 0: completed; 1: failed, or no stage receives it; 3: under way. Messages of DLQs are received and
-    released, which raises their receive counts. Those of the stage's own queue are only counted, unless --look is
-    given: a message that is received too often moves to the DLQ.
+    released, which increases their receive counts by 1. Those of the stage's own queue are only counted, unless --look
+    is given: a message that is received too often moves to the DLQ.
     """
     app = app_context(ctx)
     app.tell_settings()

@@ -117,7 +117,7 @@ class TestOtherAccount:
         assert found <= {words[:length] for words in CHANGING for length in (1, 2)}
 
     @pytest.mark.parametrize("words", [("poll", "--once"), ("upload", "x.txt", "--dry-run")], ids=" ".join)
-    def test_what_only_reads_does_not_ask(
+    def test_a_reading_command_does_not_ask_sts(
         self, refinerctl: Command, project: Path, elsewhere: Server, words: tuple[str, ...]
     ) -> None:
         refinerctl(*words, "--endpoint-url", elsewhere.url)
@@ -144,19 +144,19 @@ class TestOtherAccount:
 
 
 class TestOwnAccount:
-    def test_the_place_is_told_and_sts_is_asked_once(self, refinerctl: Command, project: Path) -> None:
+    def test_the_account_is_printed_and_sts_is_asked_once(self, refinerctl: Command, project: Path) -> None:
         with serving(of_account(OURS, lambda _: Answer(200, b"", {"ETag": '"e"', "x-amz-version-id": "v"}))) as server:
             done = refinerctl("upload", "x.txt", "-v", "--endpoint-url", server.url)
         assert done.code == 0, done.err
         assert f"account {OURS}, region us-east-1, environment far" in done.err
         assert sum(is_sts(request) for request in server.requests) == 1
 
-    def test_a_reading_command_tells_the_place_with_v(self, refinerctl: Command, project: Path) -> None:
+    def test_a_reading_command_prints_the_account_with_v(self, refinerctl: Command, project: Path) -> None:
         with serving(of_account(OTHERS)) as server:
             done = refinerctl("poll", "--once", "-v", "--endpoint-url", server.url)
         assert f"account {OTHERS}, region us-east-1, environment far, stack refiner" in done.err
 
-    def test_a_prompt_names_the_place(self, project: Path) -> None:
+    def test_a_prompt_names_account_and_region(self, project: Path) -> None:
         ledger = Answer(200, b"[]", {"ETag": '"e"'})
         with serving(of_account(OURS, lambda _: ledger)) as server:
             words = ["-m", "refinerctl", "dlq", "purge", QUEUE, "--endpoint-url", server.url]
@@ -185,7 +185,7 @@ class TestUnboundEnvironment:
         assert done.code == 0, done.err
         assert done.err.count('set account = "123456789012" in [environments.unbound] of refinerctl.toml') == 1
 
-    def test_reading_warns_of_nothing(self, refinerctl: Command, project: Path) -> None:
+    def test_a_reading_command_does_not_warn(self, refinerctl: Command, project: Path) -> None:
         with mock_aws(config={"core": {"mock_credentials": False}}):
             boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="data-repository")
             done = refinerctl("poll", "--once", "--env", "unbound")

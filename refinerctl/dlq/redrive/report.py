@@ -47,7 +47,7 @@ def plan_json(plan: RedrivePlan) -> dict[str, Any]:
                 "url": target.url,
                 "consumers": health.consumers,
                 "broken": health.broken,
-                "doubts": health.doubts,
+                "warnings": health.warnings,
             }
             for target, health in zip(plan.targets, plan.health, strict=True)
         ],
@@ -55,9 +55,9 @@ def plan_json(plan: RedrivePlan) -> dict[str, Any]:
     }
 
 
-def show_doubts(render: Renderer, plan: RedrivePlan) -> None:
+def show_warnings(render: Renderer, plan: RedrivePlan) -> None:
     for health in plan.health:
-        for sentence in (*health.broken, *health.doubts):
+        for sentence in (*health.broken, *health.warnings):
             render.warning(sentence)
     _show_reasons(render, plan.reasons, f" of {counted(plan.sampled, 'message')} sampled would stay")
 

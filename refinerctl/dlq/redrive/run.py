@@ -25,7 +25,7 @@ from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.move_task import TaskRun
 from refinerctl.dlq.redrive.plan import Method, PlanRequest, RedrivePlan, make_plan
-from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, show_doubts
+from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, show_warnings
 from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
@@ -160,7 +160,7 @@ class Redrive:
         else:
             for line in plan_lines(plan):
                 self._render.line(line)
-        show_doubts(self._render, plan)
+        show_warnings(self._render, plan)
         self._check(plan)
 
     def _choose(self, keep: int | None) -> tuple[int, list[Message], bool]:
@@ -207,7 +207,7 @@ class Redrive:
         options, name = self._options, self._origin.queue.name
         for line in plan_lines(plan):
             self._render.note(line)
-        show_doubts(self._render, plan)
+        show_warnings(self._render, plan)
         if options.file is not None:
             self._render.note(f"the messages are in {options.file}; those in {name} are not touched")
         count = plan.depth if options.limit is None else min(plan.depth, options.limit)

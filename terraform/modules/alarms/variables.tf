@@ -60,7 +60,7 @@ variable "sns_topic_arns" {
 
   validation {
     condition     = length(var.sns_topic_arns) <= 5
-    error_message = "An alarm has at most 5 actions."
+    error_message = "sns_topic_arns must have at most 5 topics: CloudWatch allows 5 actions for an alarm."
   }
 }
 
@@ -77,7 +77,7 @@ variable "dlq_messages" {
 }
 
 variable "dlq_age_s" {
-  description = "Seconds that a message has been in a dead-letter queue at which alarm `expiring` starts; messages are deleted after 14 days at most."
+  description = "Age in seconds of a message in a dead-letter queue at which alarm `expiring` starts. SQS deletes messages after 14 days at most."
   type        = number
   default     = 604800
   nullable    = false

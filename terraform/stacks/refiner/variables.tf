@@ -249,7 +249,7 @@ variable "alarms" {
     - `enabled`: whether to create them.
     - `sns_topic_arns`: SNS topics to notify when an alarm starts and when it ends. Without a topic, alarms notify nobody.
     - `dlq_messages`: number of messages in a dead-letter queue.
-    - `dlq_age_s`: how long a message has been in a dead-letter queue; messages are deleted after 14 days at most.
+    - `dlq_age_s`: age in seconds of a message in a dead-letter queue; SQS deletes messages after 14 days at most.
     - `oldest_message_s`: age of the oldest message in the queue of a function.
     - `oldest_completion_message_s`: the same in the queue of a completion ruleset; null means no alarm.
     - `no_completion_hours`: hours without any completion, 1 to 168; null means no alarm.

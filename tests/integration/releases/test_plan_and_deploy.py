@@ -56,14 +56,14 @@ class TestRoleInTheValues:
         assert "role" not in with_role.root.outputs()[0]  # null
 
 
-class TestPlace:
+class TestLocation:
     def test_a_plan_says_where_it_would_be_applied(self, project: Project) -> None:
-        place = "account 111111111111, region us-east-1, environment test"
-        plan = project.plan(root=replace(project.root, location=place))
+        location = "account 111111111111, region us-east-1, environment test"
+        plan = project.plan(root=replace(project.root, location=location))
 
-        assert next(plan_lines(plan)).startswith(f"{place}, stack tiny")
-        assert place in markdown(plan)
-        assert plan_json(plan)["location"] == place
+        assert next(plan_lines(plan)).startswith(f"{location}, stack tiny")
+        assert location in markdown(plan)
+        assert plan_json(plan)["location"] == location
 
     def test_a_saved_plan_of_another_account_is_refused(self, project: Project) -> None:
         saved, (ours, other) = project.folder / "saved", (f"account {digit * 12}, region r" for digit in "12")

@@ -97,7 +97,7 @@ def test_one_mapping_that_reads_is_enough(state: str) -> None:
     health = Account(mappings=(mapping("Disabled"), mapping(state))).health()
 
     assert health.broken == ()
-    assert health.doubts == ("the event source mapping from in to f is Disabled",)
+    assert health.warnings == ("the event source mapping from in to f is Disabled",)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_function_that_cannot_run_is_broken(function: FunctionConfiguration, b
 def test_a_function_that_may_run_soon_is_a_doubt(function: FunctionConfiguration, doubt: str) -> None:
     health = Account(function=function).health()
 
-    assert (health.broken, health.doubts) == ((), (doubt,))
+    assert (health.broken, health.warnings) == ((), (doubt,))
 
 
 def test_a_function_whose_last_invocations_all_failed_is_broken() -> None:
@@ -147,7 +147,7 @@ def test_other_errors_are_a_doubt(
     health = Account(points={"Errors": errors, "Invocations": calls}).health()
 
     assert health.broken == ()
-    assert health.doubts == (
+    assert health.warnings == (
         f"function f: {errors[0][1]:.0f} of {calls[0][1]:.0f} invocations failed in the last hour",
     )
 
@@ -157,7 +157,7 @@ def test_unreadable_settings_are_a_warning(denied: str) -> None:
     health = Account(denied=denied).health()
 
     assert health.broken == ()
-    assert any("access denied" in doubt for doubt in health.doubts)
+    assert any("access denied" in doubt for doubt in health.warnings)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +172,10 @@ def test_an_unusual_queue_is_a_doubt(account: Account, doubt: str) -> None:
     health = account.health()
 
     assert health.broken == ()
-    assert any(doubt in text for text in health.doubts)
+    assert any(doubt in text for text in health.warnings)
 
 
 def test_a_broken_consumer_is_refused() -> None:
-    refuse_broken([Health("in", ("f",), doubts=("it is updated",))])
+    refuse_broken([Health("in", ("f",), warnings=("it is updated",))])
     with pytest.raises(RefusedError, match="it is disabled"):
         refuse_broken([Health("in", ("f",), ("it is disabled",))])

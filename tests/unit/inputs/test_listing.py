@@ -39,7 +39,7 @@ def test_completions_are_found_with_and_without_suffix() -> None:
     assert listed(bucket) == {"a": "a.json", "b": None, "c": "c", "d/e": "d/e.json"}
 
 
-def test_completions_of_a_stage_are_looked_up_in_its_place() -> None:
+def test_completions_are_looked_up_below_the_prefix_of_their_stage() -> None:
     bucket = FakeBucket()
     own = {"prefix": "Own/", "image_uri": "repo", "environment": {"REFINER_COMPLETE_PREFIX": "OwnComplete/"}}
     completions = completions_of(bucket, {"Lab": {"prefix": "Lab/", "image_uri": "repo"}, "Own": own})

@@ -267,7 +267,7 @@ class TestExpect:
         (found,) = self.run(completions, "RefinerComplete/a.json")
         assert isinstance(found, PolledCompletion)
 
-    def test_a_completion_that_does_not_name_its_input_is_of_the_stage_in_whose_place_it_is(
+    def test_a_completion_that_does_not_name_its_input_belongs_to_the_stage_with_its_prefix(
         self, bucket: FakeBucket
     ) -> None:
         completions = completions_of(bucket, TWO_RULESETS)

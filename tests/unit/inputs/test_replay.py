@@ -16,7 +16,16 @@ from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import EntryResult, OutgoingMessage, QueueAddress
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.errors import AccessDeniedError, RefusedError, TransientError, UsageError
-from refinerctl.inputs.replay import Pace, Replay, Target, find_targets, given_keys, incomplete_keys, look_up, send
+from refinerctl.inputs.replay import (
+    RateLimiter,
+    Replay,
+    Target,
+    find_targets,
+    given_keys,
+    incomplete_keys,
+    look_up,
+    send,
+)
 from refinerctl.stacks.base import Queue, Stage
 from tests.unit.fakes import START, FakeBucket, FakeQueues
 from tests.unit.insight.fakes import Account, stage_of
@@ -247,11 +256,11 @@ class TestSend:
 
 @pytest.mark.parametrize(("rate", "batch"), [(None, 10), (0.5, 1), (4, 4), (100, 10)])
 def test_a_batch_holds_no_more_than_a_second_allows(rate: float | None, batch: int) -> None:
-    assert Pace(rate).batch == batch
+    assert RateLimiter(rate).batch == batch
 
 
 def test_the_rate_is_held() -> None:
-    pace, began = Pace(100), time.monotonic()
+    limiter, began = RateLimiter(100), time.monotonic()
     for _ in range(3):
-        pace.wait(10)
+        limiter.wait(10)
     assert time.monotonic() - began >= 0.2

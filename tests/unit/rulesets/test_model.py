@@ -124,7 +124,7 @@ def test_what_the_environment_of_a_function_says_may_conflict(new: Ruleset, said
         check_conflicts(new, VALUES)
 
 
-def test_a_place_of_its_own_for_completions_is_no_conflict() -> None:
+def test_a_completion_prefix_of_its_own_is_no_conflict() -> None:
     check_conflicts(in_environment("New", COMPLETE_PREFIX="Other/", COMPLETE_SUFFIX=".json"), VALUES)
     check_conflicts(in_environment("New"), VALUES)
 

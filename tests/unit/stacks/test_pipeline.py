@@ -118,7 +118,7 @@ def test_other_outputs_are_an_error() -> None:
         STACK.pipeline_of_outputs({"bucket": "x"})
 
 
-def test_outputs_of_an_earlier_release_have_one_place_for_all_completions() -> None:
+def test_outputs_of_an_earlier_release_have_one_prefix_for_all_completions() -> None:
     names = ("rule_name", "queue_name", "dlq_name", "delivery_dlq_name", "function_name", "rule_arn", "queue_arn")
     ruleset = {
         **dict.fromkeys((*names, "dlq_arn", "delivery_dlq_arn", "function_arn", "role_arn"), "x"),

@@ -148,12 +148,12 @@ class TestCompletionKeys:
     def test_the_input_prefix_is_removed_once(self) -> None:
         assert completion_keys("RefinerInput/RefinerInput/x")[1] == "RefinerComplete/RefinerInput/x"
 
-    def test_another_ruleset_has_a_place_of_its_own(self) -> None:
+    def test_another_ruleset_has_completion_keys_of_its_own(self) -> None:
         expected = ("RefinerComplete/team/Lab/x.completion", "RefinerComplete/team/Lab/x")
         assert completion_keys("team/Lab/x", RULESETS) == expected
         assert completion_keys("team/Lab/x") == expected  # of a ruleset that the values do not name
 
-    def test_the_place_is_that_of_the_functions_environment(self) -> None:
+    def test_completion_keys_follow_the_functions_environment(self) -> None:
         assert completion_keys("Own/x", RULESETS) == ("OwnComplete/x.completion", "OwnComplete/x")
 
     @given(st.sampled_from(["RefinerInput/", "team/Lab/", "Other/"]), NAMES, NAMES)

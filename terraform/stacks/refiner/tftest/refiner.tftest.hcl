@@ -177,7 +177,7 @@ run "all_settings_of_a_ruleset_are_accepted" {
   }
 }
 
-run "each_ruleset_has_a_place_for_its_completions" {
+run "each_ruleset_has_completion_keys_of_its_own" {
   command = plan
 
   variables {
@@ -208,7 +208,7 @@ run "each_ruleset_has_a_place_for_its_completions" {
   }
 }
 
-run "a_place_for_completions_below_another_one" {
+run "completion_prefix_below_another_one" {
   command = plan
 
   variables {
@@ -226,7 +226,7 @@ run "a_place_for_completions_below_another_one" {
   expect_failures = [output.rulesets]
 }
 
-run "the_same_place_for_completions_twice" {
+run "same_completion_prefix_twice" {
   command = plan
 
   variables {
