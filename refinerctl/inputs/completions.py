@@ -128,8 +128,12 @@ class Completions:
         return stage is not None and stage.completions is not None
 
     def named(self, key: str) -> tuple[str, ...]:
-        """The completions that a key may mean: `x` also means `x.json`, if completions there have that suffix."""
-        suffixes = [place.suffix for _, place in self._places if place.holds(key)]
+        """The completions that a key may mean: `x` also means `x.json`, if completions there have that suffix.
+
+        The place with the longest prefix comes first: others have completions there only of inputs in such a folder.
+        """
+        places = sorted((place for _, place in self._places if place.holds(key)), key=lambda place: -len(place.prefix))
+        suffixes = [place.suffix for place in places]
         if key.endswith(tuple(suffixes)):
             return (key,)
         return (*dict.fromkeys(key + suffix for suffix in suffixes), key)

@@ -245,6 +245,15 @@ class TestExpectation:
         assert expectation(completions, key).candidates == (key,)
         assert key in expectation(completions, "RefinerComplete/Lab/x").candidates
 
+    @pytest.mark.parametrize("name", ["A", "Z"])
+    def test_a_completion_key_without_suffix_is_rather_that_of_the_longest_prefix(self, name: str) -> None:
+        rulesets = {
+            "M": {"prefix": "RefinerInput/", "image_uri": "repo"},
+            name: {"prefix": "Lab/", "image_uri": "repo"},
+        }
+        found = expectation(completions_of(FakeBucket(), rulesets), "RefinerComplete/Lab/x")
+        assert found.candidates[0] == "RefinerComplete/Lab/x.completion"
+
     def test_the_bare_name_of_an_input_named_json(self) -> None:
         candidates = expectation(completions_of(FakeBucket()), "x.json").candidates
         assert set(candidates) == {"RefinerComplete/x.json.json", "RefinerComplete/x.json"}
