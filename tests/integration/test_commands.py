@@ -112,7 +112,7 @@ class TestUpload:
         (item,) = done.json()["uploads"]
         assert (done.code, item["status"], item["completion_key"]) == (1, "superseded", None)
         assert f"RefinerInput/x: overwritten by version {newest.version_id} before it was processed" in done.err
-        assert "1 of 1 input overwritten" in done.err
+        assert "1 of 1 input superseded" in done.err
 
     def test_a_timeout_exits_3(self, run: Command, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("hello")
