@@ -103,9 +103,8 @@ class Completions:
         return stage is None or not around or stage.name == max(around)[1]
 
     def is_of_input(self, completion: Completion, input_key: str) -> bool:
-        """Like `is_of`; of a completion that names a version only, also whether it is one of the input.
-
-        It is the newest, or one before, which is not known.
+        """Like `is_of`. A version that the completion names must be the input's newest one, unless that was written
+        later: earlier versions are not looked up.
         """
         if completion.source is not None or not completion.source_versions or len(self._places) < 2:
             return self.is_of(completion, input_key)

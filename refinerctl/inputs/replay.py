@@ -270,7 +270,7 @@ def _send_and_report(
     results = send(queue, target, bucket, infos)
     report(results)
     if all(item.status is ReplayStatus.FAILED for item in results):
-        raise RefinerctlError(f"nothing of a batch could be sent to {target.queue.name}")
+        raise RefinerctlError(f"no message of a batch could be sent to {target.queue.name}")
 
 
 def _slices(items: Sequence[Item], count: int) -> Iterator[Sequence[Item]]:

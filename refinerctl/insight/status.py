@@ -60,7 +60,7 @@ Cell: TypeAlias = tuple[str, bool]
 @global_options
 @click.pass_context
 def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, ...]) -> None:
-    """Show the status of each stage: queue, DLQs, function, last completion, release.
+    """Show the status of each stage: queue, DLQs, function, incomplete inputs, last completion, release.
 
     Alarms in state ALARM come first. Changes nothing and receives no message. A dash means unknown, or that the stage
     has no such part.

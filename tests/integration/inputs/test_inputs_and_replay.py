@@ -194,7 +194,7 @@ class TestReplay:
             err = process.stderr.read()
         account.sqs.create_queue(QueueName=NAME)
         assert (process.returncode, statuses[:2], statuses.count("failed")) == (1, ["sent", "sent"], 2), err
-        assert f"nothing of a batch could be sent to {NAME}" in err
+        assert f"no message of a batch could be sent to {NAME}" in err
 
     def test_recent_inputs_are_not_incomplete(self, account: Account) -> None:
         account.write("RefinerInput/a")
