@@ -30,17 +30,17 @@ EVENT_SKEW = timedelta(seconds=2)
 class StageMessages:
     """What is known about the messages of a stage.
 
-    `dead` are the inputs in its DLQs: key → the DLQ's name, and when the message was sent. `unread` are queues that may
-    hold messages of other inputs, and why they are not known. `timeout_s` is the function's.
+    `in_dlqs` are the inputs in its DLQs: key → the DLQ's name, and when the message was sent. `unread` are queues that
+    may hold messages of other inputs, and why they are not known. `timeout_s` is the function's.
     """
 
-    dead: Mapping[str, tuple[str, datetime]] = field(default_factory=dict)
+    in_dlqs: Mapping[str, tuple[str, datetime]] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = LONGEST_TIMEOUT_S
 
     def dlq_of(self, info: ObjectInfo) -> str | None:
         """The DLQ with the input's message; a message that was sent before the input was written is of another one."""
-        name, sent_at = self.dead.get(info.key, (None, info.last_modified))
+        name, sent_at = self.in_dlqs.get(info.key, (None, info.last_modified))
         return name if sent_at > info.last_modified - EVENT_SKEW else None
 
 
@@ -71,8 +71,8 @@ def read_messages(app: AppContext, stages: Sequence[Stage]) -> tuple[dict[Stage,
     found = {}
     for stage, timeout_s in zip(stages, timeouts, strict=True):
         own = [*stage.queues, *shared]
-        dead = _dead({dlq.name: messages[dlq].value or () for dlq in own if dlq in messages}, app.bucket.name)
-        found[stage] = StageMessages(dead, {queue.name: why for queue in own if (why := unread[queue])}, timeout_s)
+        in_dlqs = _in_dlqs({dlq.name: messages[dlq].value or () for dlq in own if dlq in messages}, app.bucket.name)
+        found[stage] = StageMessages(in_dlqs, {queue.name: why for queue in own if (why := unread[queue])}, timeout_s)
     return found, notes
 
 
@@ -103,7 +103,7 @@ def _not_received(answer: Answer[QueueState], received: Answer[list[Message]] | 
     return f"{counted(left, 'message')} not received" if left > 0 else ""
 
 
-def _dead(messages: Mapping[str, Iterable[Message]], bucket: str) -> dict[str, tuple[str, datetime]]:
+def _in_dlqs(messages: Mapping[str, Iterable[Message]], bucket: str) -> dict[str, tuple[str, datetime]]:
     """The newest message of each key."""
     found: dict[str, tuple[str, datetime]] = {}
     for name, received in messages.items():

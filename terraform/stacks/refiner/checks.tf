@@ -2,9 +2,9 @@
 
 locals {
   unqueued_completions = [
-    for place in distinct(concat([local.complete_prefix], [for name in keys(local.functions) : module.rulesets[name].complete_prefix])) :
-    place if !anytrue([
-      for ruleset in var.rulesets : ruleset.image_uri == null && startswith(place, trimprefix(ruleset.prefix, "/"))
+    for prefix in distinct(concat([local.complete_prefix], [for name in keys(local.functions) : module.rulesets[name].complete_prefix])) :
+    prefix if !anytrue([
+      for ruleset in var.rulesets : ruleset.image_uri == null && startswith(prefix, trimprefix(ruleset.prefix, "/"))
     ])
   ]
 }

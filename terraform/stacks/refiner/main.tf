@@ -7,8 +7,8 @@ locals {
   # A completion ruleset has no function, so no role needs access to the bucket.
   functions = { for name, ruleset in var.rulesets : name => ruleset if ruleset.image_uri != null }
 
-  # An input of the ruleset with input_prefix can have any folder in its name, so that no place below complete_prefix is
-  # safe from <name>.json: the completions of other rulesets end in something else, which no .json key does.
+  # An input of the ruleset with input_prefix can have any folder in its name, so its <name>.json can be anywhere below
+  # complete_prefix. The completions of other rulesets therefore have another suffix.
   first    = trimprefix(var.input_prefix, "/")
   prefixes = { for name, ruleset in var.rulesets : name => trimprefix(ruleset.prefix, "/") }
 
@@ -21,8 +21,8 @@ locals {
     ]
   ])
 
-  # A key can be of both if one place is below the other one and one suffix ends in the other one. Equal places are
-  # refused, too: an image that appends no suffix could not be told from another one.
+  # Two functions can write the same key if one completion prefix is below the other one and one suffix ends in the other
+  # one. Equal prefixes are always refused: an image may append no suffix.
   shared_completions = flatten([
     for outer in keys(local.functions) : [
       for inner in keys(local.functions) :

@@ -204,7 +204,7 @@ run "each_ruleset_has_completion_keys_of_its_own" {
       Other = ["RefinerComplete/Other/", ".completion"]
       Own   = ["OwnComplete/", ".json"]
     }
-    error_message = "A place differs: ${jsonencode(output.rulesets)}"
+    error_message = "Completion keys differ: ${jsonencode(output.rulesets)}"
   }
 }
 
