@@ -93,7 +93,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 class TestOtherAccount:
     @pytest.mark.parametrize("words", CHANGING, ids=" ".join)
-    def test_whatever_changes_something_is_refused(
+    def test_every_change_is_refused(
         self, refinerctl: Command, project: Path, elsewhere: Server, words: tuple[str, ...]
     ) -> None:
         needs_terraform()

@@ -123,7 +123,7 @@ class TestConsent:
         assert self.answered("\n") is not None
         assert self.answered("") is not None
 
-    def test_input_from_before_the_question_is_no_answer(self) -> None:
+    def test_input_typed_before_the_question_is_ignored(self) -> None:
         script = (
             "import time; from refinerctl.options import ask; print('planning'); time.sleep(1); ask('Apply?', False)"
         )

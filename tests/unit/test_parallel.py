@@ -97,7 +97,7 @@ def test_without_an_interrupt_it_gives_and_raises_what_the_task_does() -> None:
         through_interrupt(lambda: 1 // 0)
 
 
-def test_time_limit_ends_whatever_is_done_then() -> None:
+def test_time_limit_ends_any_work() -> None:
     def stubborn() -> None:
         try:
             concurrently([lambda: time.sleep(5)], 1)

@@ -37,7 +37,7 @@ def put(session: AwsSession, name: str, **settings: Any) -> None:
     )
 
 
-def test_an_alarm_as_it_is(session: AwsSession, unique: str) -> None:
+def test_an_alarm_has_the_fields_of_describe_alarms(session: AwsSession, unique: str) -> None:
     put(session, f"{unique}-on", AlarmActions=[TOPIC])
     put(session, f"{unique}-off", AlarmActions=[TOPIC], ActionsEnabled=False)
     session.client("cloudwatch").set_alarm_state(AlarmName=f"{unique}-on", StateValue="ALARM", StateReason="1 > 0")

@@ -31,7 +31,7 @@ def alarm(session: AwsSession, unique: str) -> Iterator[str]:
     cloudwatch.delete_alarms(AlarmNames=[name])
 
 
-def test_alarms_come_first_in_text_and_are_whole_in_json(
+def test_alarms_come_first_in_text_and_are_all_in_json(
     alarm: str,
     refinerctl: Command,
     session: AwsSession,

@@ -133,7 +133,7 @@ class TestUnreadMessages:
         account.queues.messages.clear()
         assert listed(account)["In/a"].may_be_in == ()
 
-    def test_messages_of_one_stage_are_of_no_concern_to_another(self) -> None:
+    def test_messages_of_one_stage_do_not_count_for_another(self) -> None:
         account = Account((IN, LAB))
         account.bucket.write("In/a")
         account.bucket.write("Lab/b")
