@@ -43,7 +43,7 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
     "add-prefix",
     epilog=examples(
         "refinerctl add-prefix team/MyNew/ --image-uri dibbs-ecr-refiner/lambda --dry-run",
-        "refinerctl add-prefix Lab/ --image-uri team/lab --env-var CONFIG_BUCKET=team-config --read-access s3://team-config/lab/",
+        "refinerctl add-prefix Lab/ --image-uri team/lab --read-access s3://config/lab/",
         "refinerctl add-prefix Audit/ --completion",
     ),
 )
