@@ -311,6 +311,7 @@ class AppContext:
             binary=str(binary),
             lock_timeout_s=lock_timeout_s,
             tell=self.render.note,
+            unlock_hint=f"Run `{self.command('unlock')}`.",
         )
         location, init = self.location if self._changes else "", backend.init_arguments
         return RootModule(
@@ -361,7 +362,9 @@ class AppContext:
             project = self.settings.project
             raise RefinerctlError(
                 f"the local environment of {project} is down",
-                hint="Run `refinerctl local up --detach`." if self.settings.layout.is_project else NO_PROJECT,
+                hint=f"Run `{self.command('local', 'up', '--detach')}`."
+                if self.settings.layout.is_project
+                else NO_PROJECT,
             )
         if status.state == "starting":
             raise RefinerctlError(

@@ -271,8 +271,9 @@ def _check_owner(path: Path, environ: Mapping[str, str]) -> None:
         trusted.add(int(user))
     for place in (path, path.parent, path.resolve(), path.resolve().parent):
         if (owner := place.lstat().st_uid) not in trusted:
+            what = "it belongs" if place == path else f"{place} belongs"
             raise RefusedError(
-                f"{path} is not used: {place} belongs to {_user_name(owner)}, not to you",
+                f"{path} is not used: {what} to {_user_name(owner)}, not to you",
                 hint=f"If you trust that user, name the file: export REFINERCTL_CONFIG={shlex.quote(str(path))}",
             )
 

@@ -145,7 +145,8 @@ class _LiveProgress(Progress):
         self._parts: dict[str, int] = {}
 
     def step(self, text: str) -> None:
-        self._bar.console.print(printable(text), markup=False, highlight=False)
+        # Not wrapped, as a command in it is copied: the terminal breaks a line without a line break.
+        self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         self._bar.update(self._task, description=printable(text))
 
     def update(self, text: str) -> None:

@@ -14,6 +14,7 @@ import click
 from refinerctl.app import app_context
 from refinerctl.aws.messages import Message, MessageAttribute
 from refinerctl.aws.s3 import ObjectEvent, ObjectState, object_state
+from refinerctl.console import counted
 from refinerctl.dlq.bodies import body_value, source_key, source_object
 from refinerctl.dlq.errors import MessageError, error_finder
 from refinerctl.dlq.options import filter_options
@@ -138,7 +139,7 @@ def command(
     else:
         _show(app.render, walk, groups, inspected)
     if walk.matched == limit and (walk.remaining.count != 0 or limit < walk.received):
-        app.render.note(f"only the first {limit} messages; --limit N shows more")
+        app.render.note(f"only the first {counted(limit, 'message')}; --limit N shows more")
     for note in notes:
         app.render.note(note)
 

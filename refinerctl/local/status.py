@@ -51,7 +51,7 @@ def env(ctx: click.Context, root_module: str | None) -> None:
     app = app_context(ctx, env="local")
     settings, endpoint_url = app.settings, app.instance.status().endpoint_url
     if endpoint_url is None:
-        raise RefinerctlError("the local environment is down", hint="Run `refinerctl local up --detach`.")
+        raise RefinerctlError("the local environment is down", hint=f"Run `{app.command('local', 'up', '--detach')}`.")
     if root_module is None:
         variables = embedded_environment(settings.embedded_region, endpoint_url)
     else:

@@ -215,12 +215,15 @@ def tell_of_events(app: AppContext, plan: Plan) -> None:
 
 
 def resume_arguments(plan: Plan, action: ReleaseAction) -> list[str]:
-    """The command that continues the apply of a plan: a saved plan is not valid any more once it was begun."""
+    """The command that continues the apply of a plan: a saved plan is not valid any more once it was begun.
+
+    Without a requested tag it has none: it would be resolved again, or refused for an image that runs from its folder.
+    """
     record = plan.record
     if action is ReleaseAction.ROLLBACK:
         verb = ["rollback", *(["--to", record.tag] if record.tag else [])]
     else:
-        verb = ["deploy", *(["--tag", record.tag] if record.tag else [])]
+        verb = ["deploy", *(["--tag", record.asked_tag] if record.asked_tag else [])]
     return [*verb, *(word for address in record.allow_destroy for word in ("--allow-destroy", address))]
 
 

@@ -27,7 +27,8 @@ class Pins:
     """A release before it is deployed: image URIs by digest, by stage. `notes` say what is not pinned or not checked.
 
     `bases` are the images that they were built on, by stage, if their labels say so.
-    `current` is the release that the ledger has as deployed.
+    `current` is the release that the ledger has as deployed. `asked_tag` is the tag that was requested, None if this
+    follows from the ledger and the values.
     """
 
     tag: str | None = None
@@ -35,6 +36,7 @@ class Pins:
     notes: tuple[str, ...] = ()
     current: Release | None = None
     bases: Mapping[str, str] = field(default_factory=dict)
+    asked_tag: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def pin_images(
     if all_problems:
         hint = "Copy a release's images to ECR: `refinerctl sync --tag TAG`." if is_missing else None
         raise RefusedError(f"{refusal}: {'; '.join(all_problems)}", hint=hint)
-    return Pins(tag or default_tag, images, tuple(all_notes), bases=bases)
+    return Pins(tag or default_tag, images, tuple(all_notes), bases=bases, asked_tag=tag)
 
 
 def _ignores(own: ImageReference, tag: str) -> bool:

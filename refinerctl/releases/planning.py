@@ -98,6 +98,7 @@ def make_plan(
         refinerctl_version=__version__,
         terraform_version=str(document["terraform_version"]),
         bases=dict(pins.bases),
+        asked_tag=pins.asked_tag,
     )
     plan = _plan(file, document, record, destroy=destroy)
     notes = list(pins.notes)

@@ -38,7 +38,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
         with app.render.progress() as progress:
             plan = make_plan(root, pins_of(app, target, current), folder, progress, allow=allow)
         if to is None:
-            check_finished(current, plan.images)
+            check_finished(current, plan.images, app.command("deploy"))
         deploy_plan(app, root, plan, options)
 
 
@@ -63,14 +63,15 @@ def choose(releases: Sequence[Release], to: str | None) -> tuple[Release, Releas
     return current, target
 
 
-def check_finished(current: Release, images: Sequence[ImageChange]) -> None:
+def check_finished(current: Release, images: Sequence[ImageChange], deploy: str) -> None:
     """Raises RefusedError if stages run other images than the recorded ones: an apply was interrupted.
 
-    The release before the recorded one is then not the one before what runs now.
+    The release before the recorded one is then not the one before what runs now. `deploy` is the command that deploys
+    the recorded one.
     """
     if stages := unfinished(current, images):
         name = current.tag or "the recorded release"
         raise RefusedError(
             f"{', '.join(stages)} does not run the image of {name}: a later deployment was interrupted",
-            hint="`refinerctl deploy` deploys the recorded release again; --to TAG deploys the one that you name.",
+            hint=f"`{deploy}` deploys the recorded release again; --to TAG deploys the one that you name.",
         )

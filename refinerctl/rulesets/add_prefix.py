@@ -14,7 +14,14 @@ from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.ledger.entries import deployed
 from refinerctl.options import Prefix, examples, global_options
 from refinerctl.releases.pins import pin_images
-from refinerctl.rulesets.edit import add_ruleset, carry_out_edit, edit_options, read_options, values_file
+from refinerctl.rulesets.edit import (
+    add_ruleset,
+    carry_out_edit,
+    edit_options,
+    read_options,
+    ruleset_values,
+    values_file,
+)
 from refinerctl.rulesets.model import (
     Ruleset,
     RulesetValues,
@@ -133,7 +140,7 @@ def add_prefix(
         raise UsageError("a ruleset either has a function or not", hint="Pass one of --image-uri and --completion.")
     settings = _settings(given, variables, completion, max_receive_count)
     app = app_context(ctx, changes=read_options(given) is not None)
-    values = RulesetValues.of(app.values)
+    values = ruleset_values(app)
     wanted = {"image_uri": image_uri, **settings}
     present = next((other for other in values.rulesets.values() if other.prefix == prefix), None)
     if present and name in (None, present.name):

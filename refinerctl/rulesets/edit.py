@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext
+from refinerctl.config import check_root_module
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import FileEdit
 from refinerctl.options import Decorated, Duration, yes_option
@@ -19,7 +20,7 @@ from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option
 from refinerctl.releases.planning import make_plan
 from refinerctl.rulesets.hcl_edit import add_entry, remove_entry
-from refinerctl.rulesets.model import VARIABLE
+from refinerctl.rulesets.model import VARIABLE, RulesetValues
 
 if TYPE_CHECKING:
     from refinerctl.terraform.root_module import RootModule
@@ -81,6 +82,12 @@ def read_options(given: dict[str, Any]) -> ApplyOptions | None:
     if not given["deploy"] or given["dry_run"]:
         return None
     return ApplyOptions(given["yes"], False, given["wait_timeout"], given["min_credential_lifetime"])
+
+
+def ruleset_values(app: AppContext) -> RulesetValues:
+    """What the environment's values say about rulesets. Raises NotFoundError outside of a project."""
+    check_root_module(app.settings.layout.root_module(app.settings.stack))
+    return RulesetValues.of(app.values)
 
 
 def carry_out_edit(

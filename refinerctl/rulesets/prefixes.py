@@ -18,6 +18,7 @@ from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
+from refinerctl.rulesets.edit import ruleset_values
 from refinerctl.rulesets.model import Ruleset, RulesetValues
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.refiner import ruleset_stage
@@ -38,7 +39,7 @@ Result = TypeVar("Result")
 def prefixes(ctx: click.Context) -> None:
     """List the rulesets as configured and as deployed, and how these differ."""
     app = app_context(ctx)
-    values = RulesetValues.of(app.values)
+    values = ruleset_values(app)
     app.render.detail(f"environment {app.settings.env}, event bus {values.bus_name}")
     if app.is_down:
         app.render.warning(f"environment {app.settings.env} is down: only the configured rulesets are shown")

@@ -12,8 +12,14 @@ from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
-from refinerctl.rulesets.edit import carry_out_edit, edit_options, read_options, remove_ruleset, values_file
-from refinerctl.rulesets.model import RulesetValues
+from refinerctl.rulesets.edit import (
+    carry_out_edit,
+    edit_options,
+    read_options,
+    remove_ruleset,
+    ruleset_values,
+    values_file,
+)
 from refinerctl.stacks.base import Stage
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
     Refused (4) while its queue or one of its dead-letter queues holds messages.
     """
     app = app_context(ctx, changes=read_options(given) is not None)
-    values = RulesetValues.of(app.values)
+    values = ruleset_values(app)
     found = values.find(ruleset)
     if found is None:
         known = ", ".join(f"{item.name} ({item.prefix})" for item in values.rulesets.values())

@@ -28,7 +28,8 @@ class PlanRecord:
     `location` is the account, the region and the environment that it was made for.
     `images` are those that the plan pins, by stage, and `bases` what they were built on; `configuration` is a digest of
     all files that went into it;
-    `allow_destroy` are addresses whose loss of data was accepted.
+    `allow_destroy` are addresses whose loss of data was accepted; `asked_tag` is the tag that was requested, None if
+    the current release is kept.
     """
 
     env: str
@@ -45,6 +46,7 @@ class PlanRecord:
     refinerctl_version: str = ""
     terraform_version: str = ""
     bases: Mapping[str, str] = field(default_factory=dict)
+    asked_tag: str | None = None
 
     @property
     def version(self) -> str | None:

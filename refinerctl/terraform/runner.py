@@ -58,7 +58,7 @@ class Terraform:
     `environment` is set on top of the process's own. `embedded`: for an environment on this machine the caller's
     variables for the provider are ignored. `disposable`: an interrupted run is killed, because its state ends with its
     environment; otherwise terraform gets one SIGINT and saves its state. `binary` is a path or a name on PATH. `tell`
-    gets messages for the user: who holds the lock, what an interrupt does.
+    gets messages for the user: who holds the lock, what an interrupt does. `unlock_hint` says how to release it.
     """
 
     module: Path
@@ -72,6 +72,7 @@ class Terraform:
     binary: str = "terraform"
     lock_timeout_s: float = LOCK_TIMEOUT_SECONDS
     tell: Tell = lambda _: None
+    unlock_hint: str = "Run `refinerctl unlock`."
 
     @property
     def _generated_config(self) -> Path:
@@ -140,7 +141,7 @@ class Terraform:
             waited = f", and did not release it in {self.lock_timeout_s:.10g} s" if self.lock_timeout_s else ""
             raise TimedOutError(
                 f"{lock_text(reader.lock)}{waited}",
-                hint="If that run has crashed, release the lock: `refinerctl unlock`.",
+                hint=f"Only if that run has crashed, release the lock. {self.unlock_hint}",
             )
         if reader.is_stale:
             raise RefusedError("the state has changed since the plan was made", hint="Make a new plan.")

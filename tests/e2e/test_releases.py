@@ -210,7 +210,7 @@ def test_held_lock_names_its_holder_until_it_is_released(releases: Project) -> N
     held = releases.run("plan", "--lock-timeout", "1s")
     assert held.code == 3
     assert "alice@runner holds the state's lock since 2026-03-01 14:02:00Z" in held.err
-    assert "refinerctl unlock" in held.err
+    assert "`refinerctl unlock --env local --stack refiner`" in held.err
     freed = releases.run("unlock", "--yes", "--output", "json")
     assert (freed.code, freed.json()["lock"]["who"]) == (0, "alice@runner"), freed.err
     free = releases.run("unlock", "--output", "json")

@@ -160,7 +160,7 @@ class TestLocalDefaults:
         assert done.code == 1
         assert done.out == ""
         assert " is down\n" in done.err
-        assert "refinerctl local up --detach" in done.err
+        assert "refinerctl local up --detach --env local --stack refiner" in done.err
 
     def test_outside_of_a_project_the_hint_does_not_name_local_up(self, tmp_path: Path, refinerctl: Command) -> None:
         done = refinerctl("poll", cwd=tmp_path)

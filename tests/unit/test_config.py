@@ -258,14 +258,15 @@ class TestOwner:
                 use()
             assert caught.value.exit_code == 4
             assert f"{project.parent / 'refinerctl.toml'} is not used" in caught.value.message
-            assert f"{place} belongs to user 4711, not to you" in caught.value.message
+            what = f"{place} belongs" if place.is_dir() else "it belongs"
+            assert f"{what} to user 4711, not to you" in caught.value.message
             assert f"export REFINERCTL_CONFIG={project.parent / 'refinerctl.toml'}" in str(caught.value.hint)
 
     def test_a_link_of_another_user_is_refused(self, project: Path, tmp_path: Path) -> None:
         link = project / "refinerctl.toml"
         link.symlink_to(project.parent / "refinerctl.toml")
         os.chown(link, 4711, -1, follow_symlinks=False)
-        with pytest.raises(RefusedError, match=r"inner/refinerctl\.toml belongs to user 4711"):
+        with pytest.raises(RefusedError, match=r"inner/refinerctl\.toml is not used: it belongs to user 4711"):
             load(project, None)
 
     def test_a_file_that_is_named_is_used(self, project: Path) -> None:

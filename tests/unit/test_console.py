@@ -127,6 +127,13 @@ class TestStreams:
         assert "\x9b" not in said
         assert terminal.out.text() == ""
 
+    def test_progress_at_a_terminal_breaks_no_command_into_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        advice = f"to continue, run `refinerctl deploy {'--allow-destroy aws_sqs_queue.dlq ' * 5}--env local`"
+        with at_terminal() as terminal, Renderer("text", 0).progress() as progress:
+            progress.step(advice)
+        assert advice in terminal.err.text()
+
 
 class TestContent:
     def test_a_pipe_gets_an_output_byte_for_byte(self, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

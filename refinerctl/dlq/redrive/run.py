@@ -112,6 +112,8 @@ class Redrive:
             tasks=MoveTasks(self._app.session),
             health=self._health,
         )
+        if self._journal is not None:
+            plan = replace(plan, method_reason="the run that continues is a copy")
         self._note_received(plan.sampled)
         if flags.dry_run:
             self._show(plan)

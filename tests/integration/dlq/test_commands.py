@@ -185,6 +185,7 @@ class TestInspect:
         ]
         assert (group["count"], group["example_id"], group["example_key"]) == (1, third, "team/c.txt")
         assert len(run("dlq", "inspect", pair.dlq, "--limit", "2", "--jsonl").lines()) == 2
+        assert "only the first 1 message;" in run("dlq", "inspect", pair.dlq, "--limit", "1").err
         assert "only the first 2 messages" in run("dlq", "inspect", pair.dlq, "--limit", "2").err
         assert "only the first" not in run("dlq", "inspect", pair.dlq, "--limit", "3").err
 

@@ -45,9 +45,10 @@ def slow_apply(project: Project) -> Iterator[psutil.Popen]:
 
 class TestLock:
     def test_error_names_the_holder_and_the_release_command(self, project: Project, slow_apply: psutil.Popen) -> None:
+        terraform = replace(project.root.terraform, unlock_hint="Run `refinerctl unlock --env test`.")
         with pytest.raises(TimedOutError, match=r"@.* holds the state's lock since 20.*apply") as caught:
-            project.plan()
-        assert "refinerctl unlock" in str(caught.value.hint)
+            project.plan(root=replace(project.root, terraform=terraform))
+        assert "`refinerctl unlock --env test`" in str(caught.value.hint)
         lock = project.root.terraform.find_lock()
         assert lock is not None
         assert lock.id is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -10,14 +11,34 @@ import pytest
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, TimedOutError
-from refinerctl.releases.deploy import readiness_checks, wait_until_ready
+from refinerctl.ledger.entries import ReleaseAction
+from refinerctl.releases.deploy import readiness_checks, resume_arguments, wait_until_ready
+from refinerctl.releases.planning import Plan
 from refinerctl.stacks.base import Function, Pipeline, Schedule, Stack, Stage
+from refinerctl.terraform.events import StateVersion
+from refinerctl.terraform.plan_file import PlanRecord
 
 
 def answers(*given: bool) -> Callable[[], bool]:
     """Each answer once, the last one for ever."""
     left = list(given)
     return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+@pytest.mark.parametrize(
+    ("action", "asked", "expected"),
+    [
+        (ReleaseAction.DEPLOY, "v2", ["deploy", "--tag", "v2"]),
+        # The tag of the current release would be resolved again, or refused for an image that runs from its folder.
+        (ReleaseAction.DEPLOY, None, ["deploy"]),
+        (ReleaseAction.ROLLBACK, None, ["rollback", "--to", "v2"]),
+    ],
+)
+def test_command_that_continues_has_the_tag_only_if_it_was_requested(
+    action: ReleaseAction, asked: str | None, expected: list[str]
+) -> None:
+    record = PlanRecord("e", "s", "v2", {}, "", StateVersion(), allow_destroy=("a.b",), asked_tag=asked)
+    assert resume_arguments(Plan(Path("none"), record, ()), action) == [*expected, "--allow-destroy", "a.b"]
 
 
 class TestWait:

@@ -115,7 +115,7 @@ def test_image_is_chosen(
     pins = pin(wanted(real(uri)), store, tag, **real(more))
     assert pins.images == ({"In": real(pinned)} if pinned else {})
     assert pins.notes == ((f"In: {note}",) if note else ())
-    assert pins.tag == (tag or more.get("default_tag"))
+    assert (pins.tag, pins.asked_tag) == (tag or more.get("default_tag"), tag)
 
 
 def test_stage_without_any_tag_is_an_error(store: Store) -> None:

@@ -35,10 +35,11 @@ def test_rollback_is_refused_after_an_interrupted_deployment() -> None:
     """The ledger knows v1 only: the release before v1 is not what the user of a failed v2 wants."""
     before = [ImageChange("In", "123.dkr.ecr.us-east-1.amazonaws.com/r@sha256:b", "r@sha256:0")]
     for images in (before, [ImageChange("In", "account.ecr/r:local", "after")]):
-        with pytest.raises(RefusedError, match="In does not run the image of v1"):
-            check_finished(release(1, "v1", "r@sha256:a"), images)
-    check_finished(release(1, "v1", "r@sha256:b"), before)
-    check_finished(release(1, "v1", "r@sha256:a"), [ImageChange("In", None, "x"), ImageChange("New", "y", "z")])
+        with pytest.raises(RefusedError, match="In does not run the image of v1") as caught:
+            check_finished(release(1, "v1", "r@sha256:a"), images, "refinerctl deploy --env e")
+        assert "`refinerctl deploy --env e`" in str(caught.value.hint)
+    check_finished(release(1, "v1", "r@sha256:b"), before, "")
+    check_finished(release(1, "v1", "r@sha256:a"), [ImageChange("In", None, "x"), ImageChange("New", "y", "z")], "")
 
 
 def test_rollback_to_a_tag_is_one_to_its_last_deployment() -> None:

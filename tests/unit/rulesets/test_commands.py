@@ -163,6 +163,16 @@ def test_invalid_file_is_not_changed(run: Command, values: Path) -> None:
     assert values.read_text() == "rulesets = {\n  A = { prefix = }\n}\n"
 
 
+@pytest.mark.parametrize(
+    "command", [["prefixes"], ["add-prefix", "A/", "--completion"], ["remove-prefix", "A"]], ids=lambda args: args[0]
+)
+def test_outside_of_a_project_the_error_is_not_about_the_stack(
+    refinerctl: Command, tmp_path: Path, command: list[str]
+) -> None:
+    done = refinerctl(*command, cwd=tmp_path)
+    assert (done.code, "is this the project's folder" in done.err.lower()) == (1, True), done.err
+
+
 def test_variable_that_looks_like_a_secret_is_warned_of(run: Command) -> None:
     done = run("add-prefix", "New/", "--image-uri", "a", "--env-var", "DB_PASSWORD=x", "--dry-run")
     assert "warning: DB_PASSWORD looks like a secret" in done.err
