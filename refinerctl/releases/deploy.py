@@ -31,6 +31,7 @@ from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
 from refinerctl.stacks.base import Function, Stack, Values
+from refinerctl.terraform.plan_json import Action
 
 if TYPE_CHECKING:
     from refinerctl.aws.lambda_ import Functions
@@ -245,7 +246,8 @@ def apply_plan(
     has_changes = not plan.is_empty
     if has_changes:
         progress.step(f"terraform apply: stack {root.name} of {root.env}")
-        root.apply(plan.file, progress, resume)
+        created = [change.address for change in plan.changes if change.action is Action.CREATE]
+        root.apply(plan.file, progress, resume, created)
     record = plan.record
     release = Release(
         action, record.tag, dict(record.images), record.version, who, datetime.now(UTC), dict(record.bases)

@@ -36,6 +36,18 @@ HOLDS_DATA = frozenset(
 _DAY = 86400
 
 
+def tainted(module: Mapping[str, Any]) -> Iterator[str]:
+    """The addresses of resources that hold data and that Terraform will replace, because their creation did not finish.
+
+    `module` is the root module of a state as Terraform's JSON.
+    """
+    for resource in module.get("resources", ()):
+        if resource.get("tainted") and resource["type"] in HOLDS_DATA:
+            yield resource["address"]
+    for child in module.get("child_modules", ()):
+        yield from tainted(child)
+
+
 def lost_in_place(kind: str, change: Mapping[str, Any]) -> tuple[str, ...]:
     """What is lost although the resource stays: "message retention 4d → 1m".
 

@@ -22,6 +22,7 @@ from refinerctl.errors import RefinerctlError, RefusedError, Terminated, UsageEr
 from refinerctl.layout import Layout
 from refinerctl.terraform.events import HEAD_BYTES, StateVersion
 from refinerctl.terraform.hcl import load_values
+from refinerctl.terraform.losses import tainted
 from refinerctl.terraform.runner import Terraform
 
 # The variable of the stacks for a role that terraform assumes by itself.
@@ -94,8 +95,10 @@ class RootModule:
         """
         return self.terraform.module / _ERRORED_STATE, self.terraform.data_dir / _ERRORED_STATE
 
-    def apply(self, plan: Path, progress: Progress, resume: str) -> None:
+    def apply(self, plan: Path, progress: Progress, resume: str, created: Sequence[str] = ()) -> None:
         """Apply exactly `plan`. An interrupt says which command continues: `resume`.
+
+        `created` are the addresses that the plan creates.
 
         An error or an interrupt also says where a state is that could not be saved.
         """
@@ -113,13 +116,25 @@ class RootModule:
                 left.chmod(0o600)
                 shutil.move(left, kept)
             if not isinstance(error, RefinerctlError):
-                saved = f"what was done so far is in the state; to continue, run `{resume}`"
-                unsaved = f"the state could not be saved, and is in {kept}. {self.how_to_push(kept)}"
-                self.terraform.tell(unsaved if is_left else saved)
+                if is_left:
+                    said = f"the state could not be saved, and is in {kept}. {self.how_to_push(kept)}"
+                else:
+                    said = f"what was done so far is in the state; {self._how_to_continue(resume, created)}"
+                self.terraform.tell(said)
             elif is_left:
                 message = f"{error.message}. Its state could not be saved, and is in {kept}"
                 raise RefinerctlError(message, hint=self.how_to_push(kept)) from error
             raise
+
+    def _how_to_continue(self, resume: str, created: Sequence[str]) -> str:
+        """The hint with command `resume`, which accepts the replacement of what was created only in part."""
+        try:
+            partial = sorted(set(tainted(self.terraform.show_state())) & set(created))
+        except RefinerctlError:
+            partial = []  # the next plan names them
+        options = "".join(f" --allow-destroy {shlex.quote(address)}" for address in partial)
+        why = "; it creates again what was created only in part" if partial else ""
+        return f"to continue, run `{resume}{options}`{why}"
 
     def how_to_push(self, state: Path) -> str:
         """The hint for an errored.tfstate."""

@@ -173,6 +173,12 @@ class Terraform:
         document: dict[str, Any] = json.loads(self._capture("show", "-json", "-no-color", str(plan)))
         return document
 
+    def show_state(self) -> dict[str, Any]:
+        """The root module of the state as Terraform's JSON, secrets included; empty without resources."""
+        document: dict[str, Any] = json.loads(self._capture("show", "-json", "-no-color"))
+        module: dict[str, Any] = document.get("values", {}).get("root_module", {})
+        return module
+
     def show_text(self, plan: Path) -> str:
         """A plan as Terraform shows it to people: without secrets."""
         return self._capture("show", "-no-color", str(plan)).decode(errors="replace")

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, Terminated, TimedOutError
 from refinerctl.terraform.root_module import git_commit
 from refinerctl.terraform.runner import Terraform
@@ -93,6 +94,8 @@ class TestInterrupt:
         assert f"to continue, run `{RESUME}`" in project.told[-1]
         log = (project.folder / "terraform.log").read_text()
         assert "interrupt" in log.lower().rpartition("provision_start")[2]
+        partial = [item["address"] for item in project.root.terraform.show_state()["resources"] if item.get("tainted")]
+        assert partial == ["terraform_data.slow"]
         assert project.root.terraform.find_lock() is None
         assert project.ledger.read() == ()
         assert project.deploy()
@@ -104,14 +107,30 @@ class TestInterrupt:
         binary = project.folder / "patient"
         binary.write_text(
             f"#!{sys.executable}\n"
-            "import pathlib, signal, time\n"
+            "import pathlib, signal, sys, time\n"
             f"folder = pathlib.Path({str(project.folder)!r})\n"
+            "if 'show' in sys.argv: sys.exit(print((folder / 'state.json').read_text()))\n"
             "signal.signal(signal.SIGINT, lambda *_: (folder / 'got').open('a').write('got\\n'))\n"
             "(folder / 'started').touch()\n"
             "time.sleep(1)\n"
         )
         binary.chmod(0o755)
         return replace(project.root.terraform, binary=str(binary))
+
+    def test_command_that_continues_accepts_the_replacement_of_what_was_created_in_part(
+        self, project: Project, patient: Terraform
+    ) -> None:
+        queues = [
+            {"address": f"aws_sqs_queue.{name}", "type": "aws_sqs_queue", "tainted": name != "whole"}
+            for name in ("old", "partial", "whole")
+        ]
+        (project.folder / "state.json").write_text(json.dumps({"values": {"root_module": {"resources": queues}}}))
+        root = replace(project.root, terraform=patient)
+        thread = self.hang_up(project, 1)
+        with pytest.raises(Terminated):
+            root.apply(project.folder / "plan", Progress(), RESUME, ["aws_sqs_queue.partial", "aws_sqs_queue.whole"])
+        thread.join()
+        assert f"to continue, run `{RESUME} --allow-destroy aws_sqs_queue.partial`;" in project.told[-1]
 
     def hang_up(self, project: Project, times: int) -> threading.Thread:
         def hang_up() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from refinerctl.terraform.losses import lost_in_place
+from refinerctl.terraform.losses import lost_in_place, tainted
 
 DAY = 86400
 
@@ -112,3 +112,16 @@ def test_only_the_unknown_parts_of_a_block_count_as_unchanged() -> None:
     unknown = {"before": schedule, "after": {"target": [{"arn": "arn:queue", "dead_letter_config": [{}]}]}}
     blocks = {"target": [{"dead_letter_config": [{"arn": True}]}]}
     assert lost_in_place("aws_scheduler_schedule", unknown | {"after_unknown": blocks}) == ()
+
+
+def test_tainted_resources_are_those_with_data_in_all_modules() -> None:
+    def resource(address: str, kind: str, *, is_tainted: bool) -> dict[str, Any]:
+        return {"address": address, "type": kind} | ({"tainted": True} if is_tainted else {})
+
+    child = {"resources": [resource('module.m["A"].aws_sqs_queue.dlq', "aws_sqs_queue", is_tainted=True)]}
+    resources = [
+        resource("aws_sqs_queue.done", "aws_sqs_queue", is_tainted=False),
+        resource("aws_lambda_function.f", "aws_lambda_function", is_tainted=True),
+    ]
+    assert list(tainted({"resources": resources, "child_modules": [child]})) == ['module.m["A"].aws_sqs_queue.dlq']
+    assert list(tainted({})) == []
