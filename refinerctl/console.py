@@ -145,8 +145,7 @@ class _LiveProgress(Progress):
         self._parts: dict[str, int] = {}
 
     def step(self, text: str) -> None:
-        # Not wrapped, as a command in it is copied: the terminal breaks a line without a line break.
-        self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(printable(text), markup=False, highlight=False)
         self._bar.update(self._task, description=printable(text))
 
     def update(self, text: str) -> None:
@@ -185,7 +184,8 @@ def _live(total_bytes: int | None) -> Iterator[Progress]:
     )
     amount = [] if total_bytes is None else [BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn()]
     columns = [SpinnerColumn(), text, *amount, TimeElapsedColumn()]
-    with Bar(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
+    # rich prints steps and all other messages above the bar. It must not wrap them: a command in one is copied.
+    with Bar(*columns, console=Console(stderr=True, soft_wrap=True), transient=True, expand=True) as bar:
         yield _LiveProgress(bar, bar.add_task("", total=total_bytes))
 
 

@@ -130,9 +130,13 @@ class TestStreams:
     def test_progress_at_a_terminal_breaks_no_command_into_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "80")
         advice = f"to continue, run `refinerctl deploy {'--allow-destroy aws_sqs_queue.dlq ' * 5}--env local`"
-        with at_terminal() as terminal, Renderer("text", 0).progress() as progress:
-            progress.step(advice)
-        assert advice in terminal.err.text()
+        with at_terminal() as terminal:
+            renderer = Renderer("text", 0)
+            with renderer.progress() as progress:
+                progress.step(f"step: {advice}")
+                renderer.note(f"note: {advice}")
+        assert f"step: {advice}" in terminal.err.text()
+        assert f"note: {advice}" in terminal.err.text()
 
 
 class TestContent:
