@@ -17,7 +17,10 @@ LISTED_WITHIN_SECONDS = 60.0
 
 @dataclass
 class TaskRun:
-    """One task. `moved` is how many messages it has moved so far, also after an error; `is_stuck`: it cannot go on."""
+    """One task, and those that lost responses have started before it.
+
+    `moved` is how many messages they have moved so far, also after an error; `is_stuck`: the task cannot go on.
+    """
 
     tasks: MoveTasks
     source_arn: str
@@ -26,16 +29,17 @@ class TaskRun:
     moved: int = 0
     is_stuck: bool = False
     _handle: str | None = None
-    _started_before: float = -1.0
+    _since: float = 0.0  # tasks that started earlier are not of this run
 
     def start(self, to_arn: str | None, rate: int | None) -> None:
         """Raises RefusedError if SQS does not start one."""
-        self._started_before = max(map(_started, self.tasks.latest(self.source_arn) or ()), default=-1.0)
+        latest = max(map(_started, self.tasks.latest(self.source_arn) or ()), default=0.0)
+        self._since = latest + 0.001  # SQS counts in milliseconds
         self._handle = self.tasks.start(self.source_arn, to_arn, rate)
 
     def adopt(self, running: MoveTask) -> None:
         """Follow a task that somebody else has started."""
-        self._handle = running.handle
+        self._handle, self._since = running.handle, _started(running)
 
     def follow(self, progress: Progress) -> None:
         """Wait for the task's end. Ctrl-C and SIGTERM cancel it. Raises RefinerctlError unless it completes."""
@@ -43,12 +47,15 @@ class TaskRun:
         first: int | None = None
         try:
             while True:
-                task = self._find()
+                listed = self._listed()
+                # A task that has ended has no handle; then it is the newest.
+                by_handle = (task for task in listed if task.handle and task.handle == self._handle)
+                task = next(by_handle, next(iter(listed), None))
                 if task is not None:
                     self._handle = self._handle or task.handle
-                    first = task.moved if first is None else first
-                    self.moved = task.moved
-                    progress.update(_standing(task, task.moved - first, self.monotonic() - began))
+                    self.moved = sum(other.moved for other in listed if _started(other) <= _started(task))
+                    first = self.moved if first is None else first
+                    progress.update(_standing(task, self.moved - first, self.monotonic() - began))
                     self.is_stuck = task.status == "FAILED"
                     if not task.is_active:
                         _check_completed(task)
@@ -65,15 +72,14 @@ class TaskRun:
             self._cancel(progress)
             raise
 
-    def _find(self) -> MoveTask | None:
+    def _listed(self) -> list[MoveTask]:
+        """The tasks of this run, newest first."""
         try:
             listed = self.tasks.latest(self.source_arn) or ()
         except RefinerctlError as error:
             hint = "SQS continues to move messages; run `dlq redrive` again to follow."
             raise RefinerctlError(error.message, hint=f"{error.hint} {hint}" if error.hint else hint) from error
-        by_handle = next((task for task in listed if task.handle and task.handle == self._handle), None)
-        # A task that has ended has no handle; then it is the newest.
-        return by_handle or next((task for task in listed if _started(task) > self._started_before), None)
+        return [task for task in listed if _started(task) >= self._since]
 
     def _cancel(self, progress: Progress) -> None:
         if self._handle is None:

@@ -133,3 +133,13 @@ def test_a_task_that_cannot_be_listed_any_more_continues() -> None:
 
     assert stopped.value.hint == "Log in again. SQS continues to move messages; run `dlq redrive` again to follow."
     assert (run.moved, tasks.cancelled) == (5, [])
+
+
+def test_messages_of_a_task_whose_start_got_no_response_count() -> None:
+    """The request is repeated: a second task starts after the first one has moved everything."""
+    first = MoveTask("COMPLETED", moved=40, to_move=40, started_at=SENT + timedelta(seconds=30))
+    run, _ = run_of((task(0), first, OLD), (task(0, "COMPLETED"), first, OLD))
+
+    run.follow(Recorder())
+
+    assert run.moved == 40
