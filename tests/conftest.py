@@ -27,7 +27,7 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 def _nobodys_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the variables of the user's shell; boto3 finds neither files nor an instance's role."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "REFINERCTL_", "TF_")) or name.lower().endswith("_proxy"):
+        if name.startswith(("AWS_", "REFINERCTL_", "TF_", "CI_")) or name == "CI" or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
