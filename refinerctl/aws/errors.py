@@ -91,7 +91,7 @@ def was_repeated(error: BaseException | None) -> bool:
 
 def error_code(error: BaseException | None) -> str:
     """The code of a botocore ClientError, "" for any other error."""
-    response: dict[str, Any] = getattr(error, "response", None) or {}  # HTTPClientError has one that is None
+    response: dict[str, Any] = getattr(error, "response", None) or {}  # None for an HTTPClientError
     return str(response.get("Error", {}).get("Code", ""))
 
 

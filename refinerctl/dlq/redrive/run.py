@@ -89,8 +89,7 @@ class Redrive:
 
     @cached_property
     def _health(self) -> HealthCheck:
-        app = self._app
-        return HealthCheck(app.queues.state_at, app.functions, app.metrics)
+        return HealthCheck(self._app.queues.state_at, self._app.functions, self._app.metrics)
 
     def prepare(self) -> RedrivePlan | None:
         """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""
@@ -354,9 +353,8 @@ class Redrive:
         targets = list(self._used.values())
         addresses = [queue.address for queue in targets]
         settings = [self._health.settings(address) for address in addresses]
-        arns = {item.dlq_arn for item in settings if item.dlq_arn}
-        if self._file is None:
-            arns.add(self._origin.queue.arn)
+        own = () if self._file else (self._origin.queue.arn,)
+        arns = {*own, *(item.dlq_arn for item in settings if item.dlq_arn)}
         seconds = self._flags.wait_s
         if seconds is None:
             retries_s = [(item.max_receive_count or 1) * item.visibility_timeout_s for item in settings]

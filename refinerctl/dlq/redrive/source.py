@@ -72,7 +72,7 @@ class QueueSource(Source):
         self._late_allowed: int | None = None
 
     def begin_round(self) -> None:
-        """Before workers begin: what has been sent and not deleted is to be received again, also beyond the limit."""
+        """Before workers begin: receive again what was sent and not deleted, also beyond the limit."""
         self._owed = self._run.journal.state.undeleted
         if self._remaining.has_looked:
             self._poll_visibility_s = min(self._visibility_s, LAST_VISIBILITY_S)
