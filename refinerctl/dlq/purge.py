@@ -110,7 +110,7 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
                 hint="Keep FILE as an artifact of the job (`when: always`), or delete without saving: --no-export.",
             )
         check_consent(options.yes)
-    app = at_queue(app_context(ctx, changes=not options.dry_run), queue)
+    app = at_queue(app_context(ctx, changes=True), queue)
     app.tell_settings()
     found, source = open_queue(app, queue, force=True)
     if not options.force:

@@ -109,7 +109,7 @@ def replay(
     if not incomplete and (prefix is not None or since is not None):
         raise UsageError("--prefix and --since need --incomplete")
     check_consent(yes or dry_run)
-    app = app_context(ctx, changes=not dry_run)
+    app = app_context(ctx, changes=True)
     app.tell_settings()
     app.bucket.check()
     now = datetime.now(UTC)

@@ -64,7 +64,7 @@ def upload(
     PATH is a file, a folder (with --recursive) or - for standard input (with --name). Exit code 1 if an upload or its
     processing failed, or if an input was overwritten before it was processed; 3 if a completion timed out.
     """
-    app = app_context(ctx, changes=not dry_run)
+    app = app_context(ctx, changes=True)
     below = prefix or app.storage.input_prefix
     _refuse_results(app, below)
     sources = collect(paths, below, recursive=recursive, name=name)

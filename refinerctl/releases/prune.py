@@ -83,7 +83,7 @@ def prune(ctx: click.Context, keep: int, min_age: float, ignored: tuple[str, ...
     task definition names, or that the last N releases deployed; the newest N release tags; images pushed recently; and
     all parts of these. Exit code 4 if it is unknown what uses the images, 1 if ECR refuses to delete an image.
     """
-    app = app_context(ctx, changes=not dry_run)
+    app = app_context(ctx, changes=True)
     others = [name for name in app.settings.environments if name != app.settings.env]
     if unknown := [name for name in ignored if name not in others]:
         raise UsageError(

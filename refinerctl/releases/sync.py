@@ -121,7 +121,7 @@ def sync(
     Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
     or if the service cannot run the image.
     """
-    app = app_context(ctx, changes=not dry_run)
+    app = app_context(ctx, changes=True)
     if dotenv_file and since:
         raise UsageError("--dotenv and --all-tags-since are mutually exclusive", hint="--dotenv needs one tag.")
     if dotenv_file:

@@ -93,7 +93,7 @@ def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
         options = RedriveOptions(queue, **_options(queue, given))
     else:
         _check_resume(ctx)
-    app = app_context(ctx, changes=not given["dry_run"])
+    app = app_context(ctx, changes=True)
     if run is not None:
         found = find_unfinished(app, queue, None if run == LATEST else run)
         options = RedriveOptions.of_journal(found.header.options, given["rate"])
