@@ -19,6 +19,7 @@ from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import Storage
+from tests.needs import absent
 
 FULL = """
 environment = "staging"
@@ -243,7 +244,7 @@ class TestOwner:
     @pytest.fixture
     def project(self, tmp_path: Path) -> Path:
         if os.geteuid() != 0:
-            pytest.skip("only root can give files to another user")
+            absent("only root can give files to another user")
         folder = tmp_path / "shared" / "inner"
         folder.mkdir(parents=True)
         (folder.parent / "refinerctl.toml").write_text('[tools]\nterraform_binary = "/tmp/evil"\n')
