@@ -128,7 +128,7 @@ class AppContext:
         env, account = self.settings.env, self.settings.account
         answer = attempt(session.caller)
         if account is None:
-            found = account_of(answer.value) if answer.value else "…"
+            found = account_of(answer.value) if answer.value else "<12 digits>"
             self.render.warning(
                 f'environment {env} is not bound to an account; set account = "{found}" in [environments.{env}] of '
                 "refinerctl.toml, so that refinerctl changes nothing in another account"
