@@ -47,6 +47,8 @@ def text(node: ast.JoinedStr) -> str:
 
 MODULES = [read(file) for file in sorted((ROOT / "refinerctl").rglob("*.py"))]
 TEXTS = [text for module in MODULES for text in module.texts]
+# With the names of the help option: a command keeps those of the first context that it gets.
+CONTEXT = click.Context(cli, **cli.context_settings)
 COMMAND_LINES = sorted(
     {line for module in MODULES for line in module.examples}
     | {line for text in TEXTS for line in re.findall(r"`(refinerctl [^`]+)`", text)}
@@ -66,10 +68,10 @@ def check(line: str) -> None:
         return
     command: click.Command = cli
     while isinstance(command, click.Group):
-        _name, found, rest = command.resolve_command(click.Context(command), rest)
+        _name, found, rest = command.resolve_command(CONTEXT, rest)
         assert found is not None
         command = found
-    command.make_context(None, rest, parent=click.Context(cli))
+    command.make_context(None, rest, parent=CONTEXT)
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
@@ -85,7 +87,7 @@ def test_wrong_command_lines_are_noticed() -> None:
 
 def test_command_lines_are_in_backticks() -> None:
     """Otherwise the test above would not see them."""
-    loose = re.compile(rf"(?<![`\w])refinerctl (?:{'|'.join(cli.list_commands(click.Context(cli)))})\b")
+    loose = re.compile(rf"(?<![`\w])refinerctl (?:{'|'.join(cli.list_commands(CONTEXT))})\b")
     # The name of a JUnit suite, and the content of a canary.
     allowed = {"refinerctl verify", f"refinerctl verify --canary {VALUE} for {VALUE}, {VALUE}\n"}
     assert {text for text in TEXTS if loose.search(text)} == allowed

@@ -395,7 +395,7 @@ class TestHelp:
 
     @pytest.mark.parametrize("path", sorted(command_paths()), ids=" ".join)
     def test_help_of_each_command_ends_with_examples(self, path: tuple[str, ...]) -> None:
-        ctx = click.Context(cli, info_name="refinerctl")
+        ctx = click.Context(cli, info_name="refinerctl", **cli.context_settings)
         command: click.Command = cli
         for name in path:
             assert isinstance(command, click.Group)

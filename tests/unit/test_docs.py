@@ -43,14 +43,14 @@ def test_commands_of_the_runbook_are_valid(root: Path) -> None:
     assert len(lines) > 10
     for line in lines:
         command: click.Command = cli
-        context = click.Context(cli, info_name="refinerctl")
+        context = click.Context(cli, **cli.context_settings)
         words = shlex.split(line)[1:]
         while isinstance(command, click.Group):
             name = words.pop(0)
             found = command.get_command(context, name)
             assert found is not None, line
             command = found
-        command.make_context(line, words)  # raises click.UsageError
+        command.make_context(line, words, parent=context)  # raises click.UsageError
 
 
 def test_token_of_the_gitlab_jobs_is_in_a_file_that_other_jobs_cannot_read(root: Path, tmp_path: Path) -> None:
