@@ -17,7 +17,7 @@ demo: $(VENV)/.local $(MODULES) ## Set up, then run the pipeline end to end once
 
 # End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
 test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Set up, then run every check and test
-	$(BIN)/pytest tests/e2e tests/integration tests/unit --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev $(VENV)/checkov/.installed
 	$(BIN)/ruff check .
@@ -30,7 +30,7 @@ node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
 unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers
-	$(BIN)/pytest tests/unit tests/integration --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadfile
 
 nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Run the property tests with new random examples
 	$(BIN)/pytest tests/unit tests/integration -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2

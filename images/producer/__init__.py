@@ -1,0 +1,1 @@
+"""The producer: finds new inputs and publishes a message for each."""
