@@ -115,7 +115,7 @@ class Facts:
 
     @property
     def function(self) -> Function | None:
-        return self.stage.consumer if self.stage else None
+        return self.stage.function if self.stage else None
 
     @property
     def hidden(self) -> timedelta:

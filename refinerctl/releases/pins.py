@@ -1,4 +1,4 @@
-"""Pin the image of every stage to a digest, and check that Lambda accepts it, before Terraform starts."""
+"""Pin the image of every stage to a digest, and check that Lambda or ECS accepts it, before Terraform starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
+from refinerctl.images import ImageReference, newest_first
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import concurrently
 from refinerctl.registry.manifests import config_base, unacceptable
@@ -41,7 +41,7 @@ class Pins:
 
 @dataclass(frozen=True)
 class _Resolved:
-    """The URI by digest, None without one; notes; why Lambda cannot run it; what it was built on."""
+    """The URI by digest, None without one; notes; why its service cannot run it; what it was built on."""
 
     uri: str | None = None
     notes: tuple[str, ...] = ()
@@ -98,8 +98,8 @@ def pin_images(
     environment's values. An image of `local_repositories` may be missing, and is then not pinned: a local environment
     runs it from its folder.
 
-    Raises RefusedError, which begins with `refusal`, for every image that is missing or that Lambda does not accept;
-    UsageError if an image needs a tag and none is set.
+    Raises RefusedError, which begins with `refusal`, for every image that is missing or that its service does not
+    accept; UsageError if an image needs a tag and none is set.
     """
     if tag and wanted and all(_ignores(image.reference, tag) for image in wanted):
         raise RefusedError(
@@ -109,7 +109,7 @@ def pin_images(
     uris = kept if kept is not None and tag is None else {}
     chosen = [_choose(image, tag, tag or default_tag, uris.get(image.stage), by_record=by_record) for image in wanted]
     tasks = [
-        partial(_resolve, reference, registries, image.platform, local_repositories)
+        partial(_resolve, reference, registries, image, local_repositories)
         for image, (reference, _) in zip(wanted, chosen, strict=True)
     ]
     resolved = concurrently(tasks, _THREADS)
@@ -162,7 +162,7 @@ def _choose(
 
 
 def _resolve(
-    reference: ImageReference | None, registries: Registries, platform: Platform, local_repositories: frozenset[str]
+    reference: ImageReference | None, registries: Registries, image: StageImage, local_repositories: frozenset[str]
 ) -> _Resolved:
     if reference is None:
         return _Resolved()
@@ -180,7 +180,7 @@ def _resolve(
             config = registries.blob(reference, manifest.config)
         except NotFoundError:
             notes = (f"the config of {reference} is not in the registry: its architecture is not checked",)
-    problems = unacceptable(manifest, config, RunsOn.LAMBDA, platform)
+    problems = unacceptable(manifest, config, image.runs_on, image.platform)
     return _Resolved(
         reference.at(manifest.digest),
         notes,

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from refinerctl.errors import UsageError
-from refinerctl.images import ImageReference, Platform
+from refinerctl.images import ImageReference, Platform, RunsOn
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,28 @@ class EventBus:
 
 
 @dataclass(frozen=True)
+class Broker:
+    """An Amazon MQ broker for RabbitMQ; `secret` names the secret with its credentials."""
+
+    name: str
+    secret: str = ""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An ElastiCache replication group; `secret` names the secret with its token."""
+
+    name: str
+    secret: str = ""
+
+
+@dataclass(frozen=True)
 class Queue:
-    """An SQS queue; `dlq` takes the messages that its consumer could not process."""
+    """A queue of SQS or, with `broker`, of RabbitMQ; `dlq` takes the messages that its consumer could not process."""
 
     name: str
     dlq: Queue | None = None
+    broker: Broker | None = None
 
 
 @dataclass(frozen=True)
@@ -60,17 +77,28 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Function:
-    """A Lambda function that runs an image."""
+    """A Lambda function that runs an image; `dlq` takes the asynchronous invocations that failed."""
 
     name: str
+    dlq: Queue | None = None
 
     @property
     def log_group(self) -> str:
         return f"/aws/lambda/{self.name}"
 
 
-Component: TypeAlias = Bucket | EventBus | Queue | EventRule | Schedule | Function
-Kind = TypeVar("Kind", Bucket, EventBus, Queue, EventRule, Schedule, Function)
+@dataclass(frozen=True)
+class Service:
+    """An ECS service on Fargate whose tasks run an image, each in a container called `container`."""
+
+    name: str
+    cluster: str
+    log_group: str
+    container: str = "worker"
+
+
+Component: TypeAlias = Bucket | EventBus | Broker | Cache | Queue | EventRule | Schedule | Function | Service
+Kind = TypeVar("Kind", Bucket, EventBus, Broker, Cache, Queue, EventRule, Schedule, Function, Service)
 
 
 class CompletionPlace(NamedTuple):
@@ -102,6 +130,7 @@ class Stage:
     """A part of a pipeline that works on its own: what starts it, the queue in between, what consumes that.
 
     What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
+    `input_prefix` is the key prefix of its inputs if no event rule starts it.
     `writes` are the key prefixes below which its consumer writes objects, `completions` is the place of its
     completions. `reads` is what it reads besides its inputs, each as `s3://bucket/prefix`, `read_keys` are the ARNs of
     the KMS keys of these objects. `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
@@ -110,7 +139,8 @@ class Stage:
     name: str
     source: EventRule | Schedule | None = None
     queue: Queue | None = None
-    consumer: Function | None = None
+    consumer: Function | Service | None = None
+    input_prefix: str | None = None
     writes: tuple[str, ...] = ()
     completions: CompletionPlace | None = None
     reads: tuple[str, ...] = ()
@@ -125,7 +155,24 @@ class Stage:
     @property
     def prefix(self) -> str | None:
         """The key prefix of its inputs; None if no object starts it."""
-        return self.source.prefix if isinstance(self.source, EventRule) else None
+        return self.source.prefix if isinstance(self.source, EventRule) else self.input_prefix
+
+    @property
+    def function(self) -> Function | None:
+        """Its consumer, if that is a function."""
+        return self.consumer if isinstance(self.consumer, Function) else None
+
+    @property
+    def service(self) -> Service | None:
+        """Its consumer, if that is a service."""
+        return self.consumer if isinstance(self.consumer, Service) else None
+
+    @property
+    def dlq(self) -> Queue | None:
+        """Takes what its consumer could not process."""
+        if self.queue:
+            return self.queue.dlq
+        return self.function.dlq if self.function else None
 
     @property
     def delivery_dlq(self) -> Queue | None:
@@ -134,9 +181,13 @@ class Stage:
 
     @property
     def queues(self) -> tuple[Queue, ...]:
-        """Its queue, that one's DLQ, and its source's DLQ."""
-        dlq = self.queue.dlq if self.queue else None
-        return tuple(queue for queue in (self.queue, dlq, self.delivery_dlq) if queue is not None)
+        """Its queue, its DLQ, and its source's DLQ, of SQS and of RabbitMQ."""
+        return tuple(queue for queue in (self.queue, self.dlq, self.delivery_dlq) if queue is not None)
+
+    @property
+    def sqs_queues(self) -> tuple[Queue, ...]:
+        """Those of its queues that SQS has."""
+        return tuple(queue for queue in self.queues if queue.broker is None)
 
     @property
     def components(self) -> tuple[Component, ...]:
@@ -151,8 +202,8 @@ class Stage:
         edges: list[tuple[Component, Component]] = list(pairwise(way))
         if self.source and self.source.dlq:
             edges.append((self.source, self.source.dlq))
-        if self.queue and self.queue.dlq:
-            edges.append((self.queue, self.queue.dlq))
+        if (sender := self.queue or self.function) and self.dlq:
+            edges.append((sender, self.dlq))
         return tuple(edges)
 
 
@@ -206,12 +257,22 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Storage:
-    """The location of a stack's data in S3. Prefixes have no leading slash and end in one."""
+    """The location of a stack's data in S3. Prefixes have no leading slash and end in one.
+
+    `output_bucket` has the outputs and completions, if not `bucket`. Merged outputs are below `merged_prefix`.
+    """
 
     bucket: str
     input_prefix: str
     output_prefix: str
     complete_prefix: str
+    output_bucket: str | None = None
+    merged_prefix: str | None = None
+
+    @property
+    def result_bucket(self) -> str:
+        """The bucket of the outputs and completions."""
+        return self.output_bucket or self.bucket
 
 
 class CompletionStatus(StrEnum):
@@ -285,6 +346,7 @@ class StageImage:
     stage: str
     reference: ImageReference
     platform: Platform
+    runs_on: RunsOn = RunsOn.LAMBDA
 
 
 Values: TypeAlias = Mapping[str, Any]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +15,6 @@ from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform
 from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
 from refinerctl.stacks.base import (
-    NO_REASON,
     Bucket,
     CompletionDocument,
     CompletionPlace,
@@ -27,15 +25,13 @@ from refinerctl.stacks.base import (
     Function,
     Pipeline,
     Queue,
-    RecordEvent,
-    RecordLine,
     Stack,
     Stage,
     StageImage,
     Storage,
     Values,
-    error_text,
 )
+from refinerctl.stacks.log_lines import RECORD_MESSAGES, read_log_line
 
 DEFAULT_BUS = "default"
 PLATFORMS = {"x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "arm64")}
@@ -298,64 +294,6 @@ def _malformed(reason: str) -> CompletionDocument:
     return CompletionDocument(CompletionStatus.MALFORMED, error=reason)
 
 
-# What this repository's image logs, see images/refiner/README.md.
-_LOG_MESSAGES = {
-    RecordEvent.RECEIVED: "record received",
-    RecordEvent.OUTPUT: "output written",
-    RecordEvent.COMPLETION: "completion written",
-    RecordEvent.DONE: "record done",
-    RecordEvent.FAILED: "record failed",
-    RecordEvent.IGNORED: "record ignored",
-}
-_EVENTS = {message: event for event, message in _LOG_MESSAGES.items()}
-
-
-def _read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
-    """A JSON line of this repository's image; None for any other."""
-    event = _EVENTS.get(str(line.get("message")))
-    if event is None:
-        return None
-    count, duration, size = line.get("receiveCount"), line.get("durationMs"), line.get("bytes")
-    return RecordLine(
-        event,
-        request_id=str(line.get("requestId") or ""),
-        message_id=str(line.get("messageId") or ""),
-        key=_text(line.get("key")),
-        version_id=_text(line.get("versionId")),
-        at=_time(line.get("timestamp")),
-        event_at=_time(line.get("eventTime")),
-        sent_at=_time_ms(line.get("sentTimestamp")),
-        receive_count=count if isinstance(count, int) else None,
-        duration_ms=float(duration) if isinstance(duration, int | float) else None,
-        error=error_text(line.get("error") or NO_REASON) if event is RecordEvent.FAILED else None,
-        reason=_text(line.get("reason")),
-        output_key=_text(line.get("outputKey")),
-        completion_key=_text(line.get("completionKey")),
-        size_bytes=size if isinstance(size, int) else None,
-    )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _time(text: object) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(str(text))
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):  # a time before the year 1, once it is in UTC
-        return None
-
-
-def _time_ms(value: object) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(value / 1000, UTC) if isinstance(value, int | float) else None
-    except (OverflowError, OSError, ValueError):
-        return None
-
-
 STACK = Stack(
     "refiner",
     settings=_SETTINGS,
@@ -365,8 +303,8 @@ STACK = Stack(
     images=_images,
     completion_keys=_completion_keys,
     read_completion=read_completion,
-    read_log_line=_read_log_line,
-    log_terms=_LOG_MESSAGES,
+    read_log_line=read_log_line,
+    log_terms=RECORD_MESSAGES,
     checks=("refinerctl.insight.verify.refiner",),
     needs=("registry",),
     apply_hint=" (about a minute: the AWS provider waits 25 s for each level of queues)",

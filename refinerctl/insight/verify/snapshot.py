@@ -93,10 +93,12 @@ def _about(component: Component) -> tuple[Asked, ...]:
             return ((TARGETS, bus, name),)
         case Schedule(name, group):
             return ((SCHEDULE, group, name),)
-        case Queue(name):
+        case Queue(name, _, None):
             return ((QUEUE, name),)
         case Function(name):
             return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, component.log_group), (CONCURRENCY,), (RELEASE,)
+        case _:
+            return ()
 
 
 def _led_to(value: object) -> Iterator[Asked]:

@@ -185,5 +185,5 @@ def test_choose_by_name() -> None:
 def test_unknown_stack_lists_the_known_ones() -> None:
     assert find_stack("refiner") is STACK
     with pytest.raises(UsageError) as error:
-        find_stack("rnr")
+        find_stack("rrn")
     assert error.value.hint == f"Stacks: {', '.join(stack_names())}."
