@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.images import DEFAULT_PLATFORM, ImageReference, Platform, RunsOn
+from refinerctl.images import DEFAULT_PLATFORM, BuildContext, ImageReference, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
@@ -57,6 +57,7 @@ class ImageTable(msgspec.Struct, forbid_unknown_fields=True):
 
     repository: str
     context: str
+    dockerfile: str = "Dockerfile"
     source: str | None = None
     stack: str = DEFAULT_STACK
     platform: str = str(DEFAULT_PLATFORM)
@@ -98,14 +99,14 @@ class GlobalFlags:
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """An image of this project: its ECR repository and the folder that it is built from.
+    """An image of this project: its ECR repository and what it is built from.
 
     `source` is the repository that releases are published to; `stack` deploys it on `platform`, in service `runs_on`.
     """
 
     name: str
     repository: str
-    context: Path
+    context: BuildContext
     source: ImageReference | None = None
     stack: str = DEFAULT_STACK
     platform: Platform = DEFAULT_PLATFORM
@@ -365,7 +366,7 @@ def _image(name: str, given: Mapping[str, Any], path: Path | None, project: Path
         return ImageSettings(
             name,
             table.repository,
-            project / table.context,
+            BuildContext(project / table.context, table.dockerfile),
             source=ImageReference.parse(table.source) if table.source else None,
             stack=find_stack(table.stack).name,
             platform=Platform.parse(table.platform),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import BuildContext
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -53,7 +53,9 @@ class DockerEngine:
                     ) from error
             return self._cached
 
-    def build(self, context: Path, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]) -> None:
+    def build(
+        self, context: BuildContext, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]
+    ) -> None:
         """Build `context` as `tag`. Raises RefinerctlError with the step that failed.
 
         The SDK reports a failed build as an event of the stream, not as an exception.
@@ -63,7 +65,8 @@ class DockerEngine:
         last = ""
         try:
             stream = self.client().api.build(
-                path=str(context),
+                path=str(context.folder),
+                dockerfile=context.dockerfile,
                 tag=tag,
                 buildargs=dict(arguments),
                 network_mode="host",
@@ -74,14 +77,15 @@ class DockerEngine:
             for event in stream:
                 if "error" in event:
                     raise RefinerctlError(
-                        f"building the image of {context} failed: {event['error'].strip()}", hint=last or None
+                        f"building the image of {context.own_folder} failed: {event['error'].strip()}",
+                        hint=last or None,
                     )
                 text = event.get("stream", "").strip()
                 if text:
                     last = text
                     on_line(text)
         except (DockerException, TypeError) as error:  # TypeError: the SDK raises it if the context is not a folder
-            raise RefinerctlError(f"building the image of {context} failed: {error}") from error
+            raise RefinerctlError(f"building the image of {context.own_folder} failed: {error}") from error
 
     def run(
         self,

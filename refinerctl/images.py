@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 from refinerctl.errors import UsageError
@@ -141,6 +142,23 @@ class Platform:
 
 
 DEFAULT_PLATFORM = Platform("linux", "amd64")
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What an image is built from: the folder that the build sees, and the Dockerfile's path in it."""
+
+    folder: Path
+    dockerfile: str = "Dockerfile"
+
+    @property
+    def dockerfile_path(self) -> Path:
+        return self.folder / self.dockerfile
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder of the Dockerfile, with what only this image has."""
+        return self.dockerfile_path.parent
 
 
 class RunsOn(StrEnum):

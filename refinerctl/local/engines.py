@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -22,18 +22,18 @@ from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.docker_engine import DockerEngine, RunningContainer
 from refinerctl.embedded import NOT_INSTALLED
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.images import ImageReference
+from refinerctl.images import BuildContext, ImageReference
 from refinerctl.local.execution import OnLine
 
 NODE_RUNTIME = Path(__file__).with_name("node_runtime.mjs")
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 
-# The folders of this project's images, by ECR repository.
-Contexts = Mapping[str, Path]
+# What this project's images are built from, by ECR repository.
+Contexts = Mapping[str, BuildContext]
 
 
-def context_of(function: FunctionConfiguration, contexts: Contexts) -> tuple[str, Path]:
-    """The repository and folder of the image that `function` runs. Raises NotFoundError for another project's image."""
+def context_of(function: FunctionConfiguration, contexts: Contexts) -> tuple[str, BuildContext]:
+    """The repository and build context of the image that `function` runs. Raises NotFoundError for another project's image."""
     repository = ImageReference.parse(function.image_uri).repository
     if repository in contexts:
         return repository, contexts[repository]
@@ -43,7 +43,7 @@ def context_of(function: FunctionConfiguration, contexts: Contexts) -> tuple[str
     )
 
 
-def handler_of(function: FunctionConfiguration, context: Path) -> str:
+def handler_of(function: FunctionConfiguration, context: BuildContext) -> str:
     """The handler's name: the function's own command, or the last CMD of the image's Dockerfile."""
     if function.command:
         return function.command[0]
@@ -51,28 +51,28 @@ def handler_of(function: FunctionConfiguration, context: Path) -> str:
         return str(json.loads(_CMD.findall(_dockerfile(context))[-1])[0])
     except (IndexError, ValueError) as error:
         raise RefinerctlError(
-            f'{context}/Dockerfile has no CMD ["<file>.<function>"] that names the handler'
+            f'{context.dockerfile_path} has no CMD ["<file>.<function>"] that names the handler'
         ) from error
 
 
-def _dockerfile(context: Path) -> str:
+def _dockerfile(context: BuildContext) -> str:
     try:
-        return (context / "Dockerfile").read_text(encoding="utf-8")
+        return context.dockerfile_path.read_text(encoding="utf-8")
     except OSError:
         return ""
 
 
-def _node(context: Path, handler: str) -> list[str]:
+def _node(context: BuildContext, handler: str) -> list[str]:
     """Our own client of the Runtime API: AWS's (aws-lambda-ric) compiles native code when it is installed."""
     node = shutil.which("node")
     if node is None:
         raise RefinerctlError("node is not installed", hint="Install Node.js 20 or newer, or use --engine docker.")
-    return [node, str(NODE_RUNTIME), str(context), handler]
+    return [node, str(NODE_RUNTIME), str(context.folder), handler]
 
 
-def _python(context: Path, handler: str) -> list[str]:
+def _python(context: BuildContext, handler: str) -> list[str]:
     """AWS's own client of the Runtime API, in the folder's virtual environment if it has one."""
-    venv = context / ".venv"
+    venv = context.own_folder / ".venv"
     if venv.is_dir():
         python, is_installed = venv / "bin" / "python", any(venv.glob("lib/python3*/site-packages/awslambdaric"))
         hint = f"Run `{python} -m pip install awslambdaric`."
@@ -91,7 +91,7 @@ class Runtime:
     name: str
     base: str
     file: str
-    command: Callable[[Path, str], list[str]]
+    command: Callable[[BuildContext, str], list[str]]
     environment: Mapping[str, str]
 
 
@@ -104,17 +104,17 @@ RUNTIMES = (
 )
 
 
-def runtime_of(context: Path) -> Runtime:
-    """The runtime of the image in this folder. Raises RefinerctlError if it is none of RUNTIMES."""
+def runtime_of(context: BuildContext) -> Runtime:
+    """The runtime of the image. Raises RefinerctlError if it is none of RUNTIMES."""
     text = "\n".join(re.findall(r"^\s*(?:FROM|ARG)\b.*", _dockerfile(context), re.MULTILINE))
     for runtime in RUNTIMES:
         if runtime.base in text:
             return runtime
     for runtime in RUNTIMES:
-        if (context / runtime.file).is_file():
+        if (context.own_folder / runtime.file).is_file():
             return runtime
     files = " and no ".join(runtime.file for runtime in RUNTIMES)
-    raise RefinerctlError(f"{context} has no {files}: its runtime is unknown", hint="Use --engine docker.")
+    raise RefinerctlError(f"{context.own_folder} has no {files}: its runtime is unknown", hint="Use --engine docker.")
 
 
 class ProcessEngine:
@@ -124,16 +124,16 @@ class ProcessEngine:
         self._contexts = contexts
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
-        _, folder = context_of(function, self._contexts)
-        context = folder.resolve()
+        _, given = context_of(function, self._contexts)
+        context = replace(given, folder=given.folder.resolve())
         handler, runtime = handler_of(function, context), runtime_of(context)
         local = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "LAMBDA_TASK_ROOT": str(context),
+            "LAMBDA_TASK_ROOT": str(context.folder),
             "_HANDLER": handler,
             **runtime.environment,
         }
-        return ProcessChild(runtime.command(context, handler), environment | local, context, on_line)
+        return ProcessChild(runtime.command(context, handler), environment | local, context.folder, on_line)
 
 
 class ProcessChild:
@@ -204,9 +204,9 @@ def local_tag(repository: str) -> str:
 
 
 def build_images(
-    contexts: Iterable[tuple[str, Path]], arguments: Mapping[str, str], on_line: Callable[[str], None]
+    contexts: Iterable[tuple[str, BuildContext]], arguments: Mapping[str, str], on_line: Callable[[str], None]
 ) -> None:
-    """Build the images of these repositories and folders for the local environment."""
+    """Build the images of these repositories for the local environment."""
     docker = DockerEngine()
     for repository, context in contexts:
         docker.build(context, local_tag(repository), arguments, on_line)

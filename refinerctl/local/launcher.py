@@ -75,7 +75,7 @@ def _wait_until_running(instance: Instance, process: subprocess.Popen[bytes]) ->
 
 
 def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess.Popen[bytes]:
-    contexts = {image.repository: str(image.context) for image in settings.images}
+    contexts = {i.repository: (str(i.context.folder), i.context.dockerfile) for i in settings.images}
     # -P: a folder named refinerctl in the current folder is not imported instead of the package.
     command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(instance.directory)]
     command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--contexts", json.dumps(contexts)]

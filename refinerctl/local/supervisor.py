@@ -21,6 +21,7 @@ from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import EMBEDDED_CREDENTIALS, AwsSession
 from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import BuildContext
 from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.engines import ContainerEngine, ProcessEngine
 from refinerctl.local.execution import Engine
@@ -59,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _contexts(text: str) -> dict[str, Path]:
-    return {repository: Path(context) for repository, context in json.loads(text).items()}
+def _contexts(text: str) -> dict[str, BuildContext]:
+    contexts = json.loads(text).items()
+    return {repository: BuildContext(Path(folder), dockerfile) for repository, (folder, dockerfile) in contexts}
 
 
 def _watch_lifeline(descriptor: int, stop: threading.Event) -> None:

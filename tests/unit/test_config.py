@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from refinerctl.config import GlobalFlags, Settings, environment_names, find_config, load_settings
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.images import ImageReference, Platform, RunsOn
+from refinerctl.images import BuildContext, ImageReference, Platform, RunsOn
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import Storage
 from tests.needs import absent
@@ -180,7 +180,7 @@ class TestFile:
         settings = load(tmp_path, environ={"REFINERCTL_CONFIG": str(other)})
         assert settings.stack == "registry"
         assert settings.project == other.parent
-        assert settings.images[0].context == other.parent / "c"
+        assert settings.images[0].context == BuildContext(other.parent / "c")
         assert settings.work_folder == other.parent / ".refinerctl"
 
     def test_defaults_without_a_file(self, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ class TestFile:
         assert (image.name, image.repository, image.context) == (
             "refiner",
             "team/refiner",
-            tmp_path / "images" / "refiner",
+            BuildContext(tmp_path / "images" / "refiner"),
         )
 
 
@@ -207,13 +207,15 @@ class TestImages:
         text = """
         [images.worker]
         repository = "team/worker"
-        context = "images/worker"
+        context = "images"
+        dockerfile = "worker/Dockerfile"
         source = "ghcr.io/team/worker"
         stack = "registry"
         platform = "linux/arm64"
         runs_on = "ecs"
         """
         (image,) = load(tmp_path, text).images
+        assert image.context.dockerfile_path == tmp_path / "images" / "worker" / "Dockerfile"
         assert image.source == ImageReference("team/worker", "ghcr.io")
         assert (image.stack, image.platform, image.runs_on) == ("registry", Platform("linux", "arm64"), RunsOn.ECS)
 
@@ -448,4 +450,4 @@ class TestThisRepository:
         (image,) = load_settings(GlobalFlags(), {}, root).images
         text = (root / "terraform/environments/local/refiner.tfvars").read_text()
         assert f'"{image.repository}"' in text
-        assert (image.context / "Dockerfile").is_file()
+        assert image.context.dockerfile_path.is_file()

@@ -25,6 +25,7 @@ from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import AwsSession
 from refinerctl.embedded import MARKER, PROXY_VARIABLE, Instance
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.images import BuildContext
 from refinerctl.local.engines import ProcessEngine
 from refinerctl.local.execution import ExecutionEnvironment
 from refinerctl.local.function_host import FunctionHost
@@ -32,7 +33,7 @@ from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import InvocationResult
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "images"
-CONTEXTS = {f"tests/{folder.name}": folder for folder in sorted(FIXTURES.iterdir())}
+CONTEXTS = {f"tests/{folder.name}": BuildContext(folder) for folder in sorted(FIXTURES.iterdir())}
 
 
 def function(image: str, **given: Any) -> FunctionConfiguration:
@@ -235,7 +236,7 @@ class TestInit:
         shutil.copytree(FIXTURES / "python-echo", folder)
         (folder / ".venv" / "bin").mkdir(parents=True)
         with pytest.raises(RefinerctlError, match="has no awslambdaric") as caught:
-            ProcessEngine({"tests/python-echo": folder}).start(function("python-echo"), {}, print)
+            ProcessEngine({"tests/python-echo": BuildContext(folder)}).start(function("python-echo"), {}, print)
         assert f"{folder}/.venv/bin/python -m pip install awslambdaric" in str(caught.value.hint)
 
     def test_the_folders_virtual_environment_runs_the_function(self, tmp_path: Path) -> None:
@@ -247,7 +248,9 @@ class TestInit:
         python.write_text('#!/bin/sh\necho "started with $*"\n')
         python.chmod(0o755)
         lines: list[str] = []
-        child = ProcessEngine({"tests/python-echo": folder}).start(function("python-echo"), {}, lines.append)
+        child = ProcessEngine({"tests/python-echo": BuildContext(folder)}).start(
+            function("python-echo"), {}, lines.append
+        )
         assert eventually(lambda: lines == ["started with -m awslambdaric app.handler"])
         child.kill()
 

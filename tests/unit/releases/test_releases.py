@@ -11,7 +11,7 @@ from typing import Any, cast
 from refinerctl.aws.ecr import EcrImage, EcrRegistry
 from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.images import ImageReference
+from refinerctl.images import BuildContext, ImageReference
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.images import read_uses, release_uses
 from refinerctl.releases.releases import ReleaseOverview, release_overview
@@ -25,7 +25,9 @@ def digest(number: int) -> str:
 
 
 def settings(name: str) -> ImageSettings:
-    return ImageSettings(name, f"ecr/{name}", Path(name), source=ImageReference.parse(f"ghcr.io/org/{name}"))
+    return ImageSettings(
+        name, f"ecr/{name}", BuildContext(Path(name)), source=ImageReference.parse(f"ghcr.io/org/{name}")
+    )
 
 
 APP, WORKER = settings("app"), settings("worker")
