@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.alarms import Alarms
     from refinerctl.aws.bucket_versions import BucketVersions
     from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecs_services import Services
     from refinerctl.aws.events import EventBuses
     from refinerctl.aws.iam import Roles
     from refinerctl.aws.lambda_ import Functions
@@ -250,6 +251,12 @@ class AppContext:
         from refinerctl.aws.lambda_ import Functions
 
         return Functions(self.session)
+
+    @cached_property
+    def services(self) -> Services:
+        from refinerctl.aws.ecs_services import Services
+
+        return Services(self.session)
 
     @cached_property
     def bucket_versions(self) -> BucketVersions:

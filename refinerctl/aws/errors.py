@@ -28,13 +28,17 @@ _EXPIRED = {
 _MISSING = {
     "404",
     "AWS.SimpleQueueService.NonExistentQueue",
+    "ClusterNotFoundException",
+    "InvalidGroup.NotFound",
     "NoSuchBucket",
     "NoSuchEntity",
     "NotFound",
     "NotFoundException",
     "QueueDoesNotExist",
     "RepositoryNotFoundException",
+    "ReplicationGroupNotFoundFault",
     "ResourceNotFoundException",
+    "ServiceNotFoundException",
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress
-from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
+from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed
 from refinerctl.options import (
     Decorated,
@@ -26,20 +24,16 @@ from refinerctl.options import (
     global_options,
     yes_option,
 )
-from refinerctl.parallel import attempt, concurrently
+from refinerctl.parallel import attempt
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
-from refinerctl.stacks.base import Function, Stack, Values
+from refinerctl.releases.readiness import readiness_checks, wait_until_ready
 from refinerctl.terraform.plan_json import Action
 
 if TYPE_CHECKING:
-    from refinerctl.aws.lambda_ import Functions
     from refinerctl.ledger.entries import Ledger
     from refinerctl.terraform.root_module import RootModule
-
-_THREADS = 8
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.25, 5.0
 
 
 def apply_options(command: Decorated) -> Decorated:
@@ -61,7 +55,7 @@ def deploy_options(command: Decorated) -> Decorated:
         type=Duration(),
         default="5m",
         show_default=True,
-        help="Maximum wait until functions are updated and their event source mappings enabled.",
+        help="Maximum wait until functions are updated, event source mappings enabled and services deployed.",
     )
     dry_run = click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
     for option in (apply_options, timeout, allow_destroy_option, dry_run, yes_option):
@@ -187,9 +181,11 @@ def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: App
         applied, release = apply_plan(root, plan, app.ledger, app.operator, progress, resume, options.action)
         if applied:
             tell_of_events(app, plan)
-            checks = attempt(lambda: readiness_checks(app.stack, root.terraform.outputs()[0], app.functions))
+            checks = attempt(
+                lambda: readiness_checks(app.stack, root.terraform.outputs()[0], app.functions, app.services)
+            )
             if checks.error:
-                app.render.warning(f"applied, but cannot wait until functions are updated: {checks.error.message}")
+                app.render.warning(f"applied, but cannot wait until it is in effect: {checks.error.message}")
             wait_until_ready(checks.value or {}, options.timeout, progress)
     if not app.render.is_json:
         what = f" {release.tag}" if release and release.tag else ""
@@ -272,52 +268,3 @@ def _is_recorded(release: Release, last: Release | None) -> bool:
     if last is None:
         return release.tag is None and not release.images
     return (release.tag, dict(release.images)) == (last.tag, dict(last.images))
-
-
-def readiness_checks(stack: Stack, outputs: Values, functions: Functions) -> dict[str, Callable[[], bool]]:
-    """Checks that each function is updated and each event source mapping is enabled, by the name of the check."""
-    if stack.pipeline_of_outputs is None or not outputs:
-        return {}
-    pipeline = stack.pipeline_of_outputs(outputs)
-    checks: dict[str, Callable[[], bool]] = {
-        f"function {function.name}": partial(_is_updated, functions, function.name)
-        for function in pipeline.by_kind(Function)
-    }
-    for stage in pipeline.stages:
-        if mapping := stage.recorded.get("event_source_mapping_id"):
-            name = stage.consumer.name if stage.consumer else stage.name
-            checks[f"event source mapping of {name}"] = partial(functions.mapping_is_enabled, mapping)
-    return checks
-
-
-def wait_until_ready(checks: Mapping[str, Callable[[], bool]], timeout_s: float, progress: Progress) -> None:
-    """Wait until every check holds.
-
-    Raises TimedOutError that names those that do not, RefinerctlError with Lambda's reason for an update that failed.
-    """
-    deadline = time.monotonic() + timeout_s
-    pause = _FIRST_PAUSE_SECONDS
-    pending = _pending(checks)
-    while pending and time.monotonic() < deadline:
-        progress.update(f"waiting for {', '.join(pending)}")
-        time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        pending = _pending(checks)
-    if pending:
-        raise TimedOutError(
-            f"applied, but not in effect after {timeout_s:g} s: {', '.join(pending)}",
-            hint="Lambda continues. See the function's LastUpdateStatus and the event source mapping's State.",
-        )
-
-
-def _is_updated(functions: Functions, name: str) -> bool:
-    """https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html"""
-    function = functions.get(name)
-    if "Failed" in (function.state, function.update):
-        raise RefinerctlError(f"the update of function {name} failed: {function.reason or 'Lambda gives no reason'}")
-    return function.state != "Pending" and function.update != "InProgress"
-
-
-def _pending(checks: Mapping[str, Callable[[], bool]]) -> list[str]:
-    found = concurrently(list(checks.values()), _THREADS)
-    return [what for what, is_ready in zip(checks, found, strict=True) if not is_ready]

@@ -56,7 +56,14 @@ _FUNCTION_IDS = (
     "schedule_role_arn",
     "delivery_dlq_arn",
 )
-_WORKER_IDS = ("cluster_arn", "service_arn", "task_role_arn", "execution_role_arn", "security_group_id")
+_WORKER_IDS = (
+    "cluster_arn",
+    "service_arn",
+    "task_role_arn",
+    "execution_role_arn",
+    "security_group_id",
+    "task_definition_arn",
+)
 
 
 def _storage(settings: Mapping[str, str]) -> Storage:

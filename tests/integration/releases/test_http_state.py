@@ -70,7 +70,7 @@ def test_plan_of_one_job_is_deployed_by_the_next(refinerctl: Command, server: St
 
     deployed = refinerctl("deploy", "--plan", str(plan), "--yes", cwd=second)
     assert deployed.code == 0, deployed.err
-    assert "warning: applied, but cannot wait until functions are updated: Terraform's outputs are not" in deployed.err
+    assert "warning: applied, but cannot wait until it is in effect: Terraform's outputs are not" in deployed.err
     assert [item["type"] for item in server.state("refiner-test")["resources"]] == ["terraform_data"]
     document = server.state("refiner-test-releases")["outputs"]["releases"]["value"]
     assert [entry.who for entry in load_releases(document.encode(), "here")] == ["me (https://gitlab.example/-/jobs/1)"]

@@ -42,7 +42,14 @@ def pipeline(values: dict[str, Any]) -> Pipeline:
 def outputs() -> dict[str, Any]:
     """Terraform's, in the form of terraform/stacks/rnr."""
     names = ("function_arn", "role_arn", "dlq_arn", "schedule_arn", "schedule_role_arn", "delivery_dlq_arn")
-    worker = ("cluster_arn", "service_arn", "task_role_arn", "execution_role_arn", "security_group_id")
+    worker = (
+        "cluster_arn",
+        "service_arn",
+        "task_role_arn",
+        "execution_role_arn",
+        "security_group_id",
+        "task_definition_arn",
+    )
     return {
         "name": "rnr-test",
         "input_bucket": "forecasts",
