@@ -25,6 +25,11 @@ class Layout:
         return self.root / ".refinerctl"
 
     @property
+    def venvs(self) -> Path:
+        """The folder of the virtual environments of Python images."""
+        return self.work_folder / "venvs"
+
+    @property
     def terraform(self) -> Path:
         return self.root / "terraform"
 

@@ -24,6 +24,7 @@ from refinerctl.embedded import NOT_INSTALLED
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import BuildContext, ImageReference
 from refinerctl.local.execution import OnLine
+from refinerctl.local.venvs import is_complete, venv_of
 
 NODE_RUNTIME = Path(__file__).with_name("node_runtime.mjs")
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
@@ -33,7 +34,10 @@ Contexts = Mapping[str, BuildContext]
 
 
 def context_of(function: FunctionConfiguration, contexts: Contexts) -> tuple[str, BuildContext]:
-    """The repository and build context of the image that `function` runs. Raises NotFoundError for another project's image."""
+    """The repository and build context of the image that `function` runs.
+
+    Raises NotFoundError for another project's image.
+    """
     repository = ImageReference.parse(function.image_uri).repository
     if repository in contexts:
         return repository, contexts[repository]
@@ -62,7 +66,7 @@ def _dockerfile(context: BuildContext) -> str:
         return ""
 
 
-def _node(context: BuildContext, handler: str) -> list[str]:
+def _node(context: BuildContext, handler: str, _venv: Path | None) -> list[str]:
     """Our own client of the Runtime API: AWS's (aws-lambda-ric) compiles native code when it is installed."""
     node = shutil.which("node")
     if node is None:
@@ -70,18 +74,14 @@ def _node(context: BuildContext, handler: str) -> list[str]:
     return [node, str(NODE_RUNTIME), str(context.folder), handler]
 
 
-def _python(context: BuildContext, handler: str) -> list[str]:
-    """AWS's own client of the Runtime API, in the folder's virtual environment if it has one."""
-    venv = context.own_folder / ".venv"
-    if venv.is_dir():
-        python, is_installed = venv / "bin" / "python", any(venv.glob("lib/python3*/site-packages/awslambdaric"))
-        hint = f"Run `{python} -m pip install awslambdaric`."
-    else:
-        python, is_installed = Path(sys.executable), importlib.util.find_spec("awslambdaric") is not None
+def _python(_context: BuildContext, handler: str, venv: Path | None) -> list[str]:
+    """AWS's own client of the Runtime API, with the image's packages, or with refinerctl's own."""
+    if venv is not None:
+        return [str(venv / "bin" / "python"), "-m", "awslambdaric", handler]
+    if importlib.util.find_spec("awslambdaric") is None:
         hint = NOT_INSTALLED if sys.platform == "linux" else "It runs on Linux only: use --engine docker."
-    if not is_installed:
-        raise RefinerctlError(f"{python} has no awslambdaric, which runs a Python image", hint=hint)
-    return [str(python), "-m", "awslambdaric", handler]
+        raise RefinerctlError(f"{sys.executable} has no awslambdaric, which runs a Python image", hint=hint)
+    return [sys.executable, "-m", "awslambdaric", handler]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Runtime:
     name: str
     base: str
     file: str
-    command: Callable[[BuildContext, str], list[str]]
+    command: Callable[[BuildContext, str, Path | None], list[str]]
     environment: Mapping[str, str]
 
 
@@ -118,22 +118,37 @@ def runtime_of(context: BuildContext) -> Runtime:
 
 
 class ProcessEngine:
-    """Runs an image's folder as a plain process: no container engine is needed."""
+    """Runs an image's code as a plain process: no container engine is needed. Virtual environments are in `venvs`."""
 
-    def __init__(self, contexts: Contexts) -> None:
+    def __init__(self, contexts: Contexts, venvs: Path) -> None:
         self._contexts = contexts
+        self._venvs = venvs
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
         _, given = context_of(function, self._contexts)
         context = replace(given, folder=given.folder.resolve())
         handler, runtime = handler_of(function, context), runtime_of(context)
-        local = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LAMBDA_TASK_ROOT": str(context.folder),
-            "_HANDLER": handler,
-            **runtime.environment,
-        }
-        return ProcessChild(runtime.command(context, handler), environment | local, context.folder, on_line)
+        local = {"LAMBDA_TASK_ROOT": str(context.folder), "_HANDLER": handler, **runtime.environment}
+        venv = existing_venv(context, self._venvs)
+        command = runtime.command(context, handler, venv)
+        return ProcessChild(command, environment | local | search_path(venv), context.folder, on_line)
+
+
+def existing_venv(context: BuildContext, folder: Path) -> Path | None:
+    """The image's virtual environment; None if its code needs none. Raises RefinerctlError if it does not exist."""
+    venv = venv_of(context, folder)
+    if venv is not None and not is_complete(venv):
+        raise RefinerctlError(
+            f"{context.own_folder} has no virtual environment with the packages of its requirements.txt",
+            hint="Run `refinerctl local up --detach`, which creates it.",
+        )
+    return venv
+
+
+def search_path(venv: Path | None) -> dict[str, str]:
+    """The variables that make `python` this virtual environment's."""
+    path = os.environ.get("PATH", os.defpath)
+    return {"PATH": path} if venv is None else {"PATH": f"{venv / 'bin'}:{path}", "VIRTUAL_ENV": str(venv)}
 
 
 class ProcessChild:

@@ -79,6 +79,7 @@ def _start(instance: Instance, settings: Settings, wanted: Launch) -> subprocess
     # -P: a folder named refinerctl in the current folder is not imported instead of the package.
     command = [sys.executable, "-P", "-m", f"{__package__}.supervisor", str(instance.directory)]
     command += ["--engine", wanted.engine, "--region", settings.embedded_region, "--contexts", json.dumps(contexts)]
+    command += ["--venvs", str(settings.layout.venvs.resolve())]
     if wanted.port is not None:
         command += ["--port", str(wanted.port)]
     with contextlib.ExitStack() as stack:

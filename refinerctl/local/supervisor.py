@@ -1,6 +1,6 @@
 """The process behind a local environment: it starts the emulator and the function host, and stops both.
 
-`python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME --contexts JSON [--port N] [--lifeline FD]`
+`python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME …`
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("directory")
     parser.add_argument("--region", required=True)
     parser.add_argument("--contexts", required=True, type=_contexts)
+    parser.add_argument("--venvs", required=True, type=Path)
     parser.add_argument("--engine", choices=("process", "docker"), required=True)
     parser.add_argument("--port", type=int)
     parser.add_argument("--lifeline", type=int)
@@ -134,7 +135,7 @@ def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -
         containers = ContainerEngine(options.contexts, label=(MARKER, str(instance.directory)))
         stack.callback(containers.remove_all)
         return containers
-    return ProcessEngine(options.contexts)
+    return ProcessEngine(options.contexts, options.venvs)
 
 
 def _wait(emulator: Emulator, stop: threading.Event) -> str | None:

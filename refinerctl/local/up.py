@@ -86,12 +86,12 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
     if status.state != "down":
         _refuse_other(status, wanted)
         progress.step(f"the local environment is up at {status.endpoint_url}; applying changes")
-        _build_images(app, wanted, [name for name in _stack_names(app) if name not in status.stacks], progress)
+        _prepare_images(app, wanted, status.stacks, progress)
         _apply_stacks(app, status, progress, disposable=False)
         return False
     for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))
-    _build_images(app, wanted, _stack_names(app), progress)
+    _prepare_images(app, wanted, (), progress)
     progress.step(f"starting the local environment (engine {wanted.engine})")
     status = launch(app.instance, app.settings, wanted)
     with stopped_on_failure(app.instance):
@@ -105,10 +105,20 @@ def _stack_names(app: AppContext) -> tuple[str, ...]:
     return (*app.stack.needs, app.stack.name)
 
 
-def _build_images(app: AppContext, wanted: Launch, stacks: Sequence[str], progress: Progress) -> None:
-    """For engine docker. The images of stacks that are applied already are built by the `up` that applied them."""
-    contexts = [(image.repository, image.context) for image in app.settings.images if image.stack in stacks]
-    if wanted.engine == "docker" and contexts:
+def _prepare_images(app: AppContext, wanted: Launch, applied: Sequence[str], progress: Progress) -> None:
+    """Create virtual environments, or build images for engine docker.
+
+    The images of stacks that are `applied` already were built by the `up` that applied them.
+    """
+    images = [image for image in app.settings.images if image.stack in _stack_names(app)]
+    if wanted.engine == "process":
+        from refinerctl.local.venvs import create_venvs
+
+        known = [image.context for image in app.settings.images]
+        create_venvs(app.settings.layout.venvs.resolve(), [image.context for image in images], known, progress)
+        return
+    contexts = [(image.repository, image.context) for image in images if image.stack not in applied]
+    if contexts:
         from refinerctl.local.engines import build_images
 
         progress.step("building the images")

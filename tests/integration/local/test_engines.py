@@ -31,8 +31,10 @@ from refinerctl.local.execution import ExecutionEnvironment
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import InvocationResult
+from refinerctl.local.venvs import venv_of
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "images"
+NO_VENVS = FIXTURES / "no-venvs"  # these images have no locked requirements
 CONTEXTS = {f"tests/{folder.name}": BuildContext(folder) for folder in sorted(FIXTURES.iterdir())}
 
 
@@ -74,7 +76,7 @@ class Runner:
 
     def start(self, image: str, environment: dict[str, str] | None = None, **given: Any) -> ExecutionEnvironment:
         made = ExecutionEnvironment(
-            ProcessEngine(CONTEXTS),
+            ProcessEngine(CONTEXTS, NO_VENVS),
             function(image, **given),
             environment or {},
             lambda _stream, request, line: self.lines.append((request, line)),
@@ -105,6 +107,14 @@ def ask(environment: ExecutionEnvironment, event: Any, request_id: str = "r1") -
     outcome = environment.invoke(request_id, json.dumps(event).encode())
     assert outcome.ok, outcome
     return json.loads(outcome.payload)
+
+
+def locked_image(tmp_path: Path) -> tuple[BuildContext, Path]:
+    """A Python image with locked requirements, and the folder of virtual environments."""
+    folder = tmp_path / "image"
+    shutil.copytree(FIXTURES / "python-echo", folder)
+    (folder / "requirements.txt").write_text("idna==3.10 --hash=sha256:0\n")
+    return BuildContext(folder), tmp_path / "venvs"
 
 
 @pytest.mark.parametrize("image", ["echo", "python-echo"])
@@ -231,28 +241,24 @@ class TestInit:
         with pytest.raises(RefinerctlError, match="its runtime is unknown"):
             runner.start("unknown-runtime")
 
-    def test_a_virtual_environment_without_the_runtime_client_has_a_hint(self, tmp_path: Path, runner: Runner) -> None:
-        folder = tmp_path / "image"
-        shutil.copytree(FIXTURES / "python-echo", folder)
-        (folder / ".venv" / "bin").mkdir(parents=True)
-        with pytest.raises(RefinerctlError, match="has no awslambdaric") as caught:
-            ProcessEngine({"tests/python-echo": BuildContext(folder)}).start(function("python-echo"), {}, print)
-        assert f"{folder}/.venv/bin/python -m pip install awslambdaric" in str(caught.value.hint)
-
-    def test_the_folders_virtual_environment_runs_the_function(self, tmp_path: Path) -> None:
-        folder = tmp_path / "image"
-        shutil.copytree(FIXTURES / "python-echo", folder)
-        (folder / ".venv" / "bin").mkdir(parents=True)
-        (folder / ".venv" / "lib" / "python3.12" / "site-packages" / "awslambdaric").mkdir(parents=True)
-        python = folder / ".venv" / "bin" / "python"
-        python.write_text('#!/bin/sh\necho "started with $*"\n')
+    def test_a_python_function_runs_with_the_packages_that_its_image_locks(self, tmp_path: Path) -> None:
+        context, venvs = locked_image(tmp_path)
+        venv = venv_of(context, venvs)
+        assert venv is not None
+        python = venv / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\necho "started with $*, python is $(command -v python)"\n')
         python.chmod(0o755)
         lines: list[str] = []
-        child = ProcessEngine({"tests/python-echo": BuildContext(folder)}).start(
-            function("python-echo"), {}, lines.append
-        )
-        assert eventually(lambda: lines == ["started with -m awslambdaric app.handler"])
+        child = ProcessEngine({"tests/python-echo": context}, venvs).start(function("python-echo"), {}, lines.append)
+        assert eventually(lambda: lines == [f"started with -m awslambdaric app.handler, python is {python}"])
         child.kill()
+
+    def test_without_its_virtual_environment_the_error_says_what_creates_it(self, tmp_path: Path) -> None:
+        context, venvs = locked_image(tmp_path)
+        with pytest.raises(RefinerctlError, match="has no virtual environment") as caught:
+            ProcessEngine({"tests/python-echo": context}, venvs).start(function("python-echo"), {}, print)
+        assert "refinerctl local up" in str(caught.value.hint)
 
     def test_running_a_python_image_leaves_no_files_in_its_folder(self, runner: Runner) -> None:
         before = sorted(FIXTURES.rglob("*"))
@@ -324,7 +330,7 @@ class Hosted:
 @pytest.fixture
 def hosted(session: AwsSession, tmp_path: Path) -> Iterator[Hosted]:
     logs = FunctionLogs(tmp_path / "functions.log", LogGroups(session))
-    host = FunctionHost(Functions(session), ProcessEngine(CONTEXTS), logs, {"BASE": "1"})
+    host = FunctionHost(Functions(session), ProcessEngine(CONTEXTS, NO_VENVS), logs, {"BASE": "1"})
     yield Hosted(host, session, tmp_path / "functions.log")
     host.close()
     logs.close()

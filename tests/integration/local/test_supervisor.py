@@ -136,10 +136,10 @@ class TestStartAndStop:
         assert done.returncode == 0, done.stderr
 
     def test_a_second_supervisor_exits_at_once_and_changes_nothing(
-        self, instance: Instance, settings: Settings, running: LocalStatus
+        self, instance: Instance, settings: Settings, running: LocalStatus, tmp_path: Path
     ) -> None:
         command = [sys.executable, "-m", "refinerctl.local.supervisor", str(instance.directory)]
-        command += ["--region", "us-east-1", "--contexts", "{}", "--engine", "process"]
+        command += ["--region", "us-east-1", "--contexts", "{}", "--venvs", str(tmp_path), "--engine", "process"]
         assert subprocess.run(command, check=False, timeout=30).returncode == 75
         assert answers(running)
         assert instance.status() == running
