@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping
 
@@ -11,13 +12,15 @@ from rnr_common.addresses import server_address
 from rnr_common.secret import Secret
 
 HEARTBEAT_S = 60
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # its errors are raised, too; logs are lines of JSON
 
 
 class Broker:
     """The broker's address of RNR_BROKER_URL, and the credentials of RNR_BROKER_SECRET."""
 
     def __init__(self, environ: Mapping[str, str], secret: Secret | None = None) -> None:
-        self._address = server_address("RNR_BROKER_URL", environ["RNR_BROKER_URL"], "amqps", "amqp")
+        self.address = environ["RNR_BROKER_URL"]
+        self._parts = server_address("RNR_BROKER_URL", self.address, "amqps", "amqp")
         self._ca_file = environ.get("RNR_BROKER_CA_FILE") or None
         self._name = environ["RNR_NAME"]
         self.secret = secret or Secret(environ["RNR_BROKER_SECRET"])
@@ -28,11 +31,11 @@ class Broker:
 
         After `ProbableAuthenticationError` call `secret.forget()` and try again: the password may have been rotated.
         """
-        host, secure = str(self._address.hostname), self._address.scheme == "amqps"
+        host, secure = str(self._parts.hostname), self._parts.scheme == "amqps"
         context = ssl.create_default_context(cafile=self._ca_file) if secure else None
         return pika.ConnectionParameters(
             host=host,
-            port=self._address.port or (5671 if secure else 5672),
+            port=self._parts.port or (5671 if secure else 5672),
             credentials=pika.PlainCredentials(self.secret["username"], self.secret["password"], erase_on_connect=True),
             ssl_options=pika.SSLOptions(context, host) if context else None,
             heartbeat=HEARTBEAT_S,
