@@ -187,6 +187,14 @@ class AppContext:
         return S3Bucket(self.session, self.storage.bucket)
 
     @cached_property
+    def results(self) -> S3Bucket:
+        """The bucket of the outputs and completions."""
+        from refinerctl.aws.s3 import S3Bucket
+
+        other = self.storage.output_bucket
+        return S3Bucket(self.session, other) if other else self.bucket
+
+    @cached_property
     def queues(self) -> Queues:
         from refinerctl.aws.sqs import Queues
 

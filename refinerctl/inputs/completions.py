@@ -64,16 +64,28 @@ class Completion:
 def completions_of(app: AppContext) -> Completions:
     """The completions of this run's stack. Raises UsageError for a stack without completions."""
     pipeline = app.pipeline if app.stack.pipeline is not None else Pipeline(app.stack.name, ())
-    return Completions(app.bucket, app.storage, app.stack, pipeline)
+    return Completions(app.bucket, app.storage, app.stack, pipeline, results=app.results)
 
 
 class Completions:
-    """Reads completions by key or by time. Never uses the queue of completions: it belongs to downstream consumers."""
+    """Reads completions by key or by time. Never uses the queue of completions: it belongs to downstream consumers.
 
-    def __init__(self, bucket: S3Bucket, storage: Storage, stack: Stack, pipeline: Pipeline) -> None:
+    `bucket` has the inputs; `results` the outputs and completions, if that is another one.
+    """
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        storage: Storage,
+        stack: Stack,
+        pipeline: Pipeline,
+        *,
+        results: S3Bucket | None = None,
+    ) -> None:
         if stack.read_completion is None or stack.completion_keys is None:
             raise UsageError(f"stack {stack.name} has no completions")
         self.bucket = bucket
+        self.results = results or bucket
         self.storage = storage
         self._pipeline = pipeline
         self._places = [(stage, stage.completions) for stage in pipeline.stages if stage.completions is not None]
@@ -149,14 +161,14 @@ class Completions:
     def since(self, moment: datetime | None) -> Iterator[ObjectInfo]:
         """The completion objects written at `moment` or later (None: all), in the order of their keys."""
         for prefix in self.prefixes:
-            for info in self.bucket.objects(prefix):
+            for info in self.results.objects(prefix):
                 is_folder_marker = info.key.endswith("/") and info.size == 0
                 if not is_folder_marker and (moment is None or info.last_modified >= moment):
                     yield info
 
     def get(self, key: str) -> Completion | None:
         """The completion at `key`; None if it does not exist (yet)."""
-        found = self.bucket.read(key, MAX_COMPLETION_BYTES + 1)
+        found = self.results.read(key, MAX_COMPLETION_BYTES + 1)
         if found is None:
             return None
         info, body = found

@@ -61,7 +61,7 @@ def existing_completions(completions: Completions, keys: Sequence[str]) -> dict[
     """The completions that earlier uploads to `keys` have left, which `follow` must not take for new ones."""
     candidates = [candidate for key in keys for candidate in completions.keys_for(key)]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="head") as pool:
-        return {info.key: info.identity for info in pool.map(completions.bucket.head, candidates) if info is not None}
+        return {info.key: info.identity for info in pool.map(completions.results.head, candidates) if info is not None}
 
 
 @dataclass
@@ -130,7 +130,7 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
             if not completions.is_of(found, pending.upload.key):
                 pending.other = found.of_another
                 continue
-            if (ended := _judge(completions.bucket, found, pending.upload)) is not None:
+            if (ended := _judge(completions, found, pending.upload)) is not None:
                 return ended
     except AccessDeniedError as error:  # final: waiting cannot change it
         return replace(pending.upload, status=UploadStatus.FAILED, error=f"its completion cannot be read: {error}")
@@ -139,7 +139,7 @@ def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Id
     return None
 
 
-def _judge(bucket: S3Bucket, completion: Completion, item: Upload) -> Upload | None:
+def _judge(completions: Completions, completion: Completion, item: Upload) -> Upload | None:
     """The upload's result by a completion that was written since; None if it is of an earlier upload.
 
     This repository's image records the versions of the event and of the object that it read: the newest one, whatever
@@ -147,15 +147,15 @@ def _judge(bucket: S3Bucket, completion: Completion, item: Upload) -> Upload | N
     """
     ours, read = item.version_id, completion.read_version
     if ours is None or read == ours:
-        return _completed(bucket, item, completion)
+        return _completed(completions.results, item, completion)
     if read is None and not completion.source_versions:
-        newer = _overwritten_by(bucket, item)
+        newer = _overwritten_by(completions.bucket, item)
         if newer is None or newer.last_modified > completion.info.last_modified:
-            return _completed(bucket, item, completion)
+            return _completed(completions.results, item, completion)
         return _superseded(item, newer.version_id, f"{completion.info.key} may belong to that version")
     if ours in completion.source_versions:  # the event's
-        return _completed(bucket, item, completion) if read is None else _superseded(item, read)
-    newer = _overwritten_by(bucket, item)
+        return _completed(completions.results, item, completion) if read is None else _superseded(item, read)
+    newer = _overwritten_by(completions.bucket, item)
     return None if newer is None else _superseded(item, newer.version_id)
 
 

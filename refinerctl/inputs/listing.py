@@ -65,14 +65,15 @@ def list_inputs(completions: Completions, prefix: str, *, max_pages: int | None 
     (twice if the image's keys are not the likelier ones). Where `x.json` may be the completion of two inputs, `x` and
     `x.json`, it is requested. Raises ListingCutError after `max_pages` calls.
     """
-    pages = _Pages(completions.bucket, max_pages)
+    pages, bucket = _Pages(max_pages), completions.bucket
     lookups: list[_Lookup] = []
-    inputs = _Lookup(pages, prefix[: prefix.rfind("/") + 1])  # a suffix has no slash
-    for info in pages.objects(prefix):
+    inputs = _Lookup(pages, bucket, prefix[: prefix.rfind("/") + 1])  # a suffix has no slash
+    for info in pages.objects(bucket, prefix):
         if info.key.endswith("/") and info.size == 0:  # the S3 console's "Create folder"
             continue
         keys = completions.keys_for(info.key)
-        lookups += [_Lookup(pages, completions.prefix_for(info.key)) for _ in keys[len(lookups) :]]
+        below = completions.prefix_for(info.key)
+        lookups += [_Lookup(pages, completions.results, below) for _ in keys[len(lookups) :]]
         has_older_completion = False
         for key, lookup in zip(keys, lookups, strict=False):
             found = lookup.find(key)
@@ -102,31 +103,30 @@ def count_incomplete(completions: Completions, prefix: str, now: datetime, max_p
 
 @dataclass
 class _Pages:
-    """Pages of a bucket's listings, and its completions, at most `left` of them."""
+    """Pages of buckets' listings, and completions, at most `left` of them."""
 
-    bucket: S3Bucket
     left: int | None
 
-    def page(self, prefix: str, after: str) -> tuple[list[ObjectInfo], bool]:
-        self._count(prefix)
-        return self.bucket.page(prefix, after)
+    def page(self, bucket: S3Bucket, prefix: str, after: str) -> tuple[list[ObjectInfo], bool]:
+        self._count(bucket, prefix)
+        return bucket.page(prefix, after)
 
     def is_of(self, completions: Completions, key: str, input_key: str) -> bool:
         """Whether the completion at `key` is the input's; also if it does not say."""
-        self._count(key)
+        self._count(completions.results, key)
         found = completions.get(key)
         return found is not None and completions.is_of_input(found, input_key)
 
-    def _count(self, prefix: str) -> None:
+    def _count(self, bucket: S3Bucket, prefix: str) -> None:
         if self.left is not None:
             if self.left == 0:
-                raise ListingCutError(f"bucket {self.bucket.name} has more objects below {prefix} than were listed")
+                raise ListingCutError(f"bucket {bucket.name} has more objects below {prefix} than were listed")
             self.left -= 1
 
-    def objects(self, prefix: str) -> Iterator[ObjectInfo]:
+    def objects(self, bucket: S3Bucket, prefix: str) -> Iterator[ObjectInfo]:
         after, has_more = "", True
         while has_more:
-            found, has_more = self.page(prefix, after)
+            found, has_more = self.page(bucket, prefix, after)
             yield from found
             after = found[-1].key if found else ""
 
@@ -139,6 +139,7 @@ class _Lookup:
     """
 
     pages: _Pages
+    bucket: S3Bucket
     prefix: str
     _page: dict[str, ObjectInfo] = field(default_factory=dict)
     _after: str | None = None
@@ -154,6 +155,6 @@ class _Lookup:
         return self._page.get(key)
 
     def _read(self, after: str) -> None:
-        found, has_more = self.pages.page(self.prefix, after)
+        found, has_more = self.pages.page(self.bucket, self.prefix, after)
         self._page = {info.key: info for info in found}
         self._after, self._last = after, found[-1].key if found and has_more else None

@@ -98,9 +98,9 @@ def poll(
         )
     app = app_context(ctx)
     app.tell_settings()
-    app.bucket.check()
+    app.results.check()
     cancelled = threading.Event()
-    read = save_outputs(app.bucket, download, cancelled) if download else read_outputs(app.bucket, max_content)
+    read = save_outputs(app.results, download, cancelled) if download else read_outputs(app.results, max_content)
     poller = Poller(completions_of(app), read, since, cancelled)
     found: Iterable[PolledCompletion | Expectation]
     if expected:

@@ -246,7 +246,8 @@ class _Body:
 def _follow(app: AppContext, uploads: list[Upload], existing: Mapping[str, Identity], timeout_s: float) -> list[Upload]:
     def dlq_of(key: str) -> str | None:
         stage = attempt(lambda: app.pipeline.stage_for(key)).value
-        return stage.queue.dlq.name if stage and stage.queue and stage.queue.dlq else None
+        dlq = stage.queue.dlq if stage and stage.queue else None
+        return dlq.name if dlq and dlq.broker is None else None  # a private broker's messages cannot be peeked
 
     dlqs = Dlqs(app.queues, dlq_of, app.bucket.name)
     with app.render.progress() as progress:
@@ -317,6 +318,8 @@ def _queue_hint(app: AppContext, key: str) -> str | None:
         if stage is None or stage.queue is None:
             prefixes = [item.prefix for item in app.pipeline.stages if item.prefix]
             return f"No stage has a queue for {key}. Prefixes of the stages: {', '.join(prefixes) or 'none'}."
+        if stage.queue.broker is not None:
+            return f"Queue {stage.queue.name} is on broker {stage.queue.broker.name}. Run `{app.command('status')}`."
         depths = [app.queues.state(queue.name) for queue in (stage.queue, stage.queue.dlq) if queue is not None]
     except NotFoundError as error:
         return f"{error.message}. Is the stack deployed?"

@@ -48,7 +48,7 @@ def demo(ctx: click.Context, engine: str) -> None:
         bring_up(app, Launch(engine, attached=True), progress)
     with stopped_afterwards(app.instance):
         item = _upload(app, prefix + INPUT_NAME)
-        completion = Poller(completions_of(app), read_outputs(app.bucket, 1024 * 1024)).get(item.completion_key or "")
+        completion = Poller(completions_of(app), read_outputs(app.results, 1024 * 1024)).get(item.completion_key or "")
         _show(app, item, completion, _hops(app, item))
         app.render.note("stopping the local environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
@@ -106,7 +106,7 @@ def _show(app: AppContext, item: Upload, completion: PolledCompletion | None, ho
         document = {"upload": upload_json(item), "completion": completion_json(completion)}
         app.render.json({**document, "hops": [vars(hop) for hop in hops]})
         return
-    if (found := app.bucket.read(completion.key)) is not None:
+    if (found := app.results.read(completion.key)) is not None:
         app.render.line(f"==> {completion.key} <==")
         app.render.content(found[1])
     show_completion(app.render, completion)

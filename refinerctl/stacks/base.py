@@ -89,12 +89,16 @@ class Function:
 
 @dataclass(frozen=True)
 class Service:
-    """An ECS service on Fargate whose tasks run an image, each in a container called `container`."""
+    """An ECS service on Fargate whose tasks run an image, each in a container called `container`.
+
+    `metric_namespace` has the metrics of its queue and tasks that its autoscaler publishes.
+    """
 
     name: str
     cluster: str
     log_group: str
     container: str = "worker"
+    metric_namespace: str = ""
 
 
 Component: TypeAlias = Bucket | EventBus | Broker | Cache | Queue | EventRule | Schedule | Function | Service

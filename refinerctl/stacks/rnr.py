@@ -38,6 +38,7 @@ PLATFORMS = {"x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "a
 FUNCTIONS = ("producer", "autoscaler", "postprocess")
 WORKER = "worker"
 COMPLETION_SUFFIX = ".json"
+NAMESPACE = "rnr"
 
 _SETTINGS = {
     "bucket": "data-repository",
@@ -112,7 +113,9 @@ def _of_names(names: _Names) -> Pipeline:
     worker = Stage(
         WORKER,
         queue=Queue(f"{name}-work", dlq=Queue(f"{name}-work-dlq", broker=broker), broker=broker),
-        consumer=Service(f"{name}-worker", cluster=name, log_group=f"/aws/ecs/{name}-worker"),
+        consumer=Service(
+            f"{name}-worker", cluster=name, log_group=f"/aws/ecs/{name}-worker", metric_namespace=NAMESPACE
+        ),
         input_prefix=storage.input_prefix,
         writes=(storage.output_prefix, storage.complete_prefix),
         completions=CompletionPlace(storage.complete_prefix, COMPLETION_SUFFIX),

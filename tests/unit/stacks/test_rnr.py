@@ -70,7 +70,9 @@ def outputs() -> dict[str, Any]:
 def test_a_queue_on_the_broker_leads_to_the_service() -> None:
     worker = pipeline(VALUES).choose(("worker",))[0]
     assert worker.queue == Queue("rnr-test-work", dlq=Queue("rnr-test-work-dlq", broker=BROKER), broker=BROKER)
-    assert worker.service == Service("rnr-test-worker", cluster="rnr-test", log_group="/aws/ecs/rnr-test-worker")
+    assert worker.service == Service(
+        "rnr-test-worker", cluster="rnr-test", log_group="/aws/ecs/rnr-test-worker", metric_namespace="rnr"
+    )
     assert worker.function is None
     assert worker.sqs_queues == ()
     assert worker.prefix == "in/"
