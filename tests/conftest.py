@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.brokers import rabbitmq, redis  # noqa: F401 - fixtures
 from tests.command import Command
 
 settings.register_profile("refinerctl", deadline=None, database=None, max_examples=150, derandomize=True)

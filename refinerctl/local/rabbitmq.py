@@ -1,0 +1,293 @@
+"""A RabbitMQ server as a process of this machine: on 127.0.0.1, with its data in one folder."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+
+from refinerctl.embedded import MARKER
+from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.local.emulator import free_port, port_is_free
+
+START_SECONDS = 90.0  # 8 s on an idle machine
+PORTS = ("amqp", "api", "amqps", "https", "distribution", "epmd")
+# Debian's /usr/sbin/rabbitmq-server runs the server as another user, in /var/lib: what it wraps is used instead.
+DEBIAN = Path("/usr/lib/rabbitmq/lib")
+INSTALL = "Install it: `apt-get install rabbitmq-server`, or `brew install rabbitmq`."
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """Files of a server's TLS certificate, its key, and the certificate authority that signed it."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+@dataclass
+class RabbitMQServer:
+    """A RabbitMQ node with the management plugin and one user, an administrator of virtual host `/`.
+
+    `kill` and `start` restart it with the same data and ports. `password` is the one of the first start.
+    """
+
+    folder: Path
+    username: str
+    password: str = field(repr=False)
+    certificate: ServerCertificate | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._programs = find_rabbitmq()
+        self._epmd: subprocess.Popen[bytes] | None = None
+        self._node: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The AMQP address without credentials."""
+        return f"amqp://127.0.0.1:{self.ports['amqp']}"
+
+    @property
+    def amqp_url(self) -> str:
+        return f"amqp://{self._credentials}@127.0.0.1:{self.ports['amqp']}/%2F"
+
+    @property
+    def amqps_url(self) -> str:
+        """Only with a certificate."""
+        return f"amqps://{self._credentials}@localhost:{self.ports['amqps']}/%2F"
+
+    @property
+    def api_url(self) -> str:
+        """The address of the management API, without credentials."""
+        return f"http://127.0.0.1:{self.ports['api']}"
+
+    @property
+    def api_tls_url(self) -> str:
+        """Only with a certificate."""
+        return f"https://localhost:{self.ports['https']}"
+
+    @property
+    def _credentials(self) -> str:
+        return f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "rabbitmq.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The node's process; None if it does not run."""
+        return self._node.pid if self._node is not None and self._node.poll() is None else None
+
+    def start(self) -> None:
+        """Start it and return when it accepts connections. Raises RefinerctlError with the end of its log."""
+        first = not (self.folder / "mnesia").exists()
+        for port in PORTS:
+            self.ports.setdefault(port, free_port())
+        self._write_configuration(first=first)
+        environment = self._environment()
+        with self.log.open("ab") as log:
+            if self._epmd is None:  # in the foreground: one that the node starts itself would outlive it
+                command = [self._programs.epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"]
+                self._epmd = subprocess.Popen(
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                )
+            self._node = subprocess.Popen(
+                [self._programs.server],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready(self._node)
+        except BaseException:
+            self.stop()
+            raise
+
+    def kill(self) -> None:
+        """Kill the node, as a crash does; its data and ports stay for the next `start`."""
+        if self._node is not None:
+            _kill_tree(self._node.pid)
+            self._node.wait()
+
+    def stop(self) -> None:
+        """End it with all its processes. Nothing waits for an orderly end: the data is deleted anyway."""
+        self.kill()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
+            self._epmd = None
+
+    def _wait_until_ready(self, node: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if node.poll() is not None:
+                raise RefinerctlError(f"RabbitMQ exited during startup: {self._first_error()}", hint=f"See {self.log}.")
+            if not port_is_free(self.ports["amqp"]) and self._api_answers():
+                return
+            time.sleep(0.1)
+        raise RefinerctlError(f"RabbitMQ did not start within {START_SECONDS:.0f} s", hint=f"See {self.log}.")
+
+    def _api_answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["api"], timeout=5)
+        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+            connection.request("GET", "/api/overview")
+            return connection.getresponse().status == http.client.UNAUTHORIZED
+        return False
+
+    def _first_error(self) -> str:
+        """The first logged error; later ones are only its consequences."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((text for line in lines if (text := line.partition("[error]")[2])), "no error was logged").strip()
+
+    def _write_configuration(self, *, first: bool) -> None:
+        self.folder.mkdir(0o700, parents=True, exist_ok=True)
+        lines = {
+            "listeners.tcp.1": f"127.0.0.1:{self.ports['amqp']}",
+            "management.tcp.ip": "127.0.0.1",
+            "management.tcp.port": str(self.ports["api"]),
+            "collect_statistics_interval": "1000",  # the management API's counts are this old
+            "log.console": "true",
+            "log.console.level": "warning",
+            "log.file": "false",
+            **self._tls_configuration(),
+            **self.settings,
+        }
+        if first:
+            # Not on later starts: it would bring back a password that was changed meanwhile. There is no user `guest`.
+            lines["load_definitions"] = str(self.folder / "definitions.json")
+            self._write("definitions.json", json.dumps(self._definitions()))
+        self._write("rabbitmq.conf", "".join(f"{name} = {value}\n" for name, value in lines.items()))
+        self._write("enabled_plugins", "[rabbitmq_management].")
+
+    def _tls_configuration(self) -> dict[str, str]:
+        if self.certificate is None:
+            return {}
+        files = {
+            "cacertfile": self.certificate.authority,
+            "certfile": self.certificate.certificate,
+            "keyfile": self.certificate.key,
+        }
+        return {
+            "listeners.ssl.1": f"127.0.0.1:{self.ports['amqps']}",
+            "management.ssl.ip": "127.0.0.1",
+            "management.ssl.port": str(self.ports["https"]),
+            **{f"ssl_options.{name}": str(file) for name, file in files.items()},
+            **{f"management.ssl.{name}": str(file) for name, file in files.items()},
+        }
+
+    def _definitions(self) -> dict[str, object]:
+        # https://www.rabbitmq.com/docs/passwords#this-is-the-algorithm
+        salt = secrets.token_bytes(4)
+        hashed = base64.b64encode(salt + hashlib.sha256(salt + self.password.encode()).digest()).decode()
+        user = {"name": self.username, "password_hash": hashed, "tags": "administrator"}
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        return {
+            "users": [{**user, "hashing_algorithm": "rabbit_password_hashing_sha256"}],
+            "vhosts": [{"name": "/"}],
+            "permissions": [{"user": self.username, "vhost": "/", **everything}],
+        }
+
+    def _write(self, name: str, content: str) -> None:
+        path = self.folder / name
+        path.touch(0o600)
+        path.write_text(content, encoding="utf-8")
+
+    def _environment(self) -> dict[str, str]:
+        """Only these variables: the server reads many others, which may be set for another one."""
+        folder = self.folder
+        inherited = {name: os.environ[name] for name in ("PATH", MARKER) if name in os.environ}
+        return inherited | {
+            "HOME": str(folder),  # of Erlang's cookie
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": "rabbit@localhost",
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "no-rabbitmq-env.conf"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "no-advanced.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_DIST_PORT": str(self.ports["distribution"]),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self.ports["epmd"]),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_CRASH_DUMP_SECONDS": "0",
+            # The script then replaces itself by the node instead of waiting for it.
+            "RUNNING_UNDER_SYSTEMD": "1",
+        }
+
+
+def _kill_tree(pid: int) -> None:
+    """Kill a process with everything that it has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        tree = [*process.children(recursive=True), process]
+        for member in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(tree[:-1], timeout=5)
+
+
+@dataclass(frozen=True)
+class RabbitMQPrograms:
+    """Paths of the server's script and of Erlang's port mapper."""
+
+    server: str
+    epmd: str
+
+
+def find_rabbitmq() -> RabbitMQPrograms:
+    """The installed server. Raises NotFoundError, which says how to install it."""
+    debian = sorted(DEBIAN.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    server = str(debian[-1]) if debian else shutil.which("rabbitmq-server")
+    if server is None:
+        raise NotFoundError("RabbitMQ is not installed", hint=INSTALL)
+    epmd = shutil.which("epmd")
+    if epmd is None:
+        raise NotFoundError("epmd, a part of Erlang that RabbitMQ needs, is not on PATH", hint=INSTALL)
+    return RabbitMQPrograms(server, epmd)
+
+
+def start_rabbitmq(
+    folder: Path,
+    *,
+    username: str = "admin",
+    password: str | None = None,
+    certificate: ServerCertificate | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> RabbitMQServer:
+    """Start a server with its data in `folder`, on free ports; `settings` are additional lines of rabbitmq.conf.
+
+    Raises NotFoundError if RabbitMQ is not installed, RefinerctlError if it does not start.
+    """
+    while True:
+        server = RabbitMQServer(folder, username, password or secrets.token_hex(16), certificate, settings or {})
+        try:
+            server.start()
+        except RefinerctlError:
+            # Another process may have bound one of the free ports in the meantime.
+            if all(port_is_free(port) for port in server.ports.values()):
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            return server
