@@ -14,7 +14,7 @@ from refinerctl.local.rabbitmq import RabbitMQServer, find_rabbitmq, start_rabbi
 from refinerctl.local.redis import RedisServer, find_redis, start_redis
 from tests.needs import absent
 
-# RabbitMQ 3.10 writes the name of a new quorum queue with a delay: a node that is killed before does not find the queue.
+# RabbitMQ 3.10 writes the name of a new quorum queue with a delay: a node that is killed before loses the queue.
 SETTLED_SECONDS = 2.0
 
 
