@@ -140,17 +140,21 @@ class TestView:
         lines = text_table(read(account))
         assert max(map(len, lines)) <= 80
         assert {"STAGE", "WAITING", "DLQ", "ERRORS"} <= set(lines[0].split())
-        assert lines[-1] == ("worker: 3 of 4 tasks running, 1 pending, 2 protected; 3 consumers, backlog per task 3")
+        assert lines[-1] == ("worker: 3 of 4 running, 1 pending, 2 protected; 3 consumers, backlog per task 3")
 
     def test_a_deployment_in_progress_is_shown(self, account: Account) -> None:
         state = account.services.known[WORKER]
         rolling = replace(state.deployments[0], rollout="IN_PROGRESS")
         account.services.known[WORKER] = replace(state, deployments=(rolling,))
-        assert "2 protected, deployment IN_PROGRESS;" in text_table(read(account))[-1]
+        assert text_table(read(account))[-1] == "worker: deployment IN_PROGRESS"
+
+    def test_an_image_of_another_release_is_named(self, account: Account) -> None:
+        account.ledger.releases = (Release(ReleaseAction.DEPLOY, "v3", {"worker": f"r@sha256:{'b' * 64}"}),)
+        assert text_table(read(account))[-1] == f"worker: not v3: {DIGEST[:19]}"
 
     def test_log_lines_and_the_screen_have_the_service(self, account: Account) -> None:
         found = read(account)
         line = next(line for line in log_lines(found) if " worker " in line)
         assert " running=3 desired=4 pending=1 protected=2 consumers=3 backlog_per_task=3" in line
-        assert any("3 of 4 tasks running" in str(line) for line in screen("test", found, None, 80, 24).renderables)
+        assert any("3 of 4 running" in str(line) for line in screen("test", found, None, 80, 24).renderables)
         assert not problems(found)
