@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,13 @@ class RunningContainer:
     def memory_bytes(self) -> int:
         """0: the engine itself enforces the limit."""
         return 0
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, unless it has ended."""
+        from docker.errors import APIError
+
+        with contextlib.suppress(APIError):
+            self._container.kill(signal="SIGTERM")
 
     def kill(self) -> None:
         _remove(self._container)

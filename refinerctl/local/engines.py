@@ -23,6 +23,7 @@ from refinerctl.docker_engine import DockerEngine, RunningContainer
 from refinerctl.embedded import NOT_INSTALLED
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import BuildContext, ImageReference
+from refinerctl.local.ecs_task import Container
 from refinerctl.local.execution import OnLine
 from refinerctl.local.venvs import is_complete, venv_of
 
@@ -33,30 +34,29 @@ _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 Contexts = Mapping[str, BuildContext]
 
 
-def context_of(function: FunctionConfiguration, contexts: Contexts) -> tuple[str, BuildContext]:
-    """The repository and build context of the image that `function` runs.
-
-    Raises NotFoundError for another project's image.
-    """
-    repository = ImageReference.parse(function.image_uri).repository
+def context_of(image_uri: str, contexts: Contexts) -> tuple[str, BuildContext]:
+    """The repository and build context of an image. Raises NotFoundError for another project's image."""
+    repository = ImageReference.parse(image_uri).repository
     if repository in contexts:
         return repository, contexts[repository]
     raise NotFoundError(
-        f"function {function.name} runs {function.image_uri}, which is not an image of this project",
+        f"{image_uri} is not an image of this project",
         hint=f'Add an [images.<name>] with repository = "{repository}" to refinerctl.toml.',
     )
 
 
 def handler_of(function: FunctionConfiguration, context: BuildContext) -> str:
     """The handler's name: the function's own command, or the last CMD of the image's Dockerfile."""
-    if function.command:
-        return function.command[0]
-    try:
-        return str(json.loads(_CMD.findall(_dockerfile(context))[-1])[0])
-    except (IndexError, ValueError) as error:
-        raise RefinerctlError(
-            f'{context.dockerfile_path} has no CMD ["<file>.<function>"] that names the handler'
-        ) from error
+    return function.command[0] if function.command else command_of(context)[0]
+
+
+def command_of(context: BuildContext) -> list[str]:
+    """The last CMD of the image's Dockerfile. Raises RefinerctlError without one in form `["…"]`."""
+    with contextlib.suppress(IndexError, ValueError):
+        command = json.loads(_CMD.findall(_dockerfile(context))[-1])
+        if command and all(isinstance(word, str) for word in command):
+            return list(command)
+    raise RefinerctlError(f'{context.dockerfile_path} has no CMD ["…"], which names the handler or the program')
 
 
 def _dockerfile(context: BuildContext) -> str:
@@ -125,13 +125,28 @@ class ProcessEngine:
         self._venvs = venvs
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
-        _, given = context_of(function, self._contexts)
-        context = replace(given, folder=given.folder.resolve())
+        context = self._context(function.image_uri)
         handler, runtime = handler_of(function, context), runtime_of(context)
         local = {"LAMBDA_TASK_ROOT": str(context.folder), "_HANDLER": handler, **runtime.environment}
         venv = existing_venv(context, self._venvs)
         command = runtime.command(context, handler, venv)
         return ProcessChild(command, environment | local | search_path(venv), context.folder, on_line)
+
+    def start_container(self, container: Container, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
+        """Start the image's command in its build context; `python` is that of its virtual environment."""
+        context = self._context(container.image)
+        command = list(container.command) or command_of(context)
+        # Lines are logged when they are written; no files are written into the project.
+        local = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        variables = local | environment | search_path(existing_venv(context, self._venvs))
+        try:
+            return ProcessChild(command, variables, context.folder, on_line)
+        except OSError as error:
+            raise RefinerctlError(f"cannot run {command[0]} of {context.dockerfile_path}: {error.strerror}") from error
+
+    def _context(self, image_uri: str) -> BuildContext:
+        _, context = context_of(image_uri, self._contexts)
+        return replace(context, folder=context.folder.resolve())
 
 
 def existing_venv(context: BuildContext, folder: Path) -> Path | None:
@@ -146,9 +161,11 @@ def existing_venv(context: BuildContext, folder: Path) -> Path | None:
 
 
 def search_path(venv: Path | None) -> dict[str, str]:
-    """The variables that make `python` this virtual environment's."""
+    """The variables that make `python` this virtual environment's; None: the Python that runs refinerctl."""
     path = os.environ.get("PATH", os.defpath)
-    return {"PATH": path} if venv is None else {"PATH": f"{venv / 'bin'}:{path}", "VIRTUAL_ENV": str(venv)}
+    if venv is None:
+        return {"PATH": f"{path}:{Path(sys.executable).parent}"}
+    return {"PATH": f"{venv / 'bin'}:{path}", "VIRTUAL_ENV": str(venv)}
 
 
 class ProcessChild:
@@ -180,6 +197,10 @@ class ProcessChild:
             return rss
         return 0
 
+    def terminate(self) -> None:
+        """To the program itself, as ECS does; what it started ends with it."""
+        self._process.terminate()
+
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -202,11 +223,16 @@ class ContainerEngine:
         self.remove_all()
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
-        repository, _ = context_of(function, self._contexts)
+        return self.start_container(
+            Container(function.image_uri, function.command, function.memory_mb), environment, on_line
+        )
+
+    def start_container(self, container: Container, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
+        repository, _ = context_of(container.image, self._contexts)
         # The image has its own folders for these.
         inside = {key: value for key, value in environment.items() if key not in ("PATH", "TMPDIR")}
         image = local_tag(repository)
-        return self._docker.run(image, function.command, inside, function.memory_mb, self._label, on_line)
+        return self._docker.run(image, container.command, inside, container.memory_mb, self._label, on_line)
 
     def remove_all(self) -> None:
         with contextlib.suppress(RefinerctlError):  # no engine, no containers

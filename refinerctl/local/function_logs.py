@@ -1,4 +1,4 @@
-"""The output of functions: into a file for `local logs`, and into the emulator's log groups as on Lambda."""
+"""The output of functions and tasks: into a file for `local logs`, and into the emulator's log groups as on AWS."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class FunctionLogs:
         self._sender = threading.Thread(target=self._send_all, name="function-logs", daemon=True)
         self._sender.start()
 
-    def write(self, function: str, stream: str, request_id: str, message: str) -> None:
+    def write(self, function: str, stream: str, request_id: str, message: str, group: str | None = None) -> None:
+        """`group` None: the function's on Lambda. For a task, `function` is its service and `request_id` its id."""
         now = datetime.now(UTC)
         record = {
             "timestamp": now.isoformat(timespec="milliseconds"),
@@ -44,7 +45,7 @@ class FunctionLogs:
             self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
             self._file.flush()
         if message:  # CloudWatch refuses empty messages
-            self._queue.put((f"/aws/lambda/{function}", stream, now, message))
+            self._queue.put((group or f"/aws/lambda/{function}", stream, now, message))
 
     def close(self) -> None:
         """Send the remaining lines, if the emulator still answers."""

@@ -1,4 +1,4 @@
-"""The process behind a local environment: it starts the emulator and the function host, and stops both.
+"""The process behind a local environment: it starts the emulator, the function host and the ECS agent, and stops them.
 
 `python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME …`
 """
@@ -22,9 +22,9 @@ from refinerctl.aws.session import EMBEDDED_CREDENTIALS, AwsSession
 from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import BuildContext
+from refinerctl.local.ecs_agent import EcsAgent
 from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.engines import ContainerEngine, ProcessEngine
-from refinerctl.local.execution import Engine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
 
@@ -125,12 +125,14 @@ def _start_host(instance: Instance, options: argparse.Namespace, emulator: Emula
     logs = FunctionLogs(instance.log("functions"), LogGroups(session))
     stack.callback(logs.close)
     engine = _engine(options, instance, stack)
+    agent = EcsAgent(session.client("ecs"), engine, logs, environment)
+    stack.callback(agent.close)
     host = FunctionHost(Functions(session), engine, logs, environment)
     stack.callback(host.close)
     return host
 
 
-def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -> Engine:
+def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -> ProcessEngine | ContainerEngine:
     if options.engine == "docker":
         containers = ContainerEngine(options.contexts, label=(MARKER, str(instance.directory)))
         stack.callback(containers.remove_all)

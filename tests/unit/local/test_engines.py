@@ -30,16 +30,16 @@ class TestContext:
     def test_a_function_runs_the_folder_of_its_repository(self, tmp_path: Path) -> None:
         contexts = {"team/other": BuildContext(tmp_path / "a"), "team/refiner": BuildContext(tmp_path / "b")}
         uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/team/refiner@sha256:" + "0" * 64
-        assert context_of(function(image_uri=uri), contexts) == ("team/refiner", BuildContext(tmp_path / "b"))
+        assert context_of(uri, contexts) == ("team/refiner", BuildContext(tmp_path / "b"))
 
     def test_another_projects_image_has_a_hint_with_the_setting(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="not an image of this project") as caught:
-            context_of(function(image_uri="ghcr.io/their/image:v1"), {"team/refiner": BuildContext(tmp_path)})
+            context_of("ghcr.io/their/image:v1", {"team/refiner": BuildContext(tmp_path)})
         assert 'repository = "their/image"' in str(caught.value.hint)
 
     def test_an_empty_image_uri_is_refused(self) -> None:
         with pytest.raises(UsageError):
-            context_of(function(image_uri=""), {})
+            context_of("", {})
 
 
 class TestHandler:
