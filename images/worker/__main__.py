@@ -9,9 +9,9 @@ import sys
 from collections.abc import Mapping
 
 import urllib3
+
 from rnr_common.broker import Broker
 from rnr_common.log import Logger, describe_error
-
 from worker.consumer import Consumer
 from worker.job import Job
 from worker.protection import TaskProtection
@@ -29,7 +29,7 @@ def main() -> int:
         consumer.run()
     except (SettingsError, KeyError, ValueError) as error:
         named = f"{error.args[0]} is not set" if isinstance(error, KeyError) else str(error)
-        log.error("worker cannot start", error={**describe_error(error), "message": named})  # noqa: TRY400
+        log.error("worker cannot start", error={**describe_error(error), "message": named})
         return 1
     log.info("stopped")
     return 0

@@ -20,10 +20,10 @@ from typing import Any
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ConnectionWrongStateError, ProbableAuthenticationError
+
 from rnr_common import topology
 from rnr_common.broker import Broker
 from rnr_common.log import Logger, describe_error
-
 from worker.protection import TaskProtection
 from worker.settings import Settings, SettingsError, refuse_longer_jobs
 

@@ -14,7 +14,6 @@ from typing import Any
 from rnr_common.log import Logger, describe_error
 from rnr_common.message import MalformedMessageError, WorkMessage
 from rnr_common.trace_context import child_traceparent
-
 from worker.consumer import Delivery, Outcome
 from worker.program import ProgramError, ProgramStoppedError, run_program
 from worker.settings import Settings

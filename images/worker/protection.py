@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 import urllib3
+
 from rnr_common.log import Logger
 
 EXPIRES_MINUTES = 30

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
-from rnr_common.log import Logger
 
+from rnr_common.log import Logger
 from worker.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Workers as processes, with a real broker, S3 and Secrets Manager of moto, and a stand-in for the ECS agent."""
+"""Workers as processes, with a real broker, the emulator for S3 and Secrets Manager, and a stand-in for the ECS agent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from typing import Any
 
 import boto3
 import pika
+
+from refinerctl.local.rabbitmq import RabbitMQServer
 from rnr_common import topology
 from rnr_common.message import WorkMessage
 from rnr_common.trace_context import new_traceparent
-
-from refinerctl.local.rabbitmq import RabbitMQServer
 
 IMAGES = Path(__file__).parents[2]
 LIMIT_S = 120.0

@@ -7,9 +7,9 @@ import signal
 import time
 
 import pika
+
 from rnr_common import topology
 from rnr_common.message import WorkMessage
-
 from worker.tests.environment import HYDROGRAPH, EcsAgent, Environment, wait_for
 
 SLOW = """
