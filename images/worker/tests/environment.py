@@ -1,4 +1,4 @@
-"""Workers as processes, with a real broker, the emulator for S3 and Secrets Manager, and a stand-in for the ECS agent."""
+"""Workers as processes, with a real broker, an emulator for S3 and secrets, and a stand-in for the ECS agent."""
 
 from __future__ import annotations
 
