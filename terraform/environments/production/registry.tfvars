@@ -4,6 +4,10 @@ region = "us-east-1"
 
 repositories = [
   "dibbs-ecr-refiner/lambda",
+  "rnr/producer",
+  "rnr/worker",
+  "rnr/autoscaler",
+  "rnr/postprocess",
 ]
 
 # A key of your own instead of ECR's AES-256. A later change replaces the repositories.

@@ -1,5 +1,5 @@
 variable "name_prefix" {
-  description = "Prefix of the alarms' names: `<name_prefix>-<key>-<kind>`, with the keys of `dlqs`, `queues` and `functions`."
+  description = "Prefix of the alarms' names: `<name_prefix>-<key>-<kind>`, with the keys of `dlqs`, `queues`, `functions`, `services` and `brokers`."
   type        = string
   nullable    = false
 
@@ -42,6 +42,27 @@ variable "queues" {
 
 variable "functions" {
   description = "Names of functions, by a key of your own. Alarms `errors` and `throttles`."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "services" {
+  description = "Names of worker services, by a key of your own. Alarms `backlog-age`, `autoscaler-silent` and `broker-dlq`."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "services_namespace" {
+  description = "CloudWatch namespace in which the autoscaler publishes the metrics of the services, with dimension `Service`."
+  type        = string
+  default     = "rnr"
+  nullable    = false
+}
+
+variable "brokers" {
+  description = "Names of RabbitMQ brokers of Amazon MQ, by a key of your own. Alarms `memory` and `disk`."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -109,6 +130,42 @@ variable "function_throttles" {
   validation {
     condition     = var.function_throttles >= 1
     error_message = "function_throttles must be at least 1."
+  }
+}
+
+variable "backlog_age_s" {
+  description = "Age in seconds of the backlog of a worker service at which alarm `backlog-age` starts."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition     = var.backlog_age_s >= 60
+    error_message = "backlog_age_s must be at least 60 seconds: the autoscaler measures the age once a minute."
+  }
+}
+
+variable "broker_memory_percent" {
+  description = "Memory of a broker in use, in percent of RabbitMQ's limit, at which alarm `memory` starts."
+  type        = number
+  default     = 80
+  nullable    = false
+
+  validation {
+    condition     = var.broker_memory_percent >= 1 && var.broker_memory_percent <= 100
+    error_message = "broker_memory_percent must be from 1 to 100: at 100, RabbitMQ accepts no further messages."
+  }
+}
+
+variable "broker_disk_percent" {
+  description = "RabbitMQ's limit of free disk space, in percent of what is free, at which alarm `disk` starts: 50 means that twice the limit is free."
+  type        = number
+  default     = 50
+  nullable    = false
+
+  validation {
+    condition     = var.broker_disk_percent >= 1 && var.broker_disk_percent <= 100
+    error_message = "broker_disk_percent must be from 1 to 100: at 100, RabbitMQ accepts no further messages."
   }
 }
 

@@ -20,6 +20,10 @@ run "too_small" {
     dlq_age_s          = 59
     function_errors    = 0
     function_throttles = 0
+
+    backlog_age_s         = 59
+    broker_memory_percent = 0
+    broker_disk_percent   = 0
   }
 
   expect_failures = [
@@ -29,6 +33,9 @@ run "too_small" {
     var.dlq_age_s,
     var.function_errors,
     var.function_throttles,
+    var.backlog_age_s,
+    var.broker_memory_percent,
+    var.broker_disk_percent,
   ]
 }
 
@@ -40,9 +47,13 @@ run "too_large_or_many" {
   }
 
   variables {
-    name_prefix    = join("", [for i in range(65) : "a"])
-    queues         = { q = { name = "q", idle_hours = 169 } }
-    dlq_age_s      = 1209600
+    name_prefix = join("", [for i in range(65) : "a"])
+    queues      = { q = { name = "q", idle_hours = 169 } }
+    dlq_age_s   = 1209600
+
+    broker_memory_percent = 101
+    broker_disk_percent   = 101
+
     sns_topic_arns = [for i in range(6) : "arn:aws:sns:eu-west-1:123456789012:t${i}"]
     tags           = { for i in range(51) : "t${i}" => "x" }
   }
@@ -51,6 +62,8 @@ run "too_large_or_many" {
     var.name_prefix,
     var.queues,
     var.dlq_age_s,
+    var.broker_memory_percent,
+    var.broker_disk_percent,
     var.sns_topic_arns,
     var.tags,
   ]

@@ -1,0 +1,39 @@
+app_name = "rnr"
+env      = "local"
+
+# The emulator's default VPC; it has the same IDs on each start.
+vpc_id     = "vpc-00000001"
+subnet_ids = ["subnet-00000001", "subnet-00000002"]
+
+input_bucket_name = "rnr-data"
+create_buckets    = true
+s3_use_path_style = true
+force_destroy     = true
+release_tag       = "local"
+
+# The names must be free for the next `local up`.
+secret_recovery_days = 0
+
+# TF_VAR_function_environment sets function_environment: it contains the function host's address, which differs
+# from run to run.
+
+images = {
+  producer    = "rnr/producer"
+  worker      = "rnr/worker"
+  autoscaler  = "rnr/autoscaler"
+  postprocess = "rnr/postprocess"
+}
+
+# Each minute, the shortest time of a schedule, so that nobody has to wait.
+producer    = { schedule = "rate(1 minute)", timeout_s = 60 }
+postprocess = { schedule = "rate(1 minute)", timeout_s = 60 }
+worker      = { job_timeout_s = 60, stop_timeout_s = 10, container_insights = false }
+autoscaler  = { max_tasks = 4 }
+
+# What the local RabbitMQ is closest to.
+broker = { engine_version = "3.13", instance_type = "mq.m7g.medium" }
+
+# The emulator's answer to DescribeAlarms lacks the period and the dimensions: each plan would change every alarm.
+alarms = {
+  enabled = false
+}

@@ -1,0 +1,15 @@
+terraform {
+  required_version = ">= 1.11" # secret_string_wo is a write-only argument
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100, < 6.0"
+    }
+  }
+
+  # The rest comes from environments/<env>/backend.hcl at `terraform init -backend-config=…`.
+  backend "s3" {
+    key = "rnr/terraform.tfstate"
+  }
+}
