@@ -17,8 +17,9 @@ from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
-from refinerctl.insight.stage_status import INPUT_PAGES, MAX_COMPLETIONS, read_status
-from refinerctl.insight.status_model import (
+from refinerctl.insight.stage_status import (
+    INPUT_PAGES,
+    MAX_COMPLETIONS,
     DlqStatus,
     FunctionStatus,
     InputsStatus,
@@ -26,6 +27,7 @@ from refinerctl.insight.status_model import (
     PipelineStatus,
     QueueStatus,
     StageStatus,
+    read_status,
 )
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import EventRule, Queue
