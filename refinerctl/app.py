@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from refinerctl.console import Renderer
     from refinerctl.embedded import Instance
     from refinerctl.ledger.entries import Ledger
+    from refinerctl.rabbitmq.management import Management
     from refinerctl.registry.registries import Registries
-    from refinerctl.stacks.base import Pipeline, Stack, Storage, Values
+    from refinerctl.stacks.base import Broker, Pipeline, Stack, Storage, Values
     from refinerctl.terraform.backend import Backend
     from refinerctl.terraform.root_module import RootModule
 
@@ -48,6 +49,7 @@ class AppContext:
         self._flags = flags
         self._instance_name = instance_name
         self._changes = changes
+        self._brokers: dict[Broker, Management] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -253,6 +255,21 @@ class AppContext:
         """Whether this is a local environment that is down: nothing is deployed there."""
         at_home = self.settings.embedded and not self.settings.endpoint_url
         return at_home and self.instance.status().endpoint_url is None
+
+    def broker(self, component: Broker) -> Management:
+        """The management API of a broker; its `endpoint` is also that of AMQP. With the credentials of its secret."""
+        if component not in self._brokers:
+            from refinerctl.aws.mq import Brokers
+            from refinerctl.aws.secrets import Secrets
+            from refinerctl.rabbitmq.endpoint import endpoint_of
+            from refinerctl.rabbitmq.management import Management
+
+            name, secret = component.name, component.secret
+            found, given = Brokers(self.session).describe(name), self.settings.broker_url
+            login = Secrets(self.session).texts(secret, "username", "password")
+            endpoint = endpoint_of(name, found.amqp_url, found.console_url, given, login, secret)
+            self._brokers[component] = Management(endpoint)
+        return self._brokers[component]
 
     @cached_property
     def functions(self) -> Functions:

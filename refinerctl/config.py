@@ -92,6 +92,7 @@ class GlobalFlags:
     profile: str | None = None
     endpoint_url: str | None = None
     bucket: str | None = None
+    broker_url: str | None = None
     assume_role: str | None = None
     assume_role_external_id: str | None = None
     verbosity: int = 0
@@ -120,7 +121,8 @@ class Settings:
     `embedded` marks a local environment, without an account. `region` None: boto3 decides. `account`: the environment
     is in this AWS account and in no other; None: unknown.
     `stack_settings` are the stack's [stacks.<name>] over its defaults. `backend` is the kind of the Terraform backend:
-    "s3" or "http". `environments` are the names of all environments. `terraform_binary` is a name or a path.
+    "s3" or "http". `broker_url` is an address of the broker that is used instead of its own. `environments` are the
+    names of all environments. `terraform_binary` is a name or a path.
     """
 
     env: str
@@ -136,6 +138,7 @@ class Settings:
     project: Path
     environments: tuple[str, ...] = ("local",)
     account: str | None = None
+    broker_url: str | None = None
     assume_role: str | None = None
     assume_role_external_id: str | None = None
     backend: str = "s3"
@@ -222,6 +225,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         project=project,
         environments=tuple(environments),
         account=None if chosen.embedded else chosen.account,
+        broker_url=value("broker_url"),
         assume_role=role,
         assume_role_external_id=external_id,
         backend=_one_of(BACKENDS, chosen.backend, "backend"),

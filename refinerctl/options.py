@@ -190,6 +190,7 @@ def global_options(command: Decorated, *, hidden: bool = True) -> Decorated:
         ("--profile", "NAME", "AWS profile.", None),
         ("--endpoint-url", "URL", "Use this endpoint instead of AWS.", None),
         ("--bucket", "NAME", "Use this bucket instead of the stack's.", None),
+        ("--broker-url", "URL", "Connect to this address instead of the broker's, as of a forwarded port.", None),
         ("--assume-role", "ARN", "IAM role to assume.", None),
         ("--assume-role-external-id", "ID", "External ID that the role's trust policy asks for.", None),
     ]

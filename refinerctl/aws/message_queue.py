@@ -57,6 +57,9 @@ class MessageQueue:
     Calls with entries raise nothing: they return a result for each entry, in their order.
     """
 
+    max_workers = 40
+    counts_lag_s = 0.0  # approximate, so they are read repeatedly anyway
+
     def __init__(self, wire: SqsWire, address: QueueAddress) -> None:
         self._wire = wire
         self.address = address

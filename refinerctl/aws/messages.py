@@ -57,7 +57,7 @@ class QueueName:
 
 @dataclass(frozen=True)
 class QueueAddress:
-    """A queue's name, URL and ARN."""
+    """A queue's name, URL and ARN; RabbitMQ's queues have no ARN."""
 
     name: str
     url: str
@@ -66,6 +66,11 @@ class QueueAddress:
     @property
     def is_fifo(self) -> bool:
         return self.name.endswith(FIFO)
+
+    @property
+    def reference(self) -> str:
+        """A text by which it is found: its ARN, or its name on its broker."""
+        return self.arn or self.name
 
 
 def waited_s(max_receive_count: int | None, visibility_timeout_s: int) -> float:
@@ -107,11 +112,13 @@ class MessageAttribute:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as SQS returns it.
+    """A message as SQS returns it, or one of RabbitMQ.
 
     `sent_at` (UTC) is when it was sent first, whatever queue it is in now; `receive_count` includes this receive.
     `attributes` are the sender's. `system` holds SQS's own that have a meaning beyond this receive: MessageGroupId,
-    MessageDeduplicationId, AWSTraceHeader, DeadLetterQueueSourceArn, SequenceNumber, SenderId.
+    MessageDeduplicationId, AWSTraceHeader, DeadLetterQueueSourceArn, SequenceNumber, SenderId; of RabbitMQ the
+    properties and the broker's headers. RabbitMQ gives no ids: `content_id` is the same after the message was sent
+    again, and `moved_at` is when it came to this queue.
     """
 
     body: str
@@ -121,6 +128,18 @@ class Message:
     id: str = ""
     system: Mapping[str, str] = field(default_factory=dict)
     receipt: str = ""
+    content_id: str = ""
+    moved_at: datetime | None = None
+
+    @property
+    def sent_id(self) -> str:
+        """The id that sending it has returned."""
+        return self.content_id or self.id
+
+    @property
+    def arrived_at(self) -> datetime:
+        """When it came to this queue, if that is known: SQS keeps the time of the first send."""
+        return self.moved_at or self.sent_at
 
     @property
     def texts(self) -> dict[str, str]:
@@ -130,13 +149,17 @@ class Message:
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A message to send. `group` and `deduplication` are for FIFO queues; `group` may be set for others, too."""
+    """A message to send. `group` and `deduplication` are for FIFO queues; `group` may be set for others, too.
+
+    `properties` are those of AMQP.
+    """
 
     body: str
     attributes: Mapping[str, MessageAttribute] = field(default_factory=dict)
     group: str | None = None
     deduplication: str | None = None
     trace_header: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_mq import MQClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
 
@@ -120,7 +122,11 @@ class AwsSession:
     @overload
     def client(self, service: Literal["kms"]) -> KMSClient: ...
     @overload
-    def client(self, service: Literal["scheduler", "sns", "mq", "elasticache", "secretsmanager", "ec2"]) -> Any: ...
+    def client(self, service: Literal["mq"]) -> MQClient: ...
+    @overload
+    def client(self, service: Literal["secretsmanager"]) -> SecretsManagerClient: ...
+    @overload
+    def client(self, service: Literal["scheduler", "sns", "elasticache", "ec2"]) -> Any: ...
     @overload
     def client(self, service: Literal["sts"]) -> STSClient: ...
     def client(self, service: str) -> Any:

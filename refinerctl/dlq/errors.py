@@ -74,7 +74,11 @@ class ErrorFinder:
         if asked and self.logs:
             if self.failed_term and (self.many or len(asked) + self._lookups > FEW):
                 self._read_failures(min(message.sent_at for message in asked) - SKEW, self.failed_term)
-            named = {message.id: self._failed[message.id][1] for message in asked if message.id in self._failed}
+            named = {
+                message.id: self._failed[_logged_id(message)][1]
+                for message in asked
+                if _logged_id(message) in self._failed
+            }
             self._known |= named
             self._look_up([message for message in asked if message.id not in named])
         return {message.id: error for message in messages if (error := self._known.get(message.id)) is not None}
@@ -142,7 +146,7 @@ class ErrorFinder:
 
     def _last_failure(self, message: Message) -> Attempt | None:
         """By the id of the message, or by the object's key if the function logs no ids."""
-        for text in filter(None, (message.id, source_key(message.body))):
+        for text in filter(None, (_logged_id(message), source_key(message.body))):
             found = [item for log in self.logs for item in log.about(text, message.sent_at - SKEW) if item.error]
             if found:
                 return sorted(found, key=_ended)[-1]  # at equal times the last line is used
@@ -161,6 +165,11 @@ class ErrorFinder:
             self.failure = error
             if error.message not in self.problems:
                 self.problems.append(error.message)
+
+
+def _logged_id(message: Message) -> str:
+    """By which logs name a message: RabbitMQ's have an id only if their sender sets it."""
+    return message.system.get("message_id") or message.id
 
 
 def _error(found: Attempt) -> MessageError:

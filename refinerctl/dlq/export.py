@@ -12,8 +12,8 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import Message
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.queues import at_queue, open_queue
 from refinerctl.dlq.records import check_new, to_line
+from refinerctl.dlq.services import at_queue, open_queue
 from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import check_writable, replacing
@@ -78,7 +78,7 @@ def _run(
     force: bool,
     write: Callable[[str], object],
 ) -> Walk:
-    found, source = open_queue(app, queue, force=force)
+    found, source, _ = open_queue(app, queue, force=force)
     walk = Walk(source, which, error_finder(app, found.source_queues if which.needs_error else ()), limit=limit)
     with app.render.progress() as progress:
         export(walk, lambda item: write(to_line(item, source.address)), progress)

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, EntryResult
+from refinerctl.dlq.client import QueueClient
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import concurrently
 
@@ -32,7 +32,7 @@ class HeldMessages:
     Safe to share between threads. The file is in `folder`, or where temporary files are.
     """
 
-    def __init__(self, queue: MessageQueue, visibility_s: int, folder: Path | None = None) -> None:
+    def __init__(self, queue: QueueClient, visibility_s: int, folder: Path | None = None) -> None:
         self._queue = queue
         self._folder = folder or Path(tempfile.gettempdir())
         self._visibility_s = visibility_s
@@ -110,7 +110,7 @@ class HeldMessages:
         return RefinerctlError(f"cannot write a temporary file in {self._folder}: {error.strerror}")
 
 
-def change_visibility(queue: MessageQueue, items: Sequence[tuple[str, str]], visibility_s: int) -> list[EntryResult]:
+def change_visibility(queue: QueueClient, items: Sequence[tuple[str, str]], visibility_s: int) -> list[EntryResult]:
     """Hide up to ten, pairs of id and receipt, for so long from now; 0 releases them. Retries transient errors."""
     results: list[EntryResult] = []
     for pause_s in PAUSES_S:

@@ -18,8 +18,8 @@ from refinerctl.console import counted
 from refinerctl.dlq.bodies import body_value, source_key, source_object
 from refinerctl.dlq.errors import MessageError, error_finder
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.queues import at_queue, open_queue
 from refinerctl.dlq.records import attribute_record
+from refinerctl.dlq.services import at_queue, open_queue
 from refinerctl.dlq.walk import Walk
 from refinerctl.insight.error_signature import signature
 from refinerctl.options import examples, global_options
@@ -109,7 +109,7 @@ def command(
     """
     app = at_queue(app_context(ctx), queue)
     app.tell_settings()
-    found, source = open_queue(app, queue, force=force)
+    found, source, _ = open_queue(app, queue, force=force)
     limit = limit or (MAX_RECEIVED if group else SHOWN)
     errors = error_finder(app, found.source_queues)
     walk = Walk(source, message_filter, errors, limit=limit, max_received=MAX_RECEIVED, workers=WORKERS)

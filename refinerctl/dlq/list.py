@@ -9,7 +9,8 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.console import seconds, table
-from refinerctl.dlq.queues import DeadLetterQueue, MessageSource, list_queues, queue_reader, requested, stack_dlqs
+from refinerctl.dlq.queues import DeadLetterQueue, MessageSource
+from refinerctl.dlq.services import list_all, requested, stack_dlqs
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
 
@@ -35,7 +36,7 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
             f"stack {app.settings.stack} has no dead-letter queue", hint="Name queues: `refinerctl dlq list QUEUE`."
         )
     try:
-        found, problems = list_queues(wanted, lambda region: queue_reader(app.in_region(region)), datetime.now(UTC))
+        found, problems = list_all(app, wanted, datetime.now(UTC))
     except NotFoundError as error:
         if queues:
             raise

@@ -19,17 +19,18 @@ from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.export import export
 from refinerctl.dlq.options import filter_options
-from refinerctl.dlq.queues import DeadLetterQueue, at_queue, open_queue
+from refinerctl.dlq.queues import DeadLetterQueue
 from refinerctl.dlq.records import MessageFile, to_line
 from refinerctl.dlq.remaining import Remaining
+from refinerctl.dlq.services import QueueService, at_queue, open_queue
 from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.options import check_consent, examples, global_options, typed_answer
 from refinerctl.parallel import through_interrupt
 
 if TYPE_CHECKING:
-    from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.console import Progress
+    from refinerctl.dlq.client import QueueClient
     from refinerctl.dlq.filters import MessageFilter
 
 
@@ -45,14 +46,14 @@ class Options:
     force: bool
 
     @property
-    def by_sqs(self) -> bool:
-        """SQS's own PurgeQueue does it."""
+    def is_whole(self) -> bool:
+        """The queue itself is purged: no message is received."""
         return self.no_export and self.message_filter.is_empty
 
 
 @dataclass
 class Purge:
-    """`method`: `delete` (each message that was received and matches) or `purge` (SQS's PurgeQueue).
+    """`method`: `delete` (each message that was received and matches) or `purge` (of the queue itself).
 
     `exported`: saved to the file; `failed`: could not be deleted; `skipped`: received and did not match; `left`: in the
     queue at the end, None if unknown. `left_over`: what may be left that should have been deleted, and why.
@@ -112,7 +113,7 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
         check_consent(options.yes)
     app = at_queue(app_context(ctx, changes=True), queue)
     app.tell_settings()
-    found, source = open_queue(app, queue, force=True)
+    found, source, service = open_queue(app, queue, force=True)
     if not options.force:
         _check(found)
     errors = error_finder(app, found.source_queues if options.message_filter.needs_error else ())
@@ -126,8 +127,8 @@ def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
     path = None if options.no_export else options.file or _target(app, options) / _file_name(found.name)
     if not options.yes:
         _ask(_what(app, options, found, new_walk), path, found.name)
-    if options.by_sqs:
-        _report(app, _purge_by_sqs(app, source), None)
+    if options.is_whole:
+        _report(app, _purge_all(app, service, source), None)
     else:
         _report(app, *_run(app, path, new_walk()))
 
@@ -138,12 +139,8 @@ def _check(queue: DeadLetterQueue) -> None:
             f"queue {queue.name} is not a dead-letter queue: no queue, EventBridge rule or schedule uses it as one",
             hint="Pass --force to purge it anyway.",
         )
-    if queue.max_receive_count is not None:
-        raise RefusedError(
-            f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
-            "moves there",
-            hint="Pass --force to purge it anyway.",
-        )
+    if queue.receive_risk:
+        raise RefusedError(queue.receive_risk, hint="Pass --force to purge it anyway.")
 
 
 def _what(app: AppContext, options: Options, queue: DeadLetterQueue, new_walk: Callable[[], Walk]) -> str:
@@ -186,7 +183,7 @@ def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: 
             {
                 "queue": queue.name,
                 "dry_run": True,
-                "method": "purge" if options.by_sqs else "delete",
+                "method": "purge" if options.is_whole else "delete",
                 "would_delete": len(rows),
                 "file": None if options.no_export else _target(app, options),
                 "messages": [{"id": id_, "sent": sent, "key": key or None} for id_, sent, key in rows],
@@ -195,7 +192,7 @@ def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: 
         return
     for line in table(("MESSAGE", "SENT", "KEY"), rows) if rows else ():
         app.render.line(line)
-    more = f" and {queue.in_flight} in flight" if options.by_sqs and queue.in_flight else ""
+    more = f" and {queue.in_flight} in flight" if options.is_whole and queue.in_flight else ""
     saved = "without saving them" if options.no_export else f"after saving them to {_target(app, options)}"
     app.render.line(f"{queue.name}: would delete {len(rows):,} of {walk.received:,} messages{more}, {saved}")
 
@@ -205,12 +202,12 @@ def _target(app: AppContext, options: Options) -> Path:
     return options.file or app.settings.work_folder / "dlq"
 
 
-def _purge_by_sqs(app: AppContext, source: MessageQueue) -> Purge:
+def _purge_all(app: AppContext, service: QueueService, source: QueueClient) -> Purge:
     start = source.attributes()
-    app.queues.purge(source.address)
+    service.purge(source.address)
     remaining = Remaining(source, start)
     with app.render.progress() as progress:
-        progress.step("SQS deletes the messages: this takes up to a minute")
+        progress.step("the messages are being deleted: SQS takes up to a minute")
         while not remaining.look(held=0, seen=start.total):
             pass
     return Purge(
@@ -257,7 +254,7 @@ def purge(walk: Walk, progress: Progress, save: Callable[[Sequence[Message]], No
     try:
         with walk:
             for chunk in walk.chunks():
-                through_interrupt(partial(step, [item for item in chunk if item.sent_at < walk.start_at]))
+                through_interrupt(partial(step, [item for item in chunk if item.arrived_at < walk.start_at]))
                 progress.update(f"{walk.progress()}: {walk.deleted:,} deleted")
     except BaseException as error:  # Ctrl-C, too: the report shows what has been done
         done.stopped_by = error
@@ -275,7 +272,7 @@ def _failures(done: Purge) -> tuple[str, ...]:
     if not done.failed:
         return ()
     saved = ", and also in the file" if done.exported else ""
-    return (f"SQS did not confirm the deletion of {counted(done.failed, 'message')}: still in the queue{saved}",)
+    return (f"not confirmed: the deletion of {counted(done.failed, 'message')}: still in the queue{saved}",)
 
 
 def _report(app: AppContext, done: Purge, file: Path | None) -> None:

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from refinerctl.aws.messages import QueueAddress, QueueName, expires_in_s, waited_s
 from refinerctl.aws.metrics import Metric
 from refinerctl.aws.policies import Policy
-from refinerctl.errors import RefusedError
+from refinerctl.errors import RefinerctlError
 from refinerctl.parallel import attempt, both, concurrently
-from refinerctl.stacks.base import EventRule, Pipeline, Queue, Schedule
+from refinerctl.stacks.base import Broker, EventRule, Pipeline, Queue, Schedule
 
 if TYPE_CHECKING:
-    from refinerctl.app import AppContext
     from refinerctl.aws.events import EventBuses
-    from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.sqs import Queues, QueueState
 
@@ -57,7 +55,8 @@ class MessageSource:
 class DeadLetterQueue:
     """A dead-letter queue as it is now. Seconds; None is unknown. `error`: why nothing is known.
 
-    `max_receive_count`: it has a DLQ itself, and a message moves there when it is received once more.
+    `max_receive_count`: it has a DLQ itself, and a message moves there when it is received once more; or, with
+    `is_dropping`, the message is lost then.
     `depth` is the approximate count of all messages: visible, in flight and delayed.
     """
 
@@ -74,7 +73,19 @@ class DeadLetterQueue:
     expires_in_s: float | None = None
     retention_s: int | None = None
     max_receive_count: int | None = None
+    is_dropping: bool = False
     error: str | None = None
+
+    @property
+    def receive_risk(self) -> str | None:
+        """What happens to messages that are received often; None if nothing does."""
+        if self.max_receive_count is None:
+            return None
+        if self.is_dropping:
+            return f"queue {self.name} drops a message that is received {self.max_receive_count} times"
+        return (
+            f"queue {self.name} has a DLQ itself: a message that is received {self.max_receive_count} times moves there"
+        )
 
     @property
     def address(self) -> QueueAddress:
@@ -96,11 +107,15 @@ class DeadLetterQueue:
 
 @dataclass(frozen=True)
 class RequestedQueue:
-    """A queue by name, URL or ARN. `kind` and `sources` are what the stack says of it, if it is the stack's."""
+    """A queue by name, URL or ARN. `kind` and `sources` are what the stack says of it, if it is the stack's.
+
+    `broker` has it, if that is not SQS.
+    """
 
     text: str
     kind: DlqKind = DlqKind.UNKNOWN
     sources: tuple[MessageSource, ...] = ()
+    broker: Broker | None = None
 
     @property
     def name(self) -> str:
@@ -119,7 +134,7 @@ def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
     for sender in sorted(senders, key=lambda item: (not isinstance(item, Queue), item in pipeline.shared)):
         if sender.dlq:
             kind = DlqKind.PROCESSING if isinstance(sender, Queue) else DlqKind.DELIVERY
-            item = found.get(sender.dlq.name, RequestedQueue(sender.dlq.name, kind))
+            item = found.get(sender.dlq.name, RequestedQueue(sender.dlq.name, kind, broker=sender.dlq.broker))
             sources = (*item.sources, MessageSource(sender.name, exists=None))
             found[sender.dlq.name] = replace(item, sources=sources)
     return tuple(found.values())
@@ -227,6 +242,12 @@ def _rule_name(arn: str) -> tuple[str, str] | None:
     return bus or "default", name
 
 
+def unread(wanted: RequestedQueue, error: RefinerctlError | None) -> DeadLetterQueue:
+    """A queue of which nothing is known but what the stack says."""
+    reason = error.message if error else None
+    return DeadLetterQueue(wanted.name, kind=wanted.kind, sources=wanted.sources, error=reason)
+
+
 def list_queues(
     wanted: Sequence[RequestedQueue], reader_in: Callable[[str | None], QueueReader], now: datetime
 ) -> tuple[list[DeadLetterQueue], list[str]]:
@@ -246,8 +267,7 @@ def list_queues(
     problems: list[str] = []
     for item, answer in zip(wanted, answers, strict=True):
         if answer.value is None:
-            reason = answer.error.message if answer.error else None
-            queues.append(DeadLetterQueue(item.name, kind=item.kind, sources=item.sources, error=reason))
+            queues.append(unread(item, answer.error))
         else:
             queue, waited, found = answer.value
             age = (ages[item.region].value or {}).get(item.name)
@@ -257,44 +277,3 @@ def list_queues(
             problems += found
     problems += [f"message ages unknown: {seen.error.message}" for seen in ages.values() if seen.error]
     return queues, list(dict.fromkeys(problems))
-
-
-def at_queue(app: AppContext, text: str | None) -> AppContext:
-    """The app in the region of the queue that `text` names; its logs, functions and metrics are there, too."""
-    return app if text is None else app.in_region(QueueName.parse(text).region)
-
-
-def queue_reader(app: AppContext) -> QueueReader:
-    return QueueReader(app.queues, app.event_buses, app.metrics)
-
-
-def stack_dlqs(app: AppContext) -> tuple[RequestedQueue, ...]:
-    """The DLQs of this run's stack; none if it has no pipeline."""
-    return dlqs_of(app.pipeline) if app.stack.pipeline else ()
-
-
-def requested(app: AppContext, text: str) -> RequestedQueue:
-    """A queue by name, URL or ARN, with what the stack says of it."""
-    return next((item for item in stack_dlqs(app) if item.text == text), RequestedQueue(text))
-
-
-def find_queue(app: AppContext, text: str) -> DeadLetterQueue:
-    """The queue of this name, URL or ARN, without its age. Raises NotFoundError without the queue."""
-    return queue_reader(app).read(requested(app, text))[0]
-
-
-def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[DeadLetterQueue, MessageQueue]:
-    """The queue as it is, and the client to receive its messages.
-
-    Raises NotFoundError without the queue; RefusedError, unless `force`, if receiving could move messages elsewhere.
-    """
-    from refinerctl.aws.message_queue import MessageQueues
-
-    queue = find_queue(app, text)
-    if queue.max_receive_count is not None and not force:
-        raise RefusedError(
-            f"queue {queue.name} has a DLQ itself: a message that is received {queue.max_receive_count} times "
-            "moves there",
-            hint="Pass --force to receive its messages anyway.",
-        )
-    return queue, MessageQueues(app.session).at(queue.address)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import QueueAttributes
 from refinerctl.console import counted
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.held import clock
 from refinerctl.errors import TransientError
 from refinerctl.parallel import attempt
@@ -38,7 +38,7 @@ class Remaining:
     `is_none`: nothing was left but what the run holds; `count`: how many messages may be left, None if unknown.
     """
 
-    def __init__(self, queue: MessageQueue, start: QueueAttributes, pause_s: float = PAUSE_S) -> None:
+    def __init__(self, queue: QueueClient, start: QueueAttributes, pause_s: float = PAUSE_S) -> None:
         self.is_none = False
         self.count: int | None = None
         self.start = start

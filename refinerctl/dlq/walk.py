@@ -23,7 +23,7 @@ from refinerctl.errors import TransientError
 from refinerctl.parallel import LOOK_SECONDS, attempt, concurrently, through_interrupt
 
 if TYPE_CHECKING:
-    from refinerctl.aws.message_queue import MessageQueue
+    from refinerctl.dlq.client import QueueClient
     from refinerctl.dlq.errors import ErrorFinder
     from refinerctl.dlq.filters import MessageFilter
 
@@ -60,7 +60,7 @@ class Walk:
 
     def __init__(
         self,
-        source: MessageQueue,
+        source: QueueClient,
         which: MessageFilter,
         errors: ErrorFinder,
         *,
@@ -98,7 +98,7 @@ class Walk:
         self._held = HeldMessages(source, self.visibility_s)
         self._is_waiting = False
         self._most = min(limits, default=sys.maxsize)
-        self._max_workers = 1 if self.queue.is_fifo else workers
+        self._max_workers = 1 if self.queue.is_fifo else min(workers, source.max_workers)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._extender = threading.Thread(target=self._keep_hidden, name="walk-extend", daemon=True)

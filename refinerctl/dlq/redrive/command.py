@@ -160,8 +160,8 @@ def _check_resume(ctx: click.Context) -> None:
 
 def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> FoundJournal:
     """The unfinished run of this name, else the latest, of `queue` if given. Raises NotFoundError without one."""
-    from refinerctl.dlq.queues import at_queue
     from refinerctl.dlq.redrive.journal import find
+    from refinerctl.dlq.services import at_queue, service_of
 
     found = [item for item in find(app.settings.work_folder) if not item.is_finished]
     if run is not None:
@@ -174,7 +174,7 @@ def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> Foun
         name = queue.rpartition("/")[2].rpartition(":")[2]
         found = [item for item in found if item.header.queue == name]
         if len({item.header.source_url for item in found}) > 1:  # queues of one name in several environments
-            url = at_queue(app, queue).queues.address(queue).url
+            url = service_of(at_queue(app, queue), queue).address(queue).url
             found = [item for item in found if item.header.source_url == url]
     if not found:
         raise NotFoundError(

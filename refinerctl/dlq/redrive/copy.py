@@ -13,9 +13,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message, QueueAddress
 from refinerctl.console import Progress
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.held import THREADS, HeldMessages, clock
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.routes import Route
@@ -80,8 +80,8 @@ class RedriveResult:
 
 
 def copy(
-    queue: MessageQueue,
-    queue_at: Callable[[QueueAddress], MessageQueue],
+    queue: QueueClient,
+    queue_at: Callable[[QueueAddress], QueueClient],
     route: Callable[[Message], Route],
     rules: CopyRules,
     journal: RedriveJournal,
@@ -143,7 +143,7 @@ def copy(
 
 
 def _move(
-    queue: MessageQueue,
+    queue: QueueClient,
     run: Run,
     source: QueueSource,
     remaining: Remaining,
@@ -154,7 +154,8 @@ def _move(
     """Let workers move messages until their polls return none, again and again, until none are left."""
     state, start = run.journal.state, remaining.start
     moved_before = state.moved
-    workers = min(rules.workers, max(FEWEST_WORKERS, -(-start.total // MAX_BATCH)))
+    most = min(rules.workers, queue.max_workers)
+    workers = min(most, max(FEWEST_WORKERS, -(-start.total // MAX_BATCH)))
     try:
         _release_unsettled(queue, run.journal)
         while True:
@@ -167,7 +168,7 @@ def _move(
                 return
             if remaining.count:
                 progress.update(remaining.sentence)
-            workers = min(rules.workers, max(1, -(-remaining.visible // MAX_BATCH)))
+            workers = min(most, max(1, -(-remaining.visible // MAX_BATCH)))
     except (*_SIGNALS, RefinerctlError) as error:
         _fail(run, error)
 
@@ -228,7 +229,7 @@ def _watch(
                 progress.update(progress_text(run.journal.state.moved - before, total, shown_at - began))
 
 
-def _release_unsettled(queue: MessageQueue, journal: RedriveJournal) -> None:
+def _release_unsettled(queue: QueueClient, journal: RedriveJournal) -> None:
     """Of an earlier part: so that all of it can be received again at once."""
     unsettled = journal.state.unsettled.items()
     items = [(message_id, message.receipt) for message_id, message in unsettled if message.receipt]

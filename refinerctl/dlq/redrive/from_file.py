@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.console import Progress
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.held import clock
 from refinerctl.dlq.records import read_records
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, check_journal, result_of, run_workers
@@ -97,7 +97,7 @@ class FileSource(Source):
 
 def copy_file(
     file: ExportedFile,
-    queue_at: Callable[[QueueAddress], MessageQueue],
+    queue_at: Callable[[QueueAddress], QueueClient],
     route: Callable[[Message], Route],
     rules: CopyRules,
     journal: RedriveJournal,

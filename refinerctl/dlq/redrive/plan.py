@@ -9,16 +9,16 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 
-from refinerctl.aws.consumers import Health, HealthCheck
-from refinerctl.aws.message_queue import MessageQueue
+from refinerctl.aws.consumers import Health
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.aws.move_tasks import MAX_TASK_RATE, MoveTask, MoveTasks
-from refinerctl.aws.sqs import Queues
+from refinerctl.aws.move_tasks import MAX_TASK_RATE, MoveTask
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.filters import MessageFilter
 from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.from_file import ExportedFile
-from refinerctl.dlq.redrive.routes import Origin, Routes, Stay
+from refinerctl.dlq.redrive.routes import Origin, Stay
+from refinerctl.dlq.services import QueueService
 from refinerctl.dlq.walk import Walk
 from refinerctl.errors import AccessDeniedError, RefinerctlError, RefusedError, UsageError
 
@@ -71,12 +71,9 @@ class RedrivePlan:
 
 def make_plan(
     request: PlanRequest,
-    messages: MessageQueue | ExportedFile,
+    messages: QueueClient | ExportedFile,
     now: datetime,
-    *,
-    queues: Queues,
-    tasks: MoveTasks,
-    health: HealthCheck,
+    service: QueueService,
 ) -> RedrivePlan:
     """Read everything, change nothing. `now` in UTC.
 
@@ -87,10 +84,10 @@ def make_plan(
     if isinstance(messages, ExportedFile):
         known, depth, in_flight = None, messages.count, 0
     else:
-        known = _tasks(request, tasks)
+        known = _tasks(request, service)
         depth, in_flight = _count(messages)
     running = next((task for task in known or () if task.is_active), None)
-    targets, reasons, sampled = _targets(request, messages, depth + in_flight, queues)
+    targets, reasons, sampled = _targets(request, messages, depth + in_flight, service)
     method, reason = _choose(request, depth, known, running)
     if running is not None and method is Method.COPY and not request.force:
         raise RefusedError(
@@ -106,14 +103,14 @@ def make_plan(
         targets,
         depth,
         in_flight,
-        tuple(health.check(target, request.origin.queue.arn, now) for target in targets),
+        tuple(service.consumers.check(target, request.origin.queue.reference, now) for target in targets),
         reasons,
         sampled,
         running,
     )
 
 
-def _count(messages: MessageQueue) -> tuple[int, int]:
+def _count(messages: QueueClient) -> tuple[int, int]:
     """How many messages can be received, and how many cannot. A count of 0 may be old: then the queue is polled."""
     there = messages.attributes()
     if there.total:
@@ -123,10 +120,10 @@ def _count(messages: MessageQueue) -> tuple[int, int]:
     return (0, 0) if walk.is_complete else (max(1, found + (walk.remaining.count or 0)), 0)
 
 
-def _tasks(request: PlanRequest, tasks: MoveTasks) -> tuple[MoveTask, ...] | None:
+def _tasks(request: PlanRequest, service: QueueService) -> tuple[MoveTask, ...] | None:
     """None if tasks are not possible, or cannot be listed."""
     try:
-        return tasks.latest(request.origin.queue.arn)
+        return service.tasks.latest(request.origin.queue.arn) if service.tasks else None
     except AccessDeniedError:
         return None
 
@@ -152,6 +149,8 @@ def _choose(
 def _obstacles(request: PlanRequest, known: tuple[MoveTask, ...] | None) -> Iterator[str]:
     """The reasons why a move task is not possible."""
     origin, to = request.origin, request.to
+    if not origin.queue.arn and origin.queue.url:
+        yield "RabbitMQ has no message move tasks"
     for need in request.needs:
         yield f"a move task does not support {need}"
     if to is None and origin.gone:  # it ends at the first message that it cannot move
@@ -189,14 +188,14 @@ def _check_same(running: MoveTask, request: PlanRequest) -> None:
 
 def _targets(
     request: PlanRequest,
-    messages: MessageQueue | ExportedFile,
+    messages: QueueClient | ExportedFile,
     total: int,
-    queues: Queues,
+    service: QueueService,
 ) -> tuple[tuple[QueueAddress, ...], Mapping[str, int], int]:
     """The queues that get messages; from a sample also why some would stay, and the sample's size."""
     origin = request.origin
     if request.to is not None:  # also if the queue seems empty: counts are approximate
-        _check_target(request.to, request, messages, queues)
+        _check_target(request.to, request, messages, service)
         return (request.to,), {}, 0
     if not total:
         return (), {}, 0
@@ -209,14 +208,14 @@ def _targets(
         )
     found: dict[str, QueueAddress] = {}
     reasons: Counter[str] = Counter()
-    routes = Routes(origin, queues.address)
+    routes = service.routes(origin, service.address)
     sampled = sample(messages)
     for message in sampled:
         target = routes.target(message)
         if isinstance(target, Stay):
             reasons[target.reason] += 1
         else:
-            found[target.arn] = target
+            found[target.reference] = target
     if reasons and not found and len(sampled) < SAMPLE:
         raise RefusedError(
             f"nothing can be sent from {origin.queue.name}: {reasons.most_common(1)[0][0]}",
@@ -226,10 +225,10 @@ def _targets(
 
 
 def _check_target(
-    to: QueueAddress, request: PlanRequest, messages: MessageQueue | ExportedFile, queues: Queues
+    to: QueueAddress, request: PlanRequest, messages: QueueClient | ExportedFile, service: QueueService
 ) -> None:
     dlq = request.origin.queue
-    if to.arn == dlq.arn and not isinstance(messages, ExportedFile):
+    if to.reference == dlq.reference and not isinstance(messages, ExportedFile):
         raise UsageError(f"the messages are already in {to.name}", hint="Name another queue: --to QUEUE.")
     if to.is_fifo and not dlq.is_fifo:
         raise UsageError(
@@ -239,7 +238,7 @@ def _check_target(
     if request.force:
         return
     try:
-        served = [queue.name for queue in queues.sources(to)]
+        served = [queue.name for queue in service.sources(to)]
     except RefinerctlError:  # may not be read
         served = []
     if served:
@@ -248,7 +247,7 @@ def _check_target(
         )
 
 
-def sample(messages: MessageQueue | ExportedFile, limit: int = SAMPLE) -> list[Message]:
+def sample(messages: QueueClient | ExportedFile, limit: int = SAMPLE) -> list[Message]:
     """Up to `limit` messages; those of a queue are released, and their receive counts one higher."""
     if isinstance(messages, ExportedFile):
         return list(islice(messages.messages(), limit))

@@ -76,28 +76,30 @@ class Routes:
         elif (reason := self.unwanted(message)) is not None:
             return Stay(reason)
         target = self.target(message)
-        return target if isinstance(target, Stay) else self._send(message, target)
+        return target if isinstance(target, Stay) else self.send(message, target)
 
     def target(self, message: Message) -> QueueAddress | Stay:
         """The queue that a message belongs to."""
         if self.to is not None:
             return self.to
-        arn = self._target_arn(message)
-        if arn is None:
+        reference = self.origin_of(message)
+        if reference is None:
             return Stay("the message does not say where it came from; pass --to QUEUE", is_failure=True)
         with self._lock:
-            if arn not in self._known:
-                self._known[arn] = self._look_up(arn)
-            return self._known[arn]
+            if reference not in self._known:
+                self._known[reference] = self.look_up(reference)
+            return self._known[reference]
 
-    def _target_arn(self, message: Message) -> str | None:
+    def origin_of(self, message: Message) -> str | None:
+        """The ARN of the queue that a message belongs to, as the message says."""
         if source := message.system.get("DeadLetterQueueSourceArn"):
             return source
         if is_undelivered(message) and (target := message.texts.get("TARGET_ARN")):
             return target
         return self.origin.sources[0].arn if len(self.origin.sources) == 1 else None
 
-    def _look_up(self, arn: str) -> QueueAddress | Stay:
+    def look_up(self, arn: str) -> QueueAddress | Stay:
+        """The queue of this ARN, or why nothing can be sent there."""
         service = arn.split(":")[2] if arn.count(":") >= 5 else ""
         if service == "events":
             # PutEvents refuses sources that begin with `aws.`:
@@ -108,25 +110,28 @@ class Routes:
             return Stay(f"its target {arn} is not an SQS queue", is_failure=True)
         if self.origin.queue.arn and arn.split(":")[3] != self.origin.queue.arn.split(":")[3]:
             return Stay(f"its target {arn} is in another region", is_failure=True)
+        return self.resolved(arn)
+
+    def resolved(self, reference: str) -> QueueAddress | Stay:
+        """The queue, unless it does not exist, is the DLQ itself, or must not get anything."""
         try:
-            found = self.resolve(arn)
+            found = self.resolve(reference)
         except RefinerctlError as error:
-            return Stay(f"its target is {arn.rpartition(':')[2]}: {error.message}", is_failure=True)
-        if found.arn == self.origin.queue.arn:
+            return Stay(f"its target is {reference.rpartition(':')[2]}: {error.message}", is_failure=True)
+        if found.reference == self.origin.queue.reference:
             return Stay("its target is this queue itself; pass --to QUEUE", is_failure=True)
         if (reason := self.veto(found)) is not None:
             return Stay(f"its target is {found.name}: {reason}", is_failure=True)
         return found
 
-    def _send(self, message: Message, target: QueueAddress) -> Route:
+    def send(self, message: Message, target: QueueAddress) -> Route:
+        """The form in which a message is sent to `target`."""
         attributes = dict(message.attributes)
         if is_undelivered(message):
             attributes = {name: value for name, value in attributes.items() if name not in DELIVERY_ATTRIBUTES}
         if self.max_redrives is not None:
-            count = redrives_of(message)
-            if count >= self.max_redrives:
-                return Stay(f"redriven {count} times already (--max-redrives)")
-            attributes[REDRIVES] = MessageAttribute("Number", str(count + 1))
+            if (reason := count_redrive(message, attributes, self.max_redrives)) is not None:
+                return Stay(reason)
             if len(attributes) > MAX_ATTRIBUTES:
                 return Stay(f"it has {MAX_ATTRIBUTES} attributes, and --max-redrives needs one more", is_failure=True)
         group = message.system.get("MessageGroupId")
@@ -142,6 +147,15 @@ class Routes:
             trace_header=message.system.get("AWSTraceHeader"),
         )
         return SendTo(target, outgoing)
+
+
+def count_redrive(message: Message, attributes: dict[str, MessageAttribute], limit: int) -> str | None:
+    """Count in `attributes` that the message is redriven; or the reason why it stays."""
+    count = redrives_of(message)
+    if count >= limit:
+        return f"redriven {count} times already (--max-redrives)"
+    attributes[REDRIVES] = MessageAttribute("Number", str(count + 1))
+    return None
 
 
 def is_undelivered(message: Message) -> bool:

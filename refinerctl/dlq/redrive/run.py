@@ -11,14 +11,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refinerctl.aws.consumers import HealthCheck, refuse_broken
-from refinerctl.aws.message_queue import MessageQueue, MessageQueues
+from refinerctl.aws.consumers import refuse_broken
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.aws.move_tasks import MoveTasks
 from refinerctl.console import counted
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.errors import ErrorFinder, error_finder
 from refinerctl.dlq.export import export
-from refinerctl.dlq.queues import DlqKind, at_queue, find_queue
+from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
@@ -30,6 +29,7 @@ from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
 from refinerctl.dlq.remaining import Remaining
+from refinerctl.dlq.services import at_queue, requested, service_of
 from refinerctl.dlq.walk import Walk, matching
 from refinerctl.errors import RefusedError
 from refinerctl.options import ask
@@ -57,7 +57,7 @@ class Redrive:
         self._flags = flags
         self._began = datetime.now(UTC)
         self._sent: dict[str, Original] = {}
-        self._used: dict[str, MessageQueue] = {}
+        self._used: dict[str, QueueClient] = {}
         self._file: ExportedFile | None = None
         if options.file is None:
             self._app = at_queue(app, options.queue)
@@ -73,7 +73,7 @@ class Redrive:
             self._app = at_queue(app, self._origin.queue.arn or None)
         self._options = options
         self._render = self._app.render
-        self._queues = MessageQueues(self._app.session)
+        self._service = service_of(self._app, self._origin.queue.name)
         self._source_url = self._file.url if self._file else self._origin.queue.url
 
     def __enter__(self) -> Redrive:
@@ -83,13 +83,10 @@ class Redrive:
         self._stack.close()
 
     @cached_property
-    def _queue(self) -> MessageQueue:
+    def _queue(self) -> QueueClient:
         """The DLQ; of a file, where its messages were."""
-        return self._queues.at(self._origin.queue)
-
-    @cached_property
-    def _health(self) -> HealthCheck:
-        return HealthCheck(self._app.queues.state_at, self._app.functions, self._app.metrics)
+        settled = self._journal.deleted_ids() if self._journal else ()
+        return self._service.client(self._origin.queue, settled)
 
     def prepare(self) -> RedrivePlan | None:
         """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""
@@ -97,20 +94,13 @@ class Redrive:
         request = PlanRequest(
             self._origin,
             flags.method,
-            self._app.queues.address(options.to) if options.to else None,
+            self._service.address(options.to) if options.to else None,
             options.rate,
             (*options.needs, *(("--edit",) if flags.edits else ())),
             flags.waits,
             flags.force,
         )
-        plan = make_plan(
-            request,
-            self._file or self._queue,
-            self._began,
-            queues=self._app.queues,
-            tasks=MoveTasks(self._app.session),
-            health=self._health,
-        )
+        plan = make_plan(request, self._file or self._queue, self._began, self._service)
         if self._journal is not None:
             plan = replace(plan, method_reason="the run that continues is a copy")
         self._note_received(plan.sampled)
@@ -221,7 +211,8 @@ class Redrive:
 
     def move(self, plan: RedrivePlan) -> None:
         """Move with a move task of SQS. Raises the error of the report."""
-        task = TaskRun(MoveTasks(self._app.session), self._origin.queue.arn)
+        assert self._service.tasks is not None  # noqa: S101 - the plan has this method
+        task = TaskRun(self._service.tasks, self._origin.queue.arn)
         result = RedriveResult(plan.method)
         try:
             remaining = Remaining(self._queue, self._queue.attributes())
@@ -298,18 +289,18 @@ class Redrive:
         if options.edited is not None and journal.is_finished:
             Path(options.edited).unlink(missing_ok=True)
 
-    def _queue_at(self, address: QueueAddress) -> MessageQueue:
+    def _queue_at(self, address: QueueAddress) -> QueueClient:
         if address.url not in self._used:
-            self._used[address.url] = self._queues.at(address)
+            self._used[address.url] = self._service.client(address)
         return self._used[address.url]
 
     def _on_sent(self, item: InHand, new_id: str) -> None:
         self._sent[new_id] = Original(item.id, item.sent_at)
 
     def _routes(self, plan: RedrivePlan, edited: Mapping[str, Message] | None) -> Routes:
-        return Routes(
+        return self._service.routes(
             self._origin,
-            self._app.queues.address,
+            self._service.address,
             to=plan.targets[0] if self._options.to else None,
             max_redrives=self._options.max_redrives,
             unwanted=self._unwanted(),
@@ -341,7 +332,8 @@ class Redrive:
         """The consumer of a queue that only messages name is checked when the first of them does."""
         if self._flags.force or target in plan.targets:
             return None
-        return "; ".join(self._health.check(target, self._origin.queue.arn, datetime.now(UTC)).broken) or None
+        health = self._service.consumers.check(target, self._origin.queue.reference, datetime.now(UTC))
+        return "; ".join(health.broken) or None
 
     def _watch(self, report: RedriveReport) -> None:
         """Add the messages that failed again to the report, also after an interrupt."""
@@ -352,15 +344,15 @@ class Redrive:
             return
         targets = list(self._used.values())
         addresses = [queue.address for queue in targets]
-        settings = [self._health.settings(address) for address in addresses]
-        own = () if self._file else (self._origin.queue.arn,)
-        arns = {*own, *(item.dlq_arn for item in settings if item.dlq_arn)}
+        settings = [self._service.consumers.settings(address) for address in addresses]
+        own = () if self._file else (self._origin.queue.reference,)
+        names = {*own, *(item.dlq_arn for item in settings if item.dlq_arn)}
         seconds = self._flags.wait_s
         if seconds is None:
             retries_s = [(item.max_receive_count or 1) * item.visibility_timeout_s for item in settings]
             seconds = min(max(retries_s, default=0) + WAIT_MORE_SECONDS, LONGEST_WAIT_SECONDS)
-        dlqs = [self._queues.at(self._app.queues.address(arn)) for arn in sorted(arns)]
-        watch = Watch(dlqs, targets, self._sent, seconds)
+        dlqs = [self._service.client(self._service.address(name)) for name in sorted(names)]
+        watch = Watch(dlqs, targets, self._sent, seconds, self._began)
         try:
             with self._render.progress() as progress:
                 watch.run(progress)
@@ -375,17 +367,17 @@ class Redrive:
 
 def _origin(app: AppContext, text: str, *, force: bool = True) -> Origin:
     """A dead-letter queue and its source queues. Raises RefusedError, unless `force`, if it has a DLQ itself."""
-    found = find_queue(app, text)
-    if found.max_receive_count is not None and not force:
-        raise RefusedError(
-            f"{found.name} has a DLQ itself: a message that is received too often moves there",
-            hint="Redrive that DLQ, or pass --force.",
-        )
+    service = service_of(app, text)
+    found = service.find(requested(app, text))
+    if found.receive_risk and not force:
+        raise RefusedError(found.receive_risk, hint="Redrive the DLQ that they move to, or pass --force.")
     if found.kind is not DlqKind.PROCESSING:
         return Origin(found.address, found.kind)
     gone = tuple(source.name for source in found.sources if source.exists is False)
-    there = [source for source in found.sources if source.exists is not False and source.arn]
-    return Origin(found.address, found.kind, tuple(app.queues.address(source.arn) for source in there), gone)
+    # RabbitMQ's queues have no ARN; a queue of SQS without one could not be read.
+    there = [source for source in found.sources if source.exists is not False and (source.arn or not found.arn)]
+    sources = tuple(service.address(source.arn or source.name) for source in there)
+    return Origin(found.address, found.kind, sources, gone)
 
 
 def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> Origin:

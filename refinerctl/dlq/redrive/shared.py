@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message, OutgoingMessage, QueueAddress
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.routes import Route
 
@@ -112,7 +112,7 @@ class Run:
 
     journal: RedriveJournal
     route: Callable[[Message], Route]
-    queue_at: Callable[[QueueAddress], MessageQueue]
+    queue_at: Callable[[QueueAddress], QueueClient]
     allowance: Allowance
     start: datetime
     server_ahead_s: float

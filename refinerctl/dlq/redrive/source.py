@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.held import HeldMessages, change_visibility, clock
 from refinerctl.dlq.redrive.journal import RedriveJournal
 from refinerctl.dlq.redrive.shared import Batch, InHand, Run, backoff_s
@@ -53,7 +53,7 @@ class QueueSource(Source):
 
     def __init__(
         self,
-        queue: MessageQueue,
+        queue: QueueClient,
         run: Run,
         held: HeldMessages,
         remaining: Remaining,
@@ -112,7 +112,7 @@ class QueueSource(Source):
     def _count(self, found: Sequence[Message]) -> None:
         """Older messages may be behind late ones, but not behind more of them than there are now."""
         with self._lock:
-            if any(message.sent_at < self._run.start for message in found):
+            if any(message.arrived_at < self._run.start for message in found):
                 self._late_allowed = None
             elif found and self._late_allowed is not None:
                 self._late_allowed -= len(found)
@@ -164,7 +164,7 @@ class QueueSource(Source):
             self._remaining.expect(max(in_doubt))
 
 
-def release_and_record(queue: MessageQueue, journal: RedriveJournal, items: Sequence[tuple[str, str]]) -> None:
+def release_and_record(queue: QueueClient, journal: RedriveJournal, items: Sequence[tuple[str, str]]) -> None:
     """If the journal cannot be written, a resumed run releases them again."""
     if change_visibility(queue, items, 0)[0].cause is None:
         attempt(partial(journal.released, [message_id for message_id, _ in items]))

@@ -6,12 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
-from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import MAX_BATCH, Message
 from refinerctl.console import Progress
 from refinerctl.dlq.bodies import source_key
+from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.errors import ErrorFinder
 from refinerctl.dlq.held import change_visibility
 from refinerctl.errors import TransientError
@@ -20,6 +20,7 @@ from refinerctl.insight.error_signature import signature
 LOOK_SECONDS = 1.0
 # Counts are approximate: a queue is empty if they say so this many times in a row.
 EMPTY_LOOKS = 3
+EPOCH = datetime.fromtimestamp(0, UTC)
 # Maximum number of messages that are hidden and in memory.
 MAX_HELD = 20_000
 # Time after the end of the watch until messages that could not be released become visible.
@@ -41,19 +42,22 @@ class Original:
 class Watch:
     """Looks into `dlqs` for messages with an id in `sent` until all that was sent to `targets` is processed.
 
+    A message of RabbitMQ that came there before `since` is an equal one.
+
     `is_settled`: nothing is left in the targets; `is_partial`: the DLQs hold more messages than may be held.
     """
 
-    dlqs: Sequence[MessageQueue]
-    targets: Sequence[MessageQueue]
+    dlqs: Sequence[QueueClient]
+    targets: Sequence[QueueClient]
     sent: Mapping[str, Original]
     seconds: float
+    since: datetime = EPOCH
     sleep: Callable[[float], None] = time.sleep
     monotonic: Callable[[], float] = time.monotonic
     returned: dict[str, Message] = field(default_factory=dict)
     is_settled: bool = False
     _has_lost: bool = False  # a response, and with it maybe messages that returned
-    _held: list[tuple[MessageQueue, str, str]] = field(default_factory=list)
+    _held: list[tuple[QueueClient, str, str]] = field(default_factory=list)
 
     @property
     def is_partial(self) -> bool:
@@ -62,7 +66,7 @@ class Watch:
     def run(self, progress: Progress) -> None:
         """Raises RefinerctlError if a queue cannot be read. Messages stay hidden until the end: each is seen once."""
         deadline = self.monotonic() + self.seconds
-        empty = 0
+        empty, looks = 0, EMPTY_LOOKS + round(max((queue.counts_lag_s for queue in self.targets), default=0.0))
         try:
             while True:
                 for queue in self.dlqs:
@@ -72,7 +76,7 @@ class Watch:
                     f"{len(self.returned):,} of {len(self.sent):,} returned to a DLQ; watching {left:.0f} s more"
                 )
                 empty = empty + 1 if all(queue.attributes().total == 0 for queue in self.targets) else 0
-                is_empty = empty >= EMPTY_LOOKS and not self._has_lost
+                is_empty = empty >= looks and not self._has_lost
                 self.is_settled = is_empty or len(self.returned) >= len(self.sent)
                 if self.is_settled or left <= 0:
                     return
@@ -80,7 +84,7 @@ class Watch:
         finally:
             self._release()
 
-    def _look(self, queue: MessageQueue, deadline: float) -> None:
+    def _look(self, queue: QueueClient, deadline: float) -> None:
         visibility_s = min(int(max(deadline - self.monotonic(), 0)) + GRACE_SECONDS, MAX_VISIBILITY_S)
         while not self.is_partial:
             try:
@@ -91,7 +95,10 @@ class Watch:
             if not messages:
                 return
             self._held += [(queue, message.id, message.receipt) for message in messages]
-            self.returned |= {message.id: message for message in messages if message.id in self.sent}
+            self.returned |= {message.sent_id: message for message in messages if self._was_sent(message)}
+
+    def _was_sent(self, message: Message) -> bool:
+        return message.sent_id in self.sent and (message.moved_at is None or message.moved_at >= self.since)
 
     def _release(self) -> None:
         for queue in self.dlqs:
@@ -129,7 +136,7 @@ def compare(
     """Compare each error with that of the message before; `before` reads logs up to the redrive's start."""
     some = list(returned.values())[:MAX_COMPARED]
     originals = [
-        replace(message, id=sent[message.id].id, sent_at=sent[message.id].sent_at or message.sent_at)
+        replace(message, id=sent[message.sent_id].id, sent_at=sent[message.sent_id].sent_at or message.sent_at)
         for message in some
     ]
     errors, earlier = now.find(some), before.find(originals)

@@ -101,9 +101,10 @@ class Worker:
             item.is_reserved = False
             self._deletions.append(item)
             return False
-        if state.may_be_new_id(message.id):
+        is_late = message.arrived_at >= run.start
+        if state.may_be_new_id(message.sent_id) and (is_late or not message.content_id):
             run.count("returned")
-        elif message.sent_at < run.start and batch.allowed:
+        elif not is_late and batch.allowed:
             route = run.route(message)
             if not isinstance(route, SendTo):
                 run.count("failed" if route.is_failure else "skipped", route.reason if route.is_failure else None)

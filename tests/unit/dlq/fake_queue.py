@@ -19,6 +19,9 @@ class FakeQueue:
     `fail` gets the name of each call first, and raises what is to go wrong; `others` are in flight elsewhere.
     """
 
+    max_workers = 40
+    counts_lag_s = 0.0
+
     def __init__(self, messages: Sequence[Message], name: str = "a-dlq") -> None:
         self.visible = list(messages)
         self.in_flight: dict[str, Message] = {}

@@ -99,6 +99,8 @@ class MemoryQueue:
     now: datetime = NOW
     calls: list[str] = field(default_factory=list)
     on_receive: Callable[[], object] = lambda: None
+    max_workers: int = 40
+    counts_lag_s: float = 0.0
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _ids: Iterator[int] = field(default_factory=itertools.count)
     _known: dict[str, str] = field(default_factory=dict)  # deduplication id to message id

@@ -12,7 +12,7 @@ from refinerctl.aws.messages import Message, QueueAddress
 from refinerctl.aws.move_tasks import MoveTask
 from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.plan import TASK_SUFFICES, Method, PlanRequest, RedrivePlan, make_plan
-from refinerctl.dlq.redrive.routes import Origin
+from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.errors import RefusedError, UsageError
 from tests.unit.aws.test_consumers import Account
 from tests.unit.dlq.redrive.memory_queue import Kept, MemoryQueue
@@ -31,6 +31,12 @@ class FakeSqs:
     """`known` None: the endpoint has none."""
 
     known: tuple[MoveTask, ...] | None = ()
+    routes = Routes
+    consumers = Account().health_check
+
+    @property
+    def tasks(self) -> FakeSqs:
+        return self
 
     def latest(self, source_arn: str) -> tuple[MoveTask, ...] | None:
         return self.known
@@ -54,7 +60,7 @@ def planned(
         source = memory(*(Message("{}", SENT, 3, id=str(number)) for number in range(source)))
     client: Any = FakeSqs(known)
     queue = cast("MessageQueue", source)
-    return make_plan(request, queue, SENT, queues=client, tasks=client, health=Account().health_check)
+    return make_plan(request, queue, SENT, client)
 
 
 def several(count: int, target: str = BUS) -> list[Message]:

@@ -1,0 +1,226 @@
+"""One queue of RabbitMQ as the commands see queues.
+
+A received message is a delivery that is not acknowledged: hidden from others until the connection ends, however it
+ends. So nothing has to be extended, and a killed process loses nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
+from refinerctl.dlq.amqp_messages import message_digest, read_delivery, sent_id, to_publication
+from refinerctl.errors import NotFoundError, RefinerctlError, TransientError
+from refinerctl.parallel import attempt
+from refinerctl.rabbitmq.amqp import AmqpConnection, Delivery, Publication, Tag
+from refinerctl.rabbitmq.endpoint import BrokerEndpoint
+from refinerctl.rabbitmq.management import Management
+
+CONNECTIONS = 4
+# For how long a lost connection is tried again: a node restarts meanwhile.
+RECEIVE_PATIENCE_S = 60.0
+SEND_PATIENCE_S = 45.0
+READ_PATIENCE_S = 30.0
+READ_ATTEMPTS = 6
+# The broker samples a queue every five seconds, and the management API reads these samples every five seconds.
+COUNTS_LAG_S = 10.0
+
+_GONE = EntryResult(
+    error="ConnectionLost",
+    message="the connection was lost, so the message is in its queue again",
+    is_sender_fault=True,
+)
+
+
+class RabbitConnections:
+    """The connections to one broker, which its queues share."""
+
+    def __init__(self, endpoint: BrokerEndpoint, management: Management, count: int = CONNECTIONS) -> None:
+        self.endpoint = endpoint
+        self.management = management
+        self.amqp = tuple(AmqpConnection(endpoint) for _ in range(count))
+
+    def close(self) -> None:
+        for connection in self.amqp:
+            connection.close()
+
+
+class RabbitQueue:
+    """Messages of one queue; safe to share between threads. See `QueueClient`.
+
+    RabbitMQ gives messages no ids. An id here is a hash of the message with its broker's headers; the second of equal
+    messages gets the suffix `-2`, and so on. `settled` are ids that an earlier part of the run has deleted: no other
+    message gets them.
+    """
+
+    max_workers = CONNECTIONS
+    counts_lag_s = COUNTS_LAG_S
+
+    def __init__(self, connections: RabbitConnections, address: QueueAddress, settled: Iterable[str] = ()) -> None:
+        self.address = address
+        self._connections = connections.amqp
+        self._management = connections.management
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._in_hand: dict[str, _Receipt] = {}
+        self._settled = {hash(message_id) for message_id in settled}
+        self._first: dict[str, int] = {}  # of equal messages: the lowest number that may be free
+
+    def attributes(self, attempts: int = READ_ATTEMPTS) -> QueueAttributes:
+        """`visible` is exact. `in_flight` counts what others have received, too: at least what the last sample shows.
+
+        Without the management API, only what this process has received is in flight.
+        """
+        ready = self._connections[0].ready(self.address.name, READ_PATIENCE_S if attempts > 1 else 0.0)
+        seen = None
+        if self._management.endpoint.api is not None:
+            for number in range(attempts):
+                answer = attempt(lambda: self._management.queue(self.address.name))
+                seen = answer.value
+                if not isinstance(answer.error, TransientError) or number == attempts - 1:
+                    break
+                time.sleep(0.1 * 2**number)
+            if answer.error is not None:
+                raise answer.error
+        in_flight = self._own_in_flight()
+        if seen is not None and seen.total is not None:
+            # A sample from before a message was received shows it as ready.
+            in_flight = max(in_flight, seen.unacknowledged or 0, seen.total - ready)
+        return QueueAttributes(seen.at if seen else datetime.now(UTC), ready, in_flight, 0)
+
+    def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
+        """Up to `count` messages; waits for none, as it sees all that are ready."""
+        link = next(self._numbers) % len(self._connections)
+        found = self._connections[link].receive(self.address.name, count, RECEIVE_PATIENCE_S)
+        return [self._message(link, delivery) for delivery in found]
+
+    def send(
+        self, messages: Sequence[OutgoingMessage], leaving: Callable[[], None] = lambda: None
+    ) -> list[EntryResult]:
+        """Publish to this queue. The new id of a message is its `content_id`."""
+        publications: list[Publication] = []
+        for message in messages:
+            try:
+                publications.append(to_publication(message))
+            except (ValueError, TypeError) as error:  # edited: each is checked alone
+                wrong = EntryResult(error="Invalid", message=f"cannot be sent: {error}", is_sender_fault=True)
+                if len(messages) == 1:
+                    return [wrong]
+                return [self.send([each], leaving)[0] for each in messages]
+        link = self._connections[next(self._numbers) % len(self._connections)]
+        try:
+            errors = link.publish(self.address.name, publications, leaving, SEND_PATIENCE_S)
+        except RefinerctlError as error:
+            return [_failed(error, cause=error)] * len(messages)
+        return [
+            EntryResult(sent_id(message)) if error is None else _failed(error)
+            for message, error in zip(messages, errors, strict=True)
+        ]
+
+    def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
+        """Acknowledge."""
+        parsed = [_Receipt.parse(text) for text in receipts]
+        done: dict[_Receipt, bool] = {}
+        for link, group in _by_link(parsed):
+            tags = [receipt.tag for receipt in group]
+            done |= zip(group, self._connections[link].acknowledge(tags), strict=True)
+        with self._lock:
+            for receipt, is_done in done.items():
+                if is_done:
+                    self._settled.add(hash(receipt.id))
+                if self._in_hand.get(receipt.id) == receipt:
+                    del self._in_hand[receipt.id]
+        return [EntryResult() if done[receipt] else _GONE for receipt in parsed]
+
+    def change_visibility(self, receipts: Sequence[str], visibility_s: int) -> list[EntryResult]:
+        """Requeue for 0; anything else changes nothing, as a delivery is hidden until its connection ends."""
+        parsed = [_Receipt.parse(text) for text in receipts]
+        if visibility_s:
+            return [EntryResult() if self._is_valid(receipt) else _GONE for receipt in parsed]
+        for link, group in _by_link(parsed):
+            self._connections[link].requeue([receipt.tag for receipt in group])
+        with self._lock:
+            for receipt in parsed:
+                if self._in_hand.get(receipt.id) == receipt:
+                    del self._in_hand[receipt.id]
+        return [EntryResult()] * len(parsed)
+
+    def _message(self, link: int, delivery: Delivery) -> Message:
+        message = read_delivery(delivery)
+        digest = message_digest(message)
+        with self._lock:
+            message_id = self._free_id(digest)
+            receipt = _Receipt(link, delivery.tag.generation, delivery.tag.number, message_id)
+            self._in_hand[message_id] = receipt
+        return replace(message, id=message_id, receipt=receipt.text)
+
+    def _free_id(self, digest: str) -> str:
+        """An id that was not deleted, and that no other message has which is in hand."""
+        number = self._first.get(digest, 1)
+        while hash(_id(digest, number)) in self._settled:
+            number += 1
+        if number > 1:
+            self._first[digest] = number
+        while True:
+            found = _id(digest, number)
+            receipt = self._in_hand.get(found)
+            if hash(found) not in self._settled and (receipt is None or not self._is_valid(receipt)):
+                return found
+            number += 1
+
+    def _is_valid(self, receipt: _Receipt) -> bool:
+        return self._connections[receipt.link].is_open(receipt.generation)
+
+    def _own_in_flight(self) -> int:
+        with self._lock:
+            return sum(self._is_valid(receipt) for receipt in self._in_hand.values())
+
+
+class _Receipt(NamedTuple):
+    """Connection, generation and tag of a delivery, and the id of its message."""
+
+    link: int
+    generation: int
+    number: int
+    id: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Receipt:
+        link, generation, number, message_id = text.split(":")
+        return cls(int(link), int(generation), int(number), message_id)
+
+    @property
+    def text(self) -> str:
+        return ":".join(str(part) for part in self)
+
+    @property
+    def tag(self) -> Tag:
+        return Tag(self.generation, self.number)
+
+
+def _id(digest: str, number: int) -> str:
+    return digest if number == 1 else f"{digest}-{number}"
+
+
+def _by_link(receipts: Sequence[_Receipt]) -> Iterable[tuple[int, list[_Receipt]]]:
+    return [
+        (link, [receipt for receipt in receipts if receipt.link == link])
+        for link in sorted({receipt.link for receipt in receipts})
+    ]
+
+
+def _failed(error: RefinerctlError, cause: RefinerctlError | None = None) -> EntryResult:
+    is_transient = isinstance(error, TransientError)
+    return EntryResult(
+        error=type(error).__name__,
+        message=error.message,
+        is_sender_fault=(not is_transient and cause is None) or (isinstance(error, NotFoundError) and cause is None),
+        is_uncertain=isinstance(error, TransientError) and error.is_uncertain,
+        cause=cause,
+    )

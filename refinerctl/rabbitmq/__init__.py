@@ -1,0 +1,1 @@
+"""RabbitMQ: a broker's endpoint, its management API, and AMQP."""
