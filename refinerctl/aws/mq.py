@@ -35,7 +35,9 @@ class Brokers:
         client = self._session.client("mq")
         with about(f"broker {name}", MISSING_HINT):
             pages = client.get_paginator("list_brokers").paginate()
-            listed = (item for page in pages for item in page["BrokerSummaries"] if item.get("BrokerName") == name)
+            listed = (
+                item for page in pages for item in page.get("BrokerSummaries", ()) if item.get("BrokerName") == name
+            )
             if (summary := next(listed, None)) is None:
                 raise NotFoundError(f"broker {name} does not exist", hint=MISSING_HINT)
             found = client.describe_broker(BrokerId=summary["BrokerId"])

@@ -272,7 +272,7 @@ def _failures(done: Purge) -> tuple[str, ...]:
     if not done.failed:
         return ()
     saved = ", and also in the file" if done.exported else ""
-    return (f"not confirmed: the deletion of {counted(done.failed, 'message')}: still in the queue{saved}",)
+    return (f"deletion of {counted(done.failed, 'message')} not confirmed: still in the queue{saved}",)
 
 
 def _report(app: AppContext, done: Purge, file: Path | None) -> None:

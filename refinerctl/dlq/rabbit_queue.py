@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
 from refinerctl.dlq.amqp_messages import message_digest, read_delivery, sent_id, to_publication
-from refinerctl.errors import NotFoundError, RefinerctlError, TransientError
+from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import attempt
 from refinerctl.rabbitmq.amqp import AmqpConnection, Delivery, Publication, Tag
 from refinerctl.rabbitmq.endpoint import BrokerEndpoint
@@ -28,6 +28,8 @@ RECEIVE_PATIENCE_S = 60.0
 SEND_PATIENCE_S = 45.0
 READ_PATIENCE_S = 30.0
 READ_ATTEMPTS = 6
+# For how long messages that a queue rejects are sent again.
+FULL_S = 5.0
 # The broker samples a queue every five seconds, and the management API reads these samples every five seconds.
 COUNTS_LAG_S = 10.0
 
@@ -70,6 +72,7 @@ class RabbitQueue:
         self._lock = threading.Lock()
         self._in_hand: dict[str, _Receipt] = {}
         self._settled = {hash(message_id) for message_id in settled}
+        self._full_since: float | None = None
         self._first: dict[str, int] = {}  # of equal messages: the lowest number that may be free
 
     def attributes(self, attempts: int = READ_ATTEMPTS) -> QueueAttributes:
@@ -92,7 +95,9 @@ class RabbitQueue:
         if seen is not None and seen.total is not None:
             # A sample from before a message was received shows it as ready.
             in_flight = max(in_flight, seen.unacknowledged or 0, seen.total - ready)
-        return QueueAttributes(seen.at if seen else datetime.now(UTC), ready, in_flight, 0)
+        # The broker's HTTP server updates its clock every second.
+        at = seen.at + timedelta(seconds=1) if seen else datetime.now(UTC)
+        return QueueAttributes(at, ready, in_flight, 0)
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` messages; waits for none, as it sees all that are ready."""
@@ -118,10 +123,20 @@ class RabbitQueue:
             errors = link.publish(self.address.name, publications, leaving, SEND_PATIENCE_S)
         except RefinerctlError as error:
             return [_failed(error, cause=error)] * len(messages)
+        is_full = self._is_full(errors)
         return [
-            EntryResult(sent_id(message)) if error is None else _failed(error)
+            EntryResult(sent_id(message)) if error is None else _failed(error, is_final=is_full)
             for message, error in zip(messages, errors, strict=True)
         ]
+
+    def _is_full(self, errors: Sequence[RefinerctlError | None]) -> bool:
+        """Whether the queue has taken nothing for so long that it is not worth to wait for each message."""
+        with self._lock:
+            if any(error is None for error in errors):
+                self._full_since = None
+            elif self._full_since is None:
+                self._full_since = time.monotonic()
+            return self._full_since is not None and time.monotonic() - self._full_since > FULL_S
 
     def delete(self, receipts: Sequence[str]) -> list[EntryResult]:
         """Acknowledge."""
@@ -215,12 +230,13 @@ def _by_link(receipts: Sequence[_Receipt]) -> Iterable[tuple[int, list[_Receipt]
     ]
 
 
-def _failed(error: RefinerctlError, cause: RefinerctlError | None = None) -> EntryResult:
-    is_transient = isinstance(error, TransientError)
+def _failed(error: RefinerctlError, cause: RefinerctlError | None = None, *, is_final: bool = False) -> EntryResult:
+    is_uncertain = isinstance(error, TransientError) and error.is_uncertain
+    is_final = not is_uncertain and (is_final or not isinstance(error, TransientError))
     return EntryResult(
         error=type(error).__name__,
         message=error.message,
-        is_sender_fault=(not is_transient and cause is None) or (isinstance(error, NotFoundError) and cause is None),
-        is_uncertain=isinstance(error, TransientError) and error.is_uncertain,
+        is_sender_fault=cause is None and is_final,
+        is_uncertain=is_uncertain,
         cause=cause,
     )

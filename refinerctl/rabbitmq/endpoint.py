@@ -102,9 +102,7 @@ def _given(urls: Sequence[str], own: Address) -> tuple[Address | None, Address |
     for text in urls:
         schemes = _API if urlsplit(text.strip()).scheme in _API else _AMQP
         if schemes in found:
-            raise UsageError(
-                "--broker-url: more than one URL of a kind", hint="Pass one amqps:// and one https:// URL."
-            )
+            raise UsageError("--broker-url: two URLs of a kind", hint="Pass one amqps:// and one https:// URL.")
         address = _parsed(text.strip(), schemes)
         if own.is_secure and not address.is_secure:
             raise UsageError(f"--broker-url {text.strip()} is without TLS", hint=f"Use {schemes[0]}://.")

@@ -28,6 +28,7 @@ from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, 
 from refinerctl.dlq.redrive.routes import Origin, Routes
 from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
+from refinerctl.dlq.redrive.worker import RETURNED_IN_DOUBT
 from refinerctl.dlq.remaining import Remaining
 from refinerctl.dlq.services import at_queue, requested, service_of
 from refinerctl.dlq.walk import Walk, matching
@@ -294,6 +295,11 @@ class Redrive:
             self._used[address.url] = self._service.client(address)
         return self._used[address.url]
 
+    def _returned_since(self, journal: RedriveJournal | None) -> datetime:
+        """By the clock of the queues' server, whose times may have no fractions of seconds."""
+        began = journal.state.start if journal is not None else None
+        return (began or self._began) - RETURNED_IN_DOUBT
+
     def _on_sent(self, item: InHand, new_id: str) -> None:
         self._sent[new_id] = Original(item.id, item.sent_at)
 
@@ -352,7 +358,7 @@ class Redrive:
             retries_s = [(item.max_receive_count or 1) * item.visibility_timeout_s for item in settings]
             seconds = min(max(retries_s, default=0) + WAIT_MORE_SECONDS, LONGEST_WAIT_SECONDS)
         dlqs = [self._service.client(self._service.address(name)) for name in sorted(names)]
-        watch = Watch(dlqs, targets, self._sent, seconds, self._began)
+        watch = Watch(dlqs, targets, self._sent, seconds, self._returned_since(report.journal))
         try:
             with self._render.progress() as progress:
                 watch.run(progress)

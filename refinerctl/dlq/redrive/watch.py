@@ -42,7 +42,7 @@ class Original:
 class Watch:
     """Looks into `dlqs` for messages with an id in `sent` until all that was sent to `targets` is processed.
 
-    A message of RabbitMQ that came there before `since` is an equal one.
+    A message of RabbitMQ that came there before `since` is another one that is equal.
 
     `is_settled`: nothing is left in the targets; `is_partial`: the DLQs hold more messages than may be held.
     """

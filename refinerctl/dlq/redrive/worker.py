@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 
 from refinerctl.aws.messages import MAX_BATCH, EntryResult, Message, QueueAddress
@@ -24,6 +25,8 @@ SAFE_BATCH_BYTES = 262_144
 DEDUPLICATED_FOR_S = 290.0
 # With less than this left before others can receive a message it is not sent.
 MARGIN_S = 15.0
+# The times of RabbitMQ are in seconds, and the start of a run is rounded up.
+RETURNED_IN_DOUBT = timedelta(seconds=3)
 
 
 class Worker:
@@ -102,7 +105,7 @@ class Worker:
             self._deletions.append(item)
             return False
         is_late = message.arrived_at >= run.start
-        if state.may_be_new_id(message.sent_id) and (is_late or not message.content_id):
+        if state.may_be_new_id(message.sent_id) and (is_late or self._may_have_returned(message)):
             run.count("returned")
         elif not is_late and batch.allowed:
             route = run.route(message)
@@ -116,6 +119,10 @@ class Worker:
                 return True
         self._hold(item)
         return False
+
+    def _may_have_returned(self, message: Message) -> bool:
+        """A message of RabbitMQ has no id of its own: one that arrived long before the run began is an equal one."""
+        return not message.content_id or message.arrived_at >= self._run.start - RETURNED_IN_DOUBT
 
     def _due(self, everything: bool) -> Iterator[tuple[QueueAddress, list[InHand]]]:
         """Batches to send now: full ones, with `everything` also the rest. None if the run is stopping."""

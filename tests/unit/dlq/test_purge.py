@@ -65,7 +65,7 @@ def test_messages_that_cannot_be_deleted_are_counted_and_stay() -> None:
     done = purged(source, save=Saved())
     assert (done.deleted, done.failed, done.left) == (28, 2, 2)
     assert done.left_over is not None
-    assert done.notes[0] == ("SQS did not confirm the deletion of 2 messages: still in the queue, and also in the file")
+    assert done.notes[0] == ("deletion of 2 messages not confirmed: still in the queue, and also in the file")
     assert source.ids == ["m17", "m3"]
 
 
