@@ -288,7 +288,6 @@ class AmqpConnection:
     def _open(self) -> _Channels:
         """Raises TransientError if the broker cannot be reached, AccessDeniedError, and other RefinerctlErrors."""
         import pika
-        from pika.exceptions import AMQPError
 
         logging.getLogger("pika").setLevel(logging.CRITICAL + 1)  # each of its errors is raised, too
         endpoint, address = self.endpoint, self.endpoint.amqp
@@ -314,7 +313,7 @@ class AmqpConnection:
             connection = pika.BlockingConnection(parameters)
             channels = _Channels(connection, connection.channel(), connection.channel())
             channels.sending.confirm_delivery()
-        except (AMQPError, OSError) as error:
+        except Exception as error:  # pika's have no common base
             raise self._not_connected(error) from error
         return channels
 
