@@ -88,20 +88,10 @@ def test_identity() -> None:
     assert message_digest(first) == message_digest(again)
     assert message_digest(first) != message_digest(later)
     assert first.content_id == later.content_id
-    assert (
-        sent_id(OutgoingMessage(first.body, first.attributes, properties=outgoing_properties(first)))
-        == first.content_id
-    )
-    assert (
-        len(
-            {
-                read_delivery(delivery(body=b"1")).content_id,
-                first.content_id,
-                read_delivery(delivery({"h": 1})).content_id,
-            }
-        )
-        == 3
-    )
+    outgoing = OutgoingMessage(first.body, first.attributes, properties=outgoing_properties(first))
+    assert sent_id(outgoing) == first.content_id
+    for other in (delivery(body=b"1"), delivery({"h": 1})):
+        assert read_delivery(other).content_id != first.content_id
 
 
 def test_source_is_where_it_failed_first() -> None:
