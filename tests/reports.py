@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
 from refinerctl.insight.report.page import PipelineReport
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval
-from refinerctl.insight.stage_status import (
+from refinerctl.insight.status_model import (
     DlqStatus,
     FunctionStatus,
     LastCompletion,

@@ -1,10 +1,9 @@
-"""The status of each stage: its queues, its function, its last completion and its release, read at the same time."""
+"""The status of each stage: its queues, its consumer, its last completion and its release, read at the same time."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -13,11 +12,30 @@ from typing import TYPE_CHECKING, Any
 from refinerctl.aws.alarms import Alarm, alarms_of
 from refinerctl.aws.messages import expires_in_s, waited_s
 from refinerctl.aws.metrics import DataPoint, Metric
+from refinerctl.aws.service_metrics import WINDOW, ServiceCounts, counts_of, wanted_metrics
 from refinerctl.images import ImageReference
 from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.listing import InputCount, count_incomplete
+from refinerctl.insight.service_status import (
+    broker_dlq_status,
+    queue_status,
+    schedule_status,
+    service_status,
+    silence,
+)
+from refinerctl.insight.status_model import (
+    DlqStatus,
+    FunctionStatus,
+    InputsStatus,
+    LastCompletion,
+    PipelineStatus,
+    QueueStatus,
+    ScheduleStatus,
+    ServiceStatus,
+    StageStatus,
+)
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.stacks.base import Component, EventRule, Function, Queue, Stage
+from refinerctl.stacks.base import Component, EventRule, Function, Queue, Schedule, Service, Stage
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -52,101 +70,6 @@ MetricKey = tuple[Component, str]
 Calls = dict[object, Callable[[], Any]]
 
 
-@dataclass(frozen=True)
-class QueueStatus:
-    """A queue's counts. `oldest_age_s` None: the queue is empty, or CloudWatch has no value."""
-
-    name: str
-    visible: int
-    in_flight: int
-    delayed: int
-    oldest_age_s: float | None = None
-
-
-@dataclass(frozen=True)
-class DlqStatus:
-    """A dead-letter queue. Its oldest message expires within `expires_in_s`; None if unknown."""
-
-    name: str
-    depth: int
-    oldest_age_s: float | None = None
-    expires_in_s: float | None = None
-
-
-@dataclass(frozen=True)
-class FunctionStatus:
-    """A function's last hour; None if CloudWatch has no value. Durations in milliseconds.
-
-    `runs_release`: whether it runs the digest of the current release; None if one of the two is unknown.
-    """
-
-    name: str
-    state: str | None = None
-    digest: str | None = None
-    runs_release: bool | None = None
-    invocations: int | None = None
-    errors: int | None = None
-    throttles: int | None = None
-    duration_p50_ms: float | None = None
-    duration_p95_ms: float | None = None
-    concurrency: int | None = None
-
-
-@dataclass(frozen=True)
-class LastCompletion:
-    """The newest completion. `key` None: only the minute is known, from the metrics of the queue."""
-
-    at: datetime
-    key: str | None = None
-
-
-@dataclass(frozen=True)
-class InputsStatus:
-    """Of `counted` inputs, `incomplete` have no completion; of these at least `without_message` have no message either.
-
-    Recent inputs do not count as incomplete. `without_message` None: the stage's queues could not be read.
-    `all_counted` False: there are more inputs than were counted.
-    """
-
-    counted: int
-    incomplete: int
-    without_message: int | None
-    all_counted: bool = True
-
-
-@dataclass(frozen=True)
-class StageStatus:
-    """One stage. None: the stage has no such component, or it could not be read and `problems` say why.
-
-    A function that could not be read has only a name.
-    """
-
-    name: str
-    prefix: str | None = None
-    queue: QueueStatus | None = None
-    dlq: DlqStatus | None = None
-    delivery_dlq: DlqStatus | None = None
-    function: FunctionStatus | None = None
-    last_completion: LastCompletion | None = None
-    inputs: InputsStatus | None = None
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PipelineStatus:
-    """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release.
-
-    `alarms` are those of the whole pipeline that are in state ALARM.
-    """
-
-    at: datetime
-    stages: tuple[StageStatus, ...]
-    release: str | None = None
-    is_released: bool = False
-    alarms: tuple[Alarm, ...] = ()
-    problems: tuple[str, ...] = ()
-
-
 def read_status(app: AppContext, stages: Sequence[Stage], now: datetime) -> PipelineStatus:
     """Read everything in three rounds, each with all its calls at the same time. Receives no message.
 
@@ -175,7 +98,9 @@ class _Reading:
         self._stages = stages
         self._now = now
         components = dict.fromkeys(item for stage in stages for item in stage.components)
-        self._queues = [item for item in components if isinstance(item, Queue)]
+        self._queues = [item for item in components if isinstance(item, Queue) and item.broker is None]
+        self._services = [item for item in components if isinstance(item, Service)]
+        self._schedules = [item for item in components if isinstance(item, Schedule)]
         self._functions = [item for item in components if isinstance(item, Function)]
         self._writers = [stage for stage in stages if _writes_completions(stage)]
         rules = [item for item in app.pipeline.shared if isinstance(item, EventRule)]
@@ -198,6 +123,10 @@ class _Reading:
             "ledger": lambda: app.ledger.read(),  # without a backend there is none
             "alarms": partial(app.alarms.find, app.pipeline.name_prefix, "ALARM"),
         }
+        if wanted := wanted_metrics(self._services):
+            calls["metrics of services"] = partial(app.metrics.read, wanted, self._now - WINDOW, self._now)
+        calls |= {item: partial(app.services.get, item.cluster, item.name) for item in self._services}
+        calls |= {item: partial(app.event_buses.schedule, item.group, item.name) for item in self._schedules}
         if self._has_completions and 0 < len(self._writers) <= MAX_HEADS // 2:
             calls["completions"] = partial(_newest_completions, app)
         if prefix := os.path.commonprefix([queue.name for queue in self._queues]):  # noqa: RUF071 - names, no paths
@@ -208,6 +137,10 @@ class _Reading:
         """The queues, and the inputs that the newest completions may be of, unless only one stage writes any."""
         queues = [*self._queues, *self._shared_dlqs]
         calls: Calls = {queue: partial(self._app.queues.state, queue.name) for queue in queues}
+        for item in self._services:
+            if state := self._value(item):
+                definition = partial(self._app.services.definition, state.task_definition, item.container)
+                calls["definition", item] = definition
         if self._writers and not self._is_only_writer:
             for info in self._completions[: MAX_HEADS // len(self._writers) // 2]:
                 for stage in self._writers:
@@ -233,8 +166,8 @@ class _Reading:
         errors = [answer.error for subject, answer in self._answers.items() if subject != "urls"]
         if all(errors) and errors[0]:
             raise errors[0]
-        shared = ("metrics", "metrics of ages", "alarms", "completions", "ledger")
-        found = [(name.removesuffix(" of ages"), self._answers.get(name)) for name in shared]
+        shared = ("metrics", "metrics of ages", "metrics of services", "alarms", "completions", "ledger")
+        found = [(name.partition(" of ")[0], self._answers.get(name)) for name in shared]
         found += [("inputs", self._answers.get(("inputs", stage))) for stage in self._writers]
         return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
 
@@ -255,25 +188,59 @@ class _Reading:
         problems = tuple(answer.error.message for answer in answers if answer.error)
         if problems and all(answer.not_found for answer in answers):
             problems = ("it is not deployed",)
+        elif stage.service and self._value("metrics of services") is not None and not self._counts(stage):
+            problems = (*problems, silence(stage.service))
         return StageStatus(
             stage.name,
             stage.prefix,
-            queue=self._queue(stage.queue),
-            dlq=self._dlq(stage.queue.dlq if stage.queue else None, waited),
-            delivery_dlq=self._dlq(stage.delivery_dlq, 0.0),
+            queue=self._queue(stage),
+            dlq=self._dlq(stage, waited),
+            delivery_dlq=self._sqs_dlq(stage.delivery_dlq, 0.0),
             function=self._function(stage),
             last_completion=self._last_completion(stage),
             inputs=self._inputs(stage),
             problems=problems,
+            service=self._service(stage),
+            schedule=self._schedule(stage),
         )
 
-    def _queue(self, queue: Queue | None) -> QueueStatus | None:
-        state: QueueState | None = self._value(queue)
+    def _queue(self, stage: Stage) -> QueueStatus | None:
+        if stage.queue and stage.queue.broker:
+            return queue_status(stage.queue, self._counts(stage))
+        queue, state = stage.queue, self._value(stage.queue)
         if state is None:
             return None
         return QueueStatus(state.name, state.visible, state.in_flight, state.delayed, self._age_s(queue, state))
 
-    def _dlq(self, queue: Queue | None, waited: float) -> DlqStatus | None:
+    def _dlq(self, stage: Stage, waited: float) -> DlqStatus | None:
+        if stage.dlq and stage.dlq.broker:
+            return broker_dlq_status(stage.dlq, self._counts(stage))
+        return self._sqs_dlq(stage.dlq, waited)
+
+    def _counts(self, stage: Stage) -> ServiceCounts | None:
+        """What its consumer's autoscaler has published."""
+        return counts_of(stage.service, self._value("metrics of services") or {}) if stage.service else None
+
+    def _service(self, stage: Stage) -> ServiceStatus | None:
+        service = stage.service
+        if service is None or self._answers[service].not_found:
+            return None
+        definition = self._value(("definition", service))
+        return service_status(service, self._counts(stage), self._value(service), definition, self._released(stage))
+
+    def _schedule(self, stage: Stage) -> ScheduleStatus | None:
+        source = stage.source
+        if not isinstance(source, Schedule) or self._answers[source].not_found:
+            return None
+        invocations = self._points(stage.function, "invocations")
+        return schedule_status(source, self._value(source), invocations)
+
+    def _released(self, stage: Stage) -> str | None:
+        """The digest of the stage's image in the current release."""
+        recorded = self.release.images.get(stage.name) if self.release else None
+        return ImageReference.parse(recorded).digest if recorded else None
+
+    def _sqs_dlq(self, queue: Queue | None, waited: float) -> DlqStatus | None:
         state: QueueState | None = self._value(queue)
         if state is None:
             return None
@@ -288,13 +255,12 @@ class _Reading:
 
     def _function(self, stage: Stage) -> FunctionStatus | None:
         """The metrics of a function may be readable even if the function is not."""
-        function = stage.consumer
+        function = stage.function
         if function is None or self._answers[function].not_found:
             return None
         found: FunctionConfiguration | None = self._value(function)
         digest = found.digest if found else None
-        recorded = self.release.images.get(stage.name) if self.release else None
-        released = ImageReference.parse(recorded).digest if recorded else None
+        released = self._released(stage)
         concurrency = self._worst(function, "concurrency")
         return FunctionStatus(
             function.name,
@@ -313,10 +279,14 @@ class _Reading:
         found: InputCount | None = self._value(("inputs", stage))
         if found is None:
             return None
-        queues = (*stage.queues, *self._shared_dlqs)  # an event that was not forwarded is in a shared DLQ
+        queues = (*stage.sqs_queues, *self._shared_dlqs)  # an event that was not forwarded is in a shared DLQ
         states: list[QueueState | None] = [self._value(queue) for queue in queues]
-        messages = [state.total for state in states if state is not None]
-        left = found.without_message(sum(messages)) if len(messages) == len(states) else None
+        messages = [state.total if state else None for state in states]
+        if stage.queue and stage.queue.broker:
+            counts = self._counts(stage)
+            messages.append(counts.messages if counts else None)
+        known = [count for count in messages if count is not None]
+        left = found.without_message(sum(known)) if len(known) == len(messages) else None
         return InputsStatus(found.counted, found.incomplete, left, found.all_counted)
 
     def _last_completion(self, stage: Stage) -> LastCompletion | None:
@@ -348,7 +318,7 @@ class _Reading:
     def _hourly_metrics(self) -> Iterator[tuple[MetricKey, Metric]]:
         """Seven of each stage: those of fifty stages fit into one call."""
         for stage in self._stages:
-            if stage.queue is not None:
+            if stage.queue is not None and stage.queue.broker is None:
                 yield (stage.queue, "processed"), _of_queue(stage.queue, "NumberOfMessagesDeleted", "Sum")
         for function in self._functions:
             for name, metric, statistic, period_s in _FUNCTION_METRICS:

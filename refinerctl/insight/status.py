@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,8 +21,9 @@ from refinerctl.parallel import attempt
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from refinerctl.insight.stage_status import FunctionStatus, InputsStatus, PipelineStatus, StageStatus
+    from refinerctl.insight.status_model import FunctionStatus, InputsStatus, PipelineStatus, ServiceStatus, StageStatus
 
+_LOGGED = ("running", "desired", "pending", "protected", "consumers", "backlog_per_task")
 SHORT_DIGEST = 19  # sha256: and twelve digits
 GAP = 2
 TEXT_WIDTH = 80
@@ -45,6 +46,21 @@ COLUMNS = {
     "LAST DONE": 5,
     "RELEASE": 6,
 }
+# With a service, what a schedule last ran and what an image is matter more, and fewer columns have values.
+SERVICE_COLUMNS = {
+    "STAGE": 0,
+    "WAITING": 0,
+    "IN FLIGHT": 1,
+    "OLDEST": 3,
+    "DLQ": 0,
+    "UNDELIVERED": 2,
+    "INCOMPLETE": 5,
+    "ERRORS": 1,
+    "THROTTLES": 6,
+    "P95": 7,
+    "LAST DONE": 2,
+    "RELEASE": 4,
+}
 Cell: TypeAlias = tuple[str, bool]
 """A text, and whether it needs attention."""
 
@@ -63,7 +79,7 @@ def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, .
     """Show the status of each stage: queue, DLQs, function, incomplete inputs, last completion, release.
 
     Alarms in state ALARM come first. Changes nothing and receives no message. A dash means unknown, or that the stage
-    has no such part.
+    has no such part. The queue and the tasks of a service are shown by the metrics that its autoscaler publishes.
     """
     from refinerctl.insight.stage_status import read_status
 
@@ -95,7 +111,7 @@ def _show(app: AppContext, found: PipelineStatus) -> None:
         app.render.note(heading(found, app.settings.env))
         if alarms := alarm_line(found):
             app.render.line(alarms)
-        for line in table(list(COLUMNS), [[text for text, _ in cells(found, stage)] for stage in found.stages]):
+        for line in text_table(found):
             app.render.line(line)
     for problem in problems(found):
         app.render.warning(problem)
@@ -142,11 +158,44 @@ def problems(found: PipelineStatus) -> list[str]:
     return [f"{texts[0]}, and {len(texts) - 1} more like it" if texts[1:] else texts[0] for texts in alike.values()]
 
 
+def text_table(found: PipelineStatus) -> list[str]:
+    """The stages' table, with a line for each service below it; with services it fits into 80 characters."""
+    rows = [cells(found, stage) for stage in found.stages]
+    if not (services := service_lines(found)):
+        return list(table(list(COLUMNS), [[text for text, _ in row] for row in rows]))
+    shown = fitted([_chosen(row, SERVICE_COLUMNS) for row in rows], TEXT_WIDTH, SERVICE_COLUMNS)
+    others = [f"{row[0][0]}: {row[-1][0]}" for row in rows if row[-1][1]]  # images of another release
+    return [*("  ".join(text for text, _ in row).rstrip() for row in shown), "", *services, *others]
+
+
+def service_lines(found: PipelineStatus) -> list[str]:
+    """A line for each service, and what no column has room for; none for a pipeline without services."""
+    return [line for stage in found.stages if stage.service for line in _about_service(stage.name, stage.service)]
+
+
+def _about_service(stage: str, service: ServiceStatus) -> Iterator[str]:
+    tasks = f"{_number(service.running)} of {_number(service.desired)} running, {_number(service.pending)} pending"
+    queue = f"{_number(service.consumers)} consumers, backlog per task {_number(service.backlog_per_task)}"
+    yield f"{stage}: {tasks}, {_number(service.protected)} protected; {queue}"
+    if service.rollout not in (None, "COMPLETED"):
+        yield f"{stage}: deployment {service.rollout}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _chosen(row: Sequence[Cell], columns: Mapping[str, int]) -> list[Cell]:
+    return [cell for title, cell in zip(COLUMNS, row, strict=True) if title in columns]
+
+
 def cells(found: PipelineStatus, stage: StageStatus) -> list[Cell]:
     """The row of a stage, one cell for each of COLUMNS."""
     queue, dlq, delivery_dlq, function = stage.queue, stage.dlq, stage.delivery_dlq, stage.function
     expiries = [dlq.expires_in_s for dlq in (dlq, delivery_dlq) if dlq and dlq.expires_in_s is not None]
-    done = stage.last_completion
+    done = stage.last_completion.at if stage.last_completion else None
+    if done is None and stage.schedule:
+        done = stage.schedule.last_run
     return [
         (stage.name, False),
         _count(queue.visible if queue else None),
@@ -162,8 +211,8 @@ def cells(found: PipelineStatus, stage: StageStatus) -> list[Cell]:
         _milliseconds(function.duration_p50_ms if function else None),
         _milliseconds(function.duration_p95_ms if function else None),
         _count(function.concurrency if function else None),
-        (f"{seconds((found.at - done.at).total_seconds())} ago" if done else "-", False),
-        _release(function, found),
+        (f"{seconds((found.at - done).total_seconds())} ago" if done else "-", False),
+        _release(function or stage.service, found),
     ]
 
 
@@ -188,12 +237,12 @@ def _milliseconds(value: float | None) -> Cell:
     return f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.1f}s", False
 
 
-def _release(function: FunctionStatus | None, found: PipelineStatus) -> Cell:
-    digest = ((function.digest if function else None) or "-")[:SHORT_DIGEST]
-    if function is None or function.runs_release is None:
+def _release(consumer: FunctionStatus | ServiceStatus | None, found: PipelineStatus) -> Cell:
+    digest = ((consumer.digest if consumer else None) or "-")[:SHORT_DIGEST]
+    if consumer is None or consumer.runs_release is None:
         return digest, False
     name = found.release or "the release"
-    return (name, False) if function.runs_release else (f"not {name}: {digest}", True)
+    return (name, False) if consumer.runs_release else (f"not {name}: {digest}", True)
 
 
 def heading(found: PipelineStatus, env: str) -> str:
@@ -224,16 +273,18 @@ def log_lines(found: PipelineStatus) -> list[str]:
     for stage in found.stages:
         row = zip(names, cells(found, stage), strict=True)
         pairs = [f"{name}={text.replace(' ', '_')}" for name, (text, _) in row]
+        if stage.service:
+            pairs += [f"{name}={_number(getattr(stage.service, name))}" for name in _LOGGED]
         lines.append(f"{found.at:%Y-%m-%dT%H:%M:%SZ} {stage.name} {' '.join(pairs[1:])}")
     return lines
 
 
-def fitted(rows: Sequence[Sequence[Cell]], width: int) -> list[list[Cell]]:
-    """Header and rows with equal widths, and as many columns as fit into `width` characters."""
-    full = [[(title, False) for title in COLUMNS], *rows]
+def fitted(rows: Sequence[Sequence[Cell]], width: int, columns: Mapping[str, int] = COLUMNS) -> list[list[Cell]]:
+    """Header and rows with equal widths, and as many of `columns` as fit into `width` characters."""
+    full = [[(title, False) for title in columns], *rows]
     widths = [max(len(text) for text, _ in column) for column in zip(*full, strict=True)]
     shown = list(range(len(widths)))
-    ranks = list(COLUMNS.values())
+    ranks = list(columns.values())
     while len(shown) > 1 and sum(widths[n] + GAP for n in shown) - GAP > width:
         shown.remove(max(shown, key=lambda n: (ranks[n], n)))
     return [[(row[n][0].ljust(widths[n]), row[n][1]) for n in shown] for row in full]
@@ -249,12 +300,16 @@ def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width
     if alarms := alarm_line(found, width):
         lines.append(Text(printable(alarms), style="bold red"))
     lines.append(Text(""))
-    for number, row in enumerate(fitted([cells(found, stage) for stage in found.stages], width)):
+    services = service_lines(found)
+    columns = SERVICE_COLUMNS if services else COLUMNS
+    rows = [_chosen(cells(found, stage), columns) for stage in found.stages]
+    for number, row in enumerate(fitted(rows, width, columns)):
         line = Text(style="bold" if number == 0 else "")
         for text, is_bad in row:
             line.append(" " * GAP if line else "")
             line.append(printable(text), style="bold red" if is_bad else "")
         lines.append(line)
+    lines += [Text(""), *(Text(printable(text)) for text in services)] if services else []
     warnings = [*([f"not up to date: {error.message}"] if error else []), *problems(found)]
     lines += [Text(""), *(Text(printable(text), style="yellow") for text in warnings)]
     if len(lines) > height:

@@ -68,7 +68,8 @@ def _read(
     from refinerctl.insight.report.activity import Activity, read_activity
     from refinerctl.insight.report.page import PipelineReport
     from refinerctl.insight.report.tally import interval_length
-    from refinerctl.insight.stage_status import PipelineStatus, StageStatus, read_status
+    from refinerctl.insight.stage_status import read_status
+    from refinerctl.insight.status_model import PipelineStatus, StageStatus
     from refinerctl.insight.verify.command import checked, differences, pipeline_of
 
     # Other endpoints than AWS support filter patterns only in part, or not at all.

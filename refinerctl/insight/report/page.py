@@ -15,7 +15,7 @@ from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import StageLane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup, merged
 from refinerctl.insight.report.text import Count, cut, harmless, total
-from refinerctl.insight.stage_status import PipelineStatus
+from refinerctl.insight.status_model import PipelineStatus
 from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline

@@ -12,7 +12,7 @@ from refinerctl.insight.report.text import Count, total, utc
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Pipeline, Schedule, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.insight.stage_status import StageStatus
+    from refinerctl.insight.status_model import StageStatus
 
 MOST_LANES = 8
 _KINDS: Mapping[type[Component], str] = {Bucket: "S3 bucket", EventBus: "Event bus", EventRule: "Event rule"}

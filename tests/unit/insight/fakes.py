@@ -12,11 +12,13 @@ from typing import Any
 
 from refinerctl.app import AppContext
 from refinerctl.aws.alarms import Alarm
+from refinerctl.aws.ecs_services import Services, ServiceState, TaskDefinition
+from refinerctl.aws.events import EventBuses, ScheduleSettings
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.config import GlobalFlags
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.ledger.entries import Release
 from refinerctl.stacks.base import (
     CompletionPlace,
@@ -94,6 +96,34 @@ class FakeLedger:
         return self.releases
 
 
+class FakeSchedules(EventBuses):
+    """Schedules of an account; one that is not known does not exist."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, ScheduleSettings] = {}
+
+    def schedule(self, group: str, name: str) -> ScheduleSettings:
+        if name not in self.known:
+            raise NotFoundError(f"schedule {group}/{name} does not exist")
+        return self.known[name]
+
+
+class FakeServices(Services):
+    """Services of an account with their task definitions; one that is not known does not exist."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, ServiceState] = {}
+        self.definitions: dict[str, TaskDefinition] = {}
+
+    def get(self, cluster: str, name: str) -> ServiceState:
+        if name not in self.known:
+            raise NotFoundError(f"service {name} of cluster {cluster} does not exist")
+        return self.known[name]
+
+    def definition(self, arn: str, container: str) -> TaskDefinition:
+        return self.definitions[arn]
+
+
 @dataclass
 class Account:
     """What is deployed for `stages`, empty at first."""
@@ -108,10 +138,16 @@ class Account:
     ledger: FakeLedger = field(default_factory=FakeLedger)
     alarms: FakeAlarms = field(default_factory=FakeAlarms)
     shared: tuple[Any, ...] = ()
+    schedules: FakeSchedules = field(default_factory=FakeSchedules)
+    services: FakeServices = field(default_factory=FakeServices)
 
     def __post_init__(self) -> None:
         pipeline = Pipeline("x", self.stages, self.shared)
-        self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue)}
+        self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue) if queue.broker is None}
+        for schedule in pipeline.by_kind(Schedule):
+            self.schedules.known[schedule.name] = ScheduleSettings(
+                schedule.name, "arn", "rate(5 minutes)", is_enabled=True, target_arn="arn"
+            )
         for function in pipeline.by_kind(Function):
             image = f"r@{DIGEST}"
             self.functions.known[function.name] = FunctionConfiguration(
@@ -129,6 +165,7 @@ class Account:
         app.stack, app.pipeline = self.stack, Pipeline("x", self.stages, self.shared)
         app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
         app.ledger, app.alarms = self.ledger, self.alarms  # type: ignore[assignment]
+        app.event_buses, app.services = self.schedules, self.services
         if self.stack.storage is not None:
             app.storage, app.bucket = STORAGE, self.bucket
         return app

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
 from refinerctl.insight.report.page import PipelineReport, all_problems, failure_causes, page, release_rows, short_image
 from refinerctl.insight.report.tally import Histogram, Interval
-from refinerctl.insight.stage_status import InputsStatus, PipelineStatus, QueueStatus, StageStatus
+from refinerctl.insight.status_model import InputsStatus, PipelineStatus, QueueStatus, StageStatus
 from tests import reports
 from tests.html import Element, elements
 

@@ -10,7 +10,7 @@ from refinerctl.insight.report.activity import Activity, Flow
 from refinerctl.insight.report.page import PipelineReport, page
 from refinerctl.insight.report.pipeline import MOST_LANES, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.text import total
-from refinerctl.insight.stage_status import PipelineStatus
+from refinerctl.insight.status_model import PipelineStatus
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
 from tests import reports
 from tests.html import Element, elements

@@ -17,9 +17,8 @@ from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
-from refinerctl.insight.stage_status import (
-    INPUT_PAGES,
-    MAX_COMPLETIONS,
+from refinerctl.insight.stage_status import INPUT_PAGES, MAX_COMPLETIONS, read_status
+from refinerctl.insight.status_model import (
     DlqStatus,
     FunctionStatus,
     InputsStatus,
@@ -27,7 +26,6 @@ from refinerctl.insight.stage_status import (
     PipelineStatus,
     QueueStatus,
     StageStatus,
-    read_status,
 )
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import EventRule, Queue

@@ -14,16 +14,16 @@ from refinerctl.app import AppContext
 from refinerctl.aws.alarms import Alarm
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.insight.stage_status import (
+from refinerctl.insight.stage_status import read_status
+from refinerctl.insight.status import COLUMNS, alarm_line, cells, fitted, follow, log_lines, problems, screen
+from refinerctl.insight.status_model import (
     DlqStatus,
     FunctionStatus,
     InputsStatus,
     PipelineStatus,
     QueueStatus,
     StageStatus,
-    read_status,
 )
-from refinerctl.insight.status import COLUMNS, alarm_line, cells, fitted, follow, log_lines, problems, screen
 from tests.unit.fakes import START
 from tests.unit.insight.fakes import DIGEST, Account, stage_of
 
