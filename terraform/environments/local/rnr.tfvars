@@ -28,7 +28,10 @@ images = {
 producer    = { schedule = "rate(1 minute)", timeout_s = 60 }
 postprocess = { schedule = "rate(1 minute)", timeout_s = 60 }
 worker      = { job_timeout_s = 60, stop_timeout_s = 10, container_insights = false }
-autoscaler  = { max_tasks = 4 }
+autoscaler = {
+  max_tasks   = 4
+  environment = { RNR_SCALE_IN_COOLDOWN_S = "30", RNR_ZERO_COOLDOWN_S = "30" }
+}
 
 # What the local RabbitMQ is closest to.
 broker = { engine_version = "3.13", instance_type = "mq.m7g.medium" }

@@ -46,13 +46,11 @@ autoscaler = {
   target_backlog = 5
 }
 
-# Three nodes in three Availability Zones. Without a longer consumer timeout, RabbitMQ would deliver again what takes
-# longer than 30 minutes.
+# Three nodes in three Availability Zones.
 broker = {
-  engine_version     = "4.2"
-  instance_type      = "mq.m7g.large"
-  deployment_mode    = "CLUSTER_MULTI_AZ"
-  consumer_timeout_s = 7200
+  engine_version  = "4.2"
+  instance_type   = "mq.m7g.large"
+  deployment_mode = "CLUSTER_MULTI_AZ"
 }
 
 cache = {

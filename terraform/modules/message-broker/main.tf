@@ -29,15 +29,6 @@ resource "aws_mq_broker" "this" {
     general = true
   }
 
-  dynamic "configuration" {
-    for_each = aws_mq_configuration.this
-
-    content {
-      id       = configuration.value.id
-      revision = configuration.value.latest_revision
-    }
-  }
-
   dynamic "encryption_options" {
     for_each = var.kms_key_arn[*]
 
@@ -64,17 +55,6 @@ resource "aws_mq_broker" "this" {
       error_message = "The cluster ${var.name} needs subnets in at least two Availability Zones; subnet_ids has ${length(var.subnet_ids)}."
     }
   }
-}
-
-resource "aws_mq_configuration" "this" {
-  count = var.consumer_timeout_s == null ? 0 : 1
-
-  name           = var.name
-  description    = "Time for which a delivery may stay unacknowledged"
-  engine_type    = "RabbitMQ"
-  engine_version = var.engine_version
-  data           = "consumer_timeout = ${coalesce(var.consumer_timeout_s, 0) * 1000}\n"
-  tags           = var.tags
 }
 
 ################################################################################

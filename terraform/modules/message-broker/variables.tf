@@ -45,17 +45,6 @@ variable "deployment_mode" {
   }
 }
 
-variable "consumer_timeout_s" {
-  description = "Seconds for which a delivery may stay unacknowledged; then RabbitMQ closes the consumer's channel. Null keeps RabbitMQ's default, 30 minutes. A job that takes longer is delivered again."
-  type        = number
-  default     = null
-
-  validation {
-    condition     = var.consumer_timeout_s == null ? true : var.consumer_timeout_s >= 60 && var.consumer_timeout_s <= 2147483 && var.consumer_timeout_s == floor(var.consumer_timeout_s)
-    error_message = "consumer_timeout_s must be a whole number of seconds from 60 to 2147483 (24 days), or null for 30 minutes."
-  }
-}
-
 variable "username" {
   description = "Name of the broker's first user, its administrator. A later change has no effect: Amazon MQ would replace the broker."
   type        = string

@@ -106,7 +106,6 @@ module "broker" {
   engine_version       = var.broker.engine_version
   instance_type        = var.broker.instance_type
   deployment_mode      = var.broker.deployment_mode
-  consumer_timeout_s   = var.broker.consumer_timeout_s
   vpc_id               = local.vpc_id
   subnet_ids           = local.subnet_ids
   kms_key_arn          = var.kms_key_arns.broker

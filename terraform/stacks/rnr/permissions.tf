@@ -90,7 +90,7 @@ locals {
         Resource = ["arn:${local.partition}:ecs:${local.arn_suffix}:service/${local.name}/${local.worker_name}"]
       },
       {
-        Action   = ["ecs:DescribeTasks", "ecs:GetTaskProtection"]
+        Action   = ["ecs:GetTaskProtection"]
         Resource = ["arn:${local.partition}:ecs:${local.arn_suffix}:task/${local.name}/*"]
       },
       {

@@ -437,14 +437,12 @@ variable "broker" {
     - `engine_version`: 3.13, 4.2 or later. `instance_type`: RabbitMQ 4 runs on mq.m7g only.
     - `deployment_mode`: SINGLE_INSTANCE or CLUSTER_MULTI_AZ.
     - `username`: name of the first user.
-    - `consumer_timeout_s`: seconds for which a delivery may stay unacknowledged. Null is RabbitMQ's default, 30 minutes.
   EOT
   type = object({
-    engine_version     = optional(string, "4.2")
-    instance_type      = optional(string, "mq.m7g.medium")
-    deployment_mode    = optional(string, "SINGLE_INSTANCE")
-    username           = optional(string, "rnr")
-    consumer_timeout_s = optional(number)
+    engine_version  = optional(string, "4.2")
+    instance_type   = optional(string, "mq.m7g.medium")
+    deployment_mode = optional(string, "SINGLE_INSTANCE")
+    username        = optional(string, "rnr")
   })
   default  = {}
   nullable = false

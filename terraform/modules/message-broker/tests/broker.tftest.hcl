@@ -42,7 +42,6 @@ run "private_and_tls_only" {
       aws_mq_broker.this.publicly_accessible == false &&
       aws_mq_broker.this.auto_minor_version_upgrade == true &&
       aws_mq_broker.this.logs[0].general == true &&
-      length(aws_mq_broker.this.configuration) == 0 &&
       aws_mq_broker.this.subnet_ids == toset(["subnet-1"])
     )
     error_message = "The broker differs from the defaults."
@@ -103,16 +102,10 @@ run "cluster" {
   command = plan
 
   variables {
-    engine_version     = "3.13"
-    instance_type      = "mq.m5.large"
-    deployment_mode    = "CLUSTER_MULTI_AZ"
-    consumer_timeout_s = 7200
-    kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
-  }
-
-  assert {
-    condition     = aws_mq_configuration.this[0].data == "consumer_timeout = 7200000\n" && length(aws_mq_broker.this.configuration) == 1
-    error_message = "The consumer timeout has no effect: ${aws_mq_configuration.this[0].data}"
+    engine_version  = "3.13"
+    instance_type   = "mq.m5.large"
+    deployment_mode = "CLUSTER_MULTI_AZ"
+    kms_key_arn     = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
   }
 
   assert {

@@ -196,3 +196,120 @@ run "names_images_and_environments" {
     error_message = "The stack created VPC endpoints or a bucket."
   }
 }
+
+run "permissions" {
+  command = plan
+
+  assert {
+    condition = [for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))] == [
+      "s3:ListBucket arn:aws:s3:::forecasts",
+      "s3:GetObject s3:GetObjectVersion arn:aws:s3:::forecasts/rnr/input/*",
+      "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock",
+      "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock",
+    ]
+    error_message = "The producer's permissions differ: ${jsonencode(local.producer_statements)}"
+  }
+
+  assert {
+    condition = [for s in local.worker_statements : join(" ", concat(s.Action, s.Resource))] == [
+      "s3:ListBucket arn:aws:s3:::forecasts",
+      "s3:GetObject s3:GetObjectVersion arn:aws:s3:::forecasts/rnr/input/*",
+      "s3:GetObject s3:PutObject s3:AbortMultipartUpload arn:aws:s3:::forecasts/rnr/output/* arn:aws:s3:::forecasts/rnr/complete/*",
+      "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock",
+    ]
+    error_message = "The workers' permissions differ: ${jsonencode(local.worker_statements)}"
+  }
+
+  assert {
+    condition = [for s in local.postprocess_statements : join(" ", concat(s.Action, s.Resource))] == [
+      "s3:ListBucket arn:aws:s3:::forecasts",
+      "s3:GetObject arn:aws:s3:::forecasts/rnr/output/* arn:aws:s3:::forecasts/rnr/complete/*",
+      "s3:GetObject s3:PutObject s3:AbortMultipartUpload arn:aws:s3:::forecasts/rnr/merged/*",
+    ]
+    error_message = "The permissions of post-processing differ: ${jsonencode(local.postprocess_statements)}"
+  }
+
+  assert {
+    condition = [for s in local.autoscaler_statements : join(" ", concat(s.Action, s.Resource, [jsonencode(try(s.Condition, null))]))] == [
+      "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock null",
+      "ecs:DescribeServices ecs:UpdateService arn:aws:ecs:eu-west-1:123456789012:service/rnr-test/rnr-test-worker null",
+      "ecs:GetTaskProtection arn:aws:ecs:eu-west-1:123456789012:task/rnr-test/* null",
+      "ecs:ListTasks * {\"ArnEquals\":{\"ecs:cluster\":[\"arn:aws:ecs:eu-west-1:123456789012:cluster/rnr-test\"]}}",
+      "cloudwatch:PutMetricData * {\"StringEquals\":{\"cloudwatch:namespace\":[\"rnr\"]}}",
+      "ssm:GetParameter ssm:PutParameter arn:aws:ssm:eu-west-1:123456789012:parameter/rnr-test/autoscaler null",
+    ]
+    error_message = "The autoscaler's permissions differ: ${jsonencode(local.autoscaler_statements)}"
+  }
+}
+
+run "settings" {
+  variables {
+    output_bucket_name          = "routed"
+    input_prefix                = "/in/"
+    operator_security_group_ids = ["sg-9"]
+    https_egress_cidrs          = []
+    vpc_endpoints               = { enabled = true, route_table_ids = ["rtb-1"] }
+    pinned_images               = { worker = "rnr/worker@sha256:${join("", [for i in range(64) : "a"])}" }
+    images                      = { producer = "localhost:5000/producer:v9" }
+    function_environment        = { LOG_LEVEL = "DEBUG", SHARED = "1" }
+    producer                    = { feed_url = "https://feed.example/products" }
+    worker                      = { processor_command = "route", environment = { SHARED = "2" } }
+    alarms                      = { enabled = false }
+    kms_key_arns = {
+      buckets = ["arn:aws:kms:eu-west-1:123456789012:key/b"]
+      secrets = "arn:aws:kms:eu-west-1:123456789012:key/s"
+    }
+  }
+
+  # No image of a local registry in an account: only a warning.
+  expect_failures = [check.images_are_in_ecr]
+
+  assert {
+    condition     = output.input_bucket == "forecasts" && output.output_bucket == "routed" && output.input_prefix == "in/" && length(module.alarms) == 0
+    error_message = "A setting has no effect."
+  }
+
+  assert {
+    condition = (
+      local.images.worker == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rnr/worker@sha256:${join("", [for i in range(64) : "a"])}" &&
+      local.images.producer == "localhost:5000/producer:v9" &&
+      local.images.autoscaler == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rnr/autoscaler:v1.2.3"
+    )
+    error_message = "The images are ${jsonencode(local.images)}."
+  }
+
+  assert {
+    condition = (
+      local.environments.producer.LOG_LEVEL == "DEBUG" && local.environments.producer.SHARED == "1" &&
+      local.environments.producer.RNR_FEED_URL == "https://feed.example/products" &&
+      local.environments.worker.SHARED == "2" && local.environments.worker.PROCESSOR_COMMAND == "route" &&
+      !contains(keys(local.environments.worker), "PROCESSOR")
+    )
+    error_message = "The environments differ: ${jsonencode(local.environments)}"
+  }
+
+  assert {
+    condition = (
+      toset(keys(aws_vpc_endpoint.this)) == toset(["ecr.api", "ecr.dkr", "ecs", "logs", "monitoring", "secretsmanager", "ssm"]) &&
+      aws_vpc_endpoint.this["ssm"].service_name == "com.amazonaws.eu-west-1.ssm" &&
+      aws_vpc_endpoint.s3[0].route_table_ids == toset(["rtb-1"]) &&
+      toset(keys(local.https_egress)) == toset(["VPC endpoints", "S3"]) &&
+      toset(keys(aws_vpc_security_group_ingress_rule.endpoints)) == toset(["producer", "autoscaler", "postprocess", "worker"])
+    )
+    error_message = "The VPC endpoints differ, or something can connect to other addresses."
+  }
+
+  assert {
+    condition = (
+      contains([for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))], "s3:PutObject arn:aws:s3:::forecasts/in/*") &&
+      contains([for s in local.worker_statements : join(" ", concat(s.Action, s.Resource))], "s3:ListBucket arn:aws:s3:::routed") &&
+      alltrue([
+        for statements in [local.producer_statements, local.worker_statements] : alltrue([
+          for grant in ["kms:Decrypt kms:GenerateDataKey arn:aws:kms:eu-west-1:123456789012:key/b", "kms:Decrypt arn:aws:kms:eu-west-1:123456789012:key/s"] :
+          contains([for s in statements : join(" ", concat(s.Action, s.Resource))], grant)
+        ])
+      ])
+    )
+    error_message = "A permission is missing."
+  }
+}
