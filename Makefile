@@ -44,6 +44,7 @@ bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, do
 	$(BIN)/python -m benchmarks.dlq
 	$(BIN)/python -m benchmarks.status
 	$(BIN)/python -m benchmarks.verify
+	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.worker
 
 e2e: $(VENV)/.dev $(MODULES) servers
 	# Most of the time is spent waiting for queues: three files at once take half the time.

@@ -28,6 +28,7 @@ from worker.protection import TaskProtection
 from worker.settings import Settings, SettingsError, refuse_longer_jobs
 
 TICK_S = 0.5
+SHORT_JOB_S = 0.001
 IDLE_POLL_S = 1.0  # how often an idle worker asks for the number of messages
 IDLE_S = 5.0  # protection is kept so long after the last message
 _LONGEST_RECONNECT_S = 30.0
@@ -75,6 +76,7 @@ class Consumer:
         self._results: queue.SimpleQueue[tuple[Delivery, Outcome]] = queue.SimpleQueue()
         self._in_hand = 0  # deliveries that wait, are worked on, or have a result that is not settled
         self._connection: pika.BlockingConnection | None = None
+        self._wake_pending = False
         self._stop_requested = False
         self._stop_deadline = 0.0
         self._active_at = self._polled_at = 0.0
@@ -135,6 +137,7 @@ class Consumer:
             while not self._finished():
                 self._step(channel)
                 connection.process_data_events(time_limit=TICK_S)
+                self._settle_short_job(channel)
                 self._settle_results(channel)
                 if not channel.is_open:
                     raise _ChannelClosedError("the broker closed the channel; its log says why")
@@ -201,16 +204,21 @@ class Consumer:
 
     def _drop_waiting(self, channel: BlockingChannel | None) -> None:
         """Return what no job has begun with."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                delivery = self._waiting.get_nowait()
-                if delivery:
-                    self._settle(channel, delivery, Outcome.RETURN)
+        with contextlib.suppress(queue.Empty):  # the other thread may have taken the last
+            while delivery := self._waiting.get_nowait():
+                self._settle(channel, delivery, Outcome.RETURN)
+
+    def _settle_short_job(self, channel: BlockingChannel) -> None:
+        """Wait a millisecond for a result: cheaper than to be woken, if jobs are that short."""
+        if self._in_hand:
+            self._wake_pending = True  # not necessary meanwhile
+            with contextlib.suppress(queue.Empty):
+                self._settle(channel, *self._results.get(timeout=SHORT_JOB_S))
 
     def _settle_results(self, channel: BlockingChannel | None) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._settle(channel, *self._results.get_nowait())
+        self._wake_pending = False  # before the queue is emptied: a result that comes later wakes again
+        while not self._results.empty():
+            self._settle(channel, *self._results.get_nowait())
 
     def _settle(self, channel: BlockingChannel | None, delivery: Delivery, outcome: Outcome) -> None:
         """Tell the broker, if the delivery is of this channel; else the broker has taken the message back already."""
@@ -234,7 +242,8 @@ class Consumer:
                 self._stopping.wait(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
             self._results.put((delivery, outcome))
             connection = self._connection
-            if connection:
+            if connection and not self._wake_pending:
+                self._wake_pending = True
                 with contextlib.suppress(ConnectionWrongStateError):
                     connection.add_callback_threadsafe(_wake)
 
