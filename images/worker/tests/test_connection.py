@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.brokers import SETTLED_SECONDS
 from tests.certificates import self_signed
 from worker.tests.environment import Environment
 from worker.tests.proxy import Proxy
@@ -53,6 +55,7 @@ def test_a_worker_outlives_a_broker_that_is_killed_and_started(environment: Envi
     environment.publish(environment.put("before.csv"))
     worker = environment.worker(COPY)
     worker.wait_for_line("record done")
+    time.sleep(SETTLED_SECONDS)  # the queue is new
     environment.broker.kill()
     worker.wait_for_line("broker connection lost", 2)
     environment.broker.start()
