@@ -17,6 +17,8 @@ from refinerctl.errors import FatalError, RefinerctlError, RefusedError, UsageEr
 from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from refinerctl.aws.alarms import Alarms
     from refinerctl.aws.bucket_versions import BucketVersions
     from refinerctl.aws.ecr import EcrRegistry
@@ -118,6 +120,7 @@ class AppContext:
             embedded=self.settings.embedded,
             assume_role=self.settings.assume_role,
             external_id=self.settings.assume_role_external_id,
+            endpoints=self._endpoints(),
         )
         return self._guarded(session)
 
@@ -380,6 +383,10 @@ class AppContext:
         other.settings, other.render = self.settings, self.render
         other.session = self._guarded(self.session.in_region(region))
         return other
+
+    def _endpoints(self) -> Mapping[str, str]:
+        at_home = self.settings.embedded and not self.settings.endpoint_url
+        return self.instance.status().endpoints if at_home else {}
 
     def _endpoint_url(self) -> str | None:
         if self.settings.endpoint_url:

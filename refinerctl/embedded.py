@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -31,8 +31,20 @@ NOT_INSTALLED = "pip install 'refinerctl[local]' installs it."
 
 
 @dataclass(frozen=True)
+class ServerStatus:
+    """A server that the environment has started. `address` has no credentials; `pid` None: it does not run."""
+
+    name: str
+    address: str
+    pid: int | None
+
+
+@dataclass(frozen=True)
 class LocalStatus:
-    """A local environment: `state` is `down`, `starting`, `up` or `failed`; `stacks` are those applied to it."""
+    """A local environment: `state` is `down`, `starting`, `up` or `failed`; `stacks` are those applied to it.
+
+    `endpoints` are those of services which another server than the emulator answers, by boto3's name of the service.
+    """
 
     state: str
     directory: Path
@@ -44,6 +56,8 @@ class LocalStatus:
     started_at: datetime | None = None
     stacks: tuple[str, ...] = ()
     detail: str | None = None
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    servers: tuple[ServerStatus, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,14 +80,14 @@ class Instance:
         return self.directory / "tmp"
 
     def log(self, name: str) -> Path:
-        """The log file of `emulator`, `functions`, `supervisor` or `terraform`."""
+        """The log file of `emulator`, `functions`, `supervisor`, `terraform`, `rabbitmq` or `redis`."""
         return self.directory / "logs" / f"{name}.log"
 
     def prepare(self) -> None:
         """Create the folders that a run needs, and empty the logs of the previous one."""
         self.log("supervisor").parent.mkdir(parents=True, exist_ok=True)
         self.temporary.mkdir(exist_ok=True)
-        for name in ("emulator", "functions", "terraform"):
+        for name in ("emulator", "functions", "terraform", "rabbitmq", "redis"):
             self.log(name).write_bytes(b"")
 
     @contextlib.contextmanager
@@ -145,6 +159,8 @@ class Instance:
             self.directory,
             started_at=datetime.fromisoformat(started) if started else None,
             stacks=tuple(applied or ()),
+            endpoints=state.get("endpoints", {}),
+            servers=tuple(ServerStatus(**server) for server in state.get("servers", ())),
             **{name: state.get(name) for name in as_written},
         )
 
@@ -185,7 +201,7 @@ def embedded_terraform(instance: Instance, settings: Settings, stack: str) -> Te
         work_folder=settings.work_folder,
         log=instance.log("terraform"),
         environment={
-            **embedded_environment(settings.embedded_region, status.endpoint_url or ""),
+            **embedded_environment(settings.embedded_region, status.endpoint_url or "", status.endpoints),
             "TF_VAR_function_environment": json.dumps({PROXY_VARIABLE: status.functions_url}),
             MARKER: str(instance.directory),
         },

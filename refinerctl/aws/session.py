@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from refinerctl import __version__
@@ -37,8 +38,13 @@ EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "t
 MAX_CONNECTIONS = 32
 
 
-def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
-    """The variables that point any AWS tool at the emulator, and not at the user's accounts."""
+def embedded_environment(
+    region: str, endpoint_url: str, endpoints: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """The variables that point any AWS tool at the emulator, and not at the user's accounts.
+
+    `endpoints` are those of single services, by boto3's name of the service.
+    """
     return {
         **EMBEDDED_CREDENTIALS,
         "AWS_SESSION_TOKEN": "",
@@ -46,12 +52,18 @@ def embedded_environment(region: str, endpoint_url: str) -> dict[str, str]:
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_ENDPOINT_URL": endpoint_url,
+        **endpoint_variables(endpoints),
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"])),
     }
+
+
+def endpoint_variables(endpoints: Mapping[str, str]) -> dict[str, str]:
+    """The variables with which SDKs and Terraform's provider use these endpoints."""
+    return {f"AWS_ENDPOINT_URL_{service.upper()}": url for service, url in endpoints.items()}
 
 
 def refuse_inherited_endpoint(environ: Mapping[str, str], env: str) -> None:
@@ -74,7 +86,7 @@ class AwsSession:
     """Makes clients of one account and region, each once; safe to share between threads.
 
     `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds;
-    `external_id` is what its trust policy may ask for.
+    `external_id` is what its trust policy may ask for. `endpoints` are those of single services.
     """
 
     def __init__(
@@ -86,9 +98,11 @@ class AwsSession:
         embedded: bool,
         assume_role: str | None = None,
         external_id: str | None = None,
+        endpoints: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
+        self._endpoints = endpoints
         self._profile = profile
         self._role = assume_role
         self._external_id = external_id
@@ -196,7 +210,11 @@ class AwsSession:
         if role is not None:
             self.admit()
         other = AwsSession(
-            region or self.region, profile=self._profile, endpoint_url=self.endpoint_url, embedded=self._embedded
+            region or self.region,
+            profile=self._profile,
+            endpoint_url=self.endpoint_url,
+            embedded=self._embedded,
+            endpoints=self._endpoints,
         )
         with self._lock:
             base = self._boto_session()
@@ -213,7 +231,7 @@ class AwsSession:
         variable stands for one that the process must not see. Raises AccessDeniedError if a role cannot be assumed.
         """
         if self._embedded:
-            return embedded_environment(self.region or "", self.endpoint_url or "")
+            return embedded_environment(self.region or "", self.endpoint_url or "", self._endpoints)
         self.admit()
         region = self.region_name()
         given = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region} if region else {}
@@ -277,8 +295,9 @@ class AwsSession:
             proxies={} if self._embedded else None,
             user_agent_extra=f"refinerctl/{__version__}",
         )
+        endpoint_url = self._endpoints.get(service, self.endpoint_url)
         try:
-            client = session.client(service, region_name=self.region, endpoint_url=self.endpoint_url, config=config)
+            client = session.client(service, region_name=self.region, endpoint_url=endpoint_url, config=config)
             client.meta.events.register("needs-retry", repeat_unreadable)
             return client  # noqa: TRY300
         except ValueError as error:  # botocore's error for an invalid endpoint URL

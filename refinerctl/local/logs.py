@@ -15,7 +15,7 @@ from refinerctl.console import Renderer
 from refinerctl.embedded import Instance
 from refinerctl.options import examples, global_options
 
-SOURCES = ("functions", "emulator", "terraform", "supervisor")
+SOURCES = ("functions", "emulator", "terraform", "supervisor", "rabbitmq", "redis")
 FIELDS = ("message", "timestamp", "function", "request_id")
 POLL_SECONDS = 0.3
 

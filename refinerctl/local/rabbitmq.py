@@ -51,12 +51,15 @@ class RabbitMQServer:
     password: str = field(repr=False)
     certificate: ServerCertificate | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    log: Path = Path("rabbitmq.log")
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.log = self.folder / self.log  # an absolute path remains
         self._programs = find_rabbitmq()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def endpoint(self) -> str:
@@ -87,10 +90,6 @@ class RabbitMQServer:
         return f"{quote(self.username, safe='')}:{quote(self.password, safe='')}"
 
     @property
-    def log(self) -> Path:
-        return self.folder / "rabbitmq.log"
-
-    @property
     def pid(self) -> int | None:
         """The node's process; None if it does not run."""
         return self._node.pid if self._node is not None and self._node.poll() is None else None
@@ -103,6 +102,7 @@ class RabbitMQServer:
         self._write_configuration(first=first)
         environment = self._environment()
         with self.log.open("ab") as log:
+            self._log_start = log.tell()
             if self._epmd is None:  # in the foreground: one that the node starts itself would outlive it
                 command = [self._programs.epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"]
                 self._epmd = subprocess.Popen(
@@ -156,7 +156,7 @@ class RabbitMQServer:
 
     def _first_error(self) -> str:
         """The first logged error; later ones are only its consequences."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.log.read_bytes()[self._log_start :].decode(errors="replace").splitlines()
         return next((text for line in lines if (text := line.partition("[error]")[2])), "no error was logged").strip()
 
     def _write_configuration(self, *, first: bool) -> None:
@@ -277,13 +277,17 @@ def start_rabbitmq(
     password: str | None = None,
     certificate: ServerCertificate | None = None,
     settings: Mapping[str, str] | None = None,
+    log: Path = Path("rabbitmq.log"),
 ) -> RabbitMQServer:
     """Start a server with its data in `folder`, on free ports; `settings` are additional lines of rabbitmq.conf.
+
+    `log` is relative to the folder.
 
     Raises NotFoundError if RabbitMQ is not installed, RefinerctlError if it does not start.
     """
     while True:
-        server = RabbitMQServer(folder, username, password or secrets.token_hex(16), certificate, settings or {})
+        given = (username, password or secrets.token_hex(16), certificate, settings or {}, log)
+        server = RabbitMQServer(folder, *given)
         try:
             server.start()
         except RefinerctlError:

@@ -27,9 +27,11 @@ class RedisServer:
 
     folder: Path
     password: str = field(default="", repr=False)
+    log: Path = Path("redis.log")
     port: int = 0
 
     def __post_init__(self) -> None:
+        self.log = self.folder / self.log  # an absolute path remains
         self._program = find_redis()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -41,10 +43,6 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self.port}" if self.password else self.endpoint
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "redis.log"
 
     @property
     def pid(self) -> int | None:
@@ -109,13 +107,13 @@ def find_redis() -> str:
     raise NotFoundError("neither Redis nor Valkey is installed", hint=INSTALL)
 
 
-def start_redis(folder: Path, *, password: str = "") -> RedisServer:
-    """Start a server with its files in `folder`, on a free port.
+def start_redis(folder: Path, *, password: str = "", log: Path = Path("redis.log")) -> RedisServer:
+    """Start a server with its files in `folder`, on a free port. `log` is relative to the folder.
 
     Raises NotFoundError if neither Redis nor Valkey is installed, RefinerctlError if it does not start.
     """
     while True:
-        server = RedisServer(folder, password)
+        server = RedisServer(folder, password, log)
         try:
             server.start()
         except RefinerctlError:

@@ -49,11 +49,12 @@ def env(ctx: click.Context, root_module: str | None) -> None:
     from refinerctl.stacks import find_stack
 
     app = app_context(ctx, env="local")
-    settings, endpoint_url = app.settings, app.instance.status().endpoint_url
+    settings, status = app.settings, app.instance.status()
+    endpoint_url = status.endpoint_url
     if endpoint_url is None:
         raise RefinerctlError("the local environment is down", hint=f"Run `{app.command('local', 'up', '--detach')}`.")
     if root_module is None:
-        variables = embedded_environment(settings.embedded_region, endpoint_url)
+        variables = embedded_environment(settings.embedded_region, endpoint_url, status.endpoints)
     else:
         stack = find_stack(root_module).name
         variables = embedded_terraform(app.instance, settings, stack).variables()
@@ -81,6 +82,7 @@ def show_status(render: Renderer, state: LocalStatus, indent: int | None = 2) ->
         ("stacks", ", ".join(state.stacks)),
         ("since", state.started_at and f"{state.started_at:%Y-%m-%dT%H:%M:%SZ}"),
         ("pid", state.supervisor_pid),
+        *(("server", f"{server.name}  {server.address}  pid {server.pid}") for server in state.servers),
         ("detail", state.detail),
     ):
         if value:
@@ -90,4 +92,5 @@ def show_status(render: Renderer, state: LocalStatus, indent: int | None = 2) ->
 def status_json(state: LocalStatus) -> dict[str, Any]:
     """The status in the contract's form."""
     internal = ("directory", "functions_url")
-    return {name: value for name, value in vars(state).items() if name not in internal}
+    document = {name: value for name, value in vars(state).items() if name not in internal}
+    return {**document, "servers": [vars(server) for server in state.servers]}

@@ -1,4 +1,4 @@
-"""The process behind a local environment: it starts the emulator, the function host and the ECS agent, and stops them.
+"""The process behind a local environment: it starts the emulator and all other servers, and stops them.
 
 `python -m refinerctl.local.supervisor DIRECTORY --engine NAME --region NAME …`
 """
@@ -15,21 +15,30 @@ import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from refinerctl.aws.lambda_ import Functions
 from refinerctl.aws.logs import LogGroups
-from refinerctl.aws.session import EMBEDDED_CREDENTIALS, AwsSession
+from refinerctl.aws.session import EMBEDDED_CREDENTIALS, AwsSession, endpoint_variables
 from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import BuildContext
+from refinerctl.local.corrections.cloudwatch import correct_alarms
+from refinerctl.local.corrections.ecs import ServiceCorrections
+from refinerctl.local.corrections.elasticache import CacheCorrections
+from refinerctl.local.corrections.mq import BrokerCorrections
+from refinerctl.local.corrections.server import CorrectingServer
 from refinerctl.local.ecs_agent import EcsAgent
 from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.engines import ContainerEngine, ProcessEngine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
+from refinerctl.local.servers import LocalServers
 
 ALREADY_RUNNING = 75
 """The exit code of a supervisor that finds another one running."""
+# Services whose endpoint is the correcting server.
+CORRECTED = ("mq", "elasticache", "ecs", "cloudwatch")
 log = logging.getLogger("refinerctl.local.supervisor")
 
 
@@ -74,24 +83,46 @@ def _watch_lifeline(descriptor: int, stop: threading.Event) -> None:
     stop.set()
 
 
+class _State:
+    """The state file; written by several threads."""
+
+    def __init__(self, instance: Instance, engine: str) -> None:
+        self._instance = instance
+        self._lock = threading.Lock()
+        self._started = {"engine": engine, "started_at": datetime.now(UTC).isoformat()}
+        self._fields: dict[str, Any] = {}
+        self.update(phase="starting")
+
+    def update(self, **fields: Any) -> None:
+        """Set these fields; others remain."""
+        with self._lock:
+            self._fields |= fields
+            self._instance.write_state(**self._started, **self._fields)
+
+    def fail(self, detail: str) -> None:
+        with self._lock:
+            self._fields = {"phase": "failed", "detail": detail}
+        self.update()
+
+
 def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.Event) -> int:
     instance.clear()
     instance.kill_orphans()
     instance.prepare()
-    started = {"engine": options.engine, "started_at": datetime.now(UTC).isoformat()}
-    instance.write_state(phase="starting", **started)
+    state = _State(instance, options.engine)
     detail = None
     try:
         with ExitStack() as stack:
             emulator = start_emulator(instance, options.port, options.region, stop)
             stack.callback(emulator.stop)
-            host = _start_host(instance, options, emulator, stack)
-            instance.write_state(
+            corrections = _start_corrections(instance, emulator, state, stack)
+            host = _start_host(instance, options, emulator, corrections, stack)
+            state.update(
                 phase="running",
                 endpoint_url=emulator.endpoint_url,
                 emulator_pid=emulator.process.pid,
                 functions_url=host.url,
-                **started,
+                endpoints=_endpoints(corrections),
             )
             log.info("running: %s", emulator.endpoint_url)
             detail = _wait(emulator, stop)
@@ -105,13 +136,34 @@ def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.
     instance.clear()
     if detail is not None:
         log.error("%s", detail)
-        instance.write_state(phase="failed", detail=detail, **started)
+        state.fail(detail)
         return 1
     log.info("stopped")
     return 0
 
 
-def _start_host(instance: Instance, options: argparse.Namespace, emulator: Emulator, stack: ExitStack) -> FunctionHost:
+def _start_corrections(instance: Instance, emulator: Emulator, state: _State, stack: ExitStack) -> CorrectingServer:
+    servers = LocalServers(instance, lambda running: state.update(servers=[vars(server) for server in running]))
+    stack.callback(servers.close)
+    corrections = CorrectingServer(emulator.endpoint_url)
+    stack.callback(corrections.close)
+    BrokerCorrections(corrections, servers)
+    CacheCorrections(corrections, servers)
+    correct_alarms(corrections)
+    return corrections
+
+
+def _endpoints(corrections: CorrectingServer) -> dict[str, str]:
+    return dict.fromkeys(CORRECTED, corrections.url)
+
+
+def _start_host(
+    instance: Instance,
+    options: argparse.Namespace,
+    emulator: Emulator,
+    corrections: CorrectingServer,
+    stack: ExitStack,
+) -> FunctionHost:
     session = AwsSession(options.region, profile=None, endpoint_url=emulator.endpoint_url, embedded=True)
     environment = {
         **EMBEDDED_CREDENTIALS,
@@ -119,6 +171,7 @@ def _start_host(instance: Instance, options: argparse.Namespace, emulator: Emula
         "AWS_REGION": options.region,
         "AWS_DEFAULT_REGION": options.region,
         "AWS_ENDPOINT_URL": emulator.endpoint_url,
+        **endpoint_variables(_endpoints(corrections)),
         "TMPDIR": str(instance.temporary),
         "LANG": "C.UTF-8",
     }
@@ -127,6 +180,7 @@ def _start_host(instance: Instance, options: argparse.Namespace, emulator: Emula
     engine = _engine(options, instance, stack)
     agent = EcsAgent(session.client("ecs"), engine, logs, environment)
     stack.callback(agent.close)
+    ServiceCorrections(corrections, agent)
     host = FunctionHost(Functions(session), engine, logs, environment)
     stack.callback(host.close)
     return host

@@ -143,7 +143,9 @@ def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, d
     """`disposable`: an interrupt stops the environment anyway."""
     region = app.settings.embedded_region
     # Not the app's own session, which refuses to work on an environment that is still starting.
-    session = AwsSession(region, profile=None, endpoint_url=status.endpoint_url, embedded=True)
+    session = AwsSession(
+        region, profile=None, endpoint_url=status.endpoint_url, embedded=True, endpoints=status.endpoints
+    )
     S3Bucket(session, STATE_BUCKET).create()
     for name in _stack_names(app):
         of_stack = app.in_environment(app.settings.env, name)
