@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request, error
+from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request, error, json_answer
 from refinerctl.local.rabbitmq import RabbitMQServer, start_rabbitmq
 from refinerctl.local.servers import LocalServers
 
@@ -16,6 +16,7 @@ _KEPT = ("subnetIds", "securityGroups", "logs", "storageType", "encryptionOption
 @dataclass
 class _Broker:
     server: RabbitMQServer
+    username: str
     given: dict[str, Any]
 
 
@@ -28,6 +29,7 @@ class BrokerCorrections:
         corrections.correct("mq", "POST /v1/brokers", self._create)
         corrections.correct("mq", "GET /v1/brokers", self._list)
         corrections.correct("mq", "GET /v1/brokers/{}", self._describe)
+        corrections.correct("mq", "GET /v1/brokers/{}/users/{}", self._describe_user)
         corrections.correct("mq", "DELETE /v1/brokers/{}", self._delete)
 
     def _create(self, request: Request, forward: Forward) -> Answer:
@@ -51,7 +53,7 @@ class BrokerCorrections:
         except BaseException:
             forward(Request("DELETE", f"/v1/brokers/{broker_id}", request.headers, b""))
             raise
-        self._brokers[broker_id] = _Broker(server, {name: given[name] for name in _KEPT if given.get(name)})
+        self._brokers[broker_id] = _Broker(server, username, {name: given[name] for name in _KEPT if given.get(name)})
         return created
 
     def _list(self, request: Request, forward: Forward) -> Answer:
@@ -68,7 +70,13 @@ class BrokerCorrections:
         broker = self._brokers.get(_id(request))
         if not answer.ok or broker is None:
             return answer
-        document = {"storageType": "EBS", "encryptionOptions": {"useAwsOwnedKey": True}, **broker.given, **answer.json}
+        document = {
+            "storageType": "EBS",
+            "encryptionOptions": {"useAwsOwnedKey": True},
+            "users": [{"username": broker.username}],
+            **broker.given,
+            **answer.json,
+        }
         _correct_engine(document)
         logs = document.setdefault("logs", {})
         if logs.get("general"):
@@ -76,6 +84,13 @@ class BrokerCorrections:
         (instance, *_) = document["brokerInstances"]
         instance |= {"endpoints": [broker.server.endpoint], "consoleURL": broker.server.api_url}
         return answer.with_json(document)
+
+    def _describe_user(self, request: Request, forward: Forward) -> Answer:
+        """The emulator refuses it for RabbitMQ; Terraform would forget the user."""
+        broker = self._brokers.get(request.path.split("/")[3])
+        if broker is None or not request.path.endswith(f"/{broker.username}"):
+            return forward(request)
+        return json_answer({"username": broker.username, "consoleAccess": False, "groups": []})
 
     def _delete(self, request: Request, forward: Forward) -> Answer:
         answer = forward(request)

@@ -144,8 +144,8 @@ def _operation(service: str, method: str, path: str, headers: Mapping[str, str],
     if "/operation/" in path:
         return path.rpartition("/operation/")[2]
     if service == "mq":
-        resource = urlsplit(path).path
-        return f"{method} {re.sub(r'(?<=^/v1/brokers/)[^/]+', '{}', resource)}"
+        resource = re.sub(r"/(brokers|users)/[^/]+", r"/\1/{}", urlsplit(path).path)
+        return f"{method} {resource}"
     return dict(parse_qsl(body.decode(errors="replace"))).get("Action", "")
 
 
