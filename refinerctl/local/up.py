@@ -20,6 +20,7 @@ from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stoppe
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import examples, global_options
+from refinerctl.stacks.base import Broker, Cache
 
 if TYPE_CHECKING:
     from refinerctl.ledger.entries import Ledger
@@ -85,12 +86,14 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
     status = app.instance.status()
     if status.state != "down":
         _refuse_other(status, wanted)
+        _check_servers(app)
         progress.step(f"the local environment is up at {status.endpoint_url}; applying changes")
         _prepare_images(app, wanted, status.stacks, progress)
         _apply_stacks(app, status, progress, disposable=False)
         return False
     for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))
+    _check_servers(app)
     _prepare_images(app, wanted, (), progress)
     progress.step(f"starting the local environment (engine {wanted.engine})")
     status = launch(app.instance, app.settings, wanted)
@@ -98,6 +101,19 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
         progress.step(f"AWS emulator at {status.endpoint_url}")
         _apply_stacks(app, status, progress, disposable=True)
     return True
+
+
+def _check_servers(app: AppContext) -> None:
+    """Raises NotFoundError if the stack has a broker or a cache, and this machine no server for it."""
+    if app.stack.pipeline is None:
+        return
+    from refinerctl.local.rabbitmq import find_rabbitmq
+    from refinerctl.local.redis import find_redis
+
+    if any(app.pipeline.by_kind(Broker)):
+        find_rabbitmq()
+    if any(app.pipeline.by_kind(Cache)):
+        find_redis()
 
 
 def _stack_names(app: AppContext) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 import redis as client
 
+from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import AwsSession
 from refinerctl.embedded import Instance, ServerStatus
 from refinerctl.errors import RefinerctlError
@@ -18,7 +19,10 @@ from refinerctl.local.corrections.cloudwatch import correct_alarms
 from refinerctl.local.corrections.ecs import ServiceCorrections
 from refinerctl.local.corrections.elasticache import CacheCorrections
 from refinerctl.local.corrections.server import CorrectingServer, json_answer
+from refinerctl.local.ecs_agent import EcsAgent
 from refinerctl.local.emulator import Emulator
+from refinerctl.local.engines import ProcessEngine
+from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.servers import LocalServers
 from tests.brokers import needs_redis
 
@@ -107,18 +111,29 @@ def test_alarm_in_query_protocol_keeps_everything(
     assert b"<Code>ValidationError</Code>" in refused.value.read()
 
 
-def test_service_has_availability_zone_rebalancing(
-    corrections: CorrectingServer, corrected: AwsSession, unique: str
+def test_services_and_tasks_are_those_of_the_agent(
+    corrections: CorrectingServer, corrected: AwsSession, session: AwsSession, tmp_path: Path, unique: str
 ) -> None:
-    ServiceCorrections(corrections, lambda service: service.update(runningCount=7))
+    logs = FunctionLogs(tmp_path / "tasks.log", LogGroups(session))
+    engine = ProcessEngine({}, tmp_path / "venvs")
+    agent = EcsAgent(session.client("ecs"), engine, logs, {})
+    ServiceCorrections(corrections, agent)
     ecs = corrected.client("ecs")
-    ecs.create_cluster(clusterName=unique)
-    container = {"name": "c", "image": "i", "memory": 128}
-    ecs.register_task_definition(family=unique, containerDefinitions=[container])  # type: ignore[list-item]
-    created = ecs.create_service(cluster=unique, serviceName="s", taskDefinition=unique, desiredCount=0)
-    assert created["service"]["availabilityZoneRebalancing"] == "DISABLED"
-    (found,) = ecs.describe_services(cluster=unique, services=["s"])["services"]
-    assert (found["availabilityZoneRebalancing"], found["runningCount"]) == ("DISABLED", 7)
+    try:
+        ecs.create_cluster(clusterName=unique)
+        container = {"name": "c", "image": "i", "memory": 128}
+        ecs.register_task_definition(family=unique, containerDefinitions=[container])  # type: ignore[list-item]
+        created = ecs.create_service(cluster=unique, serviceName="s", taskDefinition=unique, desiredCount=0)
+        assert created["service"]["availabilityZoneRebalancing"] == "DISABLED"
+        ecs.update_service(cluster=unique, service="s", availabilityZoneRebalancing="ENABLED")
+        (found,) = ecs.describe_services(cluster=unique, services=["s"])["services"]
+        assert (found["availabilityZoneRebalancing"], found["runningCount"]) == ("ENABLED", 0)
+        assert ecs.list_tasks(cluster=unique, serviceName="s")["taskArns"] == []
+        with pytest.raises(ecs.exceptions.InvalidParameterException, match="task was not found"):
+            ecs.stop_task(cluster=unique, task="no-such-task")
+    finally:
+        agent.close()
+        logs.close()
 
 
 def test_registered_operation_is_answered_and_others_are_forwarded(
