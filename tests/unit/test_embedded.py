@@ -117,7 +117,7 @@ class TestInstance:
         instance.clear()
         assert sorted(str(path.relative_to(instance.directory)) for path in instance.directory.rglob("*")) == [
             "logs",
-            *(f"logs/{name}.log" for name in ("emulator", "functions", "terraform")),
+            *(f"logs/{name}.log" for name in ("emulator", "functions", "rabbitmq", "redis", "terraform")),
         ]
         assert instance.log("emulator").read_text() == "said"
 
