@@ -43,6 +43,7 @@ class FunctionConfiguration:
     reason: str = ""
     kms_key: str | None = None
     reserved_concurrency: int | None = None
+    security_groups: tuple[str, ...] = ()
 
     @property
     def running_image(self) -> str:
@@ -111,7 +112,14 @@ class Functions:
             reason=config.get("LastUpdateStatusReason") or config.get("StateReason") or "",
             kms_key=config.get("KMSKeyArn") or None,
             reserved_concurrency=answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"),
+            security_groups=tuple(config.get("VpcConfig", {}).get("SecurityGroupIds", [])),
         )
+
+    def failure_destination(self, name: str) -> str | None:
+        """The ARN of what takes asynchronous invocations that failed; None without one."""
+        with about(f"function {name}"):
+            found: Any = or_none(partial(self._client().get_function_event_invoke_config, FunctionName=name), _MISSING)
+        return ((found or {}).get("DestinationConfig", {}).get("OnFailure") or {}).get("Destination")
 
     def mapping_is_enabled(self, uuid: str) -> bool:
         """Whether the event source mapping receives messages."""

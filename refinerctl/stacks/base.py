@@ -135,9 +135,10 @@ class Stage:
 
     What a stage does not have is None. `name` is what operators call it, in stack `refiner` the ruleset's name.
     `input_prefix` is the key prefix of its inputs if no event rule starts it.
-    `writes` are the key prefixes below which its consumer writes objects, `completions` is the place of its
-    completions. `reads` is what it reads besides its inputs, each as `s3://bucket/prefix`, `read_keys` are the ARNs of
-    the KMS keys of these objects. `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
+    `writes` are the key prefixes below which its consumer writes objects, in bucket `results` if that is not the
+    pipeline's; `completions` is the place of its completions. `reads` is what it reads besides its inputs, each as
+    `s3://bucket/prefix`, `read_keys` are the ARNs of the KMS keys of these objects. `recorded` are ARNs and ids as
+    Terraform's outputs have them, by the output's name.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     read_keys: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
+    results: str | None = None
 
     @property
     def read_places(self) -> tuple[tuple[str, str], ...]:
@@ -234,6 +236,11 @@ class Pipeline:
     @cached_property
     def edges(self) -> tuple[tuple[Component, Component], ...]:
         return (*self.shared_edges, *(edge for stage in self.stages for edge in stage.edges))
+
+    @property
+    def bucket(self) -> str | None:
+        """The name of its bucket, that of the inputs if there are several; None without one."""
+        return next((bucket.name for bucket in self.by_kind(Bucket)), None)
 
     def by_kind(self, kind: type[Kind]) -> Iterator[Kind]:
         return (item for item in self.components if isinstance(item, kind))

@@ -119,6 +119,7 @@ def _of_names(names: _Names) -> Pipeline:
         input_prefix=storage.input_prefix,
         writes=(storage.output_prefix, storage.complete_prefix),
         completions=CompletionPlace(storage.complete_prefix, COMPLETION_SUFFIX),
+        results=storage.result_bucket,
         recorded=names.recorded.get(WORKER, {}),
     )
     stages = {stage: _scheduled(name, stage, storage, names.recorded.get(stage, {})) for stage in FUNCTIONS}
@@ -145,11 +146,18 @@ def _of_names(names: _Names) -> Pipeline:
 def _scheduled(name: str, stage: str, storage: Storage, recorded: Mapping[str, str]) -> Stage:
     base = f"{name}-{stage}"
     merged = (storage.merged_prefix,) if stage == "postprocess" and storage.merged_prefix else ()
+    results = (storage.output_prefix, storage.complete_prefix, *merged)
+    reads = {
+        "producer": (f"s3://{storage.bucket}/{storage.input_prefix}",),
+        "postprocess": tuple(f"s3://{storage.result_bucket}/{prefix}" for prefix in results),
+    }
     return Stage(
         stage,
         source=Schedule(base, group=name, dlq=Queue(f"{base}-delivery-dlq")),
         consumer=Function(base, dlq=Queue(f"{base}-dlq")),
         writes=merged,
+        reads=reads.get(stage, ()),
+        results=storage.result_bucket,
         recorded=recorded,
     )
 
@@ -248,6 +256,7 @@ STACK = Stack(
     read_completion=read_completion,
     read_log_line=read_log_line,
     log_terms=RECORD_MESSAGES,
+    checks=("refinerctl.insight.verify.rnr",),
     needs=("registry",),
     apply_hint=" (about a minute in a local environment, some 20 minutes in an account: Amazon MQ makes the broker)",
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from refinerctl.aws.alarms import Alarm, alarms_of, is_topic
 from refinerctl.insight.verify.checks import Finding, Section, dlq_of, known, passed, skipped, warned
 from refinerctl.insight.verify.snapshot import ALARMS, TOPIC, Snapshot, name_of
+from refinerctl.stacks.base import Queue
 
 # Metrics that tell of messages in a DLQ before they expire.
-_OF_DLQS = {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"}
+_OF_DLQS = {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "DlqMessages"}
 _EMULATOR = "a local environment has no alarms"
 
 SECTION = Section("Alarms")
@@ -21,7 +22,7 @@ SECTION = Section("Alarms")
     "the stack's `name_prefix`. Skipped in a local environment, which has no alarms.",
 )
 def _dlq_alarms(snapshot: Snapshot) -> Finding | None:
-    dlqs = {dlq.name for item in snapshot.pipeline.components if (dlq := dlq_of(item))}
+    dlqs = {_watched_as(snapshot, dlq) for item in snapshot.pipeline.components if (dlq := dlq_of(item))}
     if not dlqs:
         return None
     if snapshot.embedded:
@@ -30,6 +31,12 @@ def _dlq_alarms(snapshot: Snapshot) -> Finding | None:
     if missing := sorted(dlqs - watched):
         return warned(f"{len(missing)} of {len(dlqs)} DLQs have no alarm: {', '.join(missing)}")
     return passed(f"each of {len(dlqs)} DLQs has an alarm")
+
+
+def _watched_as(snapshot: Snapshot, dlq: Queue) -> str:
+    """The resource of its metric: for a DLQ on a broker the service that consumes the queue."""
+    stages = (stage for stage in snapshot.pipeline.stages if stage.dlq == dlq and dlq.broker and stage.service)
+    return next((stage.service.name for stage in stages if stage.service), dlq.name)
 
 
 @SECTION.check(

@@ -80,7 +80,7 @@ def _send(app: AppContext, pipeline: Pipeline, stage: Stage, key: str, content: 
         path.write_bytes(content)
         uploads = send(bucket, [UploadSource(key, path, len(content))], Progress())
     (item,) = follow(
-        Completions(bucket, app.storage, app.stack, pipeline),
+        Completions(bucket, app.storage, app.stack, pipeline, results=S3Bucket(app.session, stage.results or name)),
         uploads,
         existing={},
         timeout_s=timeout_s,

@@ -12,14 +12,17 @@ from refinerctl.aws.event_pattern import Verdict
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Component, EventRule, Pipeline, Queue, Schedule, Stack
+from refinerctl.stacks.base import Component, EventRule, Function, Pipeline, Queue, Schedule, Stack
 
 Found = TypeVar("Found")
 
 CANARY = "canary"  # the id of the result of `--canary`
 DEPLOY = "`refinerctl deploy` restores the released configuration."
 # Modules of the checks that every stack gets.
-GENERAL = tuple(f"refinerctl.insight.verify.{name}" for name in ("delivery", "processing", "permissions", "alarms"))
+GENERAL = tuple(
+    f"refinerctl.insight.verify.{name}"
+    for name in ("delivery", "processing", "services", "servers", "permissions", "alarms")
+)
 
 
 class Status(StrEnum):
@@ -96,7 +99,7 @@ def _subjects(pipeline: Pipeline, kinds: tuple[Any, ...]) -> Iterable[tuple[Comp
 
 def dlq_of(component: Component) -> Queue | None:
     """The DLQ of what sends to it or has it."""
-    return component.dlq if isinstance(component, EventRule | Schedule | Queue) else None
+    return component.dlq if isinstance(component, EventRule | Schedule | Queue | Function) else None
 
 
 def _stage_of(pipeline: Pipeline, component: Component) -> str | None:

@@ -124,7 +124,7 @@ def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
     found = [
         f"the stack's bucket is {bucket.name}; other commands would use {storage.bucket}"
         for bucket in pipeline.by_kind(Bucket)
-        if bucket.name != storage.bucket
+        if bucket.name not in (storage.bucket, storage.result_bucket)
     ]
     configured = attempt(lambda: app.pipeline).value
     expected = {stage.name: stage.completions for stage in configured.stages} if configured else {}

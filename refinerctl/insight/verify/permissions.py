@@ -19,10 +19,11 @@ from refinerctl.insight.verify.snapshot import (
     KEY,
     QUEUE,
     ROLE,
+    SECRET,
     Snapshot,
 )
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import EventRule, Function, Queue, Stage
+from refinerctl.stacks.base import Broker, Cache, EventRule, Function, Queue, Service, Stage
 
 EVENTS = "events.amazonaws.com"
 LAMBDA = "lambda.amazonaws.com"
@@ -112,20 +113,35 @@ def _prefixes(stage: Stage) -> tuple[str, ...]:
 def _needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tuple[str, str]]:
     """Action and resource of each call that Lambda and the image make."""
     if snapshot.bucket and stage.prefix is not None:
-        yield "s3:GetObject", f"{_bucket_arn(snapshot)}/{stage.prefix}{SAMPLE_NAME}"
+        yield "s3:GetObject", f"{bucket_arn(snapshot)}/{stage.prefix}{SAMPLE_NAME}"
     for prefix in stage.writes if snapshot.bucket else ():
-        yield "s3:PutObject", f"{_bucket_arn(snapshot)}/{prefix}{SAMPLE_NAME}"
+        yield "s3:PutObject", f"{bucket_arn(snapshot, stage.results)}/{prefix}{SAMPLE_NAME}"
     for bucket, prefix in stage.read_places:
-        yield "s3:GetObject", f"{_bucket_arn(snapshot, bucket)}/{prefix}{SAMPLE_NAME}"
-        yield "s3:ListBucket", _bucket_arn(snapshot, bucket)  # without it, S3 answers 403 for a missing object
+        yield "s3:GetObject", f"{bucket_arn(snapshot, bucket)}/{prefix}{SAMPLE_NAME}"
+        yield "s3:ListBucket", bucket_arn(snapshot, bucket)  # without it, S3 answers 403 for a missing object
     if stage.queue is not None:
         queue_arn = known(snapshot.get(QUEUE, stage.queue.name)).arn
         yield from ((action, queue_arn) for action in _SQS)
+    elif function.dlq is not None:
+        yield "sqs:SendMessage", known(snapshot.get(QUEUE, function.dlq.name)).arn
+    for server in _servers_of(snapshot, function):
+        yield "secretsmanager:GetSecretValue", known(snapshot.get(SECRET, server.secret)).arn
     stream = f"{_log_group_arn(snapshot, function)}:log-stream:refinerctl-verify"
     yield from ((action, stream) for action in _LOGS)
 
 
-def _bucket_arn(snapshot: Snapshot, bucket: str | None = None) -> str:
+def _servers_of(snapshot: Snapshot, function: Function) -> list[Broker | Cache]:
+    """The brokers and caches with a secret that it connects to: those of the queues that it sends to, or scales by."""
+    targets = snapshot.pipeline.downstream_of(function)
+    consumers = [item for item in targets if isinstance(item, Service)]
+    queues = [*targets, *(queue for consumer in consumers for queue in snapshot.pipeline.upstream_of(consumer))]
+    servers: list[Broker | Cache] = [item.broker for item in queues if isinstance(item, Queue) and item.broker]
+    servers += [item for item in targets if isinstance(item, Cache)]
+    return [server for server in dict.fromkeys(servers) if server.secret]
+
+
+def bucket_arn(snapshot: Snapshot, bucket: str | None = None) -> str:
+    """The ARN of a bucket, by default of the pipeline's."""
     return f"arn:{snapshot.partition}:s3:::{bucket or snapshot.bucket}"
 
 
@@ -140,16 +156,17 @@ def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
     why="If a call is denied, every input fails and ends in the DLQ.",
     fix="`refinerctl deploy` restores the role's policies.",
     details="Evaluates the role's policies and boundary, the buckets' policies and the queue's: GetObject on inputs, "
-    "GetObject and ListBucket for `read_access`, PutObject on outputs and completions, ReceiveMessage, DeleteMessage "
-    "and GetQueueAttributes on the queue, CreateLogStream and PutLogEvents. Policies of an AWS organization are not "
+    "GetObject and ListBucket for `read_access`, PutObject on what it writes, ReceiveMessage, DeleteMessage "
+    "and GetQueueAttributes on the queue, SendMessage on the function's DLQ, GetSecretValue on secrets of brokers and "
+    "caches, CreateLogStream and PutLogEvents. Policies of an AWS organization are not "
     "evaluated.",
 )
 def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
     role, stage = _role_of(snapshot, function), snapshot.stage_of(function)
     if role.not_found:  # whatever else is missing
         return failed(str(role.error))
-    buckets = dict.fromkeys((snapshot.bucket, *(bucket for bucket, _ in stage.read_places)))
-    resource_policies = [_bucket_policy(snapshot, bucket) for bucket in buckets]
+    buckets = dict.fromkeys((*snapshot.buckets, *(bucket for bucket, _ in stage.read_places)))
+    resource_policies = [bucket_policy(snapshot, bucket) for bucket in buckets]
     if stage.queue is not None:
         resource_policies.append(known(snapshot.get(QUEUE, stage.queue.name)).policy)
     context = {
@@ -160,8 +177,8 @@ def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
     return check_role(role, LAMBDA, context, calls, resource_policies)
 
 
-def _bucket_policy(snapshot: Snapshot, bucket: str | None) -> Policy:
-    """One that could not be read may grant what no other policy does."""
+def bucket_policy(snapshot: Snapshot, bucket: str | None) -> Policy:
+    """The policy of a bucket. One that could not be read may grant what no other policy does."""
     if bucket is None:
         return ()
     answer = snapshot.get(BUCKET_POLICY, bucket)
@@ -222,10 +239,10 @@ def _is_needed(snapshot: Snapshot, stage: Stage, function: Function, action: str
     if action in _S3_OBJECTS:
         places = [(snapshot.bucket, prefix) for prefix in _prefixes(stage)]
         places += stage.read_places if action == "s3:getobject" else ()
-        return resource.startswith(tuple(f"{_bucket_arn(snapshot, bucket)}/{prefix}" for bucket, prefix in places))
+        return resource.startswith(tuple(f"{bucket_arn(snapshot, bucket)}/{prefix}" for bucket, prefix in places))
     if action == "s3:listbucket":
         buckets = (snapshot.bucket, *(bucket for bucket, _ in stage.read_places))
-        return resource in (_bucket_arn(snapshot, bucket) for bucket in buckets)
+        return resource in (bucket_arn(snapshot, bucket) for bucket in buckets)
     if action in map(str.lower, _SQS):
         return stage.queue is not None and resource == known(snapshot.get(QUEUE, stage.queue.name)).arn
     if action in map(str.lower, (*_LOGS, "logs:CreateLogGroup")):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from refinerctl.aws.lambda_ import SourceMapping
 from refinerctl.console import counted
-from refinerctl.errors import NotFoundError
+from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.insight.verify.checks import Finding, Section, dlq_of, failed, known, passed, present, skipped, warned
 from refinerctl.insight.verify.snapshot import (
     CONCURRENCY,
+    COUNTS,
+    FAILURES,
     FUNCTION,
     IMAGE,
     INPUTS,
@@ -19,7 +21,7 @@ from refinerctl.insight.verify.snapshot import (
     name_of,
 )
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Function, Queue
+from refinerctl.stacks.base import Function, Queue, Service, Stage
 
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
 ADVISED_TIMEOUTS = 6
@@ -40,7 +42,9 @@ SECTION = Section("Queues and functions")
     why="It keeps the messages until the function, or a downstream consumer, has processed them.",
     fix="`refinerctl deploy` creates it.",
 )
-def _queue_exists(snapshot: Snapshot, queue: Queue) -> Finding:
+def _queue_exists(snapshot: Snapshot, queue: Queue) -> Finding | None:
+    if queue.broker is not None:  # its consumers declare it
+        return None
     return present(snapshot.get(QUEUE, queue.name), f"queue {queue.name} exists")
 
 
@@ -50,7 +54,7 @@ def _queue_exists(snapshot: Snapshot, queue: Queue) -> Finding:
     why="Without a DLQ a message that cannot be processed is received again until it expires, and is lost.",
 )
 def _redrive(snapshot: Snapshot, queue: Queue) -> Finding | None:
-    if queue.dlq is None:
+    if queue.dlq is None or queue.broker is not None:
         return None
     settings = known(snapshot.get(QUEUE, queue.name))
     if settings.dlq_arn is None:
@@ -73,7 +77,7 @@ def _redrive(snapshot: Snapshot, queue: Queue) -> Finding | None:
     details="Fails if the DLQ's retention period is shorter than the queue's, warns if they are equal.",
 )
 def _dlq_retention(snapshot: Snapshot, queue: Queue) -> Finding | None:
-    if queue.dlq is None:
+    if queue.dlq is None or queue.broker is not None:
         return None
     settings = known(snapshot.get(QUEUE, queue.name))
     if settings.dlq_arn is None:
@@ -133,6 +137,24 @@ def _function_active(snapshot: Snapshot, component: Function) -> Finding:
     if function.state != "Active" or function.update != "Successful":
         return warned(seen, _WAIT)
     return passed(seen)
+
+
+@SECTION.check(
+    "function-dlq",
+    Function,
+    why="An asynchronous invocation that failed is lost without a destination for it.",
+    details="The function's destination on failure is its DLQ, which exists. Only for functions that have one.",
+)
+def _function_dlq(snapshot: Snapshot, component: Function) -> Finding | None:
+    if component.dlq is None:
+        return None
+    known(snapshot.get(FUNCTION, component.name))
+    destination = known(snapshot.get(FAILURES, component.name))
+    if destination is None:
+        return failed(f"function {component.name} has no destination for invocations that failed")
+    if name_of(destination) != component.dlq.name:
+        return failed(f"invocations of {component.name} that failed go to {destination}, not to {component.dlq.name}")
+    return present(snapshot.get(QUEUE, component.dlq.name), f"invocations that failed go to {component.dlq.name}")
 
 
 @SECTION.check(
@@ -242,14 +264,16 @@ def _function_concurrency(snapshot: Snapshot, component: Function) -> Finding:
 
 @SECTION.check(
     "log-retention",
-    Function,
+    Function | Service,
     why="Logs that never expire cost more every month, and may hold data that must not be kept.",
     fix="Set the log group's retention (log_retention_days), and deploy.",
-    details="Warns only.",
+    details="Warns only, unless the log group of a service does not exist.",
 )
-def _log_retention(snapshot: Snapshot, function: Function) -> Finding:
-    known(snapshot.get(FUNCTION, function.name))
-    answer = snapshot.get(LOG_GROUP, function.log_group)
+def _log_retention(snapshot: Snapshot, consumer: Function | Service) -> Finding:
+    known(snapshot.settings(consumer))
+    answer = snapshot.get(LOG_GROUP, consumer.log_group)
+    if answer.not_found and isinstance(consumer, Service):
+        return failed(f"{answer.error}: no task can start")
     if answer.not_found:
         return warned(f"{answer.error}; Lambda will create one whose lines never expire")
     group = known(answer)
@@ -286,26 +310,38 @@ def _max_concurrency(snapshot: Snapshot, function: Function) -> int:
 
 @SECTION.check(
     "inputs-complete",
-    Function,
+    Function | Service,
     why="An input whose event was lost is not processed, and is in no queue and no DLQ.",
     fix="`refinerctl inputs --incomplete` lists such inputs, `refinerctl replay --incomplete` sends them through the "
     "pipeline again.",
     details="Counts the inputs below the stage's prefix that have no completion, or one that is older than the input. "
     "Recent inputs do not count. Warns if there are more of them than messages in the stage's queues and DLQs and in "
-    "the DLQ of the forwarding rule. Reads at most 40 pages of keys: about 20,000 inputs, the first ones by key.",
+    "the DLQ of the forwarding rule; those on a broker count by the metrics of its consumer. Reads at most 40 pages "
+    "of keys: about 20,000 inputs, the first ones by key.",
 )
-def _inputs_complete(snapshot: Snapshot, function: Function) -> Finding | None:
-    stage, shared = snapshot.stage_of(function), (dlq_of(item) for item in snapshot.pipeline.shared)
+def _inputs_complete(snapshot: Snapshot, consumer: Function | Service) -> Finding | None:
+    stage, shared = snapshot.stage_of(consumer), (dlq_of(item) for item in snapshot.pipeline.shared)
     if not stage.prefix or snapshot.bucket is None:
         return None
     count = known(snapshot.get(INPUTS, snapshot.bucket, stage))
     if count is None:
         return None
-    queues = [*stage.queues, *(dlq for dlq in shared if dlq)]
-    lost = count.without_message(sum(known(snapshot.get(QUEUE, queue.name)).total for queue in queues))
+    queues = [*stage.sqs_queues, *(dlq for dlq in shared if dlq)]
+    messages = sum(known(snapshot.get(QUEUE, queue.name)).total for queue in queues)
+    lost = count.without_message(messages + _on_broker(snapshot, stage))
     whole = "" if count.all_counted else "; there are more inputs, which were not counted"
     seen = f"{counted(count.counted, 'input')} below {stage.prefix}"
     if lost:
         return warned(f"of {seen} at least {lost:,} have neither a completion nor a message{whole}")
-    messages = ", and at least as many messages" if count.incomplete else ""
-    return passed(f"{seen}: {count.incomplete:,} without completion{messages}{whole}")
+    as_many = ", and at least as many messages" if count.incomplete else ""
+    return passed(f"{seen}: {count.incomplete:,} without completion{as_many}{whole}")
+
+
+def _on_broker(snapshot: Snapshot, stage: Stage) -> int:
+    """The messages in the stage's queue and DLQ on a broker. Raises RefinerctlError if nobody counts them."""
+    if stage.queue is None or stage.queue.broker is None or stage.service is None:
+        return 0
+    counts = known(snapshot.get(COUNTS, stage.service))
+    if counts is None or counts.messages is None:
+        raise RefinerctlError(f"there are no recent metrics of {stage.service.name}: messages are not counted")
+    return counts.messages

@@ -9,12 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from refinerctl.aws.alarms import Alarm, Topic, is_topic
+from refinerctl.aws.broker_settings import BrokerSettings, broker_settings
+from refinerctl.aws.ecs_services import ServiceState, TaskDefinition
+from refinerctl.aws.elasticache import CacheSettings, cache_settings
 from refinerctl.aws.events import BusSettings, RuleSettings, RuleTarget, ScheduleSettings
 from refinerctl.aws.iam import KmsKey, Role, kms_key
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration, SourceMapping
 from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.s3 import S3Bucket
+from refinerctl.aws.secret_state import SecretState, secret_state
+from refinerctl.aws.security_groups import SecurityGroup, security_group
+from refinerctl.aws.service_metrics import ServiceCounts, read_counts
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference
@@ -22,7 +28,20 @@ from refinerctl.inputs.completions import Completions
 from refinerctl.inputs.listing import InputCount, count_incomplete
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import Answer, attempt, both, concurrently
-from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
+from refinerctl.stacks.base import (
+    Broker,
+    Bucket,
+    Cache,
+    Component,
+    EventBus,
+    EventRule,
+    Function,
+    Pipeline,
+    Queue,
+    Schedule,
+    Service,
+    Stage,
+)
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -66,6 +85,16 @@ TOPIC: Question[Topic] = Question(lambda app, arn: app.alarms.topic(arn))
 CONCURRENCY: Question[Concurrency] = Question(lambda app: app.functions.concurrency())
 INPUTS: Question[InputCount | None] = Question(lambda app, bucket, stage: _count_inputs(app, bucket, stage))
 RELEASE: Question[Release] = Question(lambda app: _deployed_release(app))
+FAILURES: Question[str | None] = Question(lambda app, function: app.functions.failure_destination(function))
+BROKER: Question[BrokerSettings] = Question(lambda app, name: broker_settings(app.session, name))
+CACHE: Question[CacheSettings] = Question(lambda app, name: cache_settings(app.session, name))
+SECRET: Question[SecretState] = Question(lambda app, name: secret_state(app.session, name))
+SECURITY_GROUP: Question[SecurityGroup] = Question(lambda app, name: security_group(app.session, name))
+SERVICE: Question[ServiceState] = Question(lambda app, cluster, name: app.services.get(cluster, name))
+DEFINITION: Question[TaskDefinition] = Question(lambda app, arn, container: app.services.definition(arn, container))
+COUNTS: Question[ServiceCounts | None] = Question(
+    lambda app, service: read_counts(app.metrics, service, datetime.now(UTC))
+)
 
 
 def _deployed_release(app: AppContext) -> Release:
@@ -78,7 +107,9 @@ def _count_inputs(app: AppContext, bucket: str, stage: Stage) -> InputCount | No
     """None if the stack has no completions."""
     if app.stack.storage is None or app.stack.completion_keys is None:
         return None
-    completions = Completions(S3Bucket(app.session, bucket), app.storage, app.stack, Pipeline(stage.name, (stage,)))
+    pipeline, inputs = Pipeline(stage.name, (stage,)), S3Bucket(app.session, bucket)
+    results = S3Bucket(app.session, stage.results or bucket)
+    completions = Completions(inputs, app.storage, app.stack, pipeline, results=results)
     return count_incomplete(completions, stage.prefix or "", datetime.now(UTC), INPUT_PAGES)
 
 
@@ -96,14 +127,23 @@ def _about(component: Component) -> tuple[Asked, ...]:
         case Queue(name, _, None):
             return ((QUEUE, name),)
         case Function(name):
-            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, component.log_group), (CONCURRENCY,), (RELEASE,)
-        case _:
+            of_dlq = ((FAILURES, name),) if component.dlq else ()
+            group = component.log_group
+            return (FUNCTION, name), (MAPPINGS, name), (LOG_GROUP, group), (CONCURRENCY,), (RELEASE,), *of_dlq
+        case Queue():
             return ()
+        case Broker(name, secret) | Cache(name, secret):
+            return (BROKER if isinstance(component, Broker) else CACHE, name), (SECRET, secret)
+        case Service(name, cluster):
+            return (SERVICE, cluster, name), (COUNTS, component), (LOG_GROUP, component.log_group), (RELEASE,)
 
 
 def _led_to(value: object) -> Iterator[Asked]:
     """The questions that an answer leads to: what it names."""
     match value:
+        case TaskDefinition():
+            yield IMAGE, value.image
+            yield from ((ROLE, name_of(arn)) for arn in (value.task_role_arn, value.execution_role_arn) if arn)
         case FunctionConfiguration():
             yield ROLE, value.role_name
             yield IMAGE, value.running_image
@@ -119,6 +159,13 @@ def _led_to(value: object) -> Iterator[Asked]:
         case tuple():
             for item in value:
                 yield from _led_to(item)
+    yield from _uses(value)
+
+
+def _uses(value: object) -> Iterator[Asked]:
+    """The security groups and the key that it uses."""
+    if isinstance(value, FunctionConfiguration | ServiceState | BrokerSettings | CacheSettings):
+        yield from ((SECURITY_GROUP, group) for group in value.security_groups)
     encrypted = QueueState | BusSettings | FunctionConfiguration | LogGroupSettings
     if isinstance(value, encrypted) and value.kms_key:
         yield KEY, value.kms_key
@@ -144,10 +191,11 @@ class Snapshot:
     partition: str
     answers: Mapping[Asked, Answer[Any]] = field(default_factory=dict)
     embedded: bool = False
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def get(self, question: Question[Found], *names: str | Stage) -> Answer[Found]:
+    def get(self, question: Question[Found], *names: str | Stage | Service) -> Answer[Found]:
         """The answer to a question; an error if it was not asked."""
-        what = " ".join(name.name if isinstance(name, Stage) else name for name in names)
+        what = " ".join(name if isinstance(name, str) else name.name for name in names)
         return self.answers.get((question, *names)) or Answer(error=RefinerctlError(f"{what} was not read"))
 
     def answered(self, question: Question[Found]) -> Mapping[tuple[str, ...], Found]:
@@ -171,21 +219,28 @@ class Snapshot:
 
     def settings(self, component: Component) -> Answer[Any]:
         """How a component is configured: what its kind's first question asks for."""
+        if isinstance(component, Queue) and component.broker:
+            return Answer(error=RefinerctlError(f"queue {component.name} is on broker {component.broker.name}"))
         return self.rule(component) if isinstance(component, EventRule) else self.get(*_about(component)[0])
 
     def arn(self, component: Component | None) -> str | None:
         """None if it is not known."""
         return getattr(self.settings(component).value, "arn", None) if component else None
 
-    def stage_of(self, function: Function) -> Stage:
-        """The function's stage; for a shared function one of itself alone."""
-        alone = Stage(function.name, consumer=function)
-        return next((stage for stage in self.pipeline.stages if stage.consumer == function), alone)
+    def stage_of(self, consumer: Function | Service) -> Stage:
+        """The consumer's stage; for a shared function one of itself alone."""
+        alone = Stage(consumer.name, consumer=consumer)
+        return next((stage for stage in self.pipeline.stages if stage.consumer == consumer), alone)
 
     @property
     def bucket(self) -> str | None:
         """The name of the pipeline's bucket; None for a pipeline without one."""
-        return next((bucket.name for bucket in self.pipeline.by_kind(Bucket)), None)
+        return self.pipeline.bucket
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """The names of all of its buckets."""
+        return tuple(bucket.name for bucket in self.pipeline.by_kind(Bucket))
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -232,12 +287,19 @@ def _questions(snapshot: Snapshot) -> Iterator[Asked]:
         if key:
             yield KEY, key
     for stage in pipeline.stages:  # after its queues: what is processed meanwhile is not missing in both
-        is_counted = all((QUEUE, queue.name) in snapshot.answers for queue in stage.queues)
+        is_counted = all((QUEUE, queue.name) in snapshot.answers for queue in stage.sqs_queues)
         if stage.consumer and stage.prefix and snapshot.bucket and is_counted:
             yield INPUTS, snapshot.bucket, stage
+    yield from _definitions(snapshot)
     for source, target in pipeline.edges:  # which other rules send to it?
         if isinstance(source, EventRule) and target != source.dlq and (arn := snapshot.arn(target)):
             yield SENDERS, source.bus, arn
+
+
+def _definitions(snapshot: Snapshot) -> Iterator[Asked]:
+    for service in snapshot.pipeline.by_kind(Service):
+        if state := snapshot.get(SERVICE, service.cluster, service.name).value:
+            yield DEFINITION, state.task_definition, service.container
 
 
 def _ask(app: AppContext, asked: list[Asked], threads: int) -> list[Answer[Any]]:
