@@ -13,7 +13,7 @@ from refinerctl.dlq.bodies import delivery_error, source_key
 from refinerctl.errors import RefinerctlError
 from refinerctl.insight.attempts import Attempt, FunctionLog, read_attempts
 from refinerctl.parallel import attempt, concurrently
-from refinerctl.stacks.base import RecordEvent
+from refinerctl.stacks.records import RecordEvent
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext

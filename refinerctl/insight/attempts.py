@@ -26,7 +26,7 @@ from refinerctl.insight.function_lines import (
     platform_text,
 )
 from refinerctl.parallel import concurrently
-from refinerctl.stacks.base import NO_REASON, ReadLogLine, RecordEvent, RecordLine
+from refinerctl.stacks.records import NO_REASON, ReadLogLine, RecordEvent, RecordLine
 
 if TYPE_CHECKING:
     from refinerctl.aws.logs import LogEvent, LogGroups
@@ -47,6 +47,7 @@ LOOKUPS_AT_ONCE = 4
 # The platform's lines have Lambda's clock, the image's lines that of the execution environment.
 SKEW = timedelta(seconds=10)
 
+_OF_PRODUCERS = (RecordEvent.CLAIMED, RecordEvent.PUBLISHED, RecordEvent.UNPUBLISHED)
 _ENDS = (RecordEvent.DONE, RecordEvent.FAILED, RecordEvent.IGNORED)
 _ERROR_PATTERNS = ("ERROR", '"Task timed out"', '"Error:"')
 _PLATFORM_TERMS = ("REPORT RequestId", "platform.report", "Task timed out", "ERROR", "Error:", "errorType")
@@ -66,8 +67,9 @@ class WrittenOutput:
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt of a function to process an input. It is filled in line by line, and complete when it is yielded.
+    """One attempt of a function or a task to process an input. It is filled in line by line, and complete when yielded.
 
+    `request_id` is that of the invocation, or the task's id. `is_final`: the message is not delivered again.
     `message_id` None: an invocation that named no input. `request_id` empty: an error that names no invocation.
     `ended` None: no line says that it has ended. Times in UTC, durations in milliseconds.
     """
@@ -87,6 +89,7 @@ class Attempt:
     ignored: str | None = None
     outputs: tuple[WrittenOutput, ...] = ()
     completion_key: str | None = None
+    is_final: bool = False
 
 
 def read_attempts(lines: Iterable[LogEvent], read_line: ReadLogLine, max_open: int = MAX_OPEN) -> Iterator[Attempt]:
@@ -100,7 +103,8 @@ def read_attempts(lines: Iterable[LogEvent], read_line: ReadLogLine, max_open: i
         record = json_line(event.message)
         line = platform_text(event.message) if record is None else read_line(record) or platform_record(record)
         if isinstance(line, RecordLine):
-            pairing.add_record(event, line)
+            if line.event not in _OF_PRODUCERS:
+                pairing.add_record(event, line)
         elif line is not None:
             pairing.add_platform(event, line)
         if pairing.finished:
@@ -255,7 +259,7 @@ def _fill_in(attempt: Attempt, line: RecordLine, at: datetime) -> None:
     elif line.event is RecordEvent.COMPLETION:
         attempt.completion_key = line.completion_key
     elif line.event is RecordEvent.FAILED:
-        attempt.error = (line.error or NO_REASON)[:MAX_ERROR]
+        attempt.error, attempt.is_final = (line.error or NO_REASON)[:MAX_ERROR], line.is_final
     elif line.event is RecordEvent.IGNORED:
         attempt.ignored = line.reason or NO_REASON
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from refinerctl.stacks.base import error_text
+from refinerctl.stacks.records import error_text
 
 _ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
 _START = re.compile(rf"START RequestId: ({_ID})")

@@ -18,7 +18,7 @@ from refinerctl.errors import AccessDeniedError, RefinerctlError, UsageError
 from refinerctl.insight.function_lines import Mark, json_line, pattern_of, platform_line
 from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import concurrently
-from refinerctl.stacks.base import error_text
+from refinerctl.stacks.records import error_text
 
 if TYPE_CHECKING:
     from refinerctl.aws.logs import LogEvent, LogGroups

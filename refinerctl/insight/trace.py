@@ -13,11 +13,14 @@ from refinerctl.app import app_context
 from refinerctl.console import counted, seconds, table
 from refinerctl.errors import UsageError
 from refinerctl.insight.attempts import Attempt
+from refinerctl.insight.trace_facts import Facts, TraceOutcome, Verdict
 from refinerctl.insight.trace_search import trace_input
-from refinerctl.insight.trace_verdict import Facts, TraceOutcome, Verdict, is_lost, verdict
+from refinerctl.insight.trace_service import ServiceFacts
+from refinerctl.insight.trace_verdict import is_lost, verdict
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Prefix, examples, global_options
-from refinerctl.stacks.base import EventRule
+from refinerctl.stacks.base import EventRule, Stage
+from refinerctl.stacks.records import RecordEvent
 
 if TYPE_CHECKING:
     from refinerctl.inputs.completions import Completion
@@ -113,10 +116,19 @@ def trace_json(facts: Facts, found: Verdict) -> dict[str, Any]:
             "receive_count": held.message.receive_count,
             "attributes": held.message.texts,
         },
+        **_of_service(facts.service),
         "completion_key": completion.info.key if completion else None,
         "outputs": list(completion.document.output_keys) if completion else [],
         "notes": facts.notes,
     }
+
+
+def _of_service(service: ServiceFacts | None) -> dict[str, Any]:
+    """What only stages with a service have."""
+    if service is None:
+        return {}
+    found = {"traceparent": service.traceparent, "publications": service.publications}
+    return found | {"merged": service.merged, "queue_counts": service.counts}
 
 
 @dataclass(frozen=True)
@@ -167,14 +179,12 @@ def _hops(facts: Facts) -> Iterator[Hop]:
     messages = [item for item in (facts.queued_message, facts.dlq_message and facts.dlq_message.message) if item]
     times = [(item.event_at, item.sent_at) for item in facts.attempts if item.sent_at]
     times += [(None, message.sent_at) for message in messages]
-    if stage is not None and times:
-        event_at, sent_at = times[0]
-        if isinstance(stage.source, EventRule):
-            yield Hop("EventBridge", f"rule {stage.source.name} (prefix {stage.source.prefix})", event_at)
-        if stage.queue is not None:
-            yield Hop("SQS", stage.queue.name, sent_at)
+    if facts.service is not None and facts.stage_queue is not None:
+        yield from _publication_hops(facts.service, facts.stage_queue.name)
+    elif stage is not None and times:
+        yield from _delivery_hops(stage, *times[0])
     for number, item in enumerate(facts.attempts, 1):
-        yield from _attempt_hops(item, number)
+        yield from _attempt_hops(item, number, "ECS" if facts.service else "Lambda")
     for found in (facts.dlq_message, facts.undelivered_message):
         if found is not None:
             yield Hop("DLQ", f"{found.queue}, expires {facts.clock(found.expires_at)}", found.since)
@@ -183,6 +193,24 @@ def _hops(facts: Facts) -> Iterator[Hop]:
         yield Hop(
             "S3", f"completion {info.key}: {facts.completion.document.status}", _written_at(facts.completion, facts)
         )
+    for merged in facts.service.merged if facts.service else ():
+        yield Hop("S3", f"merged {merged.manifest}", merged.at)
+
+
+def _delivery_hops(stage: Stage, event_at: datetime | None, sent_at: datetime | None) -> Iterator[Hop]:
+    if isinstance(stage.source, EventRule):
+        yield Hop("EventBridge", f"rule {stage.source.name} (prefix {stage.source.prefix})", event_at)
+    if stage.queue is not None:
+        yield Hop("SQS", stage.queue.name, sent_at)
+
+
+def _publication_hops(service: ServiceFacts, queue: str) -> Iterator[Hop]:
+    for item in service.publications:
+        if item.event is RecordEvent.PUBLISHED:
+            yield Hop("RabbitMQ", f"published to {queue}, message {item.message_id}", item.at)
+        else:
+            detail = f"not published: {item.error}" if item.error else f"claimed by {item.function}"
+            yield Hop("Lambda", detail, item.at)
 
 
 def _written_at(completion: Completion, facts: Facts) -> datetime:
@@ -192,15 +220,16 @@ def _written_at(completion: Completion, facts: Facts) -> datetime:
     return max((end for end in ends if at <= end < at + timedelta(seconds=1)), default=at)
 
 
-def _attempt_hops(item: Attempt, number: int) -> Iterator[Hop]:
+def _attempt_hops(item: Attempt, number: int, service: str) -> Iterator[Hop]:
     """One attempt, by the receive count of its message or else by `number`."""
-    yield Hop("Lambda", f"attempt {item.receive_count or number}, request {item.request_id}", item.started)
+    worker = f"{'task' if service == 'ECS' else 'request'} {item.request_id}"
+    yield Hop(service, f"attempt {item.receive_count or number}, {worker}", item.started)
     for output in item.outputs:
         yield Hop("S3", f"output {output.key}", output.at)
     took = f" after {item.duration_ms:.0f} ms" if item.duration_ms is not None else ""
     if item.error:
-        yield Hop("Lambda", f"failed{took}: {item.error}", item.ended)
+        yield Hop(service, f"failed{took}: {item.error}", item.ended)
     elif item.ignored:
-        yield Hop("Lambda", f"ignored: {item.ignored}", item.ended)
+        yield Hop(service, f"ignored: {item.ignored}", item.ended)
     elif item.ended:
-        yield Hop("Lambda", f"done{took}", item.ended)
+        yield Hop(service, f"done{took}", item.ended)

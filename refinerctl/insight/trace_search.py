@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from refinerctl.aws.s3 import ObjectVersion, object_event
 from refinerctl.errors import AccessDeniedError, NotFoundError
 from refinerctl.inputs.completions import completions_of
 from refinerctl.insight.attempts import FunctionLog
-from refinerctl.insight.trace_verdict import DlqMessage, Facts
+from refinerctl.insight.trace_facts import DlqMessage, Facts
+from refinerctl.insight.trace_service import find_merged, read_service
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.stacks.base import CompletionStatus, EventRule, Queue, Stage
 
@@ -72,7 +74,7 @@ class _Search:
         app, facts, stage = self._app, self._facts, self._facts.stage
         calls: dict[object, Callable[[], Any]] = {
             queue: partial(app.queues.state, queue.name)
-            for queue in (*(stage.queues if stage else ()), *self._shared_dlqs)
+            for queue in (*(stage.sqs_queues if stage else ()), *self._shared_dlqs)
         }
         keys: tuple[str, ...] = ()
         if stage is not None and stage.consumer is not None and app.stack.completion_keys is not None:
@@ -103,7 +105,7 @@ class _Search:
     def read_past(self, stage: Stage) -> None:
         """The log, and the messages of the DLQs that hold any. Receiving is harmless: a DLQ has no redrive policy."""
         facts = self._facts
-        dlqs = [*(queue for queue in stage.queues if queue != stage.queue), *self._shared_dlqs]
+        dlqs = [*(queue for queue in stage.sqs_queues if queue != stage.queue), *self._shared_dlqs]
         states = {dlq: self._states[dlq] for dlq in dlqs if dlq in self._states}
         for dlq, state in states.items():
             if state.in_flight:
@@ -116,10 +118,18 @@ class _Search:
         log = self._log(stage)
         if log is not None:
             calls["attempts"] = partial(log.about, self._facts.key)
+        calls["service"] = partial(
+            read_service, self._app, stage, facts.key, self._log_start, facts.now, problems := list[str]()
+        )
         found = self._ask(calls, facts.unread)
+        facts.unread += problems
+        facts.service = found.pop("service", None)
         about = found.pop("attempts", ())
         facts.attempts = tuple(item for item in about if self._is_its(item.version_id, item.sent_at or item.started))
         self._read_completion_again()
+        if facts.service and facts.completion:
+            merged = find_merged(self._app, facts.completion.info, facts.notes)
+            facts.service = replace(facts.service, merged=merged)
         for dlq, message in found.items():
             if message is not None:
                 self._found_in_dlq(stage, dlq, message)
@@ -191,7 +201,7 @@ class _Search:
         facts.has_other_completion = bool(found) and facts.completion is None
         if facts.completion is not None and facts.completion.document.status is CompletionStatus.COMPLETED:
             keys = facts.completion.document.output_keys
-            heads = self._ask({key: partial(self._app.bucket.head, key) for key in keys}, facts.unread)
+            heads = self._ask({key: partial(self._app.results.head, key) for key in keys}, facts.unread)
             facts.missing_outputs = tuple(key for key, head in heads.items() if head is None)
 
     def _is_about(self, completion: Completion) -> bool:
@@ -211,15 +221,19 @@ class _Search:
         is_late = self._replaced_at is not None and sent_at >= self._replaced_at
         return sent_at > version.last_modified - EVENT_SKEW and not is_late
 
+    @property
+    def _log_start(self) -> datetime:
+        version = self._facts.version
+        return max(version.last_modified - CLOCK_SKEW, self._since) if version else self._since
+
     def _log(self, stage: Stage) -> FunctionLog | None:
         if stage.consumer is None:
             return None
-        version = self._facts.version
         return FunctionLog(
             self._app.log_groups,
             stage.consumer.log_group,
             self._app.stack.read_log_line,
-            since=max(version.last_modified - CLOCK_SKEW, self._since) if version else self._since,
+            since=self._log_start,
             until=self._facts.now + CLOCK_SKEW,
             timeout_s=self._facts.timeout_s or 900,
         )

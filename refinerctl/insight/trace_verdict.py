@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from refinerctl.console import counted
 from refinerctl.insight.attempts import Attempt
-from refinerctl.stacks.base import CompletionStatus, Function, Queue, Stage
+from refinerctl.insight.service_verdict import by_service
+from refinerctl.insight.trace_facts import DlqMessage, Facts, Place, Verdict, failures, other_errors
+from refinerctl.stacks.base import CompletionStatus
 
 if TYPE_CHECKING:
-    from refinerctl.aws.messages import Message
-    from refinerctl.aws.s3 import ObjectVersion
-    from refinerctl.aws.sqs import QueueState
-    from refinerctl.inputs.completions import Completion
+    pass
 
 # Maximum time until an event is delivered; before that, its absence proves nothing.
 DELIVERY = timedelta(minutes=2)
@@ -26,110 +24,9 @@ GRACE = timedelta(seconds=30)
 COUNTS_SETTLE = timedelta(seconds=90)
 
 
-class TraceOutcome(StrEnum):
-    COMPLETED = "completed"
-    FAILED = "failed"
-    UNDER_WAY = "under-way"
-
-
-class Place(StrEnum):
-    """Where the input is."""
-
-    COMPLETED = "completed"
-    DELIVERED = "delivered"
-    REFUSED = "refused"
-    WAITING = "waiting"
-    IN_FLIGHT = "in-flight"
-    FAILING = "failing"
-    DEAD = "dead"
-    UNDELIVERED = "undelivered"
-    NEVER_MATCHED = "never-matched"
-    NEVER_EXISTED = "never-existed"
-    UNKNOWN = "unknown"
-
-
-_OUTCOMES = {
-    **dict.fromkeys((Place.COMPLETED, Place.DELIVERED), TraceOutcome.COMPLETED),
-    **dict.fromkeys((Place.WAITING, Place.IN_FLIGHT, Place.FAILING), TraceOutcome.UNDER_WAY),
-}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    place: Place
-    text: str
-    is_recent: bool = False
-
-    @property
-    def outcome(self) -> TraceOutcome:
-        return TraceOutcome.UNDER_WAY if self.is_recent else _OUTCOMES.get(self.place, TraceOutcome.FAILED)
-
-
-@dataclass(frozen=True)
-class DlqMessage:
-    """The input's message in a dead-letter queue. `since` follows from the last attempt, None without one."""
-
-    queue: str
-    message: Message
-    expires_at: datetime
-    since: datetime | None = None
-
-
-@dataclass
-class Facts:
-    """What was found so far. Times in UTC; None and empty mean that nothing was found.
-
-    `completion` is about this version; `has_other_completion`: there is one of another version. `function_errors` are
-    errors that the function logged since the input was written, if its log does not name it. `unread` says what could
-    not be read, or only in part. `mapping` is the state of the event source mapping.
-    """
-
-    key: str
-    now: datetime
-    stages: tuple[Stage, ...]
-    stage: Stage | None = None
-    version: ObjectVersion | None = None
-    deleted_at: datetime | None = None
-    completion: Completion | None = None
-    has_other_completion: bool = False
-    missing_outputs: tuple[str, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    function_errors: tuple[str, ...] = ()
-    queue: QueueState | None = None
-    queued_message: Message | None = None
-    all_queued_were_seen: bool = False
-    mapping: str | None = None
-    timeout_s: int | None = None
-    dlq_message: DlqMessage | None = None
-    undelivered_message: DlqMessage | None = None
-    unread: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def stage_name(self) -> str:
-        return self.stage.name if self.stage else "the function"
-
-    @property
-    def stage_queue(self) -> Queue | None:
-        return self.stage.queue if self.stage else None
-
-    @property
-    def function(self) -> Function | None:
-        return self.stage.function if self.stage else None
-
-    @property
-    def hidden(self) -> timedelta:
-        """How long the queue hides a message from its other consumers after a receive."""
-        return timedelta(seconds=self.queue.visibility_timeout_s if self.queue else 0)
-
-    def clock(self, at: datetime) -> str:
-        """A time, with its date unless that is today's."""
-        return f"{at:%H:%M:%SZ}" if at.date() == self.now.date() else f"{at:%Y-%m-%d %H:%MZ}"
-
-
 def verdict(facts: Facts) -> Verdict:
     """Where the input is, in one sentence: by the first rule that applies, the certain before the likely."""
-    rules = (_by_completion, _by_dlqs, _by_stage, _by_absence, _by_last_attempt, _by_queue, _by_time)
+    rules = (_by_completion, _by_dlqs, _by_stage, _by_absence, by_service, _by_last_attempt, _by_queue, _by_time)
     found = next(found for rule in rules if (found := rule(facts)) is not None)
     if facts.deleted_at is None:
         return found
@@ -155,7 +52,16 @@ def _by_completion(facts: Facts) -> Verdict | None:
         missing = ", ".join(facts.missing_outputs)
         return Verdict(Place.REFUSED, f"completed at {at}, but these outputs do not exist any more: {missing}")
     outputs = counted(len(document.output_keys), "output")
-    return Verdict(Place.COMPLETED, f"completed at {at}: {outputs}, {info.key}")
+    return Verdict(Place.COMPLETED, f"completed at {at}: {outputs}, {info.key}{_merged(facts)}")
+
+
+def _merged(facts: Facts) -> str:
+    """Where the outputs were merged, in a stack that merges them."""
+    if facts.service is None or not facts.service.merges:
+        return ""
+    if not facts.service.merged:
+        return "; not merged yet"
+    return f"; merged in {facts.service.merged[-1].manifest}"
 
 
 def _by_dlqs(facts: Facts) -> Verdict | None:
@@ -167,33 +73,13 @@ def _by_dlqs(facts: Facts) -> Verdict | None:
         text = f"EventBridge could not deliver its event to {target}: {reason}; {_in_dlq(facts, found)}"
         return Verdict(Place.UNDELIVERED, text)
     if (found := facts.dlq_message) is not None:
-        return Verdict(Place.DEAD, f"{_failures(facts)}; {_in_dlq(facts, found)}")
+        return Verdict(Place.DEAD, f"{failures(facts)}; {_in_dlq(facts, found)}")
     return None
 
 
 def _in_dlq(facts: Facts, found: DlqMessage) -> str:
     since = f" since {facts.clock(found.since)}" if found.since else f", sent {facts.clock(found.message.sent_at)}"
     return f"in {found.queue}{since}, expires {facts.clock(found.expires_at)}"
-
-
-def _failures(facts: Facts) -> str:
-    """How often it failed, where, and the last error.
-
-    It may have been received more often than it failed: by a look into the queue, or by a function that did not start.
-    """
-    failed = [attempt for attempt in facts.attempts if attempt.error]
-    if not failed:
-        return f"failed in {facts.stage_name}, whose log does not name it{_other_errors(facts)}"
-    times = "once" if len(failed) == 1 else f"{len(failed)} times"
-    receives = max(attempt.receive_count or 0 for attempt in facts.attempts)
-    received = f" ({receives} receives)" if receives > len(facts.attempts) else ""
-    return f"failed {times}{received} in {facts.stage_name}: {failed[-1].error}"
-
-
-def _other_errors(facts: Facts) -> str:
-    if not facts.function_errors:
-        return ""
-    return f"; errors of the function since then: {' | '.join(facts.function_errors)}"
 
 
 def _by_stage(facts: Facts) -> Verdict | None:
@@ -208,7 +94,8 @@ def _by_stage(facts: Facts) -> Verdict | None:
 
 def _by_absence(facts: Facts) -> Verdict | None:
     """It is neither in S3 nor in the log nor in a queue."""
-    if facts.version is not None or facts.attempts or facts.queued_message is not None:
+    published = facts.service is not None and facts.service.publications
+    if facts.version is not None or facts.attempts or facts.queued_message is not None or published:
         return None
     text = f"S3 has no version of {facts.key}"
     if facts.unread:
@@ -255,7 +142,7 @@ def _running(facts: Facts, last: Attempt) -> Verdict:
 
 
 def _failing(facts: Facts, last: Attempt) -> Verdict:
-    text = _failures(facts)
+    text = failures(facts)
     visible_at = last.started + facts.hidden
     if not _may_be_queued(facts, visible_at):
         where = "its message is in no queue any more: redriven, purged or expired"
@@ -299,11 +186,11 @@ def _by_queue(facts: Facts) -> Verdict | None:
     if (count := depth.visible + depth.delayed) and not facts.all_queued_were_seen:
         others = f", {depth.in_flight} more in flight" if depth.in_flight else ""
         text = f"probably waiting: {counted(count, 'message')} in {name}, which were not received{others}{idle}"
-        return Verdict(Place.WAITING, text + _other_errors(facts))
+        return Verdict(Place.WAITING, text + other_errors(facts))
     if depth.in_flight:
         count = depth.in_flight
         text = f"probably in flight: {name} has {counted(count, 'message')} in process, or invisible after a failure"
-        return Verdict(Place.IN_FLIGHT, text + _other_errors(facts))
+        return Verdict(Place.IN_FLIGHT, text + other_errors(facts))
     return None
 
 
@@ -317,6 +204,6 @@ def _by_time(facts: Facts) -> Verdict:
         return Verdict(Place.UNKNOWN, f"unknown: {'; '.join(facts.unread)}")
     text = (
         f"unknown after S3: {name} has not logged it, and no queue has it. Its event was not delivered, or is older "
-        f"than the logs and messages that are kept{_other_errors(facts)}"
+        f"than the logs and messages that are kept{other_errors(facts)}"
     )
     return Verdict(Place.UNKNOWN, text)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
+from refinerctl.stacks.records import ReadLogLine, RecordEvent
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,15 @@ class Cache:
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue of SQS or, with `broker`, of RabbitMQ; `dlq` takes the messages that its consumer could not process."""
+    """A queue of SQS or, with `broker`, of RabbitMQ; `dlq` takes the messages that its consumer could not process.
+
+    `delivery_limit`: a message is delivered that many times again before RabbitMQ moves it to the DLQ.
+    """
 
     name: str
     dlq: Queue | None = None
     broker: Broker | None = None
+    delivery_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -301,55 +305,6 @@ class CompletionDocument:
     error: str | None = None
 
 
-NO_REASON = "no reason given"
-
-
-class RecordEvent(StrEnum):
-    """The event of an input that a line of an image's log records."""
-
-    RECEIVED = "received"
-    OUTPUT = "output"
-    COMPLETION = "completion"
-    DONE = "done"
-    FAILED = "failed"
-    IGNORED = "ignored"
-
-
-class RecordLine(NamedTuple):
-    """A line of an image's log about one input. Times in UTC, durations in milliseconds; None: not in the line.
-
-    A tuple, as logs have millions of lines. `message_id` tells the inputs of one invocation apart.
-    """
-
-    event: RecordEvent
-    request_id: str
-    message_id: str
-    key: str | None = None
-    version_id: str | None = None
-    at: datetime | None = None
-    event_at: datetime | None = None
-    sent_at: datetime | None = None
-    receive_count: int | None = None
-    duration_ms: float | None = None
-    error: str | None = None
-    reason: str | None = None
-    output_key: str | None = None
-    completion_key: str | None = None
-    size_bytes: int | None = None
-
-
-ReadLogLine: TypeAlias = Callable[[Mapping[str, Any]], RecordLine | None]
-
-
-def error_text(error: object) -> str:
-    """An error in one line, from the forms that functions and runtimes log: `NoSuchKey: message`."""
-    if not isinstance(error, dict):
-        return str(error).strip()
-    name = error.get("code") or error.get("name") or error.get("errorType")
-    message = error.get("message") or error.get("errorMessage")
-    return ": ".join(str(part) for part in (name, message) if part) or NO_REASON
-
-
 @dataclass(frozen=True)
 class StageImage:
     """The image that a stage's consumer runs, as the environment's values name it."""
@@ -371,6 +326,7 @@ class Stack:
     tfvars over the defaults of the root module's variables; `outputs` are Terraform's, by name.
     `completion_keys` are the keys under which the completion of an input may appear.
     `read_log_line` reads a JSON line of an image's log; `log_terms` is a text that all lines of an event hold.
+    `merged_completions` reads the keys of the completions that a manifest of merged outputs lists.
     `checks` name the modules of the checks that only this stack has. `needs` are stacks to apply before this one.
     """
 
@@ -384,6 +340,7 @@ class Stack:
     read_completion: Callable[[bytes], CompletionDocument] | None = None
     read_log_line: ReadLogLine = lambda _line: None
     log_terms: Mapping[RecordEvent, str] = field(default_factory=dict)
+    merged_completions: Callable[[bytes], frozenset[str]] | None = None
     checks: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     apply_hint: str = ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from refinerctl.stacks.base import NO_REASON, RecordEvent, RecordLine, error_text
+from refinerctl.stacks.records import NO_REASON, RecordEvent, RecordLine, error_text
 
 RECORD_MESSAGES = {
     RecordEvent.RECEIVED: "record received",
@@ -15,8 +15,14 @@ RECORD_MESSAGES = {
     RecordEvent.DONE: "record done",
     RecordEvent.FAILED: "record failed",
     RecordEvent.IGNORED: "record ignored",
+    RecordEvent.CLAIMED: "record claimed",
+    RecordEvent.PUBLISHED: "record published",
+    RecordEvent.UNPUBLISHED: "publish failed",
 }
-_EVENTS = {message: event for event, message in RECORD_MESSAGES.items()}
+# A worker that is stopped returns its message: that attempt has not succeeded either.
+_EVENTS = {message: event for event, message in RECORD_MESSAGES.items()} | {"record returned": RecordEvent.FAILED}
+# How a worker logs that it has rejected a message, which RabbitMQ then moves to the DLQ.
+_REJECTED = "rejected"
 
 
 def read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
@@ -24,6 +30,7 @@ def read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
     event = _EVENTS.get(str(line.get("message")))
     if event is None:
         return None
+    error = line.get("error") or line.get("reason")
     count, duration, size = line.get("receiveCount"), line.get("durationMs"), line.get("bytes")
     return RecordLine(
         event,
@@ -36,11 +43,13 @@ def read_log_line(line: Mapping[str, Any]) -> RecordLine | None:
         sent_at=_time_ms(line.get("sentTimestamp")),
         receive_count=count if isinstance(count, int) else None,
         duration_ms=float(duration) if isinstance(duration, int | float) else None,
-        error=error_text(line.get("error") or NO_REASON) if event is RecordEvent.FAILED else None,
+        error=error_text(error or NO_REASON) if event in (RecordEvent.FAILED, RecordEvent.UNPUBLISHED) else None,
         reason=_text(line.get("reason")),
         output_key=_text(line.get("outputKey")),
         completion_key=_text(line.get("completionKey")),
         size_bytes=size if isinstance(size, int) else None,
+        traceparent=_text(line.get("traceparent")),
+        is_final=line.get("outcome") == _REJECTED,
     )
 
 

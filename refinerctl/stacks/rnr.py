@@ -13,7 +13,6 @@ from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.keys import MAX_KEY_BYTES, check_key, normalize_prefix
 from refinerctl.stacks.base import (
-    NO_REASON,
     Broker,
     Bucket,
     Cache,
@@ -33,12 +32,15 @@ from refinerctl.stacks.base import (
     Values,
 )
 from refinerctl.stacks.log_lines import RECORD_MESSAGES, read_log_line
+from refinerctl.stacks.records import NO_REASON
 
 PLATFORMS = {"x86_64": Platform("linux", "amd64"), "arm64": Platform("linux", "arm64")}
 FUNCTIONS = ("producer", "autoscaler", "postprocess")
 WORKER = "worker"
 COMPLETION_SUFFIX = ".json"
 NAMESPACE = "rnr"
+# Of the queue, as images/rnr_common/topology.py declares it.
+DELIVERY_LIMIT = 5
 
 _SETTINGS = {
     "bucket": "data-repository",
@@ -112,7 +114,7 @@ def _of_names(names: _Names) -> Pipeline:
     inputs, results = Bucket(storage.bucket), Bucket(storage.result_bucket)
     worker = Stage(
         WORKER,
-        queue=Queue(f"{name}-work", dlq=Queue(f"{name}-work-dlq", broker=broker), broker=broker),
+        queue=Queue(f"{name}-work", Queue(f"{name}-work-dlq", broker=broker), broker, DELIVERY_LIMIT),
         consumer=Service(
             f"{name}-worker", cluster=name, log_group=f"/aws/ecs/{name}-worker", metric_namespace=NAMESPACE
         ),
@@ -245,6 +247,14 @@ def _malformed(reason: str) -> CompletionDocument:
     return CompletionDocument(CompletionStatus.MALFORMED, error=reason)
 
 
+def merged_completions(body: bytes) -> frozenset[str]:
+    """The keys of the completions that a manifest lists; none if it cannot be read."""
+    try:
+        return frozenset(str(item["completion"]) for item in json.loads(body)["inputs"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return frozenset()
+
+
 STACK = Stack(
     "rnr",
     settings=_SETTINGS,
@@ -256,6 +266,7 @@ STACK = Stack(
     read_completion=read_completion,
     read_log_line=read_log_line,
     log_terms=RECORD_MESSAGES,
+    merged_completions=merged_completions,
     checks=("refinerctl.insight.verify.rnr",),
     needs=("registry",),
     apply_hint=" (about a minute in a local environment, some 20 minutes in an account: Amazon MQ makes the broker)",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from refinerctl.insight.attempts import Attempt
 from refinerctl.insight.error_signature import signature
-from refinerctl.stacks.base import NO_REASON
+from refinerctl.stacks.records import NO_REASON
 
 # Ten to a decade, rounded: the series R10 of ISO 3.
 _DECADE = (1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0)

@@ -16,7 +16,7 @@ from refinerctl.dlq.queues import DeadLetterQueue, DlqKind, MessageSource
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.attempts import FunctionLog
 from refinerctl.stacks import base
-from refinerctl.stacks.base import RecordEvent
+from refinerctl.stacks.records import RecordEvent
 from refinerctl.stacks.refiner import STACK
 from tests.unit.dlq.messages import SENT, message, queue, undelivered
 from tests.unit.fakes import FakeLogGroups

@@ -12,7 +12,7 @@ from typing import Any
 
 from refinerctl.app import AppContext
 from refinerctl.aws.alarms import Alarm
-from refinerctl.aws.ecs_services import Services, ServiceState, TaskDefinition
+from refinerctl.aws.ecs_services import Services, ServiceState, Task, TaskDefinition
 from refinerctl.aws.events import EventBuses, ScheduleSettings
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
@@ -114,6 +114,10 @@ class FakeServices(Services):
     def __init__(self) -> None:
         self.known: dict[str, ServiceState] = {}
         self.definitions: dict[str, TaskDefinition] = {}
+        self.running: tuple[Task, ...] = ()
+
+    def tasks(self, cluster: str, service: str) -> tuple[Task, ...]:
+        return self.running
 
     def get(self, cluster: str, name: str) -> ServiceState:
         if name not in self.known:
@@ -138,6 +142,7 @@ class Account:
     ledger: FakeLedger = field(default_factory=FakeLedger)
     alarms: FakeAlarms = field(default_factory=FakeAlarms)
     shared: tuple[Any, ...] = ()
+    shared_edges: tuple[tuple[Any, Any], ...] = ()
     schedules: FakeSchedules = field(default_factory=FakeSchedules)
     services: FakeServices = field(default_factory=FakeServices)
 
@@ -162,7 +167,7 @@ class Account:
     @property
     def app(self) -> AppContext:
         app = AppContext(GlobalFlags())
-        app.stack, app.pipeline = self.stack, Pipeline("x", self.stages, self.shared)
+        app.stack, app.pipeline = self.stack, Pipeline("x", self.stages, self.shared, self.shared_edges)
         app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
         app.ledger, app.alarms = self.ledger, self.alarms  # type: ignore[assignment]
         app.event_buses, app.services = self.schedules, self.services

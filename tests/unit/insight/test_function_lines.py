@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refinerctl.insight.function_lines import MAX_PATTERN, Mark, PlatformLine, pattern_of, platform_line
-from refinerctl.stacks.base import error_text
+from refinerctl.stacks.records import error_text
 
 ID = "8f5df350-6a1c-4b2b-9e0e-0a1b2c3d4e5f"
 

@@ -18,8 +18,9 @@ from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.insight.attempts import MAX_LINES, MAX_LINES_OF_INVOCATION
 from refinerctl.insight.trace import hops_of
+from refinerctl.insight.trace_facts import Facts, Place, TraceOutcome
 from refinerctl.insight.trace_search import trace_input
-from refinerctl.insight.trace_verdict import Facts, Place, TraceOutcome, is_lost, verdict
+from refinerctl.insight.trace_verdict import is_lost, verdict
 from refinerctl.stacks.base import EventRule, Function, Queue, Stack, Stage
 from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, FakeBucket, FakeFunctions, FakeLogGroups

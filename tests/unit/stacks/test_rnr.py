@@ -9,18 +9,8 @@ import pytest
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import RunsOn
-from refinerctl.stacks.base import (
-    Broker,
-    Bucket,
-    Cache,
-    CompletionStatus,
-    Function,
-    Pipeline,
-    Queue,
-    RecordEvent,
-    Schedule,
-    Service,
-)
+from refinerctl.stacks.base import Broker, Bucket, Cache, CompletionStatus, Function, Pipeline, Queue, Schedule, Service
+from refinerctl.stacks.records import RecordEvent
 from refinerctl.stacks.rnr import STACK, read_completion
 
 VALUES: dict[str, Any] = {
@@ -69,7 +59,7 @@ def outputs() -> dict[str, Any]:
 
 def test_a_queue_on_the_broker_leads_to_the_service() -> None:
     worker = pipeline(VALUES).choose(("worker",))[0]
-    assert worker.queue == Queue("rnr-test-work", dlq=Queue("rnr-test-work-dlq", broker=BROKER), broker=BROKER)
+    assert worker.queue == Queue("rnr-test-work", Queue("rnr-test-work-dlq", broker=BROKER), BROKER, 5)
     assert worker.service == Service(
         "rnr-test-worker", cluster="rnr-test", log_group="/aws/ecs/rnr-test-worker", metric_namespace="rnr"
     )
