@@ -15,12 +15,24 @@ from refinerctl.insight.status_model import (
     LastCompletion,
     PipelineStatus,
     QueueStatus,
+    ServiceStatus,
     StageStatus,
 )
 from refinerctl.insight.verify.checks import CheckResult, Status
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks import find_stack
-from refinerctl.stacks.base import Bucket, EventBus, EventRule, Function, Pipeline, Queue, Schedule, Stage
+from refinerctl.stacks.base import (
+    Broker,
+    Bucket,
+    EventBus,
+    EventRule,
+    Function,
+    Pipeline,
+    Queue,
+    Schedule,
+    Service,
+    Stage,
+)
 
 NOW = datetime(2026, 3, 14, 9, 27, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=24)
@@ -141,6 +153,34 @@ def scheduled() -> PipelineReport:
         PipelineStatus(NOW, states),
         Activity(HOUR, activity),
         has_completions=False,
+    )
+
+
+def services() -> PipelineReport:
+    """Of a stack with a broker: a producer, and a service that consumes its queue."""
+    broker = Broker("broker")
+    dlq = Queue("work-dlq", broker=broker)
+    producer = Function("producer", dlq=Queue("producer-dlq"))
+    stages = (
+        Stage("producer", Schedule("producer", dlq=Queue("producer-delivery-dlq")), None, producer),
+        Stage("worker", None, Queue("work", dlq, broker), Service("worker", "c", "/aws/ecs/w"), input_prefix="in/"),
+    )
+    service = ServiceStatus("worker", NOW, desired=4, running=3, pending=1, protected=2)
+    states = (
+        StageStatus("producer", dlq=DlqStatus("producer-dlq", 1), function=FunctionStatus("producer", invocations=9)),
+        StageStatus("worker", "in/", QueueStatus("work", 5, 1, 0), DlqStatus("work-dlq", 2), service=service),
+    )
+    activity = (
+        StageActivity("producer", Flow(attempts=9, completed=8, failed=1), (Interval(SINCE, 8, 1),)),
+        StageActivity("worker", Flow(attempts=7, completed=7, failed=0), (Interval(SINCE + HOUR, 7, 0),)),
+    )
+    return PipelineReport(
+        "production",
+        "forecasts",
+        Pipeline("x", stages),
+        SINCE,
+        PipelineStatus(NOW, states),
+        Activity(HOUR, activity),
     )
 
 

@@ -186,6 +186,6 @@ def _metrics_of(stage: Stage, period_s: int) -> Iterator[tuple[MetricKey, Metric
         on_bus = () if rule.bus == DEFAULT_BUS else (("EventBusName", rule.bus),)
         for name, metric in (("matched", "MatchedEvents"), ("undelivered", "FailedInvocations")):
             yield (stage.name, name), Metric("AWS/Events", metric, "RuleName", rule.name, "Sum", period_s, on_bus)
-    if stage.queue:
+    if stage.queue and stage.queue.broker is None:
         for name, metric in (("sent", "NumberOfMessagesSent"), ("deleted", "NumberOfMessagesDeleted")):
             yield (stage.name, name), Metric("AWS/SQS", metric, "QueueName", stage.queue.name, "Sum", period_s)

@@ -118,7 +118,7 @@ def _context(report: PipelineReport) -> dict[str, Any]:
 def _sums(lanes: Sequence[StageLane]) -> dict[str, Count]:
     """Of all stages. Messages in the queue of a stage without function wait for others: they do not count."""
     sums = {
-        name: total(lane[name] for lane in lanes if lane.has_function and name in lane.counts)
+        name: total(lane[name] for lane in lanes if lane.has_consumer and name in lane.counts)
         for name in ("completed", "failed", "waiting", "in_flight")
     }
     return sums | {

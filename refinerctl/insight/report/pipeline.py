@@ -12,7 +12,7 @@ from refinerctl.insight.report.text import Count, total, utc
 from refinerctl.stacks.base import Bucket, Component, EventBus, EventRule, Pipeline, Schedule, Stage
 
 if TYPE_CHECKING:
-    from refinerctl.insight.status_model import StageStatus
+    from refinerctl.insight.status_model import ServiceStatus, StageStatus
 
 MOST_LANES = 8
 _KINDS: Mapping[type[Component], str] = {Bucket: "S3 bucket", EventBus: "Event bus", EventRule: "Event rule"}
@@ -33,7 +33,8 @@ def shared_components(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:
 class StageLane:
     """What the drawing shows of one stage, or of several with the worst of their ages and durations.
 
-    `counts` has only what the stage has: without a function no `completed`, without a queue no `waiting`.
+    `counts` has only what the stage has: without a consumer no `completed`, without a queue no `waiting`. `tasks` are
+    those of a service.
     """
 
     name: str
@@ -44,12 +45,15 @@ class StageLane:
     oldest_s: float | None = None
     p95_ms: float | None = None
     last: datetime | None = None
+    queue_kind: str = "SQS queue"
+    consumer_kind: str = "Lambda function"
+    tasks: str = ""
 
     def __getitem__(self, name: str) -> Count:
         return self.counts.get(name, Count())
 
     @property
-    def has_function(self) -> bool:
+    def has_consumer(self) -> bool:
         return "completed" in self.counts
 
     @property
@@ -76,8 +80,8 @@ def stage_lane(
     if stage.queue:
         counts |= {"queued": flow.queued, "waiting": queue.visible + queue.delayed if queue else None}
         counts["in_flight"] = queue.in_flight if queue else None
-        if stage.queue.dlq:
-            counts["dlq"] = status.dlq.depth if status and status.dlq else None
+    if stage.dlq:
+        counts["dlq"] = status.dlq.depth if status and status.dlq else None
     if stage.consumer:
         counts |= {"attempts": flow.attempts, "completed": flow.completed, "failed": flow.failed}
     elif stage.queue:
@@ -87,11 +91,19 @@ def stage_lane(
         stage.prefix or "",
         {name: Count(number, is_cut and name in _LOGGED) for name, number in counts.items()},
         schedule=stage.source.name if isinstance(stage.source, Schedule) else "",
-        has_completions=has_completions and stage.consumer is not None,
+        has_completions=has_completions and stage.consumer is not None and stage.prefix is not None,
         oldest_s=queue.oldest_age_s if queue else None,
         p95_ms=status.function.duration_p95_ms if status and status.function else None,
         last=utc(status.last_completion.at) if status and status.last_completion else None,
+        queue_kind="RabbitMQ queue" if stage.queue and stage.queue.broker else "SQS queue",
+        consumer_kind="ECS service" if stage.service else "Lambda function",
+        tasks=_tasks(status.service) if status and status.service else "",
     )
+
+
+def _tasks(service: ServiceStatus) -> str:
+    counts = ("—" if count is None else str(count) for count in (service.running, service.desired))
+    return f"{' of '.join(counts)} tasks"
 
 
 def shown_lanes(lanes: Sequence[StageLane], most: int = MOST_LANES) -> tuple[StageLane, ...]:

@@ -31,6 +31,7 @@ REPORTS = {
     "quiet": reports.empty(),
     "unknown": reports.unknown(),
     "scheduled": reports.scheduled(),
+    "services": reports.services(),
     "hostile": reports.hostile('<script>alert(1)</script>"\'onmouseover="x" \u202e\x1b[31m{{ 7 * 7 }}' + "長" * 400),
 }
 HOSTILE = (
@@ -307,3 +308,9 @@ def test_wheel_contains_the_templates() -> None:
     }
     assert packed
     assert {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")} <= packed
+
+
+def test_a_service_is_drawn_with_its_tasks_and_its_brokers_queue(pages: dict[str, str]) -> None:
+    text = elements(pages["services"])[0].all_text
+    for said in ("RabbitMQ queue", "ECS service", "3 of 4 tasks", "5 waiting", "1 in flight", "2 in DLQ"):
+        assert said in text
