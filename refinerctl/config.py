@@ -50,6 +50,7 @@ class EnvironmentTable(msgspec.Struct, forbid_unknown_fields=True):
     assume_role: str | None = None
     assume_role_external_id: str | None = None
     backend: str = "s3"
+    stacks: dict[str, dict[str, Any]] = {}
 
 
 class ImageTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -218,9 +219,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         endpoint_url=flags.endpoint_url if chosen.embedded else value("endpoint_url", chosen.endpoint_url),
         verbosity=flags.verbosity or verbosity(environ),
         embedded=chosen.embedded,
-        stack_settings=_stack_settings(
-            file, stack, flags.bucket if chosen.embedded else value("bucket"), chosen.bucket
-        ),
+        stack_settings=_stack_settings(file, stack, chosen, flags.bucket if chosen.embedded else value("bucket")),
         images=tuple(_image(name, table, path, project) for name, table in file.images.items()),
         project=project,
         environments=tuple(environments),
@@ -300,7 +299,10 @@ def _read(path: Path) -> ConfigFile:
         raise RefinerctlError(f"{path} is not valid TOML: {error}") from error
     file = _convert(document, ConfigFile, path)
     for name, table in file.environments.items():
-        account = _convert(table, EnvironmentTable, path, f"environments.{name}").account
+        environment = _convert(table, EnvironmentTable, path, f"environments.{name}")
+        for stack, settings in environment.stacks.items():
+            _check_stack_table(stack, settings, path, f"environments.{name}.")
+        account = environment.account
         if account is not None and not re.fullmatch(r"\d{12}", account, re.ASCII):
             raise RefinerctlError(f"{path}: environments.{name}.account: expected the 12 digits of an AWS account")
     for name, table in file.images.items():
@@ -340,28 +342,30 @@ _PROBLEMS = {
 _TYPES = {"bool": "true or false", "str": "text in quotes", "object": "a table"}
 
 
-def _check_stack_table(name: str, table: Mapping[str, Any], path: Path) -> None:
+def _check_stack_table(name: str, table: Mapping[str, Any], path: Path, within: str = "") -> None:
     """The keys are those that the stack has settings for."""
+    where = f"{within}stacks.{name}"
     try:
         known = find_stack(name).settings
     except UsageError as error:
-        raise RefinerctlError(f"{path}: stacks.{name}: {error.message}", hint=error.hint) from error
+        raise RefinerctlError(f"{path}: {where}: {error.message}", hint=error.hint) from error
     for key, value in table.items():
         if key not in known:
             hint = f"Known keys: {', '.join(known)}."
-            raise RefinerctlError(f"{path}: stacks.{name}: unknown key {key}", hint=hint)
+            raise RefinerctlError(f"{path}: {where}: unknown key {key}", hint=hint)
         if not isinstance(value, str):
-            raise RefinerctlError(f"{path}: stacks.{name}.{key}: expected text in quotes")
+            raise RefinerctlError(f"{path}: {where}.{key}: expected text in quotes")
         if key.endswith("_prefix") and key != "name_prefix":
             normalize_prefix(value)
 
 
-def _stack_settings(file: ConfigFile, stack: str, *buckets: str | None) -> dict[str, str]:
-    """The first of `buckets` that is given takes precedence over the file's."""
+def _stack_settings(file: ConfigFile, stack: str, env: EnvironmentTable, bucket: str | None) -> dict[str, str]:
+    """Of the stack, then of the environment, then of the stack in the environment; `bucket` is an option's."""
     settings = {**find_stack(stack).settings, **file.stacks.get(stack, {})}
-    if bucket := next(filter(None, buckets), None):
-        settings["bucket"] = bucket
-    return settings
+    if env.bucket:
+        settings["bucket"] = env.bucket
+    settings |= env.stacks.get(stack, {})
+    return {**settings, "bucket": bucket} if bucket else settings
 
 
 def _image(name: str, given: Mapping[str, Any], path: Path | None, project: Path) -> ImageSettings:

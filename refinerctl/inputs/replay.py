@@ -183,6 +183,12 @@ def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target
     """The queue of each stage. Raises RefusedError if a message to it would differ from what EventBridge delivers."""
     found = {}
     for stage in dict.fromkeys(stages):
+        if stage.queue and stage.queue.broker:
+            raise RefusedError(
+                f"replay cannot send to queue {stage.queue.name} on broker {stage.queue.broker.name}",
+                hint="If the message is in the DLQ, redrive it with `refinerctl dlq redrive`. Otherwise upload the "
+                "input again with other content: what was published once is claimed, and not published again.",
+            )
         queue = app.queues.address(stage.queue.name if stage.queue else "")
         if queue.is_fifo:
             raise RefusedError(f"{queue.name} is a FIFO queue: the message group of an input is unknown")

@@ -43,7 +43,7 @@ NAMESPACE = "rnr"
 DELIVERY_LIMIT = 5
 
 _SETTINGS = {
-    "bucket": "data-repository",
+    "bucket": "rnr-data",
     "output_bucket": "",
     "input_prefix": "rnr/input/",
     "output_prefix": "rnr/output/",
@@ -195,12 +195,11 @@ def _images(values: Values) -> tuple[StageImage, ...]:
         return tuple(
             StageImage(
                 name,
-                ImageReference.parse(images[name]),
+                ImageReference.parse(images.get(name) or f"rnr/{name}"),  # the default of the root module
                 platform,
                 runs_on=RunsOn.ECS if name == WORKER else RunsOn.LAMBDA,
             )
             for name in (*FUNCTIONS, WORKER)
-            if images.get(name) is not None
         )
     except UsageError as error:
         raise RefinerctlError(f"images of stack rnr: {error.message}", hint=error.hint) from error

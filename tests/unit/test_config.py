@@ -111,6 +111,29 @@ class TestPrecedence:
         with pytest.raises(UsageError, match="no role to assume"):
             load(tmp_path, "[environments.there]\n", flags=flags)
 
+    def test_settings_of_a_stack_in_an_environment_beat_those_of_both(self, tmp_path: Path) -> None:
+        text = """
+            [stacks.rnr]
+            bucket = "stack-bucket"
+            merged_prefix = "m/"
+            [environments.prod]
+            bucket = "environment-bucket"
+            [environments.prod.stacks.rnr]
+            bucket = "own-bucket"
+            output_bucket = "results"
+        """
+        (tmp_path / "refinerctl.toml").write_text(text)
+        found = {
+            stack: load_settings(GlobalFlags(env="prod", stack=stack), {}, tmp_path).stack_settings
+            for stack in ("refiner", "rnr")
+        }
+        assert found["refiner"]["bucket"] == "environment-bucket"
+        assert (found["rnr"]["bucket"], found["rnr"]["output_bucket"], found["rnr"]["merged_prefix"]) == (
+            "own-bucket", "results", "m/"
+        )  # fmt: skip
+        flags = GlobalFlags(env="prod", stack="rnr", bucket="flag-bucket")
+        assert load_settings(flags, {}, tmp_path).stack_settings["bucket"] == "flag-bucket"
+
     def test_local_environment_ignores_endpoint_and_bucket_variables(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ=environ)
@@ -318,6 +341,7 @@ class TestMistakes:
             ("[", "not valid TOML"),
             ("a = 1\na = 2", "not valid TOML"),
             ('[stacks.refinr]\nbucket = "x"', "stacks.refinr"),
+            ('[environments.x.stacks.rnr]\nbuckt = "x"', "environments.x.stacks.rnr: unknown key buckt"),
             ("tools = 1", "tools"),
             ("[tools]\nterraform_binary = 1", "tools.terraform_binary"),
             ('[tools]\nterraform = "tofu"', "tools: unknown key terraform"),
@@ -446,8 +470,15 @@ class TestThisRepository:
             if (name := _assigned(text, "bucket_name")) is not None:
                 assert load_settings(GlobalFlags(env=env), {}, root).stack_settings["bucket"] == name
 
-    def test_image_is_the_one_that_terraform_runs(self, root: Path) -> None:
-        (image,) = load_settings(GlobalFlags(), {}, root).images
-        text = (root / "terraform/environments/local/refiner.tfvars").read_text()
-        assert f'"{image.repository}"' in text
-        assert image.context.dockerfile_path.is_file()
+    def test_buckets_of_stack_rnr_equal_those_of_terraform(self, root: Path, document: dict[str, Any]) -> None:
+        for env in document["environments"]:
+            text = (root / f"terraform/environments/{env}/rnr.tfvars").read_text()
+            settings = load_settings(GlobalFlags(env=env, stack="rnr"), {}, root).stack_settings
+            assert settings["bucket"] == _assigned(text, "input_bucket_name")
+            assert settings["output_bucket"] == (_assigned(text, "output_bucket_name") or "")
+
+    def test_images_are_those_that_terraform_runs(self, root: Path) -> None:
+        for image in load_settings(GlobalFlags(), {}, root).images:
+            text = (root / f"terraform/environments/local/{image.stack}.tfvars").read_text()
+            assert f'"{image.repository}"' in text
+            assert image.context.folder.is_dir()

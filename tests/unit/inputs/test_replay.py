@@ -178,6 +178,11 @@ class TestTargets:
         with pytest.raises(RefusedError, match=r"jobs\.fifo is a FIFO queue"):
             self.find(stage=Stage("jobs", queue=Queue("jobs.fifo")))
 
+    def test_a_queue_on_a_private_broker_is_refused_with_what_to_do(self) -> None:
+        with pytest.raises(RefusedError, match="cannot send to queue work on broker rabbit") as refused:
+            self.find(stage=Stage("work", queue=Queue("work", broker=Broker("rabbit"))))
+        assert "dlq redrive" in (refused.value.hint or "")
+
 
 def test_the_current_version_is_looked_up() -> None:
     bucket = FakeBucket()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from refinerctl.images import RunsOn
 from refinerctl.stacks.base import Broker, Bucket, Cache, CompletionStatus, Function, Pipeline, Queue, Schedule, Service
 from refinerctl.stacks.records import RecordEvent
 from refinerctl.stacks.rnr import STACK, read_completion
+from refinerctl.terraform.hcl import variable_defaults
+from tests.conftest import ROOT
 
 VALUES: dict[str, Any] = {
     "app_name": "rnr",
@@ -21,6 +24,7 @@ VALUES: dict[str, Any] = {
     "input_prefix": "/in/",
 }
 BROKER = Broker("rnr-test-broker", secret="rnr-test-broker")
+MODULE = ROOT / "terraform" / "stacks" / "rnr"
 IMAGES = {name: f"rnr/{name}" for name in ("producer", "worker", "autoscaler", "postprocess")}
 
 
@@ -100,7 +104,7 @@ def test_settings_name_everything_without_values() -> None:
     assert [stage.name for stage in found.stages] == ["producer", "worker", "autoscaler", "postprocess"]
     assert STACK.storage is not None
     storage = STACK.storage({**STACK.settings, "output_bucket": "other"})
-    assert (storage.result_bucket, STACK.storage(STACK.settings).result_bucket) == ("other", "data-repository")
+    assert (storage.result_bucket, STACK.storage(STACK.settings).result_bucket) == ("other", "rnr-data")
 
 
 def test_values_that_cannot_be_read_are_an_error() -> None:
@@ -134,7 +138,9 @@ def test_images_of_the_functions_run_on_lambda_and_the_workers_on_ecs() -> None:
         "postprocess": ("rnr/postprocess", RunsOn.LAMBDA),
     }
     assert {str(image.platform) for image in found} == {"linux/arm64"}
-    assert STACK.images({}) == ()
+    assert [str(image.reference) for image in STACK.images({"images": {"worker": "own/worker"}})] == [
+        "rnr/producer", "rnr/autoscaler", "rnr/postprocess", "own/worker"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -193,3 +199,23 @@ def test_a_line_of_a_task_is_about_an_input() -> None:
     line = STACK.read_log_line({"message": "record received", "taskId": "t1", "messageId": "m1", "receiveCount": 2})
     assert line is not None
     assert (line.event, line.request_id, line.receive_count) == (RecordEvent.RECEIVED, "t1", 2)
+
+
+class TestRootModule:
+    """What the stack reads of terraform/stacks/rnr."""
+
+    def test_defaults_of_its_variables_are_those_of_the_settings(self) -> None:
+        defaults = variable_defaults(MODULE)
+        prefixes = {name for name in STACK.settings if name.endswith("_prefix") and name != "name_prefix"}
+        assert {name: defaults[name] for name in prefixes} == {name: STACK.settings[name] for name in prefixes}
+        assert defaults["app_name"] == "rnr"
+        declared = set(re.findall(r'^variable "(\w+)"', (MODULE / "variables.tf").read_text(), re.MULTILINE))
+        assert {*VALUES, "images", "architecture", "pinned_images", "release_tag"} <= declared
+
+    def test_its_outputs_have_what_the_stack_reads(self) -> None:
+        text = (MODULE / "outputs.tf").read_text()
+        for name, found in outputs().items():
+            (body,) = re.findall(rf'^output "{name}" \{{$(.*?)^\}}$', text, re.MULTILINE | re.DOTALL)
+            attributes = next(iter(found.values())) if name == "functions" else found
+            for attribute in attributes if isinstance(attributes, dict) else ():
+                assert re.search(rf"^\s+{attribute}\s+= ", body, re.MULTILINE), f"{name}.{attribute}"
