@@ -1,4 +1,4 @@
-"""`refinerctl logs`: the log lines of all functions in order of time, of one invocation, or as they arrive."""
+"""`refinerctl logs`: the log lines of all functions and services in order of time, of one invocation, or as they arrive."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _COLOURS = {"ERROR": "red", "FATAL": "red", "CRITICAL": "red", "WARN": "yellow",
 )
 @click.option("--until", type=Moment(), help="End: a time, or a duration before now.  [default: now]")
 @click.option("--filter", "pattern", metavar="EXPR", help="CloudWatch pattern: ERROR, '{ $.level = \"ERROR\" }', …")
-@click.option("--request-id", metavar="ID", help="Invocation whose lines to print, by its request ID.")
+@click.option("--request-id", metavar="ID", help="Invocation or ECS task whose lines to print, by its ID.")
 @global_options
 @click.pass_context
 def logs(
@@ -69,7 +69,7 @@ def logs(
     pattern: str | None,
     request_id: str | None,
 ) -> None:
-    """Print the logs of the functions, merged in order of time."""
+    """Print the logs of the functions and services, merged in order of time."""
     if follows and (until or request_id):
         raise UsageError(f"--follow and {'--until' if until else '--request-id'} are mutually exclusive")
     if request_id and pattern:
@@ -81,7 +81,9 @@ def logs(
     chosen = app.pipeline.choose(names)
     stages = {stage.consumer.log_group: stage.name for stage in chosen if stage.consumer is not None}
     if not stages:
-        raise UsageError(f"no function: {', '.join(stage.name for stage in chosen) or 'the stack'} has no logs")
+        raise UsageError(
+            f"no function and no service: {', '.join(stage.name for stage in chosen) or 'the stack'} has no logs"
+        )
     if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
         app.render.warning("the emulator does not support patterns in braces; all lines are printed")
     lines = partial(read, app.log_groups, tuple(stages))

@@ -26,7 +26,7 @@ from refinerctl.inputs.replay import (
     look_up,
     send,
 )
-from refinerctl.stacks.base import Queue, Stage
+from refinerctl.stacks.base import Broker, Queue, Stage
 from tests.unit.fakes import START, FakeBucket, FakeQueues
 from tests.unit.insight.fakes import Account, stage_of
 
