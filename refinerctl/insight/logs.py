@@ -1,4 +1,4 @@
-"""`refinerctl logs`: the log lines of all functions and services in order of time, of one invocation, or as they arrive."""
+"""`refinerctl logs`: the log lines of functions and services in order of time, of one invocation, or as they arrive."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def logs(
     stages = {stage.consumer.log_group: stage.name for stage in chosen if stage.consumer is not None}
     if not stages:
         raise UsageError(
-            f"no function and no service: {', '.join(stage.name for stage in chosen) or 'the stack'} has no logs"
+            f"no function or service: {', '.join(stage.name for stage in chosen) or 'the stack'} has no logs"
         )
     if app.settings.embedded and pattern and pattern.lstrip().startswith("{"):
         app.render.warning("the emulator does not support patterns in braces; all lines are printed")
