@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from refinerctl.aws.errors import about
 from refinerctl.aws.session import AwsSession
@@ -32,7 +33,7 @@ def broker_settings(session: AwsSession, name: str) -> BrokerSettings:
         found_id = next((item["BrokerId"] for item in summaries if item.get("BrokerName") == name), None)
         if found_id is None:
             raise NotFoundError(f"broker {name} does not exist")
-        found = client.describe_broker(BrokerId=found_id)
+        found: Any = client.describe_broker(BrokerId=found_id)
     instances = found.get("BrokerInstances") or []
     urls = [url for item in instances for url in (*item.get("Endpoints", []), item.get("ConsoleURL")) if url]
     return BrokerSettings(
