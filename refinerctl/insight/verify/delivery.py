@@ -289,7 +289,10 @@ def _schedule_role(snapshot: Snapshot, schedule: Schedule, target: Component) ->
     if settings.role_arn is None:
         return failed(f"schedule {schedule.name} has no role")
     action = "lambda:InvokeFunction" if isinstance(target, Function) else "sqs:SendMessage"
-    context = {"aws:sourcearn": settings.arn, "aws:sourceaccount": snapshot.account}
+    # The condition key has the ARN of the schedule's group:
+    # https://docs.aws.amazon.com/scheduler/latest/UserGuide/cross-service-confused-deputy-prevention.html
+    group = settings.arn.replace(":schedule/", ":schedule-group/").rpartition("/")[0]
+    context = {"aws:sourcearn": group, "aws:sourceaccount": snapshot.account}
     return check_role(snapshot.get(ROLE, name_of(settings.role_arn)), SCHEDULER, context, [(action, arn)])
 
 

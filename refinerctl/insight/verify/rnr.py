@@ -27,7 +27,7 @@ SECTION = Section("Stack rnr")
     why="A function that has another queue or prefix than the workers works on nothing, without an error.",
     fix="Remove the variable from `environment` and `function_environment` in the environment's tfvars, and deploy.",
     details="Compares RNR_NAME, RNR_QUEUE, buckets, prefixes, cluster and service with the stack's; the other "
-    "variables that an image needs are set. A worker has one of PROCESSOR and PROCESSOR_COMMAND.",
+    "variables that an image needs are set. A worker has not both PROCESSOR and PROCESSOR_COMMAND.",
 )
 def _environment(snapshot: Snapshot, consumer: Function | Service) -> Finding | None:
     stage = snapshot.stage_of(consumer)
@@ -41,8 +41,8 @@ def _environment(snapshot: Snapshot, consumer: Function | Service) -> Finding | 
         if given.get(name) != value
     ]
     wrong += [f"{name} is not set" for name in _REQUIRED[stage.name] if not given.get(name)]
-    if stage.name == "worker" and sum(bool(given.get(name)) for name in _PROCESSORS) != 1:
-        wrong.append(f"exactly one of {' and '.join(_PROCESSORS)} has to be set")
+    if stage.name == "worker" and all(given.get(name) for name in _PROCESSORS):
+        wrong.append(f"{' and '.join(_PROCESSORS)} are both set")
     if wrong:
         return failed(f"environment of {consumer.name}: {'; '.join(wrong)}")
     return passed(f"the environment of {consumer.name} names the stack's queue, buckets and prefixes")

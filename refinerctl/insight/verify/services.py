@@ -87,10 +87,12 @@ def _circuit_breaker(snapshot: Snapshot, service: Service) -> Finding:
     Service,
     why="A task that is killed while it returns its message delays that by the broker's time limit.",
     fix=f"Set the worker's stop timeout to {STOP_TIMEOUT_S} s, the most that Fargate allows, and deploy.",
-    details=f"Warns below {STOP_TIMEOUT_S} s.",
+    details=f"Warns below {STOP_TIMEOUT_S} s. Skipped in a local environment.",
 )
 def _stop_timeout(snapshot: Snapshot, service: Service) -> Finding:
     timeout = _definition(snapshot, service).stop_timeout_s
+    if snapshot.embedded:
+        return skipped("a local environment stops its tasks sooner")
     if timeout is None:
         return warned(f"tasks of {service.name} have ECS's default stop timeout, {DEFAULT_STOP_TIMEOUT_S} s")
     seen = f"tasks of {service.name} have {timeout} s to stop"

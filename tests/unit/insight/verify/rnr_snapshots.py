@@ -31,6 +31,7 @@ from tests.unit.insight.verify.snapshots import (
     TOPIC,
     dlq_alarm,
     grants,
+    policy,
     queue,
     queue_arn,
     role_arn,
@@ -256,7 +257,12 @@ def _function(stage: Stage) -> dict[Any, Any]:
         (facts.ROLE, scheduler): Role(
             scheduler,
             role_arn(scheduler),
-            trusts("scheduler.amazonaws.com"),
+            policy(
+                "Allow",
+                "sts:AssumeRole",
+                Principal={"Service": "scheduler.amazonaws.com"},
+                Condition={"ArnEquals": {"aws:SourceArn": f"arn:aws:scheduler:{REGION}:schedule-group/{NAME}"}},
+            ),
             (RolePolicy("invoke", grants("lambda:InvokeFunction", on=arn)),),
         ),
         (facts.QUEUE, dlq): queue(dlq, retention_s=14 * DAY),
