@@ -141,7 +141,7 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
      answering(HEALTHY, ALARMS, NAME, value=HEALTHY.get(ALARMS, NAME).value[:-1])),  # type: ignore[index]
     ("rnr-environment", "worker", "fail", "RNR_QUEUE is other, not rnr-test-work", variables(RNR_QUEUE="other")),
     ("rnr-environment", "worker", "fail", "RNR_BROKER_URL is not set", variables(RNR_BROKER_URL="")),
-    ("rnr-environment", "worker", "fail", "PROCESSOR and PROCESSOR_COMMAND are both set", variables(PROCESSOR_COMMAND="route")),
+    ("rnr-environment", "worker", "fail", "COMMAND are both set", variables(PROCESSOR_COMMAND="route")),
     ("rnr-environment", "postprocess", "fail", "RNR_MERGED_PREFIX is not set, not rnr/merged/",
      changed(HEALTHY, *MERGER, environment={**rnr_stack.ENVIRONMENTS["postprocess"], "RNR_MERGED_PREFIX": ""})),
 ]  # fmt: skip
@@ -188,7 +188,8 @@ def test_a_local_environment_skips_what_it_does_not_have() -> None:
     results = {result.id: result.status for result in run_checks(replace(HEALTHY, embedded=True), STACK)}
     skipped = {name for name, status in results.items() if status is Status.SKIP}
     assert skipped == {
-        "service-stop-timeout", "broker-tls", "broker-logs", "cache-encrypted", "broker-network", "cache-network", "dlq-alarms", "alarm-actions"
+        "service-stop-timeout",
+        "broker-tls", "broker-logs", "cache-encrypted", "broker-network", "cache-network", "dlq-alarms", "alarm-actions"
     }  # fmt: skip
 
 
