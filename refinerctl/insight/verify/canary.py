@@ -101,7 +101,9 @@ def content_of(stage: Stage, mark: str) -> bytes:
 
 
 def blocked(stage: Stage, results: Sequence[CheckResult]) -> str | None:
-    """Why no canary is sent: a failed check says that it would be lost or end in the DLQ."""
+    """Why no canary is sent: a failed check says that it would be lost or end in the DLQ, or its outputs stay."""
+    if stage.service is not None:
+        return "not sent: the outputs of a service may be merged with those of other inputs"
     failed = [item.id for item in results if item.status is Status.FAIL and item.stage in (None, stage.name)]
     return f"not sent, because of {', '.join(failed)}" if failed else None
 

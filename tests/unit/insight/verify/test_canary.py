@@ -12,7 +12,7 @@ from refinerctl.errors import AccessDeniedError
 from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.insight.verify.canary import blocked, content_of, judge, key_of, remove
 from refinerctl.insight.verify.checks import CheckResult, Status
-from refinerctl.stacks.base import EventRule, Function, Stage
+from refinerctl.stacks.base import EventRule, Function, Service, Stage
 from tests.unit.fakes import START
 
 WRITTEN = START + timedelta(seconds=3)  # by S3's clock
@@ -106,3 +106,8 @@ def test_two_stages_get_two_completions() -> None:
     names = {key_of(stage, "m").removeprefix(str(stage.prefix)) for stage in (STAGE, other)}
     assert names == {"refinerctl-canary-m-RefinerInput.txt", "refinerctl-canary-m-Other.txt"}
     assert b"refinerctl verify --canary m for RefinerInput" in content_of(STAGE, "m")
+
+
+def test_no_canary_is_sent_through_a_service() -> None:
+    worker = Stage("worker", consumer=Service("w", "c", "/aws/ecs/w"), input_prefix="in/")
+    assert blocked(worker, ()) == "not sent: the outputs of a service may be merged with those of other inputs"
