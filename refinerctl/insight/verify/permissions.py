@@ -20,6 +20,7 @@ from refinerctl.insight.verify.snapshot import (
     QUEUE,
     ROLE,
     SECRET,
+    SERVICE,
     Snapshot,
 )
 from refinerctl.parallel import Answer
@@ -31,6 +32,7 @@ LAMBDA = "lambda.amazonaws.com"
 _MANAGED = (":iam::aws:policy/service-role/AWSLambdaBasicExecutionRole",
             ":iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole")  # fmt: skip
 _SQS = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+_SCALING = ("ecs:DescribeServices", "ecs:UpdateService")
 _LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
 _S3_OBJECTS = ("s3:getobject", "s3:putobject", "s3:abortmultipartupload")
 _KMS = ("kms:decrypt", "kms:generatedatakey")
@@ -126,6 +128,10 @@ def _needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tup
         yield "sqs:SendMessage", known(snapshot.get(QUEUE, function.dlq.name)).arn
     for server in _servers_of(snapshot, function):
         yield "secretsmanager:GetSecretValue", known(snapshot.get(SECRET, server.secret)).arn
+    for service in snapshot.pipeline.downstream_of(function):
+        if isinstance(service, Service):  # it scales the service
+            arn = known(snapshot.get(SERVICE, service.cluster, service.name)).arn
+            yield from ((action, arn) for action in _SCALING)
     stream = f"{_log_group_arn(snapshot, function)}:log-stream:refinerctl-verify"
     yield from ((action, stream) for action in _LOGS)
 
@@ -158,8 +164,8 @@ def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
     details="Evaluates the role's policies and boundary, the buckets' policies and the queue's: GetObject on inputs, "
     "GetObject and ListBucket for `read_access`, PutObject on what it writes, ReceiveMessage, DeleteMessage "
     "and GetQueueAttributes on the queue, SendMessage on the function's DLQ, GetSecretValue on secrets of brokers and "
-    "caches, CreateLogStream and PutLogEvents. Policies of an AWS organization are not "
-    "evaluated.",
+    "caches, DescribeServices and UpdateService on services that it scales, CreateLogStream and "
+    "PutLogEvents. Policies of an AWS organization are not evaluated.",
 )
 def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
     role, stage = _role_of(snapshot, function), snapshot.stage_of(function)

@@ -230,6 +230,9 @@ def _function(stage: Stage) -> dict[Any, Any]:
         policies.append(RolePolicy("buckets", grants("s3:ListBucket", on=buckets)))
     if stage.name != "postprocess":
         policies.append(RolePolicy("secrets", grants("secretsmanager:GetSecretValue", on=list(SECRETS.values()))))
+    if stage.name == "autoscaler":
+        service = f"arn:aws:ecs:us-east-1:{ACCOUNT}:service/{CLUSTER}/{WORKER}"
+        policies.append(RolePolicy("scaling", grants("ecs:DescribeServices", "ecs:UpdateService", on=service)))
     scheduler = f"{NAME}-scheduler-{stage.name}-role"
     return {
         (facts.FUNCTION, base): FunctionConfiguration(

@@ -134,6 +134,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
     ("role-permissions", "postprocess", "fail", "s3:PutObject on arn:aws:s3:::results/rnr/merged/",
      without_policy((ROLE, f"{NAME}-postprocess"), "objects")),
     ("role-permissions", "autoscaler", "fail", "sqs:SendMessage", without_policy((ROLE, f"{NAME}-autoscaler"), "dlq")),
+    ("role-permissions", "autoscaler", "fail", "ecs:UpdateService",
+     without_policy((ROLE, f"{NAME}-autoscaler"), "scaling")),
     ("inputs-complete", "worker", "warn", "at least 4 have neither",
      answering(HEALTHY, INPUTS, rnr_stack.INPUTS, HEALTHY.pipeline.choose(("worker",))[0],
                value=InputCount(1000, 9))),
