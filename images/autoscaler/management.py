@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,11 +15,16 @@ import urllib3
 from rnr_common.addresses import server_address
 from rnr_common.secret import Secret
 
-_NO_COUNTS = frozenset({"down", "crashed", "stopped", "minority", "terminated"})
+_DOWN = frozenset({"down", "crashed", "stopped", "minority", "terminated"})
+_NO_COUNTS_S, _PAUSE_S = 8, 2
 
 
 class ReadingError(Exception):
     """The broker or ECS did not say what the decision needs."""
+
+
+class _NoCountsError(Exception):
+    """The queue exists, but its counts are not known."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,15 @@ class QueueCounts:
 class ManagementApi:
     """The broker's management API at RNR_BROKER_API_URL, with the credentials of the secret."""
 
-    def __init__(self, environ: Mapping[str, str], secret: Secret | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        secret: Secret | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         address = server_address("RNR_BROKER_API_URL", environ["RNR_BROKER_API_URL"], "https", "http")
         self.url = address.geturl().rstrip("/")
+        self._sleep = sleep
         self.secret = secret or Secret(environ["RNR_BROKER_SECRET"])
         context = ssl.create_default_context(cafile=environ.get("RNR_BROKER_CA_FILE") or None)
         self._http = urllib3.PoolManager(
@@ -46,7 +58,21 @@ class ManagementApi:
         )
 
     def queue(self, name: str) -> QueueCounts | None:
-        """Return the counts of a queue of virtual host `/`, or None if it does not exist."""
+        """Return the counts of a queue of virtual host `/`, or None if it does not exist.
+
+        For 5 s after the queue was declared or the broker started there are no counts: waits for them.
+        """
+        for _ in range(_NO_COUNTS_S // _PAUSE_S):
+            try:
+                return self._read(name)
+            except _NoCountsError:
+                self._sleep(_PAUSE_S)
+        try:
+            return self._read(name)
+        except _NoCountsError as error:
+            raise ReadingError(f"broker {self.url} has no counts of queue {name}: {error}") from None
+
+    def _read(self, name: str) -> QueueCounts | None:
         response = self._get(f"/api/queues/%2F/{quote(name, safe='')}")
         if response.status == 401:  # the password may have been rotated
             self.secret.forget()
@@ -60,7 +86,7 @@ class ManagementApi:
         try:
             return _counts(json.loads(response.data))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ReadingError(f"broker {self.url} has no counts of queue {name}: {error!r}") from None
+            raise _NoCountsError(repr(error)) from None
 
     def _get(self, path: str) -> urllib3.BaseHTTPResponse:
         headers = urllib3.make_headers(basic_auth=f"{self.secret['username']}:{self.secret['password']}")
@@ -71,7 +97,7 @@ class ManagementApi:
 
 
 def _counts(found: Mapping[str, Any]) -> QueueCounts:
-    if found.get("state") in _NO_COUNTS:
+    if found.get("state") in _DOWN:
         raise ValueError(f"the queue is {found['state']}")
     return QueueCounts(
         ready=_count(found["messages_ready"]),

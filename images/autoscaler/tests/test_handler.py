@@ -139,7 +139,7 @@ def counts(ready: int, unacknowledged: int = 0, consumers: int = 0, published: i
 def autoscaler(broker: FakeBroker, aws: FakeAws, **environ: str) -> Autoscaler:
     """Return the function's core with these servers."""
     variables = {**ENVIRON, "RNR_BROKER_API_URL": f"http://127.0.0.1:{broker.server_port}", **environ}
-    api = ManagementApi(variables, Secret("arn:secret", aws))  # type: ignore[arg-type]
+    api = ManagementApi(variables, Secret("arn:secret", aws), lambda _: None)  # type: ignore[arg-type]
     service = EcsService(aws, "rnr-test", "rnr-test-worker")  # type: ignore[arg-type]
     return Autoscaler(variables, api, service, aws, aws)  # type: ignore[arg-type]
 
