@@ -33,7 +33,7 @@ unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers
 	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadfile
 
 nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Run the property tests with new random examples
-	$(BIN)/pytest tests/unit tests/integration -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
+	$(BIN)/pytest tests/unit tests/integration images -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/
 	$(BIN)/python docs/generate.py
@@ -45,6 +45,7 @@ bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, do
 	$(BIN)/python -m benchmarks.status
 	$(BIN)/python -m benchmarks.verify
 	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.worker
+	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.autoscaler docs/autoscaler.svg
 
 e2e: $(VENV)/.dev $(MODULES) servers
 	# Most of the time is spent waiting for queues: three files at once take half the time.

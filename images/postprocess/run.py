@@ -284,7 +284,10 @@ class PostProcess:
 
     def _delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._client.delete_object(Bucket=self._settings.bucket, Key=key)
+            try:
+                self._client.delete_object(Bucket=self._settings.bucket, Key=key)
+            except ClientError as error:  # without a manifest the file does no harm
+                self._log.warn("merged file left behind", key=key, reason=str(error))
 
     def _list(self, prefix: str, start_after: str = "") -> Iterator[Any]:
         pages = self._client.get_paginator("list_objects_v2").paginate(

@@ -329,6 +329,23 @@ def test_a_run_that_always_loses_leaves_nothing() -> None:
     assert bucket.orphans() == set()
 
 
+def test_files_that_cannot_be_deleted_fail_no_run() -> None:
+    bucket = Bucket()
+    bucket.complete("a", flow(1))
+    bucket.objects["rnr/merged/20261127T080000Z-0123abcd.csv"] = (b"of a killed run", bucket.now)
+    bucket.now += timedelta(hours=2)
+
+    def deny(number: int, name: str) -> None:
+        if name == "delete":
+            raise _error("AccessDenied")
+
+    bucket.before = deny
+    assert run(bucket)["merged"] == 1
+    bucket.before = lambda number, name: None
+    run(bucket)
+    assert bucket.orphans() == set()
+
+
 def test_an_answer_to_the_commit_that_is_lost_does_not_lose_the_run() -> None:
     """The SDK sends it again, and the condition fails because of the first one."""
     bucket = Bucket()
