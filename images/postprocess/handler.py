@@ -42,7 +42,7 @@ def _client() -> S3Client:
 
 def settings_of(environ: Mapping[str, str]) -> Settings:
     """Return the settings; raises ValueError if a prefix is missing or wrong."""
-    prefixes = {}
+    prefixes: dict[str, Any] = {}
     for name in ("output", "complete", "merged"):
         variable = f"RNR_{name.upper()}_PREFIX"
         prefixes[f"{name}_prefix"] = prefix = environ[variable].lstrip("/")

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 STATE_NAME = "state.json.gz"
 ATTEMPTS = 4  # to commit, while other runs do
-_FETCHES = 8  # at the same time
 _MOST_COMPLETION_BYTES, _MOST_OUTPUT_BYTES, _MOST_MERGED_BYTES = 2**20, 64 * 2**20, 128 * 2**20
 _ORPHAN_AGE = timedelta(hours=1)  # no function runs as long
 _RUN_FILE = re.compile(r"(\d{8}T\d{6}Z-[0-9a-f]{8})\.(csv|parquet|json)")
@@ -47,6 +46,7 @@ class Settings:
     merged_prefix: str
     columns: Columns | None = None
     max_completions: int = 5_000
+    fetches: int = 8  # completions that are read at the same time
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class PostProcess:
     def _merge(self, chosen: list[Candidate], merger: Merger, merged: Merged) -> int:
         """Return how many of the candidates were tried: the others have to wait for the next run."""
         tried = 0
-        with ThreadPoolExecutor(_FETCHES) as pool:
-            for chunk in _chunks(chosen, _FETCHES):
+        with ThreadPoolExecutor(self._settings.fetches) as pool:
+            for chunk in _chunks(chosen, self._settings.fetches):
                 if self._remaining_s() < max(self._time_s / 4, 20) or merger.size > _MOST_MERGED_BYTES:
                     break
                 for fetched in pool.map(self._fetch, chunk):

@@ -7,8 +7,10 @@ import gzip
 import hashlib
 import io
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from postprocess.tables import parse_columns
 from rnr_common.log import Logger
 
 SETTINGS = Settings("bucket", "rnr/output/", "rnr/complete/", "rnr/merged/")
+SEQUENTIAL = replace(SETTINGS, fetches=1)  # the same requests in the same order each time
 STATE = "rnr/merged/state.json.gz"
 BEGIN = datetime(2026, 11, 27, 8, tzinfo=UTC)
 
@@ -43,25 +46,29 @@ class Bucket:
         self.before: Callable[[int, str], None] = lambda number, name: None
         self.after: Callable[[str], None] = lambda key: None
         self.requests = 0
+        self.lock = threading.Lock()
 
     def etag(self, key: str) -> str:
         return '"' + hashlib.md5(self.objects[key][0], usedforsecurity=False).hexdigest() + '"'
 
     def get_object(self, Key: str, IfMatch: str | None = None, **_: Any) -> dict[str, Any]:  # noqa: N803
         self._request("get")
-        if Key not in self.objects:
-            raise _error("NoSuchKey")
-        if IfMatch not in (None, self.etag(Key)):
-            raise _error("PreconditionFailed")
-        return {"Body": _Body(self.objects[Key][0]), "ETag": self.etag(Key), "ContentLength": len(self.objects[Key][0])}
+        with self.lock:
+            if Key not in self.objects:
+                raise _error("NoSuchKey")
+            if IfMatch not in (None, self.etag(Key)):
+                raise _error("PreconditionFailed")
+            body = self.objects[Key][0]
+            return {"Body": _Body(body), "ETag": self.etag(Key), "ContentLength": len(body)}
 
     def put_object(self, Key: str, Body: bytes, **condition: Any) -> None:  # noqa: N803
         self._request("put")
-        if condition.get("IfNoneMatch") and Key in self.objects:
-            raise _error("PreconditionFailed")
-        if condition.get("IfMatch") and (Key not in self.objects or condition["IfMatch"] != self.etag(Key)):
-            raise _error("PreconditionFailed")
-        self.objects[Key] = (Body, self.now)
+        with self.lock:
+            if condition.get("IfNoneMatch") and Key in self.objects:
+                raise _error("PreconditionFailed")
+            if condition.get("IfMatch") and (Key not in self.objects or condition["IfMatch"] != self.etag(Key)):
+                raise _error("PreconditionFailed")
+            self.objects[Key] = (Body, self.now)
         self.after(Key)
 
     def upload_file(self, name: str, bucket: str, key: str, extra: Any) -> None:
@@ -78,7 +85,7 @@ class Bucket:
         self._request("list")
         found = [
             {"Key": key, "ETag": self.etag(key), "LastModified": modified}
-            for key, (_, modified) in sorted(self.objects.items())
+            for key, (_, modified) in sorted(self.objects.copy().items())
             if key.startswith(Prefix) and key > StartAfter
         ]
         return [{"Contents": found}]
@@ -275,7 +282,7 @@ def test_other_columns_of_the_settings_give_files_that_were_set_aside_another_tr
     run(bucket)
     columns = parse_columns("time:string,flow:double,stage:double")
 
-    result = run(bucket, Settings("bucket", "rnr/output/", "rnr/complete/", "rnr/merged/", columns))
+    result = run(bucket, replace(SETTINGS, columns=columns))
 
     assert (result["merged"], result["rows"]) == (1, 1)
     assert bucket.rows()[1:] == [("b/0.csv", "t0", "2", "3")]
@@ -286,7 +293,7 @@ def test_a_run_is_limited_and_the_next_one_continues_with_the_oldest() -> None:
     for number in range(20):
         bucket.now += timedelta(seconds=1)
         bucket.complete(f"{20 - number:02}", flow(number))
-    settings = Settings("bucket", "rnr/output/", "rnr/complete/", "rnr/merged/", max_completions=12)
+    settings = replace(SETTINGS, max_completions=12)
 
     results = [run(bucket, settings) for _ in range(3)]
 
@@ -389,7 +396,7 @@ def test_nothing_is_lost_or_merged_twice_when_runs_overlap_and_are_killed(planne
     def happen(number: int, name: str) -> None:
         event = planned.pop(number, None)
         if event == "run":
-            run(bucket)
+            run(bucket, SEQUENTIAL)
         elif event == "kill":
             raise KilledError
         elif event:
@@ -398,7 +405,7 @@ def test_nothing_is_lost_or_merged_twice_when_runs_overlap_and_are_killed(planne
     bucket.before = happen
     for _ in range(4):
         try:
-            run(bucket)
+            run(bucket, SEQUENTIAL)
         except KilledError:
             bucket.now += timedelta(hours=2)
     bucket.before = lambda number, name: None
