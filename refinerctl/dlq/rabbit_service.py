@@ -63,6 +63,8 @@ class RabbitService:
 
     def __init__(self, app: AppContext, broker: Broker) -> None:
         self._management = app.broker(broker)
+        if self._management.endpoint.api is None:
+            app.render.warning("messages in flight elsewhere are unknown: --broker-url has no https:// URL")
         self._queues = [queue for queue in app.pipeline.by_kind(Queue) if queue.broker == broker]
 
     @cached_property
