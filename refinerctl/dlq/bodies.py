@@ -9,6 +9,7 @@ from urllib.parse import unquote_plus
 
 from refinerctl.aws.messages import Message
 from refinerctl.aws.s3 import ObjectEvent, object_event
+from refinerctl.stacks.base import error_text
 
 # Deeper than any event, and not too deep to be written as JSON again.
 MAX_DEPTH = 100
@@ -82,9 +83,21 @@ def delivery_error(message: Message) -> str | None:
 
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/configuring-schedule-dlq.html
+    Or how a function failed that was invoked asynchronously, which Lambda writes into the body:
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
     """
     given = message.texts
     code, text = given.get("ERROR_CODE"), given.get("ERROR_MESSAGE")
     if code is None or not given.keys() & {"RULE_ARN", "SCHEDULE_ARN"}:
-        return None
+        return _invocation_error(message.body)
     return f"{code}: {text}" if text else code
+
+
+def _invocation_error(body: str) -> str | None:
+    value = body_value(body)
+    if not isinstance(value, dict) or not isinstance(context := value.get("requestContext"), dict):
+        return None
+    condition, response = context.get("condition"), value.get("responsePayload")
+    if condition is None or "functionArn" not in context:
+        return None
+    return error_text(response) if isinstance(response, dict) and response.get("errorMessage") else str(condition)

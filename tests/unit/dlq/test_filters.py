@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -158,3 +159,14 @@ class TestBodies:
         assert delivery_error(undelivered(1)) == "NO_PERMISSIONS"
         assert delivery_error(undelivered(1, text="not allowed")) == "NO_PERMISSIONS: not allowed"
         assert delivery_error(message(1)) is None
+
+    def test_error_of_a_failed_run_in_the_body(self) -> None:
+        record = {
+            "requestContext": {"functionArn": "arn:aws:lambda:us-east-1:1:function:f", "condition": "RetriesExhausted"},
+            "responsePayload": {"errorType": "ValueError", "errorMessage": "no feed"},
+        }
+        failed = replace(message(1), body=json.dumps(record))
+        assert delivery_error(failed) == "ValueError: no feed"
+        assert (
+            delivery_error(replace(failed, body=json.dumps({**record, "responsePayload": None}))) == "RetriesExhausted"
+        )

@@ -27,6 +27,7 @@ from refinerctl.dlq.queues import (
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.stacks import base
 from refinerctl.stacks.refiner import STACK
+from refinerctl.stacks.rnr import STACK as RNR
 from tests.unit.dlq.messages import queue
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
@@ -244,6 +245,16 @@ class TestDlqsOfAStack:
             ("dibbs-ecr-B-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-B"),
             ("dibbs-ecr-forward-delivery-dlq", DlqKind.DELIVERY, "dibbs-ecr-forward"),
         ]
+
+    def test_rnr_has_those_of_functions_and_one_on_its_broker(self) -> None:
+        assert RNR.pipeline
+        pipeline = RNR.pipeline(RNR.settings, {})
+        (broker,) = pipeline.by_kind(base.Broker)
+        found = {item.text: item for item in dlqs_of(pipeline)}
+        assert {name for name, item in found.items() if item.broker} == {"rnr-local-work-dlq"}
+        assert found["rnr-local-work-dlq"].broker == broker
+        assert found["rnr-local-producer-dlq"].kind is DlqKind.DELIVERY
+        assert len(found) == 7
 
     def test_of_schedules_queues_without_consumer_and_a_shared_dlq(self) -> None:
         shared = base.Queue("shared-dlq")
