@@ -34,7 +34,8 @@ class DlqKind(StrEnum):
     """Why messages are in a dead-letter queue.
 
     `processing`: a queue's consumer received them too often; `delivery`: an EventBridge rule or a schedule could not
-    deliver them to its target, or a function failed that was invoked asynchronously; `unknown`: nothing is known to use this queue as its DLQ.
+    deliver them to its target, or a function failed that was invoked asynchronously; `unknown`: nothing is known to
+    use this queue as its DLQ.
     """
 
     PROCESSING = "processing"
@@ -128,7 +129,7 @@ class RequestedQueue:
 
 
 def dlqs_of(pipeline: Pipeline) -> tuple[RequestedQueue, ...]:
-    """Each DLQ of a stack once: first those of queues, then those of rules, schedules and functions, shared ones last."""
+    """Each DLQ of a stack once: first those of queues, then of rules, schedules and functions, shared ones last."""
     found: dict[str, RequestedQueue] = {}
     senders = [item for item in pipeline.components if isinstance(item, Queue | EventRule | Schedule | Function)]
     for sender in sorted(senders, key=lambda item: (not isinstance(item, Queue), item in pipeline.shared)):
