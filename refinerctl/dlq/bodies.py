@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 
 from refinerctl.aws.messages import Message
 from refinerctl.aws.s3 import ObjectEvent, object_event
-from refinerctl.stacks.base import error_text
+from refinerctl.stacks.records import error_text
 
 # Deeper than any event, and not too deep to be written as JSON again.
 MAX_DEPTH = 100
