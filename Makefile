@@ -6,7 +6,7 @@ IMAGES := $(wildcard images/*/package.json)
 MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 SIMULATOR := tests/simulator/node_modules/.package-lock.json
 
-.PHONY: demo test nightly docs bench lint unit e2e node-test servers clean help
+.PHONY: demo demo-rnr test nightly docs bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -14,6 +14,9 @@ help: ## List the targets
 
 demo: $(VENV)/.local $(MODULES) ## Set up, then run the pipeline end to end once on this machine
 	$(BIN)/refinerctl demo
+
+demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs RabbitMQ and Redis
+	$(BIN)/refinerctl demo --stack rnr
 
 # End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
 test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Set up, then run every check and test

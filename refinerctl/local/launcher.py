@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from refinerctl.config import Settings
 from refinerctl.embedded import MARKER, NOT_INSTALLED, Instance, LocalStatus
@@ -26,6 +27,8 @@ POLL_SECONDS = 0.05
 class Launch:
     """How to start an environment. `build_arguments` are for the images of engine `docker`.
 
+    `variables` of the stack's root module take precedence over the environment's values.
+
     `attached`: the environment stops when the command that started it ends, for whatever reason.
     """
 
@@ -33,6 +36,7 @@ class Launch:
     port: int | None = None
     build_arguments: Mapping[str, str] = field(default_factory=dict)
     attached: bool = False
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def launch(instance: Instance, settings: Settings, wanted: Launch) -> LocalStatus:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
         _check_servers(app)
         progress.step(f"the local environment is up at {status.endpoint_url}; applying changes")
         _prepare_images(app, wanted, status.stacks, progress)
-        _apply_stacks(app, status, progress, disposable=False)
+        _apply_stacks(app, status, wanted, progress, disposable=False)
         return False
     for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))
@@ -99,7 +99,7 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
     status = launch(app.instance, app.settings, wanted)
     with stopped_on_failure(app.instance):
         progress.step(f"AWS emulator at {status.endpoint_url}")
-        _apply_stacks(app, status, progress, disposable=True)
+        _apply_stacks(app, status, wanted, progress, disposable=True)
     return True
 
 
@@ -155,7 +155,9 @@ def _refuse_other(status: LocalStatus, wanted: Launch) -> None:
             )
 
 
-def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, disposable: bool) -> None:
+def _apply_stacks(
+    app: AppContext, status: LocalStatus, wanted: Launch, progress: Progress, *, disposable: bool
+) -> None:
     """`disposable`: an interrupt stops the environment anyway."""
     region = app.settings.embedded_region
     # Not the app's own session, which refuses to work on an environment that is still starting.
@@ -167,14 +169,15 @@ def _apply_stacks(app: AppContext, status: LocalStatus, progress: Progress, *, d
         of_stack = app.in_environment(app.settings.env, name)
         of_stack.session = session
         progress.step(f"terraform apply: stack {name}{of_stack.stack.apply_hint}")
-        _apply(of_stack, progress, disposable=disposable)
+        variables = wanted.variables if name == app.stack.name else {}
+        _apply(of_stack, variables, progress, disposable=disposable)
     app.instance.write_applied(_stack_names(app))
     status = app.instance.status()
     if status.state != "up":
         raise RefinerctlError(f"the local environment stopped while the stacks were being applied: {status.detail}")
 
 
-def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
+def _apply(app: AppContext, variables: Mapping[str, Any], progress: Progress, *, disposable: bool) -> None:
     from refinerctl.terraform.runner import LOCK_TIMEOUT_SECONDS
 
     def report(done: int, total: int, address: str) -> None:
@@ -188,7 +191,7 @@ def _apply(app: AppContext, progress: Progress, *, disposable: bool) -> None:
     root = replace(root, terraform=replace(root.terraform, disposable=disposable))
     root.init()
     with root.folder() as folder:
-        root.terraform.apply(root.var_files(folder, _deployed_images(app.ledger, progress)), report)
+        root.terraform.apply(root.var_files(folder, {**_deployed_images(app.ledger, progress), **variables}), report)
 
 
 def _deployed_images(ledger: Ledger, progress: Progress) -> dict[str, Any]:

@@ -327,7 +327,8 @@ class Stack:
     `completion_keys` are the keys under which the completion of an input may appear.
     `read_log_line` reads a JSON line of an image's log; `log_terms` is a text that all lines of an event hold.
     `merged_completions` reads the keys of the completions that a manifest of merged outputs lists.
-    `checks` name the modules of the checks that only this stack has. `needs` are stacks to apply before this one.
+    `checks` name the modules of the checks that only this stack has, `demo` the module of its demo. `needs` are stacks
+    to apply before this one.
     """
 
     name: str
@@ -342,5 +343,6 @@ class Stack:
     log_terms: Mapping[RecordEvent, str] = field(default_factory=dict)
     merged_completions: Callable[[bytes], frozenset[str]] | None = None
     checks: tuple[str, ...] = ()
+    demo: str | None = None
     needs: tuple[str, ...] = ()
     apply_hint: str = ""

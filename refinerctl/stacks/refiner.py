@@ -306,6 +306,7 @@ STACK = Stack(
     read_log_line=read_log_line,
     log_terms=RECORD_MESSAGES,
     checks=("refinerctl.insight.verify.refiner",),
+    demo="refinerctl.local.demo_input",
     needs=("registry",),
     apply_hint=" (about a minute: the AWS provider waits 25 s for each level of queues)",
 )

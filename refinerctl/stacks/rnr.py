@@ -267,6 +267,7 @@ STACK = Stack(
     log_terms=RECORD_MESSAGES,
     merged_completions=merged_completions,
     checks=("refinerctl.insight.verify.rnr",),
+    demo="refinerctl.local.demo_workers",
     needs=("registry",),
     apply_hint=" (about a minute in a local environment, some 20 minutes in an account: Amazon MQ makes the broker)",
 )

@@ -209,8 +209,11 @@ def make_project(base: Path, environ: Mapping[str, str] | None = None, rulesets:
     for path in (folder, project.home, project.temporary):
         path.mkdir(parents=True)
     shutil.copytree(ROOT / "terraform", folder / "terraform", ignore=shutil.ignore_patterns(".terraform"))
-    (folder / "images").mkdir()
-    (folder / "images" / "refiner").symlink_to(ROOT / "images" / "refiner")
+    (folder / "images").symlink_to(ROOT / "images")
+    # Made once for all projects; a project with other images would remove them as unused.
+    (folder / ".refinerctl").mkdir()
+    (ROOT / ".refinerctl" / "venvs").mkdir(parents=True, exist_ok=True)
+    (folder / ".refinerctl" / "venvs").symlink_to(ROOT / ".refinerctl" / "venvs")
     config = (ROOT / "refinerctl.toml").read_text()
     if rulesets is not None:
         (folder / "terraform/environments/local/refiner.tfvars").write_text(rulesets)

@@ -345,8 +345,11 @@ class TestFunctionHost:
 
     def test_the_emulator_invokes_through_it(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "echo")
-        answer = hosted.session.client("lambda").invoke(FunctionName=unique, Payload=b'{"b": 2}')
-        assert json.load(answer["Payload"])["event"] == {"b": 2}
+        functions = Functions(hosted.session)
+        assert functions.invoke(unique, {"b": 2})["event"] == {"b": 2}
+        hosted.create(f"{unique}-exit", "init-exit")
+        with pytest.raises(RefinerctlError, match=f"function {unique}-exit failed: "):
+            functions.invoke(f"{unique}-exit")
 
     def test_a_changed_configuration_starts_a_new_environment(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "echo", VARIABLE="old")
