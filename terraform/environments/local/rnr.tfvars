@@ -25,9 +25,13 @@ images = {
 }
 
 # Each minute, the shortest time of a schedule, so that nobody has to wait.
-producer    = { schedule = "rate(1 minute)", timeout_s = 60 }
-postprocess = { schedule = "rate(1 minute)", timeout_s = 60 }
-worker      = { job_timeout_s = 60, stop_timeout_s = 10, container_insights = false }
+producer = { schedule = "rate(1 minute)", timeout_s = 60 }
+postprocess = {
+  schedule    = "rate(1 minute)"
+  timeout_s   = 60
+  environment = { RNR_MERGED_COLUMNS = "time:string,inflow:double,outflow:double" }
+}
+worker = { job_timeout_s = 60, stop_timeout_s = 10, container_insights = false }
 autoscaler = {
   max_tasks   = 4
   environment = { RNR_SCALE_IN_COOLDOWN_S = "30", RNR_ZERO_COOLDOWN_S = "30" }

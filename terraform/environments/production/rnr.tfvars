@@ -35,6 +35,11 @@ producer = {
   # feed_url = "https://api.weather.gov/products/types/HML"
 }
 
+postprocess = {
+  # The columns of the merged files: those of the bundled routing. Files with others are set aside.
+  environment = { RNR_MERGED_COLUMNS = "time:string,inflow:double,outflow:double" }
+}
+
 worker = {
   cpu           = 2048
   memory_mb     = 8192

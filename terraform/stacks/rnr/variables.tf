@@ -388,7 +388,7 @@ variable "autoscaler" {
     schedule             = optional(string, "rate(1 minute)")
     schedule_enabled     = optional(bool, true)
     memory_mb            = optional(number, 256)
-    timeout_s            = optional(number, 30)
+    timeout_s            = optional(number, 60)
     reserved_concurrency = optional(number)
     environment          = optional(map(string), {})
     min_tasks            = optional(number, 0)
