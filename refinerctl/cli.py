@@ -41,6 +41,10 @@ DLQ = {
     "redrive": ("refinerctl.dlq.redrive.command:command", "Send the messages of a DLQ back to their queue."),
     "purge": ("refinerctl.dlq.purge:command", "Delete messages from a DLQ after saving them."),
 }
+RNR = {
+    "produce": ("refinerctl.rnr.run:produce", "Run the producer now and show what it published."),
+    "postprocess": ("refinerctl.rnr.run:postprocess", "Run the post-processing now and show what it merged."),
+}
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Inputs": {
@@ -76,6 +80,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Dead-letter queues": {
         "dlq": (DLQ, "List, inspect, export, redrive or purge messages."),
+    },
+    "Stack rnr": {
+        "rnr": (RNR, "Run functions, set the number of workers, rotate the password, grant access to buckets."),
     },
     "Local environment": {
         "local": (LOCAL, "Run the pipelines on this machine, without an AWS account."),

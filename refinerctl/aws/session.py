@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 MAX_CONNECTIONS = 32
+READ_TIMEOUT_S = 60.0
+# The longest run of a function takes 15 minutes.
+LONG_READ_TIMEOUT_S = 910.0
 
 
 def embedded_environment(
@@ -146,6 +149,13 @@ class AwsSession:
     def client(self, service: str) -> Any:
         """The boto3 client of `service`. Raises RefinerctlError for an unknown profile."""
         client = self._client(service)  # made while STS answers
+        self.admit()
+        return client
+
+    def patient_client(self, service: str) -> Any:
+        """A client that waits more than 15 minutes for a response and repeats no request, for work that takes long."""
+        with self._lock:
+            client = self._new_client(self._boto_session(), service, attempts=1, read_timeout_s=LONG_READ_TIMEOUT_S)
         self.admit()
         return client
 
@@ -284,13 +294,16 @@ class AwsSession:
     def _assume(self, role: str) -> dict[str, str]:
         return credentials.assume_role(self._new_client(self._account_session(), "sts"), role, self._external_id)
 
-    def _new_client(self, session: Any, service: str, attempts: int = ATTEMPTS) -> Any:
+    def _new_client(
+        self, session: Any, service: str, attempts: int = ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S
+    ) -> Any:
         from botocore.config import Config
 
         config = Config(
             retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=5,
-            read_timeout=60,
+            read_timeout=read_timeout_s,
+            tcp_keepalive=read_timeout_s > READ_TIMEOUT_S,  # gateways drop connections that are idle for some minutes
             max_pool_connections=MAX_CONNECTIONS,
             proxies={} if self._embedded else None,
             user_agent_extra=f"refinerctl/{__version__}",

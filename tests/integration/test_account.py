@@ -44,6 +44,9 @@ CHANGING: tuple[tuple[str, ...], ...] = (
     ("rollback", "--yes"),
     ("destroy", "--confirm", "far"),
     ("unlock", "--yes"),
+    ("rnr", "produce", "--yes"),
+    ("rnr", "postprocess", "--yes"),
+    ("rnr", "postprocess", "--dry-run"),
 )
 
 
