@@ -82,7 +82,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "dlq": (DLQ, "List, inspect, export, redrive or purge messages."),
     },
     "Stack rnr": {
-        "rnr": (RNR, "Run functions, set the number of workers, rotate the password, grant access to buckets."),
+        "rnr": (RNR, "Run functions now, scale workers, rotate."),
     },
     "Local environment": {
         "local": (LOCAL, "Run the pipelines on this machine, without an AWS account."),
