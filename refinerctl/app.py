@@ -6,15 +6,15 @@ import json
 import os
 import shlex
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from refinerctl.account import check_account, has_account, location
 from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
-from refinerctl.errors import FatalError, RefinerctlError, RefusedError, UsageError
-from refinerctl.parallel import attempt
+from refinerctl.errors import RefinerctlError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,19 +70,7 @@ class AppContext:
     @property
     def location(self) -> str:
         """Account (or endpoint), region and environment, for messages. Asks STS."""
-        return self._location_of(self.session)
-
-    def _location_of(self, session: AwsSession) -> str:
-        where = f"the {'emulator' if self.settings.embedded else 'account'} at {session.endpoint_url}"
-        if self._has_account:
-            answer = attempt(session.caller)
-            where = f"account {account_of(answer.value) if answer.value else 'unknown'}"
-        return f"{where}, region {session.region_name() or 'unknown'}, environment {self.settings.env}"
-
-    @property
-    def _has_account(self) -> bool:
-        """Whether the account that STS returns can be compared: an emulator's cannot, unless the settings name it."""
-        return self.settings.account is not None or not (self.settings.embedded or self.settings.endpoint_url)
+        return location(self.settings, self.session)
 
     def command(self, *arguments: str) -> str:
         """A command line to run next, for this environment and stack, with the global options that were given."""
@@ -125,28 +113,9 @@ class AppContext:
         return self._guarded(session)
 
     def _guarded(self, session: AwsSession) -> AwsSession:
-        if self._changes and self._has_account:
-            session.guard(self._check_account)
+        if self._changes and has_account(self.settings):
+            session.guard(partial(check_account, self.settings, self.render))
         return session
-
-    def _check_account(self, session: AwsSession) -> None:
-        """Print where this run changes something. Raises FatalError in another account than the environment's."""
-        env, account = self.settings.env, self.settings.account
-        answer = attempt(session.caller)
-        if account is None:
-            found = account_of(answer.value) if answer.value else "<12 digits>"
-            self.render.warning(
-                f'environment {env} is not bound to an account; set account = "{found}" in [environments.{env}] of '
-                "refinerctl.toml, so that refinerctl changes nothing in another account"
-            )
-        elif answer.error is not None:
-            said = f"cannot check the account of environment {env}: {answer.error.message}"
-            raise FatalError(RefinerctlError(said, hint=answer.error.hint)) from answer.error
-        elif answer.value and (found := account_of(answer.value)) != account:
-            said = f"environment {env} is in account {account}, but the credentials belong to {found} ({answer.value})"
-            hint = f"Use credentials of account {account}, for instance with --profile, or another --env."
-            raise FatalError(RefusedError(said, hint=hint))
-        self.render.note(self._location_of(session))
 
     @cached_property
     def stack(self) -> Stack:
@@ -262,15 +231,15 @@ class AppContext:
     def broker(self, component: Broker) -> Management:
         """The management API of a broker; its `endpoint` is also that of AMQP. With the credentials of its secret."""
         if component not in self._brokers:
-            from refinerctl.aws.mq import Brokers
+            from refinerctl.aws.mq import broker_settings
             from refinerctl.aws.secrets import Secrets
             from refinerctl.rabbitmq.endpoint import endpoint_of
             from refinerctl.rabbitmq.management import Management
 
             name, secret = component.name, component.secret
-            found, given = Brokers(self.session).describe(name), self.settings.broker_url
+            urls, given = broker_settings(self.session, name).urls, self.settings.broker_url
             login = Secrets(self.session).texts(secret, "username", "password")
-            endpoint = endpoint_of(name, found.amqp_url, found.console_url, given, login, secret)
+            endpoint = endpoint_of(name, *urls, given, login, secret)
             self._brokers[component] = Management(endpoint)
         return self._brokers[component]
 
@@ -420,8 +389,3 @@ def app_context(
     flags = ctx.find_root().obj or GlobalFlags()
     missing = {name: value for name, value in defaults.items() if getattr(flags, name) is None}
     return AppContext(replace(flags, **missing), instance_name, changes=changes)
-
-
-def account_of(arn: str) -> str:
-    """The account that an ARN names."""
-    return arn.split(":")[4]

@@ -1,4 +1,4 @@
-"""Amazon MQ: the endpoints of a broker."""
+"""Amazon MQ: brokers for RabbitMQ."""
 
 from __future__ import annotations
 
@@ -13,44 +13,51 @@ MISSING_HINT = "Check --env and --region, or deploy the stack first."
 
 
 @dataclass(frozen=True)
-class BrokerDescription:
-    """A broker: `amqp_url` and `console_url`, which is also that of the management API, without credentials."""
+class BrokerSettings:
+    """A broker; `state` is Amazon MQ's own word, `endpoints` are the URLs of AMQP and of its management API."""
 
     name: str
-    id: str
+    arn: str
     state: str
-    version: str
-    amqp_url: str
-    console_url: str
+    engine_version: str = ""
+    is_public: bool = False
+    has_logs: bool = False
+    endpoints: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
 
-
-class Brokers:
-    """The brokers of one account and region."""
-
-    def __init__(self, session: AwsSession) -> None:
-        self._session = session
-
-    def describe(self, name: str) -> BrokerDescription:
-        """Raises NotFoundError without the broker, RefinerctlError while it has no endpoint."""
-        client = self._session.client("mq")
-        with about(f"broker {name}", MISSING_HINT):
-            pages = client.get_paginator("list_brokers").paginate()
-            listed = (
-                item for page in pages for item in page.get("BrokerSummaries", ()) if item.get("BrokerName") == name
+    @property
+    def urls(self) -> tuple[str, str]:
+        """The URL of AMQP, and that of the management API. Raises RefinerctlError while it has none."""
+        amqp = next((url for url in self.endpoints if url.startswith("amqp")), None)
+        api = next((url for url in self.endpoints if url.startswith("http")), None)
+        if amqp is None or api is None:
+            raise RefinerctlError(
+                f"broker {self.name} has no endpoint: it is {self.state}", hint="Wait until it is RUNNING."
             )
-            if (summary := next(listed, None)) is None:
-                raise NotFoundError(f"broker {name} does not exist", hint=MISSING_HINT)
-            found = client.describe_broker(BrokerId=summary["BrokerId"])
-        instance: Any = next(iter(found.get("BrokerInstances") or ()), {})
-        endpoints, console = instance.get("Endpoints") or (), instance.get("ConsoleURL")
-        state = str(found.get("BrokerState", "unknown"))
-        if not endpoints or not console:
-            raise RefinerctlError(f"broker {name} has no endpoint: it is {state}", hint="Wait until it is RUNNING.")
-        return BrokerDescription(
-            name,
-            summary["BrokerId"],
-            state,
-            found.get("EngineVersion", ""),
-            endpoints[0].rstrip("/"),
-            console.rstrip("/"),
-        )
+        return amqp, api
+
+
+def broker_settings(session: AwsSession, name: str) -> BrokerSettings:
+    """The broker of this name. Raises NotFoundError without it."""
+    client = session.client("mq")
+    with about(f"broker {name}", MISSING_HINT):
+        pages = client.get_paginator("list_brokers").paginate()
+        summaries = (item for page in pages for item in page.get("BrokerSummaries", ()))
+        found_id = next((item["BrokerId"] for item in summaries if item.get("BrokerName") == name), None)
+        if found_id is None:
+            raise NotFoundError(f"broker {name} does not exist", hint=MISSING_HINT)
+        found: Any = client.describe_broker(BrokerId=found_id)
+    instances = found.get("BrokerInstances") or []
+    urls = [
+        url.rstrip("/") for item in instances for url in (*item.get("Endpoints", []), item.get("ConsoleURL")) if url
+    ]
+    return BrokerSettings(
+        name,
+        found.get("BrokerArn", ""),
+        found.get("BrokerState", "unknown"),
+        engine_version=found.get("EngineVersion", ""),
+        is_public=bool(found.get("PubliclyAccessible")),
+        has_logs=bool((found.get("Logs") or {}).get("General")),
+        endpoints=tuple(dict.fromkeys(url.rstrip("/") for url in urls)),
+        security_groups=tuple(found.get("SecurityGroups") or ()),
+    )

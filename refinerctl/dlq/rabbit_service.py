@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 from refinerctl.aws.consumers import Health
 from refinerctl.aws.messages import Message, OutgoingMessage, QueueAddress
 from refinerctl.aws.sqs import QueueState
-from refinerctl.dlq.amqp_messages import outgoing_properties, source_queues
 from refinerctl.dlq.queues import DeadLetterQueue, MessageSource, RequestedQueue
-from refinerctl.dlq.rabbit_queue import RabbitConnections, RabbitQueue
 from refinerctl.dlq.redrive.routes import Route, Routes, SendTo, Stay, count_redrive
 from refinerctl.parallel import attempt
 from refinerctl.rabbitmq.management import QueueReading
+from refinerctl.rabbitmq.message_queue import RabbitConnections, RabbitQueue
+from refinerctl.rabbitmq.messages import outgoing_properties, source_queues
 from refinerctl.stacks.base import Broker, Queue
 
 if TYPE_CHECKING:

@@ -481,4 +481,4 @@ class TestThisRepository:
         for image in load_settings(GlobalFlags(), {}, root).images:
             text = (root / f"terraform/environments/local/{image.stack}.tfvars").read_text()
             assert f'"{image.repository}"' in text
-            assert image.context.folder.is_dir()
+            assert image.context.dockerfile_path.is_file()

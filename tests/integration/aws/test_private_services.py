@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from refinerctl.aws.broker_settings import broker_settings
 from refinerctl.aws.ecs_services import Services
 from refinerctl.aws.elasticache import cache_settings
 from refinerctl.aws.lambda_ import Functions
-from refinerctl.aws.secret_state import secret_state
+from refinerctl.aws.mq import broker_settings
+from refinerctl.aws.secrets import Secrets
 from refinerctl.aws.security_groups import lets_through, security_group
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import NotFoundError
@@ -70,12 +70,12 @@ def test_a_security_group_with_its_rules(session: AwsSession, unique: str) -> No
 def test_a_secret_without_its_value(session: AwsSession, unique: str) -> None:
     client = session.client("secretsmanager")
     client.create_secret(Name=unique, SecretString="{}")
-    found = secret_state(session, unique)
+    found = Secrets(session).state(unique)
     assert (found.name, found.has_current_version, found.deleted_at) == (unique, True, None)
     client.delete_secret(SecretId=unique, RecoveryWindowInDays=7)
-    assert secret_state(session, unique).deleted_at is not None
+    assert Secrets(session).state(unique).deleted_at is not None
     with pytest.raises(NotFoundError, match=f"secret {unique}-2 does not exist"):
-        secret_state(session, f"{unique}-2")
+        Secrets(session).state(f"{unique}-2")
 
 
 def test_a_broker_and_a_cache(session: AwsSession, unique: str) -> None:

@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from refinerctl.aws.alarms import Topic
-from refinerctl.aws.broker_settings import BrokerSettings
 from refinerctl.aws.ecs_services import Deployment, ServiceState, TaskDefinition
 from refinerctl.aws.elasticache import CacheSettings
 from refinerctl.aws.events import ScheduleSettings
 from refinerctl.aws.iam import Role, RolePolicy
 from refinerctl.aws.lambda_ import Concurrency, FunctionConfiguration
 from refinerctl.aws.logs import LogGroupSettings
-from refinerctl.aws.secret_state import SecretState
+from refinerctl.aws.mq import BrokerSettings
+from refinerctl.aws.secrets import SecretState
 from refinerctl.aws.security_groups import SecurityGroup, TrafficRule
 from refinerctl.aws.service_metrics import ServiceCounts
 from refinerctl.inputs.listing import InputCount

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.messages import MessageAttribute, OutgoingMessage, QueueAddress
-from refinerctl.dlq.amqp_messages import (
+from refinerctl.dlq.records import from_record, to_record
+from refinerctl.rabbitmq.amqp import Delivery, Tag
+from refinerctl.rabbitmq.messages import (
     message_digest,
     outgoing_properties,
     read_delivery,
@@ -18,8 +20,6 @@ from refinerctl.dlq.amqp_messages import (
     source_queues,
     to_publication,
 )
-from refinerctl.dlq.records import from_record, to_record
-from refinerctl.rabbitmq.amqp import Delivery, Tag
 
 DIED = datetime(2026, 3, 1, 14, 2, tzinfo=UTC)
 QUEUE = QueueAddress("a-dlq", "amqps://host:5671/%2F/a-dlq", "")

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from refinerctl.aws.messages import EntryResult, Message, OutgoingMessage, QueueAddress, QueueAttributes
-from refinerctl.dlq.amqp_messages import message_digest, read_delivery, sent_id, to_publication
 from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import attempt
 from refinerctl.rabbitmq.amqp import AmqpConnection, Delivery, Publication, Tag
 from refinerctl.rabbitmq.endpoint import BrokerEndpoint
 from refinerctl.rabbitmq.management import Management
+from refinerctl.rabbitmq.messages import message_digest, read_delivery, sent_id, to_publication
 
 CONNECTIONS = 4
 # For how long a lost connection is tried again: a node restarts meanwhile.
