@@ -162,7 +162,8 @@ class Project:
 
     def client(self, service: Any) -> Any:
         """A plain boto3 client of the local environment, to look at it without refinerctl's code."""
-        endpoint = self.run("local", "status", "--output", "json").json()["endpoint_url"]
+        status = self.run("local", "status", "--output", "json").json()
+        endpoint = status["endpoints"].get(service, status["endpoint_url"])
         session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
         return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
 
