@@ -10,7 +10,7 @@ import pytest
 
 from tests.brokers import needs_rabbitmq, needs_redis
 from tests.e2e.docker_host import EngineError, docker_engine, why_not
-from tests.e2e.project import CONFIG_BUCKET, ROOT, RULESETS, Project, make_project
+from tests.e2e.project import CONFIG_BUCKET, RULESETS, Project, make_project
 from tests.needs import absent
 from tests.registries.fixtures import (  # noqa: F401 - fixtures
     basic_registry,
@@ -42,12 +42,6 @@ def rnr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     needs_rabbitmq()
     needs_redis()
     project = make_project(tmp_path_factory.mktemp("rnr"), {"REFINERCTL_STACK": "rnr"})
-    for image in ("rnr_common", "producer", "worker", "autoscaler", "postprocess"):
-        (project.folder / "images" / image).symlink_to(ROOT / "images" / image)
-    venvs = ROOT / ".refinerctl" / "venvs"  # installing takes minutes: once per checkout
-    venvs.mkdir(parents=True, exist_ok=True)
-    (project.folder / ".refinerctl").mkdir()
-    (project.folder / ".refinerctl" / "venvs").symlink_to(venvs)
     started = project.run("local", "up", "--detach", timeout=280)
     assert started.code == 0, started.err
     yield project

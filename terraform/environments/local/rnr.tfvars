@@ -11,6 +11,9 @@ s3_use_path_style = true
 force_destroy     = true
 release_tag       = "local"
 
+# Terraform waits a minute for this lifecycle rule, longer than for all other resources.
+abort_incomplete_uploads = false
+
 # The names must be free for the next `local up`.
 secret_recovery_days = 0
 

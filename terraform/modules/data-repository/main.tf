@@ -110,7 +110,7 @@ resource "aws_s3_bucket_versioning" "this" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  count = var.create ? 1 : 0
+  count = var.create && var.abort_incomplete_uploads ? 1 : 0
 
   bucket = aws_s3_bucket.this[0].bucket
 

@@ -42,6 +42,13 @@ variable "force_destroy" {
   nullable    = false
 }
 
+variable "abort_incomplete_uploads" {
+  description = "Whether S3 deletes multipart uploads in the created bucket that are not complete after a day. Terraform waits about a minute for this lifecycle rule."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "access" {
   description = "Roles that the created bucket's policy allows to read and write objects below their prefixes, and to list the bucket. The map's keys can be any names. Prefixes have no leading slash and end in a slash."
   type = map(object({

@@ -92,10 +92,11 @@ module "buckets" {
   source   = "../../modules/data-repository"
   for_each = toset(var.create_buckets ? [local.input_bucket, local.output_bucket] : [])
 
-  bucket               = each.value
-  manage_notifications = false
-  force_destroy        = var.force_destroy
-  kms_key_arn          = one(var.kms_key_arns.buckets)
+  bucket                   = each.value
+  manage_notifications     = false
+  force_destroy            = var.force_destroy
+  abort_incomplete_uploads = var.abort_incomplete_uploads
+  kms_key_arn              = one(var.kms_key_arns.buckets)
 }
 
 module "broker" {

@@ -182,6 +182,13 @@ variable "force_destroy" {
   nullable    = false
 }
 
+variable "abort_incomplete_uploads" {
+  description = "Whether S3 deletes multipart uploads in the created buckets that are not complete after a day. Terraform waits about a minute for this lifecycle rule."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "input_prefix" {
   description = "Prefix of the inputs. Keys have no leading slash."
   type        = string

@@ -165,6 +165,19 @@ run "policy_without_roles" {
   }
 }
 
+run "incomplete_uploads_are_kept_on_request" {
+  command = plan
+
+  variables {
+    abort_incomplete_uploads = false
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_lifecycle_configuration.this) == 0
+    error_message = "There is a lifecycle rule although none was asked for."
+  }
+}
+
 run "existing_bucket_is_left_alone" {
   command = plan
 
