@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.logs import LogGroups
     from refinerctl.aws.metrics import Metrics
     from refinerctl.aws.s3 import S3Bucket
+    from refinerctl.aws.secrets import Secrets
     from refinerctl.aws.session import AwsSession
     from refinerctl.aws.sqs import Queues
     from refinerctl.console import Renderer
@@ -232,13 +233,12 @@ class AppContext:
         """The management API of a broker; its `endpoint` is also that of AMQP. With the credentials of its secret."""
         if component not in self._brokers:
             from refinerctl.aws.mq import broker_settings
-            from refinerctl.aws.secrets import Secrets
             from refinerctl.rabbitmq.endpoint import endpoint_of
             from refinerctl.rabbitmq.management import Management
 
             name, secret = component.name, component.secret
             urls, given = broker_settings(self.session, name).urls, self.settings.broker_url
-            login = Secrets(self.session).texts(secret, "username", "password")
+            login = self.secrets.texts(secret, "username", "password")
             endpoint = endpoint_of(name, *urls, given, login, secret)
             self._brokers[component] = Management(endpoint)
         return self._brokers[component]
@@ -248,6 +248,12 @@ class AppContext:
         from refinerctl.aws.lambda_ import Functions
 
         return Functions(self.session)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        from refinerctl.aws.secrets import Secrets
+
+        return Secrets(self.session)
 
     @cached_property
     def services(self) -> Services:

@@ -44,6 +44,7 @@ DLQ = {
 RNR = {
     "produce": ("refinerctl.rnr.run:produce", "Run the producer now and show what it published."),
     "postprocess": ("refinerctl.rnr.run:postprocess", "Run the post-processing now and show what it merged."),
+    "rotate": ("refinerctl.rnr.rotate:rotate", "Give the broker's user a new password."),
 }
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {

@@ -136,6 +136,14 @@ class Services:
             }
         return tuple(_task(item, protections.get(item["taskArn"], {})) for item in described)
 
+    def restart(self, cluster: str, name: str) -> None:
+        """Replace a service's tasks by new ones, as a deployment does; protected tasks are stopped last.
+
+        Raises NotFoundError without the service.
+        """
+        with about(f"service {name} of cluster {cluster}"):
+            self._client().update_service(cluster=cluster, service=name, forceNewDeployment=True)
+
     def _client(self) -> ECSClient:
         return self._session.client("ecs")
 

@@ -1,4 +1,4 @@
-"""RabbitMQ's management API: queues with their counts, and the server's time.
+"""RabbitMQ's management API: queues with their counts, the server's time, and the user's password.
 
 https://www.rabbitmq.com/docs/http-api-reference
 """
@@ -51,8 +51,12 @@ class QueueReading:
 class Management:
     """The management API of one broker; safe to share between threads."""
 
-    def __init__(self, endpoint: BrokerEndpoint) -> None:
+    def __init__(
+        self, endpoint: BrokerEndpoint, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, retries: int = RETRIES
+    ) -> None:
         self.endpoint = endpoint
+        self._connect_timeout_s = connect_timeout_s
+        self._retries = retries
         self._pool: HTTPConnectionPool | None = None
 
     def queue(self, name: str) -> QueueReading:
@@ -63,6 +67,23 @@ class Management:
     def version(self) -> str:
         """The version of RabbitMQ."""
         return str(self._json(self.request("GET", "/api/overview")).get("rabbitmq_version", ""))
+
+    def accepts_login(self) -> bool:
+        """Whether the broker accepts the user with the password."""
+        try:
+            self._whoami()
+        except AccessDeniedError:
+            return False
+        return True
+
+    def set_password(self, password: str) -> None:
+        """Give the user another password; the user's tags stay. Connections that are open stay open."""
+        name = self.endpoint.username
+        body = {"password": password, "tags": self._whoami().get("tags", "")}
+        self.request("PUT", f"/api/users/{quote(name, safe='')}", f"user {name}", body)
+
+    def _whoami(self) -> Mapping[str, Any]:
+        return self._json(self.request("GET", "/api/whoami"))
 
     def request(
         self, method: str, path: str, resource: str = "the management API", body: Mapping[str, Any] | None = None
@@ -80,7 +101,7 @@ class Management:
                 f"{where} is needed, and --broker-url names only AMQP's address", hint=endpoint.route_hint("https")
             )
         headers = urllib3.make_headers(basic_auth=f"{endpoint.username}:{endpoint.password}")
-        retries = urllib3.Retry(RETRIES if method == "GET" else 0, redirect=0, backoff_factor=0.3)
+        retries = urllib3.Retry(self._retries if method == "GET" else 0, redirect=0, backoff_factor=0.3)
         try:
             response = self._connections().request(
                 method,
@@ -108,7 +129,7 @@ class Management:
 
         address = self.endpoint.api
         if self._pool is None and address is not None:
-            timeout = urllib3.Timeout(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+            timeout = urllib3.Timeout(self._connect_timeout_s, READ_TIMEOUT_S)
             if address.is_secure:
                 self._pool = urllib3.HTTPSConnectionPool(
                     address.host,

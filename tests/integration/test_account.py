@@ -47,6 +47,7 @@ CHANGING: tuple[tuple[str, ...], ...] = (
     ("rnr", "produce", "--yes"),
     ("rnr", "postprocess", "--yes"),
     ("rnr", "postprocess", "--dry-run"),
+    ("rnr", "rotate", "--yes"),
 )
 
 

@@ -18,7 +18,7 @@ from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.mq import BrokerSettings, broker_settings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.s3 import S3Bucket
-from refinerctl.aws.secrets import Secrets, SecretState
+from refinerctl.aws.secrets import SecretState
 from refinerctl.aws.security_groups import SecurityGroup, security_group
 from refinerctl.aws.service_metrics import ServiceCounts, read_counts
 from refinerctl.aws.sqs import QueueState
@@ -88,7 +88,7 @@ RELEASE: Question[Release] = Question(lambda app: _deployed_release(app))
 FAILURES: Question[str | None] = Question(lambda app, function: app.functions.failure_destination(function))
 BROKER: Question[BrokerSettings] = Question(lambda app, name: broker_settings(app.session, name))
 CACHE: Question[CacheSettings] = Question(lambda app, name: cache_settings(app.session, name))
-SECRET: Question[SecretState] = Question(lambda app, name: Secrets(app.session).state(name))
+SECRET: Question[SecretState] = Question(lambda app, name: app.secrets.state(name))
 SECURITY_GROUP: Question[SecurityGroup] = Question(lambda app, name: security_group(app.session, name))
 SERVICE: Question[ServiceState] = Question(lambda app, cluster, name: app.services.get(cluster, name))
 DEFINITION: Question[TaskDefinition] = Question(lambda app, arn, container: app.services.definition(arn, container))

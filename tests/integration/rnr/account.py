@@ -29,6 +29,8 @@ class Account:
     emulator_url: str
     name: str
     broker: RabbitMQServer | None = None
+    amqp_url: str = ""
+    api_url: str = ""
     before: Callable[[str], Reply | None] = lambda _name: None
     after: Callable[[str], None] = lambda _name: None
     seen: list[str] = field(default_factory=list)
@@ -50,7 +52,7 @@ class Account:
             return as_json({"brokerSummaries": []})
         if not path.startswith("/v1/brokers/"):
             return as_json({"brokerSummaries": [{"brokerName": f"{self.name}-broker", "brokerId": "b-1"}]})
-        endpoint = {"endpoints": [self.broker.endpoint], "consoleURL": self.url}
+        endpoint = {"endpoints": [self.amqp_url or self.broker.endpoint], "consoleURL": self.api_url or self.url}
         return as_json({"brokerState": "RUNNING", "engineVersion": "3.13", "brokerInstances": [endpoint]})
 
     def _forwarded(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
