@@ -178,10 +178,19 @@ class S3Bucket:
 
     def policy(self) -> Policy:
         """The bucket's policy; one without statements if it has none. Raises NotFoundError without the bucket."""
+        return parse_policy(self.policy_text())
+
+    def policy_text(self) -> str | None:
+        """The bucket's policy as JSON, None without one. Raises NotFoundError without the bucket."""
         get = partial(self._session.client("s3").get_bucket_policy, Bucket=self.name)
         with self._about():
             found = or_none(get, "NoSuchBucketPolicy")
-        return parse_policy(found["Policy"]) if found else ()
+        return found["Policy"] if found else None
+
+    def put_policy(self, text: str) -> None:
+        """Replace the bucket's policy. Raises NotFoundError without the bucket, RefinerctlError if S3 rejects it."""
+        with self._about():
+            self._session.client("s3").put_bucket_policy(Bucket=self.name, Policy=text)
 
     def kms_key(self) -> str | None:
         """The key that new objects are encrypted with; None for S3's own. Raises NotFoundError without the bucket."""
