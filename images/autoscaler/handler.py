@@ -17,6 +17,7 @@ from autoscaler.decision import Decision, Reading, Settings, State, decide
 from autoscaler.management import ManagementApi, QueueCounts, ReadingError
 from autoscaler.service import EcsService
 from rnr_common.log import Logger, describe_error
+from rnr_common.topology import dlq_name
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -75,17 +76,18 @@ class Autoscaler:
     def run(self, now: int, log: Logger) -> dict[str, Any]:
         """Read everything, then act. A failure to read raises before anything is changed or published."""
         state = self._state(log)
-        queue, dlq = self._counts(self._queue, state, log), self._counts(f"{self._queue}-dlq", State(), log)
+        queue, dlq = self._counts(self._queue, state, log), self._counts(dlq_name(self._queue), State(), log)
         tasks = self._service.counts()
         reading = Reading(now, queue.ready, queue.unacknowledged, queue.published, **asdict(tasks))
         decision = decide(self._settings, reading, state)
+        # Before the service: if a later call fails, the next run must not take the same step in once more.
+        document = json.dumps(decision.state.to_json(), separators=(",", ":"))
+        self._ssm.put_parameter(Name=self._parameter, Value=document, Type="String", Overwrite=True)
         if decision.desired != tasks.desired:
             self._service.scale(decision.desired)
         numbers = _numbers(reading, decision, queue.consumers, dlq.ready + dlq.unacknowledged)
         log.info("decision", **numbers)
         self._publish(now, numbers)
-        document = json.dumps(decision.state.to_json(), separators=(",", ":"))
-        self._ssm.put_parameter(Name=self._parameter, Value=document, Type="String", Overwrite=True)
         return numbers
 
     def _counts(self, name: str, state: State, log: Logger) -> QueueCounts:

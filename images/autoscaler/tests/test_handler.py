@@ -44,6 +44,7 @@ class FakeAws:
     parameter: str | None = "{}"
     metrics: dict[str, float] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
+    metrics_fail: bool = False
     exceptions = type("Exceptions", (), {"ParameterNotFound": KeyError})
 
     def describe_services(self, cluster: str, services: list[str]) -> dict[str, Any]:
@@ -68,6 +69,8 @@ class FakeAws:
 
     def put_metric_data(self, Namespace: str, MetricData: list[Any]) -> None:  # noqa: N803
         assert Namespace == "rnr"
+        if self.metrics_fail:
+            raise ConnectionError("CloudWatch does not answer")
         assert all(data["Dimensions"] == [{"Name": "Service", "Value": "rnr-test-worker"}] for data in MetricData)
         self.metrics = {data["MetricName"]: data["Value"] for data in MetricData}
         self.changes.append("metrics")
@@ -168,7 +171,7 @@ def test_a_run_scales_out_publishes_metrics_and_keeps_its_state(broker: FakeBrok
         "Protected": 2,
         "DlqMessages": 1,
     }
-    assert aws.changes == ["service", "metrics", "state"]
+    assert aws.changes == ["state", "service", "metrics"]
 
 
 def test_the_age_of_the_backlog_and_cool_downs_continue_over_runs(broker: FakeBroker) -> None:
@@ -182,11 +185,23 @@ def test_the_age_of_the_backlog_and_cool_downs_continue_over_runs(broker: FakeBr
     assert [run(broker, aws, NOW + 60 * minute)["desired"] for minute in range(5, 12)] == [3] * 5 + [1] * 2
 
 
+def test_a_step_in_is_taken_once_even_if_metrics_cannot_be_published(broker: FakeBroker) -> None:
+    aws = FakeAws(desired=9)
+    for minute in range(10):
+        run(broker, aws, NOW + 60 * minute)
+    aws.metrics_fail = True
+    for minute in range(10, 13):
+        with pytest.raises(ConnectionError):
+            run(broker, aws, NOW + 60 * minute)
+
+    assert aws.desired == 4  # 5 fewer, and the cool-down of the next step has begun
+
+
 def test_without_a_change_the_service_is_not_updated(broker: FakeBroker) -> None:
     aws = FakeAws()
     run(broker, aws)
 
-    assert aws.changes == ["metrics", "state"]
+    assert aws.changes == ["state", "metrics"]
 
 
 @pytest.mark.parametrize(
