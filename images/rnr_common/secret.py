@@ -6,9 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import boto3
+from botocore.config import Config
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
+
+# A function without a route to Secrets Manager says so before its time is over; with the SDK's defaults it does not.
+_CONFIG = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 
 
 class Secret:
@@ -32,7 +36,7 @@ class Secret:
         self._values = None
 
     def _read(self) -> dict[str, str]:
-        self._client = self._client or boto3.client("secretsmanager")
+        self._client = self._client or boto3.client("secretsmanager", config=_CONFIG)
         text = self._client.get_secret_value(SecretId=self.arn)["SecretString"]
         try:
             values = dict(json.loads(text))
