@@ -229,8 +229,10 @@ class Consumer:
             self._log.warn("message will be delivered again", messageId=message_id, reason="its connection was lost")
         elif outcome is Outcome.DONE:
             channel.basic_ack(delivery.tag)
-        else:
-            channel.basic_nack(delivery.tag, requeue=outcome is not Outcome.REJECT)
+        elif outcome is Outcome.RETURN:
+            channel.basic_nack(delivery.tag, requeue=True)
+        else:  # since RabbitMQ 4.3 nack does not count towards the delivery limit: retries would have no end
+            channel.basic_reject(delivery.tag, requeue=outcome is Outcome.RETRY)
 
     def _do_jobs(self) -> None:
         """The thread of the jobs."""
