@@ -5,20 +5,13 @@ A process can be killed when its time is over, whatever it does; a thread cannot
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
-import signal
 import sys
 from pathlib import Path
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(name: str, input_file: str, output_folder: str) -> None:
     """Call `function(input file, output folder)`. An exception is the process's failure; stderr has its traceback."""
-    with contextlib.suppress(AttributeError, OSError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker that is killed leaves no process behind
     module, _, function = name.partition(":")
     getattr(importlib.import_module(module), function)(Path(input_file), Path(output_folder))
 

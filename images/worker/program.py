@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import threading
@@ -15,6 +16,9 @@ from pathlib import Path
 KEPT_BYTES = 8192  # the end of what a program prints is where it says why it fails
 _POLL_S = 0.2
 _DRAINED_READS = 16  # more than a pipe holds
+# A worker that is killed cannot kill its program: the kernel does. Of util-linux, which Debian's images have.
+_SETPRIV = shutil.which("setpriv")
+_LAUNCH = (_SETPRIV, "--pdeathsig", "KILL", "--") if _SETPRIV else ()
 
 
 class ProgramError(Exception):
@@ -42,7 +46,7 @@ def run_program(
     group is killed in each case: nothing that the program started is left behind unless it has begun a session.
     """
     process = subprocess.Popen(
-        argv,
+        [*_LAUNCH, *argv],
         cwd=folder,
         env=environ,
         stdin=subprocess.DEVNULL,

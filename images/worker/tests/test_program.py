@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from worker.program import KEPT_BYTES, ProgramError, ProgramStoppedError, ProgramTimeoutError, run_program
+
+IMAGES = Path(__file__).parents[2]
 
 
 def python(folder: Path, code: str, limit_s: float = 60, stop: threading.Event | None = None) -> str:
@@ -61,8 +64,26 @@ def test_a_program_is_killed_when_the_worker_stops(tmp_path: Path) -> None:
 
 
 def test_a_program_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="not-there"):
+    with pytest.raises(ProgramError) as error:
         run_program([str(tmp_path / "not-there")], tmp_path, {}, 10, threading.Event())
+    assert "not-there" in error.value.output
+
+
+def test_a_program_ends_when_the_worker_is_killed(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = f"""
+import os, pathlib, sys, threading
+from worker.program import run_program
+program = "import os, pathlib, time; pathlib.Path('pid').write_text(f'{{os.getpid()}} '); time.sleep(1000)"
+run_program([sys.executable, "-c", program], pathlib.Path({str(tmp_path)!r}), os.environ, 1000, threading.Event())
+"""
+    worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(IMAGES)})
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (pid_file.exists() and pid_file.read_text().endswith(" ")):
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    wait_for_end(int(pid_file.read_text()))
 
 
 def wait_for_end(pid: int) -> None:
