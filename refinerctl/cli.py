@@ -44,6 +44,7 @@ DLQ = {
 RNR = {
     "produce": ("refinerctl.rnr.run:produce", "Run the producer now and show what it published."),
     "postprocess": ("refinerctl.rnr.run:postprocess", "Run the post-processing now and show what it merged."),
+    "workers": ("refinerctl.rnr.workers:workers", "Show the workers, or set how many there should be."),
     "bucket-policy": ("refinerctl.rnr.bucket_policy:bucket_policy", "Print, check or apply the grants on the buckets."),
     "rotate": ("refinerctl.rnr.rotate:rotate", "Give the broker's user a new password."),
 }

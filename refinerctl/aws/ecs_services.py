@@ -83,6 +83,7 @@ class Task:
     is_protected: bool = False
     protected_until: datetime | None = None
     stop_reason: str = ""
+    started_at: datetime | None = None
 
     @property
     def task_id(self) -> str:
@@ -135,6 +136,11 @@ class Services:
                 )
             }
         return tuple(_task(item, protections.get(item["taskArn"], {})) for item in described)
+
+    def scale(self, cluster: str, name: str, count: int) -> None:
+        """Set the number of tasks that a service should have. Raises NotFoundError without the service."""
+        with about(f"service {name} of cluster {cluster}"):
+            self._client().update_service(cluster=cluster, service=name, desiredCount=count)
 
     def restart(self, cluster: str, name: str) -> None:
         """Replace a service's tasks by new ones, as a deployment does; protected tasks are stopped last.
@@ -189,6 +195,7 @@ def _deployment(item: Any) -> Deployment:
 
 def _task(item: Any, protection: Any) -> Task:
     until: datetime | None = protection.get("expirationDate")
+    started: datetime | None = item.get("startedAt") or item.get("createdAt")
     containers = item.get("containers", [])
     return Task(
         item["taskArn"],
@@ -198,4 +205,5 @@ def _task(item: Any, protection: Any) -> Task:
         is_protected=bool(protection.get("protectionEnabled")),
         protected_until=until.astimezone(UTC) if until else None,
         stop_reason=item.get("stoppedReason", ""),
+        started_at=started.astimezone(UTC) if started else None,
     )

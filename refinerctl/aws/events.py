@@ -17,6 +17,21 @@ DEFAULT_BUS = "default"
 # https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html: rules of one bus; can be raised.
 RULES_PER_BUS = 300
 
+# https://docs.aws.amazon.com/scheduler/latest/APIReference/API_UpdateSchedule.html, without State
+_SCHEDULE_FIELDS = {
+    "ActionAfterCompletion",
+    "Description",
+    "EndDate",
+    "FlexibleTimeWindow",
+    "GroupName",
+    "KmsKeyArn",
+    "Name",
+    "ScheduleExpression",
+    "ScheduleExpressionTimezone",
+    "StartDate",
+    "Target",
+}
+
 
 @dataclass(frozen=True)
 class BusSettings:
@@ -116,6 +131,15 @@ class EventBuses:
             role_arn=target.get("RoleArn") or None,
             dlq_arn=target.get("DeadLetterConfig", {}).get("Arn") or None,
         )
+
+    def enable_schedule(self, group: str, name: str, is_enabled: bool) -> None:
+        """Enable or disable a schedule; all else stays. Raises NotFoundError without the schedule."""
+        client = self._session.client("scheduler")
+        with about(f"schedule {group}/{name}"):
+            found = client.get_schedule(GroupName=group, Name=name)
+            # An update replaces the schedule as a whole.
+            kept = {key: value for key, value in found.items() if key in _SCHEDULE_FIELDS and value is not None}
+            client.update_schedule(**kept, State="ENABLED" if is_enabled else "DISABLED")
 
     def _client(self) -> EventBridgeClient:
         return self._session.client("events")

@@ -48,6 +48,7 @@ CHANGING: tuple[tuple[str, ...], ...] = (
     ("rnr", "postprocess", "--yes"),
     ("rnr", "postprocess", "--dry-run"),
     ("rnr", "rotate", "--yes"),
+    ("rnr", "workers", "--drain", "--yes"),
     ("rnr", "bucket-policy", "--apply", "--yes"),
 )
 
