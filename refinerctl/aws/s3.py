@@ -65,16 +65,23 @@ class ObjectEvent:
 
 
 def object_event(body: str) -> ObjectEvent | None:
-    """The object of an S3 event from EventBridge; None for any other text.
+    """The object of an S3 event from EventBridge, or of JSON with `bucket` and `key`; None for any other text.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
     """
     try:
-        detail = json.loads(body)["detail"]
-        version = detail["object"].get("version-id")
-        return ObjectEvent(detail["bucket"]["name"], detail["object"]["key"], None if version == "null" else version)
+        found = json.loads(body)
+        if "detail" not in found:
+            bucket, key, version = found["bucket"], found["key"], found.get("version_id")
+        else:
+            detail = found["detail"]
+            bucket, key = detail["bucket"]["name"], detail["object"]["key"]
+            version = detail["object"].get("version-id")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    if not isinstance(bucket, str) or not isinstance(key, str):
+        return None
+    return ObjectEvent(bucket, key, version if isinstance(version, str) and version != "null" else None)
 
 
 # In place of a request id and an address that S3 does not keep. The id has the form of S3's.

@@ -41,22 +41,11 @@ def _can_be_written(value: Any) -> bool:
 
 
 def source_object(body: str) -> ObjectEvent | None:
-    """The S3 object of an event from EventBridge, of a bucket's own notification, or of JSON with `bucket` and `key`.
+    """The S3 object of an event from EventBridge, of a bucket's own notification, or of a work queue's message.
 
     None for any other text.
     """
-    return object_event(body) or _notified_object(body) or _named_object(body)
-
-
-def _named_object(body: str) -> ObjectEvent | None:
-    try:
-        found = json.loads(body)
-        bucket, key, version_id = found["bucket"], found["key"], found.get("version_id")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    if not isinstance(bucket, str) or not isinstance(key, str):
-        return None
-    return ObjectEvent(bucket, key, version_id if isinstance(version_id, str) else None)
+    return object_event(body) or _notified_object(body)
 
 
 def _notified_object(body: str) -> ObjectEvent | None:

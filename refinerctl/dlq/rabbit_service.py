@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from refinerctl.app import AppContext
 
 DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY = "x-dead-letter-exchange", "x-dead-letter-routing-key"
-DELIVERY_LIMIT = "x-delivery-limit"
-# Of quorum queues since RabbitMQ 4: https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
-DEFAULT_LIMIT, DEFAULT_LIMIT_SINCE = 20, 4
-# A limit that no operator reaches.
-SAFE_LIMIT = 1_000
 # A message that fails again may need a task that is started for it, and minutes of work, several times.
 LONG_S = 900
 
@@ -85,7 +80,7 @@ class RabbitService:
             visible=counts.visible,
             in_flight=counts.in_flight,
             delayed=0,
-            max_receive_count=self._limit(reading) if reading else None,
+            max_receive_count=self._management.delivery_limit(reading) if reading else None,
             is_dropping=reading is not None and DEAD_LETTER_EXCHANGE not in reading.arguments,
         )
 
@@ -148,15 +143,5 @@ class RabbitService:
     def _reading(self, name: str) -> QueueReading | None:
         return None if self._management.endpoint.api is None else self._management.queue(name)
 
-    def _limit(self, reading: QueueReading) -> int | None:
-        """After how many deliveries a message leaves the queue; None: never, or hardly ever."""
-        if not reading.is_quorum:
-            return None
-        limit = reading.arguments.get(DELIVERY_LIMIT)
-        if limit is None:
-            major = self._management.version().partition(".")[0]
-            limit = DEFAULT_LIMIT if major.isdecimal() and int(major) >= DEFAULT_LIMIT_SINCE else None
-        return limit if isinstance(limit, int) and 0 <= limit < SAFE_LIMIT else None
-
     def _address(self, name: str) -> QueueAddress:
-        return QueueAddress(name, self._management.endpoint.queue_url(name), "")
+        return self._connections.address(name)

@@ -143,11 +143,11 @@ def _judge(found: Input, stage: Stage, messages: StageMessages, now: datetime) -
     if (dlq := messages.dlq_of(info)) is not None:
         return ListedInput(info, stage, InputStatus.FAILED, dlq=dlq, has_older_completion=found.has_older_completion)
     if is_recent(info, now, messages.timeout_s):
-        return ListedInput(info, stage, InputStatus.UNDER_WAY, has_older_completion=found.has_older_completion)
-    may_be_in = tuple(messages.unread)
-    return ListedInput(
-        info, stage, InputStatus.INCOMPLETE, may_be_in=may_be_in, has_older_completion=found.has_older_completion
-    )
+        status = InputStatus.UNDER_WAY
+        may_be_in = tuple(name for name in messages.unread if stage.queue is None or name != stage.queue.name)
+    else:
+        status, may_be_in = InputStatus.INCOMPLETE, tuple(messages.unread)
+    return ListedInput(info, stage, status, may_be_in=may_be_in, has_older_completion=found.has_older_completion)
 
 
 def with_notes(items: Iterator[ListedInput], render: Renderer, monotonic: Callable[[], float]) -> Iterator[ListedInput]:

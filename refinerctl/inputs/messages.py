@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.s3 import ObjectInfo, object_event
-from refinerctl.aws.service_metrics import read_counts
 from refinerctl.console import counted
+from refinerctl.inputs.broker_messages import read_broker_messages
 from refinerctl.inputs.listing import LONGEST_TIMEOUT_S
 from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import EventRule, Queue, Stage
@@ -49,13 +49,13 @@ def read_messages(app: AppContext, stages: Sequence[Stage]) -> tuple[dict[Stage,
     """Read the queues and DLQs of stages with a consumer; returns notes, too.
 
     Receives messages of DLQs and releases them, which does no harm: a DLQ has no redrive policy. Those of a stage's
-    queue are counted only, before and after the DLQs: a message may move from one to the other meanwhile. So are those
-    of a private broker, by the metrics of its consumer.
+    queue are counted only, before and after the DLQs: a message may move from one to the other meanwhile.
     """
     shared = [rule.dlq for rule in app.pipeline.shared if isinstance(rule, EventRule) and rule.dlq is not None]
     queues = [stage.queue for stage in stages if stage.queue is not None and stage.queue.broker is None]
     dlqs = list(dict.fromkeys([*(dlq for stage in stages for dlq in stage.sqs_queues if dlq != stage.queue), *shared]))
     timeouts = concurrently([partial(_timeout_s, app, stage) for stage in stages], THREADS)
+    on_brokers = concurrently([partial(read_broker_messages, app, stage, MAX_MESSAGES) for stage in stages], THREADS)
     before = _states(app, queues)
     states = _states(app, dlqs)
     full = [dlq for dlq in dlqs if (state := states[dlq].value) is not None and state.visible]
@@ -71,28 +71,18 @@ def read_messages(app: AppContext, stages: Sequence[Stage]) -> tuple[dict[Stage,
         for dlq in full
     ]
     found = {}
-    for stage, timeout_s in zip(stages, timeouts, strict=True):
+    for stage, timeout_s, on_broker in zip(stages, timeouts, on_brokers, strict=True):
         own = [*stage.sqs_queues, *shared]
-        in_dlqs = _in_dlqs({dlq.name: messages[dlq].value or () for dlq in own if dlq in messages}, app.bucket.name)
-        held = {queue.name: why for queue in own if (why := unread[queue])} | _on_broker(app, stage)
-        found[stage] = StageMessages(in_dlqs, held, timeout_s)
+        received_from: dict[str, Iterable[Message]] = {
+            dlq.name: messages[dlq].value or () for dlq in own if dlq in messages
+        }
+        if stage.dlq and on_broker.received:
+            received_from[stage.dlq.name] = on_broker.received
+        in_dlqs = _in_dlqs(received_from, app.bucket.name)
+        held = {queue.name: why for queue in own if (why := unread[queue])}
+        notes += on_broker.notes
+        found[stage] = StageMessages(in_dlqs, {**held, **on_broker.unread}, timeout_s)
     return found, notes
-
-
-def _on_broker(app: AppContext, stage: Stage) -> dict[str, str]:
-    """Why the stage's queue on a broker may hold the message of any input: its messages are only counted."""
-    if stage.queue is None or stage.queue.broker is None or stage.service is None:
-        return {}
-    answer = attempt(partial(read_counts, app.metrics, stage.service, datetime.now(UTC)))
-    if answer.error:
-        return {stage.queue.name: answer.error.message}
-    if answer.value is None or answer.value.messages is None:
-        return {stage.queue.name: f"no recent metrics of service {stage.service.name}"}
-    counts = answer.value
-    numbers = {stage.queue.name: (counts.ready or 0) + (counts.unacknowledged or 0)}
-    if stage.dlq is not None:
-        numbers[stage.dlq.name] = counts.dlq_messages or 0
-    return {name: counted(number, "message") for name, number in numbers.items() if number}
 
 
 def _states(app: AppContext, queues: Sequence[Queue]) -> dict[Queue, Answer[QueueState]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,18 +14,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.aws.messages import MAX_BATCH, EntryResult, OutgoingMessage, QueueAddress
-from refinerctl.aws.s3 import ObjectInfo, created_event
+from refinerctl.aws.messages import MAX_BATCH, EntryResult, OutgoingMessage
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import counted
 from refinerctl.errors import RefinerctlError, RefusedError, TransientError, UsageError
 from refinerctl.inputs.list import InputStatus, find_inputs
+from refinerctl.inputs.targets import Sender, Target, check_consumers, find_targets
 from refinerctl.keys import check_key
 from refinerctl.options import Moment, Rate, ask, check_consent, examples, global_options, yes_option
 from refinerctl.parallel import attempt, concurrently, through_interrupt
-from refinerctl.stacks.base import EventRule, Stage
+from refinerctl.stacks.base import Stage
 
 if TYPE_CHECKING:
-    from refinerctl.aws.message_queue import MessageQueue
     from refinerctl.aws.s3 import S3Bucket
     from refinerctl.console import Renderer
 
@@ -37,6 +36,8 @@ THREADS = 16
 CHUNK = 8 * MAX_BATCH
 ATTEMPTS = 5
 PAUSE_S = 0.2
+# A broker that restarts takes this long, and an attempt waits for it.
+RETRY_S = 60.0
 
 
 class ReplayStatus(StrEnum):
@@ -55,19 +56,6 @@ class Replay:
     version_id: str | None = None
     message_id: str | None = None
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Target:
-    """A stage, and the queue that its rule sends to."""
-
-    stage: Stage
-    queue: QueueAddress
-
-    def message(self, bucket: str, info: ObjectInfo) -> OutgoingMessage:
-        _, partition, _, region, account, _ = self.queue.arn.split(":")
-        event = created_event(bucket, info, partition=partition, region=region, account=account)
-        return OutgoingMessage(json.dumps(event, separators=(",", ":")))
 
 
 @click.command(
@@ -100,9 +88,10 @@ def replay(
 ) -> None:
     """Send inputs through the pipeline again.
 
-    For each object, sends the queue of its stage the message that EventBridge would deliver about the current version.
-    The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may still
-    have messages in a queue. Exit code 1 if an input could not be sent.
+    For each object, sends the queue of its stage the message that EventBridge would deliver about the current version;
+    a queue on a broker gets the message that the stack would publish. The object is not changed. Refused (4) if the
+    consumer is broken, or if all inputs of --incomplete may still have messages in a queue. Exit code 1 if an input
+    could not be sent.
     """
     if bool(keys) == incomplete:
         raise UsageError("pass either keys or --incomplete")
@@ -179,54 +168,13 @@ def incomplete_keys(
     return chosen
 
 
-def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target]:
-    """The queue of each stage. Raises RefusedError if a message to it would differ from what EventBridge delivers."""
-    found = {}
-    for stage in dict.fromkeys(stages):
-        if stage.queue and stage.queue.broker:
-            raise RefusedError(
-                f"replay cannot send to queue {stage.queue.name} on broker {stage.queue.broker.name}",
-                hint="If the message is in the DLQ, redrive it with `refinerctl dlq redrive`. Otherwise upload the "
-                "input again with other content: what was published once is claimed, and not published again.",
-            )
-        queue = app.queues.address(stage.queue.name if stage.queue else "")
-        if queue.is_fifo:
-            raise RefusedError(f"{queue.name} is a FIFO queue: the message group of an input is unknown")
-        rule = stage.source
-        if isinstance(rule, EventRule):
-            targets = attempt(partial(app.event_buses.targets, rule.bus, rule.name))
-            if targets.error is not None:
-                app.render.warning(f"cannot check whether rule {rule.name} changes events: {targets.error.message}")
-            if any(target.arn == queue.arn and target.changes_event for target in targets.value or ()):
-                raise RefusedError(
-                    f"rule {rule.name} changes the events that it sends to {queue.name}",
-                    hint="Copy the object onto itself: S3 then sends an event, and writes a new version.",
-                )
-        found[stage] = Target(stage, queue)
-    return found
-
-
-def check_consumers(app: AppContext, targets: Iterable[Target], now: datetime, *, force: bool) -> None:
-    """Print warnings about the consumers of queues. Raises RefusedError, unless `force`, if one is broken."""
-    from refinerctl.aws.consumers import HealthCheck, refuse_broken
-
-    check = HealthCheck(app.queues.state_at, app.functions, app.metrics)
-    found = [check.check(target.queue, None, now) for target in targets]
-    for health in found:
-        for sentence in (*health.warnings, *(health.broken if force else ())):
-            app.render.warning(sentence)
-    if not force:
-        refuse_broken(found)
-
-
 def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | None, *, dry_run: bool) -> None:
     """Send, and print each result as soon as it is known. Raises RefinerctlError if one failed.
 
     Stops after a batch of which nothing could be sent.
     """
-    from refinerctl.aws.message_queue import MessageQueues
-
-    queues, limiter = MessageQueues(app.session), RateLimiter(rate)
+    limiter = RateLimiter(rate)
+    senders = {target: target.sender(app) for target in dict.fromkeys(target for _, target in wanted)}
     counts: Counter[ReplayStatus] = Counter()
 
     def report(items: Iterable[Replay]) -> None:
@@ -249,8 +197,8 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
                 for batch in _slices(infos, limiter.batch):
                     limiter.wait(len(batch))
                     # Ctrl-C waits for a batch that is on its way, and for its results.
-                    queue, bucket = queues.at(target.queue), app.bucket.name
-                    through_interrupt(partial(_send_and_report, queue, target, bucket, batch, report))
+                    sending = partial(_send_and_report, senders[target], target, app.bucket.name, batch, report)
+                    through_interrupt(sending)
     finally:
         sent, failed = counts[ReplayStatus.SENT], counts[ReplayStatus.FAILED]
         if not dry_run and sent + failed < len(wanted):
@@ -266,14 +214,14 @@ def _run(app: AppContext, wanted: Sequence[tuple[str, Target]], rate: float | No
 
 
 def _send_and_report(
-    queue: MessageQueue,
+    sender: Sender,
     target: Target,
     bucket: str,
     infos: Sequence[ObjectInfo],
     report: Callable[[Iterable[Replay]], None],
 ) -> None:
     """Raises RefinerctlError if nothing could be sent."""
-    results = send(queue, target, bucket, infos)
+    results = send(sender, target, bucket, infos)
     report(results)
     if all(item.status is ReplayStatus.FAILED for item in results):
         raise RefinerctlError(f"no message of a batch could be sent to {target.queue.name}")
@@ -318,22 +266,25 @@ class RateLimiter:
 
 
 def send(
-    queue: MessageQueue, target: Target, bucket: str, infos: Sequence[ObjectInfo], pause_s: float = PAUSE_S
+    sender: Sender, target: Target, bucket: str, infos: Sequence[ObjectInfo], pause_s: float = PAUSE_S
 ) -> list[Replay]:
-    """Send the messages about up to ten inputs. What failed and may succeed is sent again, with the same event."""
+    """Send the messages about up to ten inputs. What failed and may succeed is sent again, with the same message."""
     messages = {info.key: target.message(bucket, info) for info in infos}
     results: dict[str, EntryResult] = {}
     uncertain: set[str] = set()
-    waiting = list(messages)
+    waiting, until = list(messages), time.monotonic() + RETRY_S
     for number in range(ATTEMPTS):
         if number:
             time.sleep(pause_s * 2**number)
-        results |= zip(waiting, queue.send([messages[key] for key in waiting]), strict=True)
+        results |= zip(waiting, sender.send([messages[key] for key in waiting]), strict=True)
         waiting = [key for key in waiting if _can_retry(results[key])]
-        if not waiting:
+        if not waiting or time.monotonic() > until:
             break
         uncertain |= {key for key in waiting if results[key].is_uncertain}
-    return [_result(info, target, results[info.key], is_doubtful=info.key in uncertain) for info in infos]
+    return [
+        _result(info, target, results[info.key], messages[info.key], is_doubtful=info.key in uncertain)
+        for info in infos
+    ]
 
 
 def _can_retry(answer: EntryResult) -> bool:
@@ -341,11 +292,15 @@ def _can_retry(answer: EntryResult) -> bool:
     return not (answer.is_done or answer.is_sender_fault or is_permanent)
 
 
-def _result(info: ObjectInfo, target: Target, answer: EntryResult, *, is_doubtful: bool) -> Replay:
+def _result(
+    info: ObjectInfo, target: Target, answer: EntryResult, message: OutgoingMessage, *, is_doubtful: bool
+) -> Replay:
     """`is_doubtful`: an attempt before this one may have sent it."""
     if answer.is_done:
         twice = "may have been sent twice" if is_doubtful else None
-        return Replay(info.key, target, ReplayStatus.SENT, info.version_id, answer.message_id, twice)
+        # The id of an AMQP message is a property of its own, which the logs show.
+        message_id = message.properties.get("message_id", answer.message_id)
+        return Replay(info.key, target, ReplayStatus.SENT, info.version_id, message_id, twice)
     doubt = "may have been sent" if is_doubtful or answer.is_uncertain else "not sent"
     return Replay(
         info.key, target, ReplayStatus.FAILED, info.version_id, error=f"{doubt}: {answer.message or answer.error}"

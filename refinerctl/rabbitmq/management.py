@@ -21,6 +21,11 @@ from refinerctl.rabbitmq.endpoint import VHOST, BrokerEndpoint
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
 
+DELIVERY_LIMIT = "x-delivery-limit"
+# Of quorum queues since RabbitMQ 4: https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling
+DEFAULT_LIMIT, DEFAULT_LIMIT_SINCE = 20, 4
+# A limit that no operator reaches.
+SAFE_LIMIT = 1_000
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 RETRIES = 2
@@ -84,6 +89,16 @@ class Management:
 
     def _whoami(self) -> Mapping[str, Any]:
         return self._json(self.request("GET", "/api/whoami"))
+
+    def delivery_limit(self, queue: QueueReading) -> int | None:
+        """After how many deliveries a message leaves the queue; None: never, or hardly ever."""
+        if not queue.is_quorum:
+            return None
+        limit = queue.arguments.get(DELIVERY_LIMIT)
+        if limit is None:
+            major = self.version().partition(".")[0]
+            limit = DEFAULT_LIMIT if major.isdecimal() and int(major) >= DEFAULT_LIMIT_SINCE else None
+        return limit if isinstance(limit, int) and 0 <= limit < SAFE_LIMIT else None
 
     def request(
         self, method: str, path: str, resource: str = "the management API", body: Mapping[str, Any] | None = None

@@ -48,6 +48,10 @@ class RabbitConnections:
         self.management = management
         self.amqp = tuple(AmqpConnection(endpoint) for _ in range(count))
 
+    def address(self, name: str) -> QueueAddress:
+        """Of a queue on this broker."""
+        return QueueAddress(name, self.endpoint.queue_url(name), "")
+
     def close(self) -> None:
         for connection in self.amqp:
             connection.close()

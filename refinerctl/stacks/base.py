@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
@@ -305,6 +306,25 @@ class CompletionDocument:
     error: str | None = None
 
 
+class InputObject(NamedTuple):
+    """A version of an input; `etag` has no quotation marks."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True)
+class InputMessage:
+    """A message of RabbitMQ about an input."""
+
+    body: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class StageImage:
     """The image that a stage's consumer runs, as the environment's values name it."""
@@ -316,6 +336,7 @@ class StageImage:
 
 
 Values: TypeAlias = Mapping[str, Any]
+WriteInputMessage: TypeAlias = Callable[[InputObject, datetime], InputMessage]
 
 
 @dataclass(frozen=True)
@@ -326,6 +347,7 @@ class Stack:
     tfvars over the defaults of the root module's variables; `outputs` are Terraform's, by name.
     `completion_keys` are the keys under which the completion of an input may appear.
     `read_log_line` reads a JSON line of an image's log; `log_terms` is a text that all lines of an event hold.
+    `input_message` makes the message that a stage's queue on a broker takes about an input, published at that time.
     `merged_completions` reads the keys of the completions that a manifest of merged outputs lists.
     `checks` name the modules of the checks that only this stack has, `demo` the module of its demo. `needs` are stacks
     to apply before this one.
@@ -341,6 +363,7 @@ class Stack:
     read_completion: Callable[[bytes], CompletionDocument] | None = None
     read_log_line: ReadLogLine = lambda _line: None
     log_terms: Mapping[RecordEvent, str] = field(default_factory=dict)
+    input_message: WriteInputMessage | None = None
     merged_completions: Callable[[bytes], frozenset[str]] | None = None
     checks: tuple[str, ...] = ()
     demo: str | None = None

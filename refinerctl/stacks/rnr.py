@@ -5,9 +5,12 @@ Names are those of terraform/stacks/rnr; a test compares them with Terraform's o
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.images import ImageReference, Platform, RunsOn
@@ -21,6 +24,8 @@ from refinerctl.stacks.base import (
     CompletionStatus,
     Component,
     Function,
+    InputMessage,
+    InputObject,
     Pipeline,
     Queue,
     Schedule,
@@ -246,6 +251,16 @@ def _malformed(reason: str) -> CompletionDocument:
     return CompletionDocument(CompletionStatus.MALFORMED, error=reason)
 
 
+def input_message(item: InputObject, at: datetime) -> InputMessage:
+    """The message that the producer would publish, in a new trace: images/rnr_common/message.py reads it."""
+    claim = hashlib.sha256(f"{item.bucket}/{item.key}@{item.etag}".encode()).hexdigest()
+    return InputMessage(
+        json.dumps(item._asdict(), ensure_ascii=False),
+        {"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"},
+        {"content_type": "application/json", "message_id": claim, "timestamp": str(int(at.timestamp()))},
+    )
+
+
 def merged_completions(body: bytes) -> frozenset[str]:
     """The keys of the completions that a manifest lists; none if it cannot be read."""
     try:
@@ -265,6 +280,7 @@ STACK = Stack(
     read_completion=read_completion,
     read_log_line=read_log_line,
     log_terms=RECORD_MESSAGES,
+    input_message=input_message,
     merged_completions=merged_completions,
     checks=("refinerctl.insight.verify.rnr",),
     demo="refinerctl.local.demo_workers",

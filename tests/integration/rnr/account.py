@@ -62,7 +62,8 @@ class Account:
         try:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+            dropped = _HOP if method != "HEAD" else _HOP[1:]
+            kept = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
             return answer.status, kept, answer.read()
         except OSError:
             return 503, {}, b""
@@ -87,7 +88,8 @@ def served(account: Account) -> Iterator[Account]:
             self.send_response(status)
             for name, value in answered.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content)))
+            if self.command != "HEAD" or not any(name.lower() == "content-length" for name in answered):
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(content)

@@ -84,6 +84,13 @@ class TestMessagesOnABroker:
         self.publish(account, Ready=2, Unacknowledged=1, DlqMessages=1)
         assert self.unread(account) == {"rnr-test-work": "3 messages", "rnr-test-work-dlq": "1 message"}
 
+    def test_a_note_says_that_the_messages_of_the_dlq_are_unknown(self, account: Account) -> None:
+        notes = read_messages(account.app, (WORKER,))[1]
+        assert notes == [
+            "which inputs have a message in rnr-test-work-dlq is unknown: broker rnr-test-broker cannot be reached",
+            "Forward a port.",
+        ]
+
     def test_an_empty_queue_holds_no_input(self, account: Account) -> None:
         self.publish(account, Ready=0, Unacknowledged=0, DlqMessages=0)
         assert self.unread(account) == {}

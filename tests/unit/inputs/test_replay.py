@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from refinerctl.aws.ecs_services import Deployment, ServiceState
 from refinerctl.aws.events import EventBuses, RuleTarget
 from refinerctl.aws.message_queue import MessageQueue
 from refinerctl.aws.messages import EntryResult, OutgoingMessage, QueueAddress
@@ -19,14 +20,14 @@ from refinerctl.errors import AccessDeniedError, RefusedError, TransientError, U
 from refinerctl.inputs.replay import (
     RateLimiter,
     Replay,
-    Target,
-    find_targets,
     given_keys,
     incomplete_keys,
     look_up,
     send,
 )
+from refinerctl.inputs.targets import Target, check_consumers, find_targets
 from refinerctl.stacks.base import Broker, Queue, Stage
+from refinerctl.stacks.rnr import STACK as RNR
 from tests.unit.fakes import START, FakeBucket, FakeQueues
 from tests.unit.insight.fakes import Account, stage_of
 
@@ -35,6 +36,12 @@ DONE = stage_of("Done", "RefinerComplete/", has_function=False)
 NOW = START + timedelta(hours=1)
 QUEUE = QueueAddress("x-In", "https://sqs/x-In", "arn:aws-us-gov:sqs:us-gov-west-1:123456789012:x-In")
 TARGET = Target(IN, QUEUE)
+assert RNR.pipeline is not None
+(WORKER,) = RNR.pipeline(RNR.settings, {}).choose(("worker",))
+
+
+def service_state(status: str = "ACTIVE", deployments: tuple[Deployment, ...] = ()) -> ServiceState:
+    return ServiceState("rnr-local-worker", "arn", "rnr-local", status, 0, 0, 0, "td:1", deployments)
 
 
 def info(key: str = "In/a", etag: str = '"6f5902ac237024bdd0c176cb93063dc4"', version: str | None = "v1") -> ObjectInfo:
@@ -178,10 +185,43 @@ class TestTargets:
         with pytest.raises(RefusedError, match=r"jobs\.fifo is a FIFO queue"):
             self.find(stage=Stage("jobs", queue=Queue("jobs.fifo")))
 
-    def test_a_queue_on_a_private_broker_is_refused_with_what_to_do(self) -> None:
-        with pytest.raises(RefusedError, match="cannot send to queue work on broker rabbit") as refused:
+    def test_a_broker_that_cannot_be_reached_is_an_error_that_says_what_to_do(self) -> None:
+        with pytest.raises(TransientError, match="broker rnr-local-broker cannot be reached") as unreachable:
+            find_targets(Account((WORKER,), RNR).app, [WORKER])
+        assert unreachable.value.hint == "Forward a port."
+
+    def test_a_stack_without_messages_for_a_broker_is_refused(self) -> None:
+        with pytest.raises(RefusedError, match="stack refiner does not define the messages of queue work"):
             self.find(stage=Stage("work", queue=Queue("work", broker=Broker("rabbit"))))
-        assert "dlq redrive" in (refused.value.hint or "")
+
+
+class TestServices:
+    def warnings(self, account: Account, capsys: pytest.CaptureFixture[str], *, force: bool = False) -> str:
+        target = Target(WORKER, QueueAddress("rnr-local-work", "amqp://broker/%2F/rnr-local-work", ""))
+        check_consumers(account.app, [target], NOW, force=force)
+        return capsys.readouterr().err
+
+    def test_a_service_without_tasks_is_healthy(self, capsys: pytest.CaptureFixture[str]) -> None:
+        account = Account((WORKER,), RNR)
+        account.services.known["rnr-local-worker"] = service_state()
+        assert self.warnings(account, capsys) == ""
+
+    def test_a_service_that_does_not_exist_or_is_being_deleted_is_refused(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        account = Account((WORKER,), RNR)
+        with pytest.raises(RefusedError, match="service rnr-local-worker of cluster rnr-local does not exist"):
+            self.warnings(account, capsys)
+        account.services.known["rnr-local-worker"] = service_state(status="DRAINING")
+        with pytest.raises(RefusedError, match="service rnr-local-worker is DRAINING"):
+            self.warnings(account, capsys)
+        assert "service rnr-local-worker is DRAINING" in self.warnings(account, capsys, force=True)
+
+    def test_a_failed_deployment_is_a_warning(self, capsys: pytest.CaptureFixture[str]) -> None:
+        account = Account((WORKER,), RNR)
+        failed = Deployment("td:2", "PRIMARY", "FAILED", "tasks failed to start")
+        account.services.known["rnr-local-worker"] = service_state(deployments=(failed,))
+        assert "the last deployment of service rnr-local-worker failed: tasks failed" in self.warnings(account, capsys)
 
 
 def test_the_current_version_is_looked_up() -> None:

@@ -18,9 +18,11 @@ from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.config import GlobalFlags
-from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.errors import NotFoundError, RefinerctlError, TransientError
 from refinerctl.ledger.entries import Release
+from refinerctl.rabbitmq.management import Management
 from refinerctl.stacks.base import (
+    Broker,
     CompletionPlace,
     EventRule,
     Function,
@@ -171,9 +173,14 @@ class Account:
         app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
         app.ledger, app.alarms = self.ledger, self.alarms  # type: ignore[assignment]
         app.event_buses, app.services = self.schedules, self.services
+        app.broker = _unreachable  # type: ignore[method-assign]
         if self.stack.storage is not None:
             app.storage, app.bucket = STORAGE, self.bucket
         return app
+
+
+def _unreachable(component: Broker) -> Management:
+    raise TransientError(f"broker {component.name} cannot be reached", hint="Forward a port.")
 
 
 class Rounds:

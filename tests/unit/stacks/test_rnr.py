@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.images import RunsOn
-from refinerctl.stacks.base import Broker, Bucket, Cache, CompletionStatus, Function, Pipeline, Queue, Schedule, Service
+from refinerctl.stacks.base import (
+    Broker,
+    Bucket,
+    Cache,
+    CompletionStatus,
+    Function,
+    InputObject,
+    Pipeline,
+    Queue,
+    Schedule,
+    Service,
+)
 from refinerctl.stacks.records import RecordEvent
-from refinerctl.stacks.rnr import STACK, read_completion
+from refinerctl.stacks.rnr import STACK, input_message, read_completion
 from refinerctl.terraform.hcl import variable_defaults
+from rnr_common.message import WorkMessage
+from rnr_common.trace_context import child_traceparent
 from tests.conftest import ROOT
 
 VALUES: dict[str, Any] = {
@@ -219,3 +233,19 @@ class TestRootModule:
             attributes = next(iter(found.values())) if name == "functions" else found
             for attribute in attributes if isinstance(attributes, dict) else ():
                 assert re.search(rf"^\s+{attribute}\s+= ", body, re.MULTILINE), f"{name}.{attribute}"
+
+
+@pytest.mark.parametrize("version_id", ["v1", None])
+def test_the_message_about_an_input_is_one_that_the_producer_would_publish(version_id: str | None) -> None:
+    item = InputObject("forecasts", "in/a b+ü%41.csv", version_id, "6f5902ac", 12)
+    made = input_message(item, datetime(2026, 3, 1, 14, 0, 0, 5, tzinfo=UTC))
+    read = WorkMessage.parse(made.body.encode())
+    assert (read.bucket, read.key, read.version_id, read.etag, read.size) == item
+    assert made.body.encode() == read.body()
+    traceparent = made.headers["traceparent"]
+    published = read.properties(traceparent)
+    assert made.headers.keys() == published.headers.keys()
+    assert made.properties["message_id"] == published.message_id
+    assert made.properties["content_type"] == published.content_type
+    assert made.properties["timestamp"] == "1772373600"
+    assert child_traceparent(traceparent)[3:35] == traceparent[3:35]  # it is valid: a worker continues the trace
