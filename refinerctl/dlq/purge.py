@@ -207,7 +207,7 @@ def _purge_all(app: AppContext, service: QueueService, source: QueueClient) -> P
     service.purge(source.address)
     remaining = Remaining(source, start)
     with app.render.progress() as progress:
-        progress.step("the messages are being deleted: SQS takes up to a minute")
+        progress.step("the messages are being deleted, which takes up to a minute")
         while not remaining.look(held=0, seen=start.total):
             pass
     return Purge(

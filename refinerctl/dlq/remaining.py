@@ -140,4 +140,4 @@ class Remaining:
         if last.delayed:
             yield f"{last.delayed:,} delayed"
         if not self.is_none and not (self.count and (last.visible or others > 0 or last.delayed)):
-            yield "SQS's counts lag"
+            yield "the queue's counts lag"

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import psutil
@@ -101,23 +102,19 @@ class RabbitMQServer:
             self.ports.setdefault(port, free_port())
         self._write_configuration(first=first)
         environment = self._environment()
-        with self.log.open("ab") as log:
-            self._log_start = log.tell()
-            if self._epmd is None:  # in the foreground: one that the node starts itself would outlive it
-                command = [self._programs.epmd, "-port", str(self.ports["epmd"]), "-address", "127.0.0.1"]
-                self._epmd = subprocess.Popen(
-                    command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-                )
-            self._node = subprocess.Popen(
-                [self._programs.server],
-                env=environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
         try:
+            with self.log.open("ab") as log:
+                self._log_start = log.tell()
+                self._ensure_port_mapper(environment, log)
+                self._node = subprocess.Popen(
+                    [self._programs.server],
+                    env=environment,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
             self._wait_until_ready(self._node)
         except BaseException:
             self.stop()
@@ -136,6 +133,21 @@ class RabbitMQServer:
             self._epmd.kill()
             self._epmd.wait()
             self._epmd = None
+
+    def _ensure_port_mapper(self, environment: Mapping[str, str], log: IO[bytes]) -> None:
+        """Start Erlang's port mapper; return when it answers: a node that finds none starts one that outlives it."""
+        if self._epmd is not None and self._epmd.poll() is None:
+            return
+        port = self.ports["epmd"]
+        command = [self._programs.epmd, "-port", str(port), "-address", "127.0.0.1"]
+        self._epmd = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while port_is_free(port):
+            if self._epmd.poll() is not None or time.monotonic() > deadline:
+                raise RefinerctlError("Erlang's port mapper epmd did not start", hint=f"See {self.log}.")
+            time.sleep(0.02)
 
     def _wait_until_ready(self, node: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS

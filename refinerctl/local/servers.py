@@ -79,8 +79,8 @@ class LocalServers:
         log.warning("%s ended; starting it again", key)
         try:
             server.start()
-        except RefinerctlError as error:
-            log.error("%s: %s", key, error.message)  # noqa: TRY400 - the message says it all
+        except (RefinerctlError, OSError) as error:  # a full disk, too: the next attempt follows
+            log.error("%s: %s", key, error)  # noqa: TRY400 - the message says it all
         with self._lock:
             unwanted = self._running.get(key) is not server
         if unwanted:

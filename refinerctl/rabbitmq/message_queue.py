@@ -106,7 +106,10 @@ class RabbitQueue:
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` messages; waits for none, as it sees all that are ready."""
         link = next(self._numbers) % len(self._connections)
-        found = self._connections[link].receive(self.address.name, count, RECEIVE_PATIENCE_S)
+        try:
+            found = self._connections[link].receive(self.address.name, count, RECEIVE_PATIENCE_S)
+        except TransientError as error:  # certain: what a lost connection has received is in the queue again
+            raise TransientError(error.message, hint=error.hint) from error
         return [self._message(link, delivery) for delivery in found]
 
     def send(

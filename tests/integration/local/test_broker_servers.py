@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -32,15 +33,25 @@ def commands(process: psutil.Process) -> list[str]:
         return []
 
 
+def port_mappers(server: RabbitMQServer) -> list[psutil.Process]:
+    """The processes of Erlang's port mapper for this server."""
+    port = str(server.ports["epmd"])
+    found = [process for process in psutil.process_iter() if "epmd" in " ".join(commands(process)[:1])]
+    return [process for process in found if port in commands(process)]
+
+
 def test_confirmed_message_survives_crash_of_rabbitmq(rabbitmq: RabbitMQServer) -> None:
     channel = pika.BlockingConnection(pika.URLParameters(rabbitmq.amqp_url)).channel()
     channel.confirm_delivery()
     channel.queue_declare("survives", durable=True, arguments={"x-queue-type": "quorum"})
     time.sleep(SETTLED_SECONDS)
     channel.basic_publish("", "survives", b"x", pika.BasicProperties(delivery_mode=2), mandatory=True)
+    for process in port_mappers(rabbitmq):  # a node that finds none starts one that outlives it
+        process.kill()
     rabbitmq.kill()
     assert rabbitmq.pid is None
     rabbitmq.start()
+    assert [process.ppid() for process in port_mappers(rabbitmq)] == [os.getpid()]
     with pika.BlockingConnection(pika.URLParameters(rabbitmq.amqp_url)) as connection:
         assert connection.channel().basic_get("survives", auto_ack=True)[2] == b"x"
 

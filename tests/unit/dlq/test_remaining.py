@@ -84,7 +84,7 @@ def test_a_count_below_what_is_held_is_old() -> None:
 def test_a_count_that_stays_below_what_is_held_proves_nothing() -> None:
     remaining = watched(Counts(NONE), (10, 0, 0), held=10, seen=10)
     assert not remaining.is_none
-    assert remaining.sentence == "an unknown number of messages may be left in a-dlq: SQS's counts lag"
+    assert remaining.sentence == "an unknown number of messages may be left in a-dlq: the queue's counts lag"
 
 
 def test_messages_in_flight_from_the_start_are_not_waited_for() -> None:
