@@ -12,7 +12,8 @@ class QueueClient(Protocol):
     """Messages of one queue; safe to share between threads.
 
     Calls with entries raise nothing: they return a result for each entry, in their order. At most `max_workers` threads
-    are of use. Counts do not show what happened in the last `counts_lag_s`, or show more messages than there are.
+    are of use. Counts do not show what happened in the last `counts_lag_s`, or show more messages than there are. With
+    a lag of 0 they are approximate.
     """
 
     max_workers: int

@@ -89,8 +89,8 @@ class RabbitService:
         self._connections.amqp[0].ready(text)
         return self._address(text)
 
-    def client(self, address: QueueAddress, settled: Iterable[str] = ()) -> RabbitQueue:
-        return RabbitQueue(self._connections, address, settled)
+    def client(self, address: QueueAddress, settled: Iterable[str] = (), unsettled: Iterable[str] = ()) -> RabbitQueue:
+        return RabbitQueue(self._connections, address, settled, unsettled)
 
     def sources(self, dlq: QueueAddress) -> list[QueueAddress]:
         """Of the stack's queues."""

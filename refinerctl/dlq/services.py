@@ -43,8 +43,8 @@ class QueueService(Protocol):
     def address(self, text: str) -> QueueAddress:
         """The queue of this name, URL or ARN. Raises NotFoundError without the queue."""
 
-    def client(self, address: QueueAddress, settled: Iterable[str] = ()) -> QueueClient:
-        """Its messages. An earlier part of the run has deleted those with ids in `settled`."""
+    def client(self, address: QueueAddress, settled: Iterable[str] = (), unsettled: Iterable[str] = ()) -> QueueClient:
+        """Its messages. An earlier part of the run has deleted those with ids in `settled`, maybe the `unsettled`."""
 
     def sources(self, dlq: QueueAddress) -> list[QueueAddress]:
         """The queues whose DLQ this is. Raises RefinerctlError if they cannot be read."""
@@ -77,7 +77,7 @@ class SqsService:
     def address(self, text: str) -> QueueAddress:
         return self._app.queues.address(text)
 
-    def client(self, address: QueueAddress, settled: Iterable[str] = ()) -> QueueClient:
+    def client(self, address: QueueAddress, settled: Iterable[str] = (), unsettled: Iterable[str] = ()) -> QueueClient:
         return self._queues.at(address)
 
     def sources(self, dlq: QueueAddress) -> list[QueueAddress]:

@@ -19,7 +19,7 @@ from refinerctl.errors import RefinerctlError, TransientError
 from refinerctl.parallel import attempt
 from refinerctl.rabbitmq.amqp import AmqpConnection, Delivery, Publication, Tag
 from refinerctl.rabbitmq.endpoint import BrokerEndpoint
-from refinerctl.rabbitmq.management import Management
+from refinerctl.rabbitmq.management import Management, QueueReading
 from refinerctl.rabbitmq.messages import message_digest, read_delivery, sent_id, to_publication
 
 CONNECTIONS = 4
@@ -62,20 +62,29 @@ class RabbitQueue:
 
     RabbitMQ gives messages no ids. An id here is a hash of the message with its broker's headers; the second of equal
     messages gets the suffix `-2`, and so on. `settled` are ids that an earlier part of the run has deleted: no other
-    message gets them.
+    message gets them. `unsettled` are those that it has received and maybe deleted, as those are whose deletion was not
+    confirmed: a message gets such an id again only if no equal one is known, or a deleted one would be taken for it.
     """
 
     max_workers = CONNECTIONS
     counts_lag_s = COUNTS_LAG_S
 
-    def __init__(self, connections: RabbitConnections, address: QueueAddress, settled: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        connections: RabbitConnections,
+        address: QueueAddress,
+        settled: Iterable[str] = (),
+        unsettled: Iterable[str] = (),
+    ) -> None:
         self.address = address
         self._connections = connections.amqp
         self._management = connections.management
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._in_hand: dict[str, _Receipt] = {}
-        self._settled = {hash(message_id) for message_id in settled}
+        self._equals: set[str] = set()  # digests of which there are several messages
+        self._settled = {hash(message_id) for message_id in map(self._known, settled)}
+        self._unsettled = set(map(self._known, unsettled))
         self._full_since: float | None = None
         self._first: dict[str, int] = {}  # of equal messages: the lowest number that may be free
 
@@ -85,16 +94,7 @@ class RabbitQueue:
         Without the management API, only what this process has received is in flight.
         """
         ready = self._connections[0].ready(self.address.name, READ_PATIENCE_S if attempts > 1 else 0.0)
-        seen = None
-        if self._management.endpoint.api is not None:
-            for number in range(attempts):
-                answer = attempt(lambda: self._management.queue(self.address.name))
-                seen = answer.value
-                if not isinstance(answer.error, TransientError) or number == attempts - 1:
-                    break
-                time.sleep(0.1 * 2**number)
-            if answer.error is not None:
-                raise answer.error
+        seen = self._sample(attempts)
         in_flight = self._own_in_flight()
         if seen is not None and seen.total is not None:
             # A sample from before a message was received shows it as ready.
@@ -103,13 +103,25 @@ class RabbitQueue:
         at = seen.at + timedelta(seconds=1) if seen else datetime.now(UTC)
         return QueueAttributes(at, ready, in_flight, 0)
 
+    def _sample(self, attempts: int) -> QueueReading | None:
+        """The broker's last sample of the queue, if there is one; None without the management API."""
+        if self._management.endpoint.api is None:
+            return None
+        for number in range(1, attempts + 1):
+            answer = attempt(lambda: self._management.queue(self.address.name))
+            is_final = answer.error is not None and not isinstance(answer.error, TransientError)
+            is_sampled = answer.value is not None and answer.value.total is not None  # not yet after a restart
+            if is_sampled or is_final or number == attempts:
+                break
+            time.sleep(0.05 * 2**number)
+        if answer.error is not None:
+            raise answer.error
+        return answer.value
+
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         """Up to `count` messages; waits for none, as it sees all that are ready."""
         link = next(self._numbers) % len(self._connections)
-        try:
-            found = self._connections[link].receive(self.address.name, count, RECEIVE_PATIENCE_S)
-        except TransientError as error:  # certain: what a lost connection has received is in the queue again
-            raise TransientError(error.message, hint=error.hint) from error
+        found = self._connections[link].receive(self.address.name, count, RECEIVE_PATIENCE_S)
         return [self._message(link, delivery) for delivery in found]
 
     def send(
@@ -156,6 +168,9 @@ class RabbitQueue:
             for receipt, is_done in done.items():
                 if is_done:
                     self._settled.add(hash(receipt.id))
+                    self._unsettled.discard(receipt.id)
+                else:
+                    self._unsettled.add(receipt.id)
                 if self._in_hand.get(receipt.id) == receipt:
                     del self._in_hand[receipt.id]
         return [EntryResult() if done[receipt] else _GONE for receipt in parsed]
@@ -189,12 +204,22 @@ class RabbitQueue:
             number += 1
         if number > 1:
             self._first[digest] = number
-        while True:
-            found = _id(digest, number)
-            receipt = self._in_hand.get(found)
-            if hash(found) not in self._settled and (receipt is None or not self._is_valid(receipt)):
-                return found
+        while not self._is_free(_id(digest, number), digest):
             number += 1
+        return self._known(_id(digest, number))
+
+    def _known(self, message_id: str) -> str:
+        """The same id, after it has been noted that its message has equal ones."""
+        digest, dash, _ = message_id.partition("-")
+        if dash:
+            self._equals.add(digest)
+        return message_id
+
+    def _is_free(self, message_id: str, digest: str) -> bool:
+        receipt = self._in_hand.get(message_id)
+        is_in_hand = receipt is not None and self._is_valid(receipt)
+        is_in_doubt = message_id in self._unsettled and digest in self._equals
+        return not is_in_hand and not is_in_doubt and hash(message_id) not in self._settled
 
     def _is_valid(self, receipt: _Receipt) -> bool:
         return self._connections[receipt.link].is_open(receipt.generation)

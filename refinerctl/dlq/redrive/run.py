@@ -86,8 +86,9 @@ class Redrive:
     @cached_property
     def _queue(self) -> QueueClient:
         """The DLQ; of a file, where its messages were."""
-        settled = self._journal.deleted_ids() if self._journal else ()
-        return self._service.client(self._origin.queue, settled)
+        journal = self._journal
+        ids = (journal.deleted_ids(), tuple(journal.state.unsettled)) if journal else ()
+        return self._service.client(self._origin.queue, *ids)
 
     def prepare(self) -> RedrivePlan | None:
         """Plan, check and ask; None if there is nothing to do. Raises RefusedError if a check fails."""
