@@ -12,6 +12,8 @@ from refinerctl.stacks.base import Service
 DIMENSION = "Service"
 # They are published every minute, and CloudWatch may have them minutes later. Older ones say nothing about now.
 WINDOW = timedelta(minutes=15)
+# An autoscaler that has published nothing for so long fails, or does not run.
+SILENT = timedelta(minutes=5)
 
 _NAMES = {
     "ready": "Ready",

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.metrics import DataPoint
-from refinerctl.aws.service_metrics import WINDOW, ServiceCounts
+from refinerctl.aws.service_metrics import SILENT, WINDOW, ServiceCounts
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
 from refinerctl.insight.status_model import DlqStatus, QueueStatus, ScheduleStatus, ServiceStatus
@@ -71,12 +71,15 @@ def schedule_status(
     )
 
 
-def silence(service: Service) -> str:
-    """The problem of a service without metrics."""
-    minutes = round(WINDOW.total_seconds() / 60)
+def silence(service: Service, counts: ServiceCounts | None, now: datetime) -> str | None:
+    """The problem of a service whose newest metrics, if there are any, are too old; None if they are not."""
+    if counts is not None and now - counts.at <= SILENT:
+        return None
+    minutes = round((WINDOW if counts is None else now - counts.at).total_seconds() / 60)
+    known = "are unknown" if counts is None else "are shown as they were then"
     return (
         f"no metrics of service {service.name} for {minutes} minutes: its autoscaler does not publish; "
-        "its queue and DLQ are unknown"
+        f"its queue and DLQ {known}"
     )
 
 

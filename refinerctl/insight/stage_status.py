@@ -188,8 +188,9 @@ class _Reading:
         problems = tuple(answer.error.message for answer in answers if answer.error)
         if problems and all(answer.not_found for answer in answers):
             problems = ("it is not deployed",)
-        elif stage.service and self._value("metrics of services") is not None and not self._counts(stage):
-            problems = (*problems, silence(stage.service))
+        elif stage.service and self._value("metrics of services") is not None:
+            told = silence(stage.service, self._counts(stage), self._now)
+            problems = (*problems, told) if told else problems
         return StageStatus(
             stage.name,
             stage.prefix,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from refinerctl.aws.ecs_services import ServiceState, TaskDefinition
+from refinerctl.aws.service_metrics import SILENT
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
 from refinerctl.insight.verify.checks import Finding, Section, failed, known, passed, present, skipped, warned
@@ -29,8 +29,6 @@ TASKS = "ecs-tasks.amazonaws.com"
 # What Fargate allows at most: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_definition_parameters.html
 STOP_TIMEOUT_S = 120
 DEFAULT_STOP_TIMEOUT_S = 30
-# The autoscaler publishes every minute.
-SILENT = timedelta(minutes=5)
 _DIGEST_SHOWN = 19
 
 SECTION = Section("Services")

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from refinerctl.aws.ecs_services import Deployment, ServiceState, TaskDefinition
+from refinerctl.aws.metrics import DataPoint
 from refinerctl.errors import AccessDeniedError
 from refinerctl.insight.stage_status import read_status
 from refinerctl.insight.status import log_lines, problems, screen, text_table
@@ -97,6 +98,15 @@ class TestService:
         assert found.problems == (
             f"no metrics of service {WORKER} for 15 minutes: its autoscaler does not publish; "
             "its queue and DLQ are unknown",
+        )
+
+    def test_counts_of_an_autoscaler_that_has_fallen_silent_are_said_to_be_old(self, account: Account) -> None:
+        points = account.metrics.points
+        for key, found in points.items():
+            points[key] = tuple(DataPoint(START - timedelta(minutes=9), point.value) for point in found)
+        assert worker(account).problems == (
+            f"no metrics of service {WORKER} for 9 minutes: its autoscaler does not publish; "
+            "its queue and DLQ are shown as they were then",
         )
 
     def test_metrics_that_cannot_be_read_are_reported_once(self, account: Account) -> None:
