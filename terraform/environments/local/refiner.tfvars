@@ -21,7 +21,7 @@ rulesets = {
   }
 }
 
-# The emulator's answer to DescribeAlarms lacks the period and the dimensions: each plan would change every alarm.
+# Nobody is notified by alarms on this machine.
 alarms = {
   enabled = false
 }

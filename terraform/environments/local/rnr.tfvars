@@ -43,7 +43,7 @@ autoscaler = {
 # What the local RabbitMQ is closest to.
 broker = { engine_version = "3.13", instance_type = "mq.m7g.medium" }
 
-# The emulator's answer to DescribeAlarms lacks the period and the dimensions: each plan would change every alarm.
+# Nobody is notified by alarms on this machine.
 alarms = {
   enabled = false
 }
