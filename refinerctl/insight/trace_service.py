@@ -29,7 +29,7 @@ THREADS = 8
 
 
 @dataclass(frozen=True)
-class Publication:
+class ProducerLine:
     """What a producer logged of the input: claimed, published, or (with `error`) not published."""
 
     function: str
@@ -53,7 +53,7 @@ class ServiceFacts:
     """`running` are the ids of the tasks that run now; None if they could not be read. `counts` of the queue, too."""
 
     service: Service
-    publications: tuple[Publication, ...] = ()
+    publications: tuple[ProducerLine, ...] = ()
     running: frozenset[str] | None = None
     counts: ServiceCounts | None = None
     merged: tuple[MergedInput, ...] = ()
@@ -94,7 +94,7 @@ def read_service(
 
 def _publications(
     app: AppContext, producer: Function, key: str, since: datetime, now: datetime
-) -> tuple[Publication, ...]:
+) -> tuple[ProducerLine, ...]:
     lines = app.log_groups.events(producer.log_group, since, pattern_of(key), until=now + timedelta(minutes=1))
     found = []
     for event in islice(lines, MAX_LINES):
@@ -103,7 +103,7 @@ def _publications(
         if line is not None and line.event in PUBLICATIONS and line.key == key:
             at = line.at or event.timestamp
             found.append(
-                Publication(producer.name, line.event, at, line.message_id, line.traceparent, line.error or None)
+                ProducerLine(producer.name, line.event, at, line.message_id, line.traceparent, line.error or None)
             )
     return tuple(found)
 

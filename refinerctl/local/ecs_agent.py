@@ -21,7 +21,7 @@ from refinerctl.embedded import PROXY_VARIABLE
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.ecs_endpoint import TaskHandler
 from refinerctl.local.ecs_plan import TaskState, plan_tasks
-from refinerctl.local.ecs_task import MAX_PROTECTION_MINUTES, EcsTask, TaskDefinition, TaskEngine, task_definition
+from refinerctl.local.ecs_task import MAX_PROTECTION_MINUTES, EcsTask, LocalTaskDefinition, TaskEngine, task_definition
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.runtime_api import LoopbackServer
 from refinerctl.parallel import attempt
@@ -68,7 +68,7 @@ class EcsAgent:
         self._environment = environment
         self._lock = threading.RLock()
         self._tasks: dict[str, EcsTask] = {}  # by id, in the order of their start
-        self._definitions: dict[str, TaskDefinition] = {}
+        self._definitions: dict[str, LocalTaskDefinition] = {}
         self._restarts: defaultdict[str, _Restarts] = defaultdict(_Restarts)
         self._server = LoopbackServer(self, TaskHandler, "ecs-agent")
         self._changed = threading.Event()
@@ -173,7 +173,7 @@ class EcsAgent:
             on_line(f"ERROR {error.message}. {error.hint or ''}".strip())
             self._restarts[name].add(0)
 
-    def _definition(self, arn: str) -> TaskDefinition:
+    def _definition(self, arn: str) -> LocalTaskDefinition:
         """A revision never changes."""
         if arn not in self._definitions:
             self._definitions[arn] = task_definition(

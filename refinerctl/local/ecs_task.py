@@ -43,7 +43,7 @@ class TaskEngine(Protocol):
 
 
 @dataclass(frozen=True)
-class TaskDefinition:
+class LocalTaskDefinition:
     """What the agent uses of a task definition; `log_group` None: its output is only in the log file."""
 
     arn: str
@@ -55,7 +55,7 @@ class TaskDefinition:
     log_prefix: str = "ecs"
 
 
-def task_definition(answer: Any) -> TaskDefinition:
+def task_definition(answer: Any) -> LocalTaskDefinition:
     """The `taskDefinition` of ECS's answer. Raises RefinerctlError if the local environment cannot run it."""
     arn, containers = answer["taskDefinitionArn"], answer["containerDefinitions"]
     if len(containers) != 1 or containers[0].get("secrets"):
@@ -65,7 +65,7 @@ def task_definition(answer: Any) -> TaskDefinition:
         )
     (given,) = containers
     logs = (given.get("logConfiguration") or {}).get("options") or {}
-    return TaskDefinition(
+    return LocalTaskDefinition(
         arn,
         given["name"],
         Container(
@@ -88,7 +88,7 @@ class EcsTask:
     cluster_arn: str
     service_name: str
     deployment: str
-    definition: TaskDefinition
+    definition: LocalTaskDefinition
     child: StoppableChild | None = None
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     stopping_at: datetime | None = None

@@ -47,7 +47,7 @@ def _broker_running(snapshot: Snapshot, broker: Broker) -> Finding:
 @SECTION.check(
     "broker-private",
     Broker,
-    why="Whoever reaches a broker from the internet needs only its password.",
+    why="Anyone on the internet who has its password can use it.",
     fix="A broker cannot be made private: replace it. `refinerctl drift` shows what was changed by hand.",
 )
 def _broker_private(snapshot: Snapshot, broker: Broker) -> Finding:
@@ -124,7 +124,7 @@ def _cache(snapshot: Snapshot, cache: Cache) -> Finding:
 @SECTION.check(
     "cache-encrypted",
     Cache,
-    why="Without encryption and a token, whoever reaches the cache can read and delete claims.",
+    why="Without encryption and a token, anyone in the network can read and delete claims.",
     details="Encryption in transit and at rest, and a token or user group. Skipped in a local environment.",
 )
 def _cache_encrypted(snapshot: Snapshot, cache: Cache) -> Finding:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from xml.sax.saxutils import escape
 
-from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request
+from refinerctl.local.corrections.server import AwsAnswer, AwsRequest, CorrectingServer, Forward
 
 _TARGET = "GraniteServiceVersion20100801"
 _NAMESPACE = "http://monitoring.amazonaws.com/doc/2010-08-01/"
@@ -31,7 +31,7 @@ def correct_alarms(corrections: CorrectingServer) -> None:
         corrections.correct("monitoring", operation, _in_json)
 
 
-def _in_json(request: Request, forward: Forward) -> Answer:
+def _in_json(request: AwsRequest, forward: Forward) -> AwsAnswer:
     if "form" not in request.headers.get("content-type", ""):
         return forward(request)
     parameters = {name: value for name, value in request.form.items() if name not in ("Action", "Version")}
@@ -93,7 +93,7 @@ def _error(document: dict[str, Any]) -> str:
     return f"<Code>{escape(code)}</Code><Message>{escape(str(document.get('message', '')))}</Message>"
 
 
-def _xml(status: int, root: str, content: str) -> Answer:
+def _xml(status: int, root: str, content: str) -> AwsAnswer:
     metadata = "<ResponseMetadata><RequestId>local</RequestId></ResponseMetadata>"
     body = f'<{root} xmlns="{_NAMESPACE}">{content}{metadata}</{root}>'
-    return Answer(status, body.encode(), {"Content-Type": "text/xml"})
+    return AwsAnswer(status, body.encode(), {"Content-Type": "text/xml"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request, error, json_answer
+from refinerctl.local.corrections.server import AwsAnswer, AwsRequest, CorrectingServer, Forward, error, json_answer
 from refinerctl.local.ecs_agent import EcsError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ServiceCorrections:
         for operation, answer in answers.items():
             corrections.correct("ecs", operation, _answered_by(answer))
 
-    def _change(self, request: Request, forward: Forward) -> Answer:
+    def _change(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         answer = forward(request)
         if not answer.ok:
             return answer
@@ -43,7 +43,7 @@ class ServiceCorrections:
         self._agent.notice()
         return answer.with_json(document)
 
-    def _describe(self, request: Request, forward: Forward) -> Answer:
+    def _describe(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         answer = forward(request)
         if not answer.ok:
             return answer
@@ -57,8 +57,8 @@ class ServiceCorrections:
         self._agent.correct_service(service)
 
 
-def _answered_by(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request, Forward], Answer]:
-    def correction(request: Request, _: Forward) -> Answer:
+def _answered_by(answer: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[AwsRequest, Forward], AwsAnswer]:
+    def correction(request: AwsRequest, _: Forward) -> AwsAnswer:
         try:
             return json_answer(answer(request.json))
         except EcsError as problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request
+from refinerctl.local.corrections.server import AwsAnswer, AwsRequest, CorrectingServer, Forward
 from refinerctl.local.redis import RedisServer, start_redis
 from refinerctl.local.servers import LocalServers
 
@@ -24,7 +24,7 @@ class CacheCorrections:
         corrections.correct("elasticache", "ModifyReplicationGroup", self._correct_addresses)
         corrections.correct("elasticache", "DeleteReplicationGroup", self._delete)
 
-    def _create(self, request: Request, forward: Forward) -> Answer:
+    def _create(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         group, token = request.form.get("ReplicationGroupId", ""), request.form.get("AuthToken", "")
         created = forward(request)
         if not created.ok:
@@ -41,16 +41,16 @@ class CacheCorrections:
         self._groups[group] = server
         return self._corrected(created)
 
-    def _correct_addresses(self, request: Request, forward: Forward) -> Answer:
+    def _correct_addresses(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         return self._corrected(forward(request))
 
-    def _delete(self, request: Request, forward: Forward) -> Answer:
+    def _delete(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         answer = forward(request)
         if answer.ok and (server := self._groups.pop(request.form.get("ReplicationGroupId", ""), None)):
             self._servers.stop(server)
         return answer
 
-    def _corrected(self, answer: Answer) -> Answer:
+    def _corrected(self, answer: AwsAnswer) -> AwsAnswer:
         """The emulator's answer names host `redis`, which nothing resolves."""
 
         def with_address(group: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request, error, json_answer
+from refinerctl.local.corrections.server import AwsAnswer, AwsRequest, CorrectingServer, Forward, error, json_answer
 from refinerctl.local.rabbitmq import RabbitMQServer, start_rabbitmq
 from refinerctl.local.servers import LocalServers
 
@@ -32,7 +32,7 @@ class BrokerCorrections:
         corrections.correct("mq", "GET /v1/brokers/{}/users/{}", self._describe_user)
         corrections.correct("mq", "DELETE /v1/brokers/{}", self._delete)
 
-    def _create(self, request: Request, forward: Forward) -> Answer:
+    def _create(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         given = request.json
         if str(given.get("engineType", "")).upper() != "RABBITMQ":
             return forward(request)
@@ -51,12 +51,12 @@ class BrokerCorrections:
                 lambda folder, log: start_rabbitmq(folder, username=username, password=password, log=log),
             )
         except BaseException:
-            forward(Request("DELETE", f"/v1/brokers/{broker_id}", request.headers, b""))
+            forward(AwsRequest("DELETE", f"/v1/brokers/{broker_id}", request.headers, b""))
             raise
         self._brokers[broker_id] = _Broker(server, username, {name: given[name] for name in _KEPT if given.get(name)})
         return created
 
-    def _list(self, request: Request, forward: Forward) -> Answer:
+    def _list(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         answer = forward(request)
         if not answer.ok:
             return answer
@@ -65,7 +65,7 @@ class BrokerCorrections:
             _correct_engine(summary)
         return answer.with_json(document)
 
-    def _describe(self, request: Request, forward: Forward) -> Answer:
+    def _describe(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         answer = forward(request)
         broker = self._brokers.get(_id(request))
         if not answer.ok or broker is None:
@@ -85,21 +85,21 @@ class BrokerCorrections:
         instance |= {"endpoints": [broker.server.endpoint], "consoleURL": broker.server.api_url}
         return answer.with_json(document)
 
-    def _describe_user(self, request: Request, forward: Forward) -> Answer:
+    def _describe_user(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         """The emulator refuses it for RabbitMQ; Terraform would forget the user."""
         broker = self._brokers.get(request.path.split("/")[3])
         if broker is None or not request.path.endswith(f"/{broker.username}"):
             return forward(request)
         return json_answer({"username": broker.username, "consoleAccess": False, "groups": []})
 
-    def _delete(self, request: Request, forward: Forward) -> Answer:
+    def _delete(self, request: AwsRequest, forward: Forward) -> AwsAnswer:
         answer = forward(request)
         if answer.ok and (broker := self._brokers.pop(_id(request), None)):
             self._servers.stop(broker.server)
         return answer
 
 
-def _id(request: Request) -> str:
+def _id(request: AwsRequest) -> str:
     return request.path.partition("?")[0].rpartition("/")[2]
 
 

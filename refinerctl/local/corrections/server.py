@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
+class AwsRequest:
     """`service` is the name in the signature's scope. `operation` is `POST /v1/brokers` for a service without names."""
 
     method: str
@@ -47,13 +47,13 @@ class Request:
         """The parameters of a request in the query protocol."""
         return dict(parse_qsl(self.body.decode(errors="replace"), keep_blank_values=True))
 
-    def with_json(self, document: Any, **headers: str) -> Request:
+    def with_json(self, document: Any, **headers: str) -> AwsRequest:
         """This request with another body, and with other headers."""
         return replace(self, body=json.dumps(document).encode(), headers={**self.headers, **headers})
 
 
 @dataclass(frozen=True)
-class Answer:
+class AwsAnswer:
     status: int
     body: bytes
     headers: Mapping[str, str]
@@ -67,23 +67,23 @@ class Answer:
         document: dict[str, Any] = json.loads(self.body or b"{}")
         return document
 
-    def with_json(self, document: Any) -> Answer:
+    def with_json(self, document: Any) -> AwsAnswer:
         return replace(self, body=json.dumps(document).encode())
 
 
-def json_answer(document: Any) -> Answer:
-    return Answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+def json_answer(document: Any) -> AwsAnswer:
+    return AwsAnswer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
 
-def error(code: str, message: str, status: int = 400) -> Answer:
+def error(code: str, message: str, status: int = 400) -> AwsAnswer:
     """An error as services with JSON answers send it; SDKs do not repeat a request with status 400."""
     body = json.dumps({"__type": code, "message": message}).encode()
-    return Answer(status, body, {"Content-Type": "application/json", "x-amzn-ErrorType": code})
+    return AwsAnswer(status, body, {"Content-Type": "application/json", "x-amzn-ErrorType": code})
 
 
-Forward = Callable[[Request], Answer]
+Forward = Callable[[AwsRequest], AwsAnswer]
 # Answers a request itself, or forwards it and corrects the answer.
-Correction = Callable[[Request, Forward], Answer]
+Correction = Callable[[AwsRequest, Forward], AwsAnswer]
 
 
 class CorrectingServer:
@@ -105,7 +105,7 @@ class CorrectingServer:
         """
         self._corrections[service, operation] = correction
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: AwsRequest) -> AwsAnswer:
         correction = self._corrections.get((request.service, request.operation))
         try:
             return self._forward(request) if correction is None else correction(request, self._forward)
@@ -120,13 +120,13 @@ class CorrectingServer:
     def close(self) -> None:
         self._server.close()
 
-    def _forward(self, request: Request) -> Answer:
+    def _forward(self, request: AwsRequest) -> AwsAnswer:
         connection = http.client.HTTPConnection(self._emulator, timeout=TIMEOUT_SECONDS)
         try:
             connection.request(request.method, request.path, request.body, dict(request.headers))
             response = connection.getresponse()
             headers = {name: value for name, value in response.getheaders() if _is_forwarded(name)}
-            return Answer(response.status, response.read(), headers)
+            return AwsAnswer(response.status, response.read(), headers)
         except http.client.HTTPException as problem:
             raise OSError(f"{type(problem).__name__}: {problem}") from problem
         finally:
@@ -159,7 +159,7 @@ class _Handler(GuardedHandler):
         lower = {name.lower(): value for name, value in self.headers.items()}
         operation = _operation(service, self.command, self.path, lower, body)
         headers = {name: value for name, value in lower.items() if name not in _OF_THIS_CONNECTION}
-        answer = self.server.owner.answer(Request(self.command, self.path, headers, body, service, operation))
+        answer = self.server.owner.answer(AwsRequest(self.command, self.path, headers, body, service, operation))
         self.answer(answer.status, answer.body, answer.headers)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do  # noqa: N815 - the base class's names
