@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from xml.sax.saxutils import escape
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.runtime_api import HOST, LoopbackServer
@@ -111,11 +112,12 @@ class CorrectingServer:
             return self._forward(request) if correction is None else correction(request, self._forward)
         except RefinerctlError as problem:
             log.exception("%s %s failed", request.service, request.operation)
-            return error("BadRequestException", f"{problem.message}. {problem.hint or ''}".strip())
+            return _failed(request, "BadRequestException", f"{problem.message}. {problem.hint or ''}".strip())
         except ValueError as problem:
-            return error("SerializationException", str(problem))
+            return _failed(request, "SerializationException", str(problem))
         except OSError as problem:
-            return error("InternalServerErrorException", f"the emulator does not answer: {problem}", status=500)
+            text = f"the emulator does not answer: {problem}"
+            return _failed(request, "InternalServerErrorException", text, status=500)
 
     def close(self) -> None:
         self._server.close()
@@ -131,6 +133,15 @@ class CorrectingServer:
             raise OSError(f"{type(problem).__name__}: {problem}") from problem
         finally:
             connection.close()
+
+
+def _failed(request: AwsRequest, code: str, message: str, status: int = 400) -> AwsAnswer:
+    """An error in the request's protocol: JSON, or XML as the answer to a form."""
+    if "form" not in request.headers.get("content-type", ""):
+        return error(code, message, status)
+    content = f"<Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message>"
+    body = f"<ErrorResponse><Error>{content}</Error></ErrorResponse>"
+    return AwsAnswer(status, body.encode(), {"Content-Type": "text/xml"})
 
 
 def _is_forwarded(header: str) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 import redis as client
+from botocore.exceptions import ClientError
 
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import AwsSession
@@ -148,12 +149,16 @@ def test_registered_operation_is_answered_and_others_are_forwarded(
 
 def test_failed_correction_is_an_error_that_says_why(corrections: CorrectingServer, corrected: AwsSession) -> None:
     def fail(*_: object) -> None:
-        raise RefinerctlError("RabbitMQ is not installed", hint="Install it.")
+        raise RefinerctlError("no server <x> is installed", hint="Install it.")
 
     corrections.correct("mq", "GET /v1/brokers/{}", fail)  # type: ignore[arg-type]
+    corrections.correct("elasticache", "DescribeReplicationGroups", fail)  # type: ignore[arg-type]
     api = corrected.client("mq")
-    with pytest.raises(api.exceptions.BadRequestException, match=r"RabbitMQ is not installed\. Install it\."):
+    reason = r"no server <x> is installed\. Install it\."
+    with pytest.raises(api.exceptions.BadRequestException, match=reason):
         api.describe_broker(BrokerId="b-1")
+    with pytest.raises(ClientError, match=reason):  # in XML
+        corrected.client("elasticache").describe_replication_groups()
 
 
 def test_web_page_is_refused(corrections: CorrectingServer) -> None:
