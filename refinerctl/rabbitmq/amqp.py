@@ -102,6 +102,10 @@ class AmqpConnection:
         """Whether deliveries of this generation can still be acknowledged."""
         return generation == self._generation and self._channels is not None
 
+    def check(self) -> None:
+        """Notice now if it was lost: it may take a heartbeat until then. Raises RefinerctlError if it was."""
+        self._call(lambda channels: channels.receiving.basic_qos(), 0.0, "the connection")
+
     def receive(self, name: str, count: int, patience_s: float = 0.0) -> list[Delivery]:
         """Up to `count` messages that are ready; waits for none.
 

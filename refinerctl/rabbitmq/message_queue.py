@@ -20,7 +20,7 @@ from refinerctl.parallel import attempt
 from refinerctl.rabbitmq.amqp import AmqpConnection, Delivery, Publication, Tag
 from refinerctl.rabbitmq.endpoint import BrokerEndpoint
 from refinerctl.rabbitmq.management import Management, QueueReading
-from refinerctl.rabbitmq.messages import message_digest, read_delivery, sent_id, to_publication
+from refinerctl.rabbitmq.messages import ACQUIRED_COUNT, message_digest, read_delivery, sent_id, to_publication
 
 CONNECTIONS = 4
 # For how long a lost connection is tried again: a node restarts meanwhile.
@@ -191,11 +191,26 @@ class RabbitQueue:
     def _message(self, link: int, delivery: Delivery) -> Message:
         message = read_delivery(delivery)
         digest = message_digest(message)
+        if message.receive_count > 1 or ACQUIRED_COUNT in delivery.headers:
+            self._check_holders(digest, link)
         with self._lock:
             message_id = self._free_id(digest)
             receipt = _Receipt(link, delivery.tag.generation, delivery.tag.number, message_id)
             self._in_hand[message_id] = receipt
         return replace(message, id=message_id, receipt=receipt.text)
+
+    def _check_holders(self, digest: str, link: int) -> None:
+        """A message that was received before may be one whose connection was lost, which is not noticed yet."""
+        with self._lock:
+            numbers = itertools.count(1)
+            ids = itertools.takewhile(self._was_given, (_id(digest, number) for number in numbers))
+            held = [self._in_hand[message_id] for message_id in ids if message_id in self._in_hand]
+            others = {receipt.link for receipt in held if receipt.link != link and self._is_valid(receipt)}
+        for other in others:
+            attempt(self._connections[other].check)
+
+    def _was_given(self, message_id: str) -> bool:
+        return message_id in self._in_hand or hash(message_id) in self._settled
 
     def _free_id(self, digest: str) -> str:
         """An id that was not deleted, and that no other message has which is in hand."""

@@ -13,10 +13,10 @@ from refinerctl.aws.messages import Message, MessageAttribute, OutgoingMessage
 from refinerctl.rabbitmq.amqp import PROPERTIES, Delivery, Publication
 
 # Headers that the broker sets, which are not sent again; and those that would send copies to other queues.
-_BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
+DELIVERY_COUNT, ACQUIRED_COUNT = "x-delivery-count", "x-acquired-count"
+_BROKERS = ("x-death", "x-first-death-", "x-last-death-", DELIVERY_COUNT, ACQUIRED_COUNT, "x-opt-")
 _COPIES = ("CC", "BCC")
 DEATHS = "x-death"
-DELIVERY_COUNT = "x-delivery-count"
 FIRST_DEATH_QUEUE = "x-first-death-queue"
 MESSAGE_ID = "message_id"
 _TIMESTAMP = "timestamp"

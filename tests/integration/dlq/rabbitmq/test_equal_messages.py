@@ -26,7 +26,7 @@ def connections(stage: Stage, forwarder: Forwarder) -> Iterator[RabbitConnection
     broker = stage.account.broker
     url, login = f"amqp://127.0.0.1:{forwarder.port}", (broker.username, broker.password)
     endpoint = endpoint_of("b", url, broker.api_url, None, login, "secret")
-    connections = RabbitConnections(endpoint, Management(endpoint), count=1)
+    connections = RabbitConnections(endpoint, Management(endpoint), count=2)
     yield connections
     connections.close()
 
@@ -96,3 +96,18 @@ def test_a_resumed_run_finds_no_equal_message_under_an_unsettled_id(
 
     assert resumed(unsettled=[message.id]) == message.id
     assert resumed(unsettled=[message.id], settled=[f"{message.id}-2"]) == f"{message.id}-3"
+
+
+def test_a_message_whose_connection_was_lost_is_found_again_before_that_is_noticed(
+    stage: Stage, forwarder: Forwarder, connections: RabbitConnections
+) -> None:
+    publish(stage, "one")
+    queue = client(stage, connections)
+    (message,) = receive(queue, 1)
+
+    forwarder.end_unnoticed()
+    stage.wait(lambda: stage.depth(stage.dlq) == 1)
+
+    (again,) = receive(queue, 1)
+    assert again.id == message.id
+    assert again.receipt != message.receipt
