@@ -33,7 +33,7 @@ IDLE_POLL_S = 1.0  # how often an idle worker asks for the number of messages
 IDLE_S = 5.0  # protection is kept so long after the last message
 _LONGEST_RECONNECT_S = 30.0
 _LONGEST_RETRY_S = 60.0
-_STABLE_S = 30.0  # a connection that lasted so long begins with short pauses again
+STABLE_S = 5.0  # after a connection that lasted so long the pauses are short again
 
 
 class Outcome(enum.Enum):
@@ -79,7 +79,7 @@ class Consumer:
         self._wake_pending = False
         self._stop_requested = False
         self._stop_deadline = 0.0
-        self._active_at = self._polled_at = 0.0
+        self._active_at = self._polled_at = self._connected_at = 0.0
         self._stopping = threading.Event()  # no new job, no pause
         self._kill_job = threading.Event()  # the job in hand does not fit in the stop timeout
 
@@ -93,7 +93,6 @@ class Consumer:
         thread.start()
         attempt = 0
         while not self._finished():
-            began = time.monotonic()
             try:
                 self._serve()
             except SettingsError:
@@ -101,7 +100,8 @@ class Consumer:
             except (
                 Exception
             ) as error:  # whatever it is: the secret, DNS, TLS, the broker. The next attempt may succeed.
-                attempt = 0 if time.monotonic() - began > _STABLE_S else attempt
+                if self._connection and time.monotonic() - self._connected_at > STABLE_S:
+                    attempt = 0
                 self._lost(error, attempt)
                 attempt += 1
         self._protection.release()
@@ -132,7 +132,7 @@ class Consumer:
             channel = connection.channel()
             topology.declare(channel, self._broker.queue)
             channel.basic_qos(prefetch_count=self._settings.prefetch)
-            self._connection = connection
+            self._connection, self._connected_at = connection, time.monotonic()
             self._log.info("broker connected", queue=self._broker.queue)
             while not self._finished():
                 self._step(channel)

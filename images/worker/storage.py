@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 UPLOADS = 4  # files at the same time; a large one is sent in parts by ten threads more
 _DOWNLOADS = 3  # attempts: the SDK retries requests, not a body that breaks off
 _CHUNK_BYTES = 1 << 20
+_ONE_REQUEST_BYTES = 8 << 20  # upload_file would not send it in parts, either, but takes twice the time
 _LONGEST_SOURCE = 1500  # bytes; S3 takes 2 KB of user metadata
 # What metadata may hold as it is: visible ASCII without the percent sign that the others are written with.
 _PLAIN = "".join(chr(code) for code in range(33, 127) if chr(code) != "%")
@@ -115,12 +116,17 @@ class Storage:
     def _upload(self, name: str, path: Path, metadata: dict[str, str]) -> Output:
         bucket, key = self._settings.output_bucket, f"{self._settings.output_prefix}{name}/{path.name}"
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        extra = {"ContentType": kind, "Metadata": encoded(metadata)}
-        self._client.upload_file(str(path), bucket, key, ExtraArgs=extra)
+        described: Any = {"ContentType": kind, "Metadata": encoded(metadata)}
+        size = path.stat().st_size
+        if size <= _ONE_REQUEST_BYTES:
+            with path.open("rb") as file:
+                written = self._client.put_object(Bucket=bucket, Key=key, Body=file, **described)
+            return Output(key, written["ETag"].strip('"'), size)
+        self._client.upload_file(str(path), bucket, key, ExtraArgs=described)
         found = self._client.head_object(Bucket=bucket, Key=key)  # upload_file does not return the ETag
-        if found["ContentLength"] != path.stat().st_size:
-            raise OSError(f"{key} has {found['ContentLength']} bytes in S3 instead of {path.stat().st_size}")
-        return Output(key, found["ETag"].strip('"'), found["ContentLength"])
+        if found["ContentLength"] != size:
+            raise OSError(f"{key} has {found['ContentLength']} bytes in S3 instead of {size}")
+        return Output(key, found["ETag"].strip('"'), size)
 
     def write_completion(self, name: str, completion: dict[str, Any], metadata: dict[str, str]) -> str:
         """Write the completion; return its key."""

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.brokers import SETTLED_SECONDS
 from tests.certificates import self_signed
+from worker.consumer import STABLE_S
 from worker.tests.environment import Environment
 from worker.tests.proxy import Proxy
 from worker.tests.test_worker import COPY, begin, finish
@@ -61,6 +62,18 @@ def test_a_worker_outlives_a_broker_that_is_killed_and_started(environment: Envi
     environment.broker.start()
     environment.publish(environment.put("after.csv"))
     worker.wait_for_line("record done", 2)
+
+
+def test_after_a_connection_that_lasted_the_pauses_are_short_again(environment: Environment, proxy: MakeProxy) -> None:
+    cut = proxy()
+    worker = environment.worker(RNR_BROKER_URL=f"amqp://127.0.0.1:{cut.port}")
+    for number in (1, 2, 3):
+        worker.wait_for_line("broker connected", number)
+        time.sleep(STABLE_S if number == 3 else 0)
+        cut.cut()
+        worker.wait_for_line("broker connection lost", number)
+    pauses = [line["pauseMs"] for line in worker.lines("broker connection lost")]
+    assert pauses[2] <= 1000 <= pauses[1]
 
 
 def test_a_worker_stops_while_the_broker_is_away(environment: Environment) -> None:
