@@ -49,6 +49,7 @@ bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, do
 	$(BIN)/python -m benchmarks.status
 	$(BIN)/python -m benchmarks.verify
 	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.worker
+	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.producer
 	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.autoscaler docs/autoscaler.svg
 
 e2e: $(VENV)/.dev $(MODULES) servers
