@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
@@ -21,6 +22,8 @@ from refinerctl.app import AppContext
 from refinerctl.embedded import MARKER
 from refinerctl.errors import RefinerctlError, TimedOutError
 from refinerctl.inputs.completions import completions_of
+from refinerctl.insight.trace import hops_of
+from refinerctl.insight.trace_search import trace_input
 from refinerctl.local.logs import follow_lines
 from refinerctl.parallel import concurrently
 from refinerctl.stacks.base import Service
@@ -30,9 +33,11 @@ WORKERS = 4
 STEP_SECONDS = 1.5
 LONGEST_SECONDS = 300.0
 COUNTED_SECONDS = 30.0
+SILENT_SECONDS = 5.0
 # A job of a few seconds, in which its worker is killed. In the middle, so that all workers run by then.
-LONG_INPUT, LONG_HOURS = "river-30.csv", 250_000
+LONG_INPUT, LONG_HOURS = "river-30.csv", 120_000
 INVALID_INPUT, HOURS = "river-17.csv", 72
+ROWS = (INPUTS - 1) * HOURS + LONG_HOURS
 
 # No schedule interferes: the demo runs the functions itself, more often than a schedule can.
 _UNSCHEDULED = {"schedule_enabled": False, "timeout_s": 60}
@@ -60,6 +65,7 @@ def run(app: AppContext) -> None:
     demo.work()
     demo.repair()
     demo.merge()
+    demo.trace()
     demo.end()
     if app.render.is_json:
         app.render.json(demo.result)
@@ -75,7 +81,7 @@ def hydrograph(river: int, hours: int) -> bytes:
 @dataclass
 class _Demo:
     app: AppContext
-    result: dict[str, Any] = field(default_factory=lambda: {"inputs": INPUTS, "workers_most": 0})
+    result: dict[str, Any] = field(default_factory=lambda: {"inputs": INPUTS, "workers": []})
     killed: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -87,7 +93,7 @@ class _Demo:
         puts = [self._put(f"{prefix}{name}", body) for name, body in rivers.items()]
         concurrently(puts, 8)
         self._say(f"{INPUTS} river forecasts are uploaded to s3://{bucket.name}/{prefix}")
-        self._say(f"One of them, {INVALID_INPUT}, has an invalid number; {LONG_INPUT} takes longest.", 1)
+        self._say(f"{INVALID_INPUT} has an invalid number, and {LONG_INPUT} takes longest.", 1)
         published = self._invoke("producer")["published"]
         self.result["published"] = published
         self._say(f"The producer has claimed and published {published} messages. No worker runs.")
@@ -108,11 +114,12 @@ class _Demo:
         """Overwrite the invalid input, redrive its message, and wait until it is completed."""
         service_stage = self._stage("worker")
         queue = service_stage.dlq.name
-        self._say(f"The message of {INVALID_INPUT} is in {queue}, after all its attempts have failed:")
-        for line in textwrap.wrap(self._error_of(INVALID_INPUT), 76):
+        self._say(f"All attempts at {INVALID_INPUT} failed. Its message is in {queue}:")
+        self.result["error_of_invalid_input"] = error = self._error_of(INVALID_INPUT)
+        for line in textwrap.wrap(error, 76):
             self._say(line, 1)
         self._put(f"{self.app.storage.input_prefix}{INVALID_INPUT}", hydrograph(17, HOURS))()
-        self._say("The input is corrected, and its message is sent again (`refinerctl dlq redrive`):")
+        self._say("The input is corrected. `refinerctl dlq redrive` sends the message again:")
         self.result["redrive"] = self._redrive(queue)
         self._table(lambda _state, done: done >= INPUTS, "processing the corrected input")
         self.result["completed"] = INPUTS
@@ -121,8 +128,10 @@ class _Demo:
         """Merge all outputs."""
         merged = self._invoke("postprocess")
         self.result["merged"] = merged
-        if merged["merged"] != INPUTS:
-            raise RefinerctlError(f"{merged['merged']} of {INPUTS} results were merged")
+        if (merged["merged"], merged["rows"]) != (INPUTS, ROWS):
+            raise RefinerctlError(
+                f"{merged['merged']} of {INPUTS} results, {merged['rows']} of {ROWS} rows were merged"
+            )
         name = f"{self.app.storage.merged_prefix}{merged['runId']}"
         self._say(f"The post-process function has merged {merged['merged']} results, {merged['rows']:,} rows:")
         for kind in ("csv", "parquet", "json"):
@@ -130,6 +139,22 @@ class _Demo:
             if info is None:
                 raise RefinerctlError(f"the merged file s3://{self.app.results.name}/{name}.{kind} does not exist")
             self._say(f"{info.key}  {info.size:,} bytes", 1)
+        found = self.app.results.read(f"{name}.csv", 1000)
+        self.result["first_rows"] = found[1].decode().splitlines()[:4] if found else []
+        self._say("The first rows of the CSV file:")
+        for row in self.result["first_rows"]:
+            self._say(row, 1)
+
+    def trace(self) -> None:
+        """Print the steps of the input whose worker was killed."""
+        now = datetime.now(UTC)
+        facts = trace_input(self.app, f"{self.app.storage.input_prefix}{LONG_INPUT}", now - timedelta(hours=1), now)
+        hops = hops_of(facts)
+        self.result["trace"] = [vars(hop) for hop in hops]
+        self._say(f"The trace of {LONG_INPUT} (`refinerctl trace`), whose first worker was killed:")
+        for hop in hops:
+            elapsed = "" if hop.elapsed_s is None else f"+{hop.elapsed_s:.1f} s"
+            self._say(f"{elapsed:<9}{hop.component:<9} {textwrap.shorten(hop.detail, 56, placeholder=' …')}", 1)
 
     def end(self) -> None:
         """Run the autoscaler until no worker is left."""
@@ -138,20 +163,26 @@ class _Demo:
         self._say(f"{INPUTS} inputs, {INPUTS} results, none lost and none twice.")
 
     def _table(self, is_done: Callable[[Mapping[str, Any], int], bool], what: str) -> None:
-        """Run the autoscaler, and print a line for each change, until `is_done` of its result and the completions."""
-        deadline, last = time.monotonic() + LONGEST_SECONDS, ""
-        self._say(f"{'waiting':>9}{'in work':>9}{'completed':>11}{'in DLQ':>8}{'workers':>9}", 1)
+        """Run the autoscaler until `is_done` of its result and the completions.
+
+        Prints a line for each change, and at intervals without one.
+        """
+        began, shown = time.monotonic(), -math.inf
+        last: tuple[int, ...] = ()
+        self._say(f"{'time':>5}{'waiting':>9}{'in work':>9}{'completed':>11}{'in DLQ':>8}{'workers':>9}", 1)
         while True:
             state, done = self._scaled(), self._completed()
-            self.result["workers_most"] = max(self.result["workers_most"], state["running"])
+            if [state["running"]] != self.result["workers"][-1:]:
+                self.result["workers"].append(state["running"])
             numbers = (state["ready"], state["unacknowledged"], done, state["dlqMessages"], state["running"])
-            line = "{:>9}{:>9}{:>11}{:>8}{:>9}".format(*numbers)
-            if line != last:
-                self._say(line, 1)
-            last = line
-            if is_done(state, done):
+            elapsed = time.monotonic() - began
+            finished = is_done(state, done)
+            if numbers != last or finished or elapsed - shown > SILENT_SECONDS:
+                self._say("{:>3} s{:>9}{:>9}{:>11}{:>8}{:>9}".format(round(elapsed), *numbers), 1)
+                last, shown = numbers, elapsed
+            if finished:
                 return
-            if time.monotonic() > deadline:
+            if elapsed > LONGEST_SECONDS:
                 raise TimedOutError(f"timed out {what}", hint=f"See {self.app.instance.log('functions')}.")
             time.sleep(STEP_SECONDS)
 
@@ -201,17 +232,28 @@ class _Demo:
         return "unknown"
 
     def _redrive(self, queue: str) -> Any:
-        """Print the report of the redrive, or return it with --output json."""
+        """Print the report of the redrive, or return it with --output json. Its notes are not for a demo."""
+        from refinerctl.dlq.redrive.journal import find
         from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
         from refinerctl.dlq.redrive.plan import Method
         from refinerctl.dlq.redrive.run import Redrive
 
-        flags = RedriveFlags(Method.COPY, False, False, False, None, False, True)
-        text = io.StringIO()
-        with contextlib.redirect_stdout(text), Redrive(self.app, flags, RedriveOptions(queue)) as redrive:
-            plan = redrive.prepare()
-            if plan is not None:
-                redrive.copy(plan)
+        text, plan = io.StringIO(), None
+        flags = RedriveFlags(Method.COPY, yes=True)
+        try:
+            with (
+                contextlib.redirect_stdout(text),
+                contextlib.redirect_stderr(io.StringIO()),
+                Redrive(self.app, flags, RedriveOptions(queue)) as redrive,
+            ):
+                plan = redrive.prepare()
+                if plan is not None:
+                    redrive.copy(plan)
+        finally:  # the journal is of no use without the queue
+            for journal in find(self.app.settings.work_folder, plan.origin.queue.url) if plan else ():
+                journal.path.unlink()
+                with contextlib.suppress(OSError):
+                    journal.path.parent.rmdir()
         if self.app.render.is_json:
             return json.loads(text.getvalue())
         for line in text.getvalue().splitlines():

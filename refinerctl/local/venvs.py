@@ -87,7 +87,7 @@ def create_venvs(
         missing = {venv: context for venv, context in needed.items() if not is_complete(venv)}
         if missing:
             names = ", ".join(sorted(context.own_folder.name for context in missing.values()))
-            progress.step(f"creating the virtual environments of {names} (again only after requirements.txt changes)")
+            progress.step(f"creating virtual environments, once: {names}")
             _create_all(missing, lock, progress)
 
 

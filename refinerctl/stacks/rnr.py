@@ -285,5 +285,5 @@ STACK = Stack(
     checks=("refinerctl.insight.verify.rnr",),
     demo="refinerctl.local.demo_workers",
     needs=("registry",),
-    apply_hint=" (about a minute in a local environment, some 20 minutes in an account: Amazon MQ makes the broker)",
+    apply_hint=" (about a minute: the provider waits for the cache)",
 )
