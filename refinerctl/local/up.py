@@ -91,6 +91,7 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
         _prepare_images(app, wanted, status.stacks, progress)
         _apply_stacks(app, status, wanted, progress, disposable=False)
         return False
+    progress.update("reading the settings of the stack")
     for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))
     _check_servers(app)
