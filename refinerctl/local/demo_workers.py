@@ -151,7 +151,7 @@ class _Demo:
         facts = trace_input(self.app, f"{self.app.storage.input_prefix}{LONG_INPUT}", now - timedelta(hours=1), now)
         hops = hops_of(facts)
         self.result["trace"] = [vars(hop) for hop in hops]
-        self._say(f"The trace of {LONG_INPUT} (`refinerctl trace`), whose first worker was killed:")
+        self._say(f"The trace of {LONG_INPUT}, whose first worker was killed:")
         for hop in hops:
             elapsed = "" if hop.elapsed_s is None else f"+{hop.elapsed_s:.1f} s"
             self._say(f"{elapsed:<9}{hop.component:<9} {textwrap.shorten(hop.detail, 56, placeholder=' …')}", 1)
