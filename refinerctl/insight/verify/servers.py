@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from refinerctl.aws.event_pattern import Verdict, all_of
 from refinerctl.aws.security_groups import SecurityGroup, TrafficRule, lets_through
+from refinerctl.errors import TransientError
 from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, skipped, warned
 from refinerctl.insight.verify.snapshot import (
     BROKER,
@@ -14,6 +15,7 @@ from refinerctl.insight.verify.snapshot import (
     SECRET,
     SECURITY_GROUP,
     SERVICE,
+    STATE_LOGIN,
     Snapshot,
 )
 from refinerctl.stacks.base import Broker, Cache, Function, Queue, Service
@@ -105,6 +107,24 @@ def _secret(snapshot: Snapshot, server: Broker | Cache) -> Finding | None:
     if not secret.has_current_version:
         return failed(f"secret {secret.name} has no current version")
     return passed(f"secret {secret.name} has a current version")
+
+
+@SECTION.check(
+    "state-password",
+    Broker,
+    why="Terraform's state contains the broker's first password: whoever can read the state could log in.",
+    fix="Run `refinerctl rnr rotate`.",
+    details="Logs in to the management API with the secret's first version (stage INITIAL), which has to be refused. "
+    "Warns only in a local environment. Skipped if the broker cannot be reached from here.",
+)
+def _state_password(snapshot: Snapshot, broker: Broker) -> Finding:
+    answer = snapshot.get(STATE_LOGIN, broker)
+    if isinstance(answer.error, TransientError):
+        return skipped(f"{answer.error.message}; a runner in the VPC, or --broker-url, has a route")
+    if not known(answer):
+        return passed(f"broker {broker.name} refuses the password that is in Terraform's state")
+    seen = f"broker {broker.name} accepts the password that is in Terraform's state"
+    return warned(seen) if snapshot.embedded else failed(seen)
 
 
 @SECTION.check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
@@ -18,7 +18,7 @@ from refinerctl.aws.logs import LogGroupSettings
 from refinerctl.aws.mq import BrokerSettings, broker_settings
 from refinerctl.aws.policies import Policy
 from refinerctl.aws.s3 import S3Bucket
-from refinerctl.aws.secrets import SecretState
+from refinerctl.aws.secrets import INITIAL, SecretState
 from refinerctl.aws.security_groups import SecurityGroup, security_group
 from refinerctl.aws.service_metrics import ServiceCounts, read_counts
 from refinerctl.aws.sqs import QueueState
@@ -51,6 +51,8 @@ THREADS = 32
 ROLES_AT_ONCE = 8
 # Calls to count the incomplete inputs of a stage: some 20,000 inputs with their completions.
 INPUT_PAGES = 40
+# To connect to a broker, which has no route from most places.
+ROUTE_TIMEOUT_S = 3.0
 
 Found = TypeVar("Found")
 
@@ -89,12 +91,26 @@ FAILURES: Question[str | None] = Question(lambda app, function: app.functions.fa
 BROKER: Question[BrokerSettings] = Question(lambda app, name: broker_settings(app.session, name))
 CACHE: Question[CacheSettings] = Question(lambda app, name: cache_settings(app.session, name))
 SECRET: Question[SecretState] = Question(lambda app, name: app.secrets.state(name))
+STATE_LOGIN: Question[bool] = Question(lambda app, broker: _accepts_first_password(app, broker))
 SECURITY_GROUP: Question[SecurityGroup] = Question(lambda app, name: security_group(app.session, name))
 SERVICE: Question[ServiceState] = Question(lambda app, cluster, name: app.services.get(cluster, name))
 DEFINITION: Question[TaskDefinition] = Question(lambda app, arn, container: app.services.definition(arn, container))
 COUNTS: Question[ServiceCounts | None] = Question(
     lambda app, service: read_counts(app.metrics, service, datetime.now(UTC))
 )
+
+
+def _accepts_first_password(app: AppContext, broker: Broker) -> bool:
+    """Whether the broker accepts the password of the secret's first version, which Terraform's state contains."""
+    from refinerctl.rabbitmq.management import Management
+
+    version = app.secrets.state(broker.secret).stages.get(INITIAL)
+    if version is None:
+        raise NotFoundError(f"no version of secret {broker.secret} has stage {INITIAL}")
+    username, password = app.secrets.texts(broker.secret, "username", "password", version=version)
+    endpoint = replace(app.broker(broker).endpoint, username=username, password=password)
+    # Without a route to the broker, the other checks are not to wait for long.
+    return Management(endpoint, connect_timeout_s=ROUTE_TIMEOUT_S, retries=0).accepts_login()
 
 
 def _deployed_release(app: AppContext) -> Release:
@@ -133,7 +149,9 @@ def _about(component: Component) -> tuple[Asked, ...]:
         case Queue():
             return ()
         case Broker(name, secret) | Cache(name, secret):
-            return (BROKER if isinstance(component, Broker) else CACHE, name), (SECRET, secret)
+            is_broker = isinstance(component, Broker)
+            own = ((BROKER, name), (STATE_LOGIN, component)) if is_broker else ((CACHE, name),)
+            return *own, (SECRET, secret)
         case Service(name, cluster):
             return (SERVICE, cluster, name), (COUNTS, component), (LOG_GROUP, component.log_group), (RELEASE,)
 
@@ -193,7 +211,7 @@ class Snapshot:
     embedded: bool = False
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
-    def get(self, question: Question[Found], *names: str | Stage | Service) -> Answer[Found]:
+    def get(self, question: Question[Found], *names: str | Stage | Broker | Service) -> Answer[Found]:
         """The answer to a question; an error if it was not asked."""
         what = " ".join(name if isinstance(name, str) else name.name for name in names)
         return self.answers.get((question, *names)) or Answer(error=RefinerctlError(f"{what} was not read"))

@@ -123,6 +123,16 @@ class TestRotation:
         assert done.out == f"user {world.user} of broker {world.secret} has a new password, in secret {world.secret}\n"
         assert password not in done.out + done.err
 
+    def test_verify_knows_whether_the_first_password_is_dead(self, world: World, run: Command) -> None:
+        """Terraform's state has it."""
+        before = run("verify", "--stack", "rnr", "--check", "state-password")
+        assert run("rnr", "rotate", "--yes").code == 0
+        after = run("verify", "--stack", "rnr", "--check", "state-password")
+
+        assert (before.code, after.code) == (5, 0), before.err + after.err
+        assert "accepts the password that is in Terraform's state" in before.out
+        assert after.out.startswith("1 passed")
+
     def test_again_gives_another_password(self, world: World, run: Command) -> None:
         assert run("rnr", "rotate", "--yes").code == 0
         first = world.check_rotated()

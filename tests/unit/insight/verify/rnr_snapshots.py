@@ -21,7 +21,7 @@ from refinerctl.insight.verify import snapshot as facts
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.parallel import Answer
-from refinerctl.stacks.base import Pipeline, Stage
+from refinerctl.stacks.base import Broker, Pipeline, Stage
 from refinerctl.stacks.rnr import STACK
 from tests.unit.fakes import START
 from tests.unit.insight.verify.snapshots import (
@@ -120,6 +120,7 @@ def healthy() -> Snapshot:
             (facts.SECRET, f"{NAME}-{kind}"): SecretState(f"{NAME}-{kind}", arn, has_current_version=True)
             for kind, arn in SECRETS.items()
         },
+        **{(facts.STATE_LOGIN, broker): False for broker in found.by_kind(Broker)},
         **_groups(),
         **_service(worker),
         (facts.ALARMS, NAME): (

@@ -10,7 +10,7 @@ import pytest
 
 from refinerctl.aws.security_groups import SecurityGroup, TrafficRule, lets_through
 from refinerctl.aws.service_metrics import ServiceCounts
-from refinerctl.errors import NotFoundError
+from refinerctl.errors import NotFoundError, TransientError
 from refinerctl.inputs.listing import InputCount
 from refinerctl.insight.verify import rnr, servers, services
 from refinerctl.insight.verify.checks import Status, choose, run_checks
@@ -31,9 +31,10 @@ from refinerctl.insight.verify.snapshot import (
     SECRET,
     SECURITY_GROUP,
     SERVICE,
+    STATE_LOGIN,
     Snapshot,
 )
-from refinerctl.stacks.base import Service
+from refinerctl.stacks.base import Broker, Service
 from refinerctl.stacks.rnr import STACK
 from tests.unit.fakes import START
 from tests.unit.insight.verify import rnr_snapshots as rnr_stack
@@ -47,6 +48,7 @@ THE_BROKER, THE_CACHE = (BROKER, f"{NAME}-broker"), (CACHE, f"{NAME}-cache")
 THE_SERVICE, THE_DEFINITION = (SERVICE, CLUSTER, WORKER), (DEFINITION, rnr_stack.DEFINITION, "worker")
 PRODUCER, MERGER = (FUNCTION, f"{NAME}-producer"), (FUNCTION, f"{NAME}-postprocess")
 TASK_ROLE, EXECUTION_ROLE = (ROLE, f"{NAME}-ecs-task-role"), (ROLE, f"{NAME}-ecs-execution-role")
+THE_LOGIN = (STATE_LOGIN, next(HEALTHY.pipeline.by_kind(Broker)))
 SERVICE_OF_WORKER = next(HEALTHY.pipeline.by_kind(Service))
 STALE = ServiceCounts(START - timedelta(minutes=6), ready=5, unacknowledged=0, dlq_messages=0)
 OWN = {check.id for section in (servers.SECTION, services.SECTION, rnr.SECTION) for check in section.checks}
@@ -83,6 +85,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
      changed(HEALTHY, SECRET, f"{NAME}-broker", has_current_version=False)),
     ("secret", None, "fail", "scheduled for deletion on 2026-03-01",
      changed(HEALTHY, SECRET, f"{NAME}-cache", deleted_at=START)),
+    ("state-password", None, "fail", "accepts the password that is in Terraform's state",
+     answering(HEALTHY, *THE_LOGIN, value=True)),
     ("cache", None, "warn", "is modifying", changed(HEALTHY, *THE_CACHE, status="modifying")),
     ("cache", None, "fail", "does not exist", answering(HEALTHY, *THE_CACHE, error=MISSING)),
     ("cache-encrypted", None, "fail", "without encryption in transit and without a token",
@@ -217,3 +221,13 @@ def test_without_metrics_inputs_are_not_counted() -> None:
 def test_rules_of_security_groups(rules: list[TrafficRule], verdict: bool | None) -> None:
     assert lets_through(rules, 5671, ["sg-a"]) is verdict
     assert SecurityGroup("sg-a").ingress == ()
+
+
+def test_the_password_in_the_state_is_not_judged_without_a_route_to_the_broker() -> None:
+    away = answering(HEALTHY, *THE_LOGIN, error=TransientError("the broker cannot be reached"))
+    (found,) = run_checks(away, STACK, only=["state-password"])
+
+    assert (found.status, found.seen) == (
+        Status.SKIP,
+        "the broker cannot be reached; a runner in the VPC, or --broker-url, has a route",
+    )
