@@ -210,7 +210,7 @@ class RabbitQueue:
             attempt(self._connections[other].check)
 
     def _was_given(self, message_id: str) -> bool:
-        return message_id in self._in_hand or hash(message_id) in self._settled
+        return message_id in self._in_hand or message_id in self._unsettled or hash(message_id) in self._settled
 
     def _free_id(self, digest: str) -> str:
         """An id that was not deleted, and that no other message has which is in hand."""
