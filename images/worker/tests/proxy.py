@@ -15,6 +15,7 @@ class Proxy:
         self._target, self._context = target, context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self.refuse = False  # new connections
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -39,6 +40,9 @@ class Proxy:
 
     def _forward(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
+            if self.refuse:
+                client.close()
+                return
             if self._context:
                 client = self._context.wrap_socket(client, server_side=True)
             server = socket.create_connection(("127.0.0.1", self._target))

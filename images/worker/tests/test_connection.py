@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import urllib3
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.brokers import SETTLED_SECONDS
 from tests.certificates import self_signed
 from worker.consumer import STABLE_S
 from worker.tests.environment import Environment
@@ -52,15 +50,16 @@ def test_a_job_goes_on_while_the_connection_is_cut(environment: Environment, pro
     assert environment.ready() == 0
 
 
-def test_a_worker_outlives_a_broker_that_is_killed_and_started(environment: Environment) -> None:
+def test_a_worker_connects_again_when_the_broker_is_back(environment: Environment, proxy: MakeProxy) -> None:
+    broker = proxy()
     environment.publish(environment.put("before.csv"))
-    worker = environment.worker(COPY)
+    worker = environment.worker(COPY, RNR_BROKER_URL=f"amqp://127.0.0.1:{broker.port}")
     worker.wait_for_line("record done")
-    time.sleep(SETTLED_SECONDS)  # the queue is new
-    environment.broker.kill()
-    worker.wait_for_line("broker connection lost", 2)
-    environment.broker.start()
+    broker.refuse = True
+    broker.cut()
+    worker.wait_for_line("broker connection lost", 3)
     environment.publish(environment.put("after.csv"))
+    broker.refuse = False
     worker.wait_for_line("record done", 2)
 
 

@@ -228,14 +228,18 @@ def test_messages_that_were_fetched_ahead_are_returned_on_sigterm(environment: E
 
 def test_outputs_in_folders_and_no_outputs_are_failures(environment: Environment) -> None:
     environment.publish(environment.put("a.csv"))
-    code = "import os, sys; os.mkdir(sys.argv[2] + '/folder')"
+    environment.publish(environment.put("b.csv"))
+    code = "import os, sys; sys.argv[1].endswith('a.csv') and os.mkdir(sys.argv[2] + '/folder')"
     worker = environment.worker(code)
-    assert (
-        "folder in the output folder is not a regular file" in worker.wait_for_line("record failed")["error"]["message"]
-    )
-    worker.kill()
-    worker = environment.worker("")
-    assert worker.wait_for_line("record failed")["error"]["message"] == "no file in the output folder"
+
+    def errors() -> dict[str, str]:
+        return {line["key"]: line["error"]["message"] for line in worker.lines("record failed")}
+
+    wait_for("failures of both inputs", lambda: len(errors()) == 2)
+    assert errors() == {
+        "rnr/input/a.csv": "folder in the output folder is not a regular file",
+        "rnr/input/b.csv": "no file in the output folder",
+    }
 
 
 def test_a_function_of_another_module_is_called(environment: Environment) -> None:
