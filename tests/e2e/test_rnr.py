@@ -52,6 +52,10 @@ def test_terraform_sees_no_changes_after_up(rnr: Project) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout + done.stderr + rnr.run("local", "logs", "--source", "terraform").out
+    assert "aws_mq_broker" in printed
+    for name, field in (("rnr-local-broker", "password"), ("rnr-local-cache", "token")):
+        assert secret(rnr, name)[field] not in printed
 
 
 def test_broker_is_a_rabbitmq_server_that_is_restarted_after_a_crash(rnr: Project) -> None:
