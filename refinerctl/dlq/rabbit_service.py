@@ -105,7 +105,7 @@ class RabbitService:
         return self
 
     def check(self, target: QueueAddress, dlq: str | None, _now: datetime) -> Health:
-        """Warnings only: the autoscaler starts consumers when messages arrive."""
+        """Warnings only. A queue without consumers is normal: the autoscaler starts tasks; an idle one has none."""
         return Health(target.name, warnings=tuple(self._warnings(target.name, dlq)))
 
     def settings(self, queue: QueueAddress) -> QueueState:
@@ -118,8 +118,6 @@ class RabbitService:
         if found.value is None:
             yield f"the consumers of {name} are unknown: {found.error.message if found.error else ''}"
             return
-        if not found.value.consumers:
-            yield f"{name} has no consumer at present"
         target = self._dlq_of(found.value, name)
         if target is None:
             yield f"{name} has no dead-letter exchange: a message that fails too often is lost"
