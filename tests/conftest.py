@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.brokers import rabbitmq, redis  # noqa: F401 - fixtures
 from tests.command import Command
+from tests.policy_simulator import simulate  # noqa: F401 - a fixture
 
 settings.register_profile("refinerctl", deadline=None, database=None, max_examples=150, derandomize=True)
 settings.register_profile("nightly", deadline=None, database=None, max_examples=2000, print_blob=True)

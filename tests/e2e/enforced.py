@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -73,16 +74,26 @@ def role_session(statements: list[dict[str, Any]]) -> Iterator[Any]:
         s3.create_bucket(Bucket=BUCKET)
         s3.put_object(Bucket=BUCKET, Key="RefinerInput/a", Body=b"x")
         role = iam.create_role(RoleName="r", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-        # Both emulators have an account of their own.
-        document = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        policy = document.replace(EMULATED_ACCOUNT, DEFAULT_ACCOUNT_ID)
-        iam.put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=policy)
+        put_statements(statements)
         yield _session().client("sts").assume_role(RoleArn=role, RoleSessionName="of-a-test")["Credentials"]
 
 
+def put_statements(statements: list[dict[str, Any]]) -> None:
+    """Give the role of `role_session` these statements instead of its own."""
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    policy = document.replace(EMULATED_ACCOUNT, DEFAULT_ACCOUNT_ID)  # both emulators have an account of their own
+    owner("iam").put_role_policy(RoleName="r", PolicyName="p", PolicyDocument=policy)
+
+
+@functools.cache
+def _owners_session() -> Any:
+    return boto3.Session("made-up", "made-up", region_name=REGION)  # one: each reads the models of services anew
+
+
 def _session(given: Any = None) -> Any:
-    keys = given or {"AccessKeyId": "made-up", "SecretAccessKey": "made-up", "SessionToken": None}
-    return boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], region_name=REGION)
+    if given is None:
+        return _owners_session()
+    return boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], region_name=REGION)
 
 
 def owner(service: str) -> Any:

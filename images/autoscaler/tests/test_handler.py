@@ -286,7 +286,7 @@ def test_protection_is_read_of_more_tasks_than_one_call_takes(broker: FakeBroker
     assert aws.desired == 250
 
 
-def test_a_management_api_with_an_unknown_certificate_is_refused(broker: FakeBroker, tmp_path: Path) -> None:
+def test_a_management_api_with_a_wrong_certificate_is_refused(broker: FakeBroker, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = self_signed(key, "localhost").public_bytes(serialization.Encoding.PEM)
     unencrypted = serialization.NoEncryption()
@@ -302,6 +302,12 @@ def test_a_management_api_with_an_unknown_certificate_is_refused(broker: FakeBro
     assert trusted.run(NOW, Logger())["ready"] == 0
     with pytest.raises(ReadingError, match="CERTIFICATE_VERIFY_FAILED"):
         autoscaler(broker, FakeAws(), RNR_BROKER_API_URL=url).run(NOW, Logger())
+    other = {
+        "RNR_BROKER_API_URL": url.replace("localhost", "127.0.0.1"),
+        "RNR_BROKER_CA_FILE": str(tmp_path / "ca.pem"),
+    }
+    with pytest.raises(ReadingError, match="IP address mismatch"):
+        autoscaler(broker, FakeAws(), **other).run(NOW, Logger())
 
 
 def test_settings_come_from_variables() -> None:

@@ -16,10 +16,6 @@ locals {
   # No condition on s3:prefix: with one, S3 answers 403 instead of 404 for an object that does not exist.
   list_input  = { Action = ["s3:ListBucket"], Resource = [local.input_bucket_arn] }
   list_output = { Action = ["s3:ListBucket"], Resource = [local.output_bucket_arn] }
-  read_input = {
-    Action   = ["s3:GetObject", "s3:GetObjectVersion"]
-    Resource = ["${local.input_bucket_arn}/${local.input_prefix}*"]
-  }
 
   # Only for what the service reads or writes for the role.
   kms_buckets = [
@@ -38,11 +34,11 @@ locals {
   ]
 
   producer_statements = concat(
-    [local.list_input, local.read_input, local.read_secret.broker, local.read_secret.cache],
-    # A feed's products are written as inputs.
+    [local.list_input, local.read_secret.broker, local.read_secret.cache],
+    # A feed's products are written as inputs, unless they exist.
     [
       for feed in var.producer.feed_url[*] :
-      { Action = ["s3:PutObject"], Resource = ["${local.input_bucket_arn}/${local.input_prefix}*"] }
+      { Action = ["s3:GetObject", "s3:PutObject"], Resource = ["${local.input_bucket_arn}/${local.input_prefix}*"] }
     ],
     local.kms_buckets, local.kms_secrets,
   )
@@ -50,14 +46,16 @@ locals {
   worker_statements = concat(
     distinct([local.list_input, local.list_output]),
     [
-      local.read_input,
+      { Action = ["s3:GetObject"], Resource = ["${local.input_bucket_arn}/${local.input_prefix}*"] },
       {
-        # Reads the completion of an earlier delivery; gives up an upload of many parts.
-        Action = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+        # Reads the completion of an earlier delivery, and what S3 has of an output.
+        Action = ["s3:GetObject", "s3:PutObject"]
         Resource = [
           for prefix in [local.output_prefix, local.complete_prefix] : "${local.output_bucket_arn}/${prefix}*"
         ]
       },
+      # Gives up an upload of many parts.
+      { Action = ["s3:AbortMultipartUpload"], Resource = ["${local.output_bucket_arn}/${local.output_prefix}*"] },
       local.read_secret.broker,
     ],
     local.kms_buckets, local.kms_secrets,
@@ -73,7 +71,8 @@ locals {
         ]
       },
       {
-        Action   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
+        # Deletes files of a run that has not committed.
+        Action   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
         Resource = ["${local.output_bucket_arn}/${local.merged_prefix}*"]
       },
     ],

@@ -1,20 +1,16 @@
-"""IAM policies as an independent simulator evaluates them, in one process of Node.js."""
+"""IAM policies as an independent simulator evaluates them."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.aws.policies import Request, allowed, parse_policy
-from tests.conftest import ROOT
-from tests.needs import absent
+from tests.policy_simulator import Simulate
 
 ACCOUNT = "123456789012"
 QUEUE = f"arn:aws:sqs:us-east-1:{ACCOUNT}:queue-1"
@@ -24,29 +20,6 @@ SERVICE = "events.amazonaws.com"
 CONTEXT = {"aws:SourceArn": RULE, "aws:SourceAccount": ACCOUNT, "aws:SecureTransport": "true"}
 # We may give no answer about these.
 OPEN = re.compile(r'assumed-role|"Service": \[?[^]]*"\*"|canonical|aws:SourceOrgID|ArnNot')
-
-Simulate = Callable[[dict[str, Any]], Any]
-
-
-@pytest.fixture(scope="module")
-def simulate() -> Iterator[Simulate]:
-    folder = ROOT / "tests" / "simulator"
-    if not (folder / "node_modules").is_dir():
-        absent("the IAM simulator is not installed (run `make unit`)")
-    with subprocess.Popen(
-        ["node", "simulate.mjs"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as node:
-        assert node.stdin is not None
-        assert node.stdout is not None
-        reader, writer = node.stdout, node.stdin
-
-        def ask(simulation: dict[str, Any]) -> Any:
-            writer.write(f"{json.dumps(simulation)}\n")
-            writer.flush()
-            return json.loads(reader.readline())
-
-        yield ask
-        writer.close()
 
 
 def _some(values: list[str]) -> st.SearchStrategy[Any]:

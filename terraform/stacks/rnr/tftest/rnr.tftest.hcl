@@ -203,7 +203,6 @@ run "permissions" {
   assert {
     condition = [for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))] == [
       "s3:ListBucket arn:aws:s3:::forecasts",
-      "s3:GetObject s3:GetObjectVersion arn:aws:s3:::forecasts/rnr/input/*",
       "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock",
       "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock",
     ]
@@ -213,8 +212,9 @@ run "permissions" {
   assert {
     condition = [for s in local.worker_statements : join(" ", concat(s.Action, s.Resource))] == [
       "s3:ListBucket arn:aws:s3:::forecasts",
-      "s3:GetObject s3:GetObjectVersion arn:aws:s3:::forecasts/rnr/input/*",
-      "s3:GetObject s3:PutObject s3:AbortMultipartUpload arn:aws:s3:::forecasts/rnr/output/* arn:aws:s3:::forecasts/rnr/complete/*",
+      "s3:GetObject arn:aws:s3:::forecasts/rnr/input/*",
+      "s3:GetObject s3:PutObject arn:aws:s3:::forecasts/rnr/output/* arn:aws:s3:::forecasts/rnr/complete/*",
+      "s3:AbortMultipartUpload arn:aws:s3:::forecasts/rnr/output/*",
       "secretsmanager:GetSecretValue arn:aws:secretsmanager:eu-west-1:123456789012:secret:mock",
     ]
     error_message = "The workers' permissions differ: ${jsonencode(local.worker_statements)}"
@@ -224,7 +224,7 @@ run "permissions" {
     condition = [for s in local.postprocess_statements : join(" ", concat(s.Action, s.Resource))] == [
       "s3:ListBucket arn:aws:s3:::forecasts",
       "s3:GetObject arn:aws:s3:::forecasts/rnr/output/* arn:aws:s3:::forecasts/rnr/complete/*",
-      "s3:GetObject s3:PutObject s3:AbortMultipartUpload arn:aws:s3:::forecasts/rnr/merged/*",
+      "s3:GetObject s3:PutObject s3:DeleteObject s3:AbortMultipartUpload arn:aws:s3:::forecasts/rnr/merged/*",
     ]
     error_message = "The permissions of post-processing differ: ${jsonencode(local.postprocess_statements)}"
   }
@@ -301,7 +301,7 @@ run "settings" {
 
   assert {
     condition = (
-      contains([for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))], "s3:PutObject arn:aws:s3:::forecasts/in/*") &&
+      contains([for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))], "s3:GetObject s3:PutObject arn:aws:s3:::forecasts/in/*") &&
       contains([for s in local.worker_statements : join(" ", concat(s.Action, s.Resource))], "s3:ListBucket arn:aws:s3:::routed") &&
       alltrue([
         for statements in [local.producer_statements, local.worker_statements] : alltrue([
