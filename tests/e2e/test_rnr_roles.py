@@ -172,8 +172,9 @@ def arrange(name: str) -> None:
     if name == "worker":
         s3.put_object(Bucket=BUCKET, Key="rnr/input/large.csv", Body=bytes(LARGE))
     if name == "postprocess":
-        put_result("large", b"time,flow\n" + (b"t" * (LARGE // 100) + b",1\n") * 100)
+        # The older one is merged first.
         put_result("a", b"time,flow\nt,1\n")
+        put_result("large", b"time,flow\n" + (b"t" * (LARGE // 100) + b",1\n") * 100)
         # Of a run that was killed; the run of the test is later.
         s3.put_object(Bucket=OUTPUT_BUCKET, Key=f"rnr/merged/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-0123abcd.csv", Body=b"")
 
