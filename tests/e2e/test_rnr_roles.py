@@ -192,7 +192,7 @@ def produce() -> None:
 
 
 def scale() -> None:
-    ssm, cloudwatch, ecs = (boto3.client(name) for name in ("ssm", "cloudwatch", "ecs"))
+    ssm, cloudwatch, ecs = boto3.client("ssm"), boto3.client("cloudwatch"), boto3.client("ecs")
     service = EcsService(ecs, os.environ["RNR_CLUSTER"], os.environ["RNR_SERVICE"])
     Autoscaler(os.environ, ManagementApi(os.environ), service, ssm, cloudwatch).run(int(time.time()), QUIET)
 

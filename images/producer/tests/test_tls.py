@@ -70,7 +70,7 @@ def test_certificate_of_the_broker_is_verified(environment: Environment, certifi
     with contextlib.closing(Proxy(environment.rabbitmq.ports["amqp"], context)) as proxy:
         with pytest.raises(BrokerError, match="CERTIFICATE_VERIFY_FAILED"):
             environment.run(RNR_BROKER_URL=f"amqps://localhost:{proxy.port}")
-        trusted = {"RNR_BROKER_CA_FILE": str(certificate)}
+        environment.variables["RNR_BROKER_CA_FILE"] = str(certificate)
         with pytest.raises(BrokerError, match="IP address mismatch"):
-            environment.run(RNR_BROKER_URL=f"amqps://127.0.0.1:{proxy.port}", **trusted)
-        assert environment.run(RNR_BROKER_URL=f"amqps://localhost:{proxy.port}", **trusted)["published"] == 1
+            environment.run(RNR_BROKER_URL=f"amqps://127.0.0.1:{proxy.port}")
+        assert environment.run(RNR_BROKER_URL=f"amqps://localhost:{proxy.port}")["published"] == 1
