@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.tests.test_feed import serving
+from producer.tests.site import serving
 from refinerctl.embedded import Instance
 from refinerctl.local.emulator import start_emulator
 from refinerctl.local.rabbitmq import RabbitMQServer
