@@ -48,11 +48,11 @@ class Faults:
             "worker_is_killed", "worker_is_stopped", "connections_are_cut", "password_is_rotated", "broker_is_killed"
         )
         self._publish_malformed()
-        self._s3.refused = self._s3.broken = 0.0
         self._produce()
 
     def merge(self) -> None:
-        """Merge what is left."""
+        """Merge what is left, without faults."""
+        self._s3.refused = self._s3.broken = 0.0
         wait_for("a merge of all that is left", lambda: self._merges[0].run()["remaining"] == 0)
 
     def _shuffled(self, *names: str) -> None:
