@@ -116,7 +116,7 @@ def decide(settings: Settings, reading: Reading, state: State) -> Decision:
 
 
 def _observe(settings: Settings, reading: Reading, state: State) -> State:
-    """Return the state with the reading. Cool-downs begin again after a gap: nobody knows what happened in it."""
+    """Return the state with the reading. Cool-downs begin again after a gap, in which anything may have happened."""
     if reading.at - state.at > settings.max_gap_s:
         state = replace(state, lower_since=None, empty_since=None)
     empty_since = None if reading.backlog or reading.busy else _or(state.empty_since, reading.at)

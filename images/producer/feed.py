@@ -29,7 +29,7 @@ _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 @dataclass
 class FeedResult:
-    """Products by what became of them. `left`: seen, but not looked at because the time was over."""
+    """Products by what became of them. `left`: listed, but not handled because the time was over."""
 
     not_modified: bool = False
     stored: int = 0

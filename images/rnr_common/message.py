@@ -1,4 +1,4 @@
-"""The message of the work queue: an input object that is to be processed."""
+"""The message of the work queue: an input object to process."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ STABLE_S = 5.0  # after a connection that lasted so long the pauses are short ag
 
 
 class Outcome(enum.Enum):
-    """What is to become of a message."""
+    """How a message is settled."""
 
     DONE = "acknowledged"
     RETRY = "requeued after a pause"
@@ -108,7 +108,7 @@ class Consumer:
         self._waiting.put(None)
 
     def _lost(self, error: Exception, attempt: int) -> None:
-        """Log why there is no connection, and wait. The broker delivers again what was in hand; a job goes on."""
+        """Log why there is no connection, and wait. The broker delivers again what was in hand; a job continues."""
         if isinstance(error, ProbableAuthenticationError):
             self._broker.secret.forget()  # the password may have been rotated
         pause_s = min(2.0**attempt, _LONGEST_RECONNECT_S) * random.uniform(0.5, 1)  # noqa: S311 - spreads reconnects
@@ -175,7 +175,7 @@ class Consumer:
                 self._protection.release()
 
     def _advance(self) -> None:
-        """What is to be done with and without a connection: renew the protection, and come nearer to the end."""
+        """Do what is due with and without a connection: renew the protection, and stop when the time is over."""
         self._protection.renew()
         if not self._stop_requested:
             return

@@ -39,7 +39,7 @@ class _Attempt:
 
 
 class Job:
-    """Does the work of a delivery, and says what is to become of its message. Raises nothing."""
+    """Does the work of a delivery, and says how to settle its message. Raises nothing."""
 
     def __init__(self, settings: Settings, storage: Storage, log: Logger) -> None:
         self._settings, self._storage, self._log = settings, storage, log

@@ -49,7 +49,7 @@ class TaskProtection:
         return True
 
     def renew(self) -> None:
-        """Extend the protection of a busy task when it is time to. The job goes on if the agent refuses."""
+        """Extend the protection of a busy task when it is time to. The job continues if the agent refuses."""
         if not self._wanted or self._now() < self._next_at:
             return
         refusal = self._put({"ProtectionEnabled": True, "ExpiresInMinutes": EXPIRES_MINUTES})

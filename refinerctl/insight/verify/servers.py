@@ -112,7 +112,7 @@ def _secret(snapshot: Snapshot, server: Broker | Cache) -> Finding | None:
 @SECTION.check(
     "state-password",
     Broker,
-    why="Terraform's state contains the broker's first password: whoever can read the state could log in.",
+    why="Terraform's state contains the broker's first password: everyone who can read the state could log in.",
     fix="Run `refinerctl rnr rotate`.",
     details="Logs in to the management API with the secret's first version (stage INITIAL), which has to be refused. "
     "Warns only in a local environment. Skipped if the broker cannot be reached from here.",
