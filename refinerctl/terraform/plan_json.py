@@ -16,6 +16,7 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.terraform.losses import HOLDS_DATA, foreseen, lost_in_place
 
 FUNCTION = "aws_lambda_function"
+TASK_DEFINITION = "aws_ecs_task_definition"
 NOTIFICATION = "aws_s3_bucket_notification"
 
 # An instance's key is a number or a string in quotes, which may itself hold brackets.
@@ -152,13 +153,33 @@ def read_event_buckets(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_images(document: Mapping[str, Any]) -> tuple[ImageChange, ...]:
-    """The image of each function, changed or not, by stage."""
+    """The image of each function and each service, changed or not, by stage."""
     found = []
     for entry in document.get("resource_changes", []):
-        if entry["type"] == FUNCTION and entry.get("mode") == "managed":
-            before, after = ((entry["change"].get(side) or {}).get("image_uri") for side in ("before", "after"))
-            found.append(ImageChange(_stage(entry), before, after))
+        if entry["type"] in (FUNCTION, TASK_DEFINITION) and entry.get("mode") == "managed":
+            change, stage = entry["change"], _stage(entry)
+            before, after = (_image(change.get(side) or {}) for side in ("before", "after"))
+            if (change.get("after_unknown") or {}).get("container_definitions"):
+                after = _image_in_output(document, stage)
+            found.append(ImageChange(stage, before, after))
     return tuple(sorted(found, key=lambda image: image.stage))
+
+
+def _image(values: Mapping[str, Any]) -> str | None:
+    """The image of a function, or of the first container of a task definition."""
+    image = values.get("image_uri")
+    if containers := json.loads(values.get("container_definitions") or "[]"):
+        image = containers[0].get("image")
+    return None if image is None else str(image)
+
+
+def _image_in_output(document: Mapping[str, Any], stage: str) -> str | None:
+    """A task definition is one JSON text: with an unknown address of a broker in it, its image is unknown, too.
+
+    The output that is named like the stage has the image alone.
+    """
+    output = (document.get("output_changes", {}).get(stage) or {}).get("after")
+    return _image(output) if isinstance(output, dict) else None
 
 
 def _stage(entry: Mapping[str, Any]) -> str:
@@ -176,7 +197,7 @@ def check_images(images: tuple[ImageChange, ...], pinned: Mapping[str, str]) -> 
         if not (planned.get(stage) or "").endswith(f"@{digest}"):
             raise RefinerctlError(
                 f"Terraform plans image {planned.get(stage) or 'unknown'} for {stage}, not {uri}",
-                hint="The root module must pass var.pinned_images to the functions.",
+                hint="The root module must pass var.pinned_images to its functions and services.",
             )
 
 

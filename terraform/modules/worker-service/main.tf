@@ -119,6 +119,7 @@ resource "aws_ecs_task_definition" "this" {
   task_role_arn            = aws_iam_role.task.arn
   execution_role_arn       = aws_iam_role.execution.arn
   container_definitions    = jsonencode([local.container])
+  skip_destroy             = true # the circuit breaker goes back to the previous revision, which must be active
   tags                     = var.tags
 
   runtime_platform {

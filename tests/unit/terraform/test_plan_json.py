@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -150,6 +151,30 @@ class TestImages:
     def test_stage_is_an_instance_a_module_or_a_resource(self, address: str, fields: dict[str, str]) -> None:
         change = entry(address, "no-op", before={"image_uri": "r:1"}, after={}) | fields
         assert read_images({"resource_changes": [change]}) == (ImageChange("work", "r:1", None),)
+
+    def test_image_of_a_service_is_that_of_its_first_container(self) -> None:
+        before, after = (
+            {"container_definitions": json.dumps([{"name": "work", "image": f"r:{tag}"}, {"image": "log:1"}])}
+            for tag in ("old", "new")
+        )
+        change = entry("module.worker.aws_ecs_task_definition.this", "delete", "create", before=before, after=after)
+        assert read_images({"resource_changes": [change]}) == (ImageChange("worker", "r:old", "r:new"),)
+
+    @pytest.mark.parametrize(
+        ("outputs", "image"),
+        [
+            ({"worker": {"after": {"image_uri": "r:new"}}}, "r:new"),
+            ({"worker": {"after": None, "after_unknown": True}}, None),
+            ({}, None),
+        ],
+    )
+    def test_image_in_an_unknown_task_definition_is_that_of_the_output(
+        self, outputs: dict[str, Any], image: str | None
+    ) -> None:
+        change = entry("module.worker.aws_ecs_task_definition.this", "create", after={"family": "worker"})
+        change["change"]["after_unknown"] = {"container_definitions": True}
+        document = {"resource_changes": [change], "output_changes": outputs}
+        assert read_images(document) == (ImageChange("worker", None, image),)
 
     def test_pinned_digest_is_accepted(self) -> None:
         planned = (ImageChange("In", None, f"123.dkr.ecr.us-east-1.amazonaws.com/r@{DIGEST}"),)
