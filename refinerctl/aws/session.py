@@ -65,8 +65,12 @@ def embedded_environment(
 
 
 def endpoint_variables(endpoints: Mapping[str, str]) -> dict[str, str]:
-    """The variables with which SDKs and Terraform's provider use these endpoints."""
-    return {f"AWS_ENDPOINT_URL_{service.upper()}": url for service, url in endpoints.items()}
+    """The variables with which SDKs and Terraform's provider use these endpoints.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/ss-endpoints-table.html
+    """
+    names = {"secretsmanager": "SECRETS_MANAGER"}
+    return {f"AWS_ENDPOINT_URL_{names.get(service, service.upper())}": url for service, url in endpoints.items()}
 
 
 def refuse_inherited_endpoint(environ: Mapping[str, str], env: str) -> None:

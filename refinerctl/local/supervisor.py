@@ -27,6 +27,7 @@ from refinerctl.local.corrections.cloudwatch import correct_alarms
 from refinerctl.local.corrections.ecs import ServiceCorrections
 from refinerctl.local.corrections.elasticache import CacheCorrections
 from refinerctl.local.corrections.mq import BrokerCorrections
+from refinerctl.local.corrections.secretsmanager import correct_stages
 from refinerctl.local.corrections.server import CorrectingServer
 from refinerctl.local.ecs_agent import EcsAgent
 from refinerctl.local.emulator import Emulator, start_emulator
@@ -38,7 +39,7 @@ from refinerctl.local.servers import LocalServers
 ALREADY_RUNNING = 75
 """The exit code of a supervisor that finds another one running."""
 # Services whose endpoint is the correcting server.
-CORRECTED = ("mq", "elasticache", "ecs", "cloudwatch")
+CORRECTED = ("mq", "elasticache", "ecs", "cloudwatch", "secretsmanager")
 log = logging.getLogger("refinerctl.local.supervisor")
 
 
@@ -150,6 +151,7 @@ def _start_corrections(instance: Instance, emulator: Emulator, state: _State, st
     BrokerCorrections(corrections, servers)
     CacheCorrections(corrections, servers)
     correct_alarms(corrections)
+    correct_stages(corrections)
     return corrections
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+import pika
+import pika.exceptions
 import pytest
 import redis as client
 from botocore.exceptions import ClientError
@@ -19,15 +21,17 @@ from refinerctl.errors import RefinerctlError
 from refinerctl.local.corrections.cloudwatch import correct_alarms
 from refinerctl.local.corrections.ecs import ServiceCorrections
 from refinerctl.local.corrections.elasticache import CacheCorrections
+from refinerctl.local.corrections.mq import BrokerCorrections
+from refinerctl.local.corrections.secretsmanager import correct_stages
 from refinerctl.local.corrections.server import CorrectingServer, json_answer
 from refinerctl.local.ecs_agent import EcsAgent
 from refinerctl.local.emulator import Emulator
 from refinerctl.local.engines import ProcessEngine
 from refinerctl.local.function_logs import FunctionLogs
 from refinerctl.local.servers import LocalServers
-from tests.brokers import needs_redis
+from tests.brokers import needs_rabbitmq, needs_redis
 
-SERVICES = ("mq", "elasticache", "ecs", "cloudwatch")
+SERVICES = ("mq", "elasticache", "ecs", "cloudwatch", "secretsmanager")
 
 
 @pytest.fixture
@@ -77,6 +81,65 @@ def test_replication_group_is_a_redis_server_with_its_token(
         assert changes[-1] == []
     finally:
         servers.close()
+
+
+def test_broker_is_a_rabbitmq_server_with_its_user(
+    corrections: CorrectingServer, corrected: AwsSession, tmp_path: Path, unique: str
+) -> None:
+    needs_rabbitmq()
+    instance = Instance(tmp_path / "instance")
+    instance.prepare()
+    servers = LocalServers(instance, lambda _: None)
+    BrokerCorrections(corrections, servers)
+    api = corrected.client("mq")
+    given = {
+        "BrokerName": unique,
+        "EngineType": "RABBITMQ",
+        "EngineVersion": "3.13",
+        "HostInstanceType": "mq.m7g.medium",
+        "DeploymentMode": "SINGLE_INSTANCE",
+        "PubliclyAccessible": False,
+        "SubnetIds": ["subnet-00000001"],
+        "SecurityGroups": ["sg-1"],
+        "Logs": {"General": True},
+    }
+    try:
+        with pytest.raises(api.exceptions.BadRequestException, match="needs a user with a password"):
+            api.create_broker(**given, Users=[])
+        created = api.create_broker(**given, Users=[{"Username": "operator", "Password": "a-password-of-a-test"}])
+        broker = api.describe_broker(BrokerId=created["BrokerId"])
+        assert (broker["EngineType"], broker["SubnetIds"], broker["SecurityGroups"], broker["Logs"]["General"]) == (
+            "RabbitMQ",
+            given["SubnetIds"],
+            given["SecurityGroups"],
+            True,
+        )
+        user = api.describe_user(BrokerId=created["BrokerId"], Username="operator")
+        assert (user["Username"], user["ConsoleAccess"]) == ("operator", False)
+        parameters = pika.URLParameters(broker["BrokerInstances"][0]["Endpoints"][0])
+        parameters.credentials = pika.PlainCredentials("operator", "a-password-of-a-test")
+        assert pika.BlockingConnection(parameters).is_open
+        api.delete_broker(BrokerId=created["BrokerId"])
+        with pytest.raises(pika.exceptions.AMQPConnectionError):
+            pika.BlockingConnection(parameters)
+    finally:
+        servers.close()
+
+
+def test_secrets_version_keeps_its_own_stages(
+    corrections: CorrectingServer, corrected: AwsSession, unique: str
+) -> None:
+    correct_stages(corrections)
+    api = corrected.client("secretsmanager")
+    secret = api.create_secret(Name=unique)["ARN"]
+    put = api.put_secret_value(SecretId=secret, SecretString="1", VersionStages=["AWSCURRENT", "INITIAL"])
+    assert sorted(put["VersionStages"]) == ["AWSCURRENT", "INITIAL"]
+    for value in "2345":  # a version without a stage would be gone
+        api.put_secret_value(SecretId=secret, SecretString=value)
+    assert api.get_secret_value(SecretId=secret)["SecretString"] == "5"
+    assert api.get_secret_value(SecretId=secret, VersionStage="INITIAL")["SecretString"] == "1"
+    api.put_secret_value(SecretId=secret, SecretString="6", VersionStages=["AWSCURRENT", "INITIAL"])
+    assert api.get_secret_value(SecretId=secret, VersionStage="INITIAL")["SecretString"] == "6"
 
 
 def test_alarm_in_query_protocol_keeps_everything(
