@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pika
@@ -92,7 +93,7 @@ def test_broker_is_a_rabbitmq_server_with_its_user(
     servers = LocalServers(instance, lambda _: None)
     BrokerCorrections(corrections, servers)
     api = corrected.client("mq")
-    given = {
+    given: dict[str, Any] = {
         "BrokerName": unique,
         "EngineType": "RABBITMQ",
         "EngineVersion": "3.13",
