@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refinerctl.local.corrections.server import Answer, CorrectingServer, Forward, Request
+from refinerctl.local.corrections.server import AwsAnswer, AwsRequest, CorrectingServer, Forward
 
 
 def correct_stages(corrections: CorrectingServer) -> None:
@@ -12,10 +12,10 @@ def correct_stages(corrections: CorrectingServer) -> None:
     corrections.correct("secretsmanager", "PutSecretValue", _put)
 
 
-def _put(request: Request, forward: Forward) -> Answer:
+def _put(request: AwsRequest, forward: Forward) -> AwsAnswer:
     """The emulator ignores other stages beside AWSCURRENT, and deletes versions without a stage."""
 
-    def call(operation: str, **parameters: str) -> Answer:
+    def call(operation: str, **parameters: str) -> AwsAnswer:
         target = {"x-amz-target": f"secretsmanager.{operation}"}
         return forward(request.with_json({"SecretId": request.json["SecretId"], **parameters}, **target))
 
