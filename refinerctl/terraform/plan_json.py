@@ -105,9 +105,11 @@ def read_drift(document: Mapping[str, Any]) -> tuple[Change, ...]:
     """What was changed outside of Terraform: removed resources, and attributes that the configuration sets.
 
     An attribute that the configuration does not set counts if the plan would restore it. Providers read back much
-    more: what AWS counts and dates by itself, what another resource has set.
+    more: what AWS counts and dates by itself, what another resource has set. One that the configuration sets does not
+    count if the plan would leave it: the configuration ignores its changes, or has the new value.
     """
     configured = _configured(document.get("configuration", {}).get("root_module", {}))
+    planned = {entry["address"] for entry in document.get("resource_changes", [])}
     restored = {change.address: change.attributes for change in read_changes(document)}
     found = []
     for entry in document.get("resource_drift", []):
@@ -115,8 +117,9 @@ def read_drift(document: Mapping[str, Any]) -> tuple[Change, ...]:
         if change is None:
             continue
         if change.action is Action.UPDATE:
-            resource = _INDEX.sub("", change.address)
-            ours = configured.get(resource, frozenset()) | set(restored.get(change.address, ()))
+            ours = set(restored.get(change.address, ()))
+            if change.address not in planned:
+                ours |= configured.get(_INDEX.sub("", change.address), frozenset())
             change = replace(change, attributes=tuple(name for name in change.attributes if name in ours))
         if change.action is not Action.UPDATE or change.attributes:
             found.append(change)

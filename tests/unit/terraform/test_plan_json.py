@@ -209,6 +209,11 @@ class TestDrift:
         back = [entry(QUEUE, "update", before=after, after={"reserved": -1, "arn": "b"})]
         assert self.drift(before, after, "name", resource_changes=back) == [("reserved",)]
 
+    def test_attribute_whose_changes_the_configuration_ignores_does_not_count(self) -> None:
+        before, after = {"desired_count": 0}, {"desired_count": 4}
+        same = [entry(QUEUE, "no-op", before=after, after=after)]
+        assert self.drift(before, after, "desired_count", resource_changes=same) == []
+
     @pytest.mark.parametrize(
         ("before", "after"),
         [
