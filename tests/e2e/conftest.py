@@ -42,6 +42,9 @@ def rnr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     needs_rabbitmq()
     needs_redis()
     project = make_project(tmp_path_factory.mktemp("rnr"), {"REFINERCTL_STACK": "rnr"})
+    values = project.folder / "terraform/environments/local/rnr.tfvars"
+    worker = "container_insights = false"  # a message whose job fails is in the DLQ within seconds
+    values.write_text(values.read_text().replace(worker, f'{worker}, environment = {{ RNR_RETRY_DELAY_S = "0.1" }}'))
     started = project.run("local", "up", "--detach", timeout=280)
     assert started.code == 0, started.err
     yield project
