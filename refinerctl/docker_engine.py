@@ -101,19 +101,26 @@ class DockerEngine:
 
         Raises RefinerctlError if the image does not exist.
         """
+        limit = f"{memory_mb}m"
+        return self.start(
+            image,
+            label,
+            on_line,
+            command=list(command) or None,
+            environment=dict(environment),
+            mem_limit=limit,
+            memswap_limit=limit,
+        )
+
+    def start(
+        self, image: str, label: tuple[str, str], on_line: Callable[[str], None], **options: Any
+    ) -> RunningContainer:
+        """`run` with `options` of the SDK's `containers.run`."""
         from docker.errors import DockerException
 
         try:
             container = self.client().containers.run(
-                image,
-                list(command) or None,
-                detach=True,
-                network_mode="host",
-                environment=dict(environment),
-                labels=dict([label]),
-                mem_limit=f"{memory_mb}m",
-                memswap_limit=f"{memory_mb}m",
-                init=True,
+                image, detach=True, network_mode="host", labels=dict([label]), init=True, **options
             )
         except DockerException as error:
             raise RefinerctlError(f"a container of {image} did not start: {error}") from error
@@ -139,6 +146,11 @@ class RunningContainer:
     def ended(self) -> str | None:
         """Why it ended; None if it is running."""
         return self._reason
+
+    def pid(self) -> int:
+        """The pid of its first process, where the engine runs."""
+        self._container.reload()
+        return int(self._container.attrs["State"]["Pid"])
 
     def memory_bytes(self) -> int:
         """0: the engine itself enforces the limit."""

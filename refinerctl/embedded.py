@@ -76,6 +76,11 @@ class Instance:
         return self.directory / "applied.json"
 
     @property
+    def containers(self) -> Path:
+        """A file that exists while the environment may have containers."""
+        return self.directory / "containers"
+
+    @property
     def temporary(self) -> Path:
         return self.directory / "tmp"
 

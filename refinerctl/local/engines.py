@@ -220,7 +220,6 @@ class ContainerEngine:
         self._contexts = contexts
         self._label = label
         self._docker = DockerEngine()
-        self.remove_all()
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
         return self.start_container(
@@ -233,10 +232,6 @@ class ContainerEngine:
         inside = {key: value for key, value in environment.items() if key not in ("PATH", "TMPDIR")}
         image = local_tag(repository)
         return self._docker.run(image, container.command, inside, container.memory_mb, self._label, on_line)
-
-    def remove_all(self) -> None:
-        with contextlib.suppress(RefinerctlError):  # no engine, no containers
-            self._docker.remove_labelled(self._label)
 
 
 def local_tag(repository: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from refinerctl.config import Settings
 from refinerctl.embedded import MARKER, NOT_INSTALLED, Instance, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError, TimedOutError
+from refinerctl.local.server_programs import remove_containers
 
 START_SECONDS = 45.0
 STOP_SECONDS = 20.0
@@ -115,7 +116,7 @@ def stop(instance: Instance) -> bool:
             f"the supervisor (pid {instance.supervisor_pid()}) did not stop within {STOP_SECONDS:.0f} s",
             hint=f"See {instance.log('supervisor')}.",
         )
-    orphans = instance.kill_orphans()
+    orphans = remove_containers(instance) + instance.kill_orphans()
     instance.clear()
     return was_up or orphans > 0
 

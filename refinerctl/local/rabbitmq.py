@@ -1,4 +1,4 @@
-"""A RabbitMQ server as a process of this machine: on 127.0.0.1, with its data in one folder."""
+"""A RabbitMQ server of this machine: on 127.0.0.1, with its data in one folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import http.client
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -18,17 +17,22 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-import psutil
-
-from refinerctl.embedded import MARKER
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.local.emulator import free_port, port_is_free
+from refinerctl.local.server_programs import (
+    RABBITMQ_IMAGE,
+    ContainerProgram,
+    InstalledProgram,
+    RunningServer,
+    ServerProgram,
+    docker_answers,
+)
 
 START_SECONDS = 90.0  # 8 s on an idle machine
 PORTS = ("amqp", "api", "amqps", "https", "distribution", "epmd")
 # Debian's /usr/sbin/rabbitmq-server runs the server as another user, in /var/lib: what it wraps is used instead.
 DEBIAN = Path("/usr/lib/rabbitmq/lib")
-INSTALL = "Install it: `apt-get install rabbitmq-server`, or `brew install rabbitmq`."
+INSTALL = "Install it: `apt-get install rabbitmq-server`, or `brew install rabbitmq`; or start a Docker engine."
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class RabbitMQServer:
         self.log = self.folder / self.log  # an absolute path remains
         self._programs = find_rabbitmq()
         self._epmd: subprocess.Popen[bytes] | None = None
-        self._node: subprocess.Popen[bytes] | None = None
+        self._node: RunningServer | None = None
         self._log_start = 0
 
     @property
@@ -93,7 +97,7 @@ class RabbitMQServer:
     @property
     def pid(self) -> int | None:
         """The node's process; None if it does not run."""
-        return self._node.pid if self._node is not None and self._node.poll() is None else None
+        return self._node.pid if self._node is not None and self._node.running else None
 
     def start(self) -> None:
         """Start it and return when it accepts connections. Raises RefinerctlError with the end of its log."""
@@ -103,18 +107,12 @@ class RabbitMQServer:
         self._write_configuration(first=first)
         environment = self._environment()
         try:
+            self.kill()  # a container that has ended is still there
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
-                self._ensure_port_mapper(environment, log)
-                self._node = subprocess.Popen(
-                    [self._programs.server],
-                    env=environment,
-                    cwd=self.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+                if self._programs.epmd is not None:
+                    self._ensure_port_mapper(self._programs.epmd, environment, log)
+            self._node = self._programs.server.start([], environment, self.folder, self.log)
             self._wait_until_ready(self._node)
         except BaseException:
             self.stop()
@@ -123,8 +121,7 @@ class RabbitMQServer:
     def kill(self) -> None:
         """Kill the node, as a crash does; its data and ports stay for the next `start`."""
         if self._node is not None:
-            _kill_tree(self._node.pid)
-            self._node.wait()
+            self._node.kill()
 
     def stop(self) -> None:
         """End it with all its processes. Nothing waits for an orderly end: the data is deleted anyway."""
@@ -134,12 +131,12 @@ class RabbitMQServer:
             self._epmd.wait()
             self._epmd = None
 
-    def _ensure_port_mapper(self, environment: Mapping[str, str], log: IO[bytes]) -> None:
+    def _ensure_port_mapper(self, epmd: str, environment: Mapping[str, str], log: IO[bytes]) -> None:
         """Start Erlang's port mapper; return when it answers: a node that finds none starts one that outlives it."""
         if self._epmd is not None and self._epmd.poll() is None:
             return
         port = self.ports["epmd"]
-        command = [self._programs.epmd, "-port", str(port), "-address", "127.0.0.1"]
+        command = [epmd, "-port", str(port), "-address", "127.0.0.1"]
         self._epmd = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
@@ -149,10 +146,10 @@ class RabbitMQServer:
                 raise RefinerctlError("Erlang's port mapper epmd did not start", hint=f"See {self.log}.")
             time.sleep(0.02)
 
-    def _wait_until_ready(self, node: subprocess.Popen[bytes]) -> None:
+    def _wait_until_ready(self, node: RunningServer) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if node.poll() is not None:
+            if not node.running:
                 raise RefinerctlError(f"RabbitMQ exited during startup: {self._first_error()}", hint=f"See {self.log}.")
             if not port_is_free(self.ports["amqp"]) and self._api_answers():
                 return
@@ -227,13 +224,13 @@ class RabbitMQServer:
     def _environment(self) -> dict[str, str]:
         """Only these variables: the server reads many others, which may be set for another one."""
         folder = self.folder
-        inherited = {name: os.environ[name] for name in ("PATH", MARKER) if name in os.environ}
-        return inherited | {
+        return {
             "HOME": str(folder),  # of Erlang's cookie
             "LANG": "C.UTF-8",
             "RABBITMQ_NODENAME": "rabbit@localhost",
             "RABBITMQ_CONF_ENV_FILE": str(folder / "no-rabbitmq-env.conf"),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_CONFIG_FILES": str(folder / "conf.d"),  # none, instead of those of the installation
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
@@ -251,35 +248,26 @@ class RabbitMQServer:
         }
 
 
-def _kill_tree(pid: int) -> None:
-    """Kill a process with everything that it has started."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        tree = [*process.children(recursive=True), process]
-        for member in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(tree[:-1], timeout=5)
-
-
 @dataclass(frozen=True)
 class RabbitMQPrograms:
-    """Paths of the server's script and of Erlang's port mapper."""
+    """The server's script, and the path of Erlang's port mapper; None: the server starts one in its container."""
 
-    server: str
-    epmd: str
+    server: ServerProgram
+    epmd: str | None
 
 
 def find_rabbitmq() -> RabbitMQPrograms:
-    """The installed server. Raises NotFoundError, which says how to install it."""
+    """The installed server, else its image. Raises NotFoundError, which says how to install it."""
     debian = sorted(DEBIAN.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
     server = str(debian[-1]) if debian else shutil.which("rabbitmq-server")
+    if server is None and docker_answers():
+        return RabbitMQPrograms(ContainerProgram(RABBITMQ_IMAGE, "rabbitmq-server"), None)
     if server is None:
         raise NotFoundError("RabbitMQ is not installed", hint=INSTALL)
     epmd = shutil.which("epmd")
     if epmd is None:
         raise NotFoundError("epmd, a part of Erlang that RabbitMQ needs, is not on PATH", hint=INSTALL)
-    return RabbitMQPrograms(server, epmd)
+    return RabbitMQPrograms(InstalledProgram(server), epmd)
 
 
 def start_rabbitmq(

@@ -1,24 +1,29 @@
-"""A Redis or Valkey server as a process of this machine: on 127.0.0.1, in memory only."""
+"""A Redis or Valkey server of this machine: on 127.0.0.1, in memory only."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from refinerctl.embedded import MARKER
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.local.emulator import free_port, port_is_free
+from refinerctl.local.server_programs import (
+    VALKEY_IMAGE,
+    ContainerProgram,
+    InstalledProgram,
+    RunningServer,
+    ServerProgram,
+    docker_answers,
+)
 
 START_SECONDS = 30.0
 PROGRAMS = ("valkey-server", "redis-server")
-INSTALL = "Install it: `apt-get install redis-server`, or `brew install valkey`."
+INSTALL = "Install it: `apt-get install redis-server`, or `brew install valkey`; or start a Docker engine."
 
 
 @dataclass
@@ -33,7 +38,7 @@ class RedisServer:
     def __post_init__(self) -> None:
         self.log = self.folder / self.log  # an absolute path remains
         self._program = find_redis()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: RunningServer | None = None
 
     @property
     def endpoint(self) -> str:
@@ -47,7 +52,7 @@ class RedisServer:
     @property
     def pid(self) -> int | None:
         """The process; None if it does not run."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
+        return self._process.pid if self._process is not None and self._process.running else None
 
     def start(self) -> None:
         """Start it and return when it answers. Raises RefinerctlError if it does not."""
@@ -56,19 +61,11 @@ class RedisServer:
         configuration = self.folder / "redis.conf"
         configuration.touch(0o600)
         configuration.write_text(self._configuration(), encoding="utf-8")
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, str(configuration)],
-                env={name: os.environ[name] for name in ("PATH", MARKER) if name in os.environ},
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.kill()  # a container that has ended is still there
+        self._process = self._program.start([str(configuration)], {}, self.folder, self.log)
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if not self._process.running or time.monotonic() > deadline:
                 self.stop()
                 raise RefinerctlError("Redis did not start", hint=f"See {self.log}.")
             time.sleep(0.02)
@@ -77,7 +74,6 @@ class RedisServer:
         """Kill it, as a crash does; the next `start` has the same port and no keys."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
 
     stop = kill
 
@@ -99,11 +95,13 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
-def find_redis() -> str:
-    """The path of the installed server. Raises NotFoundError, which says how to install it."""
+def find_redis() -> ServerProgram:
+    """The installed server, else its image. Raises NotFoundError, which says how to install it."""
     for name in PROGRAMS:
         if (program := shutil.which(name)) is not None:
-            return program
+            return InstalledProgram(program)
+    if docker_answers():
+        return ContainerProgram(VALKEY_IMAGE, "valkey-server")
     raise NotFoundError("neither Redis nor Valkey is installed", hint=INSTALL)
 
 

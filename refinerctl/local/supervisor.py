@@ -34,6 +34,7 @@ from refinerctl.local.emulator import Emulator, start_emulator
 from refinerctl.local.engines import ContainerEngine, ProcessEngine
 from refinerctl.local.function_host import FunctionHost
 from refinerctl.local.function_logs import FunctionLogs
+from refinerctl.local.server_programs import remove_containers
 from refinerctl.local.servers import LocalServers
 
 ALREADY_RUNNING = 75
@@ -108,6 +109,7 @@ class _State:
 
 def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.Event) -> int:
     instance.clear()
+    remove_containers(instance)
     instance.kill_orphans()
     instance.prepare()
     state = _State(instance, options.engine)
@@ -133,6 +135,7 @@ def _supervise(instance: Instance, options: argparse.Namespace, stop: threading.
     except Exception as error:
         log.exception("unexpected error")
         detail = f"{type(error).__name__}: {error}"
+    remove_containers(instance)
     instance.kill_orphans()
     instance.clear()
     if detail is not None:
@@ -179,7 +182,7 @@ def _start_host(
     }
     logs = FunctionLogs(instance.log("functions"), LogGroups(session))
     stack.callback(logs.close)
-    engine = _engine(options, instance, stack)
+    engine = _engine(options, instance)
     agent = EcsAgent(session.client("ecs"), engine, logs, environment)
     stack.callback(agent.close)
     ServiceCorrections(corrections, agent)
@@ -188,11 +191,10 @@ def _start_host(
     return host
 
 
-def _engine(options: argparse.Namespace, instance: Instance, stack: ExitStack) -> ProcessEngine | ContainerEngine:
+def _engine(options: argparse.Namespace, instance: Instance) -> ProcessEngine | ContainerEngine:
     if options.engine == "docker":
-        containers = ContainerEngine(options.contexts, label=(MARKER, str(instance.directory)))
-        stack.callback(containers.remove_all)
-        return containers
+        instance.containers.touch()
+        return ContainerEngine(options.contexts, label=(MARKER, str(instance.directory)))
     return ProcessEngine(options.contexts, options.venvs)
 
 

@@ -80,18 +80,6 @@ def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def import_base_image(host: str, tag: str) -> None:
     """Make a base image like AWS's from this machine's Node.js: an entrypoint that runs the handler named by CMD."""
-    client = docker.DockerClient(base_url=host)
-    changes = [
-        'ENTRYPOINT ["node", "/var/runtime/node_runtime.mjs", "/var/task"]',
-        "ENV PATH=/usr/bin:/bin LAMBDA_TASK_ROOT=/var/task HOME=/tmp",
-        f"ENV NODE_EXTRA_CA_CERTS={CERTIFICATES}",
-    ]
-    repository, _, version = tag.partition(":")
-    client.api.import_image_from_data(_base_tar(), repository=repository, tag=version, changes=changes)
-    client.close()
-
-
-def _base_tar() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for folder in ("tmp", "var/task", "etc", "usr/lib"):
@@ -103,7 +91,28 @@ def _base_tar() -> bytes:
         tar.add(RUNTIME, "var/runtime/node_runtime.mjs")
         if CERTIFICATES.exists():
             tar.add(CERTIFICATES.resolve(), str(CERTIFICATES).lstrip("/"))
-    return buffer.getvalue()
+    changes = [
+        'ENTRYPOINT ["node", "/var/runtime/node_runtime.mjs", "/var/task"]',
+        "ENV PATH=/usr/bin:/bin LAMBDA_TASK_ROOT=/var/task HOME=/tmp",
+        f"ENV NODE_EXTRA_CA_CERTS={CERTIFICATES}",
+    ]
+    _import(host, tag, buffer.getvalue(), changes)
+
+
+def import_program(host: str, tag: str, program: Path, name: str) -> None:
+    """Make an image that has only a program of this machine, as `name`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        _add_program(tar, program)
+        _add_link(tar, f"usr/local/bin/{name}", f"/usr/bin/{program.name}")
+    _import(host, tag, buffer.getvalue(), ["ENV PATH=/usr/local/bin"])
+
+
+def _import(host: str, tag: str, content: bytes, changes: list[str]) -> None:
+    client = docker.DockerClient(base_url=host)
+    repository, _, version = tag.partition(":")
+    client.api.import_image_from_data(content, repository=repository, tag=version, changes=changes)
+    client.close()
 
 
 def _add_program(tar: tarfile.TarFile, program: Path) -> None:

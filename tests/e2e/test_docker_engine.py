@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
+import redis as client_of_redis
 
-from tests.e2e.docker_host import import_base_image
+from refinerctl.embedded import MARKER, Instance
+from refinerctl.local.launcher import stop
+from refinerctl.local.redis import start_redis
+from refinerctl.local.server_programs import VALKEY_IMAGE
+from tests.e2e.docker_host import import_base_image, import_program
 from tests.e2e.project import FAULTY_RULESET, Project, eventually, make_project
+from tests.needs import absent
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
@@ -93,3 +100,26 @@ def test_a_missing_docker_engine_is_reported(project: Project, tmp_path: Path) -
     assert done.code == 1
     assert "cannot connect to the Docker engine" in done.err
     assert nobody.processes() == []
+
+
+def test_a_server_whose_program_is_not_installed_runs_in_a_container(
+    docker_host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        absent("neither Redis nor Valkey is installed")
+    import_program(docker_host, VALKEY_IMAGE, Path(program), "valkey-server")
+    nothing = tmp_path / "bin"
+    for name, value in {"PATH": nothing, MARKER: tmp_path, "DOCKER_HOST": docker_host}.items():
+        monkeypatch.setenv(name, str(value))
+    server = start_redis(tmp_path / "redis", password="a test's password")
+    try:
+        assert client_of_redis.Redis.from_url(server.url).ping()
+        # As `local down` after the supervisor was killed.
+        assert stop(Instance(tmp_path))
+        assert eventually(lambda: server.pid is None, 30)
+        server.start()
+        assert client_of_redis.Redis.from_url(server.url).ping()
+    finally:
+        server.stop()
+    assert not stop(Instance(tmp_path))

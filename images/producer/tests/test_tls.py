@@ -16,7 +16,9 @@ from producer.publisher import BrokerError
 from producer.tests.environment import Environment
 from refinerctl.local.emulator import free_port
 from refinerctl.local.redis import find_redis
+from refinerctl.local.server_programs import InstalledProgram
 from tests.certificates import self_signed
+from tests.needs import absent
 from worker.tests.proxy import Proxy
 
 
@@ -35,8 +37,11 @@ def certificate(tmp_path: Path) -> Path:
 @pytest.fixture
 def tls_port(certificate: Path, environment: Environment) -> Iterator[int]:
     """A Redis server that speaks only TLS."""
+    program = find_redis()
+    if not isinstance(program, InstalledProgram):
+        absent("neither Redis nor Valkey is installed")
     port = free_port()
-    command = [find_redis(), "--port", "0", "--bind", "127.0.0.1", "--tls-port", str(port), "--save", ""]
+    command = [program.path, "--port", "0", "--bind", "127.0.0.1", "--tls-port", str(port), "--save", ""]
     command += ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate), "--tls-auth-clients", "no"]
     command += ["--tls-ca-cert-file", str(certificate), "--requirepass", environment.redis_server.password]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
