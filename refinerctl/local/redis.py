@@ -85,6 +85,8 @@ class RedisServer:
 
     def _configuration(self) -> str:
         lines = ["bind 127.0.0.1", f"port {self.port}", f"dir {_quoted(str(self.folder))}", 'save ""', "appendonly no"]
+        # A title would overwrite the environment variables by which processes of a killed supervisor are found.
+        lines.append("set-proc-title no")
         if self.password:
             lines.append(f"requirepass {_quoted(self.password)}")
         return "\n".join([*lines, ""])

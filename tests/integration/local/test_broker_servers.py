@@ -12,6 +12,7 @@ import pytest
 import redis as client
 import urllib3
 
+from refinerctl.embedded import MARKER, Instance
 from refinerctl.errors import RefinerctlError
 from refinerctl.local.rabbitmq import RabbitMQServer, start_rabbitmq
 from refinerctl.local.redis import RedisServer, start_redis
@@ -82,6 +83,17 @@ def test_redis_needs_its_password(redis: RedisServer) -> None:
         client.Redis.from_url(redis.endpoint).ping()
     assert redis.pid is not None
     assert listening(redis.pid) == {"127.0.0.1"}
+
+
+def test_redis_of_a_killed_supervisor_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_redis()
+    monkeypatch.setenv(MARKER, str(tmp_path))
+    server = start_redis(tmp_path / "redis")
+    try:
+        assert Instance(tmp_path).kill_orphans() == 1
+        assert server.pid is None
+    finally:
+        server.stop()
 
 
 def test_redis_restarts_empty_on_the_same_port(tmp_path: Path) -> None:
