@@ -158,8 +158,14 @@ class Consumer:
             self._end_consuming(channel)
             self._drop_waiting(channel)
             return
+        gives_way = self._protection.held_s > self._settings.protection_s
+        if gives_way:
+            self._end_consuming(channel)
         if self._in_hand:
             return
+        if gives_way:  # a deployment, or ECS at the next request for protection, can stop the task now
+            self._protection.release()
+            self._polled_at = now
         idle = now - self._active_at > IDLE_S
         if channel.consumer_tags:
             if idle:

@@ -30,6 +30,12 @@ class TaskProtection:
         self._pause_s = _FIRST_PAUSE_S
         self._next_at = 0.0
         self._wanted = False
+        self._since = 0.0
+
+    @property
+    def held_s(self) -> float:
+        """For how long the task has been protected; 0 if it is not."""
+        return self._now() - self._since if self._wanted else 0.0
 
     def acquire(self) -> bool:
         """Return whether the task is protected now; after a refusal ask again only after a pause that grows."""
@@ -45,7 +51,8 @@ class TaskProtection:
             self._log.warn("task protection refused", reason=refusal, pauseMs=round(pause_s * 1000))
             return False
         self._wanted, self._pause_s = True, _FIRST_PAUSE_S
-        self._next_at = self._now() + RENEW_S
+        self._since = self._now()
+        self._next_at = self._since + RENEW_S
         return True
 
     def renew(self) -> None:

@@ -45,6 +45,7 @@ class Settings:
     job_timeout_s: float
     stop_timeout_s: float
     retry_delay_s: float
+    protection_s: float
     broker_consumer_timeout_s: float
 
     @classmethod
@@ -61,6 +62,7 @@ class Settings:
             job_timeout_s=_number(environ, "RNR_JOB_TIMEOUT_S", 3600, least=1),
             stop_timeout_s=_number(environ, "RNR_STOP_TIMEOUT_S", 120, least=1),
             retry_delay_s=_number(environ, "RNR_RETRY_DELAY_S", 1, least=0),
+            protection_s=_number(environ, "RNR_PROTECTION_S", 60, least=0),
             broker_consumer_timeout_s=_number(
                 environ, "RNR_BROKER_CONSUMER_TIMEOUT_S", OLD_CONSUMER_TIMEOUT_S, least=1
             ),

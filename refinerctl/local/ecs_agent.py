@@ -68,6 +68,7 @@ class EcsAgent:
         self._environment = environment
         self._lock = threading.RLock()
         self._tasks: dict[str, EcsTask] = {}  # by id, in the order of their start
+        self._earlier: set[str] = set()  # deployments that were replaced
         self._definitions: dict[str, LocalTaskDefinition] = {}
         self._restarts: defaultdict[str, _Restarts] = defaultdict(_Restarts)
         self._server = LoopbackServer(self, TaskHandler, "ecs-agent")
@@ -135,6 +136,7 @@ class EcsAgent:
     def _update(self, service: Any) -> None:
         deployment = _primary(service)["id"]
         tasks = [task for task in self._of(service) if task.active]
+        self._earlier |= {task.deployment for task in tasks} - {deployment}
         states = [
             TaskState(task.id, task.deployment == deployment, task.protected_until is not None, task.steady)
             for task in tasks
@@ -238,7 +240,9 @@ class EcsAgent:
             self._reap()
             found, failures = self._named(request)
             for task in found:
-                if task.active:
+                if task.active and request.get("protectionEnabled") and task.deployment in self._earlier:
+                    failures.append({"arn": task.arn, "reason": "DEPLOYMENT_BLOCKED"})
+                elif task.active:
                     task.protect(bool(request.get("protectionEnabled")), minutes)
                 else:
                     failures.append({"arn": task.arn, "reason": "TASK_NOT_VALID"})

@@ -208,6 +208,18 @@ def test_no_message_is_taken_while_protection_is_refused(environment: Environmen
     worker.wait_for_line("record done")
 
 
+def test_a_busy_worker_gives_way_to_a_deployment_between_jobs(environment: Environment, agent: EcsAgent) -> None:
+    for number in range(3):
+        environment.publish(environment.put(f"busy-{number}.csv"))
+    worker = environment.worker(ECS_AGENT_URI=agent.url, RNR_PROTECTION_S="0.1")
+    worker.wait_for_line("record done")
+    wait_for("no protection", lambda: not agent.states[-1]["ProtectionEnabled"])
+    assert environment.ready() > 0
+    worker.wait_for_line("record done", 3)
+    granted = [state["ProtectionEnabled"] for state in agent.states]
+    assert granted[:4] == [True, False, True, False]
+
+
 def test_an_unreachable_agent_does_not_protect(environment: Environment) -> None:
     environment.publish(environment.put("alone.csv"))
     worker = environment.worker(ECS_AGENT_URI="http://127.0.0.1:9")

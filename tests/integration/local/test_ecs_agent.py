@@ -234,6 +234,7 @@ def test_a_deployment_replaces_tasks_one_after_the_other_and_waits_for_protected
     primary, earlier = cluster.service()["deployments"]
     assert (primary["runningCount"], primary["rolloutState"]) == (2, "IN_PROGRESS")
     assert (earlier["status"], earlier["runningCount"]) == ("ACTIVE", 1)
+    assert cluster.protect(first, True)["failure"] == {"Arn": first, "Reason": "DEPLOYMENT_BLOCKED"}
 
     cluster.protect(first, False)
     assert cluster.has_tasks(2)
