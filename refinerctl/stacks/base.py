@@ -142,8 +142,8 @@ class Stage:
     `input_prefix` is the key prefix of its inputs if no event rule starts it.
     `writes` are the key prefixes below which its consumer writes objects, in bucket `results` if that is not the
     pipeline's; `completions` is the place of its completions. `reads` is what it reads besides its inputs, each as
-    `s3://bucket/prefix`, `read_keys` are the ARNs of the KMS keys of these objects. `recorded` are ARNs and ids as
-    Terraform's outputs have them, by the output's name.
+    `s3://bucket/prefix`, `read_keys` are the ARNs of the KMS keys of these objects; `lists` are buckets whose keys it
+    only lists. `recorded` are ARNs and ids as Terraform's outputs have them, by the output's name.
     """
 
     name: str
@@ -154,6 +154,7 @@ class Stage:
     writes: tuple[str, ...] = ()
     completions: CompletionPlace | None = None
     reads: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     read_keys: tuple[str, ...] = ()
     recorded: Mapping[str, str] = field(default_factory=dict, compare=False)
     results: str | None = None

@@ -155,7 +155,6 @@ def _scheduled(name: str, stage: str, storage: Storage, recorded: Mapping[str, s
     merged = (storage.merged_prefix,) if stage == "postprocess" and storage.merged_prefix else ()
     results = (storage.output_prefix, storage.complete_prefix, *merged)
     reads = {
-        "producer": (f"s3://{storage.bucket}/{storage.input_prefix}",),
         "postprocess": tuple(f"s3://{storage.result_bucket}/{prefix}" for prefix in results),
     }
     return Stage(
@@ -164,6 +163,7 @@ def _scheduled(name: str, stage: str, storage: Storage, recorded: Mapping[str, s
         consumer=Function(base, dlq=Queue(f"{base}-dlq")),
         writes=merged,
         reads=reads.get(stage, ()),
+        lists=(storage.bucket,) if stage == "producer" else (),
         results=storage.result_bucket,
         recorded=recorded,
     )

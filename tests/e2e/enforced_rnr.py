@@ -208,9 +208,10 @@ def _protection(**_: Any) -> tuple[AWSResponse, dict[str, Any]]:
     return AWSResponse("", 200, HTTPHeaders(), None), {"protectedTasks": [{"protectionEnabled": False}], "failures": []}
 
 
-def _fail_upload(**_: Any) -> None:
-    """A large file's upload is given up after it began."""
-    raise ConnectionError("on purpose")
+def _fail_upload(params: dict[str, Any], **_: Any) -> None:
+    """Interrupts uploads in parts, but those of `whole`."""
+    if "whole" not in params["url"]:
+        raise ConnectionError("on purpose")
 
 
 def _target(service: str, name: str, params: dict[str, Any]) -> tuple[str, dict[str, str]]:

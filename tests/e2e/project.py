@@ -184,7 +184,9 @@ class Project:
         base = self.folder.parent
         found = {str(path.relative_to(base)) for path in base.rglob("*") if path.is_symlink() or not path.is_dir()}
         found |= {str(path.relative_to(base)) for folder in (self.home, self.temporary) for path in folder.rglob("*")}
-        return {name for name in found if not name.startswith(f"{self.folder.name}/.refinerctl/")}
+        # pip asks rustc for its version, and rustup then writes its settings.
+        others = (f"{self.folder.name}/.refinerctl/", "home/.rustup")
+        return {name for name in found if not name.startswith(others)}
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,8 @@ def arrange(name: str) -> None:
     owner("ecs").update_service(cluster="rnr-test", service="rnr-test-worker", desiredCount=0)
     s3.put_object(Bucket=BUCKET, Key="rnr/input/small.csv", Body=b"x")
     if name == "worker":
-        s3.put_object(Bucket=BUCKET, Key="rnr/input/large.csv", Body=bytes(LARGE))
+        for large in ("whole", "large"):
+            s3.put_object(Bucket=BUCKET, Key=f"rnr/input/{large}.csv", Body=bytes(LARGE))
     if name == "postprocess":
         # The older one is merged first.
         put_result("a", b"time,flow\nt,1\n")
@@ -210,14 +211,14 @@ def postprocess() -> None:
 
 
 def work() -> None:
-    """Process a small input and a large one, as a task that is protected meanwhile."""
+    """Process a small input and two large ones in a protected task; the last upload is broken off."""
     Broker(os.environ).parameters("worker")  # reads the secret
     agent = boto3.client("ecs")
     agent.update_task_protection(cluster="rnr-test", tasks=[TASK], protectionEnabled=True)
     agent.get_task_protection(cluster="rnr-test", tasks=[TASK])
     settings = Settings.read(os.environ)
     job = Job(settings, Storage(s3_client(), settings, QUIET), QUIET)
-    for name, outcome in (("small", Outcome.DONE), ("large", Outcome.RETRY)):
+    for name, outcome in (("small", Outcome.DONE), ("whole", Outcome.DONE), ("large", Outcome.RETRY)):
         message = WorkMessage(BUCKET, f"rnr/input/{name}.csv", None, "e", 1)
         channel: Any = None
         delivery = Delivery(channel, 1, message.properties(new_traceparent()), message.body())

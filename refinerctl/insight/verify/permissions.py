@@ -121,6 +121,8 @@ def _needs(snapshot: Snapshot, stage: Stage, function: Function) -> Iterator[tup
     for bucket, prefix in stage.read_places:
         yield "s3:GetObject", f"{bucket_arn(snapshot, bucket)}/{prefix}{SAMPLE_NAME}"
         yield "s3:ListBucket", bucket_arn(snapshot, bucket)  # without it, S3 answers 403 for a missing object
+    for bucket in stage.lists:
+        yield "s3:ListBucket", bucket_arn(snapshot, bucket)
     if stage.queue is not None:
         queue_arn = known(snapshot.get(QUEUE, stage.queue.name)).arn
         yield from ((action, queue_arn) for action in _SQS)
@@ -162,10 +164,10 @@ def _log_group_arn(snapshot: Snapshot, function: Function) -> str:
     why="If a call is denied, every input fails and ends in the DLQ.",
     fix="`refinerctl deploy` restores the role's policies.",
     details="Evaluates the role's policies and boundary, the buckets' policies and the queue's: GetObject on inputs, "
-    "GetObject and ListBucket for `read_access`, PutObject on what it writes, ReceiveMessage, DeleteMessage "
-    "and GetQueueAttributes on the queue, SendMessage on the function's DLQ, GetSecretValue on secrets of brokers and "
-    "caches, DescribeServices and UpdateService on services that it scales, CreateLogStream and "
-    "PutLogEvents. Policies of an AWS organization are not evaluated.",
+    "GetObject and ListBucket for `read_access`, ListBucket where only keys are listed, PutObject on what it writes, "
+    "ReceiveMessage, DeleteMessage and GetQueueAttributes on the queue, SendMessage on the function's DLQ, "
+    "GetSecretValue on secrets of brokers and caches, DescribeServices and UpdateService on services that it scales, "
+    "CreateLogStream and PutLogEvents. Policies of an AWS organization are not evaluated.",
 )
 def _role_permissions(snapshot: Snapshot, function: Function) -> Finding:
     role, stage = _role_of(snapshot, function), snapshot.stage_of(function)

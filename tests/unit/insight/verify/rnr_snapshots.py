@@ -218,7 +218,6 @@ def _function(stage: Stage) -> dict[Any, Any]:
     log_group = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/lambda/{base}"
     dlq, delivery_dlq = f"{base}-dlq", f"{base}-delivery-dlq"
     objects = {
-        "producer": [f"arn:aws:s3:::{INPUTS}/rnr/input/*"],
         "postprocess": [f"arn:aws:s3:::{RESULTS}/rnr/*"],
     }
     policies = [
@@ -227,6 +226,7 @@ def _function(stage: Stage) -> dict[Any, Any]:
     ]
     if stage.name in objects:
         policies.append(RolePolicy("objects", grants("s3:GetObject", "s3:PutObject", on=objects[stage.name])))
+    if stage.name in ("producer", "postprocess"):
         buckets = [f"arn:aws:s3:::{bucket}" for bucket in (INPUTS, RESULTS)]
         policies.append(RolePolicy("buckets", grants("s3:ListBucket", on=buckets)))
     if stage.name != "postprocess":

@@ -133,6 +133,8 @@ BROKEN: list[tuple[str, str | None, str, str, Snapshot]] = [
      answering(HEALTHY, FAILURES, f"{NAME}-producer", value=None)),
     ("function-dlq", "producer", "fail", "not to rnr-test-producer-dlq",
      answering(HEALTHY, FAILURES, f"{NAME}-producer", value=queue_arn("other"))),
+    ("role-permissions", "producer", "fail", "s3:ListBucket",
+     without_policy((ROLE, f"{NAME}-producer"), "buckets")),
     ("role-permissions", "producer", "fail", "secretsmanager:GetSecretValue",
      without_policy((ROLE, f"{NAME}-producer"), "secrets")),
     ("role-permissions", "postprocess", "fail", "s3:PutObject on arn:aws:s3:::results/rnr/merged/",
