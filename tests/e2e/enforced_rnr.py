@@ -33,6 +33,7 @@ ACTIONS = {
     "ListObjectsV2": "ListBucket",
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
 }
 # Runs after the mocks of the stack's own test.
 RUN = f"""
