@@ -20,7 +20,7 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 
 # End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
 test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Set up, then run every check and test
-	$(BIN)/pytest tests/e2e tests/integration images tests/unit --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev $(VENV)/checkov/.installed
 	$(BIN)/ruff check .
@@ -37,6 +37,7 @@ unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers
 
 nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Run the property tests with new random examples, stack rnr under faults in a new order
 	$(BIN)/pytest tests/unit tests/integration images -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
+	$(BIN)/pytest tests/e2e -m nightly
 	RNR_LEDGER_SEED=$${RNR_LEDGER_SEED:-$$(date +%s)} RNR_LEDGER_ROUNDS=5 $(BIN)/pytest -s tests/e2e/rnr_ledger -k faults
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/

@@ -8,7 +8,7 @@ from refinerctl.local.demo_workers import INPUTS, ROWS, WORKERS
 from tests.brokers import needs_rabbitmq, needs_redis
 from tests.e2e.project import Project, make_project
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.nightly]  # test_rnr.py has the same parts in one environment
 
 
 @pytest.fixture(scope="module")
