@@ -85,7 +85,7 @@ class _ServerProcess:
 
 @dataclass(frozen=True)
 class ContainerProgram:
-    """A program of a container image; the engine downloads the image if it has not got it."""
+    """A program of a container image; the engine downloads the image if it is missing."""
 
     image: str
     program: str
