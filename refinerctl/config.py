@@ -224,7 +224,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         project=project,
         environments=tuple(environments),
         account=None if chosen.embedded else chosen.account,
-        broker_url=value("broker_url"),
+        broker_url=_without_credentials(value("broker_url")),
         assume_role=role,
         assume_role_external_id=external_id,
         backend=_one_of(BACKENDS, chosen.backend, "backend"),
@@ -232,6 +232,13 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
         or file.tools.get("terraform_binary")
         or "terraform",
     )
+
+
+def _without_credentials(broker_url: str | None) -> str | None:
+    """Raises UsageError if it has any: hints repeat the URL."""
+    if broker_url and "@" in broker_url:
+        raise UsageError("the URL of a broker must not contain credentials", hint="They are read from its secret.")
+    return broker_url
 
 
 def verbosity(environ: Mapping[str, str]) -> int:

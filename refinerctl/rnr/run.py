@@ -65,9 +65,9 @@ def scheduled(app: AppContext, does: str, matches: Callable[[Pipeline, Function]
 def _run(app: AppContext, does: str, matches: Callable[[Pipeline, Function], bool], dry_run: bool, yes: bool) -> None:
     from refinerctl.aws.invocations import invoke
 
+    stage = scheduled(app, does, matches)
     if not dry_run:
         check_consent(yes)
-    stage = scheduled(app, does, matches)
     name = stage.function.name if stage.function else ""
     app.tell_settings()
     if dry_run:

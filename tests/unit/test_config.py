@@ -134,6 +134,14 @@ class TestPrecedence:
         flags = GlobalFlags(env="prod", stack="rnr", bucket="flag-bucket")
         assert load_settings(flags, {}, tmp_path).stack_settings["bucket"] == "flag-bucket"
 
+    @pytest.mark.parametrize("in_variable", [True, False])
+    def test_broker_url_with_credentials_is_refused_and_not_repeated(self, tmp_path: Path, in_variable: bool) -> None:
+        url = "amqps://me:hidden@broker"
+        flags = GlobalFlags() if in_variable else GlobalFlags(broker_url=url)
+        with pytest.raises(UsageError, match="must not contain credentials") as refused:
+            load_settings(flags, {"REFINERCTL_BROKER_URL": url} if in_variable else {}, tmp_path)
+        assert "hidden" not in f"{refused.value.message} {refused.value.hint}"
+
     def test_local_environment_ignores_endpoint_and_bucket_variables(self, tmp_path: Path) -> None:
         environ = {"REFINERCTL_BUCKET": "variable-bucket", "REFINERCTL_ENDPOINT_URL": "http://variable:1"}
         here = load(tmp_path, flags=GlobalFlags(env="local"), environ=environ)
