@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.aws.errors import about, or_none
@@ -123,21 +120,6 @@ class Functions:
         with about(f"function {name}"):
             found: Any = or_none(partial(self._client().get_function_event_invoke_config, FunctionName=name), _MISSING)
         return ((found or {}).get("DestinationConfig", {}).get("OnFailure") or {}).get("Destination")
-
-    def invoke(self, name: str, event: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-        """Run the function once and return its JSON result. Raises RefinerctlError with its error if it fails."""
-        with about(f"function {name}"):
-            answer = self._client().invoke(FunctionName=name, Payload=json.dumps(dict(event)).encode())
-            payload = answer["Payload"].read()
-        try:
-            result = json.loads(payload)
-        except ValueError:
-            result = {"errorMessage": payload.decode(errors="replace")}
-        if answer.get("FunctionError") or not isinstance(result, dict):
-            said = result.get("errorMessage") if isinstance(result, dict) else result
-            kind = result.get("errorType", "") if isinstance(result, dict) else ""
-            raise RefinerctlError(f"function {name} failed: {': '.join(filter(None, (kind, str(said))))}")
-        return result
 
     def mapping_is_enabled(self, uuid: str) -> bool:
         """Whether the event source mapping receives messages."""

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from refinerctl.app import AppContext
+from refinerctl.aws.invocations import invoke
 from refinerctl.embedded import MARKER
 from refinerctl.errors import RefinerctlError, TimedOutError
 from refinerctl.inputs.completions import completions_of
@@ -186,7 +187,7 @@ class _Demo:
                 raise TimedOutError(f"timed out {what}", hint=f"See {self.app.instance.log('functions')}.")
             time.sleep(STEP_SECONDS)
 
-    def _scaled(self) -> dict[str, Any]:
+    def _scaled(self) -> Mapping[str, Any]:
         """The result of the autoscaler, whose runs fail until the broker has counted a new queue's messages."""
         deadline = time.monotonic() + COUNTED_SECONDS
         while True:
@@ -273,9 +274,12 @@ class _Demo:
             raise RefinerctlError(f"completion {key} does not exist")
         return json.loads(found[1])
 
-    def _invoke(self, stage: str) -> dict[str, Any]:
-        function = self._stage(stage).function
-        return self.app.functions.invoke(function.name)
+    def _invoke(self, stage: str) -> Mapping[str, Any]:
+        name = self._stage(stage).function.name
+        run = invoke(self.app.session, name)
+        if run.error is not None:
+            raise RefinerctlError(f"the run of function {name} failed: {run.error}")
+        return run.result
 
     def _stage(self, name: str) -> Any:
         return self.app.pipeline.choose((name,))[0]

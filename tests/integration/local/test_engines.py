@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from refinerctl.aws.invocations import invoke
 from refinerctl.aws.lambda_ import FunctionConfiguration, Functions
 from refinerctl.aws.logs import LogGroups
 from refinerctl.aws.session import AwsSession
@@ -345,11 +346,10 @@ class TestFunctionHost:
 
     def test_the_emulator_invokes_through_it(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "echo")
-        functions = Functions(hosted.session)
-        assert functions.invoke(unique, {"b": 2})["event"] == {"b": 2}
+        found = invoke(hosted.session, unique)
+        assert (found.result["event"], found.error) == ({}, None)
         hosted.create(f"{unique}-exit", "init-exit")
-        with pytest.raises(RefinerctlError, match=f"function {unique}-exit failed: "):
-            functions.invoke(f"{unique}-exit")
+        assert invoke(hosted.session, f"{unique}-exit").error
 
     def test_a_changed_configuration_starts_a_new_environment(self, hosted: Hosted, unique: str) -> None:
         hosted.create(unique, "echo", VARIABLE="old")
