@@ -85,7 +85,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "dlq": (DLQ, "List, inspect, export, redrive or purge messages."),
     },
     "Stack rnr": {
-        "rnr": (RNR, "Run functions now, scale workers, rotate."),
+        "rnr": (RNR, "Run functions now, scale workers, manage password and bucket policy."),
     },
     "Local environment": {
         "local": (LOCAL, "Run the pipelines on this machine, without an AWS account."),
