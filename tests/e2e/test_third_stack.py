@@ -332,7 +332,7 @@ def test_deploy_applies_a_change_of_the_values(tiny: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("upload", "refinerctl.toml"), ("poll",), ("trace", "x"), ("demo",)], ids=lambda given: given[0]
+    "arguments", [("upload", "refinerctl.toml"), ("poll",), ("trace", "x")], ids=lambda given: given[0]
 )
 def test_commands_for_inputs_say_that_it_has_none(tiny: Project, arguments: tuple[str, ...]) -> None:
     done = tiny.run(*arguments, "--stack", "tiny")
@@ -340,7 +340,13 @@ def test_commands_for_inputs_say_that_it_has_none(tiny: Project, arguments: tupl
     assert "stack tiny has no inputs" in done.err
 
 
+def test_demo_says_that_the_stack_has_none(tiny: Project) -> None:
+    done = tiny.run("demo", "--stack", "tiny")
+    assert done.code == 2, done.err
+    assert "stack tiny has no demo" in done.err
+
+
 def test_an_unknown_stack_is_refused_with_the_known_ones(tiny: Project) -> None:
     done = tiny.run("status", "--stack", "nothing")
     assert done.code == 2
-    assert "refiner, registry, tiny" in textwrap.shorten(done.err, 1000)
+    assert "refiner, rnr, registry, tiny" in textwrap.shorten(done.err, 1000)
