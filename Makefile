@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 IMAGES := $(wildcard images/*/package.json)
 MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 SIMULATOR := tests/simulator/node_modules/.package-lock.json
+TOOLS := tests/tools/node_modules/.package-lock.json
 
 .PHONY: demo demo-rnr test nightly docs bench lint unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 	$(BIN)/refinerctl demo --stack rnr
 
 # End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
-test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Set up, then run every check and test
+test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Set up, then run every check and test
 	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev $(VENV)/checkov/.installed
@@ -32,10 +33,10 @@ lint: $(VENV)/.dev $(VENV)/checkov/.installed
 node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
-unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers
+unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers
 	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadfile
 
-nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) servers ## Run the property tests with new random examples, stack rnr under faults in a new order
+nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Run the property tests with new random examples, stack rnr under faults in a new order
 	$(BIN)/pytest tests/unit tests/integration images -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
 	$(BIN)/pytest tests/e2e -m nightly
 	RNR_LEDGER_SEED=$${RNR_LEDGER_SEED:-$$(date +%s)} RNR_LEDGER_ROUNDS=5 $(BIN)/pytest -s tests/e2e/rnr_ledger -k faults
@@ -53,7 +54,7 @@ bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, do
 	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.producer
 	PYTHONPATH=images $(BIN)/python -m benchmarks.rnr.autoscaler docs/autoscaler.svg
 
-e2e: $(VENV)/.dev $(MODULES) servers
+e2e: $(VENV)/.dev $(MODULES) $(TOOLS) servers
 	# Most of the time is spent waiting for queues: three files at once take half the time.
 	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadfile
 
@@ -74,7 +75,7 @@ $(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages for tests"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev,provenance]'
 	@touch $@ $(VENV)/.local
 
 $(VENV)/checkov/.installed: constraints-checkov.txt | $(VENV)/bin/python
@@ -93,6 +94,6 @@ ONLY_COPIES := -path '.refinerctl/dlq/*' -o -path '.refinerctl/edits/*' -o -path
 
 clean: ## Remove everything that these targets created, except data that exists nowhere else
 	-$(BIN)/refinerctl local down
-	rm -rf $(VENV) images/*/node_modules tests/simulator/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) images/*/node_modules tests/simulator/node_modules tests/tools/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@test ! -d .refinerctl || { find .refinerctl ! -type d ! \( $(ONLY_COPIES) \) -delete; find .refinerctl -type d -empty -delete; }
 	@test ! -d .refinerctl || { echo "kept, because no other copy exists:"; find .refinerctl -type f; }
