@@ -48,8 +48,14 @@ RNR = {
     "bucket-policy": ("refinerctl.rnr.bucket_policy:bucket_policy", "Print, check or apply the grants on the buckets."),
     "rotate": ("refinerctl.rnr.rotate:rotate", "Give the broker's user a new password."),
 }
+ENV = {
+    "list": ("refinerctl.setup.env:list_environments", "List the environments and what is wrong with them."),
+}
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
+    "Set up": {
+        "env": (ENV, "List the environments."),
+    },
     "Inputs": {
         "upload": ("refinerctl.inputs.upload:upload", "Upload files and follow them to their completions."),
         "poll": ("refinerctl.inputs.poll:poll", "Print completions and the outputs that they list."),

@@ -179,13 +179,13 @@ def check_root_module(module: Path) -> None:
 
 def environment_names(environ: Mapping[str, str], cwd: Path) -> list[str]:
     """The names of all environments. Raises RefinerctlError for an invalid file."""
-    path = _config_path(environ, cwd)
+    path = config_path(environ, cwd)
     return sorted((_read(path) if path else ConfigFile()).environments or ["local"])
 
 
 def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> Settings:
     """Resolve the settings. Raises UsageError for an invalid value and RefinerctlError for an invalid file."""
-    path = _config_path(environ, cwd)
+    path = config_path(environ, cwd)
     file = _read(path) if path else ConfigFile()
     project = path.resolve().parent if path else cwd
 
@@ -264,7 +264,8 @@ def _one_of(allowed: tuple[str, ...], value: str | None, what: str) -> str:
     return value
 
 
-def _config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
+def config_path(environ: Mapping[str, str], cwd: Path) -> Path | None:
+    """The refinerctl.toml in use; None without one. Raises RefusedError if another user wrote it."""
     if given := environ.get("REFINERCTL_CONFIG"):
         return Path(given)
     if (found := find_config(cwd)) is not None:

@@ -42,9 +42,14 @@ class Layout:
         """The folder of a stack's Terraform root module."""
         return self.terraform / "stacks" / stack
 
+    @property
+    def environments(self) -> Path:
+        """The folder of all environments' settings."""
+        return self.terraform / "environments"
+
     def environment(self, env: str) -> Path:
         """The folder of an environment's settings."""
-        return self.terraform / "environments" / env
+        return self.environments / env
 
     def values_file(self, env: str, stack: str) -> Path:
         """The tfvars file of a stack in an environment; need not exist."""

@@ -43,13 +43,19 @@ def load_values(path: Path, *, missing_ok: bool = False) -> dict[str, Any]:
 
 def variable_defaults(module: Path) -> dict[str, Any]:
     """The defaults of a root module's variables, by name; without variables that have none."""
-    found: dict[str, Any] = {}
+    return declared_variables(module)[1]
+
+
+def declared_variables(module: Path) -> tuple[frozenset[str], dict[str, Any]]:
+    """The names of a root module's variables, and the defaults of those that have one."""
+    names, defaults = set(), {}
     for file, block in _blocks(module, "variable"):
         name = file.labels(block)[-1]
+        names.add(name)
         for attribute in file.attributes(block):
             if file.name_of(attribute) == "default":
-                found[name] = file.value_of(attribute, f"the default of variable {name}")
-    return found
+                defaults[name] = file.value_of(attribute, f"the default of variable {name}")
+    return frozenset(names), defaults
 
 
 def backend_block(module: Path) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""`refinerctl env list`: the environments of this project, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from refinerctl.app import app_context
+from refinerctl.config import config_path
+from refinerctl.console import table
+from refinerctl.errors import DIFFERENCES, NotFoundError
+from refinerctl.options import examples, global_options
+
+if TYPE_CHECKING:
+    from refinerctl.setup.environments import EnvironmentSummary
+
+_HEADER = ("ENVIRONMENT", "ACCOUNT", "REGION", "STATE", "STACKS")
+
+
+@click.command("list", epilog=examples("refinerctl env list", "refinerctl env list --output json"))
+@global_options
+@click.pass_context
+def list_environments(ctx: click.Context) -> None:
+    """List the environments of this project: account, region, state, and the stacks that they have tfvars for.
+
+    A star marks the default environment. Below are the problems, each with file, key and fix; exit code 5 if one is
+    an error. Asks no server.
+    """
+    from refinerctl.setup.environments import environments
+
+    app = app_context(ctx)
+    found = environments(project_config())
+    if app.render.is_json:
+        app.render.json({"environments": found})
+    else:
+        for line in _lines(found):
+            app.render.line(line)
+    if any(environment.is_wrong for environment in found):
+        ctx.exit(DIFFERENCES)
+
+
+def project_config() -> Path:
+    """The refinerctl.toml of this project. Raises NotFoundError outside of a project."""
+    path = config_path(os.environ, Path.cwd())
+    if path is None:
+        raise NotFoundError(
+            "there is no refinerctl.toml in this folder or above it",
+            hint="Change to the project's folder, or set REFINERCTL_CONFIG to its refinerctl.toml.",
+        )
+    return path.resolve()
+
+
+def _lines(found: Sequence[EnvironmentSummary]) -> Iterator[str]:
+    yield from table(
+        _HEADER,
+        [
+            (
+                f"{environment.name} *" if environment.default else environment.name,
+                "this machine" if environment.embedded else environment.account or "",
+                environment.region or "",
+                environment.state or "",
+                ",".join(environment.stacks),
+            )
+            for environment in found
+        ],
+    )
+    for environment in found:
+        if environment.problems:
+            yield ""
+            yield f"environment {environment.name}:"
+        for problem in environment.problems:
+            yield f"  {problem.severity}  {problem}"
+            yield f"         {problem.fix}"
