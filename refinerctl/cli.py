@@ -51,10 +51,14 @@ RNR = {
 ENV = {
     "list": ("refinerctl.setup.env:list_environments", "List the environments and what is wrong with them."),
 }
+IMAGE = {
+    "build": ("refinerctl.setup.image_build:build", "Build images as the release workflow does."),
+}
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "env": (ENV, "List the environments."),
+        "image": (IMAGE, "Build the images."),
     },
     "Inputs": {
         "upload": ("refinerctl.inputs.upload:upload", "Upload files and follow them to their completions."),

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.images import DEFAULT_PLATFORM, BuildContext, ImageReference, Platform, RunsOn
+from refinerctl.images import DEFAULT_PLATFORM, BuildContext, ImageReference, ImageSettings, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
@@ -62,7 +62,8 @@ class ImageTable(msgspec.Struct, forbid_unknown_fields=True):
     source: str | None = None
     stack: str = DEFAULT_STACK
     platform: str = str(DEFAULT_PLATFORM)
-    runs_on: str = "lambda"
+    other_platforms: list[str] = []
+    runs_on: str | None = None
 
 
 class ToolsTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,22 +101,6 @@ class GlobalFlags:
 
 
 @dataclass(frozen=True)
-class ImageSettings:
-    """An image of this project: its ECR repository and what it is built from.
-
-    `source` is the repository that releases are published to; `stack` deploys it on `platform`, in service `runs_on`.
-    """
-
-    name: str
-    repository: str
-    context: BuildContext
-    source: ImageReference | None = None
-    stack: str = DEFAULT_STACK
-    platform: Platform = DEFAULT_PLATFORM
-    runs_on: RunsOn = RunsOn.LAMBDA
-
-
-@dataclass(frozen=True)
 class Settings:
     """What every command runs with.
 
@@ -144,6 +129,14 @@ class Settings:
     assume_role_external_id: str | None = None
     backend: str = "s3"
     terraform_binary: str = "terraform"
+
+    def image(self, name: str) -> ImageSettings:
+        """An image of refinerctl.toml. Raises UsageError if it has none of this name."""
+        known = {image.name: image for image in self.images}
+        if name not in known:
+            hint = f"It has: {', '.join(known) or 'no images'}."
+            raise UsageError(f"refinerctl.toml has no image {name!r}", hint=hint)
+        return known[name]
 
     @property
     def layout(self) -> Layout:
@@ -378,15 +371,17 @@ def _stack_settings(file: ConfigFile, stack: str, env: EnvironmentTable, bucket:
 
 def _image(name: str, given: Mapping[str, Any], path: Path | None, project: Path) -> ImageSettings:
     table = _convert(given, ImageTable, path, f"images.{name}")
+    service = table.runs_on or (RunsOn.LAMBDA if table.stack else None)
     try:
         return ImageSettings(
             name,
             table.repository,
             BuildContext(project / table.context, table.dockerfile),
             source=ImageReference.parse(table.source) if table.source else None,
-            stack=find_stack(table.stack).name,
+            stack=find_stack(table.stack).name if table.stack else "",
             platform=Platform.parse(table.platform),
-            runs_on=RunsOn(_one_of(tuple(RunsOn), table.runs_on, "service")),
+            other_platforms=tuple(map(Platform.parse, table.other_platforms)),
+            runs_on=RunsOn(_one_of(tuple(RunsOn), service, "service")) if service else None,
         )
     except UsageError as error:
         raise RefinerctlError(f"{path}: images.{name}: {error.message}", hint=error.hint) from error

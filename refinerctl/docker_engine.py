@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.images import BuildContext
+from refinerctl.images import BuildContext, Platform
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -55,21 +55,31 @@ class DockerEngine:
             return self._cached
 
     def build(
-        self, context: BuildContext, tag: str, arguments: Mapping[str, str], on_line: Callable[[str], None]
-    ) -> None:
-        """Build `context` as `tag`. Raises RefinerctlError with the step that failed.
+        self,
+        context: BuildContext,
+        tag: str,
+        arguments: Mapping[str, str],
+        on_line: Callable[[str], None],
+        labels: Mapping[str, str] | None = None,
+        platform: Platform | None = None,
+    ) -> str:
+        """Build `context` as `tag`; returns the image's id. `platform` None: the engine's own.
 
-        The SDK reports a failed build as an event of the stream, not as an exception.
+        Raises RefinerctlError with the step that failed. The SDK reports a failed build as an event of the stream, not
+        as an exception.
         """
         from docker.errors import DockerException
+        from requests import RequestException
 
-        last = ""
+        last, image_id = "", ""
         try:
             stream = self.client().api.build(
                 path=str(context.folder),
                 dockerfile=context.dockerfile,
                 tag=tag,
                 buildargs=dict(arguments),
+                labels=dict(labels or {}),
+                platform=str(platform) if platform else None,
                 network_mode="host",
                 rm=True,
                 forcerm=True,
@@ -81,12 +91,15 @@ class DockerEngine:
                         f"building the image of {context.own_folder} failed: {event['error'].strip()}",
                         hint=last or None,
                     )
+                image_id = (event.get("aux") or {}).get("ID") or image_id
                 text = event.get("stream", "").strip()
                 if text:
                     last = text
                     on_line(text)
-        except (DockerException, TypeError) as error:  # TypeError: the SDK raises it if the context is not a folder
+        # TypeError: the SDK raises it if the context is not a folder.
+        except (DockerException, RequestException, TypeError) as error:
             raise RefinerctlError(f"building the image of {context.own_folder} failed: {error}") from error
+        return str(image_id)
 
     def run(
         self,

@@ -173,6 +173,29 @@ class RunsOn(StrEnum):
         return {RunsOn.LAMBDA: "Lambda", RunsOn.ECS: "ECS"}[self]
 
 
+@dataclass(frozen=True)
+class ImageSettings:
+    """An image of this project: its ECR repository and what it is built from.
+
+    `source` is the repository that releases are published to; `stack` deploys it on `platform`, in service `runs_on`.
+    An image of no stack ("") is deployed by none, and runs in no service. Releases have it for `other_platforms`, too.
+    """
+
+    name: str
+    repository: str
+    context: BuildContext
+    source: ImageReference | None = None
+    stack: str = ""
+    platform: Platform = DEFAULT_PLATFORM
+    other_platforms: tuple[Platform, ...] = ()
+    runs_on: RunsOn | None = None
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """All platforms that releases have it for."""
+        return (self.platform, *self.other_platforms)
+
+
 UseKind = Literal["function", "task-definition", "task", "release"]
 
 

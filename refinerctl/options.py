@@ -118,6 +118,25 @@ def yes_option(command: Decorated) -> Decorated:
     return click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(command)
 
 
+def build_arg_option(help_text: str) -> Callable[[Decorated], Decorated]:
+    """Option --build-arg: parameter `build_arguments`, a dict."""
+    return click.option(
+        "--build-arg",
+        "build_arguments",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_build_arguments,
+        help=help_text,
+    )
+
+
+def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in given]
+    if wrong := [item for item in given if "=" not in item]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
 def check_consent(given: bool, flag: str = "--yes") -> None:
     """Before any work: raises UsageError if a confirmation is needed, `flag` is not given, and there is no terminal."""
     if not given and not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -19,18 +19,11 @@ from refinerctl.ledger.entries import deployed
 from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stopped_on_failure
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
-from refinerctl.options import examples, global_options
+from refinerctl.options import build_arg_option, examples, global_options
 from refinerctl.stacks.base import Broker, Cache
 
 if TYPE_CHECKING:
     from refinerctl.ledger.entries import Ledger
-
-
-def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    pairs = [item.partition("=") for item in given]
-    if wrong := [item for item in given if "=" not in item]:
-        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
-    return {name: value for name, _, value in pairs}
 
 
 engine_option = click.option(
@@ -46,14 +39,7 @@ engine_option = click.option(
 @click.option("--detach", is_flag=True, help="Return when the environment is up, and leave it running.")
 @engine_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the emulator on 127.0.0.1. [default: a free one]")
-@click.option(
-    "--build-arg",
-    "build_arguments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    callback=_build_arguments,
-    help="Argument of the image builds with --engine docker; repeatable.",
-)
+@build_arg_option("Argument of the image builds with --engine docker; repeatable.")
 @global_options
 @click.pass_context
 def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_arguments: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from refinerctl.console import Progress
 from refinerctl.docker_engine import DockerEngine
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
-from refinerctl.images import INDEX_TYPES, ImageReference, Platform
+from refinerctl.images import INDEX_TYPES, ImageReference, Platform, RunsOn
 from refinerctl.registry.auth import denied
 from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.copies import (
@@ -106,7 +106,7 @@ class DockerCopies:
         if request.runs_on and (problem := too_large(int(image["Size"]), request.runs_on)):
             raise not_runnable(request, problem)
         digest, layers, bytes_sent = self._push(str(image["Id"]), request.target, progress)
-        self._read_back(request, digest)
+        self._read_back(request.target, request.runs_on, digest)
         copied = replace(
             checked.outlook,
             target_digest=digest,
@@ -120,6 +120,23 @@ class DockerCopies:
             notes=(*checked.outlook.notes, *_about_digests(checked.outlook.source_digest, digest)),
         )
         return with_attachments(copied, lookup) if lookup else copied
+
+    def digest(self, reference: ImageReference) -> str | None:
+        """The digest of a tag in a registry; None if it does not exist."""
+        found = self._find(reference)
+        return found[0] if found else None
+
+    def check_new(self, target: ImageReference) -> None:
+        """Raises an error if an image must not be published as `target`: the tag exists, or a push is not allowed."""
+        self._ask(target, Repository.check_push, PULL_AND_PUSH)
+        if self._find(target) is not None:
+            raise RefusedError(f"{target} already exists", hint="A published tag keeps its image. Choose another tag.")
+
+    def publish(self, image_id: str, target: ImageReference, runs_on: RunsOn | None, progress: Progress) -> str:
+        """Push an image of the engine under `target`'s tag; returns its digest, read back."""
+        digest, _, _ = self._push(image_id, target, progress)
+        self._read_back(target, runs_on, digest)
+        return digest
 
     def _find(self, reference: ImageReference) -> tuple[str, bool, tuple[Platform, ...]] | None:
         """Digest, whether it is an index, and its platforms if known, asked through the engine; None if not found."""
@@ -158,13 +175,13 @@ class DockerCopies:
         )
         return bool(source["Id"] == target["Id"])
 
-    def _read_back(self, request: CopyRequest, pushed: str) -> None:
-        found = self._find(request.target)
+    def _read_back(self, target: ImageReference, runs_on: RunsOn | None, pushed: str) -> None:
+        found = self._find(target)
         if found is None or found[0] != pushed:
-            raise read_back_differs(request.target, found[0] if found else None, pushed)
-        if request.runs_on is not None and found[1]:  # with containerd's image store
+            raise read_back_differs(target, found[0] if found else None, pushed)
+        if runs_on is not None and found[1]:  # with containerd's image store
             raise RefinerctlError(
-                f"the Docker engine pushed {request.target} as an index, which {request.runs_on.label} does not run",
+                f"the Docker engine pushed {target} as an index, which {runs_on.label} does not run",
                 hint="Remove the tag, and use --engine registry.",
             )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refinerctl import __version__
 from refinerctl.errors import RefusedError
+from refinerctl.git import git_commit
 from refinerctl.terraform.plan_file import PlanRecord, planned_state, read_record
 from refinerctl.terraform.plan_json import (
     Action,
@@ -23,7 +24,6 @@ from refinerctl.terraform.plan_json import (
     read_images,
     read_outputs,
 )
-from refinerctl.terraform.root_module import git_commit
 
 if TYPE_CHECKING:
     from refinerctl.console import Progress

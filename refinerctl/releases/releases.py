@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.config import ImageSettings
 from refinerctl.console import table
 from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
-from refinerctl.images import ImageReference, newest_first, release_order
+from refinerctl.images import ImageReference, ImageSettings, newest_first, release_order
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently

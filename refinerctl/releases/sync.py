@@ -172,15 +172,11 @@ def _stack_images(app: AppContext, names: tuple[str, ...]) -> list[CopyRequest]:
     """The images `names` of refinerctl.toml, or the stack's, without tags. Raises UsageError if one has no source."""
     from refinerctl.registry.copies import CopyRequest
 
-    known = {image.name: image for image in app.settings.images}
-    for name in names:
-        if name not in known:
-            raise UsageError(
-                f"refinerctl.toml has no image {name!r}", hint=f"It has: {', '.join(known) or 'no images'}."
-            )
-        if known[name].source is None:
-            raise UsageError(f"image {name!r} has no source in refinerctl.toml", hint=f"Add images.{name}.source.")
-    chosen = [known[name] for name in names] or published_images(app)
+    chosen = [app.settings.image(name) for name in names] or published_images(app)
+    for image in chosen:
+        if image.source is None:
+            hint = f"Add images.{image.name}.source."
+            raise UsageError(f"image {image.name!r} has no source in refinerctl.toml", hint=hint)
     return [
         CopyRequest(
             image.name,

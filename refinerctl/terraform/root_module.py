@@ -9,7 +9,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,9 +30,6 @@ _ERRORED_STATE = "errored.tfstate"
 
 _PLAN_FOLDER = "plan-"
 _JUST_MADE_SECONDS = 60  # created by another run, which is about to lock it
-
-# The checkout of a CI job often belongs to another user, which git refuses; no code of it is run here.
-_GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 
 
 @dataclass(frozen=True)
@@ -218,24 +214,6 @@ def _files(root: Path) -> Iterator[Path]:
             inside = path.relative_to(root).parts
             if ".terraform" not in inside and ".tfstate" not in path.name and path.is_file():
                 yield path
-
-
-def git_commit(folder: Path) -> tuple[str | None, bool]:
-    """The commit that `folder` is at, and whether files in it differ from it; (None, False) outside of git."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None, False
-    return commit.strip(), bool(_git(folder, "status", "--porcelain", "--", "."))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            [*_GIT, "-C", str(folder), *arguments], capture_output=True, text=True, check=False, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 @contextlib.contextmanager

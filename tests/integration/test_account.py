@@ -116,7 +116,7 @@ class TestOtherAccount:
         assert {path: path.read_bytes() for path in files} == files
 
     def test_every_command_that_changes_something_is_among_them(self) -> None:
-        """Each has one of these options."""
+        """Each has one of these options; `image build` changes nothing in an account."""
         asking = {"--dry-run", "--yes", "--confirm", "--canary", "--detailed-exitcode"}
         found = {
             words
@@ -124,7 +124,7 @@ class TestOtherAccount:
             if asking & {word for item in command.params for word in item.opts}
         }
         assert len(found) > 10
-        assert found <= {words[:length] for words in CHANGING for length in (1, 2)}
+        assert found - {("image", "build")} <= {words[:length] for words in CHANGING for length in (1, 2)}
 
     @pytest.mark.parametrize("words", [("poll", "--once"), ("upload", "x.txt", "--dry-run")], ids=" ".join)
     def test_a_reading_command_does_not_ask_sts(

@@ -255,6 +255,14 @@ class TestImages:
         assert (image.source, image.stack) == (None, "refiner")
         assert (str(image.platform), image.runs_on) == ("linux/amd64", RunsOn.LAMBDA)
 
+    def test_image_of_no_stack(self, tmp_path: Path) -> None:
+        table = '[images.cli]\nrepository = "team/cli"\ncontext = "."\nstack = ""\n'
+        (image,) = load(tmp_path, f'{table}other_platforms = ["linux/arm64"]').images
+        assert (image.stack, image.runs_on) == ("", None)
+        assert list(map(str, image.platforms)) == ["linux/amd64", "linux/arm64"]
+        (image,) = load(tmp_path, f'{table}runs_on = "ecs"').images
+        assert image.runs_on == RunsOn.ECS
+
 
 class TestTools:
     def test_a_variable_takes_precedence_over_the_file_and_the_default(self, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, Terminated, TimedOutError
-from refinerctl.terraform.root_module import git_commit
+from refinerctl.git import git_commit
 from refinerctl.terraform.runner import Terraform
 from tests.integration.releases.tiny_stack import MODULE, RESUME, SECRET, Project, until
 from tests.state_server import PASSWORD, USER, state_server

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from refinerctl.aws.ecr import EcrImage, EcrRegistry
-from refinerctl.config import ImageSettings
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.images import BuildContext, ImageReference
+from refinerctl.images import BuildContext, ImageReference, ImageSettings
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.images import read_uses, release_uses
 from refinerctl.releases.releases import ReleaseOverview, release_overview
