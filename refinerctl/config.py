@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
-from refinerctl.images import DEFAULT_PLATFORM, BuildContext, ImageReference, ImageSettings, Platform, RunsOn
+from refinerctl.images import DEFAULT_PLATFORM, BuildContext, BuiltBy, ImageReference, ImageSettings, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
@@ -64,6 +64,7 @@ class ImageTable(msgspec.Struct, forbid_unknown_fields=True):
     platform: str = str(DEFAULT_PLATFORM)
     other_platforms: list[str] = []
     runs_on: str | None = None
+    require_provenance: str | None = None
 
 
 class ToolsTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -382,6 +383,7 @@ def _image(name: str, given: Mapping[str, Any], path: Path | None, project: Path
             platform=Platform.parse(table.platform),
             other_platforms=tuple(map(Platform.parse, table.other_platforms)),
             runs_on=RunsOn(_one_of(tuple(RunsOn), service, "service")) if service else None,
+            built_by=BuiltBy.parse(table.require_provenance) if table.require_provenance is not None else None,
         )
     except UsageError as error:
         raise RefinerctlError(f"{path}: images.{name}: {error.message}", hint=error.hint) from error

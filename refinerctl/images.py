@@ -1,4 +1,4 @@
-"""Container images: references, tags, platforms, and which service runs one."""
+"""Container images: references, tags, platforms, which service runs one, and who has to have built it."""
 
 from __future__ import annotations
 
@@ -161,6 +161,49 @@ class BuildContext:
         return self.dockerfile_path.parent
 
 
+_REQUIREMENT = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<workflow>[^@\s]+))?", re.ASCII)
+WORKFLOWS_FOLDER = ".github/workflows/"
+
+
+@dataclass(frozen=True)
+class BuiltBy:
+    """Who has to have built an image: a GitHub repository, and a workflow in it by its path, None for any."""
+
+    repository: str
+    workflow: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> BuiltBy:
+        """From `OWNER/REPO[@WORKFLOW]`; a workflow without folder is one in .github/workflows. Raises UsageError."""
+        match = _REQUIREMENT.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                f"{text!r} is not a GitHub repository with a workflow",
+                hint="Use OWNER/REPO or OWNER/REPO@WORKFLOW, such as example/app@.github/workflows/release.yml.",
+            )
+        workflow = match["workflow"]
+        if workflow and "/" not in workflow:
+            workflow = WORKFLOWS_FOLDER + workflow
+        return cls(match["repository"], workflow)
+
+    def __str__(self) -> str:
+        return self.repository + (f"@{self.workflow}" if self.workflow else "")
+
+
+@dataclass(frozen=True)
+class Build:
+    """The workflow run that built an image, by its verified certificate. `ref` is as refs/tags/v1.2.3."""
+
+    repository: str
+    workflow: str
+    ref: str
+    commit: str
+    run_url: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.workflow} at {self.ref.removeprefix('refs/tags/')}, commit {self.commit[:12]}"
+
+
 class RunsOn(StrEnum):
     """The service that runs an image: each accepts other forms."""
 
@@ -179,6 +222,7 @@ class ImageSettings:
 
     `source` is the repository that releases are published to; `stack` deploys it on `platform`, in service `runs_on`.
     An image of no stack ("") is deployed by none, and runs in no service. Releases have it for `other_platforms`, too.
+    `built_by`: only images that this workflow has verifiably built are copied; None: any.
     """
 
     name: str
@@ -189,6 +233,7 @@ class ImageSettings:
     platform: Platform = DEFAULT_PLATFORM
     other_platforms: tuple[Platform, ...] = ()
     runs_on: RunsOn | None = None
+    built_by: BuiltBy | None = None
 
     @property
     def platforms(self) -> tuple[Platform, ...]:

@@ -1,9 +1,9 @@
-"""What a registry has about an image: signatures, attestations, SBOMs and other artifacts. A copy of it lacks them."""
+"""What a registry has about an image: signatures, attestations, SBOMs and other artifacts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,8 @@ from refinerctl.registry.manifests import Manifest
 _COSIGN_TAGS = {"sig": "signature", "att": "attestation", "sbom": "SBOM"}
 # https://docs.docker.com/build/metadata/attestations/attestation-storage/
 _SUBJECT_OF_ATTESTATION = "vnd.docker.reference.digest"
+# https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md
+_BUNDLE = "application/vnd.dev.sigstore.bundle"
 CALLS_AT_ONCE = 3
 
 
@@ -27,6 +29,12 @@ class Attachment:
     kind: str
     reference: str
     subject: str
+
+    @property
+    def version(self) -> str:
+        """Its digest, or cosign's tag."""
+        _, at, digest = self.reference.partition("@")
+        return digest if at else self.reference.rpartition(":")[2]
 
 
 def attestations(source: Repository, index: Manifest, subject: str) -> tuple[Attachment, ...]:
@@ -52,8 +60,36 @@ def attachments(source: Repository, subjects: Iterable[str]) -> tuple[tuple[Atta
     return found, next((answer.error for answer in answers if answer.error), None)
 
 
+def bundles(source: Repository, subjects: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The Sigstore bundles about these digests: the reference of each and its bytes, which prove nothing yet."""
+    retry = source.registry.transport.retry
+    for subject in subjects:
+        for item in retry(source.name).run(partial(_referrers, source, subject)):
+            # ghcr.io lists some bundles under another artifact type: only the manifest tells.
+            manifest = source.find(item.version)
+            for layer in manifest.layers if manifest else ():
+                if layer.media_type.startswith(_BUNDLE):
+                    yield item.reference, source.blob(layer)
+
+
+def cosign_signatures(source: Repository, subjects: Iterable[str]) -> list[str]:
+    """The references of cosign's tags for signatures and attestations of these digests: no bundles are there."""
+    found = [_by_cosign_tag(source, subject, suffix) for subject in subjects for suffix in ("sig", "att")]
+    return [item.reference for items in found for item in items]
+
+
+def referrers_tag(subject: str) -> str:
+    """The tag that replaces the referrers API."""
+    return subject.replace(":", "-")
+
+
+def has_referrers_api(repository: Repository, subject: str) -> bool:
+    """Whether a registry lists referrers by itself. ECR has said so in a header without doing it: ask the API."""
+    return repository.look_up("referrers", subject) is not None
+
+
 def _by_cosign_tag(source: Repository, subject: str, suffix: str) -> tuple[Attachment, ...]:
-    tag = f"{subject.replace(':', '-')}.{suffix}"
+    tag = f"{referrers_tag(subject)}.{suffix}"
     if source.look_up("manifests", tag, method="HEAD") is None:
         return ()
     return (Attachment(_COSIGN_TAGS[suffix], source.named(tag), subject),)
@@ -64,7 +100,7 @@ def _referrers(source: Repository, subject: str) -> tuple[Attachment, ...]:
 
     https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
     """
-    response = source.look_up("referrers", subject) or source.look_up("manifests", subject.replace(":", "-"))
+    response = source.look_up("referrers", subject) or source.look_up("manifests", referrers_tag(subject))
     if response is None:
         return ()
     try:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
-from refinerctl.images import ImageReference, Platform, RunsOn, newest_first
+from refinerctl.images import Build, BuiltBy, ImageReference, Platform, RunsOn, newest_first
 from refinerctl.parallel import Background, concurrently
 from refinerctl.registry.attachments import Attachment, attachments, attestations
 from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
@@ -32,7 +32,7 @@ class CopyRequest:
     """One image to copy. Both references have a registry, the target has a tag.
 
     `runs_on` None: copy the image whether a service runs it or not. `in_ecr`: a push to the target does not create its
-    repository.
+    repository. `built_by`: copy it only if this workflow has verifiably built it.
     """
 
     name: str
@@ -41,6 +41,7 @@ class CopyRequest:
     platform: Platform
     runs_on: RunsOn | None
     in_ecr: bool = False
+    built_by: BuiltBy | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ImageCopy:
     """The result for one image. `source` and `target` are references; counts are of blobs, the config included.
 
     In a dry run they say what the run would do. `not_copied` is what the source has about the image, None if unknown.
+    `build` is the verified one, None if nothing was required.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ImageCopy:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     not_copied: tuple[Attachment, ...] | None = None
+    build: Build | None = None
 
 
 @dataclass(frozen=True)
@@ -218,10 +221,11 @@ class RegistryCopies:
         outlook = first_outlook(
             request, (entry or found).digest, there.digest if there else None, entry is not None, notes
         )
+        subjects = tuple({outlook.source_digest: None, found.digest: None})
         if there is not None:
             if there.digest != outlook.source_digest:
                 raise moved_tag(request.target, outlook.source_digest, there.digest)
-            return CheckedCopy(request, replace(outlook, seconds=time.monotonic() - began))
+            return CheckedCopy(request, replace(outlook, seconds=time.monotonic() - began), subjects=subjects)
         manifest = source.manifest(entry.digest) if entry else found
         if manifest.is_index:
             raise RefusedError(f"{request.source} has an index for {request.platform} instead of an image")
@@ -244,7 +248,6 @@ class RegistryCopies:
             seconds=time.monotonic() - began,
             not_copied=attestations(source, found, manifest.digest),
         )
-        subjects = tuple({manifest.digest: None, found.digest: None})
         checked = CheckedCopy(request, outlook, manifest, missing, lacks_repository, subjects)
         if self._dry_run:
             lookup = look_up_attachments(source, checked)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,31 +15,21 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.console import Renderer, seconds
 from refinerctl.errors import NotFoundError, RefinerctlError, TimedOutError, UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.images import (
-    DEFAULT_PLATFORM,
-    ImageReference,
-    Platform,
-    RunsOn,
-    check_tag,
-    newest_first,
-    release_order,
-)
-from refinerctl.options import Duration, Moment, examples, global_options
+from refinerctl.images import BuiltBy, ImageReference, Platform, RunsOn
+from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import concurrently, time_limit
-from refinerctl.releases.releases import published_images
+from refinerctl.releases.sync_requests import one_image, stack_images, with_tags
 
 if TYPE_CHECKING:
-    from refinerctl.registry.client import Repository
-    from refinerctl.registry.copies import CopyRequest, ImageCopy, RegistryCopies
+    from refinerctl.registry.copies import CheckedCopy, CopyRequest, ImageCopy, RegistryCopies
     from refinerctl.registry.docker_copies import DockerCopies
+    from refinerctl.releases.provenance import ProvenanceVerifier
 
     CopyEngine = RegistryCopies | DockerCopies
 
 IMAGES_AT_ONCE = 4
-CONFIGS_AT_ONCE = 16
 # A registry may need this long to store an image from the Docker engine, which reports nothing during that time.
 DOCKER_CALL_SECONDS = 600
-DOCKER_HUB = "docker.io"
 
 
 @click.command(
@@ -80,6 +69,26 @@ DOCKER_HUB = "docker.io"
 @click.option("--no-gate", is_flag=True, help="Copy an image even if the service cannot run it.")
 @click.option("--create-repository", is_flag=True, help="Create a missing repository in ECR.")
 @click.option(
+    "--require-provenance",
+    "required",
+    metavar="OWNER/REPO[@WORKFLOW]",
+    help="GitHub workflow that has to have built the images. [default: the image's require_provenance]",
+)
+@click.option(
+    "--provenance-bundle",
+    "bundle_files",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Sigstore bundles to verify, instead of the registry's; repeatable.",
+)
+@click.option(
+    "--trusted-root",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Trusted root of Sigstore, instead of the one from its servers.",
+)
+@click.option(
     "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
 )
 @click.option(
@@ -111,6 +120,9 @@ def sync(
     runs_on: str | None,
     no_gate: bool,
     create_repository: bool,
+    required: str | None,
+    bundle_files: tuple[Path, ...],
+    trusted_root: Path | None,
     dotenv_file: Path | None,
     jobs: int,
     timeout: float,
@@ -119,7 +131,7 @@ def sync(
     """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
 
     Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
-    or if the service cannot run the image.
+    if the service cannot run the image, or if it is not proved that the required workflow built it.
     """
     app = app_context(ctx, changes=True)
     if dotenv_file and since:
@@ -133,13 +145,18 @@ def sync(
     with time_limit(timeout, late):
         chosen = Platform.parse(platform) if platform else None
         requests: list[CopyRequest] = []
-        for image in [_one_image(source, target, names)] if source or target else _stack_images(app, names):
-            service = RunsOn(runs_on) if runs_on else image.runs_on
-            wanted = replace(image, platform=chosen or image.platform, runs_on=None if no_gate else service)
-            requests += _with_tags(app, wanted, tag, since, create_repository)
+        for image in [one_image(source, target, names)] if source or target else stack_images(app, names):
+            wanted = replace(
+                image,
+                platform=chosen or image.platform,
+                runs_on=None if no_gate else RunsOn(runs_on) if runs_on else image.runs_on,
+                built_by=BuiltBy.parse(required) if required else _required(app, image.target),
+            )
+            requests += with_tags(app, wanted, tag, since, create_repository)
         if not requests:
             app.render.note("no release tags to copy")
-        copies = _copy(app, _engine(app, engine, jobs, dry_run), requests, create_repository, dry_run)
+        verifier = _verifier(requests, bundle_files, trusted_root)
+        copies = _copy(app, _engine(app, engine, jobs, dry_run), requests, verifier, create_repository, dry_run)
         if dotenv_file and not dry_run:
             write_text(dotenv_file, dotenv(copies))
 
@@ -158,119 +175,37 @@ def _engine(app: AppContext, name: str, jobs: int, dry_run: bool) -> CopyEngine:
     return DockerCopies(docker, registries.login, registries.impatient_client)
 
 
-def _one_image(source: str | None, target: str | None, names: tuple[str, ...]) -> CopyRequest:
-    """The image of --source and --target; a tag may be missing."""
-    from refinerctl.registry.copies import CopyRequest
-
-    if not source or not target or names:
-        raise UsageError("--source and --target go together, without --image")
-    there, here = ImageReference.parse(target), _with_registry(ImageReference.parse(source))
-    return CopyRequest(there.repository, here, there, DEFAULT_PLATFORM, RunsOn.LAMBDA)
+def _required(app: AppContext, target: ImageReference) -> BuiltBy | None:
+    """What refinerctl.toml requires of every image that gets to a repository."""
+    images = [image for image in app.settings.images if image.repository == target.repository]
+    return next((image.built_by for image in images if image.built_by), None)
 
 
-def _stack_images(app: AppContext, names: tuple[str, ...]) -> list[CopyRequest]:
-    """The images `names` of refinerctl.toml, or the stack's, without tags. Raises UsageError if one has no source."""
-    from refinerctl.registry.copies import CopyRequest
+def _verifier(
+    requests: Iterable[CopyRequest], bundle_files: tuple[Path, ...], trusted_root: Path | None
+) -> ProvenanceVerifier | None:
+    """None if no image requires provenance. Raises UsageError if the options for it would have no effect."""
+    if any(request.built_by for request in requests):
+        from refinerctl.releases.provenance import provenance_verifier
 
-    chosen = [app.settings.image(name) for name in names] or published_images(app)
-    for image in chosen:
-        if image.source is None:
-            hint = f"Add images.{image.name}.source."
-            raise UsageError(f"image {image.name!r} has no source in refinerctl.toml", hint=hint)
-    return [
-        CopyRequest(
-            image.name,
-            _with_registry(image.source),
-            ImageReference(image.repository),
-            image.platform,
-            image.runs_on,
-        )
-        for image in chosen
-        if image.source
-    ]
-
-
-def _with_registry(source: ImageReference) -> ImageReference:
-    """Without a registry it is in Docker Hub, as for docker."""
-    return source if source.registry else ImageReference.parse(f"{DOCKER_HUB}/{source}")
-
-
-def _with_tags(
-    app: AppContext, image: CopyRequest, tag: str | None, since: str | None, create_repository: bool
-) -> Iterator[CopyRequest]:
-    """A request for each tag to copy, with the registry that the target is in."""
-    if tag and since:
-        raise UsageError("--tag and --all-tags-since are mutually exclusive")
-    if tag and image.source.tag not in (None, tag):
-        raise UsageError(
-            f"--tag is {tag}, but the source is {image.source}",
-            hint="Give the tag once; --target may have another one.",
-        )
-    ecr_host = app.registries.ecr_host(image.target)
-    if create_repository and not ecr_host:
-        raise UsageError(f"{image.target} is not in ECR: --create-repository works only there")
-    for source_tag in _tags(app, image, tag, since):
-        target_tag = (image.target.tag if not since else None) or source_tag
-        if not target_tag:
-            raise UsageError(f"{image.target} has no tag", hint="Give one with --tag, or in --target.")
-        yield replace(
-            image,
-            source=replace(image.source, tag=source_tag, digest=None if since else image.source.digest),
-            target=replace(image.target, registry=ecr_host or image.target.registry, tag=target_tag, digest=None),
-            in_ecr=bool(ecr_host),
-        )
-
-
-def _tags(app: AppContext, image: CopyRequest, tag: str | None, since: str | None) -> list[str] | list[None]:
-    """The source's tags to copy; [None] if a digest says what to copy."""
-    if since:
-        repository = app.registries.client(str(image.source.registry)).repository(image.source.repository)
-        if release_order(since):
-            return tags_from(repository.tags(), since)
-        dated, undated = _tags_built_after(repository, Moment().convert(since, None, None), image.platform)
-        if undated:
-            tags = ", ".join(undated)
-            app.render.warning(f"{image.source.name}: skipped, because their configs have no build time: {tags}")
-        return dated
-    if tag or image.source.tag:
-        return [check_tag(tag or image.source.tag or "")]
-    if image.source.digest:
-        return [None]
-    raise UsageError("no tag to copy", hint="Pass --tag TAG, or --all-tags-since WHEN.")
-
-
-def tags_from(tags: Iterable[str], first: str) -> list[str]:
-    """Release tags from `first` on, oldest first. Raises UsageError if `first` is not a release tag."""
-    start = release_order(first)
-    if start is None:
-        raise UsageError(f"{first!r} is not a release tag", hint="Use one such as v1.2.3.")
-    releases = [(order, tag) for tag in tags if (order := release_order(tag)) is not None and order >= start]
-    return [tag for _, tag in sorted(releases)]
-
-
-def _tags_built_after(source: Repository, since: datetime, platform: Platform) -> tuple[list[str], list[str]]:
-    """Release tags, oldest first, whose image was built after `since` by its config; and those without a build time."""
-    releases = [tag for tag in reversed(newest_first(source.tags())) if release_order(tag)]
-    created = concurrently([partial(_created, source, tag, platform) for tag in releases], CONFIGS_AT_ONCE)
-    dated = list(zip(releases, created, strict=True))
-    return [tag for tag, at in dated if at is not None and at > since], [tag for tag, at in dated if at is None]
-
-
-def _created(source: Repository, tag: str, platform: Platform) -> datetime | None:
-    from refinerctl.registry.manifests import config_created
-
-    manifest = source.find(tag)
-    if manifest is not None and manifest.is_index:
-        entry = manifest.entry(platform)
-        manifest = source.find(entry.digest) if entry else None
-    return config_created(source.blob(manifest.config)) if manifest and manifest.config else None
+        return provenance_verifier(bundle_files, trusted_root)
+    if bundle_files or trusted_root:
+        raise UsageError("nothing would be verified", hint="Pass --require-provenance OWNER/REPO[@WORKFLOW].")
+    return None
 
 
 def _copy(
-    app: AppContext, engine: CopyEngine, requests: list[CopyRequest], create_repository: bool, dry_run: bool
+    app: AppContext,
+    engine: CopyEngine,
+    requests: list[CopyRequest],
+    verifier: ProvenanceVerifier | None,
+    create_repository: bool,
+    dry_run: bool,
 ) -> list[ImageCopy]:
     """Check all, copy one after the other, show the results: after an error those of the images before it."""
     checked = concurrently([partial(engine.check, request) for request in requests], IMAGES_AT_ONCE)
+    if verifier is not None:
+        checked = concurrently([partial(_verified, app, item, verifier) for item in checked], IMAGES_AT_ONCE)
     lacking = {item.request.target.name: item.request.target for item in checked if item.lacks_repository}
     for name in lacking:
         if not create_repository:
@@ -300,6 +235,16 @@ def _copy(
     return copies
 
 
+def _verified(app: AppContext, checked: CheckedCopy, verifier: ProvenanceVerifier) -> CheckedCopy:
+    """The same with its build. Raises RefusedError if it is not the required one."""
+    request = checked.request
+    if request.built_by is None:
+        return checked
+    source = app.registries.client(str(request.source.registry)).repository(request.source.repository)
+    build = verifier.verify(str(request.source), request.built_by, request.source.tag, source, checked.subjects)
+    return replace(checked, outlook=replace(checked.outlook, build=build))
+
+
 def _show(render: Renderer, copies: list[ImageCopy]) -> None:
     if render.is_json:
         render.json({"images": [{**vars(item), "seconds": round(item.seconds, 3)} for item in copies]})
@@ -313,6 +258,9 @@ def _show(render: Renderer, copies: list[ImageCopy]) -> None:
                 f"            {item.bytes_copied / 1e6:.1f} MB in {blobs}, {item.blobs_mounted} mounted, "
                 f"{item.blobs_skipped} already there, {item.seconds:.1f} s"
             )
+        if item.build:
+            render.line(f"            built by {item.build}")
+            render.line(f"            {item.build.run_url}")
         for attachment in item.not_copied or ():
             render.line(f"            not copied: {attachment.kind} {attachment.reference}")
         for note in item.notes:

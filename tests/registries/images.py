@@ -174,25 +174,55 @@ def _push_attestation(registry: DockerRegistry, repository: str, image: MadeImag
 
 
 def push_artifact(
-    registry: DockerRegistry, repository: str, tag: str, artifact_type: str, subject: str | None = None
+    registry: DockerRegistry,
+    repository: str,
+    tag: str,
+    artifact_type: str,
+    subject: str | None = None,
+    *,
+    content: bytes | None = None,
+    listed_as: str | None = None,
 ) -> MadeImage:
-    """Make an artifact such as a signature; with `subject` under the tag that lists what is about this digest."""
+    """Make an artifact such as a signature with `content`; with `subject` under the tag that lists what is about it.
+
+    `listed_as`: the artifact type in that list, if another one.
+    """
     types = _TYPES["oci"]
     empty = push_blob(registry, repository, b"{}")
-    document = {
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": types["manifest"],
         "artifactType": artifact_type,
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2},
         "layers": [],
     }
+    if content is not None:
+        push_blob(registry, repository, content)
+        document["layers"] = [_descriptor(artifact_type, content)]
+    if subject:
+        document["subject"] = {"mediaType": types["manifest"], "digest": subject, "size": 1}
     raw = json.dumps(document).encode()
     digest = push_manifest(registry, repository, "" if subject else tag, raw, types["manifest"])
     if subject:
-        entry = {"mediaType": types["manifest"], "digest": digest, "size": len(raw), "artifactType": artifact_type}
-        listed = json.dumps({"schemaVersion": 2, "mediaType": types["index"], "manifests": [entry]}).encode()
-        push_manifest(registry, repository, tag, listed, types["index"])
+        entries = listed(registry, repository, tag)
+        entries.append(
+            {
+                "mediaType": types["manifest"],
+                "digest": digest,
+                "size": len(raw),
+                "artifactType": listed_as or artifact_type,
+            }
+        )
+        index = json.dumps({"schemaVersion": 2, "mediaType": types["index"], "manifests": entries}).encode()
+        push_manifest(registry, repository, tag, index, types["index"])
     return MadeImage(registry, repository, tag, digest, types["manifest"], raw)
+
+
+def listed(registry: DockerRegistry, repository: str, tag: str) -> list[dict[str, Any]]:
+    """The entries of the index at `tag`; none without the tag."""
+    answer = _get(registry, repository, f"manifests/{tag}")
+    entries: list[dict[str, Any]] = json.loads(answer.data)["manifests"] if answer.status == 200 else []
+    return entries
 
 
 def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
         "blobs_skipped": 0,
         "notes": [],
         "not_copied": [],
+        "build": None,
     }
     assert (tmp_path / "images.env").read_text() == f"IMAGE_{site.repository.upper()}={target}@{image.digest}\n"
     assert site.whole() == image.digest

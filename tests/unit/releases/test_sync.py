@@ -6,7 +6,8 @@ import pytest
 
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.registry.copies import ImageCopy
-from refinerctl.releases.sync import dotenv, tags_from
+from refinerctl.releases.sync import dotenv
+from refinerctl.releases.sync_requests import tags_from
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
