@@ -7,7 +7,10 @@ MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 SIMULATOR := tests/simulator/node_modules/.package-lock.json
 TOOLS := tests/tools/node_modules/.package-lock.json
 
-.PHONY: demo demo-rnr test nightly docs bench lint unit e2e node-test servers clean help
+# Two at a time, each output in one piece; make 3.81, which macOS has, cannot keep them apart.
+TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
+
+.PHONY: demo demo-rnr test checks nightly docs bench lint ruff mypy imports checkov unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -20,25 +23,36 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 	$(BIN)/refinerctl demo --stack rnr
 
 # End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
-test: lint node-test $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Set up, then run every check and test
-	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
+test: ## Set up, then run every check and test
+	@$(MAKE) --no-print-directory $(TOGETHER) checks
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
-lint: $(VENV)/.dev $(VENV)/checkov/.installed
+checks: servers mypy checkov node-test ruff imports $(SIMULATOR) $(TOOLS)
+
+lint: ruff mypy imports checkov
+
+ruff: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+mypy: $(VENV)/.dev
 	$(BIN)/mypy
+
+imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-logo
+
+checkov: $(VENV)/checkov/.installed
 	$(VENV)/checkov/bin/checkov
 
 node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
 unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers
-	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadfile
+	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadgroup
 
 nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Run the property tests with new random examples, stack rnr under faults in a new order
 	$(BIN)/pytest tests/unit tests/integration images -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
-	$(BIN)/pytest tests/e2e -m nightly
+	$(BIN)/pytest tests/e2e tests/integration images -m nightly
 	RNR_LEDGER_SEED=$${RNR_LEDGER_SEED:-$$(date +%s)} RNR_LEDGER_ROUNDS=5 $(BIN)/pytest -s tests/e2e/rnr_ledger -k faults
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/
@@ -56,7 +70,7 @@ bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, do
 
 e2e: $(VENV)/.dev $(MODULES) $(TOOLS) servers
 	# Most of the time is spent waiting for queues: three files at once take half the time.
-	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadfile
+	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadgroup
 
 # Servers that tests start; without them these tests are skipped, with the reason.
 servers:

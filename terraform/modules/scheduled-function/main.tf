@@ -116,6 +116,10 @@ resource "aws_lambda_function" "this" {
   reserved_concurrent_executions = coalesce(var.reserved_concurrency, -1)
   tags                           = var.tags
 
+  ephemeral_storage {
+    size = var.ephemeral_storage_mb
+  }
+
   environment {
     variables = var.environment
   }

@@ -75,6 +75,18 @@ variable "memory_mb" {
   }
 }
 
+variable "ephemeral_storage_mb" {
+  description = "Disk space of the function at /tmp in MB."
+  type        = number
+  default     = 512
+  nullable    = false
+
+  validation {
+    condition     = var.ephemeral_storage_mb >= 512 && var.ephemeral_storage_mb <= 10240 && var.ephemeral_storage_mb == floor(var.ephemeral_storage_mb)
+    error_message = "ephemeral_storage_mb must be a whole number from 512 to 10240."
+  }
+}
+
 variable "timeout_s" {
   description = "Timeout of the function in seconds."
   type        = number

@@ -216,6 +216,7 @@ module "postprocess" {
   image_uri            = local.images.postprocess
   architecture         = var.architecture
   memory_mb            = var.postprocess.memory_mb
+  ephemeral_storage_mb = var.postprocess.ephemeral_storage_mb
   timeout_s            = var.postprocess.timeout_s
   environment          = local.environments.postprocess
   policy_statements    = local.postprocess_statements

@@ -421,7 +421,8 @@ variable "postprocess" {
     The function that merges new outputs:
 
     - `schedule`, `schedule_enabled`: when the function runs, as an expression of EventBridge Scheduler.
-    - `memory_mb`, `timeout_s`, `environment`: settings of the function. `environment` takes precedence over
+    - `memory_mb`, `ephemeral_storage_mb`, `timeout_s`, `environment`: settings of the function. A run has its outputs and
+      merged files at /tmp, on the ephemeral storage. `environment` takes precedence over
       `function_environment` and over what the stack sets; do not put secrets into it.
     - `reserved_concurrency`: concurrent invocations that are reserved for the function; 1 keeps runs from overlapping.
   EOT
@@ -429,6 +430,7 @@ variable "postprocess" {
     schedule             = optional(string, "rate(10 minutes)")
     schedule_enabled     = optional(bool, true)
     memory_mb            = optional(number, 1024)
+    ephemeral_storage_mb = optional(number, 2048)
     timeout_s            = optional(number, 540)
     reserved_concurrency = optional(number)
     environment          = optional(map(string), {})

@@ -64,7 +64,7 @@ def instance(settings: Settings) -> Iterator[Instance]:
 
 
 @pytest.fixture
-def running(instance: Instance, settings: Settings) -> LocalStatus:
+def started(instance: Instance, settings: Settings) -> LocalStatus:
     return launch(instance, settings, Launch())
 
 
@@ -78,11 +78,11 @@ def answers(status: LocalStatus) -> bool:
 
 class TestStartAndStop:
     def test_it_listens_on_loopback_only_and_reports_its_endpoint(
-        self, instance: Instance, running: LocalStatus
+        self, instance: Instance, started: LocalStatus
     ) -> None:
-        assert running.state == "starting"  # until the stacks are applied
-        assert answers(running)
-        assert {running.supervisor_pid, running.emulator_pid} == {process.pid for process in processes(instance)}
+        assert started.state == "starting"  # until the stacks are applied
+        assert answers(started)
+        assert {started.supervisor_pid, started.emulator_pid} == {process.pid for process in processes(instance)}
         addresses = {
             connection.laddr.ip
             for process in processes(instance)
@@ -91,17 +91,17 @@ class TestStartAndStop:
         }
         assert addresses == {"127.0.0.1"}
 
-    def test_stop_ends_all_processes_and_keeps_the_logs(self, instance: Instance, running: LocalStatus) -> None:
+    def test_stop_ends_all_processes_and_keeps_the_logs(self, instance: Instance, started: LocalStatus) -> None:
         assert stop(instance)
         assert processes(instance) == []
-        assert not answers(running)
+        assert not answers(started)
         assert instance.status() == LocalStatus("down", instance.directory)
         assert {path.name for path in instance.directory.iterdir()} == {"lock", "logs"}
         assert "running" in instance.log("supervisor").read_text()
         assert not stop(instance)
 
-    def test_it_can_be_started_again(self, instance: Instance, settings: Settings, running: LocalStatus) -> None:
-        session = AwsSession("us-east-1", profile=None, endpoint_url=running.endpoint_url, embedded=True)
+    def test_it_can_be_started_again(self, instance: Instance, settings: Settings, started: LocalStatus) -> None:
+        session = AwsSession("us-east-1", profile=None, endpoint_url=started.endpoint_url, embedded=True)
         S3Bucket(session, "first-run").create()
         stop(instance)
         again = launch(instance, settings, Launch())
@@ -136,43 +136,43 @@ class TestStartAndStop:
         assert done.returncode == 0, done.stderr
 
     def test_a_second_supervisor_exits_at_once_and_changes_nothing(
-        self, instance: Instance, settings: Settings, running: LocalStatus, tmp_path: Path
+        self, instance: Instance, settings: Settings, started: LocalStatus, tmp_path: Path
     ) -> None:
         command = [sys.executable, "-m", "refinerctl.local.supervisor", str(instance.directory)]
         command += ["--region", "us-east-1", "--contexts", "{}", "--venvs", str(tmp_path), "--engine", "process"]
         assert subprocess.run(command, check=False, timeout=30).returncode == 75
-        assert answers(running)
-        assert instance.status() == running
+        assert answers(started)
+        assert instance.status() == started
 
 
 class TestKilled:
-    def test_stop_ends_what_a_killed_supervisor_left(self, instance: Instance, running: LocalStatus) -> None:
-        assert running.supervisor_pid is not None
-        os.kill(running.supervisor_pid, signal.SIGKILL)
+    def test_stop_ends_what_a_killed_supervisor_left(self, instance: Instance, started: LocalStatus) -> None:
+        assert started.supervisor_pid is not None
+        os.kill(started.supervisor_pid, signal.SIGKILL)
         assert eventually(lambda: not instance.is_supervised())
         status = instance.status()
         assert (status.state, status.endpoint_url) == ("down", None)
         assert "was killed" in str(status.detail)
-        assert [process.pid for process in processes(instance)] == [running.emulator_pid]
+        assert [process.pid for process in processes(instance)] == [started.emulator_pid]
         assert stop(instance)
         assert processes(instance) == []
         assert instance.status().detail is None
 
     def test_the_next_start_ends_what_a_killed_supervisor_left(
-        self, instance: Instance, settings: Settings, running: LocalStatus
+        self, instance: Instance, settings: Settings, started: LocalStatus
     ) -> None:
-        assert running.supervisor_pid is not None
-        os.kill(running.supervisor_pid, signal.SIGKILL)
+        assert started.supervisor_pid is not None
+        os.kill(started.supervisor_pid, signal.SIGKILL)
         assert eventually(lambda: not instance.is_supervised())
         again = launch(instance, settings, Launch())
         assert {process.pid for process in processes(instance)} == {again.supervisor_pid, again.emulator_pid}
-        assert not answers(running)
+        assert not answers(started)
 
     def test_the_supervisor_ends_with_a_reason_if_the_emulator_is_killed(
-        self, instance: Instance, running: LocalStatus, settings: Settings, refinerctl: Command
+        self, instance: Instance, started: LocalStatus, settings: Settings, refinerctl: Command
     ) -> None:
-        assert running.emulator_pid is not None
-        os.kill(running.emulator_pid, signal.SIGKILL)
+        assert started.emulator_pid is not None
+        os.kill(started.emulator_pid, signal.SIGKILL)
         assert eventually(lambda: processes(instance) == [])
         assert eventually(lambda: not instance.is_supervised())
         done = refinerctl("local", "status", "--output", "json", cwd=settings.project).json()
@@ -181,10 +181,10 @@ class TestKilled:
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
     def test_a_signal_ends_all_processes(
-        self, instance: Instance, running: LocalStatus, number: signal.Signals
+        self, instance: Instance, started: LocalStatus, number: signal.Signals
     ) -> None:
-        assert running.supervisor_pid is not None
-        os.kill(running.supervisor_pid, number)
+        assert started.supervisor_pid is not None
+        os.kill(started.supervisor_pid, number)
         assert eventually(lambda: processes(instance) == [])
         assert eventually(lambda: not instance.is_supervised())
         assert instance.status().detail is None
@@ -273,11 +273,11 @@ class TestStop:
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
     def test_a_launch_keeps_an_environment_that_another_command_started_meanwhile(
-        self, instance: Instance, settings: Settings, running: LocalStatus
+        self, instance: Instance, settings: Settings, started: LocalStatus
     ) -> None:
         """Building images takes minutes between the look and the launch."""
         with pytest.raises(RefusedError, match="another command is starting"):
             launch(instance, settings, Launch())
-        assert instance.status() == running
+        assert instance.status() == started
         assert json.loads(instance.state_file.read_text())["phase"] == "running"
         assert instance.temporary.is_dir()

@@ -23,8 +23,6 @@ from tests.registries.faulty_proxy import Fault, FaultyProxy, Kind
 from tests.registries.fixtures import Site
 from tests.registries.images import Layer, MadeImage, digest_at, problems, push_image, whole
 
-KILLS = 20
-
 
 def command(source: str, target: str) -> list[str]:
     return [sys.executable, "-m", "refinerctl", "sync", "--source", source, "--target", target]
@@ -65,7 +63,8 @@ class Watcher:
             thread.join()
 
 
-def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.nightly)])
+def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Path, kills: int) -> None:
     """After a kill the tag has a whole image or does not exist, and the next run copies only the rest."""
     image = site.push(layers=[Layer(500_000, seed=seed) for seed in range(6)])
     target = site.faulty(site.target, delay=0.015)  # so that there is something between beginning and end
@@ -77,7 +76,7 @@ def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Pat
     rests = []
     watcher = Watcher(site.target, repositories)
     with watcher.watching():
-        for number in range(KILLS):
+        for number in range(kills):
             repositories.append(f"{site.repository}/{number}")
             process = start(image.reference, f"{target.host}/{site.repository}/{number}", tmp_path)
             time.sleep(moments.uniform(shortest, longest))
@@ -86,10 +85,10 @@ def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Pat
             done = Copier()(image.reference, f"{site.target.host}/{site.repository}/{number}")
             rests.append(done.blobs_copied)
             assert digest_at(site.target, f"{site.repository}/{number}") == image.digest
-    assert watcher.looks > KILLS
+    assert watcher.looks > kills
     assert watcher.incomplete == []
-    assert [problems(site.target, repository) for repository in repositories] == [[]] * (KILLS + 1)
-    assert whole(site.target, f"{site.repository}/{KILLS - 1}") == image.digest
+    assert [problems(site.target, repository) for repository in repositories] == [[]] * (kills + 1)
+    assert whole(site.target, f"{site.repository}/{kills - 1}") == image.digest
     assert min(rests) < 7  # some were killed late enough to have brought something
 
 

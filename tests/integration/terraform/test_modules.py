@@ -47,8 +47,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Terraform]
             data_dir=base / "data" / folder,
             work_folder=base / "work",
             log=base / "terraform.log",
-            # Loading the provider's schema is mostly garbage collection: a quarter of the time for some memory.
-            environment={"AWS_EC2_METADATA_DISABLED": "true", "GOGC": "400"},
+            environment={"AWS_EC2_METADATA_DISABLED": "true"},
             embedded=True,
         )
         # One after the other: they share the provider's download.

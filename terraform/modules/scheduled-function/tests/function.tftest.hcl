@@ -193,6 +193,7 @@ run "settings" {
     max_event_age_s      = 60
     max_retries          = 0
     memory_mb            = 1024
+    ephemeral_storage_mb = 2048
     timeout_s            = 30
     architecture         = "arm64"
     queue_kms_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/q"
@@ -205,6 +206,7 @@ run "settings" {
       aws_lambda_function_event_invoke_config.this.maximum_event_age_in_seconds == 60 &&
       aws_lambda_function_event_invoke_config.this.maximum_retry_attempts == 0 &&
       aws_lambda_function.this.reserved_concurrent_executions == 1 &&
+      aws_lambda_function.this.ephemeral_storage[0].size == 2048 &&
       aws_lambda_function.this.memory_size == 1024 && aws_lambda_function.this.timeout == 30 &&
       aws_lambda_function.this.architectures == tolist(["arm64"])
     )

@@ -26,6 +26,7 @@ run "too_small" {
     role_name            = ""
     scheduler_role_name  = ""
     memory_mb            = 127
+    ephemeral_storage_mb = 511
     timeout_s            = 0
     reserved_concurrency = 0
     max_event_age_s      = 59
@@ -40,6 +41,7 @@ run "too_small" {
     var.role_name,
     var.scheduler_role_name,
     var.memory_mb,
+    var.ephemeral_storage_mb,
     var.timeout_s,
     var.reserved_concurrency,
     var.max_event_age_s,

@@ -204,8 +204,9 @@ def test_a_run_is_resumed_with_new_credentials(redrive: Redrive) -> None:
     assert (moved.moved, found.twice, moved.sent_twice, len(found.dead)) == (COUNT, 0, 0, 0)
 
 
-def test_ten_thousand_messages_with_faults_of_every_kind(redrive: Redrive) -> None:
-    redrive.fill(10_000)
+@pytest.mark.parametrize("count", [3_000, pytest.param(10_000, marks=pytest.mark.nightly)])
+def test_faults_of_every_kind_lose_no_message(redrive: Redrive, count: int) -> None:
+    redrive.fill(count)
     draw = random.Random(5)  # noqa: S311
     kinds = [kind for kind in Kind if kind not in (Kind.STALL, Kind.STALL_UNHEARD)]
     redrive.proxy.faults = [
@@ -220,7 +221,7 @@ def test_ten_thousand_messages_with_faults_of_every_kind(redrive: Redrive) -> No
     assert len(redrive.proxy.struck()) > 50
     assert found.target.keys() == redrive.ids
     assert not found.dead
-    assert (moved.moved, moved.left_over) == (10_000, None)
+    assert (moved.moved, moved.left_over) == (count, None)
 
 
 def test_fifo_groups_keep_their_order_with_faults(server: SqsServer, tmp_path: Path, unique: str) -> None:
