@@ -15,6 +15,7 @@ import click
 from refinerctl.account import check_account, has_account, location
 from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.options import RUN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -394,4 +395,6 @@ def app_context(
     """The context of this run, which `changes` something or not. `defaults`: for global options that were not given."""
     flags = ctx.find_root().obj or GlobalFlags()
     missing = {name: value for name, value in defaults.items() if getattr(flags, name) is None}
-    return AppContext(replace(flags, **missing), instance_name, changes=changes)
+    app = AppContext(replace(flags, **missing), instance_name, changes=changes)
+    ctx.meta[RUN] = app, bool(ctx.params.get("dry_run"))
+    return app

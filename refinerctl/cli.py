@@ -17,7 +17,7 @@ import click
 
 from refinerctl import __version__
 from refinerctl.errors import FatalError, RefinerctlError, Terminated, UsageError
-from refinerctl.options import examples, global_options
+from refinerctl.options import NOTIFY, RUN, examples, global_options
 
 # At exit the interpreter would search everything that was imported for garbage: a tenth of a short command's time.
 atexit.register(gc.freeze)
@@ -202,7 +202,7 @@ def main() -> None:
         if "_REFINERCTL_COMPLETE" in os.environ:
             cli.main(prog_name="refinerctl")
         # Not `cli.main`: it turns a closed pipe into exit code 1.
-        with cli.make_context("refinerctl", sys.argv[1:]) as ctx:
+        with cli.make_context("refinerctl", sys.argv[1:]) as ctx, _notified(ctx):
             try:
                 cli.invoke(ctx)
             except (click.exceptions.Exit, click.ClickException):
@@ -231,28 +231,79 @@ def _wants_tracebacks(ctx: click.Context) -> bool:
 def _errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
-    except click.exceptions.Exit as asked:
-        sys.exit(asked.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
-        sys.exit(INTERRUPTED)
-    except Terminated:
-        _say("terminated")
-        sys.exit(TERMINATED)
-    except BrokenPipeError:
-        # The reader of our output has closed it. Python would complain once more while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
-    except FatalError as fatal:
-        _say(f"error: {fatal.error.message}", fatal.error.hint)
-        sys.exit(fatal.error.exit_code)
-    except Exception as error:
-        known = error if isinstance(error, RefinerctlError) else _explained(error)
-        _say(f"error: {known.message}", known.hint)
-        sys.exit(known.exit_code)
+    except (Exception, KeyboardInterrupt, Terminated, FatalError) as error:
+        code, message, hint = _outcome(error)
+        if code == PIPE_CLOSED:
+            # The reader of our output has closed it. Python would complain once more while it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif message:
+            _say(message, hint)
+        sys.exit(code)
+
+
+def _outcome(error: Exception | KeyboardInterrupt | Terminated | FatalError) -> tuple[int, str, str | None]:
+    """The exit code, the message and the hint of what ended a run; an exit that a command asked for has no message."""
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code, "", None
+        case click.ClickException():
+            return error.exit_code, f"error: {error.format_message()}", None
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED, "interrupted", None
+        case Terminated():
+            return TERMINATED, "terminated", None
+        case BrokenPipeError():
+            return PIPE_CLOSED, "", None
+        case FatalError():
+            known = error.error
+        case RefinerctlError():
+            known = error
+        case _:
+            known = _explained(error)
+    return known.exit_code, f"error: {known.message}", known.hint
+
+
+@contextmanager
+def _notified(ctx: click.Context) -> Iterator[None]:
+    """Send what comes of the run to the webhook of --notify; without one do nothing."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, Terminated, FatalError) as error:
+        _notify(ctx, *_outcome(error))
+        raise
+    _notify(ctx, 0, "", None)
+
+
+def _notify(ctx: click.Context, code: int, message: str, hint: str | None) -> None:
+    """A webhook that fails is a warning: the exit code is the command's."""
+    if not (url := ctx.meta.get(NOTIFY)):
+        return
+    from refinerctl.console import Renderer
+    from refinerctl.parallel import attempt
+    from refinerctl.webhook import STATUSES, RunReport, send
+
+    app, dry_run = ctx.meta.get(RUN, (None, False))
+    settings = attempt(lambda: app and app.settings).value
+    report = RunReport(
+        command=ctx.invoked_subcommand or "",
+        environment=settings.env if settings else None,
+        stack=settings.stack if settings else None,
+        status=STATUSES.get(code, "failed"),
+        exit_code=code,
+        error=". ".join(text for text in (message.removeprefix("error: "), hint) if text) or None,
+        dry_run=dry_run,
+        job_url=os.environ.get("CI_JOB_URL"),
+        result=app.render.document if settings else None,
+    )
+    render = Renderer("text", 0)
+    try:
+        send(url, report, render.note)
+    except Exception as failure:
+        known = failure if isinstance(failure, RefinerctlError) else _explained(failure)
+        render.warning(f"the webhook was not notified: {known.message}")
 
 
 def _explained(error: Exception) -> RefinerctlError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -44,16 +45,18 @@ class Renderer:
 
     def __init__(self, output: str, verbosity: int) -> None:
         self.is_json = output == "json"
+        self.document: Any = None  # the result of the run, once there is one
         self._verbosity = verbosity
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty() and not in_ci_job()
+        self._sections = itertools.count(1)
 
     def line(self, text: str = "") -> None:
         """One line of data."""
         print(printable(text), flush=True)  # noqa: T201
 
     def styled(self, parts: Iterable[tuple[str, str]]) -> None:
-        """One line of data in parts, each with its style; only a terminal shows those, unless NO_COLOR is set."""
-        plain = not sys.stdout.isatty() or bool(os.environ.get("NO_COLOR"))
+        """One line of data in parts, each with its style."""
+        plain = not wants_colour()
         line = ""
         for part, style in parts:
             text = printable(part, keep="\n\t")
@@ -73,8 +76,14 @@ class Renderer:
 
     def json(self, document: Any, *, indent: int | None = 2) -> None:
         """One JSON document; without indent a line of JSON Lines."""
-        text = json.dumps(document, indent=indent, default=_as_json, ensure_ascii=False)
+        text = json.dumps(document, indent=indent, default=as_json, ensure_ascii=False)
         print(_UNPRINTABLE.sub(_json_escape, text), flush=True)  # noqa: T201
+
+    def result(self, document: Any) -> None:
+        """The result of the whole run: printed with --output json, kept for --notify."""
+        self.document = document
+        if self.is_json:
+            self.json(document)
 
     def note(self, text: str) -> None:
         """Print a message that is not data."""
@@ -90,19 +99,61 @@ class Renderer:
         self._stderr(f"warning: {text}")
 
     @contextmanager
-    def progress(self, total_bytes: int | None = None) -> Iterator[Progress]:
-        """Progress on standard error: live on a terminal, lines with timestamps elsewhere, nothing with --quiet."""
+    def progress(self, total_bytes: int | None = None, title: str = "") -> Iterator[Progress]:
+        """Progress on standard error: live on a terminal, lines with timestamps elsewhere, nothing with --quiet.
+
+        With a title, a GitLab job's log has it as a section.
+        """
         if self._verbosity < 0:
             yield Progress()
         elif self._on_terminal:
             with _live(total_bytes) as live:
                 yield live
         else:
-            yield PlainProgress(total_bytes)
+            with self.section(title):
+                yield PlainProgress(total_bytes)
+
+    @contextmanager
+    def section(self, title: str, *, collapsed: bool = False) -> Iterator[None]:
+        """A part of the log that GitLab can fold, in a GitLab job; nothing elsewhere, or without a title.
+
+        https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections
+        """
+        in_gitlab = os.environ.get("GITLAB_CI") == "true"
+        if not title or not in_gitlab or self.is_json or self._verbosity < 0 or self._on_terminal:
+            yield
+            return
+        # A script may run several commands: a name must not occur twice in a log.
+        name = f"refinerctl_{os.getpid()}_{next(self._sections)}"
+        option = "[collapsed=true]" if collapsed else ""
+        _section_mark(f"section_start:{time.time():.0f}:{name}{option}", printable(title))
+        try:
+            yield
+        finally:
+            _section_mark(f"section_end:{time.time():.0f}:{name}")
 
     def _stderr(self, text: str) -> None:
         prefix = "" if self._on_terminal else f"{datetime.now(UTC):%H:%M:%SZ} "
         print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def in_ci_job() -> bool:
+    """Whether this is a CI job: nobody answers questions, and nobody sees a line that changes, even with a terminal."""
+    return os.environ.get("CI") == "true" or os.environ.get("GITLAB_CI") == "true"
+
+
+def can_ask() -> bool:
+    """Whether there is someone at a terminal who can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and not in_ci_job()
+
+
+def wants_colour() -> bool:
+    """Colour on standard output: on a terminal, or with FORCE_COLOR, as for a job's log; never with NO_COLOR."""
+    return not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
+
+
+def _section_mark(mark: str, title: str = "") -> None:
+    print(f"\x1b[0K{mark}\r\x1b[0K{title}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class PlainProgress(Progress):
@@ -205,7 +256,8 @@ def _json_escape(match: re.Match[str]) -> str:
     return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """The form in JSON of what `json` does not know."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, datetime):

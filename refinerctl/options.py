@@ -139,8 +139,11 @@ def _build_arguments(_ctx: click.Context, _param: click.Parameter, given: tuple[
 
 def check_consent(given: bool, flag: str = "--yes") -> None:
     """Before any work: raises UsageError if a confirmation is needed, `flag` is not given, and there is no terminal."""
-    if not given and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"stdin is not a terminal; pass {flag}", hint="The change needs a confirmation.")
+    from refinerctl.console import can_ask, in_ci_job
+
+    if not given and not can_ask():
+        why = "a CI job cannot answer questions" if in_ci_job() else "stdin is not a terminal"
+        raise UsageError(f"{why}; pass {flag}", hint="The change needs a confirmation.")
 
 
 def ask(question: str, yes: bool) -> None:
@@ -157,6 +160,32 @@ def confirmed(question: str) -> bool:
 def typed_answer(question: str) -> str:
     _discard_typed_input()
     return str(click.prompt(question, err=True))
+
+
+# In the metadata of click's contexts, for cli.py: the webhook; the context of this run, and whether it is a dry run.
+NOTIFY = "refinerctl.notify"
+RUN = "refinerctl.run"
+
+
+def notify_option(command: Decorated) -> Decorated:
+    """The option of commands whose result cli.py sends to a webhook."""
+
+    def keep(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value:
+            from refinerctl.webhook import check_url
+
+            check_url(value)
+            ctx.meta[NOTIFY] = value
+
+    return click.option(
+        "--notify",
+        metavar="URL",
+        envvar="REFINERCTL_NOTIFY",
+        is_eager=True,  # before other options are checked: their errors are sent, too
+        expose_value=False,
+        callback=keep,
+        help="Webhook, or Slack's, to send the result or the error to.",
+    )(command)
 
 
 def _discard_typed_input() -> None:

@@ -44,7 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nobodys_account(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the variables of the user's shell; boto3 finds neither files nor an instance's role."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "REFINERCTL_", "TF_", "CI_")) or name == "CI" or name.lower().endswith("_proxy"):
+        ours = ("AWS_", "REFINERCTL_", "TF_", "CI_", "GITLAB_")
+        if name.startswith(ours) or name in ("CI", "FORCE_COLOR", "NO_COLOR") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)

@@ -22,11 +22,13 @@ from refinerctl.options import (
     check_consent,
     examples,
     global_options,
+    notify_option,
     yes_option,
 )
 from refinerctl.parallel import attempt
 from refinerctl.releases.pins import pins_for
-from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, plan_json, show_plan
+from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, show_plan
+from refinerctl.releases.plan_view import plan_json
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
 from refinerctl.releases.readiness import readiness_checks, wait_until_ready
 from refinerctl.terraform.plan_json import Action
@@ -58,7 +60,7 @@ def deploy_options(command: Decorated) -> Decorated:
         help="Maximum wait until functions are updated, event source mappings enabled and services deployed.",
     )
     dry_run = click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
-    for option in (apply_options, timeout, allow_destroy_option, dry_run, yes_option):
+    for option in (apply_options, timeout, allow_destroy_option, dry_run, yes_option, notify_option):
         command = option(command)
     return command
 
@@ -97,7 +99,7 @@ def deploy(
         check_target(plan_file, app.settings.env, app.settings.stack, tag)
     root = app.root_module(lock_timeout)
     with root.folder() as folder:
-        with app.render.progress() as progress:
+        with app.render.progress(title="Plan") as progress:
             if plan_file is not None:
                 plan = load_plan(root, plan_file, folder, progress, tag=tag, allow=allow)
             else:
@@ -123,13 +125,10 @@ def deploy_plan(app: AppContext, root: RootModule, plan: Plan, options: ApplyOpt
     """Show the plan, confirm it, apply it, record the release, wait, and report; with --dry-run only show it."""
     if options.dry_run:
         show_plan(app, root, plan)
-        if app.render.is_json:
-            app.render.json(plan_json(plan))
+        app.render.result(plan_json(plan))
         refuse_losses(plan)
         return
-    document = apply_and_record(app, confirm(app, root, plan, options), plan, options)
-    if app.render.is_json:
-        app.render.json(document)
+    app.render.result(apply_and_record(app, confirm(app, root, plan, options), plan, options))
 
 
 def confirm(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> RootModule:
@@ -177,7 +176,7 @@ def check_credentials(expiry: datetime | None, least_s: float) -> None:
 def apply_and_record(app: AppContext, root: RootModule, plan: Plan, options: ApplyOptions) -> dict[str, Any]:
     """Apply the plan, record the release, wait until it is in effect, and tell the user. Returns the result as data."""
     resume = app.command(*resume_arguments(plan, options.action))
-    with app.render.progress() as progress:
+    with app.render.progress(title="Apply") as progress:
         applied, release = apply_plan(root, plan, app.ledger, app.operator, progress, resume, options.action)
         if applied:
             tell_of_events(app, plan)

@@ -12,11 +12,12 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed
-from refinerctl.options import check_consent, examples, global_options, typed_answer
+from refinerctl.options import check_consent, examples, global_options, notify_option, typed_answer
 from refinerctl.parallel import attempt
 from refinerctl.releases.deploy import add_to_ledger, apply_options, ready_to_apply
 from refinerctl.releases.pins import Pins
-from refinerctl.releases.plan import plan_json, show_plan
+from refinerctl.releases.plan import show_plan
+from refinerctl.releases.plan_view import plan_json
 from refinerctl.releases.planning import Plan, make_plan
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--empty-repositories", is_flag=True, help="Delete all images in the stack's ECR repositories first.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and stop.")
 @apply_options
+@notify_option
 @global_options
 @click.pass_context
 def destroy(
@@ -61,7 +63,7 @@ def destroy(
         _check_name(app, confirm)
     root = app.root_module(lock_timeout)
     with root.folder() as folder:
-        with app.render.progress() as progress:
+        with app.render.progress(title="Plan") as progress:
             plan = make_plan(root, Pins(), folder, progress, destroy=True)
         show_plan(app, root, plan)
         if plan.is_empty:
@@ -91,7 +93,7 @@ def destroy(
         ]
         resume = app.command("destroy", *options)
         root = ready_to_apply(app, root, min_credential_lifetime, lambda: _ask_name(app, confirm))
-        with app.render.progress() as progress:
+        with app.render.progress(title="Destroy") as progress:
             if buckets or repositories:
                 check_unchanged(root, plan)
             objects = empty_buckets(buckets, app.bucket_versions, progress)
@@ -111,10 +113,9 @@ def _check_name(app: AppContext, name: str) -> None:
 
 
 def _report(app: AppContext, plan: Plan, objects: int = 0, images: int = 0, *, applied: bool) -> None:
-    if app.render.is_json:
-        counts = {"objects_deleted": objects, "images_deleted": images}
-        app.render.json({"applied": applied, **counts, "plan": plan_json(plan)})
-    elif applied:
+    counts = {"objects_deleted": objects, "images_deleted": images}
+    app.render.result({"applied": applied, **counts, "plan": plan_json(plan)})
+    if applied and not app.render.is_json:
         app.render.note(f"destroyed stack {plan.record.stack} of {plan.record.env}")
 
 

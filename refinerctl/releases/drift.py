@@ -2,57 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import click
 
 from refinerctl.app import app_context
 from refinerctl.errors import DIFFERENCES
-from refinerctl.options import examples, global_options
+from refinerctl.options import examples, global_options, notify_option
+from refinerctl.releases.gitlab_notes import job_project, keep_drift_issue
 from refinerctl.releases.pins import pins_for
-from refinerctl.releases.plan import change_json, change_text, heading, lock_timeout_option
+from refinerctl.releases.plan import lock_timeout_option
+from refinerctl.releases.plan_view import change_json, change_text, heading
 from refinerctl.releases.planning import Plan, make_plan
 from refinerctl.terraform.plan_json import Change
 
 
-@click.command(epilog=examples("refinerctl drift --env production", "refinerctl drift --output json"))
+@dataclass(frozen=True)
+class Drift:
+    """What differs from the current release, by the plan that would restore it: outside of Terraform, and otherwise."""
+
+    plan: Plan
+    configuration: tuple[Change, ...]
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return (*self.plan.drift, *self.configuration)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.plan.outputs if self.configuration else ()
+
+    @property
+    def images_only(self) -> bool:
+        """Whether only images differ: another release than the recorded one was deployed, not by refinerctl."""
+        return bool(self.changes) and all(change.image_only for change in self.changes)
+
+
+@click.command(
+    epilog=examples(
+        "refinerctl drift --env production",
+        "refinerctl drift --output json",
+        "refinerctl drift --env production --gitlab-issue",
+    )
+)
+@click.option("--gitlab-issue", is_flag=True, help="Keep one issue in GitLab up to date: open while there is drift.")
 @lock_timeout_option
+@notify_option
 @global_options
 @click.pass_context
-def drift(ctx: click.Context, lock_timeout: float) -> None:
-    """Compare what is deployed with the current release, by resource. Exit with 5 if they differ."""
+def drift(ctx: click.Context, gitlab_issue: bool, lock_timeout: float) -> None:
+    """Compare what is deployed with the current release, by resource. Exit with 5 if they differ.
+
+    --gitlab-issue opens, updates and closes one issue per environment and stack. If only images differ, because
+    another release was deployed by other means, there is no issue.
+    """
     app = app_context(ctx, changes=True)  # a plan of another account would be wrong
+    project = job_project(app) if gitlab_issue else None
     root = app.root_module(lock_timeout)
-    with root.folder() as folder, app.render.progress() as progress:
+    with root.folder() as folder, app.render.progress(title="Plan") as progress:
         plan = make_plan(root, pins_for(app, None), folder, progress)
     for note in plan.record.notes:
         app.render.note(f"note: {note}")
-    changes = configuration_changes(plan)
-    outputs = plan.outputs if changes else ()
-    has_drift = bool(plan.drift or changes)
-    if app.render.is_json:
-        app.render.json(
-            {
-                "env": plan.record.env,
-                "stack": plan.record.stack,
-                "tag": plan.record.tag,
-                "has_drift": has_drift,
-                "outside": [change_json(change) for change in plan.drift],
-                "configuration": [change_json(change) for change in changes],
-                "outputs": list(outputs),
-            }
-        )
-    else:
-        app.render.line(heading(plan))
-        titled = (("changed outside of Terraform", plan.drift), ("differs from the configuration", changes))
-        for title, found in titled:
-            if found:
-                app.render.line(title)
-                for change in found:
-                    app.render.line(f"  {change_text(change, change.address)}")
-        if outputs:
-            app.render.line(f"outputs that differ: {', '.join(outputs)}")
-        if not has_drift:
-            app.render.line("no drift")
-    if has_drift:
+    found = Drift(plan, configuration_changes(plan))
+    app.render.result(drift_json(found))
+    if not app.render.is_json:
+        for line in drift_lines(found):
+            app.render.line(line)
+    if project is not None:
+        keep_drift_issue(app, project, plan, found.configuration, bool(found.changes) and not found.images_only)
+    if found.changes:
         ctx.exit(DIFFERENCES)
 
 
@@ -60,3 +80,36 @@ def configuration_changes(plan: Plan) -> tuple[Change, ...]:
     """What a deployment of the same release would change, except for what only reverts a change from outside."""
     reverted = {change.address for change in plan.drift}
     return tuple(change for change in plan.changes if change.address not in reverted)
+
+
+def drift_json(drift: Drift) -> dict[str, Any]:
+    """The drift as data."""
+    return {
+        "env": drift.plan.record.env,
+        "stack": drift.plan.record.stack,
+        "tag": drift.plan.record.tag,
+        "has_drift": bool(drift.changes),
+        "images_only": drift.images_only,
+        "outside": [change_json(change) for change in drift.plan.drift],
+        "configuration": [change_json(change) for change in drift.configuration],
+        "outputs": list(drift.outputs),
+    }
+
+
+def drift_lines(drift: Drift) -> Iterator[str]:
+    """The drift as text."""
+    yield heading(drift.plan)
+    titled = (
+        ("changed outside of Terraform", drift.plan.drift),
+        ("differs from the configuration", drift.configuration),
+    )
+    for title, changes in titled:
+        if changes:
+            yield title
+            yield from (f"  {change_text(change, change.address)}" for change in changes)
+    if drift.outputs:
+        yield f"outputs that differ: {', '.join(drift.outputs)}"
+    if drift.images_only:
+        yield "only images differ: another release than the recorded one was deployed"
+    if not drift.changes:
+        yield "no drift"

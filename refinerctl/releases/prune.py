@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import size
+from refinerctl.console import can_ask, size
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.images import INDEX_TYPES, MANIFEST_TYPES, ImageUse, newest_first, release_order
 from refinerctl.options import Duration, confirmed, examples, global_options
@@ -232,7 +231,7 @@ def _key(image: EcrImage) -> tuple[str, str]:
 def _is_confirmed(app: AppContext, plan: PrunePlan, dry_run: bool, yes: bool) -> bool:
     if dry_run or yes:
         return not dry_run
-    if sys.stdin.isatty() and sys.stderr.isatty() and not app.render.is_json:
+    if can_ask() and not app.render.is_json:
         return confirmed(f"Remove {_count(plan.remove)} in {app.location}?")
     app.render.note("this was a dry run; pass --yes to remove them")
     return False

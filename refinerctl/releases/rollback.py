@@ -35,7 +35,7 @@ def rollback(ctx: click.Context, /, to: str | None, allow: tuple[str, ...], lock
     current, target = choose(app.ledger.read(), to)
     app.render.note(f"rolling back to {target.tag or 'the release'} of {target.at:%Y-%m-%d %H:%MZ}, by {target.who}")
     with root.folder() as folder:
-        with app.render.progress() as progress:
+        with app.render.progress(title="Plan") as progress:
             plan = make_plan(root, pins_of(app, target, current), folder, progress, allow=allow)
         if to is None:
             check_finished(current, plan.images, app.command("deploy"))

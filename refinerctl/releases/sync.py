@@ -16,7 +16,7 @@ from refinerctl.console import Renderer, seconds
 from refinerctl.errors import NotFoundError, RefinerctlError, TimedOutError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.images import BuiltBy, ImageReference, Platform, RunsOn
-from refinerctl.options import Duration, examples, global_options
+from refinerctl.options import Duration, examples, global_options, notify_option
 from refinerctl.parallel import concurrently, time_limit
 from refinerctl.releases.sync_requests import one_image, stack_images, with_tags
 
@@ -106,6 +106,7 @@ DOCKER_CALL_SECONDS = 600
     help="Maximum time for all images together.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, show what would be copied, and stop.")
+@notify_option
 @global_options
 @click.pass_context
 def sync(
@@ -222,7 +223,7 @@ def _copy(
         app.registries.create_repository(str(target.registry), target.repository)
     copies = []
     try:
-        with app.render.progress(sum(item.outlook.bytes_copied for item in checked)) as progress:
+        with app.render.progress(sum(item.outlook.bytes_copied for item in checked), title="Copy images") as progress:
             for item in checked:
                 if not item.is_done:
                     progress.step(f"copying {item.request.source} to {item.request.target}")
@@ -246,8 +247,8 @@ def _verified(app: AppContext, checked: CheckedCopy, verifier: ProvenanceVerifie
 
 
 def _show(render: Renderer, copies: list[ImageCopy]) -> None:
+    render.result({"images": [{**vars(item), "seconds": round(item.seconds, 3)} for item in copies]})
     if render.is_json:
-        render.json({"images": [{**vars(item), "seconds": round(item.seconds, 3)} for item in copies]})
         return
     for item in copies:
         render.line(f"{item.status:<10}  {item.name}  {item.source} -> {item.target}")

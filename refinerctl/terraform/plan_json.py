@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -17,6 +17,7 @@ from refinerctl.terraform.losses import HOLDS_DATA, foreseen, lost_in_place
 
 FUNCTION = "aws_lambda_function"
 TASK_DEFINITION = "aws_ecs_task_definition"
+SERVICE = "aws_ecs_service"
 NOTIFICATION = "aws_s3_bucket_notification"
 
 # An instance's key is a number or a string in quotes, which may itself hold brackets.
@@ -53,7 +54,7 @@ class Change:
 
     `attributes` are the names of those that differ: values may be secret. `name` is what AWS knows the existing
     resource by, a bucket's or a queue's name; empty for a resource that has none. `losses` say what is lost although
-    the resource stays: "message retention 14d → 1d".
+    the resource stays: "message retention 14d → 1d". `image_only`: nothing but the image differs.
     """
 
     address: str
@@ -62,6 +63,7 @@ class Change:
     attributes: tuple[str, ...] = ()
     name: str = ""
     losses: tuple[str, ...] = ()
+    image_only: bool = False
 
     @property
     def module(self) -> str | None:
@@ -97,8 +99,16 @@ class ImageChange:
 
 def read_changes(document: Mapping[str, Any]) -> tuple[Change, ...]:
     """What the plan would do, by address."""
-    found = (_change(entry) for entry in document.get("resource_changes", []))
-    return tuple(sorted((change for change in found if change), key=lambda change: change.address))
+    found = [change for entry in document.get("resource_changes", []) if (change := _change(entry))]
+    if all(change.image_only for change in found if change.type == TASK_DEFINITION):
+        # A service follows its task definition: its only change is the new revision.
+        found = [replace(change, image_only=change.image_only or _is_new_revision(change, found)) for change in found]
+    return tuple(sorted(found, key=lambda change: change.address))
+
+
+def _is_new_revision(change: Change, changes: Sequence[Change]) -> bool:
+    is_planned = any(other.type == TASK_DEFINITION for other in changes)
+    return is_planned and change.type == SERVICE and change.attributes == ("task_definition",)
 
 
 def read_drift(document: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -120,7 +130,8 @@ def read_drift(document: Mapping[str, Any]) -> tuple[Change, ...]:
             ours = set(restored.get(change.address, ()))
             if change.address not in planned:
                 ours |= configured.get(_INDEX.sub("", change.address), frozenset())
-            change = replace(change, attributes=tuple(name for name in change.attributes if name in ours))
+            attributes = tuple(name for name in change.attributes if name in ours)
+            change = replace(change, attributes=attributes, image_only=_is_image_only(entry, attributes))
         if change.action is not Action.UPDATE or change.attributes:
             found.append(change)
     return tuple(sorted(found, key=lambda change: change.address))
@@ -213,9 +224,32 @@ def _change(entry: Mapping[str, Any]) -> Change | None:
     if action is None:
         return None
     name = (change.get("before") or {}).get("bucket" if kind == "aws_s3_bucket" else "name")
+    attributes = _attributes(change, action)
     return Change(
-        entry["address"], kind, action, _attributes(change, action), str(name or ""), lost_in_place(kind, change)
+        entry["address"],
+        kind,
+        action,
+        attributes,
+        str(name or ""),
+        lost_in_place(kind, change),
+        _is_image_only(entry, attributes),
     )
+
+
+def _is_image_only(entry: Mapping[str, Any], attributes: Sequence[str]) -> bool:
+    """Whether a function or a task definition would differ in nothing but its image."""
+    if entry["type"] == FUNCTION:
+        return tuple(attributes) == ("image_uri",)
+    if entry["type"] != TASK_DEFINITION or tuple(attributes) != ("container_definitions",):
+        return False
+    before, after = (_without_images(entry["change"].get(side) or {}) for side in ("before", "after"))
+    return bool(before) and before == after
+
+
+def _without_images(values: Mapping[str, Any]) -> Any:
+    """The containers of a task definition without their images; None if they are unknown."""
+    containers = json.loads(values.get("container_definitions") or "[]")
+    return _value([{**container, "image": None} for container in containers])
 
 
 def _action(entry: Mapping[str, Any]) -> Action | None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ from types import FrameType
 from refinerctl.errors import Terminated
 
 _LOOK_SECONDS = 0.05
+
+# A job that is cancelled may send SIGTERM to every process, Terraform too: it is seen in Terraform's output by then.
+_DIRECT_SECONDS = 1.0
+_TERRAFORM_SAYS = "Interrupt received"
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -33,8 +38,9 @@ class Process:
     """Runs a command to its end and passes on each line of its output, both streams as one.
 
     Its output goes into a file, not into a pipe: if this program is killed, Terraform still saves its state instead of
-    dying with its next line. Ctrl-C reaches it once, from us, not from the terminal. `disposable`: an interrupt kills
-    it, with all that it started.
+    dying with its next line. An interrupt reaches it once: on a second one it would not save its state. Ctrl-C comes
+    from us, not from the terminal; SIGTERM comes from us unless whoever sent it to us has also sent it to Terraform,
+    as GitLab's Docker and Kubernetes executors do. `disposable`: an interrupt kills it, with all that it started.
     """
 
     command: Sequence[str]
@@ -44,11 +50,17 @@ class Process:
     disposable: bool = False
     tell: Tell = lambda _: None
     _interrupts: list[int] = field(default_factory=list, init=False)
+    _since: float = field(default=0.0, init=False)
+    _is_interrupted: bool = field(default=False, init=False)  # Terraform itself, by us or by others
+    _by_others: bool = field(default=False, init=False)
     _told: int = field(default=0, init=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def run(self, on_line: Callable[[str], None]) -> int:
-        """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended."""
+        """The exit code. Raises KeyboardInterrupt or Terminated after an interrupt, once Terraform has ended.
+
+        Also if only Terraform was interrupted, and failed for it.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with (
             socket_folder() as sockets,
@@ -71,13 +83,15 @@ class Process:
                     start_new_session=True,
                 )
                 if self._interrupts:  # before there was a process that could receive it
-                    process.send_signal(signal.SIGINT)
+                    self._interrupt(process)
                 try:
                     self._follow(process, output.fileno(), take)
                 finally:
                     self._end(process)
         if self._interrupts:
             raise KeyboardInterrupt if self._interrupts[0] == signal.SIGINT else Terminated
+        if self._by_others and process.returncode != 0:
+            raise Terminated
         return process.returncode
 
     def _follow(self, process: subprocess.Popen[bytes], output: int, take: Callable[[str], None]) -> None:
@@ -89,17 +103,22 @@ class Process:
                 process.wait(_LOOK_SECONDS)
             ended = process.returncode is not None
             self._tell_interrupts()
+            if self._interrupts and time.monotonic() - self._since >= _DIRECT_SECONDS:
+                self._interrupt(process)
             while chunk := os.pread(output, 1 << 20, position):
                 position += len(chunk)
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    take(line.decode(errors="replace") + "\n")
+                    text = line.decode(errors="replace") + "\n"
+                    if _TERRAFORM_SAYS in text and not self._is_interrupted:
+                        self._is_interrupted = self._by_others = True
+                    take(text)
         if rest:
             take(rest.decode(errors="replace"))
 
     @contextlib.contextmanager
     def _interrupts_forwarded(self) -> Iterator[None]:
-        """Terraform gets the first signal only: on a second one it would not save its state."""
+        """Terraform gets the first signal only; SIGTERM after a moment, if it has not got it already."""
         if self.disposable or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -108,10 +127,11 @@ class Process:
             if number == signal.SIGHUP and self._interrupts:
                 return  # a terminal that closes sends several: not a repeated interrupt
             self._interrupts.append(number)
+            self._since = self._since or time.monotonic()
             if self._process is None or self._process.poll() is not None:
                 return
-            if len(self._interrupts) == 1:
-                self._process.send_signal(signal.SIGINT)
+            if len(self._interrupts) == 1 and number != signal.SIGTERM:
+                self._interrupt(self._process)
             elif len(self._interrupts) > 2:
                 _kill(self._process)
 
@@ -123,9 +143,15 @@ class Process:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _interrupt(self, process: subprocess.Popen[bytes]) -> None:
+        """Interrupt Terraform, unless it was already."""
+        if not self._is_interrupted:
+            self._is_interrupted = True
+            process.send_signal(signal.SIGINT)
+
     def _tell_interrupts(self) -> None:
         """Print the messages outside of the signal handler, which may run while another line is being written."""
-        for message in (_FINISHES, _WARNS)[self._told : len(self._interrupts)]:
+        for message in (_FINISHES, _WARNS)[self._told : max(len(self._interrupts), self._by_others)]:
             self._told += 1
             self.tell(message)
 
@@ -133,8 +159,7 @@ class Process:
         """Stop the process if it still runs: `take` has failed, maybe during an interrupt."""
         try:
             if process.poll() is None and not self.disposable:
-                if not self._interrupts:
-                    process.send_signal(signal.SIGINT)
+                self._interrupt(process)
                 process.wait()
         finally:
             _kill(process)

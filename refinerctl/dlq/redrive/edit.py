@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.console import Renderer
+from refinerctl.console import Renderer, can_ask
 from refinerctl.dlq.records import read_records, to_line, to_record
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.files import replacing
@@ -51,7 +51,7 @@ def editor_command(environ: Mapping[str, str], *, on_terminal: bool) -> list[str
 
 def check_editor() -> list[str]:
     """The editor's command. Raises UsageError without one."""
-    return editor_command(os.environ, on_terminal=_on_terminal())
+    return editor_command(os.environ, on_terminal=can_ask())
 
 
 def edit_messages(render: Renderer, messages: Sequence[Message], queue: QueueAddress, work_folder: Path) -> Path | None:
@@ -73,7 +73,7 @@ def edit_messages(render: Renderer, messages: Sequence[Message], queue: QueueAdd
             break
         except UsageError as error:
             render.warning(f"{error.message}{f': {error.hint}' if error.hint else ''}")
-            if not _on_terminal() or not click.confirm("Open the file again?", default=True, err=True):
+            if not can_ask() or not click.confirm("Open the file again?", default=True, err=True):
                 raise UsageError(f"{path}: {error.message}", hint="The file was kept.") from error
     kept = f"{len(edits.unchanged)} unchanged and {len(edits.removed)} removed messages stay in {queue.name}"
     if not edits.edited:
@@ -190,7 +190,3 @@ def _open(command: Sequence[str], path: Path) -> None:
         raise RefinerctlError(
             f"{command[0]} ended with exit code {done.returncode}: nothing is sent", hint=f"The file is {path}."
         )
-
-
-def _on_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

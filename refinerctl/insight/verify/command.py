@@ -12,7 +12,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.options import Duration, examples, global_options
+from refinerctl.options import Duration, examples, global_options, notify_option
 
 if TYPE_CHECKING:
     from refinerctl.insight.verify.checks import CheckResult
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Content of the canaries, for functions that do not process plain text.",
 )
 @click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Maximum wait for the canaries.")
+@notify_option
 @global_options
 @click.pass_context
 def verify(
@@ -138,8 +139,8 @@ def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
 def _show(app: AppContext, pipeline: Pipeline, results: Sequence[CheckResult]) -> None:
     from refinerctl.insight.verify.view import result_lines
 
+    app.render.result({"source": pipeline.told_by, "checks": results})
     if app.render.is_json:
-        app.render.json({"source": pipeline.told_by, "checks": results})
         return
     for line in result_lines(results, pipeline.told_by, with_passed=app.settings.verbosity > 0):
         app.render.line(line)

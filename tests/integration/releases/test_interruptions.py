@@ -76,7 +76,7 @@ class TestInterrupt:
         self, project: Project, number: signal.Signals, raised: type[BaseException]
     ) -> None:
         """The resource that was being created is in the state, the next one is not started, and the lock is free."""
-        project.set(seconds=1)
+        project.set(seconds=20)
         planned = project.plan()
 
         def interrupt() -> None:
@@ -98,6 +98,7 @@ class TestInterrupt:
         assert partial == ["terraform_data.slow"]
         assert project.root.terraform.find_lock() is None
         assert project.ledger.read() == ()
+        project.set(seconds=0)
         assert project.deploy()
         assert project.resources() == ["after", "plain", "secret", "slow"]
 
@@ -107,11 +108,14 @@ class TestInterrupt:
         binary = project.folder / "patient"
         binary.write_text(
             f"#!{sys.executable}\n"
-            "import pathlib, signal, sys, time\n"
+            "import os, pathlib, signal, sys, time\n"
             f"folder = pathlib.Path({str(project.folder)!r})\n"
             "if 'show' in sys.argv: sys.exit(print((folder / 'state.json').read_text()))\n"
-            "signal.signal(signal.SIGINT, lambda *_: (folder / 'got').open('a').write('got\\n'))\n"
-            "(folder / 'started').touch()\n"
+            "def got(*_):\n"
+            "    (folder / 'got').open('a').write('got\\n')\n"
+            "    print('Interrupt received.', flush=True)\n"
+            "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, got)\n"
+            "(folder / 'started').write_text(str(os.getpid()))\n"
             "time.sleep(1)\n"
         )
         binary.chmod(0o755)
@@ -162,6 +166,45 @@ class TestInterrupt:
         thread.join()
         assert (project.folder / "got").read_text() == "got\n"
         assert len(project.told) == 1
+
+    @pytest.mark.parametrize("ours_first", [True, False])
+    def test_sigterm_to_every_process_of_a_job_interrupts_once(
+        self, project: Project, patient: Terraform, ours_first: bool
+    ) -> None:
+        """As GitLab's Docker executor sends it: to Terraform itself, too, before or after refinerctl."""
+        started = project.folder / "started"
+
+        def cancel() -> None:
+            until(lambda: started.exists() and started.read_text())
+            for number in sorted([os.getpid(), int(started.read_text())], reverse=not ours_first):
+                os.kill(number, signal.SIGTERM)
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with pytest.raises(Terminated):
+            patient.run("apply")
+        thread.join()
+        assert (project.folder / "got").read_text() == "got\n"
+        assert len(project.told) == 1
+
+    def test_sigterm_to_terraform_alone_ends_the_run_as_interrupted(self, project: Project) -> None:
+        """The job's other processes get it seconds later."""
+        project.set(seconds=20)
+        planned = project.plan()
+
+        def cancel() -> None:
+            until((project.folder / "started").exists)
+            (terraform,) = [child for child in psutil.Process().children() if child.name() == "terraform"]
+            terraform.send_signal(signal.SIGTERM)
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        with pytest.raises(Terminated):
+            project.deploy(planned)
+        thread.join()
+        assert "slow" in project.resources()
+        assert project.root.terraform.find_lock() is None
+        assert f"to continue, run `{RESUME}`" in project.told[-1]
 
     def test_the_second_warns_and_the_third_kills(self, project: Project) -> None:
         """A terraform that takes its time: here one that never ends."""

@@ -19,8 +19,9 @@ from refinerctl.ledger.entries import Ledger, ReleaseAction, deployed
 from refinerctl.releases.deploy import ApplyOptions, apply_and_record
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_if_deployed
 from refinerctl.releases.drift import configuration_changes
+from refinerctl.releases.markdown import plan_markdown
 from refinerctl.releases.pins import Pins
-from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines
+from refinerctl.releases.plan_view import gitlab_report, plan_json, plan_lines
 from refinerctl.releases.planning import load_plan, make_plan
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import save_plan
@@ -62,7 +63,7 @@ class TestLocation:
         plan = project.plan(root=replace(project.root, location=location))
 
         assert next(plan_lines(plan)).startswith(f"{location}, stack tiny")
-        assert location in markdown(plan)
+        assert location in plan_markdown(plan)
         assert plan_json(plan)["location"] == location
 
     def test_a_saved_plan_of_another_account_is_refused(self, project: Project) -> None:
@@ -115,7 +116,7 @@ class TestPlan:
         shown = [
             *plan_lines(planned),
             json.dumps(plan_json(planned), default=str),
-            markdown(planned),
+            plan_markdown(planned),
             json.dumps(gitlab_report(planned)),
             project.root.terraform.show_text(planned.file),
             repr(planned),

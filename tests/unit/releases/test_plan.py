@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import RefusedError
-from refinerctl.releases.plan import gitlab_report, markdown, plan_json, plan_lines, totals
+from refinerctl.releases.markdown import plan_markdown
+from refinerctl.releases.plan_view import gitlab_report, plan_json, plan_lines, totals
 from refinerctl.releases.planning import Plan, refuse_losses
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import PlanRecord
@@ -108,6 +109,7 @@ def test_plan_as_data() -> None:
         "name": "in",
         "stage": "In",
         "losses": [],
+        "image_only": False,
         "loses_data": True,
     }
 
@@ -117,20 +119,20 @@ def test_gitlabs_report_counts_a_replacement_twice() -> None:
 
 
 def test_note_has_every_change_and_the_digests() -> None:
-    text = markdown(PLAN)
+    text = plan_markdown(PLAN)
     assert text.startswith("### Terraform plan: refiner in production, release v2\n")
     assert "| In | `sha256:aaaaaaaaaaaa` | `sha256:bbbbbbbbbbbb` |" in text
     assert "Same" not in text
     assert "! aws_lambda_function.this[0]  (image_uri)" in text
     assert "\n- aws_iam_role.this[0]\n" in text
     assert text.count("```") == 2
-    assert "<details>" not in markdown(make())
+    assert "<details>" not in plan_markdown(make())
 
 
 def test_markup_in_names_is_escaped_in_the_note() -> None:
     name = "a|b`</details>@all[x](y)\n/close"
     change = Change(f'aws_x.y["{name}"]', "aws_x", Action.UPDATE)
-    text = markdown(make("v1", (name,), changes=(change,), images=(ImageChange(name, OLD, NEW),), drift=(change,)))
+    text = plan_markdown(make("v1", (name,), changes=(change,), images=(ImageChange(name, OLD, NEW),), drift=(change,)))
     fenced = text.partition("```diff")[2].partition("```")[0]
     outside = text.replace(fenced, "")
     assert "\n/close" not in text

@@ -1,0 +1,134 @@
+"""A plan as text, as data and as GitLab's report. Attributes are shown by name only: values may be secret."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from refinerctl.releases.planning import Plan
+from refinerctl.terraform.plan_json import Action, Change, ImageChange
+
+SIGNS = {
+    Action.CREATE: "+",
+    Action.UPDATE: "~",
+    Action.REPLACE: "-/+",
+    Action.DESTROY: "-",
+    Action.FORGET: "forget",
+    Action.IMPORT: "import",
+    Action.MOVE: "move",
+}
+_MANY_CREATED = 5
+_DIGEST_LENGTH = 19
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The summary of a plan, one screen for an ordinary one."""
+    yield heading(plan)
+    images = changed_images(plan)
+    if images:
+        yield "images"
+        yield from (
+            f"  {image.stage:<24}  {short_image(image.before)} → {short_image(image.after)}" for image in images
+        )
+    for title, changes in grouped(plan.changes):
+        yield title
+        yield from (f"  {line}" for line in change_lines(changes))
+    if plan.outputs:
+        yield f"outputs that change: {', '.join(plan.outputs)}"
+    if plan.drift:
+        yield "changed outside of Terraform"
+        yield from (f"  {change_text(change, change.address)}" for change in plan.drift)
+    yield from (f"note: {note}" for note in plan.record.notes)
+    yield totals(plan)
+
+
+def heading(plan: Plan) -> str:
+    """The account, region, environment, stack and release of the plan."""
+    record = plan.record
+    return f"{record.location or f'environment {record.env}'}, stack {record.stack}" + (
+        f", release {record.tag}" if record.tag else ""
+    )
+
+
+def totals(plan: Plan) -> str:
+    """The numbers of changes, in one line."""
+    if plan.is_empty:
+        return "no changes"
+    parts = [
+        f"{plan.count(Action.CREATE)} to create",
+        f"{plan.count(Action.UPDATE)} to change",
+        f"{plan.count(Action.REPLACE)} to replace",
+        f"{plan.count(Action.DESTROY)} to destroy",
+    ]
+    rare = (Action.FORGET, Action.IMPORT, Action.MOVE)
+    parts += [f"{count} to {action}" for action in rare if (count := plan.count(action))]
+    return ", ".join(parts)
+
+
+def changed_images(plan: Plan) -> list[ImageChange]:
+    return [image for image in plan.images if image.before != image.after]
+
+
+def grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
+    """Changes by module instance, which is a stage, as a rule; all others last."""
+    groups: dict[str | None, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(change.module, []).append(change)
+    ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
+    return [(module or "all other resources", found) for module, found in ordered]
+
+
+def change_lines(changes: list[Change]) -> Iterator[str]:
+    """A line per change; many creations only as counts of their types."""
+    created = [change for change in changes if change.action is Action.CREATE]
+    if len(created) > _MANY_CREATED:
+        types = Counter(change.type for change in created)
+        yield f"+ {', '.join(name if count == 1 else f'{name} x {count}' for name, count in sorted(types.items()))}"
+        changes = [change for change in changes if change.action is not Action.CREATE]
+    for change in changes:
+        yield change_text(change, change.address.removeprefix(f"{change.module}."))
+
+
+def change_text(change: Change, name: str) -> str:
+    attributes = f"  ({', '.join(change.attributes)})" if change.attributes else ""
+    lost = f": {', '.join(change.losses)}" if change.losses else ""
+    return f"{SIGNS[change.action]} {name}{attributes}" + (f"  LOSES DATA{lost}" if change.loses_data else "")
+
+
+def short_image(uri: str | None) -> str:
+    """The start of the digest; the tag of an image that is not pinned."""
+    if uri is None:
+        return "none"
+    _, at, digest = uri.rpartition("@")
+    return digest[:_DIGEST_LENGTH] if at else uri.rpartition("/")[2]
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as data."""
+    return {
+        "env": plan.record.env,
+        "location": plan.record.location,
+        "stack": plan.record.stack,
+        "tag": plan.record.tag,
+        "has_changes": not plan.is_empty,
+        "totals": {action.value: plan.count(action) for action in Action},
+        "images": [vars(image) for image in plan.images],
+        "changes": [change_json(change) for change in plan.changes],
+        "outputs": list(plan.outputs),
+        "drift": [change_json(change) for change in plan.drift],
+        "notes": list(plan.record.notes),
+    }
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    return {**vars(change), "stage": change.stage, "loses_data": change.loses_data}
+
+
+def gitlab_report(plan: Plan) -> Mapping[str, int]:
+    """https://docs.gitlab.com/ci/yaml/artifacts_reports/#artifactsreportsterraform"""
+    return {
+        "create": plan.count(Action.CREATE, Action.REPLACE),
+        "update": plan.count(Action.UPDATE),
+        "delete": plan.count(Action.DESTROY, Action.REPLACE),
+    }
