@@ -36,7 +36,7 @@ class GitLabServer:
     notes: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     faults: list[Answer | None] = field(default_factory=list)
-    before_create: Callable[[], None] = lambda: None
+    before_create: Callable[[], object] = lambda: None
     mutex: threading.RLock = field(default_factory=threading.RLock)
 
     def environment(self) -> dict[str, str]:

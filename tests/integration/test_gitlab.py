@@ -75,7 +75,7 @@ class TestIssue:
     def test_of_two_jobs_at_the_same_time_is_one(self, server: GitLabServer, told: list[str]) -> None:
         """Both look before either has created."""
         both = threading.Barrier(2)
-        server.before_create = lambda: both.wait(20) and None
+        server.before_create = lambda: both.wait(20)
         projects = [project_of(server.environment(), told.append, QUICK) for _ in range(2)]
         threads = [threading.Thread(target=item.open_issue, args=(MARK, "Drift", "one")) for item in projects]
         for thread in threads:
@@ -127,7 +127,7 @@ class TestNote:
 
     def test_of_two_jobs_at_the_same_time_is_one(self, server: GitLabServer, told: list[str]) -> None:
         both = threading.Barrier(2)
-        server.before_create = lambda: both.wait(20) and None
+        server.before_create = lambda: both.wait(20)
         projects = [project_of(server.environment(), told.append, QUICK) for _ in range(2)]
         threads = [threading.Thread(target=item.write_note, args=("5", MARK, "one")) for item in projects]
         for thread in threads:
