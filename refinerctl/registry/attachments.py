@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from refinerctl.errors import RefinerctlError
@@ -36,11 +36,26 @@ class Attachment:
         _, at, digest = self.reference.partition("@")
         return digest if at else self.reference.rpartition(":")[2]
 
+    def at(self, reference: str) -> Attachment:
+        """Its copy."""
+        return replace(self, reference=reference)
 
-def attestations(source: Repository, index: Manifest, subject: str) -> tuple[Attachment, ...]:
+    def left(self, reason: str) -> LeftAttachment:
+        """The same as one that is not copied."""
+        return LeftAttachment(self.kind, self.reference, self.subject, reason)
+
+
+@dataclass(frozen=True)
+class LeftAttachment(Attachment):
+    """One that is not copied with the image."""
+
+    reason: str
+
+
+def attestations(source: Repository, index: Manifest, subject: str) -> tuple[LeftAttachment, ...]:
     """Those that an index itself has about one of its images."""
     return tuple(
-        Attachment("attestation", source.named(entry.digest), subject)
+        LeftAttachment("attestation", source.named(entry.digest), subject, "it is a part of the index")
         for entry in index.manifests
         if entry.annotations.get(_SUBJECT_OF_ATTESTATION) == subject
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -13,7 +13,9 @@ from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, RefusedError
 from refinerctl.images import Build, BuiltBy, ImageReference, Platform, RunsOn, newest_first
 from refinerctl.parallel import Background, concurrently
-from refinerctl.registry.attachments import Attachment, attachments, attestations
+from refinerctl.registry.attachment_copies import copy_attachments
+from refinerctl.registry.attachments import Attachment, LeftAttachment, attachments, attestations
+from refinerctl.registry.blob_copies import copy_blob
 from refinerctl.registry.client import PULL, PULL_AND_PUSH, Registry, Repository
 from refinerctl.registry.manifests import Descriptor, Manifest, config_platform, unacceptable
 
@@ -48,7 +50,8 @@ class CopyRequest:
 class ImageCopy:
     """The result for one image. `source` and `target` are references; counts are of blobs, the config included.
 
-    In a dry run they say what the run would do. `not_copied` is what the source has about the image, None if unknown.
+    In a dry run they say what the run would do. `attachments` is what the source has about the image and was copied,
+    too, by its reference in the target; `not_copied` what was not; both None if unknown.
     `build` is the verified one, None if nothing was required.
     """
 
@@ -65,7 +68,8 @@ class ImageCopy:
     blobs_skipped: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
-    not_copied: tuple[Attachment, ...] | None = None
+    attachments: tuple[Attachment, ...] | None = None
+    not_copied: tuple[LeftAttachment, ...] | None = None
     build: Build | None = None
 
 
@@ -167,18 +171,25 @@ def look_up_attachments(source: Repository, checked: CheckedCopy) -> Lookup:
     return lookup
 
 
-def with_attachments(copy: ImageCopy, lookup: Lookup, patience_s: float = ATTACHMENTS_SECONDS) -> ImageCopy:
-    """The result with what was found beside what is known already. A failure is a note: the copy is complete."""
+def with_attachments(
+    copy: ImageCopy, lookup: Lookup, patience_s: float = ATTACHMENTS_SECONDS, *, only_image: str = ""
+) -> ImageCopy:
+    """The result with what was found beside what is known already: what to copy, and what not.
+
+    `only_image` is why nothing is copied but the image. A failure is a note: the image is complete.
+    """
     problem: RefinerctlError | None
     try:
         found, problem = lookup.result(patience_s)
     except TimeoutError:
         found, problem = (), RefinerctlError(f"no answer within {patience_s:g} s")
-    items = (*(copy.not_copied or ()), *found)
+    copies = tuple(item for item in found if item.subject == copy.source_digest and not only_image)
+    reason = only_image or "it is about the index, which is not copied"
+    left = (*(copy.not_copied or ()), *(item.left(reason) for item in found if item not in copies))
     if problem is None:
-        return replace(copy, not_copied=items)
+        return replace(copy, attachments=copies, not_copied=left)
     note = f"the list of signatures and other artifacts of {copy.source} may be incomplete: {problem.message}"
-    return replace(copy, not_copied=items or None, notes=(*copy.notes, note))
+    return replace(copy, attachments=copies or None, not_copied=left or None, notes=(*copy.notes, note))
 
 
 class RegistryCopies:
@@ -265,24 +276,29 @@ class RegistryCopies:
         missing = [blob for blob in checked.missing if (target.name, blob.digest) not in self._brought]
         cancelled = threading.Event()
         largest_first = sorted(missing, key=lambda blob: -blob.size)
-        tasks = [partial(_copy_blob, source, target, blob, progress, cancelled) for blob in largest_first]
+        tasks = [partial(copy_blob, source, target, blob, progress, cancelled) for blob in largest_first]
         try:
             sizes = [size for size in concurrently(tasks, self._threads(missing)) if size is not None]
         finally:
             cancelled.set()
         self._brought.update((target.name, blob.digest) for blob in missing)
-        _publish(target, manifest, checked.request)
-        copied = replace(
-            checked.outlook,
+        _push_image(target, manifest, checked.request)
+        outlook = with_attachments(checked.outlook, lookup, self._attachments_s)
+        # Before the tag: if this is interrupted, the next run does not take the image for complete.
+        copies, left = copy_attachments(source, target, outlook.attachments or (), manifest.digest)
+        _push_tag(target, manifest, checked.request)
+        return replace(
+            outlook,
             target_digest=manifest.digest,
             status="copied",
             bytes_copied=sum(sizes),
             blobs_copied=len(sizes),
             blobs_mounted=len(missing) - len(sizes),
             blobs_skipped=len(manifest.blobs) - len(missing),
-            seconds=checked.outlook.seconds + time.monotonic() - began,
+            seconds=outlook.seconds + time.monotonic() - began,
+            attachments=copies if outlook.attachments is not None else None,
+            not_copied=(*(outlook.not_copied or ()), *left) if left else outlook.not_copied,
         )
-        return with_attachments(copied, lookup, self._attachments_s)
 
     def _threads(self, blobs: list[Descriptor]) -> int:
         mean = max(1, sum(blob.size for blob in blobs) // max(1, len(blobs)))
@@ -296,49 +312,20 @@ class RegistryCopies:
         )
 
 
-def _copy_blob(
-    source: Repository, target: Repository, blob: Descriptor, progress: Progress, cancelled: threading.Event
-) -> int | None:
-    """Bytes copied; None if the registry mounted the blob. A broken upload starts again.
-
-    Raises TransportError if it breaks too often, RefinerctlError when `cancelled` is set: another blob failed.
-    """
-
-    def content() -> Iterator[bytes]:
-        done = 0
-        progress.part(blob.digest, done, blob.size)
-        for chunk in source.read(blob):
-            _check_cancelled(blob, cancelled)
-            yield chunk
-            done += len(chunk)
-            progress.part(blob.digest, done, blob.size)
-
-    def copy() -> int | None:
-        _check_cancelled(blob, cancelled)
-        location = target.start_upload(blob, mount_from)
-        if location is None:
-            return None
-        target.upload(blob, location, content)
-        return blob.size
-
-    mount_from = source if source.registry is target.registry and source.path != target.path else None
-    return target.registry.transport.retry(target.name).run(copy)
-
-
-def _check_cancelled(blob: Descriptor, cancelled: threading.Event) -> None:
-    if cancelled.is_set():
-        raise RefinerctlError(f"copying {blob.digest} was cancelled")
-
-
-def _publish(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
-    """Push the manifest by digest, then under the tag, and read both back."""
-    tag = request.target.tag or ""
-    # During a long copy another process may have pushed the tag.
-    known, there = concurrently([partial(target.find, manifest.digest), partial(target.find, tag)], 2)
+def _push_image(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
+    """Push the manifest by digest. Raises RefusedError if another process has pushed the tag meanwhile."""
+    known, there = concurrently(
+        [partial(target.find, manifest.digest), partial(target.find, request.target.version)], 2
+    )
     if there and there.digest != manifest.digest:
         raise moved_tag(request.target, manifest.digest, there.digest)
     if known is None:
         target.push_manifest(manifest, manifest.digest)
+
+
+def _push_tag(target: Repository, manifest: Manifest, request: CopyRequest) -> None:
+    """Push the manifest under the tag, and read both back."""
+    tag = request.target.tag or ""
     try:
         target.push_manifest(manifest, tag)
     except RefinerctlError:

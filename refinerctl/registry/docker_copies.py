@@ -40,6 +40,7 @@ from refinerctl.registry.manifests import Manifest, too_large
 
 # Texts of engines for a registry's 401 and 403; the engine's own status is often 500.
 _DENIED = re.compile(r"unauthorized|denied|forbidden|no basic auth|incorrect username|authorization failed", re.I)
+_ONLY_IMAGE = "engine docker copies images only"
 _QUERY = re.compile(r"\?[^\s\"']+")  # it may be a signed one
 
 Told = TypeVar("Told")
@@ -119,7 +120,7 @@ class DockerCopies:
             seconds=checked.outlook.seconds + time.monotonic() - began,
             notes=(*checked.outlook.notes, *_about_digests(checked.outlook.source_digest, digest)),
         )
-        return with_attachments(copied, lookup) if lookup else copied
+        return with_attachments(copied, lookup, only_image=_ONLY_IMAGE) if lookup else copied
 
     def digest(self, reference: ImageReference) -> str | None:
         """The digest of a tag in a registry; None if it does not exist."""

@@ -262,8 +262,11 @@ def _show(render: Renderer, copies: list[ImageCopy]) -> None:
         if item.build:
             render.line(f"            built by {item.build}")
             render.line(f"            {item.build.run_url}")
+        for attached in item.attachments or ():
+            verb = "copied" if item.status == "copied" else "would copy"
+            render.line(f"            {verb}, too: {attached.kind} {attached.reference}")
         for attachment in item.not_copied or ():
-            render.line(f"            not copied: {attachment.kind} {attachment.reference}")
+            render.line(f"            not copied: {attachment.kind} {attachment.reference}: {attachment.reason}")
         for note in item.notes:
             render.note(f"{item.name}: {note}")
 

@@ -47,6 +47,7 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
         "blobs_mounted": 0,
         "blobs_skipped": 0,
         "notes": [],
+        "attachments": [],
         "not_copied": [],
         "build": None,
     }
@@ -59,20 +60,25 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
     assert image.digest in again.out
 
 
-def test_signature_that_is_not_copied_is_named(site: Site, refinerctl: Command) -> None:
-    image = site.push()
-    tag = image.digest.replace(":", "-") + ".sig"
-    push_artifact(site.source, site.repository, tag, "application/vnd.dev.cosign")
-    copy = ("sync", "--source", image.reference, "--target", site.there)
-    named = [{"kind": "signature", "reference": f"{image.name}:{tag}", "subject": image.digest}]
+def test_signatures_are_copied_with_the_image(site: Site, refinerctl: Command) -> None:
+    index = push_index(site.source, site.repository)
+    image = index.children[0]
+    tag, other = (digest.replace(":", "-") + ".sig" for digest in (image.digest, index.digest))
+    for name in (tag, other):
+        push_artifact(site.source, site.repository, name, "application/vnd.dev.cosign")
+    copy = ("sync", "--source", index.reference, "--target", site.there)
+    signature = {"kind": "signature", "reference": f"{index.name}:{tag}", "subject": image.digest}
+    reason = "it is about the index, which is not copied"
+    left = {"kind": "signature", "reference": f"{index.name}:{other}", "subject": index.digest, "reason": reason}
 
     planned = refinerctl(*copy, "--dry-run", "--output", "json").json()["images"][0]
     done = refinerctl(*copy)
     again = refinerctl(*copy, "--output", "json").json()["images"][0]
 
-    assert planned["not_copied"] == named
-    assert f"not copied: signature {image.name}:{tag}" in done.out
-    assert (again["status"], again["not_copied"]) == ("up-to-date", None)
+    assert (planned["attachments"], planned["not_copied"][1:]) == ([signature], [left])
+    assert f"copied, too: signature {site.there}:{tag}\n" in done.out
+    assert f"not copied: signature {index.name}:{other}: {reason}\n" in done.out
+    assert (again["status"], again["attachments"], again["not_copied"]) == ("up-to-date", None, None)
 
 
 def test_dry_run_writes_nothing(site: Site, refinerctl: Command, tmp_path: Path) -> None:
