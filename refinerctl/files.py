@@ -13,6 +13,9 @@ from pathlib import Path
 
 from refinerctl.errors import RefinerctlError
 
+# macOS has no fdatasync.
+_sync = getattr(os, "fdatasync", os.fsync)
+
 
 class Disk:
     """How files get to the disk so that they survive a power failure; a test's disk may be full, or lose power."""
@@ -22,7 +25,7 @@ class Disk:
 
     def sync(self, descriptor: int) -> None:
         """The file's content."""
-        os.fdatasync(descriptor)
+        _sync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         """The names of its files."""
@@ -93,9 +96,7 @@ class FileEdit:
 
     def diff(self, name: str) -> str:
         """A unified diff that `patch -p1` accepts."""
-        old, new = (_lines(content) for content in (self.before or b"", self.after))
-        source = "/dev/null" if self.before is None else f"a/{name}"
-        return "".join(_with_ends(difflib.unified_diff(old, new, source, f"b/{name}")))
+        return unified_diff(name, self.before, self.after)
 
     def write(self) -> None:
         """Put the new content in place, whole or not at all, with the old file's mode; through symbolic links.
@@ -139,9 +140,16 @@ def read_file(path: Path) -> bytes | None:
         raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
 
 
+def unified_diff(name: str, before: bytes | None, after: bytes | None) -> str:
+    """A unified diff of two contents of a file that `patch -p1` accepts; None: the file does not exist."""
+    source = "/dev/null" if before is None else f"a/{name}"
+    target = "/dev/null" if after is None else f"b/{name}"
+    return "".join(_with_ends(difflib.unified_diff(_lines(before or b""), _lines(after or b""), source, target)))
+
+
 def _lines(content: bytes) -> list[str]:
     """Lines with their ends; characters that only Python treats as line ends do not end a line."""
-    *whole, rest = content.decode().split("\n")
+    *whole, rest = content.decode(errors="replace").split("\n")
     return [*(f"{line}\n" for line in whole), *([rest] if rest else [])]
 
 

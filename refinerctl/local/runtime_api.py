@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 from refinerctl.local.web_guard import GuardedHandler
@@ -64,6 +65,11 @@ class LoopbackServer(ThreadingHTTPServer):
         super().__init__((HOST, 0), handler)
         self.owner = owner
         threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name=name, daemon=True).start()
+
+    def server_bind(self) -> None:
+        """Without the name of HOST, which HTTPServer asks a name server for: on macOS that may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
 
     def close(self) -> None:
         self.shutdown()
