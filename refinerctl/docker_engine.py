@@ -38,7 +38,7 @@ class DockerEngine:
         except ImportError as error:
             raise RefinerctlError(
                 "the docker SDK for Python is not installed",
-                hint=f"Install refinerctl with its extra `local`, or use {self._instead}.",
+                hint=f"Run `pip install 'refinerctl[docker]'`, or use {self._instead}.",
             ) from error
 
         with self._lock:

@@ -32,7 +32,10 @@ START_SECONDS = 90.0  # 8 s on an idle machine
 PORTS = ("amqp", "api", "amqps", "https", "distribution", "epmd")
 # Debian's /usr/sbin/rabbitmq-server runs the server as another user, in /var/lib: what it wraps is used instead.
 DEBIAN = Path("/usr/lib/rabbitmq/lib")
-INSTALL = "Install it: `apt-get install rabbitmq-server`, or `brew install rabbitmq`; or start a Docker engine."
+INSTALL = (
+    "Install it: `apt-get install rabbitmq-server`, or `brew install rabbitmq`; "
+    "or start a Docker engine (extra `docker`)."
+)
 
 
 @dataclass(frozen=True)

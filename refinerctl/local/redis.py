@@ -23,7 +23,9 @@ from refinerctl.local.server_programs import (
 
 START_SECONDS = 30.0
 PROGRAMS = ("valkey-server", "redis-server")
-INSTALL = "Install it: `apt-get install redis-server`, or `brew install valkey`; or start a Docker engine."
+INSTALL = (
+    "Install it: `apt-get install redis-server`, or `brew install valkey`; or start a Docker engine (extra `docker`)."
+)
 
 
 @dataclass
