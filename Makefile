@@ -16,7 +16,7 @@ TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=targe
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/.local $(MODULES) ## Set up, then run the pipeline end to end once on this machine
+demo: $(VENV)/.local ## Set up, then run the pipeline end to end once on this machine
 	$(BIN)/refinerctl demo
 
 demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs RabbitMQ and Redis
@@ -84,12 +84,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker]'
 	@touch $@
 
 $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages for tests"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev,provenance]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker,dev,provenance]'
 	@touch $@ $(VENV)/.local
 
 $(VENV)/checkov/.installed: constraints-checkov.txt | $(VENV)/bin/python

@@ -109,16 +109,19 @@ def _stack_names(app: AppContext) -> tuple[str, ...]:
 
 
 def _prepare_images(app: AppContext, wanted: Launch, applied: Sequence[str], progress: Progress) -> None:
-    """Create virtual environments, or build images for engine docker.
+    """Install npm packages and create virtual environments, or build images for engine docker.
 
     The images of stacks that are `applied` already were built by the `up` that applied them.
     """
     images = [image for image in app.settings.images if image.stack in _stack_names(app)]
     if wanted.engine == "process":
+        from refinerctl.local.node_packages import install_node_packages
         from refinerctl.local.venvs import create_venvs
 
+        wanted_contexts = [image.context for image in images]
+        install_node_packages(app.settings.work_folder.resolve(), wanted_contexts, progress)
         known = [image.context for image in app.settings.images]
-        create_venvs(app.settings.layout.venvs.resolve(), [image.context for image in images], known, progress)
+        create_venvs(app.settings.layout.venvs.resolve(), wanted_contexts, known, progress)
         return
     contexts = [(image.repository, image.context) for image in images if image.stack not in applied]
     if contexts:

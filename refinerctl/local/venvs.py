@@ -82,7 +82,7 @@ def create_venvs(
     if not needed and not folder.is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder / "lock", progress) as lock:
+    with locked(folder / "lock", progress, "another command that creates virtual environments") as lock:
         _remove_others(folder, {venv_of(context, folder) for context in known} | set(needed))
         missing = {venv: context for venv, context in needed.items() if not is_complete(venv)}
         if missing:
@@ -92,12 +92,13 @@ def create_venvs(
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[IO[bytes]]:
+def locked(path: Path, progress: Progress, others: str) -> Iterator[IO[bytes]]:
+    """Hold the lock of a file, after waiting for `others`."""
     with path.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress.step("waiting for another command that creates virtual environments")
+            progress.step(f"waiting for {others}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
 
