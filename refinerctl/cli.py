@@ -57,6 +57,7 @@ IMAGE = {
 Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Set up": {
+        "init": ("refinerctl.setup.init:init", "Create a project, or update one to this version."),
         "env": (ENV, "List the environments."),
         "image": (IMAGE, "Build the images."),
     },

@@ -203,7 +203,7 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
     return Settings(
         env=env,
         stack=find_stack(stack).name,
-        output=_one_of(OUTPUTS, value("output", "text"), "output"),
+        output=output_format(flags, environ),
         # boto3 alone of AWS's tools does not know AWS_REGION.
         region=value("region", chosen.region)
         or (DEFAULT_REGION if chosen.embedded else environ.get("AWS_REGION"))
@@ -233,6 +233,11 @@ def _without_credentials(broker_url: str | None) -> str | None:
     if broker_url and "@" in broker_url:
         raise UsageError("the URL of a broker must not contain credentials", hint="They are read from its secret.")
     return broker_url
+
+
+def output_format(flags: GlobalFlags, environ: Mapping[str, str]) -> str:
+    """The format of standard output. Raises UsageError for another value than OUTPUTS."""
+    return _one_of(OUTPUTS, flags.output or environ.get("REFINERCTL_OUTPUT") or "text", "output")
 
 
 def verbosity(environ: Mapping[str, str]) -> int:

@@ -20,6 +20,11 @@ class Layout:
         return (self.root / CONFIG_NAME).exists() or self.terraform.exists()
 
     @property
+    def origin_file(self) -> Path:
+        """What `refinerctl init` wrote: its version, and the hash of each file."""
+        return self.root / ".refinerctl-init.json"
+
+    @property
     def work_folder(self) -> Path:
         """The folder, ignored by git, of all files that refinerctl writes without being told where."""
         return self.root / ".refinerctl"

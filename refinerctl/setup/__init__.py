@@ -1,0 +1,1 @@
+"""Set-up: from the installed package to a project, its environments and its images."""
