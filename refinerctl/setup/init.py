@@ -53,8 +53,8 @@ def init(ctx: click.Context, folder: Path, only_diff: bool, update: bool) -> Non
 
 def _check_new(folder: Path, changes: list[FileChange], *, is_new: bool) -> None:
     if not is_new:
-        hint = f"Create one: refinerctl init {shlex.quote(str(folder))}"
-        raise NotFoundError(f"`refinerctl init` has not created a project in {folder}", hint=hint)
+        hint = f"Run `refinerctl init {shlex.quote(str(folder))}`."
+        raise NotFoundError(f"{folder} is not a project that was created by `init`", hint=hint)
     in_the_way = [change.path for change in changes if change.status == "changed"]
     if in_the_way:
         more = len(in_the_way) - MAX_NAMED
@@ -74,7 +74,7 @@ def _check_existing(folder: Path, origin: Origin, changes: list[FileChange], *, 
     if changes and not update and not only_diff:
         raise RefusedError(
             f"{folder} is a project of refinerctl {origin.version} already; nothing was written",
-            hint=f"See what this version would change: refinerctl init {shlex.quote(str(folder))} --diff",
+            hint=f"See what this version would change: `refinerctl init {shlex.quote(str(folder))} --diff`.",
         )
 
 
@@ -100,7 +100,7 @@ def _show(render: Renderer, folder: Path, origin: Origin | None, changes: list[F
             render.line(f"{change.status:<7}  {change.path}{suffix}")
     render.note(_summary(folder, origin, changes))
     if origin is None:
-        render.note(f"next: cd {shlex.quote(str(folder))} && refinerctl demo")
+        render.note(f"next, in {folder}: `refinerctl demo`")
 
 
 def _summary(folder: Path, origin: Origin | None, changes: list[FileChange]) -> str:

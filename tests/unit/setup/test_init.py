@@ -304,7 +304,7 @@ def test_without_a_project_there_is_nothing_to_compare(
     done = refinerctl("init", str(tmp_path / "new"), *options)
 
     assert done.code == 1
-    assert "`refinerctl init` has not created a project in" in done.err
+    assert "is not a project that was created by `init`" in done.err
     assert not (tmp_path / "new").exists()
 
 
