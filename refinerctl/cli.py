@@ -58,6 +58,7 @@ Entry = tuple[str | Mapping[str, tuple[str, str]], str]
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "init": ("refinerctl.setup.init:init", "Create a project, or update one to this version."),
+        "doctor": ("refinerctl.setup.doctor:doctor", "Check tools, credentials, servers and configuration."),
         "env": (ENV, "List the environments."),
         "image": (IMAGE, "Build the images."),
     },

@@ -46,6 +46,7 @@ class Renderer:
     def __init__(self, output: str, verbosity: int) -> None:
         self.is_json = output == "json"
         self.document: Any = None  # the result of the run, once there is one
+        self.is_quiet = verbosity < 0
         self._verbosity = verbosity
         self._on_terminal = sys.stderr.isatty() and not in_ci_job()
         self._sections = itertools.count(1)

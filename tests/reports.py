@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from refinerctl.insight.findings import Status
 from refinerctl.insight.report.activity import Activity, Flow, StageActivity
 from refinerctl.insight.report.page import PipelineReport
 from refinerctl.insight.report.tally import FailureGroup, Histogram, Interval
@@ -18,7 +19,7 @@ from refinerctl.insight.status_model import (
     ServiceStatus,
     StageStatus,
 )
-from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.insight.verify.checks import CheckResult
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import (

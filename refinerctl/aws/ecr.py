@@ -107,6 +107,12 @@ class EcrRegistry:
                 self._authorization = Login(username, password), host, data["expiresAt"].astimezone(UTC)
             return self._authorization
 
+    def repositories(self) -> frozenset[str]:
+        """The names of all repositories."""
+        with about("ECR"):
+            pages = self._client().get_paginator("describe_repositories").paginate()
+            return frozenset(item["repositoryName"] for page in pages for item in page["repositories"])
+
     def create_repository(self, name: str) -> None:
         """Create `name` as stack `registry` would (terraform/modules/ecr-repository), unless it exists.
 

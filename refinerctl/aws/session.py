@@ -93,7 +93,8 @@ class AwsSession:
     """Makes clients of one account and region, each once; safe to share between threads.
 
     `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds;
-    `external_id` is what its trust policy may ask for. `endpoints` are those of single services.
+    `external_id` is what its trust policy may ask for. `endpoints` are those of single services. Each call is tried
+    `attempts` times.
     """
 
     def __init__(
@@ -106,10 +107,12 @@ class AwsSession:
         assume_role: str | None = None,
         external_id: str | None = None,
         endpoints: Mapping[str, str] = MappingProxyType({}),
+        attempts: int = ATTEMPTS,
     ) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
         self._endpoints = endpoints
+        self._attempts = attempts
         self._profile = profile
         self._role = assume_role
         self._external_id = external_id
@@ -205,7 +208,9 @@ class AwsSession:
 
     def _ask_identity(self) -> str:
         with self._lock:
-            client = self._new_client(self._boto_session(), "sts", attempts=3)  # STS may be out of reach in a VPC
+            client = self._new_client(
+                self._boto_session(), "sts", attempts=min(3, self._attempts)
+            )  # STS may be out of reach in a VPC
         with about():
             return str(client.get_caller_identity()["Arn"])
 
@@ -229,6 +234,7 @@ class AwsSession:
             endpoint_url=self.endpoint_url,
             embedded=self._embedded,
             endpoints=self._endpoints,
+            attempts=self._attempts,
         )
         with self._lock:
             base = self._boto_session()
@@ -299,12 +305,12 @@ class AwsSession:
         return credentials.assume_role(self._new_client(self._account_session(), "sts"), role, self._external_id)
 
     def _new_client(
-        self, session: Any, service: str, attempts: int = ATTEMPTS, read_timeout_s: float = READ_TIMEOUT_S
+        self, session: Any, service: str, attempts: int | None = None, read_timeout_s: float = READ_TIMEOUT_S
     ) -> Any:
         from botocore.config import Config
 
         config = Config(
-            retries={"mode": "standard", "total_max_attempts": attempts},
+            retries={"mode": "standard", "total_max_attempts": attempts or self._attempts},
             connect_timeout=5,
             read_timeout=read_timeout_s,
             tcp_keepalive=read_timeout_s > READ_TIMEOUT_S,  # gateways drop connections that are idle for some minutes

@@ -46,12 +46,12 @@ class Registries:
                 self._clients[host] = Registry(host, self.login, self._transport)
             return self._clients[host]
 
-    def impatient_client(self, host: str) -> Registry:
+    def impatient_client(self, host: str, attempts: int = 3) -> Registry:
         """A client that gives up early, for optional information."""
         from refinerctl.registry.client import Registry
         from refinerctl.transport import Limits, Transport
 
-        return Registry(host, self.login, Transport(Limits(attempts=3, connect_timeout_s=4)))
+        return Registry(host, self.login, Transport(Limits(attempts=attempts, connect_timeout_s=4)))
 
     @cached_property
     def _transport(self) -> Transport:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from refinerctl.config import GlobalFlags, Settings, environment_names, load_settings
@@ -69,7 +70,16 @@ def environments(config: Path) -> tuple[EnvironmentSummary, ...]:
     project = _Project(config)
     names = environment_names(project.variables, config.parent)
     found = [_Inspection(project, name).summary() for name in names]
-    return tuple(sorted((*_with_shared_states(found), *_without_section(project, names)), key=lambda item: item.name))
+    summaries = (*(_with_shared_state(item, found) for item in found), *_without_section(project, names))
+    return tuple(sorted(summaries, key=lambda item: item.name))
+
+
+def environment(config: Path, name: str) -> EnvironmentSummary:
+    """One of them. The tfvars of the others, which take long to read, are not read."""
+    project = _Project(config)
+    others = [other for other in environment_names(project.variables, config.parent) if other != name]
+    found = [EnvironmentSummary(other, state=attempt(_Inspection(project, other).state).value) for other in others]
+    return _with_shared_state(_Inspection(project, name).summary(), found)
 
 
 @dataclass(frozen=True)
@@ -103,22 +113,26 @@ def _without_section(project: _Project, names: Sequence[str]) -> Iterator[Enviro
             yield EnvironmentSummary(folder.name, stacks=stacks, problems=(problem,))
 
 
-def _with_shared_states(found: Sequence[EnvironmentSummary]) -> Iterator[EnvironmentSummary]:
+def _with_shared_state(summary: EnvironmentSummary, found: Sequence[EnvironmentSummary]) -> EnvironmentSummary:
     """Two environments with one state would destroy each other's resources."""
-    for summary in found:
-        state = summary.state or ""
-        others = [other.name for other in found if other.state == state and other.name != summary.name]
-        if not others or not state.startswith("s3://"):
-            yield summary
-            continue
-        problem = ConfigurationProblem(
-            Severity.ERROR,
-            f"terraform/environments/{summary.name}/backend.hcl",
-            "bucket",
-            f"environment {others[0]} has the same state, so that each would replace the other's resources",
-            "Use a bucket of its own for each environment.",
-        )
-        yield replace(summary, problems=(*summary.problems, problem))
+    state = summary.state or ""
+    others = [other.name for other in found if other.state == state and other.name != summary.name]
+    if not others or not state.startswith("s3://"):
+        return summary
+    problem = ConfigurationProblem(
+        Severity.ERROR,
+        f"terraform/environments/{summary.name}/backend.hcl",
+        "bucket",
+        f"environment {others[0]} has the same state, so that each would replace the other's resources",
+        "Use a bucket of its own for each environment.",
+    )
+    return replace(summary, problems=(*summary.problems, problem))
+
+
+@cache
+def _declared_variables(module: Path) -> tuple[frozenset[str], Values]:
+    """Those of a root module, which all environments have; parsing them takes some tenths of a second."""
+    return hcl.declared_variables(module)
 
 
 class _Inspection:
@@ -133,7 +147,7 @@ class _Inspection:
 
     def summary(self) -> EnvironmentSummary:
         settings = self._settings
-        state = attempt(self._state)
+        state = attempt(self.state)
         return EnvironmentSummary(
             settings.env,
             default=settings.env == self._project.settings().env,
@@ -171,7 +185,7 @@ class _Inspection:
             file, fix = self._layout.values_file(env, stack), f"Create it: {stack} is the default stack."
             yield self._project.problem(file, None, "does not exist", fix)
 
-    def _state(self) -> str | None:
+    def state(self) -> str | None:
         """Where the states are. Raises RefinerctlError if that is not configured."""
         settings, file = self._settings, self._layout.backend_file(self._settings.env)
         if settings.embedded:
@@ -198,7 +212,7 @@ class _Inspection:
         file = self._layout.values_file(self._settings.env, stack.name)
         try:
             given = {name: value for name, value in hcl.load_values(file).items() if value is not None}
-            names, defaults = hcl.declared_variables(self._layout.root_module(stack.name))
+            names, defaults = _declared_variables(self._layout.root_module(stack.name))
             buckets = self._buckets(stack, {**defaults, **given})
         except RefinerctlError as error:
             yield self._unreadable(file, error)

@@ -36,6 +36,11 @@ def find_terraform(name: str) -> Path:
 
     Raises NotFoundError if it does not exist, RefinerctlError if it is older than 1.10.
     """
+    return terraform_version(name)[0]
+
+
+def terraform_version(name: str) -> tuple[Path, str]:
+    """The binary `name` and its version. Raises what `find_terraform` does."""
     binary = _which(name)
     if binary is None:
         raise NotFoundError(f"{name} is not installed: {_NEEDED}", hint=_HINT)
@@ -57,7 +62,7 @@ def find_terraform(name: str) -> Path:
     match = re.match(r"(\d+)\.(\d+)\.", version, re.ASCII)
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         raise RefinerctlError(f"{binary} is version {version}: {_NEEDED}", hint=_HINT)
-    return binary
+    return binary, version
 
 
 def _which(name: str) -> Path | None:

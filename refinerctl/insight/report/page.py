@@ -10,13 +10,14 @@ from functools import cache, reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from refinerctl.console import counted
+from refinerctl.insight.findings import Status
 from refinerctl.insight.report import charts, text
 from refinerctl.insight.report.activity import Activity
 from refinerctl.insight.report.pipeline import StageLane, shared_components, shown_lanes, stage_lane
 from refinerctl.insight.report.tally import FailureGroup, merged
 from refinerctl.insight.report.text import Count, cut, harmless, total
 from refinerctl.insight.status_model import PipelineStatus
-from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.insight.verify.checks import CheckResult
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.stacks.base import Pipeline
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from refinerctl.aws.alarms import Alarm, alarms_of, is_topic
-from refinerctl.insight.verify.checks import Finding, Section, dlq_of, known, passed, skipped, warned
+from refinerctl.insight.findings import Finding, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, dlq_of, known
 from refinerctl.insight.verify.snapshot import ALARMS, TOPIC, Snapshot, name_of
 from refinerctl.stacks.base import Queue
 

@@ -14,7 +14,8 @@ from uuid import uuid4
 from refinerctl.console import Progress, counted
 from refinerctl.errors import RefinerctlError
 from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, follow
-from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
+from refinerctl.insight.findings import Status
+from refinerctl.insight.verify.checks import CANARY, CheckResult
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.stacks.base import Bucket, Pipeline, Stage
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeAlias, TypeVar
 
 from refinerctl.aws.event_pattern import Verdict
 from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.insight.findings import Finding, Status, failed, passed, skipped, warned
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
 from refinerctl.stacks.base import Component, EventRule, Function, Pipeline, Queue, Schedule, Stack
@@ -23,22 +23,6 @@ GENERAL = tuple(
     f"refinerctl.insight.verify.{name}"
     for name in ("delivery", "processing", "services", "servers", "permissions", "alarms")
 )
-
-
-class Status(StrEnum):
-    PASS = "pass"  # noqa: S105
-    WARN = "warn"
-    FAIL = "fail"
-    SKIP = "skip"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The finding of a check; `fix` replaces the check's own."""
-
-    status: Status
-    seen: str
-    fix: str | None = None
 
 
 Look: TypeAlias = Callable[..., Finding | None]
@@ -147,22 +131,6 @@ def run_checks(
     if results and not only and all(result.status is Status.SKIP for result in results):
         raise RefinerctlError(f"nothing could be checked: {results[0].seen}")
     return results
-
-
-def passed(seen: str) -> Finding:
-    return Finding(Status.PASS, seen)
-
-
-def failed(seen: str, fix: str | None = None) -> Finding:
-    return Finding(Status.FAIL, seen, fix)
-
-
-def warned(seen: str, fix: str | None = None) -> Finding:
-    return Finding(Status.WARN, seen, fix)
-
-
-def skipped(seen: str) -> Finding:
-    return Finding(Status.SKIP, seen)
 
 
 def judged(verdict: Verdict, yes: str, no: str, unknown: str) -> Finding:

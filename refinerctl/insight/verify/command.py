@@ -54,7 +54,8 @@ def verify(
     fails. docs/verify.md describes the checks. --canary sends an input through each stage that has a function;
     downstream consumers get the event of its completion.
     """
-    from refinerctl.insight.verify.checks import Status, choose
+    from refinerctl.insight.findings import Status
+    from refinerctl.insight.verify.checks import choose
 
     app = app_context(ctx, changes=canary)
     if app.stack.pipeline is None:

@@ -8,7 +8,8 @@ from refinerctl.aws.event_pattern import pattern_matches, rejection
 from refinerctl.aws.events import DEFAULT_BUS, RULES_PER_BUS, RuleSettings, RuleTarget
 from refinerctl.aws.policies import Request, allowed
 from refinerctl.errors import NotFoundError
-from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, present, skipped, warned
+from refinerctl.insight.findings import Finding, failed, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, judged, known, present
 from refinerctl.insight.verify.permissions import EVENTS, check_role
 from refinerctl.insight.verify.samples import SAMPLE_NAME, event, matches_all, matches_any
 from refinerctl.insight.verify.snapshot import (

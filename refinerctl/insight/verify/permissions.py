@@ -9,7 +9,8 @@ from refinerctl.aws.event_pattern import Verdict, all_of, any_of, negated
 from refinerctl.aws.iam import KmsKey, Role
 from refinerctl.aws.policies import Policy, Request, Statement, allowed, delegates, denied, granted, like
 from refinerctl.console import counted
-from refinerctl.insight.verify.checks import Finding, Section, Status, failed, judged, known, passed, skipped, warned
+from refinerctl.insight.findings import Finding, Status, failed, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, judged, known
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (
     BUCKET,

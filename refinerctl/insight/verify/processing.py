@@ -5,7 +5,8 @@ from __future__ import annotations
 from refinerctl.aws.lambda_ import SourceMapping
 from refinerctl.console import counted
 from refinerctl.errors import NotFoundError, RefinerctlError
-from refinerctl.insight.verify.checks import Finding, Section, dlq_of, failed, known, passed, present, skipped, warned
+from refinerctl.insight.findings import Finding, failed, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, dlq_of, known, present
 from refinerctl.insight.verify.snapshot import (
     CONCURRENCY,
     COUNTS,

@@ -11,7 +11,8 @@ from itertools import combinations, permutations
 
 from refinerctl.aws.event_pattern import all_of, pattern_matches
 from refinerctl.console import counted
-from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, skipped, warned
+from refinerctl.insight.findings import Finding, failed, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, judged, known
 from refinerctl.insight.verify.delivery import (
     OTHER_BUCKET,
     dlq_may_receive,

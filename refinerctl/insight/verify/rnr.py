@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refinerctl.insight.verify.checks import Finding, Section, failed, known, passed
+from refinerctl.insight.findings import Finding, failed, passed
+from refinerctl.insight.verify.checks import Section, known
 from refinerctl.insight.verify.snapshot import DEFINITION, FUNCTION, SERVICE, Snapshot
 from refinerctl.stacks.base import Function, Pipeline, Service, Stage
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from refinerctl.aws.event_pattern import Verdict, all_of
 from refinerctl.aws.security_groups import SecurityGroup, TrafficRule, lets_through
 from refinerctl.errors import TransientError
-from refinerctl.insight.verify.checks import Finding, Section, failed, judged, known, passed, skipped, warned
+from refinerctl.insight.findings import Finding, failed, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, judged, known
 from refinerctl.insight.verify.snapshot import (
     BROKER,
     CACHE,

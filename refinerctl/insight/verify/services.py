@@ -8,7 +8,8 @@ from refinerctl.aws.ecs_services import ServiceState, TaskDefinition
 from refinerctl.aws.service_metrics import SILENT
 from refinerctl.errors import UsageError
 from refinerctl.images import ImageReference
-from refinerctl.insight.verify.checks import Finding, Section, failed, known, passed, present, skipped, warned
+from refinerctl.insight.findings import Finding, failed, passed, skipped, warned
+from refinerctl.insight.verify.checks import Section, known, present
 from refinerctl.insight.verify.permissions import bucket_arn, bucket_policy, check_role
 from refinerctl.insight.verify.samples import SAMPLE_NAME
 from refinerctl.insight.verify.snapshot import (

@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from refinerctl.insight.verify.checks import CANARY, CheckResult, Status
+from refinerctl.insight.findings import Status
+from refinerctl.insight.verify.checks import CANARY, CheckResult
 
 _SEEN_SHOWN = 3
 _ORDER = (Status.FAIL, Status.WARN, Status.SKIP, Status.PASS)

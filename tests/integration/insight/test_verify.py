@@ -19,7 +19,8 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.aws.sqs import Queues
 from refinerctl.config import GlobalFlags
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.insight.verify.checks import Status, run_checks
+from refinerctl.insight.findings import Status
+from refinerctl.insight.verify.checks import run_checks
 from refinerctl.insight.verify.snapshot import INPUTS, QUEUE, ROLE, ROLES_AT_ONCE, take_snapshot
 from refinerctl.stacks.base import Function, Pipeline, Queue, Schedule, Stack, Stage
 from refinerctl.stacks.refiner import STACK

@@ -8,55 +8,14 @@ from typing import Any
 import pytest
 
 from tests.command import Command, Finished
-
-# A part of the real root modules, which take half a second to parse.
-MODULES = {
-    "refiner": """
-terraform {
-  backend "s3" { key = "refiner/terraform.tfstate" }
-}
-variable "region" { default = null }
-variable "bucket_name" { default = "data-repository" }
-variable "rulesets" { default = {} }
-""",
-    "rnr": """
-variable "app_name" {}
-variable "env" {}
-variable "input_bucket_name" {}
-variable "output_bucket_name" { default = null }
-""",
-}
-REFINER = 'region = "us-east-1"\nbucket_name = "lab-data"\n'
-BACKEND = 'bucket = "lab-state"\nregion = "us-east-1"\n'
-CONFIG = """
-environment = "lab"
-[environments.lab]
-region = "us-east-1"
-account = "123456789012"
-bucket = "lab-data"
-"""
+from tests.small_project import BACKEND, CONFIG, REFINER, RNR, write_environment, write_project
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with environment `lab`, in which nothing is wrong."""
-    for stack, text in MODULES.items():
-        (tmp_path / "terraform" / "stacks" / stack).mkdir(parents=True)
-        (tmp_path / "terraform" / "stacks" / stack / "main.tf").write_text(text)
-    (tmp_path / "refinerctl.toml").write_text(CONFIG)
-    write(tmp_path, "lab", **{"refiner.tfvars": REFINER, "backend.hcl": BACKEND})
+    write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(project: Path, env: str, **files: str | None) -> None:
-    folder = project / "terraform" / "environments" / env
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        if text is None:
-            (folder / name).unlink()
-        else:
-            (folder / name).write_text(text)
 
 
 def problems(done: Finished, env: str = "lab") -> list[tuple[str, str, str | None]]:
@@ -103,7 +62,7 @@ def test_an_environment_without_problems(refinerctl: Command, project: Path) -> 
 def test_a_wrong_file_is_named_with_its_key(
     refinerctl: Command, project: Path, files: dict[str, str | None], file: str, key: str | None
 ) -> None:
-    write(project, "lab", **files)
+    write_environment(project, "lab", **files)
     done = refinerctl("env", "list", "--output", "json")
 
     assert done.code == 5
@@ -128,7 +87,7 @@ def test_a_missing_key_of_the_section(
 
 
 def test_a_stack_with_a_bucket_of_its_own(refinerctl: Command, project: Path) -> None:
-    write(project, "lab", **{"rnr.tfvars": 'app_name = "rnr"\nenv = "lab"\ninput_bucket_name = "forecasts"\n'})
+    write_environment(project, "lab", **{"rnr.tfvars": RNR.replace("lab-data", "forecasts")})
     text = refinerctl("env", "list").out
 
     assert "terraform/environments/lab/rnr.tfvars: input_bucket_name: forecasts is not the bucket" in text
@@ -137,7 +96,7 @@ def test_a_stack_with_a_bucket_of_its_own(refinerctl: Command, project: Path) ->
 
 def test_half_of_an_environment(refinerctl: Command, project: Path) -> None:
     """A folder without a section, and a section without a folder."""
-    write(project, "stray", **{"refiner.tfvars": REFINER})
+    write_environment(project, "stray", **{"refiner.tfvars": REFINER})
     with (project / "refinerctl.toml").open("a") as file:
         file.write('[environments.bare]\nregion = "us-east-1"\naccount = "123456789012"\n')
     done = refinerctl("env", "list", "--output", "json")
@@ -150,7 +109,7 @@ def test_half_of_an_environment(refinerctl: Command, project: Path) -> None:
 def test_environments_must_not_share_a_state(refinerctl: Command, project: Path) -> None:
     with (project / "refinerctl.toml").open("a") as file:
         file.write(CONFIG.partition("\n[")[2].join(("[", "")).replace("lab", "copy"))
-    write(project, "copy", **{"refiner.tfvars": REFINER.replace("lab", "copy"), "backend.hcl": BACKEND})
+    write_environment(project, "copy", **{"refiner.tfvars": REFINER.replace("lab", "copy"), "backend.hcl": BACKEND})
     done = refinerctl("env", "list", "--output", "json")
 
     for env in ("lab", "copy"):
@@ -164,7 +123,7 @@ def test_environments_must_not_share_a_state(refinerctl: Command, project: Path)
 def test_states_that_are_not_in_s3(refinerctl: Command, project: Path, section: str, state: str) -> None:
     own = section or "embedded = true\n"
     (project / "refinerctl.toml").write_text(CONFIG + own)
-    write(project, "lab", **{"backend.hcl": None})
+    write_environment(project, "lab", **{"backend.hcl": None})
     done = refinerctl("env", "list", "--output", "json")
 
     found: Any = done.json()["environments"][0]

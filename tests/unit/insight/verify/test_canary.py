@@ -10,8 +10,9 @@ import pytest
 from refinerctl.aws.bucket_versions import BucketVersions
 from refinerctl.errors import AccessDeniedError
 from refinerctl.inputs.follow import Upload, UploadStatus
+from refinerctl.insight.findings import Status
 from refinerctl.insight.verify.canary import blocked, content_of, judge, key_of, remove
-from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.insight.verify.checks import CheckResult
 from refinerctl.stacks.base import EventRule, Function, Service, Stage
 from tests.unit.fakes import START
 

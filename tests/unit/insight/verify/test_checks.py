@@ -14,8 +14,9 @@ from refinerctl.aws.lambda_ import Concurrency, SourceMapping
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
 from refinerctl.inputs.listing import InputCount
+from refinerctl.insight.findings import Status
 from refinerctl.insight.verify import servers, services
-from refinerctl.insight.verify.checks import CheckResult, Status, choose, run_checks
+from refinerctl.insight.verify.checks import CheckResult, choose, run_checks
 from refinerctl.insight.verify.samples import event
 from refinerctl.insight.verify.snapshot import (
     ALARMS,

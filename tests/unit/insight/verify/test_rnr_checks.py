@@ -12,8 +12,9 @@ from refinerctl.aws.security_groups import SecurityGroup, TrafficRule, lets_thro
 from refinerctl.aws.service_metrics import ServiceCounts
 from refinerctl.errors import NotFoundError, TransientError
 from refinerctl.inputs.listing import InputCount
+from refinerctl.insight.findings import Status
 from refinerctl.insight.verify import rnr, servers, services
-from refinerctl.insight.verify.checks import Status, choose, run_checks
+from refinerctl.insight.verify.checks import choose, run_checks
 from refinerctl.insight.verify.snapshot import (
     ALARMS,
     BROKER,

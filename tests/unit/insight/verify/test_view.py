@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refinerctl.insight.verify.checks import CheckResult, Status
+from refinerctl.insight.findings import Status
+from refinerctl.insight.verify.checks import CheckResult
 from refinerctl.insight.verify.view import junit, result_lines
 
 HOSTILE = "a<b>&\"'\x00\x1b[31m\x7f\ud800\ufffe]]> -->\r\n\tü"
