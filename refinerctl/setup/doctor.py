@@ -22,7 +22,8 @@ from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import Background, attempt
 
 if TYPE_CHECKING:
-    from refinerctl.config import GlobalFlags, ImageSettings
+    from refinerctl.config import GlobalFlags
+    from refinerctl.images import ImageSettings
 
 NO_PROJECT = "there is no refinerctl.toml in this folder or above it"
 _STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "dim"}

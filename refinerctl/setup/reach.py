@@ -18,7 +18,8 @@ from refinerctl.stacks.base import Broker
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
     from refinerctl.aws.session import AwsSession
-    from refinerctl.config import ImageSettings, Settings
+    from refinerctl.config import Settings
+    from refinerctl.images import ImageSettings
     from refinerctl.ledger.entries import Ledger
     from refinerctl.rabbitmq.endpoint import Address
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from refinerctl import __version__
-from refinerctl.config import ImageSettings, Settings
+from refinerctl.config import Settings
 from refinerctl.embedded import NOT_INSTALLED
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import ImageSettings
 from refinerctl.insight.findings import Finding, failed, passed, skipped
 from refinerctl.terraform.installation import find_provider_mirror, terraform_version
 from refinerctl.transport import Limits, Transport
