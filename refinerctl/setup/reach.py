@@ -94,7 +94,7 @@ def ecr(app: AppContext, images: list[ImageSettings]) -> Iterator[Finding]:
 
 
 def _deploy(app: AppContext, stack: str) -> str:
-    return f"refinerctl deploy --env {app.settings.env} --stack {stack}"
+    return app.in_environment(app.settings.env, stack).command("deploy")
 
 
 def state(app: AppContext) -> Iterator[Finding]:
