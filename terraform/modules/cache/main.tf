@@ -30,6 +30,7 @@ resource "aws_elasticache_replication_group" "this" {
   kms_key_id                 = var.kms_key_arn
   transit_encryption_enabled = true
   auth_token                 = jsondecode(data.aws_secretsmanager_secret_version.first.secret_string).token
+  auth_token_update_strategy = "ROTATE" # has no default from version 6 of the provider on
 
   lifecycle {
     # The token here is the first one: see "Token" in the README.

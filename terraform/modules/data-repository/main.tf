@@ -9,8 +9,9 @@ data "aws_s3_bucket" "existing" {
 
   lifecycle {
     postcondition {
-      condition     = self.region == data.aws_region.current.name
-      error_message = "Bucket ${var.bucket} is in ${self.region}, not in ${data.aws_region.current.name}. S3 sends its events to EventBridge in the bucket's own region, so the rules must be created there."
+      # Not by attribute region: from version 6 of the provider on, that is the provider's region.
+      condition     = strcontains(self.bucket_regional_domain_name, ".s3.${data.aws_region.current.id}.")
+      error_message = "Bucket ${var.bucket} (${self.bucket_regional_domain_name}) is not in ${data.aws_region.current.id}. S3 sends its events to EventBridge in the bucket's own region, so the rules must be created there."
     }
   }
 }

@@ -5,7 +5,7 @@ data "aws_region" "current" {}
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
 
   # Lambda writes a statement of this Sid itself when the repository lacks one, which Terraform would then report as
   # drift. If the permission exists from the start, Lambda does not change the policy.

@@ -5,7 +5,7 @@ data "aws_region" "current" {}
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
 
   # Built from the name: the rule's attribute would make the queue wait for the rule.
   forward_rule_arn = "arn:${local.partition}:events:${local.region}:${local.account_id}:rule/${var.forward_name}"
@@ -80,10 +80,11 @@ resource "aws_cloudwatch_event_target" "forward" {
 }
 
 resource "aws_iam_role" "forward" {
-  name               = var.forward_name
-  description        = "Lets EventBridge put events on the event bus ${var.name}"
-  assume_role_policy = jsonencode(local.assume_role_policy)
-  tags               = var.tags
+  name                 = var.forward_name
+  description          = "Lets EventBridge put events on the event bus ${var.name}"
+  assume_role_policy   = jsonencode(local.assume_role_policy)
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "forward" {

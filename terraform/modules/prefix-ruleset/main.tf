@@ -5,7 +5,7 @@ data "aws_region" "current" {}
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
 
   prefix = trimprefix(var.prefix, "/") # S3 keys have no leading slash.
 
@@ -333,10 +333,11 @@ resource "aws_cloudwatch_log_group" "this" {
 resource "aws_iam_role" "this" {
   count = local.has_function ? 1 : 0
 
-  name               = var.name
-  description        = "Execution role of the function ${var.name}"
-  assume_role_policy = jsonencode(local.assume_role_policy)
-  tags               = var.tags
+  name                 = var.name
+  description          = "Execution role of the function ${var.name}"
+  assume_role_policy   = jsonencode(local.assume_role_policy)
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "this" {

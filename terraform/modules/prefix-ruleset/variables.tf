@@ -371,6 +371,17 @@ variable "message_retention_s" {
   }
 }
 
+variable "permissions_boundary" {
+  description = "ARN of the IAM policy that is the permissions boundary of the function's role. Null sets none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null ? true : can(regex("^arn:aws[a-z-]*:iam::(?:[0-9]{12}|aws):policy/.+$", var.permissions_boundary))
+    error_message = "permissions_boundary must be the ARN of an IAM policy, arn:aws:iam::<account>:policy/<name>, or null."
+  }
+}
+
 variable "tags" {
   description = "Tags of all resources except the event source mapping, in addition to the provider's default tags."
   type        = map(string)

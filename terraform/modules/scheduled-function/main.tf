@@ -5,7 +5,7 @@ data "aws_region" "current" {}
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
 
   # Built from names: an attribute would make roles wait for queues and the function, 25 seconds for each level of queues.
   sqs_arn_prefix   = "arn:${local.partition}:sqs:${local.region}:${local.account_id}"
@@ -170,10 +170,11 @@ resource "aws_cloudwatch_log_group" "this" {
 }
 
 resource "aws_iam_role" "function" {
-  name               = var.role_name
-  description        = "Execution role of the function ${var.name}"
-  assume_role_policy = jsonencode(local.function_assume_policy)
-  tags               = var.tags
+  name                 = var.role_name
+  description          = "Execution role of the function ${var.name}"
+  assume_role_policy   = jsonencode(local.function_assume_policy)
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "function" {
@@ -245,10 +246,11 @@ resource "aws_scheduler_schedule" "this" {
 }
 
 resource "aws_iam_role" "scheduler" {
-  name               = var.scheduler_role_name
-  description        = "Lets EventBridge Scheduler invoke the function ${var.name}"
-  assume_role_policy = jsonencode(local.scheduler_assume_policy)
-  tags               = var.tags
+  name                 = var.scheduler_role_name
+  description          = "Lets EventBridge Scheduler invoke the function ${var.name}"
+  assume_role_policy   = jsonencode(local.scheduler_assume_policy)
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "scheduler" {

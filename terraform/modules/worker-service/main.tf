@@ -5,7 +5,7 @@ data "aws_region" "current" {}
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  region     = data.aws_region.current.id
 
   # Null unless the image is in ECR: nothing else needs permissions to pull.
   ecr = one([
@@ -188,10 +188,11 @@ resource "aws_cloudwatch_log_group" "this" {
 }
 
 resource "aws_iam_role" "task" {
-  name               = var.task_role_name
-  description        = "Tasks of the service ${var.name}"
-  assume_role_policy = jsonencode(local.assume_role_policy)
-  tags               = var.tags
+  name                 = var.task_role_name
+  description          = "Tasks of the service ${var.name}"
+  assume_role_policy   = jsonencode(local.assume_role_policy)
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "task" {
@@ -201,10 +202,11 @@ resource "aws_iam_role_policy" "task" {
 }
 
 resource "aws_iam_role" "execution" {
-  name               = var.execution_role_name
-  description        = "Lets ECS pull the image and write the log of the service ${var.name}"
-  assume_role_policy = jsonencode(local.assume_role_policy)
-  tags               = var.tags
+  name                 = var.execution_role_name
+  description          = "Lets ECS pull the image and write the log of the service ${var.name}"
+  assume_role_policy   = jsonencode(local.assume_role_policy)
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "execution" {

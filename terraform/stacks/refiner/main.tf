@@ -64,6 +64,8 @@ module "event_bus" {
   forward_name = "${var.name_prefix}-forward"
 
   queue_kms_key_arn = var.kms_key_arns.queues
+
+  permissions_boundary = var.permissions_boundary
 }
 
 module "rulesets" {
@@ -101,6 +103,8 @@ module "rulesets" {
   max_receive_count    = each.value.max_receive_count
   message_retention_s  = var.message_retention_s
   log_retention_days   = var.log_retention_days
+
+  permissions_boundary = var.permissions_boundary
 }
 
 module "alarms" {

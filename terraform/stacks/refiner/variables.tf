@@ -270,6 +270,17 @@ variable "alarms" {
   nullable = false
 }
 
+variable "permissions_boundary" {
+  description = "ARN of the IAM policy that is the permissions boundary of all roles of the stack, such as that of stack `access`. Null sets none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null ? true : can(regex("^arn:aws[a-z-]*:iam::(?:[0-9]{12}|aws):policy/.+$", var.permissions_boundary))
+    error_message = "permissions_boundary must be the ARN of an IAM policy, arn:aws:iam::<account>:policy/<name>, or null."
+  }
+}
+
 variable "tags" {
   description = "Tags of every resource that has tags."
   type        = map(string)

@@ -17,7 +17,7 @@ locals {
   complete_prefix = trimprefix(var.complete_prefix, "/")
   merged_prefix   = trimprefix(var.merged_prefix, "/")
 
-  registry = "${data.aws_caller_identity.current.account_id}.dkr.ecr.${data.aws_region.current.name}.${data.aws_partition.current.dns_suffix}"
+  registry = "${data.aws_caller_identity.current.account_id}.dkr.ecr.${data.aws_region.current.id}.${data.aws_partition.current.dns_suffix}"
 
   # As in Docker's references, a first component with a dot or a colon, or "localhost", is a registry.
   image_parts = {
@@ -175,6 +175,8 @@ module "producer" {
   queue_kms_key_arn    = var.kms_key_arns.queues
   log_kms_key_arn      = var.kms_key_arns.logs
   log_retention_days   = var.log_retention_days
+
+  permissions_boundary = var.permissions_boundary
 }
 
 module "autoscaler" {
@@ -204,6 +206,8 @@ module "autoscaler" {
   queue_kms_key_arn  = var.kms_key_arns.queues
   log_kms_key_arn    = var.kms_key_arns.logs
   log_retention_days = var.log_retention_days
+
+  permissions_boundary = var.permissions_boundary
 }
 
 module "postprocess" {
@@ -230,6 +234,8 @@ module "postprocess" {
   queue_kms_key_arn    = var.kms_key_arns.queues
   log_kms_key_arn      = var.kms_key_arns.logs
   log_retention_days   = var.log_retention_days
+
+  permissions_boundary = var.permissions_boundary
 }
 
 module "worker" {
@@ -254,6 +260,8 @@ module "worker" {
   log_group            = "/aws/ecs/${local.worker_name}"
   log_kms_key_arn      = var.kms_key_arns.logs
   log_retention_days   = var.log_retention_days
+
+  permissions_boundary = var.permissions_boundary
 }
 
 module "alarms" {

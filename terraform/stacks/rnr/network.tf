@@ -40,7 +40,7 @@ locals {
 
   endpoints = {
     for service in ["ecr.api", "ecr.dkr", "ecs", "logs", "monitoring", "secretsmanager", "ssm"] :
-    service => "com.amazonaws.${data.aws_region.current.name}.${service}" if var.vpc_endpoints.enabled
+    service => "com.amazonaws.${data.aws_region.current.id}.${service}" if var.vpc_endpoints.enabled
   }
 
   # AWS's APIs: through the VPC endpoints, or through whatever way to the internet the subnets have.
@@ -83,7 +83,7 @@ resource "aws_vpc_endpoint" "s3" {
   count = var.vpc_endpoints.enabled ? 1 : 0
 
   vpc_id            = local.vpc_id
-  service_name      = "com.amazonaws.${data.aws_region.current.name}.s3"
+  service_name      = "com.amazonaws.${data.aws_region.current.id}.s3"
   vpc_endpoint_type = "Gateway"
   route_table_ids   = var.vpc_endpoints.route_table_ids
   tags              = { Name = "${local.name}-s3" }

@@ -1,7 +1,7 @@
 # What each role may do: statements of its policy.
 
 locals {
-  arn_suffix = "${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}"
+  arn_suffix = "${data.aws_region.current.id}:${data.aws_caller_identity.current.account_id}"
   partition  = data.aws_partition.current.partition
   dns_suffix = data.aws_partition.current.dns_suffix
 
@@ -22,14 +22,14 @@ locals {
     for arns in [var.kms_key_arns.buckets] : {
       Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
       Resource  = arns
-      Condition = { StringEquals = { "kms:ViaService" = ["s3.${data.aws_region.current.name}.${local.dns_suffix}"] } }
+      Condition = { StringEquals = { "kms:ViaService" = ["s3.${data.aws_region.current.id}.${local.dns_suffix}"] } }
     } if length(arns) > 0
   ]
   kms_secrets = [
     for arn in var.kms_key_arns.secrets[*] : {
       Action    = ["kms:Decrypt"]
       Resource  = [arn]
-      Condition = { StringEquals = { "kms:ViaService" = ["secretsmanager.${data.aws_region.current.name}.${local.dns_suffix}"] } }
+      Condition = { StringEquals = { "kms:ViaService" = ["secretsmanager.${data.aws_region.current.id}.${local.dns_suffix}"] } }
     }
   ]
 

@@ -11,7 +11,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 }
 
@@ -190,7 +190,7 @@ run "existing_bucket_is_left_alone" {
 
   override_data {
     target = data.aws_s3_bucket.existing[0]
-    values = { region = "eu-west-1", id = "looked-up" }
+    values = { bucket_regional_domain_name = "data-repository.s3.eu-west-1.amazonaws.com", id = "looked-up" }
   }
 
   assert {
@@ -224,7 +224,7 @@ run "notifications_of_an_existing_bucket" {
 
   override_data {
     target = data.aws_s3_bucket.existing[0]
-    values = { region = "eu-west-1" }
+    values = { bucket_regional_domain_name = "data-repository.s3.eu-west-1.amazonaws.com" }
   }
 
   assert {
@@ -260,7 +260,7 @@ run "existing_bucket_in_another_region" {
 
   override_data {
     target = data.aws_s3_bucket.existing[0]
-    values = { region = "us-east-1" }
+    values = { bucket_regional_domain_name = "data-repository.s3.us-east-1.amazonaws.com" }
   }
 
   expect_failures = [data.aws_s3_bucket.existing[0]]

@@ -11,7 +11,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   mock_resource "aws_cloudwatch_event_bus" {
@@ -28,12 +28,18 @@ mock_provider "aws" {
 }
 
 variables {
-  name         = "data-repository-bus"
-  bucket       = "data-repository"
-  forward_name = "dibbs-ecr-forward"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+  name                 = "data-repository-bus"
+  bucket               = "data-repository"
+  forward_name         = "dibbs-ecr-forward"
 }
 
 run "bus_and_forwarding" {
+  assert {
+    condition     = aws_iam_role.forward.permissions_boundary == var.permissions_boundary
+    error_message = "A role has no permissions boundary."
+  }
+
   assert {
     condition     = aws_cloudwatch_event_bus.this.name == "data-repository-bus"
     error_message = "The bus has another name."

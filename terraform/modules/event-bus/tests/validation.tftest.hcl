@@ -16,12 +16,14 @@ run "empty" {
   }
 
   variables {
-    name         = ""
-    bucket       = ""
-    forward_name = ""
+    permissions_boundary = "boundary"
+    name                 = ""
+    bucket               = ""
+    forward_name         = ""
   }
 
   expect_failures = [
+    var.permissions_boundary,
     var.name,
     var.bucket,
     var.forward_name,

@@ -11,7 +11,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 }
 
@@ -76,7 +76,7 @@ run "dns_suffix_of_the_partition" {
 
   override_data {
     target = data.aws_region.current
-    values = { name = "cn-north-1" }
+    values = { id = "cn-north-1" }
   }
 
   assert {

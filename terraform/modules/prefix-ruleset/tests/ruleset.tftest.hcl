@@ -11,7 +11,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   override_resource {
@@ -52,14 +52,20 @@ mock_provider "aws" {
 }
 
 variables {
-  name      = "dibbs-ecr-RefinerInput"
-  prefix    = "RefinerInput/"
-  bucket    = "data-repository"
-  bus_name  = "data-repository-bus"
-  image_uri = "dibbs-ecr-refiner/lambda:v1.2.3"
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+  name                 = "dibbs-ecr-RefinerInput"
+  prefix               = "RefinerInput/"
+  bucket               = "data-repository"
+  bus_name             = "data-repository-bus"
+  image_uri            = "dibbs-ecr-refiner/lambda:v1.2.3"
 }
 
 run "ruleset_with_function" {
+  assert {
+    condition     = aws_iam_role.this[0].permissions_boundary == var.permissions_boundary
+    error_message = "A role has no permissions boundary."
+  }
+
   assert {
     condition     = aws_cloudwatch_event_rule.this.name == "dibbs-ecr-RefinerInput" && aws_cloudwatch_event_rule.this.event_bus_name == "data-repository-bus"
     error_message = "The rule has another name, or is on another bus."

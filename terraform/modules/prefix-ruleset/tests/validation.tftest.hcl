@@ -17,18 +17,20 @@ run "empty" {
   }
 
   variables {
-    name            = ""
-    prefix          = ""
-    bucket          = ""
-    bus_name        = ""
-    image_uri       = ""
-    release_tag     = ""
-    output_prefix   = ""
-    complete_prefix = ""
-    vpc             = { "subnet_ids" = [], "security_group_ids" = ["sg-1"] }
+    permissions_boundary = "boundary"
+    name                 = ""
+    prefix               = ""
+    bucket               = ""
+    bus_name             = ""
+    image_uri            = ""
+    release_tag          = ""
+    output_prefix        = ""
+    complete_prefix      = ""
+    vpc                  = { "subnet_ids" = [], "security_group_ids" = ["sg-1"] }
   }
 
   expect_failures = [
+    var.permissions_boundary,
     var.name,
     var.prefix,
     var.bucket,

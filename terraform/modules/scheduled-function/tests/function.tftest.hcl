@@ -11,7 +11,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   mock_resource "aws_iam_role" {
@@ -34,16 +34,17 @@ mock_provider "aws" {
 }
 
 variables {
-  name                = "rnr-test-producer"
-  description         = "Publishes new inputs"
-  role_name           = "rnr-test-lambda-producer-role"
-  scheduler_role_name = "rnr-test-scheduler-producer-role"
-  image_uri           = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rnr/producer:v1"
-  schedule_group      = "rnr-test"
-  schedule_expression = "rate(5 minutes)"
-  vpc_id              = "vpc-1"
-  subnet_ids          = ["subnet-1"]
-  environment         = { RNR_NAME = "rnr-test" }
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+  name                 = "rnr-test-producer"
+  description          = "Publishes new inputs"
+  role_name            = "rnr-test-lambda-producer-role"
+  scheduler_role_name  = "rnr-test-scheduler-producer-role"
+  image_uri            = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rnr/producer:v1"
+  schedule_group       = "rnr-test"
+  schedule_expression  = "rate(5 minutes)"
+  vpc_id               = "vpc-1"
+  subnet_ids           = ["subnet-1"]
+  environment          = { RNR_NAME = "rnr-test" }
   egress = {
     https  = { port = 443, cidr = "0.0.0.0/0" }
     broker = { port = 5671, security_group_id = "sg-1" }
@@ -56,6 +57,11 @@ variables {
 }
 
 run "schedule_function_and_dead_letter_queues" {
+  assert {
+    condition     = aws_iam_role.function.permissions_boundary == var.permissions_boundary && aws_iam_role.scheduler.permissions_boundary == var.permissions_boundary
+    error_message = "A role has no permissions boundary."
+  }
+
   assert {
     condition = (
       aws_scheduler_schedule.this.name == "rnr-test-producer" &&

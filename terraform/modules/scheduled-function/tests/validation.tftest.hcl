@@ -22,6 +22,7 @@ run "too_small" {
   }
 
   variables {
+    permissions_boundary = "boundary"
     name                 = ""
     role_name            = ""
     scheduler_role_name  = ""
@@ -37,6 +38,7 @@ run "too_small" {
   }
 
   expect_failures = [
+    var.permissions_boundary,
     var.name,
     var.role_name,
     var.scheduler_role_name,

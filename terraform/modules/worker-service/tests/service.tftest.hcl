@@ -8,7 +8,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   mock_resource "aws_iam_role" {
@@ -29,20 +29,26 @@ mock_provider "aws" {
 }
 
 variables {
-  cluster_name        = "rnr-test"
-  name                = "rnr-test-worker"
-  task_role_name      = "rnr-test-ecs-task-role"
-  execution_role_name = "rnr-test-ecs-execution-role"
-  image_uri           = "999999999999.dkr.ecr.eu-west-1.amazonaws.com/rnr/worker:v1"
-  log_group           = "/aws/ecs/rnr-test-worker"
-  vpc_id              = "vpc-1"
-  subnet_ids          = ["subnet-1", "subnet-2"]
-  environment         = { B = "2", A = "1" }
-  egress              = { broker = { port = 5671, security_group_id = "sg-1" } }
-  policy_statements   = [{ Action = ["s3:GetObject"], Resource = ["arn:aws:s3:::data/in/*"] }]
+  permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+  cluster_name         = "rnr-test"
+  name                 = "rnr-test-worker"
+  task_role_name       = "rnr-test-ecs-task-role"
+  execution_role_name  = "rnr-test-ecs-execution-role"
+  image_uri            = "999999999999.dkr.ecr.eu-west-1.amazonaws.com/rnr/worker:v1"
+  log_group            = "/aws/ecs/rnr-test-worker"
+  vpc_id               = "vpc-1"
+  subnet_ids           = ["subnet-1", "subnet-2"]
+  environment          = { B = "2", A = "1" }
+  egress               = { broker = { port = 5671, security_group_id = "sg-1" } }
+  policy_statements    = [{ Action = ["s3:GetObject"], Resource = ["arn:aws:s3:::data/in/*"] }]
 }
 
 run "service_and_task" {
+  assert {
+    condition     = aws_iam_role.task.permissions_boundary == var.permissions_boundary && aws_iam_role.execution.permissions_boundary == var.permissions_boundary
+    error_message = "A role has no permissions boundary."
+  }
+
   assert {
     condition = (
       aws_ecs_cluster.this.name == "rnr-test" &&

@@ -21,6 +21,7 @@ run "too_small" {
   }
 
   variables {
+    permissions_boundary = "boundary"
     cluster_name         = ""
     name                 = ""
     task_role_name       = ""
@@ -36,6 +37,7 @@ run "too_small" {
   }
 
   expect_failures = [
+    var.permissions_boundary,
     var.cluster_name,
     var.name,
     var.task_role_name,

@@ -11,7 +11,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   mock_resource "aws_cloudwatch_event_bus" {
@@ -293,7 +293,7 @@ run "existing_bucket" {
 
   override_data {
     target = module.data_repository.data.aws_s3_bucket.existing[0]
-    values = { region = "eu-west-1", id = "looked-up" }
+    values = { bucket_regional_domain_name = "existing-data.s3.eu-west-1.amazonaws.com", id = "looked-up" }
   }
 
   # A created bucket has the name that was given, an existing one the name that was looked up.

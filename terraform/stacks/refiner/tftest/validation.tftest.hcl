@@ -15,11 +15,13 @@ run "empty" {
   }
 
   variables {
-    name_prefix         = ""
-    allowed_account_ids = ["123456789012", "12345678901"]
+    permissions_boundary = "boundary"
+    name_prefix          = ""
+    allowed_account_ids  = ["123456789012", "12345678901"]
   }
 
   expect_failures = [
+    var.permissions_boundary,
     var.name_prefix,
     var.allowed_account_ids,
   ]

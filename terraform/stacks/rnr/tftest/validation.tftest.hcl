@@ -18,6 +18,7 @@ run "wrong_characters" {
   }
 
   variables {
+    permissions_boundary        = "boundary"
     region                      = "Ireland"
     allowed_account_ids         = ["12345678901"]
     env                         = "test_1"
@@ -33,6 +34,7 @@ run "wrong_characters" {
   }
 
   expect_failures = [
+    var.permissions_boundary,
     var.region,
     var.allowed_account_ids,
     var.env,
