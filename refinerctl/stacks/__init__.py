@@ -14,7 +14,7 @@ from refinerctl.stacks.base import Stack
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-BUILT_IN = ("refiner", "rnr", "registry")
+BUILT_IN = ("refiner", "rnr", "registry", "access")
 GROUP = "refinerctl.stacks"
 
 

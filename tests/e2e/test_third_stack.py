@@ -119,8 +119,8 @@ data "aws_caller_identity" "current" {}
 data "aws_region" "current" {}
 
 locals {
-  arn_prefix = "arn:aws:sqs:${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}"
-  registry   = "${data.aws_caller_identity.current.account_id}.dkr.ecr.${data.aws_region.current.name}.amazonaws.com"
+  arn_prefix = "arn:aws:sqs:${data.aws_region.current.id}:${data.aws_caller_identity.current.account_id}"
+  registry   = "${data.aws_caller_identity.current.account_id}.dkr.ecr.${data.aws_region.current.id}.amazonaws.com"
 }
 
 resource "aws_sqs_queue" "work" {
@@ -349,4 +349,4 @@ def test_demo_says_that_the_stack_has_none(tiny: Project) -> None:
 def test_an_unknown_stack_is_refused_with_the_known_ones(tiny: Project) -> None:
     done = tiny.run("status", "--stack", "nothing")
     assert done.code == 2
-    assert "refiner, rnr, registry, tiny" in textwrap.shorten(done.err, 1000)
+    assert "refiner, rnr, registry, access, tiny" in textwrap.shorten(done.err, 1000)

@@ -95,7 +95,7 @@ def test_module(outcomes: Mapping[str, Done], folder: str) -> None:
 
 
 def test_every_folder_has_tests_and_a_readme() -> None:
-    assert len(FOLDERS) == 12
+    assert len(FOLDERS) == 14
     for folder in FOLDERS:
         assert files_of_tests(folder), folder
         assert (ROOT / folder / "README.md").is_file(), folder
@@ -107,9 +107,28 @@ def test_every_variable_and_attribute_of_one_is_used(folder: str) -> None:
     text = "".join(path.read_text() for path in (ROOT / folder).glob("*.tf") if path.name != "variables.tf")
     for block in re.split(r"^variable ", (ROOT / folder / "variables.tf").read_text(), flags=re.MULTILINE)[1:]:
         name = block.split('"')[1]
+        if re.search(rf"= var\.{name}$", text, re.MULTILINE):
+            continue  # passed on whole: the module's variable has the same attributes
         attributes = re.findall(r"^ {4}(\w+) += (?:optional|string|list|number|bool)", block, re.MULTILINE)
         assert re.search(rf"\bvar\.{name}\b", text), name
         assert [item for item in attributes if not re.search(rf"\.{item}\b", text)] == [], name
+
+
+def test_every_role_of_a_stack_takes_the_permissions_boundary() -> None:
+    """A deployment may create no role without it."""
+    passed_on = "permissions_boundary = var.permissions_boundary"
+    for path in ROOT.glob("modules/*/main.tf"):
+        roles = re.findall(r"^resource \"aws_iam_role\" .*?^}", path.read_text(), re.MULTILINE | re.DOTALL)
+        bounded = [
+            role for role in roles if re.search(r"^  permissions_boundary += var\.permissions_boundary$", role, re.M)
+        ]
+        assert path.parent.name == "ci-access" or roles == bounded, path
+    for stack in STACKS:
+        calls = re.findall(r"^module \"\w+\" {.*?^}", (ROOT / stack / "main.tf").read_text(), re.MULTILINE | re.DOTALL)
+        for call in calls:
+            module = ROOT / "modules" / call.split('"../../modules/')[1].split('"')[0]
+            takes_it = 'variable "permissions_boundary"' in (module / "variables.tf").read_text()
+            assert (passed_on in call) == takes_it, call
 
 
 @pytest.mark.parametrize("folder", STACKS)
