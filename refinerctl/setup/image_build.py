@@ -30,18 +30,19 @@ CALL_SECONDS = 1800
 # What a failed build printed last.
 TAIL_LINES = 20
 LABELS = "org.opencontainers.image"
-_BASE = re.compile(r"^ARG BASE=(\S+)", re.MULTILINE)
+_FROM = re.compile(r"^FROM (?:--\S+ )*\$\{(\w+)\}", re.MULTILINE)
+_ARGUMENT = re.compile(r"^ARG (\w+)=(\S+)", re.MULTILINE)
 _STEP = re.compile(r"Step \d+/\d+ : ")
 
 
 @dataclass(frozen=True)
 class ImageBuild:
-    """An image to build. `base` is the Dockerfile's default base image; `commit` None: outside of git."""
+    """An image to build. `bases` are the Dockerfile's base images by its arguments; `commit` None: outside of git."""
 
     image: ImageSettings
     target: ImageReference
     platform: Platform
-    base: str | None
+    bases: Mapping[str, str]
     commit: str | None
     is_dirty: bool
     arguments: Mapping[str, str]
@@ -119,19 +120,24 @@ def planned(
         raise UsageError(f"image {image.name!r} is not published for {chosen}", hint=hint)
     commit, is_dirty = git_commit(context.folder)
     version = tag or (f"{commit}-dirty" if commit and is_dirty else commit) or "dev"
-    found = _BASE.search(dockerfile)
     own = {"VERSION": version, "REVISION": commit or "unknown"}
     labels = {"version": version, "revision": commit, "source": origin_page(context.folder)}
     return ImageBuild(
         image,
         replace(image.source or ImageReference(image.repository), tag=version, digest=None),
         chosen,
-        found[1] if found else None,
+        base_images(dockerfile),
         commit,
         is_dirty,
         own | dict(arguments),
         {f"{LABELS}.{name}": value for name, value in labels.items() if value},
     )
+
+
+def base_images(dockerfile: str) -> dict[str, str]:
+    """The default base images of a Dockerfile, by the arguments that can replace them: `FROM ${BASE}`."""
+    defaults = dict(_ARGUMENT.findall(dockerfile))
+    return {name: defaults[name] for name in _FROM.findall(dockerfile) if name in defaults}
 
 
 def check_publishable(builds: list[ImageBuild]) -> None:
@@ -174,8 +180,9 @@ def _build(
     app: AppContext, engine: DockerEngine, copies: DockerCopies, item: ImageBuild, progress: Progress
 ) -> dict[str, Any]:
     arguments = dict(item.arguments)
-    if item.base and "BASE" not in arguments:
-        arguments |= _pinned(app, copies, item.base)
+    for name, base in item.bases.items():
+        if name not in item.arguments:
+            arguments |= _pinned(app, copies, name, base)
     progress.step(f"building {item.target} for {item.platform} of {item.image.context.own_folder}")
     with _told(app, progress) as on_line:
         image_id = engine.build(
@@ -190,8 +197,8 @@ def _build(
     return {"image_id": image_id, "size": built["Size"], "arguments": arguments}
 
 
-def _pinned(app: AppContext, copies: DockerCopies, base: str) -> dict[str, str]:
-    """The arguments that name the base image by digest, as in a release."""
+def _pinned(app: AppContext, copies: DockerCopies, name: str, base: str) -> dict[str, str]:
+    """The arguments that name a base image by digest, as in a release."""
     reference = ImageReference.parse(base)
     try:
         digest = reference.digest or copies.digest(reference)
@@ -199,8 +206,9 @@ def _pinned(app: AppContext, copies: DockerCopies, base: str) -> dict[str, str]:
         app.render.warning(f"the digest of base image {base} is unknown: {error.message}")
         return {}
     if digest is None:
-        raise NotFoundError(f"base image {base} does not exist", hint="Name another one with --build-arg BASE=IMAGE.")
-    return {"BASE": str(replace(reference, digest=digest)), "BASE_DIGEST": digest}
+        raise NotFoundError(f"base image {base} does not exist", hint=f"Set another one: --build-arg {name}=IMAGE.")
+    pinned = {name: str(replace(reference, digest=digest))}
+    return pinned | ({"BASE_DIGEST": digest} if name == "BASE" else {})
 
 
 @contextmanager
@@ -238,7 +246,7 @@ def _as_json(app: AppContext, item: ImageBuild, status: str) -> dict[str, Any]:
         **{name: os.path.relpath(path, project) for name, path in paths.items()},
         "platform": str(item.platform),
         "platforms": [str(platform) for platform in item.image.platforms],
-        "base": item.base,
+        "bases": dict(item.bases),
         "labels": dict(item.labels),
         "arguments": dict(item.arguments),
         "digest": None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from refinerctl.setup.image_build import base_images
 from tests.command import Command
 
 TOML = """
@@ -71,7 +72,7 @@ def test_dry_run_is_what_the_release_workflow_reads(refinerctl: Command, commit:
         "dockerfile": "images/app/Dockerfile",
         "platform": "linux/amd64",
         "platforms": ["linux/amd64"],
-        "base": "example.com/base:1",
+        "bases": {"BASE": "example.com/base:1"},
         "labels": {
             "org.opencontainers.image.version": "v1.2.3",
             "org.opencontainers.image.revision": commit,
@@ -83,6 +84,18 @@ def test_dry_run_is_what_the_release_workflow_reads(refinerctl: Command, commit:
     assert (tools["context"], tools["dockerfile"]) == (".", "Dockerfile")
     assert tools["platforms"] == ["linux/amd64", "linux/arm64"]
     assert "s3cret" not in done.out + done.err
+
+
+def test_base_images_are_those_that_an_argument_can_replace() -> None:
+    dockerfile = """
+ARG BASE=python:3.12
+ARG TOOLS=example.com/tools:1
+ARG VERSION=dev
+FROM --platform=linux/amd64 ${TOOLS} AS tools
+FROM ${BASE}
+FROM scratch
+"""
+    assert base_images(dockerfile) == {"TOOLS": "example.com/tools:1", "BASE": "python:3.12"}
 
 
 def test_tag_is_the_commit(refinerctl: Command, project: Path, commit: str) -> None:
