@@ -26,4 +26,4 @@ def test_packages_of_an_image_have_the_versions_of_the_tests(lock: Path) -> None
 
 
 def test_every_python_image_is_locked() -> None:
-    assert [lock.parent.name for lock in LOCKS] == ["autoscaler", "postprocess", "producer", "worker"]
+    assert [lock.parent.name for lock in LOCKS] == ["autoscaler", "cli", "postprocess", "producer", "worker"]
