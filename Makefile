@@ -10,7 +10,7 @@ TOOLS := tests/tools/node_modules/.package-lock.json
 # Two at a time, each output in one piece; make 3.81, which macOS has, cannot keep them apart.
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
 
-.PHONY: demo demo-rnr test checks nightly docs bench lint ruff mypy imports checkov unit e2e node-test servers clean help
+.PHONY: demo demo-rnr test checks nightly docs record bench lint ruff mypy imports checkov unit e2e node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -56,7 +56,10 @@ nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Run the proper
 	RNR_LEDGER_SEED=$${RNR_LEDGER_SEED:-$$(date +%s)} RNR_LEDGER_ROUNDS=5 $(BIN)/pytest -s tests/e2e/rnr_ledger -k faults
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
+
+record: $(VENV)/.dev $(MODULES) ## Record the demo for docs/demo.svg
+	$(BIN)/python -m docs.record
 
 bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, docker
 	$(BIN)/python benchmarks/upload.py

@@ -14,6 +14,7 @@ import pytest
 from refinerctl.app import AppContext
 from refinerctl.cli import cli
 from refinerctl.config import GlobalFlags
+from tests.command_lines import CONTEXT, check, commands_of
 from tests.conftest import ROOT
 
 VALUE = "X"  # for what is known only when the text is printed
@@ -47,42 +48,27 @@ def text(node: ast.JoinedStr) -> str:
 
 MODULES = [read(file) for file in sorted((ROOT / "refinerctl").rglob("*.py"))]
 TEXTS = [text for module in MODULES for text in module.texts]
-# With the names of the help option: a command keeps those of the first context that it gets.
-CONTEXT = click.Context(cli, **cli.context_settings)
 COMMAND_LINES = sorted(
     {line for module in MODULES for line in module.examples}
     | {line for text in TEXTS for line in re.findall(r"`(refinerctl [^`]+)`", text)}
 )
 
 
-def check(line: str) -> None:
-    """Raises click.UsageError for a command, an option or an argument that does not exist or is missing."""
-    line = re.sub(r'.*\$\((.*)\)"', r"\1", line)  # eval "$(refinerctl …)"
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    words = list(lexer)
-    begin = words.index("refinerctl") + 1
-    end = next((at for at in range(begin, len(words)) if set(words[at]) <= set("|<>&")), len(words))
-    rest = words[begin:end]
-    if rest == ["--help"]:
-        return
-    command: click.Command = cli
-    while isinstance(command, click.Group):
-        _name, found, rest = command.resolve_command(CONTEXT, rest)
-        assert found is not None
-        command = found
-    command.make_context(None, rest, parent=CONTEXT)
+def check_line(line: str) -> None:
+    """Raises click.UsageError if refinerctl would not accept the line."""
+    (words,) = (words for words in commands_of(line) if words[0] == "refinerctl")
+    check(words)
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
 def test_command_line_is_accepted(line: str) -> None:
-    check(line)
+    check_line(line)
 
 
 def test_wrong_command_lines_are_noticed() -> None:
     for line in ("refinerctl deploi", "refinerctl deploy --allow X", "refinerctl trace", "refinerctl dlq list --no"):
         with pytest.raises(click.UsageError):
-            check(line)
+            check_line(line)
 
 
 def test_command_lines_are_in_backticks() -> None:
@@ -100,4 +86,4 @@ def test_command_to_run_next_has_the_environment_and_the_options_that_were_given
         *("refinerctl", "deploy", "--allow-destroy", 'module.rulesets["A"].aws_sqs_queue.this'),
         *("--env", "production", "--stack", "refiner", "--profile", "team a"),
     ]
-    check(line)
+    check_line(line)
