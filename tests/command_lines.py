@@ -24,7 +24,7 @@ CONTEXT = click.Context(cli, **cli.context_settings)
 _FENCE = re.compile(r"^ *```(\w*)$")
 _INLINE = re.compile(r"`((?:refinerctl|make|terraform) [^`]+)`")
 _SHOWN = {  # by language of the block: after a prompt, each line, in a list of a CI job
-    "console": re.compile(r" *\$ (.+)"),
+    "console": re.compile(r" *(?:\$ |(?=refinerctl ))(.+)"),
     "text": re.compile(r" *\$ (.+)"),
     "sh": re.compile(r" *([^#\s].*)"),
     "yaml": re.compile(r" *- (refinerctl .+)"),

@@ -70,7 +70,7 @@ def adapted(words: Words) -> Words:
 def form(words: Words) -> tuple[str, ...]:
     """The command and the options, without their values."""
     command, rest = resolve(words)
-    return (str(command.callback), *sorted({word for word in rest if word.startswith("-")}))
+    return (str(command.callback), *sorted({word for word in rest if word.startswith("-")} - {"--output"}))
 
 
 DOCUMENTED = [item for item in documented_commands(ROOT, "README.md", "docs/*.md") if item.program == "refinerctl"]
