@@ -42,7 +42,7 @@ NOT_RUN = {
 # Names as documented → names of this environment.
 NAMES = {
     r"--env \S+": "",
-    r"\bOtherInput/": "DibbsInput/",
+    r"\bOtherInput/": "PoisonInput/",
     r"\ba-dlq\b": "dibbs-ecr-RefinerInput-dlq",
     r"\btests/smoke\.txt\b": "a.txt",
     r"\b3HL4kq…": "null",
