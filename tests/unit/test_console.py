@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refinerctl.console import PlainProgress, Renderer, printable, seconds
+from refinerctl.console import PlainProgress, Renderer, can_ask, printable, seconds
 from refinerctl.embedded import LocalStatus
 from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.inputs.outputs import ListedOutput
@@ -108,6 +109,68 @@ class TestStreams:
         seen = capsys.readouterr()
         assert seen.out == ""
         assert [line[10:] for line in seen.err.splitlines()] == ["one\\x1b", "two"]
+
+    def test_titled_progress_is_a_section_of_a_gitlab_jobs_log(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """https://docs.gitlab.com/ci/jobs/job_logs/#custom-collapsible-sections"""
+        monkeypatch.setenv("GITLAB_CI", "true")
+        render = Renderer("text", 0)
+        with suppress(ValueError), render.progress(title="Plan") as progress:
+            progress.step("step")
+            raise ValueError  # an error inside ends it, too
+        with render.section("More\n", collapsed=True):
+            pass
+        seen = capsys.readouterr()
+        assert seen.out == ""
+        start, step, end, more, _end = seen.err.split("\n")[:-1]
+        name = re.fullmatch(r"\x1b\[0Ksection_start:\d{10}:([\w.-]+)\r\x1b\[0KPlan", start)
+        assert name is not None
+        assert step.endswith("step")
+        assert re.fullmatch(rf"\x1b\[0Ksection_end:\d{{10}}:{name[1]}\r\x1b\[0K", end)
+        assert re.search(r":([\w.-]+)\[collapsed=true\]\r\x1b\[0KMore\\x0a$", more)
+        assert name[1] not in more
+
+    @pytest.mark.parametrize(
+        ("output", "verbosity", "variable"), [("json", 0, "true"), ("text", -1, "true"), ("text", 0, "")]
+    )
+    def test_no_section_elsewhere_in_json_and_if_quiet(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        output: str,
+        verbosity: int,
+        variable: str,
+    ) -> None:
+        monkeypatch.setenv("GITLAB_CI", variable)
+        with Renderer(output, verbosity).progress(title="Plan") as progress:
+            progress.step("step")
+        assert "section" not in capsys.readouterr().err
+
+    def test_terminal_of_a_ci_job_gets_lines_and_no_questions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CI", "true")
+        with at_terminal() as terminal:
+            with Renderer("text", 0).progress() as progress:
+                progress.update("hidden for ten seconds")
+                progress.step("step")
+            assert not can_ask()
+        assert terminal.err.text()[9:] == " step\n"
+
+    @pytest.mark.parametrize(
+        ("variables", "coloured"),
+        [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+    )
+    def test_log_has_colour_only_if_asked_for(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        variables: dict[str, str],
+        coloured: bool,
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        Renderer("text", 0).styled([("a", "red")])
+        assert capsys.readouterr().out == ("\x1b[31ma\x1b[0m\n" if coloured else "a\n")
 
     def test_blob_that_starts_again_counts_once(self, capsys: pytest.CaptureFixture[str]) -> None:
         progress = PlainProgress(110, every_s=0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import RefusedError
-from refinerctl.releases.markdown import plan_markdown
+from refinerctl.releases.markdown import drift_markdown, plan_markdown
 from refinerctl.releases.plan_view import gitlab_report, plan_json, plan_lines, totals
 from refinerctl.releases.planning import Plan, refuse_losses
 from refinerctl.terraform.events import StateVersion
@@ -127,6 +127,37 @@ def test_note_has_every_change_and_the_digests() -> None:
     assert "\n- aws_iam_role.this[0]\n" in text
     assert text.count("```") == 2
     assert "<details>" not in plan_markdown(make())
+
+
+def test_note_and_issue_stay_below_gitlabs_limits() -> None:
+    changes = tuple(
+        Change(f'module.rulesets["{n}"].aws_x.{"y" * 200}', "aws_x", Action.UPDATE, ("z",)) for n in range(5000)
+    )
+    plan = make(changes=changes, drift=changes)
+    for text in (plan_markdown(plan), drift_markdown(plan, changes, "refinerctl drift")):
+        assert len(text) < 200_000
+        assert "more: see the output of the job" in text
+        assert text.count("```") == 2
+
+
+@pytest.mark.parametrize("name", ["`x", "a|b", "```", "\n```\n@all"])
+def test_image_that_is_not_pinned_cannot_end_its_cell(name: str) -> None:
+    (row,) = [
+        line
+        for line in plan_markdown(make(images=(ImageChange("In", name, NEW),))).splitlines()
+        if line.startswith("| In")
+    ]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4
+    assert len(re.findall(r"(?<!\\)`", row)) % 2 == 0
+
+
+def test_issue_has_the_drift_and_how_to_see_it() -> None:
+    change = Change("aws_x.y", "aws_x", Action.UPDATE, ("tags",))
+    text = drift_markdown(PLAN, (change,), "refinerctl drift --env production")
+    assert "environment production, stack refiner, release v2" in text
+    assert "Changed outside of Terraform:\n\n- \\~ aws\\_x.z" in text
+    assert "Differs from the configuration:\n\n- \\~ aws\\_x.y" in text
+    assert "\nrefinerctl drift --env production\n" in text
 
 
 def test_markup_in_names_is_escaped_in_the_note() -> None:

@@ -248,6 +248,52 @@ class TestDrift:
         assert [change.attributes for change in read_drift(document)] == [("name",)]
 
 
+def containers(image: str, **more: Any) -> dict[str, str]:
+    return {"container_definitions": json.dumps([{"name": "work", "image": image, **more}])}
+
+
+TASK = "module.worker.aws_ecs_task_definition.this"
+SERVICE = "module.worker.aws_ecs_service.this"
+NEW_REVISION = entry(SERVICE, "update", before={"task_definition": "t:1"}, after={"task_definition": "t:2"})
+
+
+class TestImageOnly:
+    """Whether nothing but the image differs."""
+
+    @pytest.mark.parametrize(
+        ("before", "after", "expected"),
+        [
+            ({"image_uri": "r:1"}, {"image_uri": "r:2"}, True),
+            ({"image_uri": "r:1", "memory_size": 1}, {"image_uri": "r:2", "memory_size": 2}, False),
+            ({"memory_size": 1}, {"memory_size": 2}, False),
+        ],
+    )
+    def test_of_a_function(self, before: Any, after: Any, expected: bool) -> None:
+        changed = entry(FUNCTION, "update", before=before, after=after)
+        assert [change.image_only for change in read_changes({"resource_changes": [changed]})] == [expected]
+
+    @pytest.mark.parametrize(
+        ("after", "expected"),
+        [(containers("r:2"), True), (containers("r:2", cpu=1), False), ({**containers("r:2"), "cpu": "9"}, False)],
+    )
+    def test_of_a_task_definition_and_the_service_that_follows_it(self, after: Any, expected: bool) -> None:
+        task = entry(TASK, "delete", "create", before=containers("r:1"), after=after)
+        changes = read_changes({"resource_changes": [task, NEW_REVISION]})
+        assert [change.image_only for change in changes] == [expected, expected]
+
+    def test_service_with_another_task_definition_than_planned_may_differ_in_anything(self) -> None:
+        assert [change.image_only for change in read_changes({"resource_changes": [NEW_REVISION]})] == [False]
+
+    def test_of_a_function_that_was_updated_by_other_means(self) -> None:
+        """The provider reads back more than the image; only what the configuration sets counts."""
+        before, after = {"image_uri": "r:1", "last_modified": "1"}, {"image_uri": "r:2", "last_modified": "2"}
+        document = {
+            "resource_drift": [entry(FUNCTION, "update", before=before, after=after)],
+            "configuration": configuration("rulesets", "aws_lambda_function.this", "image_uri"),
+        }
+        assert [(change.attributes, change.image_only) for change in read_drift(document)] == [(("image_uri",), True)]
+
+
 ON, OFF = {"bucket": "data-repository", "eventbridge": True}, {"bucket": "data-repository", "eventbridge": False}
 
 
