@@ -30,6 +30,11 @@ class Layout:
         return self.root / ".refinerctl"
 
     @property
+    def provenance(self) -> Path:
+        """The folder of the verified builds of images."""
+        return self.work_folder / "provenance"
+
+    @property
     def venvs(self) -> Path:
         """The folder of the virtual environments of Python images."""
         return self.work_folder / "venvs"

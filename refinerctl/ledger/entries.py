@@ -11,7 +11,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+import msgspec
+
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import Build
 
 
 class ReleaseAction(StrEnum):
@@ -24,7 +27,8 @@ class ReleaseAction(StrEnum):
 class Release:
     """An entry of the ledger. `images` are image URIs by digest, by stage; `at` is in UTC.
 
-    `bases` are the images that they were built on, by stage, if their labels say so.
+    `bases` are the images that they were built on, by stage, if their labels say so. `builds` are the workflow runs
+    that built them, by stage, as far as they were verified when the images were copied.
     """
 
     action: ReleaseAction
@@ -34,6 +38,7 @@ class Release:
     who: str = ""
     at: datetime = datetime.min
     bases: Mapping[str, str] = field(default_factory=dict)
+    builds: Mapping[str, Build] = field(default_factory=dict)
 
 
 class Ledger(Protocol):
@@ -66,7 +71,7 @@ def load_releases(document: bytes, place: str) -> tuple[Release, ...]:
                 hint="It was written by a newer version. Upgrade refinerctl.",
             )
         return tuple(_release(entry) for entry in content["releases"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise RefinerctlError(f"{place}: cannot read the ledger of releases: {error!r}") from error
 
 
@@ -79,6 +84,7 @@ def _release(entry: dict[str, Any]) -> Release:
         who=str(entry["who"]),
         at=datetime.fromisoformat(entry["at"]),
         bases={str(name): str(base) for name, base in entry.get("bases", {}).items()},
+        builds=msgspec.convert(entry.get("builds", {}), dict[str, Build]),
     )
 
 

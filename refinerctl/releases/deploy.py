@@ -245,7 +245,14 @@ def apply_plan(
         root.apply(plan.file, progress, resume, created)
     record = plan.record
     release = Release(
-        action, record.tag, dict(record.images), record.version, who, datetime.now(UTC), dict(record.bases)
+        action,
+        record.tag,
+        dict(record.images),
+        record.version,
+        who,
+        datetime.now(UTC),
+        dict(record.bases),
+        dict(record.builds),
     )
     if not has_changes and _is_recorded(release, deployed(ledger.read())):
         return False, None

@@ -38,6 +38,8 @@ def plan_markdown(plan: Plan) -> str:
             for image in images
         ]
         lines.append("")
+        built = [(image.stage, record.builds[image.stage]) for image in images if image.stage in record.builds]
+        lines += [f"- {_escaped(f'{stage}: built by {build}')}: {build.run_url}" for stage, build in built]
     if plan.changes:
         changes = [
             line

@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from refinerctl.errors import NotFoundError, RefusedError, UsageError
-from refinerctl.images import ImageReference, newest_first
+from refinerctl.images import Build, ImageReference, newest_first
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.parallel import concurrently
 from refinerctl.registry.manifests import config_base, unacceptable
+from refinerctl.releases.builds import builds_of
 from refinerctl.stacks.base import StageImage
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _TAGS_SHOWN = 5
 class Pins:
     """A release before it is deployed: image URIs by digest, by stage. `notes` say what is not pinned or not checked.
 
-    `bases` are the images that they were built on, by stage, if their labels say so.
+    `bases` are the images that they were built on, by stage, if their labels say so; `builds` their verified builds.
     `current` is the release that the ledger has as deployed. `asked_tag` is the tag that was requested, None if this
     follows from the ledger and the values.
     """
@@ -37,6 +38,7 @@ class Pins:
     current: Release | None = None
     bases: Mapping[str, str] = field(default_factory=dict)
     asked_tag: str | None = None
+    builds: Mapping[str, Build] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def pins_for(app: AppContext, tag: str | None) -> Pins:
         kept=current.images if current else {},
         local_repositories=app.settings.local_repositories if tag is None else frozenset(),
     )
-    return replace(pins, current=current)
+    builds = builds_of(app.settings.layout.provenance, pins.images, current)
+    return replace(pins, current=current, builds=builds)
 
 
 def pins_of(app: AppContext, target: Release, current: Release) -> Pins:
@@ -77,7 +80,8 @@ def pins_of(app: AppContext, target: Release, current: Release) -> Pins:
         kept={**current.images, **target.images},
         by_record=True,
     )
-    return replace(pins, current=current)
+    builds = builds_of(app.settings.layout.provenance, pins.images, target, current)
+    return replace(pins, current=current, builds=builds)
 
 
 def pin_images(

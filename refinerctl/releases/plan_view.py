@@ -28,9 +28,10 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     images = changed_images(plan)
     if images:
         yield "images"
-        yield from (
-            f"  {image.stage:<24}  {short_image(image.before)} → {short_image(image.after)}" for image in images
-        )
+        for image in images:
+            yield f"  {image.stage:<24}  {short_image(image.before)} → {short_image(image.after)}"
+            if build := plan.record.builds.get(image.stage):
+                yield f"  {'':<24}  built by {build}"
     for title, changes in grouped(plan.changes):
         yield title
         yield from (f"  {line}" for line in change_lines(changes))
@@ -114,6 +115,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "has_changes": not plan.is_empty,
         "totals": {action.value: plan.count(action) for action in Action},
         "images": [vars(image) for image in plan.images],
+        "builds": plan.record.builds,
         "changes": [change_json(change) for change in plan.changes],
         "outputs": list(plan.outputs),
         "drift": [change_json(change) for change in plan.drift],

@@ -99,6 +99,7 @@ def make_plan(
         terraform_version=str(document["terraform_version"]),
         bases=dict(pins.bases),
         asked_tag=pins.asked_tag,
+        builds=dict(pins.builds),
     )
     plan = _plan(file, document, record, destroy=destroy)
     notes = list(pins.notes)

@@ -12,7 +12,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.console import table
 from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
-from refinerctl.images import ImageReference, ImageSettings, newest_first, release_order
+from refinerctl.images import Build, ImageReference, ImageSettings, newest_first, release_order
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
@@ -53,7 +53,8 @@ class TagStatus:
 class EnvironmentRelease:
     """What an environment has deployed; `is_deployed` is None if that is unknown, for `error`.
 
-    `bases` are the images that the deployed ones were built on, by stage, as the ledger has them.
+    `bases` are the images that the deployed ones were built on, by stage, and `builds` the verified workflow runs that
+    built them, as the ledger has them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class EnvironmentRelease:
     tag: str | None = None
     error: str | None = None
     bases: Mapping[str, str] = field(default_factory=dict)
+    builds: Mapping[str, Build] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _environment(
     if release is None:
         return EnvironmentRelease(name)
     tag = release.tag or _tag_of_digests(release, by_tag)
-    return EnvironmentRelease(name, is_deployed=True, tag=tag, bases=release.bases)
+    return EnvironmentRelease(name, is_deployed=True, tag=tag, bases=release.bases, builds=release.builds)
 
 
 def _tag_of_digests(release: Release, by_tag: Mapping[str, tuple[TagImage, ...]]) -> str | None:
@@ -240,6 +242,8 @@ def _show(app: AppContext, overview: ReleaseOverview, names: list[str]) -> None:
             app.render.warning(f"the release deployed in {environment.name} is unknown: {environment.error}")
         elif environment.is_deployed and environment.tag not in shown:
             app.render.note(f"{environment.name} has {environment.tag or 'a release without a tag'}, not shown here")
+        for stage, build in environment.builds.items():
+            app.render.note(f"{environment.name}: {stage} was built by {build}: {build.run_url}")
     if overview.skipped:
         app.render.note(f"{overview.skipped} older tags are not shown; --limit N shows more")
 

@@ -17,7 +17,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError, TimedOutError, Usa
 from refinerctl.files import check_writable, write_text
 from refinerctl.images import BuiltBy, ImageReference, Platform, RunsOn
 from refinerctl.options import Duration, examples, global_options, notify_option
-from refinerctl.parallel import concurrently, time_limit
+from refinerctl.parallel import attempt, concurrently, time_limit
 from refinerctl.releases.sync_requests import one_image, stack_images, with_tags
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def sync(
             app.render.note("no release tags to copy")
         verifier = _verifier(requests, bundle_files, trusted_root)
         copies = _copy(app, _engine(app, engine, jobs, dry_run), requests, verifier, create_repository, dry_run)
+        for item in () if dry_run else copies:
+            _keep(app, item)
         if dotenv_file and not dry_run:
             write_text(dotenv_file, dotenv(copies))
 
@@ -244,6 +246,17 @@ def _verified(app: AppContext, checked: CheckedCopy, verifier: ProvenanceVerifie
     source = app.registries.client(str(request.source.registry)).repository(request.source.repository)
     build = verifier.verify(str(request.source), request.built_by, request.source.tag, source, checked.subjects)
     return replace(checked, outlook=replace(checked.outlook, build=build))
+
+
+def _keep(app: AppContext, copy: ImageCopy) -> None:
+    """Keep a verified build for the deployment; a failure is a warning, because the image is copied."""
+    if copy.build is None:
+        return
+    from refinerctl.releases.builds import keep_build
+
+    kept = partial(keep_build, app.settings.layout.provenance, copy.target_digest or copy.source_digest, copy.build)
+    if problem := attempt(kept).error:
+        app.render.warning(f"the ledger will not have who built {copy.name}: {problem.message}")
 
 
 def _show(render: Renderer, copies: list[ImageCopy]) -> None:

@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import replacing
+from refinerctl.images import Build
 from refinerctl.terraform.events import HEAD_BYTES, StateVersion
 
 ENTRY = "refinerctl.json"
@@ -26,8 +29,8 @@ class PlanRecord:
     """The purpose of a plan: `deploy --plan` compares it with the current values.
 
     `location` is the account, the region and the environment that it was made for.
-    `images` are those that the plan pins, by stage, and `bases` what they were built on; `configuration` is a digest of
-    all files that went into it;
+    `images` are those that the plan pins, by stage, `bases` what they were built on, `builds` the verified builds;
+    `configuration` is a digest of all files that went into it;
     `allow_destroy` are addresses whose loss of data was accepted; `asked_tag` is the tag that was requested, None if
     the current release is kept.
     """
@@ -47,6 +50,7 @@ class PlanRecord:
     terraform_version: str = ""
     bases: Mapping[str, str] = field(default_factory=dict)
     asked_tag: str | None = None
+    builds: Mapping[str, Build] = field(default_factory=dict)
 
     @property
     def version(self) -> str | None:
@@ -97,11 +101,13 @@ def read_record(path: Path) -> PlanRecord:
         raise RefinerctlError(f"cannot read {path}: {error.strerror}") from error
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise RefinerctlError(f"{path} is not a saved plan, or is incomplete", hint=again) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise RefinerctlError(f"cannot read the record in {path}: {error!r}", hint=again) from error
 
 
 def _record(document: dict[str, Any]) -> PlanRecord:
     state = document["state"]
     lists = {name: tuple(document[name]) for name in ("allow_destroy", "notes")}
-    return PlanRecord(**document | lists | {"state": StateVersion(str(state["lineage"]), int(state["serial"]))})
+    builds = msgspec.convert(document.get("builds", {}), dict[str, Build])
+    version = StateVersion(str(state["lineage"]), int(state["serial"]))
+    return PlanRecord(**document | lists | {"state": version, "builds": builds})

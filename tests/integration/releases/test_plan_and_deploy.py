@@ -15,6 +15,7 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.config import GlobalFlags
 from refinerctl.console import Progress
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
+from refinerctl.images import Build
 from refinerctl.ledger.entries import Ledger, ReleaseAction, deployed
 from refinerctl.releases.deploy import ApplyOptions, apply_and_record
 from refinerctl.releases.destroy import apply_destruction, check_unchanged, record_if_deployed
@@ -104,10 +105,13 @@ class TestPlan:
             assert not project.deploy(project.plan("v2"))
         assert [release.tag for release in project.ledger.read()] == ["v1", "v2"]
 
-    def test_base_images_are_recorded_with_the_release(self, project: Project, tmp_path: Path) -> None:
-        bases = {"In": "base:22@sha256:b"}
-        project.deploy(make_plan(project.root, Pins("v1", bases=bases), tmp_path, Progress()))
-        assert [release.bases for release in project.ledger.read()] == [bases]
+    def test_base_images_and_builds_are_recorded_with_the_release(self, project: Project, tmp_path: Path) -> None:
+        bases, builds = (
+            {"In": "base:22@sha256:b"},
+            {"In": Build("example/app", "ci.yml", "refs/tags/v1", "c0ffee", "url")},
+        )
+        project.deploy(make_plan(project.root, Pins("v1", bases=bases, builds=builds), tmp_path, Progress()))
+        assert [(release.bases, release.builds) for release in project.ledger.read()] == [(bases, builds)]
 
     def test_secrets_are_only_in_the_plan_file(self, project: Project) -> None:
         project.deploy()

@@ -76,6 +76,8 @@ def test_attested_image_is_copied(scene: Scene) -> None:
     assert "built by example/app/.github/workflows/release.yml at v1, commit c0ffeec0ffee\n" in done.out
     assert build["run_url"] in done.out
     assert scene.site.whole() == image.digest
+    (kept,) = Path(".refinerctl/provenance").iterdir()
+    assert (kept.name, json.loads(kept.read_text())) == (f"{tag_of(image.digest)}.json", build)
     (verified,) = again.json()["images"]
     assert (verified["status"], verified["build"]) == ("up-to-date", build)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.images import Build
 from refinerctl.ledger.entries import (
     Release,
     ReleaseAction,
@@ -39,6 +40,7 @@ RELEASES = st.builds(
     who=TEXT,
     at=st.datetimes(timezones=st.just(UTC)),
     bases=st.dictionaries(TEXT, TEXT, max_size=3),
+    builds=st.dictionaries(TEXT, st.builds(Build, TEXT, TEXT, TEXT, TEXT, TEXT), max_size=2),
 )
 
 
@@ -47,9 +49,9 @@ class TestLedgerDocument:
     def test_written_ledger_is_read_back(self, releases: list[Release]) -> None:
         assert load_releases(dump_releases(releases), "here") == tuple(releases)
 
-    def test_entries_of_older_versions_have_no_base_images(self) -> None:
+    def test_entries_of_older_versions_have_no_base_images_and_no_builds(self) -> None:
         document = json.loads(dump_releases([release(1, "v1")]))
-        del document["releases"][0]["bases"]
+        del document["releases"][0]["bases"], document["releases"][0]["builds"]
         assert load_releases(json.dumps(document).encode(), "here") == (release(1, "v1"),)
 
     @pytest.mark.parametrize(
@@ -62,6 +64,7 @@ class TestLedgerDocument:
             b'{"version": 1, "releases": [{}]}',
             dump_releases([release(1, "v1")]).replace(b'"deploy"', b'"sell"'),
             dump_releases([release(1, "v1")]).replace(b"2026-03-01T", b"yesterday"),
+            dump_releases([release(1, "v1")]).replace(b'"builds": {}', b'"builds": {"In": 1}'),
         ],
     )
     def test_invalid_document_is_an_error(self, document: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from refinerctl.aws.ecr import EcrImage, EcrRegistry
 from refinerctl.errors import AccessDeniedError, NotFoundError
-from refinerctl.images import BuildContext, ImageReference, ImageSettings
+from refinerctl.images import Build, BuildContext, ImageReference, ImageSettings
 from refinerctl.ledger.entries import Release, ReleaseAction
 from refinerctl.releases.images import read_uses, release_uses
 from refinerctl.releases.releases import ReleaseOverview, release_overview
@@ -107,14 +107,16 @@ class TestDeployed:
             "gone": False,
         }
 
-    def test_base_images_of_the_deployed_release_are_shown(self) -> None:
+    def test_base_images_and_builds_of_the_deployed_release_are_shown(self) -> None:
         bases = {"In": "base:22@sha256:b"}
+        builds = {"In": Build("example/app", "release.yml", "refs/tags/v1.0.0", "c0ffee", "https://run")}
         ledgers: dict[str, Callable[[], tuple[Release, ...]]] = {
-            "p": lambda: (replace(release("v1.0.0", 1), bases=bases),),
+            "p": lambda: (replace(release("v1.0.0", 1), bases=bases, builds=builds),),
             "old": lambda: (release("v1.0.0", 1),),
         }
         found = look({"app": ["v1.0.0"]}, {"ecr/app": {}}, ledgers)
         assert {item.name: item.bases for item in found.environments} == {"p": bases, "old": {}}
+        assert {item.name: item.builds for item in found.environments} == {"p": builds, "old": {}}
 
     def test_release_without_a_tag_is_found_by_its_digests(self) -> None:
         found = look({"app": ["v1.0.0", "v2.0.0"]}, {"ecr/app": {"v1.0.0": 1}}, {"p": lambda: (release(None, 1),)})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.images import Build
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import ENTRY, PlanRecord, planned_state, read_record, save_plan
 from refinerctl.terraform.root_module import configuration_digest
@@ -28,6 +29,7 @@ RECORD = PlanRecord(
     refinerctl_version="1",
     terraform_version="1.11.4",
     bases={"In": "base:22@sha256:" + "c" * 64},
+    builds={"In": Build("example/app", ".github/workflows/release.yml", "refs/tags/v1.2.3", "c0ffee", "https://run")},
 )
 
 
