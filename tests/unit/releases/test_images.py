@@ -95,16 +95,14 @@ class TestFunctions:
 
 
 def test_images_of_active_task_definitions(session: AwsSession) -> None:
-    ecs = session.client("ecs")
-    for image in (f"{URI}:v1", f"{URI}@{DIGEST}"):
-        containers: Any = [
-            {"name": "w", "image": image, "memory": 8},
-            {"name": "s", "image": "Not An Image", "memory": 8},
-        ]
-        ecs.register_task_definition(family="worker", containerDefinitions=containers)
-    ecs.register_task_definition(family="gone", containerDefinitions=[{"name": "w", "image": "app", "memory": 8}])
-    ecs.deregister_task_definition(taskDefinition="gone:1")
-    found = {use.name: str(use.image) for use in task_images(session)}
+    names = [f"arn:aws:ecs:us-east-1:1:task-definition/worker:{number}" for number in (1, 2)]
+    with Stubber(session.client("ecs")) as stubber:
+        stubber.add_response("list_task_definitions", {"taskDefinitionArns": names}, {"status": "ACTIVE"})
+        stubber.add_response("list_clusters", {"clusterArns": []})
+        for name, image in zip(names, (f"{URI}:v1", f"{URI}@{DIGEST}"), strict=True):
+            definition: Any = {"containerDefinitions": [{"image": image}, {"image": "Not An Image"}]}
+            stubber.add_response("describe_task_definition", {"taskDefinition": definition}, {"taskDefinition": name})
+        found = {use.name: str(use.image) for use in task_images(session)}
     assert found == {"worker:1": f"{URI}:v1", "worker:2": f"{URI}@{DIGEST}"}
 
 

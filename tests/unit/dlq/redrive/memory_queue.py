@@ -136,11 +136,12 @@ class MemoryQueue:
         self._called("receive")
         self.on_receive()
         with self._lock:
-            busy = {item.message.system.get("MessageGroupId") for item in self.kept.values() if item.hidden} - {None}
+            groups = (item.message.system.get("MessageGroupId") for item in self.kept.values() if item.hidden)
+            busy = set(groups) - {None} if self.name.endswith(".fifo") else set()
             free = (
                 item
-                for item in list(self.kept.values())
-                if not item.hidden and item.message.system.get("MessageGroupId") not in busy
+                for item in self.kept.values()
+                if not item.hidden and (not busy or item.message.system.get("MessageGroupId") not in busy)
             )
             found = [self._hand_out(item) for item in itertools.islice(free, count)]
         self.power.use()
