@@ -283,12 +283,13 @@ def _notify(ctx: click.Context, code: int, message: str, hint: str | None) -> No
     """A webhook that fails is a warning: the exit code is the command's."""
     if not (url := ctx.meta.get(NOTIFY)):
         return
+    from refinerctl.app import app_context
     from refinerctl.console import Renderer
     from refinerctl.parallel import attempt
     from refinerctl.webhook import STATUSES, RunReport, send
 
-    app, dry_run = ctx.meta.get(RUN, (None, False))
-    settings = attempt(lambda: app and app.settings).value
+    app, dry_run = ctx.meta.get(RUN) or (app_context(ctx), False)  # the run may have ended before it had one
+    settings = attempt(lambda: app.settings).value
     report = RunReport(
         command=ctx.invoked_subcommand or "",
         environment=settings.env if settings else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,13 +24,17 @@ REQUIRED_LOCK_INFO = ("ID", "Operation", "Info", "Who", "Version", "Created", "P
 
 @dataclass
 class StateServer:
-    """`states` and `locks` by name; `requests` are (method, path with query); `fail` answers a method with a status."""
+    """`states` and `locks` by name; `requests` are (method, path with query); `fail` answers a method with a status.
+
+    `before` is called with the method before each answer, and may delay it.
+    """
 
     api_url: str
     states: dict[str, bytes] = field(default_factory=dict)
     locks: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     fail: dict[str, int] = field(default_factory=dict)
+    before: Callable[[str], object] = lambda _: None
     mutex: threading.RLock = field(default_factory=threading.RLock)
 
     def address(self, name: str) -> str:
@@ -56,6 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         states = self.server.states
+        states.before(self.command)
         with states.mutex:
             states.requests.append((self.command, self.path))
             status, answer = states.fail.get(self.command, 0), b""

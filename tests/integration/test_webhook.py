@@ -124,6 +124,7 @@ def test_failure_is_sent_with_its_exit_code(
 def test_invalid_option_is_sent_too(refinerctl: Command, work: dict[str, Work], sent: list[dict[str, Any]]) -> None:
     assert refinerctl("work", "--count", "many").code == 2
     assert "'many' is not a valid integer" in sent[0]["error"]
+    assert (sent[0]["environment"], sent[0]["status"]) == ("test", "usage error")
 
 
 def test_secrets_are_masked(

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,11 +191,11 @@ def test_deploy_without_yes_does_not_ask_in_a_job(job: Job) -> None:
     assert "a CI job cannot answer questions; pass --yes" in done.err
 
 
-def test_cancelled_job_leaves_no_lock(job: Job, states: StateServer) -> None:
-    """The runner sends SIGTERM to the process group of the script's shell, here twice."""
-    job.values.write_text("seconds = 60\n")
+@contextmanager
+def cancelled(job: Job, command: str, is_under_way: Callable[[], object]) -> Iterator[subprocess.Popen[str]]:
+    """A script whose job is cancelled: the runner sends SIGTERM to the process group of its shell, here twice."""
     shell = subprocess.Popen(
-        ["sh", "-c", f"{sys.executable} -m refinerctl deploy --yes; echo next command"],
+        ["sh", "-c", f"{sys.executable} -m refinerctl {command}; echo next command"],
         cwd=job.folder,
         env=os.environ.copy(),
         stdin=subprocess.DEVNULL,
@@ -202,11 +204,18 @@ def test_cancelled_job_leaves_no_lock(job: Job, states: StateServer) -> None:
         text=True,
         start_new_session=True,
     )
-    until((job.folder / "started").exists, 120)
-    assert states.locks
-    for _ in range(2):
-        os.killpg(shell.pid, signal.SIGTERM)
-    output, _ = shell.communicate(timeout=120)  # until refinerctl has closed it, too
+    try:
+        until(is_under_way, 120)
+    finally:
+        for _ in range(2):
+            os.killpg(shell.pid, signal.SIGTERM)
+    yield shell
+
+
+def test_cancelled_deployment_leaves_no_lock(job: Job, states: StateServer) -> None:
+    job.values.write_text("seconds = 60\n")
+    with cancelled(job, "deploy --yes", (job.folder / "started").exists) as shell:
+        output, _ = shell.communicate(timeout=120)  # until refinerctl has closed it, too
     assert "saves its state" in output
     assert "refinerctl: terminated" in output
     assert "to continue, run `refinerctl deploy" in output
@@ -214,3 +223,25 @@ def test_cancelled_job_leaves_no_lock(job: Job, states: StateServer) -> None:
     assert not states.locks
     resources = {item["name"] for item in states.state("refiner-test")["resources"]}
     assert "slow" in resources
+
+
+def test_cancelled_plan_leaves_no_lock(job: Job, states: StateServer) -> None:
+    """While Terraform reads the state that it has locked."""
+    is_read, goes_on = threading.Event(), threading.Event()
+
+    def wait(method: str) -> None:
+        if method == "GET" and states.locks and not is_read.is_set():
+            is_read.set()
+            goes_on.wait(60)
+
+    states.before = wait
+    with cancelled(job, "plan", is_read.is_set) as shell:
+        assert shell.stdout is not None
+        lines = []
+        for line in shell.stdout:
+            lines.append(line)
+            if "saves its state" in line:
+                goes_on.set()
+        shell.wait(60)
+    assert lines[-1] == "refinerctl: terminated\n"
+    assert not states.locks
