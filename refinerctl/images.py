@@ -19,6 +19,7 @@ _REFERENCE = re.compile(
     re.ASCII,
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_LONG_DIGEST = re.compile(r"(sha256[:-][0-9a-f]{12})[0-9a-f]{52}", re.ASCII)
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 # https://docs.aws.amazon.com/general/latest/gr/ecr.html. A host with a longer name gets no login.
 _ECR_HOST = re.compile(
@@ -82,6 +83,11 @@ class ImageReference:
 
 def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
+
+
+def short_digests(text: str) -> str:
+    """The text with only the first digits of each digest, for messages."""
+    return _LONG_DIGEST.sub(r"\1…", text)
 
 
 def is_tag(text: str) -> bool:

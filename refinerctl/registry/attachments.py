@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from refinerctl.errors import RefinerctlError
-from refinerctl.images import is_digest
+from refinerctl.images import is_digest, short_digests
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.registry.client import Repository
 from refinerctl.registry.manifests import Manifest
@@ -35,6 +35,12 @@ class Attachment:
         """Its digest, or cosign's tag."""
         _, at, digest = self.reference.partition("@")
         return digest if at else self.reference.rpartition(":")[2]
+
+    @property
+    def label(self) -> str:
+        """Kind and version, in short."""
+        kind = "Sigstore bundle" if self.kind.startswith(_BUNDLE) else self.kind
+        return f"{kind} {short_digests(self.version)}"
 
     def at(self, reference: str) -> Attachment:
         """Its copy."""

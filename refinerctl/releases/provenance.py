@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.errors import RefinerctlError, RefusedError
-from refinerctl.images import Build, BuiltBy
+from refinerctl.images import Build, BuiltBy, short_digests
 from refinerctl.registry.attachments import bundles, cosign_signatures
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class ProvenanceVerifier:
                 reason = str(error)
             except (Error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 reason = f"invalid bundle: {' '.join(str(error).split())[:200]}"
-            reasons.append(f"{_short(reference)}: {reason}")
+            reasons.append(f"{short_digests(reference)}: {reason}")
         if not reasons:
             reasons = [_not_found(source, subjects)]
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
@@ -233,10 +232,5 @@ def _chain_problem(certificate: Certificate, message: str) -> str:
 
 def _not_found(source: Repository, subjects: Sequence[str]) -> str:
     if older := cosign_signatures(source, subjects):
-        return f"no bundle was found, only {', '.join(map(_short, older))}: cosign's older form is not supported"
+        return f"no bundle was found, only {', '.join(map(short_digests, older))}: cosign's older form is not supported"
     return "no attestation and no signature was found"
-
-
-def _short(reference: str) -> str:
-    """A reference with the first digits of its digest."""
-    return re.sub(r"(sha256[:-][0-9a-f]{12})[0-9a-f]{52}", r"\1…", reference)

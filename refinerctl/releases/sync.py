@@ -277,9 +277,9 @@ def _show(render: Renderer, copies: list[ImageCopy]) -> None:
             render.line(f"            {item.build.run_url}")
         for attached in item.attachments or ():
             verb = "copied" if item.status == "copied" else "would copy"
-            render.line(f"            {verb}, too: {attached.kind} {attached.reference}")
+            render.line(f"            {verb}, too: {attached.label}")
         for attachment in item.not_copied or ():
-            render.line(f"            not copied: {attachment.kind} {attachment.reference}: {attachment.reason}")
+            render.line(f"            not copied: {attachment.label}: {attachment.reason}")
         for note in item.notes:
             render.note(f"{item.name}: {note}")
 
