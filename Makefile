@@ -10,7 +10,8 @@ TOOLS := tests/tools/node_modules/.package-lock.json
 # Two at a time, each output in one piece; make 3.81, which macOS has, cannot keep them apart.
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
 
-.PHONY: demo demo-rnr test checks nightly docs record bench lint ruff mypy imports checkov unit e2e node-test servers clean help
+.PHONY: demo demo-rnr test checks nightly docs record bench lint ruff mypy imports checkov validate unit e2e node-test servers clean \
+	help
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -43,6 +44,10 @@ imports: $(VENV)/.dev
 
 checkov: $(VENV)/checkov/.installed
 	$(VENV)/checkov/bin/checkov
+
+# Offline and in a copy: with the provider of this machine's mirror, and without a data folder in the tree.
+validate: $(VENV)/.dev
+	$(BIN)/pytest tests/integration/terraform/test_modules.py -k 'formatted or valid'
 
 node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
