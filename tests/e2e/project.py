@@ -109,6 +109,7 @@ class Project:
 
     folder: Path
     environ: Mapping[str, str] = field(default_factory=dict)
+    command: Path = COMMAND
 
     @property
     def home(self) -> Path:
@@ -136,7 +137,7 @@ class Project:
     def run(self, *arguments: str, input: bytes | None = None, timeout: float = 240) -> Finished:  # noqa: A002
         """Run the installed command to its end."""
         done = subprocess.run(
-            [COMMAND, *arguments],
+            [self.command, *arguments],
             cwd=self.folder,
             env=self.environment(),
             input=input,
@@ -150,7 +151,7 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the installed command in a session of its own; standard error comes with standard output."""
         return subprocess.Popen(
-            [COMMAND, *arguments],
+            [self.command, *arguments],
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

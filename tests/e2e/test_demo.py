@@ -1,4 +1,4 @@
-"""`refinerctl demo`, as a new user runs it."""
+"""The wheel on a clean virtual environment: `refinerctl init`, then `refinerctl demo`, as a new user runs them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,71 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.e2e.project import COMMAND, Project, eventually, make_project
+from refinerctl import __version__
+from refinerctl.setup.bundle import read_repository
+from tests.conftest import ROOT
+from tests.e2e.project import Project, eventually
+from tests.e2e.wheel import build_distributions, make_new_user, make_virtual_environment
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
-def demo_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_project(tmp_path_factory.mktemp("demo"))
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return build_distributions(tmp_path_factory.mktemp("distributions"))
 
 
-def test_prints_upload_completion_and_hops_and_leaves_no_files(demo_project: Project) -> None:
+@pytest.fixture(scope="module")
+def command(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_virtual_environment(tmp_path_factory.mktemp("clean") / "venv", distributions[0])
+
+
+@pytest.fixture(scope="module")
+def demo_project(command: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return make_new_user(tmp_path_factory.mktemp("user"), command)
+
+
+def test_distributions_are_as_the_index_demands_and_have_the_files_of_a_project(
+    distributions: tuple[Path, Path],
+) -> None:
+    wheel, source = distributions
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", wheel, source], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout
+    with zipfile.ZipFile(wheel) as file:
+        packed = {name.partition("/setup/project/")[2]: file.read(name) for name in file.namelist()}
+    packed.pop("")
+    assert packed == read_repository(ROOT)
+
+
+def test_the_wheel_needs_no_repository(command: Path, tmp_path: Path) -> None:
+    """Commands that need no project run in an empty folder, with the modules of the wheel."""
+    for arguments, seen in (
+        (["--version"], f"refinerctl, version {__version__}"),
+        (["completion", "bash"], "_REFINERCTL_COMPLETE"),
+        (["inputs", "--help"], "--incomplete"),
+        (["report", "--help"], "--html"),
+    ):
+        done = subprocess.run([command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert seen in done.stdout
+    code = "import refinerctl; print(refinerctl.__file__)"
+    python = command.with_name("python")
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(done.stdout).is_relative_to(command.parents[1])
+
+
+def test_prints_upload_completion_and_hops_and_leaves_only_packages(demo_project: Project) -> None:
     before = demo_project.files()
 
     done = demo_project.run("demo", "--output", "json")
@@ -39,14 +87,16 @@ def test_prints_upload_completion_and_hops_and_leaves_no_files(demo_project: Pro
     assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3", "SQS"]
     assert all(hop["at"] for hop in document["hops"])
     assert demo_project.processes() == []
-    assert demo_project.files() == before
+    packages = "my-pipeline/images/refiner/node_modules/"
+    assert {name for name in demo_project.files() - before if not name.startswith(packages)} == set()
+    assert before - demo_project.files() == set()
 
 
 def test_a_second_run_shows_progress_on_a_terminal(demo_project: Project) -> None:
     """It leaves no files either."""
     before = demo_project.files()
     terminal = pexpect.spawn(
-        str(COMMAND),
+        str(demo_project.command),
         ["demo"],
         cwd=str(demo_project.folder),
         env=demo_project.environment(),
