@@ -15,7 +15,7 @@ TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=targe
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.local ## Set up, then run the pipeline end to end once on this machine
 	$(BIN)/refinerctl demo
@@ -65,6 +65,12 @@ docs: $(VENV)/.dev ## Write the generated pages of docs/
 
 record: $(VENV)/.dev $(MODULES) ## Record the demo for docs/demo.svg
 	$(BIN)/python -m docs.record
+
+.PHONY: dist
+dist: $(VENV)/.dev ## Build the source distribution and the wheel in dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, docker
 	$(BIN)/python benchmarks/upload.py
@@ -116,6 +122,6 @@ ONLY_COPIES := -path '.refinerctl/dlq/*' -o -path '.refinerctl/edits/*' -o -path
 
 clean: ## Remove everything that these targets created, except data that exists nowhere else
 	-$(BIN)/refinerctl local down
-	rm -rf $(VENV) images/*/node_modules tests/simulator/node_modules tests/tools/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) images/*/node_modules tests/simulator/node_modules tests/tools/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@test ! -d .refinerctl || { find .refinerctl ! -type d ! \( $(ONLY_COPIES) \) -delete; find .refinerctl -type d -empty -delete; }
 	@test ! -d .refinerctl || { echo "kept, because no other copy exists:"; find .refinerctl -type f; }

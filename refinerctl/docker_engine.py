@@ -68,12 +68,13 @@ class DockerEngine:
         Raises RefinerctlError with the step that failed. The SDK reports a failed build as an event of the stream, not
         as an exception.
         """
+        client = self.client()
         from docker.errors import DockerException
         from requests import RequestException
 
         last, image_id = "", ""
         try:
-            stream = self.client().api.build(
+            stream = client.api.build(
                 path=str(context.folder),
                 dockerfile=context.dockerfile,
                 tag=tag,
@@ -129,10 +130,11 @@ class DockerEngine:
         self, image: str, label: tuple[str, str], on_line: Callable[[str], None], **options: Any
     ) -> RunningContainer:
         """`run` with `options` of the SDK's `containers.run`."""
+        client = self.client()
         from docker.errors import DockerException
 
         try:
-            container = self.client().containers.run(
+            container = client.containers.run(
                 image, detach=True, network_mode="host", labels=dict([label]), init=True, **options
             )
         except DockerException as error:

@@ -40,13 +40,17 @@ class Launch:
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
+def check_packages() -> None:
+    """Raises RefinerctlError unless the packages of extra `local` are installed."""
+    if any(importlib.util.find_spec(name) is None for name in ("ministack", "psutil")):
+        raise RefinerctlError("the packages of the local environment are not installed", hint=NOT_INSTALLED)
+
+
 def launch(instance: Instance, settings: Settings, wanted: Launch) -> LocalStatus:
     """Start the supervisor and return once the emulator answers.
 
     Raises RefusedError if another command is starting it, RefinerctlError with the reason if it does not start.
     """
-    if importlib.util.find_spec("ministack") is None:
-        raise RefinerctlError("the packages of the local environment are not installed", hint=NOT_INSTALLED)
     process = _start(instance, settings, wanted)
     try:
         return _wait_until_running(instance, process)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -32,6 +33,8 @@ START_SECONDS = 90.0  # 8 s on an idle machine
 PORTS = ("amqp", "api", "amqps", "https", "distribution", "epmd")
 # Debian's /usr/sbin/rabbitmq-server runs the server as another user, in /var/lib: what it wraps is used instead.
 DEBIAN = Path("/usr/lib/rabbitmq/lib")
+# Homebrew's folder of servers, which is not on PATH on all Macs.
+HOMEBREW = ("/opt/homebrew/sbin", "/usr/local/sbin")
 INSTALL = (
     "Install it: `apt-get install rabbitmq-server`, or `brew install rabbitmq`; "
     "or start a Docker engine (extra `docker`)."
@@ -262,7 +265,8 @@ class RabbitMQPrograms:
 def find_rabbitmq() -> RabbitMQPrograms:
     """The installed server, else its image. Raises NotFoundError, which says how to install it."""
     debian = sorted(DEBIAN.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
-    server = str(debian[-1]) if debian else shutil.which("rabbitmq-server")
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *HOMEBREW))
+    server = str(debian[-1]) if debian else shutil.which("rabbitmq-server", path=path)
     if server is None and docker_answers():
         return RabbitMQPrograms(ContainerProgram(RABBITMQ_IMAGE, "rabbitmq-server"), None)
     if server is None:

@@ -16,7 +16,7 @@ from refinerctl.console import Progress
 from refinerctl.embedded import STATE_BUCKET, LocalStatus
 from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.ledger.entries import deployed
-from refinerctl.local.launcher import Launch, launch, stopped_afterwards, stopped_on_failure
+from refinerctl.local.launcher import Launch, check_packages, launch, stopped_afterwards, stopped_on_failure
 from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import build_arg_option, examples, global_options
@@ -77,6 +77,7 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
         _prepare_images(app, wanted, status.stacks, progress)
         _apply_stacks(app, status, wanted, progress, disposable=False)
         return False
+    check_packages()
     progress.update("reading the settings of the stack")
     for name in _stack_names(app):  # before the image builds, which may take minutes
         check_root_module(app.settings.layout.root_module(name))

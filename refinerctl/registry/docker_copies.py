@@ -141,11 +141,12 @@ class DockerCopies:
 
     def _find(self, reference: ImageReference) -> tuple[str, bool, tuple[Platform, ...]] | None:
         """Digest, whether it is an index, and its platforms if known, asked through the engine; None if not found."""
+        api = self._api  # first: its error says how to install the SDK
         from docker.errors import NotFound
 
         with self._explained("reading", reference):
             try:
-                found = self._api.inspect_distribution(str(reference), self._login(reference))
+                found = api.inspect_distribution(str(reference), self._login(reference))
             except NotFound:
                 return None
         platforms = tuple(

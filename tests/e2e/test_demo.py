@@ -19,7 +19,7 @@ from refinerctl import __version__
 from refinerctl.setup.bundle import read_repository
 from tests.conftest import ROOT
 from tests.e2e.project import Project, eventually
-from tests.e2e.wheel import build_distributions, make_new_user, make_virtual_environment
+from tests.e2e.wheel import build_distributions, install_from_index, make_new_user, make_virtual_environment
 
 pytestmark = pytest.mark.e2e
 
@@ -68,6 +68,17 @@ def test_the_wheel_needs_no_repository(command: Path, tmp_path: Path) -> None:
     python = command.with_name("python")
     done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout).is_relative_to(command.parents[1])
+
+
+@pytest.mark.nightly
+def test_the_extra_local_is_all_that_the_demo_needs(distributions: tuple[Path, Path], tmp_path: Path) -> None:
+    command = install_from_index(tmp_path / "venv", distributions[0])
+    user = make_new_user(tmp_path / "user", command)
+
+    done = user.run("demo", "--output", "json", timeout=400)
+
+    assert done.code == 0, done.err
+    assert done.json()["upload"]["status"] == "completed"
 
 
 def test_prints_upload_completion_and_hops_and_leaves_only_packages(demo_project: Project) -> None:

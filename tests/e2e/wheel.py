@@ -41,6 +41,14 @@ def make_virtual_environment(folder: Path, wheel: Path) -> Path:
     return folder / "bin" / "refinerctl"
 
 
+def install_from_index(folder: Path, wheel: Path) -> Path:
+    """A virtual environment with the wheel and what its extra `local` needs; returns its command."""
+    _run(sys.executable, "-m", "venv", str(folder))
+    constraints = ("--constraint", str(ROOT / "constraints.txt"))
+    _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *constraints, f"{wheel}[local]")
+    return folder / "bin" / "refinerctl"
+
+
 def make_new_user(base: Path, command: Path) -> Project:
     """A project in an empty folder that `refinerctl init` has created. npm's cache is the machine's."""
     cache = _run("npm", "config", "get", "cache").strip()
