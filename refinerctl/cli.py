@@ -49,6 +49,7 @@ RNR = {
     "rotate": ("refinerctl.rnr.rotate:rotate", "Give the broker's user a new password."),
 }
 ENV = {
+    "new": ("refinerctl.setup.env_new:new", "Create an environment: settings, tfvars and backend."),
     "list": ("refinerctl.setup.env:list_environments", "List the environments and what is wrong with them."),
 }
 IMAGE = {
@@ -59,7 +60,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "init": ("refinerctl.setup.init:init", "Create a project, or update one to this version."),
         "doctor": ("refinerctl.setup.doctor:doctor", "Check tools, credentials, servers and configuration."),
-        "env": (ENV, "List the environments."),
+        "env": (ENV, "Create or list environments."),
         "image": (IMAGE, "Build the images."),
     },
     "Inputs": {

@@ -157,9 +157,10 @@ def confirmed(question: str) -> bool:
     return click.confirm(question, err=True)
 
 
-def typed_answer(question: str) -> str:
+def typed_answer(question: str, default: str | None = None) -> str:
+    """What the user types; the default, which is shown unless it is "", if that is nothing."""
     _discard_typed_input()
-    return str(click.prompt(question, err=True))
+    return str(click.prompt(question, default=default, show_default=bool(default), err=True))
 
 
 # In the metadata of click's contexts, for cli.py: the webhook; the context of this run, and whether it is a dry run.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.app import AppContext, app_context
+from refinerctl.app import AppContext, app_context, render_without_settings
 from refinerctl.config import Settings, config_path
 from refinerctl.console import Renderer
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
@@ -22,7 +22,6 @@ from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import Background, attempt
 
 if TYPE_CHECKING:
-    from refinerctl.config import GlobalFlags
     from refinerctl.images import ImageSettings
 
 NO_PROJECT = "there is no refinerctl.toml in this folder or above it"
@@ -63,7 +62,7 @@ def doctor(ctx: click.Context, offline: bool, timeout: float) -> None:
     if isinstance(found.error, UsageError):
         raise found.error
     if found.value is None:  # whoever has an invalid refinerctl.toml needs this command most
-        app.render = _renderer(ctx.find_root().obj)
+        app.render = render_without_settings(ctx)
     checks = _checks(app, found.value, offline) if found.value else _without_settings(found.error)
     diagnoses: list[Diagnosis] = []
     for diagnosis in _run(checks, timeout):
@@ -73,12 +72,6 @@ def doctor(ctx: click.Context, offline: bool, timeout: float) -> None:
     _end(app.render, diagnoses)
     if any(diagnosis.status is Status.FAIL for diagnosis in diagnoses):
         ctx.exit(DIFFERENCES)
-
-
-def _renderer(flags: GlobalFlags | None) -> Renderer:
-    """As the options and variables say."""
-    output = (flags.output if flags else None) or os.environ.get("REFINERCTL_OUTPUT") or "text"
-    return Renderer(output, flags.verbosity if flags else 0)
 
 
 def _run(checks: Checks, timeout_s: float) -> Iterator[Diagnosis]:
@@ -201,7 +194,7 @@ def _remote(app: AppContext, settings: Settings, offline: bool) -> Checks:
     if offline:
         return _skipped(_REMOTE, "--offline")
     try:
-        app.session = reach.impatient_session(settings)
+        app.session = reach.direct_session(settings)
     except RefinerctlError as error:
         refused: Checks = [("credentials", partial(_raise, error))]
         return [*refused, *_skipped(_REMOTE[1:], "the credentials cannot be used")]

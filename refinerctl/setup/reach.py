@@ -28,8 +28,8 @@ CONNECT_SECONDS = 5.0
 SHORT_SECONDS = 15 * 60
 
 
-def impatient_session(settings: Settings) -> AwsSession:
-    """A session that tries each call once. Raises RefusedError if a variable redirects it."""
+def direct_session(settings: Settings, attempts: int = 1) -> AwsSession:
+    """A session that gives up early. Raises RefusedError if a variable redirects it."""
     from refinerctl.aws.session import AwsSession, refuse_inherited_endpoint
 
     if settings.endpoint_url is None:
@@ -41,7 +41,7 @@ def impatient_session(settings: Settings) -> AwsSession:
         embedded=False,
         assume_role=settings.assume_role,
         external_id=settings.assume_role_external_id,
-        attempts=1,
+        attempts=attempts,
     )
 
 

@@ -25,7 +25,7 @@ SECONDS = 10
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 _DOCKER = "only `--engine docker` and image builds need it"
 # Of the extra `local`.
-_PACKAGES = ("ministack", "psutil", "docker") + (("awslambdaric",) if sys.platform == "linux" else ())
+_PACKAGES = ("ministack", "psutil") + (("awslambdaric",) if sys.platform == "linux" else ())
 _PROVIDERS = "https://registry.terraform.io/.well-known/terraform.json"
 
 

@@ -21,6 +21,7 @@ from tests.needs import needs_terraform
 
 OURS, OTHERS = "111111111111", "222222222222"
 QUEUE = "https://sqs.us-east-1.amazonaws.com/111111111111/q-dlq"
+CREATE = ("--create-state-bucket", "--region", "us-east-1", "--yes")
 CHANGING: tuple[tuple[str, ...], ...] = (
     ("upload", "x.txt"),
     ("upload", "x.txt", "--wait"),
@@ -50,6 +51,7 @@ CHANGING: tuple[tuple[str, ...], ...] = (
     ("rnr", "rotate", "--yes"),
     ("rnr", "workers", "--drain", "--yes"),
     ("rnr", "bucket-policy", "--apply", "--yes"),
+    ("env", "new", "new", "--account", OURS, *("--bucket", "b-1", "--state-bucket", "s-1"), *CREATE),
 )
 
 
@@ -111,7 +113,7 @@ class TestOtherAccount:
         done = refinerctl(*words, "--endpoint-url", elsewhere.url)
 
         assert done.code == 4, done.err
-        assert f"environment far is in account {OURS}, but the credentials belong to {OTHERS}" in done.err
+        assert f"is in account {OURS}, but the credentials belong to {OTHERS}" in done.err
         assert [is_sts(request) for request in elsewhere.requests] == [True]
         assert {path: path.read_bytes() for path in files} == files
 
