@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.app import app_context
+from refinerctl.app import render_without_settings
 from refinerctl.config import config_path
 from refinerctl.console import table
 from refinerctl.errors import DIFFERENCES, NotFoundError
@@ -32,13 +32,13 @@ def list_environments(ctx: click.Context) -> None:
     """
     from refinerctl.setup.environments import environments
 
-    app = app_context(ctx)
+    render = render_without_settings(ctx)  # the environment of an option or a variable may not exist
     found = environments(project_config())
-    if app.render.is_json:
-        app.render.json({"environments": found})
+    if render.is_json:
+        render.json({"environments": found})
     else:
         for line in _lines(found):
-            app.render.line(line)
+            render.line(line)
     if any(environment.is_wrong for environment in found):
         ctx.exit(DIFFERENCES)
 

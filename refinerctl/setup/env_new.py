@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl import account as accounts
-from refinerctl.app import AppContext, app_context
+from refinerctl.app import render_without_settings
 from refinerctl.config import DEFAULT_REGION, GlobalFlags
 from refinerctl.console import can_ask
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError, UsageError
@@ -20,7 +20,7 @@ from refinerctl.options import ask, check_consent, confirmed, examples, global_o
 from refinerctl.parallel import Answer, attempt
 from refinerctl.setup import new_environment as made
 from refinerctl.setup.env import project_config
-from refinerctl.setup.environments import environments
+from refinerctl.setup.environments import environments, settings_of_file
 from refinerctl.setup.new_environment import NewEnvironment
 
 if TYPE_CHECKING:
@@ -134,32 +134,35 @@ def new(ctx: click.Context, /, name: str, dry_run: bool, yes: bool, **given: str
     the data. Without a terminal, what is missing is an error. An environment that exists is refused (4). Nothing is
     written until all answers are valid.
     """
-    app, options = app_context(ctx), Options(**given)  # type: ignore[arg-type]  # as click's options have them
-    config = project_config()
+    options = Options(**given)  # type: ignore[arg-type]  # as click's options have them
+    config, render = project_config(), render_without_settings(ctx)  # --env may name the one that is created here
+    settings = settings_of_file(config)
     made.check_name(name)
     made.refuse_existing(config, name)
-    if not app.settings.layout.root_module("refiner").parent.is_dir():
-        raise NotFoundError(f"{app.settings.project} has no Terraform stacks", hint="Run this in a project.")
+    if not settings.layout.root_module("refiner").parent.is_dir():
+        raise NotFoundError(f"{settings.project} has no Terraform stacks", hint="Run this in a project.")
     if options.create_state_bucket and not dry_run:
         check_consent(yes)
-    _New(app, config, name, options, ctx.find_root().obj or GlobalFlags()).create(dry_run=dry_run, yes=yes)
+    flags = ctx.find_root().obj or GlobalFlags()
+    _New(render, config, replace(settings, env=name), options, flags).create(dry_run=dry_run, yes=yes)
 
 
 class _New:
     """One run of the command."""
 
-    def __init__(self, app: AppContext, config: Path, name: str, options: Options, flags: GlobalFlags) -> None:
+    def __init__(
+        self, render: Renderer, config: Path, settings: Settings, options: Options, flags: GlobalFlags
+    ) -> None:
         from refinerctl.setup.reach import direct_session
 
         def option(key: str) -> str | None:
             return getattr(flags, key) or os.environ.get(f"REFINERCTL_{key.upper()}") or None
 
-        self._render, self._config, self._name, self._options = app.render, config, name, options
+        self._render, self._config, self._name, self._options = render, config, settings.env, options
         self._more = {key: value for key in _KEPT if (value := option(key))}
         self._region, self._bucket = option("region"), option("bucket")
         self._settings: Settings = replace(
-            app.settings,
-            env=name,
+            settings,
             embedded=False,
             region=self._region,
             account=None,

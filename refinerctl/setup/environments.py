@@ -82,6 +82,11 @@ def environment(config: Path, name: str) -> EnvironmentSummary:
     return _with_shared_state(_Inspection(project, name).summary(), found)
 
 
+def settings_of_file(config: Path) -> Settings:
+    """The settings of the default environment, without options and variables."""
+    return _Project(config).settings()
+
+
 @dataclass(frozen=True)
 class _Project:
     """The project of a refinerctl.toml."""

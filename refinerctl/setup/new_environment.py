@@ -203,8 +203,13 @@ def _access(new: NewEnvironment) -> dict[str, str]:
             f'\nrnr = {{\n  name              = "rnr-{new.name}"\n  vpc_id            = {vpc}\n'
             f'  input_bucket_name = "{new.rnr_bucket}"\n  create_buckets    = {own}\n}}\n'
         )
+    provider = ""
+    if other := next((other.name for other in new.others_here if "access" in other.stacks), None):
+        arn = f"arn:aws:iam::{new.account}:oidc-provider/gitlab.com"
+        said = f"# Environment {other} has created it: an account has one provider for each GitLab."
+        provider = f'\n{said}\noidc_provider_arn = "{arn}"\n'
     pairs = ", ".join(f'{name} = "{value}"' for name, value in given.items())
-    return {"access_refiner": f"refiner = {{ {pairs} }}", "access_rnr": rnr}
+    return {"access_refiner": f"refiner = {{ {pairs} }}", "access_rnr": rnr, "oidc_provider": provider}
 
 
 def section_of(new: NewEnvironment) -> str:

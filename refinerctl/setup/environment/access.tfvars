@@ -13,7 +13,7 @@ project_path = "$gitlab_project"
 
 # A GitLab of your own, which AWS must be able to reach:
 # gitlab_url = "https://gitlab.example.com"
-
+$oidc_provider
 # Each of these must be protected in the project's settings.
 protected_branches = ["main"]
 protected_tags     = ["v*"]

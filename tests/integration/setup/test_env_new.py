@@ -55,7 +55,10 @@ def new(refinerctl: Command, *words: str) -> Finished:
     return refinerctl("env", "new", "new", "--region", "eu-west-1", *FLAGS, *words)
 
 
-def test_a_new_environment_with_the_bucket_of_its_states(refinerctl: Command, project: Path, account: Any) -> None:
+def test_a_new_environment_with_the_bucket_of_its_states(
+    refinerctl: Command, project: Path, account: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFINERCTL_ENV", "new")
     before = (project / "refinerctl.toml").read_text()
     done = new(refinerctl, "--create-state-bucket", "--yes")
 
