@@ -26,6 +26,7 @@ NOT_RUN = {
     r"^rnr\b|--stack rnr|--broker-url|\brnr-": "needs stack rnr: tests/e2e/test_rnr.py, tests/integration/rnr",
     r"^(dlq|local|env|images)$": "a group, named in a text",
     r"^(sync|releases)\b": "needs a registry: tests/e2e/test_releases.py",
+    r"^image build\b": "needs a Docker engine, or a checkout: tests/e2e/test_images.py, tests/unit/setup",
     r"^images\b": "needs images in ECR: tests/e2e/test_repositories.py, tests/integration/releases",
     r"^plan .*--tag|--to v": "needs releases in ECR: tests/e2e/test_releases.py",
     r"^(deploy|apply|rollback|destroy|unlock)\b": "changes the environment: tests/e2e/test_releases.py",

@@ -51,6 +51,7 @@ OTHER_PROGRAMS = {
     "terraform": "a subcommand of Terraform (below); tests/integration/terraform and tests/e2e run them on all stacks",
     "docker": "only to get a registry on this machine; the tests have Debian's",
     "aws": "AWS's own command line",
+    **dict.fromkeys(("gh", "oras"), "read what the release workflow has published, which no test does"),
     "jq": "reads what a command prints with `--output json`",
     **dict.fromkeys(
         (".", "export", "cd", "echo", "pg_dump", "git", "pip", "mkdir"), "of the shell, or the reader's own"
