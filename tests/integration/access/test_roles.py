@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.access.roles import ACCOUNT, PROVIDER, Roles, roles_of_terraform
-from tests.needs import needs_terraform
-from tests.policy_simulator import Simulate
+from tests.integration.access.roles import ACCOUNT, PROVIDER, Roles
 
 CALLS = json.loads((Path(__file__).parents[2] / "fixtures" / "provider-calls.json").read_text())
 READING = ("Get", "List", "Describe")
@@ -42,12 +40,6 @@ PUSH = (
 
 def arn(service: str, rest: str) -> str:
     return f"arn:aws:{service}:us-east-1:{ACCOUNT}:{rest}"
-
-
-@pytest.fixture(scope="module")
-def roles(tmp_path_factory: pytest.TempPathFactory, simulate: Simulate) -> Roles:
-    needs_terraform()
-    return roles_of_terraform(tmp_path_factory.mktemp("roles"), simulate)
 
 
 def denied(roles: Roles, role: str, calls: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -169,6 +161,29 @@ def test_deploy_applies_and_removes_all_stacks_but_their_data(roles: Roles) -> N
     }
 
     assert refused == {action for action, _, _ in CALLS} & DATA
+
+
+def test_deploy_tags_what_it_creates(roles: Roles) -> None:
+    """The tags of a stack are part of the requests that create; IAM wants a permission of its own for them."""
+    created = {
+        "sqs:TagQueue": arn("sqs", QUEUE),
+        "events:TagResource": arn("events", f"rule/data-repository-bus/{QUEUE}"),
+        "lambda:TagResource": arn("lambda", f"function:{QUEUE}"),
+        "logs:TagResource": arn("logs", f"log-group:/aws/lambda/{QUEUE}"),
+        "cloudwatch:TagResource": arn("cloudwatch", f"alarm:{QUEUE}-errors"),
+        "iam:TagRole": FUNCTION_ROLE,
+        "ecr:TagResource": arn("ecr", REPOSITORY),
+        "s3:PutBucketTagging": "arn:aws:s3:::data-repository",
+        "scheduler:TagResource": arn("scheduler", "schedule-group/rnr-local"),
+        "ecs:TagResource": arn("ecs", "task-definition/rnr-local-worker:1"),
+        "mq:CreateTags": arn("mq", "broker:rnr-local-broker:b-1"),
+        "elasticache:AddTagsToResource": arn("elasticache", "replicationgroup:rnr-local-cache"),
+        "secretsmanager:TagResource": arn("secretsmanager", "secret:rnr-local-broker-AbCdEf"),
+        "ssm:AddTagsToResource": arn("ssm", "parameter/rnr-local/autoscaler"),
+        "ec2:CreateTags": arn("ec2", "security-group/sg-1"),
+    }
+
+    assert denied(roles, "deploy", list(created.items())) == []
 
 
 def test_deploy_writes_state_and_releases_but_not_those_of_access(roles: Roles) -> None:

@@ -66,6 +66,11 @@ run "trust" {
   }
 
   assert {
+    condition     = !can(regex("DeleteBucket\"|DeleteRepository\"", aws_iam_policy.this["deploy-data"].policy))
+    error_message = "Role deploy may delete data, although allow_destroy is false: ${aws_iam_policy.this["deploy-data"].policy}"
+  }
+
+  assert {
     condition     = toset(keys(aws_iam_role_policy_attachment.this)) == toset(["plan read", "deploy read", "operate read", "deploy deploy", "deploy deploy-data", "deploy deploy-role"])
     error_message = "Policies are attached to other roles: ${jsonencode(keys(aws_iam_role_policy_attachment.this))}"
   }
@@ -171,6 +176,14 @@ run "long_names_and_all_stacks" {
       create_buckets     = true
       vpc_endpoints      = true
     }
+  }
+
+  assert {
+    condition = (
+      can(regex("s3:DeleteBucket\".*ecr:DeleteRepository\"", aws_iam_policy.this["deploy-data"].policy)) &&
+      can(regex("mq:DeleteBroker.*elasticache:DeleteReplicationGroup", aws_iam_policy.this["deploy-rnr"].policy))
+    )
+    error_message = "Role deploy may not delete what holds data, although allow_destroy is true."
   }
 
   # IAM allows 10,240 characters for all inline policies of a role.
