@@ -89,6 +89,7 @@ locals {
         Resource = local.repositories
       },
       { Action = ["cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource"], Resource = local.alarms },
+      { Action = ["events:DescribeEventBus"], Resource = ["${local.arn.events}:event-bus/default"] },
       { Action = ["events:DescribeEventBus", "events:ListTagsForResource"], Resource = local.event_buses },
       { Action = ["events:DescribeRule", "events:ListTagsForResource", "events:ListTargetsByRule"], Resource = local.event_rules },
       {

@@ -60,7 +60,7 @@ def account(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "owner")
     with mock_aws():
-        iam, s3, sqs, ecr = (boto3.client(name, REGION) for name in ("iam", "s3", "sqs", "ecr"))
+        iam, s3, sqs = boto3.client("iam", REGION), boto3.client("s3", REGION), boto3.client("sqs", REGION)
         for role, documents in roles.permissions.items():
             iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
             for number, document in enumerate(documents):
@@ -69,7 +69,7 @@ def account(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
             s3.create_bucket(Bucket=bucket)
         for queue in ("dibbs-ecr-RefinerInput", "dibbs-ecr-RefinerInput-dlq", "others"):
             sqs.create_queue(QueueName=queue)
-        ecr.create_repository(repositoryName="rnr/worker")
+        boto3.client("ecr", REGION).create_repository(repositoryName="rnr/worker")
         yield Account(monkeypatch)
 
 

@@ -295,6 +295,7 @@ def test_operate_reads_uploads_redrives_and_replays(roles: Roles) -> None:
         *reads,
         ("s3:ListBucket", bucket),
         ("s3:ListBucketVersions", bucket),
+        ("events:DescribeEventBus", arn("events", "event-bus/default")),
         ("s3:GetObject", f"{bucket}/RefinerOutput/a"),
         ("s3:GetObjectVersion", f"{bucket}/RefinerInput/a"),
         ("s3:PutObject", f"{bucket}/RefinerInput/a"),
