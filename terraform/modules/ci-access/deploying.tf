@@ -9,7 +9,7 @@ locals {
   in_vpc   = { ArnEquals = { "ec2:Vpc" = local.vpc_arns } }
 
   created_buckets = distinct(concat(
-    var.refiner[*].bucket_name, flatten([for rnr in var.rnr[*] : compact([rnr.input_bucket_name, rnr.output_bucket_name]) if rnr.create_buckets]),
+    [for refiner in var.refiner[*] : refiner.bucket_name if refiner.create_bucket], flatten([for rnr in var.rnr[*] : compact([rnr.input_bucket_name, rnr.output_bucket_name]) if rnr.create_buckets]),
   ))
   created_bucket_arns = [for name in local.created_buckets : "arn:${local.partition}:s3:::${name}"]
 
@@ -22,6 +22,10 @@ locals {
           "s3:PutLifecycleConfiguration", "s3:TagResource", "s3:UntagResource",
         ]
         Resource = local.created_bucket_arns
+      },
+      {
+        Action   = ["s3:PutBucketNotification"]
+        Resource = [for refiner in var.refiner[*] : "arn:${local.partition}:s3:::${refiner.bucket_name}" if refiner.manage_bucket_notifications]
       },
       {
         Action = [

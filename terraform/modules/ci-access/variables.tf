@@ -123,8 +123,11 @@ variable "refiner" {
     bucket_name    = string
     name_prefix    = optional(string, "dibbs-ecr")
     bus_name       = optional(string, "data-repository-bus")
+    create_bucket  = optional(bool, true)
     input_prefixes = optional(set(string), ["RefinerInput/"])
     read_buckets   = optional(set(string), [])
+
+    manage_bucket_notifications = optional(bool, false)
   })
   default = null
 

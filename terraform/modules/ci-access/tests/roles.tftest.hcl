@@ -109,7 +109,9 @@ run "gitlab_com_with_project_id" {
 run "own_gitlab" {
   command = plan
 
+  # With an existing bucket.
   variables {
+    refiner           = { bucket_name = "data-repository", create_bucket = false, manage_bucket_notifications = true }
     gitlab_url        = "https://gitlab.example.com/"
     audience          = "aws"
     oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/gitlab.example.com"
@@ -118,6 +120,14 @@ run "own_gitlab" {
   assert {
     condition     = jsondecode(aws_iam_role.this["sync"].assume_role_policy).Statement[0].Condition.StringEquals == { "gitlab.example.com:aud" = "aws" }
     error_message = "The condition is on another key: ${aws_iam_role.this["sync"].assume_role_policy}"
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_policy.this["deploy-data"].policy).Statement : statement.Action
+      if anytrue([for action in flatten([statement.Action]) : startswith(action, "s3:")])
+    ] == [["s3:PutBucketNotification"]]
+    error_message = "Of an existing bucket, only the notifications may be changed: ${aws_iam_policy.this["deploy-data"].policy}"
   }
 }
 
