@@ -179,8 +179,11 @@ class AppContext:
     @cached_property
     def ecr(self) -> EcrRegistry:
         from refinerctl.aws.ecr import EcrRegistry
+        from refinerctl.terraform.hcl import load_values
 
-        return EcrRegistry(self.session, self._registry_variables)
+        # The variables of stack `registry` in this environment.
+        values = self.settings.layout.values_file(self.settings.env, "registry")
+        return EcrRegistry(self.session, lambda: load_values(values, missing_ok=True))
 
     @cached_property
     def registries(self) -> Registries:
@@ -205,12 +208,6 @@ class AppContext:
         from refinerctl.aws.alarms import Alarms
 
         return Alarms(self.session)
-
-    def _registry_variables(self) -> Values:
-        """Those of stack `registry` in this environment."""
-        from refinerctl.terraform.hcl import load_values
-
-        return load_values(self.settings.layout.values_file(self.settings.env, "registry"), missing_ok=True)
 
     @cached_property
     def event_buses(self) -> EventBuses:
@@ -374,18 +371,12 @@ class AppContext:
             return None
         status = self.instance.status()
         if status.endpoint_url is None:
-            project = self.settings.project
-            raise RefinerctlError(
-                f"the local environment of {project} is down",
-                hint=f"Run `{self.command('local', 'up', '--detach')}`."
-                if self.settings.layout.is_project
-                else NO_PROJECT,
-            )
+            start = f"Run `{self.command('local', 'up', '--detach')}`."
+            hint = start if self.settings.layout.is_project else NO_PROJECT
+            raise RefinerctlError(f"the local environment of {self.settings.project} is down", hint=hint)
         if status.state == "starting":
-            raise RefinerctlError(
-                "the local environment is still starting",
-                hint="Wait until `refinerctl local status` shows `up`.",
-            )
+            hint = "Wait until `refinerctl local status` shows `up`."
+            raise RefinerctlError("the local environment is still starting", hint=hint)
         return status.endpoint_url
 
 

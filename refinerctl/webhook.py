@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -80,7 +80,7 @@ def send(url: str, report: RunReport, tell: Callable[[str], None]) -> None:
     """Post the report. Raises RefinerctlError, without the URL, if the server does not accept it."""
     from refinerctl.transport import Limits, Transport
 
-    document = masked(json.loads(json.dumps(asdict(report), default=as_json)), {**os.environ, "NOTIFY": url})
+    document = masked(json.loads(json.dumps(vars(report), default=as_json)), {**os.environ, "NOTIFY": url})
     is_slack = url.startswith(_SLACK_SCHEME) or urlsplit(url).hostname in _SLACK_HOSTS
     content = {"text": slack_text(document)} if is_slack else document
     limits = Limits(attempts=3, connect_timeout_s=5, read_timeout_s=10, give_up_s=20, longest_retry_after_s=10)

@@ -39,8 +39,9 @@ class Process:
 
     Its output goes into a file, not into a pipe: if this program is killed, Terraform still saves its state instead of
     dying with its next line. An interrupt reaches it once: on a second one it would not save its state. Ctrl-C comes
-    from us, not from the terminal; SIGTERM comes from us unless whoever sent it to us has also sent it to Terraform,
-    as GitLab's Docker and Kubernetes executors do. `disposable`: an interrupt kills it, with all that it started.
+    from us, not from the terminal; SIGTERM comes from us unless Terraform got one itself: GitLab's Docker and
+    Kubernetes executors send it to every process of a job. `disposable`: an interrupt kills it, with all that it
+    started.
     """
 
     command: Sequence[str]
@@ -118,7 +119,7 @@ class Process:
 
     @contextlib.contextmanager
     def _interrupts_forwarded(self) -> Iterator[None]:
-        """Terraform gets the first signal only; SIGTERM after a moment, if it has not got it already."""
+        """Terraform gets the first signal only; SIGTERM after a moment, unless it got one itself."""
         if self.disposable or threading.current_thread() is not threading.main_thread():
             yield
             return

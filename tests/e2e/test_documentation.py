@@ -28,6 +28,7 @@ NOT_RUN = {
     r"^(sync|releases)\b": "needs a registry: tests/e2e/test_releases.py",
     r"^image build\b": "needs a Docker engine, or a checkout: tests/e2e/test_images.py, tests/unit/setup",
     r"^images\b": "needs images in ECR: tests/e2e/test_repositories.py, tests/integration/releases",
+    r"--gitlab-(issue|note)\b": "needs GitLab: tests/integration/releases/test_gitlab_jobs.py",
     r"^plan .*--tag|--to v": "needs releases in ECR: tests/e2e/test_releases.py",
     r"^(deploy|apply|rollback|destroy|unlock)\b": "changes the environment: tests/e2e/test_releases.py",
     r"^add-prefix (?!.*--dry-run)|^remove-prefix\b": "changes the environment's values: tests/e2e/test_releases.py",
