@@ -36,6 +36,28 @@ class Disk:
             os.close(descriptor)
 
 
+class DeferredDisk(Disk):
+    """For many files: they are synchronized by `sync_all`, which is several times faster than each by itself."""
+
+    def __init__(self) -> None:
+        self._folders: set[Path] = set()
+
+    def sync(self, descriptor: int) -> None:
+        """Later."""
+
+    def sync_folder(self, folder: Path) -> None:
+        self._folders.add(folder)
+
+    def sync_all(self) -> None:
+        """Everything in the folders in which files were written."""
+        for folder in sorted(self._folders):
+            for path in folder.iterdir():
+                if path.is_file():
+                    with path.open("rb") as file:
+                        super().sync(file.fileno())
+            super().sync_folder(folder)
+
+
 DISK = Disk()
 _PUBLIC = 0o666
 _MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -98,21 +120,21 @@ class FileEdit:
         """A unified diff that `patch -p1` accepts."""
         return unified_diff(name, self.before, self.after)
 
-    def write(self) -> None:
+    def write(self, disk: Disk = DISK) -> None:
         """Put the new content in place, whole or not at all, with the old file's mode; through symbolic links.
 
         Raises RefinerctlError if the file is another by now than the one that was read, or is read-only.
         """
-        self._replace(self.before, self.after)
+        self._replace(self.before, self.after, disk)
 
     def undo(self) -> None:
         """Restore the old content, unless the file was changed after `write`."""
         if self.before is not None:
-            self._replace(self.after, self.before)
+            self._replace(self.after, self.before, DISK)
         elif read_file(self.path) == self.after:
             self.path.unlink()
 
-    def _replace(self, old: bytes | None, new: bytes) -> None:
+    def _replace(self, old: bytes | None, new: bytes, disk: Disk) -> None:
         target = self.path.resolve()
         if read_file(target) != old:
             raise RefinerctlError(
@@ -121,7 +143,7 @@ class FileEdit:
         if old is not None and not stat.S_IMODE(target.stat().st_mode) & _MAY_WRITE:
             # The file could be replaced nevertheless, but read-only means that it must not change.
             raise RefinerctlError(f"{self.path} is read-only; nothing was written")
-        with replacing(target, private=old is not None) as temporary:
+        with replacing(target, private=old is not None, disk=disk) as temporary:
             temporary.write_bytes(new)
             if old is not None:
                 as_it_was = target.stat()

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from refinerctl.errors import RefinerctlError, RefusedError
-from refinerctl.files import FileEdit, read_file, unified_diff, write_text
+from refinerctl.files import DeferredDisk, FileEdit, read_file, unified_diff, write_text
 from refinerctl.layout import Layout
 
 # `changed`: both this version and the user have changed the file.
@@ -109,6 +109,7 @@ def write_project(folder: Path, changes: Sequence[FileChange], version: str, fil
 
     A file that the user has changed stays as it is; this version's is written beside it.
     """
+    disk = DeferredDisk()
     for change in changes:
         path = folder / change.path
         if change.status == "removed":
@@ -119,7 +120,11 @@ def write_project(folder: Path, changes: Sequence[FileChange], version: str, fil
             if change.status == "changed":
                 path = path.with_name(path.name + NEW_SUFFIX)
                 before = read_file(path)
-            FileEdit(path, before, change.after).write()
+            FileEdit(path, before, change.after).write(disk)
+    try:
+        disk.sync_all()
+    except OSError as error:
+        raise RefinerctlError(f"cannot write {folder}: {error.strerror}") from error
     origin = {"version": version, "files": {name: _digest(content) for name, content in files.items()}}
     write_text(Layout(folder).origin_file, json.dumps(origin, indent=2) + "\n")
 

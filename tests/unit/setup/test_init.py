@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from refinerctl import __version__
 from refinerctl.errors import RefinerctlError
@@ -82,8 +83,14 @@ def test_links_of_a_project_lead_to_its_own_files(project: Path) -> None:
     assert [link for link in links if not (link[0].parent / link[1]).exists()] == []
 
 
-def test_the_component_has_the_version_of_refinerctl(project: Path) -> None:
-    assert f"/refinerctl@{__version__}\n" in (project / ".gitlab-ci.yml").read_text()
+def test_the_gitlab_file_includes_the_component_in_this_version(project: Path, root: Path) -> None:
+    pipeline = YAML(typ="safe").load(project / ".gitlab-ci.yml")
+    head, jobs = YAML(typ="safe").load_all(root / "templates/refinerctl/template.yml")
+
+    (include,) = pipeline["include"]
+    assert include["component"].endswith(f"/refinerctl/refinerctl@{__version__}")
+    assert set(include["inputs"]) <= set(head["spec"]["inputs"])
+    assert {job["stage"] for job in jobs.values() if "stage" in job} <= set(pipeline["stages"])
 
 
 def test_a_second_run_writes_nothing(project: Path, refinerctl: Command) -> None:
