@@ -7,7 +7,7 @@ import re
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -186,14 +186,26 @@ def test_removed_ruleset_is_refused_because_its_queues_hold_data(releases: Proje
 
 
 def test_drift_finds_only_what_was_changed_by_hand(releases: Project) -> None:
-    """The provider reads back a dozen attributes in another form, or as other resources have set them."""
-    releases.client("lambda").update_function_configuration(FunctionName=FUNCTION, MemorySize=2048)
-    drift = releases.run("drift", "--output", "json")
-    assert drift.code == 5, drift.err
-    (change,) = drift.json()["outside"]
-    assert change["address"] == 'module.rulesets["RefinerInput"].aws_lambda_function.this[0]'
-    assert change["attributes"] == ["memory_size"]
-    assert drift.json()["configuration"] == []
+    """The provider reads back a dozen attributes in another form, or as other resources have set them.
+
+    An image that was deployed by other means is told apart.
+    """
+    functions, recorded = releases.client("lambda"), running_image(releases)
+    other = f"{recorded.partition('@')[0]}@{push(releases, 'by-hand', 9)}"
+    changes: tuple[tuple[Callable[[], object], str], ...] = (
+        (lambda: functions.update_function_code(FunctionName=FUNCTION, ImageUri=other), "image_uri"),
+        (lambda: functions.update_function_configuration(FunctionName=FUNCTION, MemorySize=2048), "memory_size"),
+    )
+    for change_by_hand, attribute in changes:
+        change_by_hand()
+        drift = releases.run("drift", "--output", "json")
+        assert drift.code == 5, drift.err
+        (change,) = drift.json()["outside"]
+        assert change["address"] == 'module.rulesets["RefinerInput"].aws_lambda_function.this[0]'
+        assert change["attributes"] == [attribute]
+        assert drift.json()["configuration"] == []
+        assert drift.json()["images_only"] == (attribute == "image_uri")
+        functions.update_function_code(FunctionName=FUNCTION, ImageUri=recorded)
 
 
 def test_held_lock_names_its_holder_until_it_is_released(releases: Project) -> None:
