@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from ruamel.yaml import YAML
 
-from tests.gitlab_ci import ORIGIN, GitlabRepository
+from tests.command_lines import check
+from tests.gitlab_ci import ORIGIN, ROOT, GitlabRepository
 from tests.integration.servers import Answer, Request, Server, serving
 
 BIN = Path(sys.executable).parent
@@ -49,7 +51,7 @@ def make_repository(root: Path, folder: Path, pipeline: str | None = None) -> Gi
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> GitlabRepository:
-    return make_repository(Path(__file__).parents[2], tmp_path_factory.mktemp("gitlab"))
+    return make_repository(ROOT, tmp_path_factory.mktemp("gitlab"))
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,52 @@ def test_each_job_has_the_role_with_the_least_rights(jobs: Mapping[str, Any]) ->
         assert ("id_tokens" in job) == (":" in name)
 
 
+@pytest.mark.parametrize(
+    ("job", "variables", "expected"),
+    [
+        ("detect", {}, "releases --new --limit 1"),
+        ("sync", {"CI_COMMIT_TAG": "v1"}, "sync --tag v1 --engine registry --dotenv images.env"),
+        ("sync", {}, None),
+        ("sync", {"RELEASE_TAG": "none"}, None),
+        (
+            "sync",
+            {"RELEASE_TAG": "v2", "CI_COMMIT_TAG": "v1", "GITHUB_IMAGE": "ghcr.io/a/b", "ECR_REPO": "c"},
+            "sync --source ghcr.io/a/b:v2 --target c:v2 --engine registry --dotenv images.env",
+        ),
+        ("plan", {}, "plan --report plan.json --markdown plan.md --out release.tfplan"),
+        ("plan", {"CI_MERGE_REQUEST_IID": "1"}, "plan --report plan.json --markdown plan.md"),
+        (
+            "plan",
+            {"CI_MERGE_REQUEST_IID": "1", "GITLAB_TOKEN": "t"},
+            "plan --report plan.json --markdown plan.md --gitlab-note",
+        ),
+        ("deploy", {}, "deploy --plan release.tfplan --yes"),
+        ("verify", {}, "verify --junit verify.xml"),
+        ("rollback", {}, "rollback --yes"),
+        ("rollback", {"ROLLBACK_TO": "v0"}, "rollback --yes --to v0"),
+        ("destroy", {"CONFIRM": "dev"}, "destroy --confirm dev"),
+        ("drift", {}, "drift"),
+        ("drift", {"GITLAB_TOKEN": "t"}, "drift --gitlab-issue"),
+        ("report", {}, "report --html report.html --since 7d"),
+    ],
+)
+def test_commands_of_the_jobs(
+    jobs: Mapping[str, Any], tmp_path: Path, job: str, variables: dict[str, str], expected: str | None
+) -> None:
+    """With a program that only says how it was called."""
+    (tmp_path / "refinerctl").write_text('#!/bin/sh\necho refinerctl "$@" >&2\n')
+    (tmp_path / "refinerctl").chmod(0o755)
+    lines = "\n".join([*jobs[f"{job}:dev"]["before_script"], *jobs[f"{job}:dev"]["script"]])
+    environ = jobs[f"{job}:dev"]["variables"] | variables | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    done = subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ([f"refinerctl {expected}"] if expected else [])
+    if expected:
+        check(("refinerctl", *expected.split()))
+
+
 class TokenService:
     """STS as far as a job needs it: exchanges a token that GitLab has signed for the role that it names."""
 
@@ -204,7 +252,7 @@ def sts(tokens: TokenService) -> Iterator[Server]:
 def run_job(job: Mapping[str, Any], folder: Path, sts: Server, token: str) -> subprocess.CompletedProcess[str]:
     """Run the shell lines of a job of environment `production`, which is in account 123456789012."""
     (folder / "tmp").mkdir()
-    (folder / "terraform").symlink_to(Path(__file__).parents[2] / "terraform")
+    (folder / "terraform").symlink_to(ROOT / "terraform")
     environments = (
         f'[environments.production]\nregion = "us-east-1"\naccount = "123456789012"\nendpoint_url = "{sts.url}"\n'
     )
@@ -284,7 +332,8 @@ def test_component_in_another_repository_runs_the_image_of_its_own_commit(
 
     assert {"plan:staging", "rnr-plan:staging"} < set(jobs)
     image, variables = jobs["plan:staging"]["image"]["name"], jobs["plan:staging"]["variables"]
-    assert image.partition(":")[2] == "$CLI_TAG"
+    released = tomllib.loads((ROOT / "refinerctl.toml").read_text())["images"]["cli"]["source"]
+    assert image == f"{released}:$CLI_TAG"
     assert variables["CLI_TAG"] == repository.git("rev-parse", "HEAD")
     assert jobs["rnr-deploy:staging"]["resource_group"] == "staging/rnr"
     assert jobs["rnr-deploy:staging"]["needs"][-1]["job"] == "rnr-plan:staging"
