@@ -48,9 +48,12 @@ def test_distributions_are_as_the_index_demands_and_have_the_files_of_a_project(
     )
     assert checked.returncode == 0, checked.stdout
     with zipfile.ZipFile(wheel) as file:
-        packed = {name.partition("/setup/project/")[2]: file.read(name) for name in file.namelist()}
+        names = set(file.namelist())
+        packed = {name.partition("/setup/project/")[2]: file.read(name) for name in names}
     packed.pop("")
     assert packed == read_repository(ROOT)
+    ours = [path for path in (ROOT / "refinerctl").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {str(path.relative_to(ROOT)) for path in ours} - names == set()
 
 
 def test_the_wheel_needs_no_repository(command: Path, tmp_path: Path) -> None:
