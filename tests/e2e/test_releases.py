@@ -17,7 +17,8 @@ import pytest
 
 from tests.e2e.project import COMMAND, Project, eventually, make_project
 from tests.registries.docker_registry import DockerRegistry
-from tests.registries.images import Layer, push_image
+from tests.registries.images import Layer, push_artifact, push_image
+from tests.sigstore_instance import BUNDLE, Run, SigstoreInstance
 
 pytestmark = pytest.mark.e2e
 
@@ -70,6 +71,22 @@ def push(project: Project, tag: str, seed: int, architecture: str = "amd64") -> 
     return push_image(registry, REPOSITORY, tag, layers=(Layer(seed=seed),), architecture=architecture).digest
 
 
+def sync_attested(project: Project, source: DockerRegistry, tag: str, seed: int) -> str:
+    """Copy an image with its attestation from `source` to the emulator's ECR. Returns its digest."""
+    instance, root = SigstoreInstance(), project.folder.parent / "root.json"
+    root.write_text(instance.trusted_root)
+    image = push_image(source, "releases/app", tag, layers=(Layer(seed=seed),))
+    bundle = json.dumps(instance.attestation(image.digest, Run(ref=f"refs/tags/{tag}"))).encode()
+    subject_tag = image.digest.replace(":", "-")
+    push_artifact(source, image.repository, subject_tag, BUNDLE, image.digest, content=bundle)
+    copy = ("sync", "--source", image.reference, "--target", f"{REPOSITORY}:{tag}", "--output", "json")
+    done = project.run(*copy, "--require-provenance", "example/app@release.yml", "--trusted-root", str(root))
+    assert done.code == 0, done.err
+    (copied,) = done.json()["images"]
+    assert [len(copied[name]) for name in ("attachments", "not_copied")] == [1, 0], copied
+    return image.digest
+
+
 def running_image(project: Project) -> str:
     """The image that Lambda says the function has."""
     function = project.client("lambda").get_function(FunctionName=FUNCTION)
@@ -95,7 +112,9 @@ def edited(project: Project, old: str, new: str) -> Iterator[None]:
         path.write_text(text)
 
 
-def test_rollback_restores_the_first_release_after_its_tag_has_moved(releases: Project) -> None:
+def test_rollback_restores_the_first_release_after_its_tag_has_moved(
+    releases: Project, source_registry: DockerRegistry
+) -> None:
     """One test, because each step needs the one before."""
     first = push(releases, "v1.0.0", 1)
     deployed = releases.run("deploy", "--tag", "v1.0.0", "--yes", "--output", "json")
@@ -107,13 +126,14 @@ def test_rollback_restores_the_first_release_after_its_tag_has_moved(releases: P
     fresh = releases.run("drift", "--output", "json")
     assert fresh.code == 0, fresh.out
 
-    second = push(releases, "v1.1.0", 2)
+    second = sync_attested(releases, source_registry, "v1.1.0", 2)
     plan = str(releases.folder.parent / "saved.plan")
     report, note = releases.folder.parent / "report.json", releases.folder.parent / "note.md"
     written = ["--out", plan, "--report", str(report), "--markdown", str(note)]
     planned = releases.run("plan", "--tag", "v1.1.0", "--detailed-exitcode", *written)
     assert planned.code == 5, planned.err
     assert f"{first[:19]} → {second[:19]}" in planned.out
+    assert "built by example/app/.github/workflows/release.yml at v1.1.0, commit c0ffeec0ffee" in planned.out
     assert json.loads(report.read_text()) == {"create": 0, "update": 1, "delete": 0}
     assert second[:19] in note.read_text()
     assert running_image(releases).endswith(first)
@@ -143,6 +163,8 @@ def test_rollback_restores_the_first_release_after_its_tag_has_moved(releases: P
         ("deploy", "v1.1.0"),
         ("rollback", "v1.0.0"),
     ]
+    builds = [{stage: build["run_url"] for stage, build in entry["builds"].items()} for entry in ledger(releases)]
+    assert builds == [{}, {"RefinerInput": Run().run_url}, {}]
 
     assert releases.run("rollback", "--yes").code == 4  # v1.1.0 was rolled back and does not count
 
