@@ -37,9 +37,9 @@ def plan_markdown(plan: Plan) -> str:
             f"| {_escaped(image.stage)} | {_code(short_image(image.before))} | {_code(short_image(image.after))} |"
             for image in images
         ]
-        lines.append("")
         built = [(image.stage, record.builds[image.stage]) for image in images if image.stage in record.builds]
-        lines += [f"- {_escaped(f'{stage}: built by {build}')}: {build.run_url}" for stage, build in built]
+        lines += ["", *(f"- {_escaped(f'{stage}: built by {build}')}: {build.run_url}" for stage, build in built)]
+        lines += [""] * bool(built)
     if plan.changes:
         changes = [
             line

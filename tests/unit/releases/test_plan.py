@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refinerctl.errors import RefusedError
+from refinerctl.images import Build
 from refinerctl.releases.markdown import drift_markdown, plan_markdown
 from refinerctl.releases.plan_view import gitlab_report, plan_json, plan_lines, totals
 from refinerctl.releases.planning import Plan, refuse_losses
@@ -112,6 +114,18 @@ def test_plan_as_data() -> None:
         "image_only": False,
         "loses_data": True,
     }
+
+
+def test_verified_builds_are_shown_with_their_images() -> None:
+    build = Build(
+        "example/app", ".github/workflows/release.yml", "refs/tags/v2", "c0ffee" * 6 + "c0ff", "https://run/1"
+    )
+    plan = replace(PLAN, record=replace(PLAN.record, builds={"In": build, "Same": build}))
+    assert [line for line in plan_lines(plan) if "built by" in line] == [
+        "                            built by example/app/.github/workflows/release.yml at v2, commit c0ffeec0ffee"
+    ]
+    assert "commit c0ffeec0ffee: https://run/1\n\n<details>" in plan_markdown(plan)
+    assert plan_json(plan)["builds"]["In"] == build
 
 
 def test_gitlabs_report_counts_a_replacement_twice() -> None:
