@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import AccessDeniedError, RefinerctlError, TransientError
 from refinerctl.images import is_digest, short_digests
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.registry.client import Repository
@@ -20,6 +21,8 @@ _SUBJECT_OF_ATTESTATION = "vnd.docker.reference.digest"
 # https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
 CALLS_AT_ONCE = 3
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,18 @@ def bundles(source: Repository, subjects: Iterable[str]) -> Iterator[tuple[str, 
     for subject in subjects:
         for item in retry(source.name).run(partial(_referrers, source, subject)):
             # ghcr.io lists some bundles under another artifact type: only the manifest tells.
-            manifest = source.find(item.version)
+            manifest = _readable(partial(source.find, item.version))
             for layer in manifest.layers if manifest else ():
                 if layer.media_type.startswith(_BUNDLE):
-                    yield item.reference, source.blob(layer)
+                    yield item.reference, _readable(partial(source.blob, layer)) or b""
+
+
+def _readable(read: Callable[[], Found]) -> Found | None:
+    """What was read; None for an artifact of another kind, or a damaged one: it must not get in the way of others."""
+    answer = attempt(read)
+    if isinstance(answer.error, TransientError | AccessDeniedError):
+        raise answer.error
+    return answer.value
 
 
 def cosign_signatures(source: Repository, subjects: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ import base64
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,6 @@ _PREDICATES = ("https://slsa.dev/provenance/", "https://sigstore.dev/cosign/sign
 _SHOWN = 5
 _EXTRA = "Install the extra `provenance`: pip install 'refinerctl[provenance]'."
 
-Candidates = Iterable[tuple[str, bytes]]
-
 
 class _InvalidError(Exception):
     """Why a bundle proves nothing about this image."""
@@ -47,10 +45,10 @@ class _InvalidError(Exception):
 
 @dataclass(frozen=True)
 class ProvenanceVerifier:
-    """`verifiers` are one for each trusted root; `given` are the bundles to use instead of the registry's."""
+    """`verifiers` are one for each trusted root; `given` are the bundles to use instead of the registry's, if any."""
 
     verifiers: Sequence[Verifier]
-    given: Sequence[tuple[str, bytes]] = ()
+    given: Sequence[tuple[str, bytes]] | None = None
 
     def verify(
         self, image: str, required: BuiltBy, tag: str | None, source: Repository, subjects: Sequence[str]
@@ -62,7 +60,7 @@ class ProvenanceVerifier:
         from sigstore.errors import Error
 
         reasons = []
-        for reference, content in self.given or bundles(source, subjects):
+        for reference, content in bundles(source, subjects) if self.given is None else self.given:
             try:
                 return self._build(content, required, tag, subjects)
             except _InvalidError as error:
@@ -71,7 +69,7 @@ class ProvenanceVerifier:
                 reason = f"invalid bundle: {' '.join(str(error).split())[:200]}"
             reasons.append(f"{short_digests(reference)}: {reason}")
         if not reasons:
-            reasons = [_not_found(source, subjects)]
+            reasons = [_not_found(source, subjects) if self.given is None else "the given files have no bundle"]
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         raise RefusedError(
             f"{image} is not proved to be built by {required}: {'; '.join(reasons[:_SHOWN])}{more}",
@@ -147,9 +145,10 @@ def provenance_verifier(bundle_files: Sequence[Path], trusted_root: Path | None)
         raise RefinerctlError(f"verification of provenance is not installed: {error}", hint=_EXTRA) from error
     for name in ("sigstore", "tuf"):  # each of their errors is raised, too
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    given = [
+    lines = [
         (f"{path}, line {number}", line) for path in bundle_files for number, line in enumerate(_documents(path), 1)
     ]
+    given = lines if bundle_files else None
     if trusted_root is not None:
         return ProvenanceVerifier(_verifiers(trusted_root), given)
     try:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.command import Command, Finished, spawn
+from tests.registries.faulty_proxy import Fault, Kind
 from tests.registries.fixtures import Site
-from tests.registries.images import MadeImage, push_artifact, push_index
+from tests.registries.images import MadeImage, digest_of, listed, push_artifact, push_index
 from tests.sigstore_instance import BUNDLE, Run, SigstoreInstance, tampered
 
 REQUIRED = "example/app@.github/workflows/release.yml"
@@ -88,6 +89,30 @@ def test_bundle_counts_whatever_the_list_calls_it(scene: Scene) -> None:
     scene.attach(image.digest, scene.instance.attestation(image.digest), "application/vnd.oci.empty.v1+json")
 
     assert scene.sync(image).code == 0
+
+
+def test_artifacts_of_other_kinds_and_damaged_ones_do_not_get_in_the_way(scene: Scene) -> None:
+    image, site = scene.site.push(), scene.site
+    tag = tag_of(image.digest)
+    push_artifact(site.source, site.repository, tag, "application/spdx+json", image.digest, content=b"{}")
+    for content in (b"", b"[1]"):
+        push_artifact(site.source, site.repository, tag, BUNDLE, image.digest, content=content)
+    scene.attach(image.digest, scene.instance.attestation(image.digest))
+    other = b'{"mediaType": "application/vnd.oci.artifact.manifest.v1+json"}'
+    entries = [{"digest": digest_of(other), "mediaType": "x"}, *listed(site.source, site.repository, tag)]
+    body = json.dumps({"manifests": entries}).encode()
+    proxy = site.faulty(
+        site.source,
+        Fault(Kind.STATUS, match="GET .*/referrers/", status=200, body=body, times=None),
+        Fault(Kind.STATUS, match=f"GET .*/manifests/{digest_of(other)}", status=200, body=other, times=None),
+        Fault(Kind.STATUS, match=f"GET .*/blobs/{digest_of(b'[1]')}", status=404, times=None),
+    )
+
+    done = scene.sync(replace(image, registry=replace(site.source, host=proxy.host)), "--output", "json")
+
+    assert done.code == 0, done.err
+    (left,) = done.json()["images"][0]["not_copied"][:1]
+    assert "are not supported" in left["reason"]
 
 
 @pytest.mark.parametrize("which", ["index", "platform"])

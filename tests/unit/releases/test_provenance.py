@@ -200,6 +200,9 @@ class TestOwnInstance:
         with pytest.raises(RefinerctlError, match=words):
             provenance_verifier([], self.root)
 
+    def test_file_without_bundles_does_not_lead_to_the_registry(self) -> None:
+        assert "the given files have no bundle" in refusal(self.file(), self.root, "example/app")
+
     def test_missing_files(self) -> None:
         with pytest.raises(RefinerctlError, match="No such file"):
             provenance_verifier([self.folder / "missing"], self.root)
