@@ -16,7 +16,7 @@ from refinerctl.cli import cli
 Words = tuple[str, ...]
 
 # docs/cli.md is the commands' own help, whose examples tests/unit/test_advice.py has.
-PAGES = ("README.md", "docs/**/*.md", "terraform/**/README.md", "images/**/README.md")
+PAGES = ("README.md", "docs/**/*.md", "terraform/**/README.md", "images/**/README.md", "templates/**/README.md")
 GENERATED = ("docs/cli.md",)
 # With the names of the help option: a command keeps those of the first context that it gets.
 CONTEXT = click.Context(cli, **cli.context_settings)
@@ -37,12 +37,13 @@ _KEYWORDS = ("do", "then", "eval")
 
 @dataclass(frozen=True)
 class DocumentedCommand:
-    """A command of a page, with the whole line that it is in."""
+    """A command of a page, with the whole line that it is in; `is_mentioned`: in a sentence, not in a block."""
 
     page: str
     number: int
     line: str
     words: Words
+    is_mentioned: bool
 
     def __str__(self) -> str:
         return f"{self.page}:{self.number}: {self.line}"
@@ -58,20 +59,20 @@ def documented_commands(root: Path, *pages: str) -> list[DocumentedCommand]:
     for page in sorted({path for pattern in pages or PAGES for path in root.glob(pattern)}):
         name = str(page.relative_to(root))
         if name not in GENERATED and "node_modules" not in page.parts:
-            for number, line in _lines(page.read_text(encoding="utf-8")):
-                found += [DocumentedCommand(name, number, line, words) for words in commands_of(line)]
+            for number, line, is_mentioned in _lines(page.read_text(encoding="utf-8")):
+                found += [DocumentedCommand(name, number, line, words, is_mentioned) for words in commands_of(line)]
     return found
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
     language = None
     for number, line in enumerate(text.splitlines(), 1):
         if (fence := _FENCE.match(line)) is not None:
             language = (fence[1] or "text") if language is None else None
         elif language is None:
-            yield from ((number, command) for command in _INLINE.findall(line))
+            yield from ((number, command, True) for command in _INLINE.findall(line))
         elif (shown := _SHOWN.get(language)) is not None and (found := shown.match(line)) is not None:
-            yield number, found[1]
+            yield number, found[1], False
 
 
 def commands_of(line: str) -> Iterator[Words]:
@@ -102,13 +103,13 @@ def _simple(words: list[str]) -> Words:
     return tuple(takewhile(lambda word: word not in (">", ">>", "<", "2>"), words))
 
 
-def check(words: Words) -> None:
+def check(words: Words, *, is_mentioned: bool = False) -> None:
     """Raises click.UsageError for a command, an option or an argument that does not exist or is missing.
 
-    A group alone, and --help, are allowed: a text may name them.
+    A sentence may mention a command by its name alone. --help is allowed, and a group alone.
     """
     command, rest = resolve(words)
-    if rest != ["--help"] and (rest or not isinstance(command, click.Group)):
+    if rest != ["--help"] and (rest or not (is_mentioned or isinstance(command, click.Group))):
         command.make_context(None, rest, parent=CONTEXT)
 
 

@@ -12,9 +12,11 @@ import pytest
 
 from docs.generate import DRAWN
 from docs.pictures import pipeline_of
+from refinerctl import __version__
 from refinerctl.stacks.base import Queue
 from tests.command_lines import DocumentedCommand, check, documented_commands
 from tests.conftest import ROOT
+from tests.documented_runs import NOT_RUN, reason_not_to_run
 
 
 def test_generated_pages_are_up_to_date(root: Path) -> None:
@@ -71,7 +73,20 @@ def test_documentation_has_command_lines_of_each_form() -> None:
 @pytest.mark.parametrize("command", [item for item in COMMANDS if item.program == "refinerctl"], ids=str)
 def test_documented_command_is_accepted(command: DocumentedCommand) -> None:
     """With its options, their values and its arguments, as far as click can tell without running it."""
-    check(command.words)
+    check(command.words, is_mentioned=command.is_mentioned)
+
+
+def test_documented_commands_are_run_or_there_is_a_reason(root: Path) -> None:
+    lines = [
+        item.words for item in COMMANDS if item.program == "refinerctl" and item.page.startswith(("README", "docs/"))
+    ]
+    run = [words for words in lines if reason_not_to_run(words) is None]
+
+    assert len(run) > 60
+    unused = [found for found in NOT_RUN if not any(re.search(found, " ".join(words[1:])) for words in lines)]
+    assert unused == []
+    named = {path for reason in NOT_RUN.values() for path in re.findall(r"tests/[\w/.]+\w", reason)}
+    assert [path for path in sorted(named) if not (root / path).exists()] == []
 
 
 def test_other_documented_programs_are_known(root: Path) -> None:
@@ -83,6 +98,12 @@ def test_other_documented_programs_are_known(root: Path) -> None:
             assert set(command.words[1:]) <= targets, command
         if command.program == "terraform":
             assert command.words[1] in TERRAFORM, command
+
+
+def test_documented_wheel_is_that_of_this_version(root: Path) -> None:
+    named = re.findall(r"refinerctl-(\d[\w.]*)-py3", (root / "README.md").read_text())
+
+    assert named == [__version__]
 
 
 def test_links_and_anchors_of_the_documentation_exist(root: Path) -> None:
