@@ -357,6 +357,17 @@ def test_documented_pipeline_is_valid(root: Path, repository: GitlabRepository, 
     assert jobs["redrive"]["artifacts"]["when"] == "always"
 
 
+def test_pipeline_of_a_new_project_is_valid(root: Path, repository: GitlabRepository, tmp_path: Path) -> None:
+    """What `refinerctl init` writes."""
+    repository.git("tag", "--force", "0.3.1")
+    pipeline = (root / "templates" / "project" / ".gitlab-ci.yml").read_text()
+    pipeline = pipeline.replace("/example-group/refinerctl/", "/group/refinerctl/").replace("@VERSION", "@0.3.1")
+
+    found = second_repository(repository, tmp_path, pipeline).jobs(CI_COMMIT_TAG="v1.0.0")
+
+    assert sorted(found) == sorted(f"{job}:production" for job in RELEASE)
+
+
 def test_wrong_input_of_the_component_is_refused(repository: GitlabRepository, tmp_path: Path) -> None:
     version = repository.git("rev-parse", "HEAD")
     second = second_repository(repository, tmp_path, SECOND.format(version=version, deploy="sometimes"))
