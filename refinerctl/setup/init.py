@@ -15,7 +15,7 @@ from refinerctl.errors import DIFFERENCES, NotFoundError, RefinerctlError, Refus
 from refinerctl.images import release_order
 from refinerctl.options import examples, global_options
 from refinerctl.setup.bundle import project_files
-from refinerctl.setup.origin import NEW_SUFFIX, FileChange, Origin, find_changes, read_origin, write_project
+from refinerctl.setup.origin import NEW_SUFFIX, FileChange, ProjectOrigin, find_changes, read_origin, write_project
 
 MAX_NAMED = 3
 
@@ -39,7 +39,7 @@ def init(ctx: click.Context, folder: Path, only_diff: bool, update: bool) -> Non
     if not files:
         raise RefinerctlError("this installation has no project files", hint="Install refinerctl from its wheel.")
     origin = read_origin(folder)
-    changes = find_changes(folder, origin or Origin("", {}), files)
+    changes = find_changes(folder, origin or ProjectOrigin("", {}), files)
     if origin is None:
         _check_new(folder, changes, is_new=not (only_diff or update))
     else:
@@ -65,7 +65,9 @@ def _check_new(folder: Path, changes: list[FileChange], *, is_new: bool) -> None
         )
 
 
-def _check_existing(folder: Path, origin: Origin, changes: list[FileChange], *, update: bool, only_diff: bool) -> None:
+def _check_existing(
+    folder: Path, origin: ProjectOrigin, changes: list[FileChange], *, update: bool, only_diff: bool
+) -> None:
     if update and (release_order(origin.version) or ()) > (release_order(__version__) or ()):
         raise RefusedError(
             f"refinerctl {origin.version} wrote {folder}; this one, {__version__}, is older; nothing was written",
@@ -78,7 +80,9 @@ def _check_existing(folder: Path, origin: Origin, changes: list[FileChange], *, 
         )
 
 
-def _show(render: Renderer, folder: Path, origin: Origin | None, changes: list[FileChange], *, only_diff: bool) -> None:
+def _show(
+    render: Renderer, folder: Path, origin: ProjectOrigin | None, changes: list[FileChange], *, only_diff: bool
+) -> None:
     # First those that can be applied.
     ordered = sorted(changes, key=lambda change: change.status == "changed")
     if render.is_json:
@@ -103,7 +107,7 @@ def _show(render: Renderer, folder: Path, origin: Origin | None, changes: list[F
         render.note(f"next, in {folder}: `refinerctl demo`")
 
 
-def _summary(folder: Path, origin: Origin | None, changes: list[FileChange]) -> str:
+def _summary(folder: Path, origin: ProjectOrigin | None, changes: list[FileChange]) -> str:
     if origin is None:
         return f"{folder} is a project of refinerctl {__version__}: {counted(len(changes), 'file')} written"
     if not changes:

@@ -20,7 +20,7 @@ Status = Literal["new", "updated", "removed", "changed"]
 NEW_SUFFIX = ".new"
 
 
-class Origin(msgspec.Struct):
+class ProjectOrigin(msgspec.Struct):
     """The version of refinerctl that wrote a project, and the SHA-256 of each file as it wrote it, by path."""
 
     version: str
@@ -44,14 +44,14 @@ class FileChange:
         return unified_diff(self.path, self.before, self.after)
 
 
-def read_origin(folder: Path) -> Origin | None:
+def read_origin(folder: Path) -> ProjectOrigin | None:
     """None if `refinerctl init` has not completed a project there. Raises RefinerctlError if its file is damaged."""
     path = Layout(folder).origin_file
     content = read_file(path)
     if content is None:
         return None
     try:
-        origin = msgspec.json.decode(content, type=Origin)
+        origin = msgspec.json.decode(content, type=ProjectOrigin)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(path, str(error)) from error
     for name in origin.files:
@@ -65,10 +65,10 @@ def _damaged(path: Path, reason: str) -> RefinerctlError:
     return RefinerctlError(f"{path} is damaged: {reason}", hint=hint)
 
 
-def find_changes(folder: Path, origin: Origin, files: Mapping[str, bytes]) -> list[FileChange]:
+def find_changes(folder: Path, origin: ProjectOrigin, files: Mapping[str, bytes]) -> list[FileChange]:
     """What `files`, those of this version, change in the project; files that it changes as the user did are left out.
 
-    Raises RefusedError if a folder or a symbolic link is in the way of a file.
+    Raises RefusedError if a folder or a symbolic link has the name of a file.
     """
     found = []
     for path in sorted({*origin.files, *files}):

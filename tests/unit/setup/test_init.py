@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from refinerctl import __version__
 from refinerctl.errors import RefinerctlError
-from refinerctl.setup.origin import Origin, find_changes, write_project
+from refinerctl.setup.origin import ProjectOrigin, find_changes, write_project
 from tests.command import Command, spawn
 
 NOBODY = 65534
@@ -251,7 +251,7 @@ def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
             if os.geteuid() == 0:
                 os.setuid(NOBODY)
             files = {"refinerctl.toml": b""}
-            changes = find_changes(Path("theirs/mine"), Origin("", {}), files)
+            changes = find_changes(Path("theirs/mine"), ProjectOrigin("", {}), files)
             write_project(Path("theirs/mine"), changes, "1.0.0", files)
         except RefinerctlError as error:
             said = error.message
