@@ -186,7 +186,8 @@ def test_an_environment_on_this_machine_needs_no_account(
     assert seen(done, "redis") == (
         "fail",
         "neither Redis nor Valkey is installed",
-        "Install it: `apt-get install redis-server`, or `brew install valkey`; or start a Docker engine.",
+        "Install it: `apt-get install redis-server`, or `brew install valkey`; "
+        "or start a Docker engine (extra `docker`).",
     )
     assert {found[check] for check in ("credentials", "images", "ecr", "state", "broker")} == {"skip"}
 
