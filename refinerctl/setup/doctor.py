@@ -61,7 +61,7 @@ def doctor(ctx: click.Context, offline: bool, timeout: float) -> None:
     found = attempt(lambda: app.settings)
     if isinstance(found.error, UsageError):
         raise found.error
-    if found.value is None:  # whoever has an invalid refinerctl.toml needs this command most
+    if found.value is None:  # an invalid refinerctl.toml is a reason to run this command
         app.render = render_without_settings(ctx)
     checks = _checks(app, found.value, offline) if found.value else _without_settings(found.error)
     diagnoses: list[Diagnosis] = []

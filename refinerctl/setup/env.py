@@ -49,7 +49,7 @@ def project_config() -> Path:
     if path is None:
         raise NotFoundError(
             "there is no refinerctl.toml in this folder or above it",
-            hint="Change to the project's folder, or set REFINERCTL_CONFIG to its refinerctl.toml.",
+            hint="Run this in a project. `refinerctl init DIR` creates one.",
         )
     return path.resolve()
 

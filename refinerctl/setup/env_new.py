@@ -20,7 +20,7 @@ from refinerctl.options import ask, check_consent, confirmed, examples, global_o
 from refinerctl.parallel import Answer, attempt
 from refinerctl.setup import new_environment as made
 from refinerctl.setup.env import project_config
-from refinerctl.setup.environments import environments, settings_of_file
+from refinerctl.setup.environments import settings_of_file, unchecked_environments
 from refinerctl.setup.new_environment import NewEnvironment
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _KEPT = ("endpoint_url", "assume_role", "assume_role_external_id")
 
 
 @dataclass(frozen=True)
-class Options:
+class EnvironmentOptions:
     """The command's own options; None: to be asked for."""
 
     account: str | None
@@ -134,7 +134,7 @@ def new(ctx: click.Context, /, name: str, dry_run: bool, yes: bool, **given: str
     the data. Without a terminal, what is missing is an error. An environment that exists is refused (4). Nothing is
     written until all answers are valid.
     """
-    options = Options(**given)  # type: ignore[arg-type]  # as click's options have them
+    options = EnvironmentOptions(**given)  # type: ignore[arg-type]  # as click's options have them
     config, render = project_config(), render_without_settings(ctx)  # --env may name the one that is created here
     settings = settings_of_file(config)
     made.check_name(name)
@@ -151,7 +151,7 @@ class _New:
     """One run of the command."""
 
     def __init__(
-        self, render: Renderer, config: Path, settings: Settings, options: Options, flags: GlobalFlags
+        self, render: Renderer, config: Path, settings: Settings, options: EnvironmentOptions, flags: GlobalFlags
     ) -> None:
         from refinerctl.setup.reach import direct_session
 
@@ -178,7 +178,7 @@ class _New:
         self._caller = attempt(self._session.caller)
 
     def create(self, *, dry_run: bool, yes: bool) -> None:
-        wanted = self._asked([item for item in environments(self._config) if not item.embedded])
+        wanted = self._asked([item for item in unchecked_environments(self._config) if not item.embedded])
         self._settings = replace(self._settings, account=wanted.account, region=wanted.region)
         wanted, bucket, steps = self._with_buckets(wanted, dry_run=dry_run)
         folder = self._settings.layout.environment(self._name)
@@ -243,7 +243,7 @@ class _New:
     def _with_buckets(
         self, wanted: NewEnvironment, *, dry_run: bool
     ) -> tuple[NewEnvironment, StateBucket | None, tuple[str, ...]]:
-        """With what is known of the buckets; the bucket of the states if it is to be created, and what that takes."""
+        """With what is known of the buckets; the bucket of the states if it will be created, and what that takes."""
         from refinerctl.aws.state_bucket import StateBucket, find_bucket
 
         create = self._options.create_state_bucket and wanted.state_bucket is not None

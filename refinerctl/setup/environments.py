@@ -75,11 +75,15 @@ def environments(config: Path) -> tuple[EnvironmentSummary, ...]:
 
 
 def environment(config: Path, name: str) -> EnvironmentSummary:
-    """One of them. The tfvars of the others, which take long to read, are not read."""
+    """One of them."""
+    return _with_shared_state(_Inspection(_Project(config), name).summary(), unchecked_environments(config))
+
+
+def unchecked_environments(config: Path) -> tuple[EnvironmentSummary, ...]:
+    """The environments of refinerctl.toml, without their problems: tfvars, which take long to read, are not read."""
     project = _Project(config)
-    others = [other for other in environment_names(project.variables, config.parent) if other != name]
-    found = [EnvironmentSummary(other, state=attempt(_Inspection(project, other).state).value) for other in others]
-    return _with_shared_state(_Inspection(project, name).summary(), found)
+    names = environment_names(project.variables, config.parent)
+    return tuple(_Inspection(project, name).unchecked() for name in names)
 
 
 def settings_of_file(config: Path) -> Settings:
@@ -150,9 +154,8 @@ class _Inspection:
         self._folder = self._layout.environment(env)
         self._stacks = tuple(name for name in stack_names() if self._layout.values_file(env, name).is_file())
 
-    def summary(self) -> EnvironmentSummary:
+    def unchecked(self) -> EnvironmentSummary:
         settings = self._settings
-        state = attempt(self.state)
         return EnvironmentSummary(
             settings.env,
             default=settings.env == self._project.settings().env,
@@ -160,15 +163,18 @@ class _Inspection:
             account=settings.account,
             region=settings.region,
             bucket=settings.stack_settings.get("bucket"),
-            state=state.value,
+            state=attempt(self.state).value,
             stacks=self._stacks,
-            problems=(
-                *self._of_section(),
-                *self._of_folder(),
-                *self._of_backend(state.error),
-                *(problem for name in self._stacks for problem in self._of_values(find_stack(name))),
-            ),
         )
+
+    def summary(self) -> EnvironmentSummary:
+        problems = (
+            *self._of_section(),
+            *self._of_folder(),
+            *self._of_backend(attempt(self.state).error),
+            *(problem for name in self._stacks for problem in self._of_values(find_stack(name))),
+        )
+        return replace(self.unchecked(), problems=problems)
 
     def _of_section(self) -> Iterator[ConfigurationProblem]:
         settings, section = self._settings, f"environments.{self._settings.env}"

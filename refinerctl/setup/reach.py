@@ -99,6 +99,11 @@ def _deploy(app: AppContext, stack: str) -> str:
 
 def state(app: AppContext) -> Iterator[Finding]:
     """Whether the state's place can be read: the ledger is kept beside the state."""
+    configured = attempt(lambda: app.backend)
+    if configured.error is not None:
+        if app.settings.backend == "s3":
+            raise SkippedError("it is not configured")
+        raise configured.error
     backend = app.backend
     if backend.kind != "http":
         _need_credentials(app)

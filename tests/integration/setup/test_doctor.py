@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -16,6 +17,7 @@ from tests.needs import needs_terraform
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.images import push_image
 from tests.small_project import ACCOUNT, CONFIG, RNR, STATE_BUCKET, write_environment, write_project
+from tests.state_server import state_server
 
 REPOSITORY = "lab/refiner"
 
@@ -68,6 +70,38 @@ def test_nothing_is_missing(refinerctl: Command, project: Path, unique: str) -> 
     assert f"arn:aws:sts::{ACCOUNT}:" in seen(done, "credentials")[1]
     assert seen(done, "images")[1].endswith(f"/{unique}: 1 tag")
     assert "a-secret" not in done.out + done.err
+
+
+def test_states_over_http(refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without AWS credentials, as in a job that only plans; with a wrong token they cannot be read."""
+    text = (project / "refinerctl.toml").read_text()
+    (project / "refinerctl.toml").write_text(text.replace("[environments.lab]", '[environments.lab]\nbackend = "http"'))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    unset = doctor(refinerctl)
+    with state_server() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        right = doctor(refinerctl)
+        for name in ("TF_HTTP_PASSWORD", "CI_JOB_TOKEN"):
+            monkeypatch.setenv(name, "a-wrong-token")
+        wrong = doctor(refinerctl)
+
+    assert (seen(unset, "state")[0], seen(right, "state")[0]) == ("fail", "pass"), right.out
+    assert "TF_HTTP_ADDRESS" in seen(unset, "state")[2]
+    assert seen(wrong, "state")[0] == "fail"
+    assert "access denied" in seen(wrong, "state")[1]
+    assert "a-wrong-token" not in wrong.out + wrong.err
+
+
+@pytest.mark.usefixtures("account")
+def test_credentials_that_end_soon(refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token")
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", f"{datetime.now(UTC) + timedelta(minutes=10):%Y-%m-%dT%H:%M:%SZ}")
+    done = doctor(refinerctl)
+
+    assert seen(done, "credentials")[0] == "warn"
+    assert ", valid for 9m" in seen(done, "credentials")[1]
+    assert done.code == 0
 
 
 @pytest.mark.usefixtures("account")

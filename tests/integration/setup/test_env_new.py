@@ -134,13 +134,16 @@ def test_a_dry_run_prints_a_patch(refinerctl: Command, project: Path, account: A
             "either IDs or names",
         ),
         (("new", *ALL, "--rnr-bucket", "rnr"), "--subnets and --rnr-bucket need --vpc"),
-        (("new", "--region", "eu-west-1"), "missing --bucket, --state-bucket"),
+        (("new", "--region", "eu-west-1"), "missing --account, --bucket, --state-bucket"),
         (("new", *ALL, "--create-state-bucket"), "pass --yes"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-@pytest.mark.usefixtures("account")
-def test_a_wrong_answer_has_a_reason(refinerctl: Command, project: Path, words: tuple[str, ...], reason: str) -> None:
+def test_a_wrong_answer_has_a_reason(
+    refinerctl: Command, project: Path, words: tuple[str, ...], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without credentials, too."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     before = content(project)
     done = refinerctl("env", "new", *words)
 
