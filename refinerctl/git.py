@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,10 +12,13 @@ _GIT = ("git", "-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "co
 
 
 def git_commit(folder: Path) -> tuple[str | None, bool]:
-    """The commit that `folder` is at, and whether files in it differ from it; (None, False) outside of git."""
+    """The commit that `folder` is at, and whether files in it differ from it; (None, False) outside of git.
+
+    Where a GitLab job has no git, the commit that it runs for.
+    """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
-        return None, False
+        return os.environ.get("CI_COMMIT_SHA") or None, False
     return commit.strip(), bool(_git(folder, "status", "--porcelain", "--", "."))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refinerctl.git import origin_page
+from refinerctl.git import git_commit, origin_page
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,10 @@ def test_page_of_the_origin(tmp_path: Path, url: str, page: str | None) -> None:
 
 def test_folder_outside_of_git_has_no_page(tmp_path: Path) -> None:
     assert origin_page(tmp_path) is None
+
+
+def test_job_without_git_has_the_commit_of_gitlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_commit(tmp_path) == (None, False)
+    monkeypatch.setenv("CI_COMMIT_SHA", "1" * 40)
+    assert git_commit(tmp_path) == ("1" * 40, False)
