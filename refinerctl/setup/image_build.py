@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 CALL_SECONDS = 1800
 # What a failed build printed last.
 TAIL_LINES = 20
+SHOWN_CHARACTERS = 120
 LABELS = "org.opencontainers.image"
 _FROM = re.compile(r"^FROM (?:--\S+ )*\$\{(\w+)\}", re.MULTILINE)
 _ARGUMENT = re.compile(r"^ARG (\w+)=(\S+)", re.MULTILINE)
 _STEP = re.compile(r"Step \d+/\d+ : ")
+_OF_THE_ENGINE = ("---> ", "Removing intermediate container ", "Successfully built ", "Successfully tagged ")
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _build(
     for name, base in item.bases.items():
         if name not in item.arguments:
             arguments |= _pinned(app, copies, name, base)
-    progress.step(f"building {item.target} for {item.platform} of {item.image.context.own_folder}")
+    progress.step(f"building {item.target} for {item.platform}")
     with _told(app, progress) as on_line:
         image_id = engine.build(
             item.image.context, str(item.target), arguments, on_line, labels=item.labels, platform=item.platform
@@ -220,10 +222,10 @@ def _told(app: AppContext, progress: Progress) -> Iterator[Any]:
         for line in text.splitlines():
             if _STEP.match(line):
                 tail.clear()
-                progress.step(line)
-            else:
+                progress.step(" ".join(line.split()))
+            elif not line.startswith(_OF_THE_ENGINE):
                 tail.append(line)
-                progress.update(line)
+                progress.update(line[:SHOWN_CHARACTERS])
                 app.render.detail(f"  {line}")
 
     try:

@@ -7,19 +7,32 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
+import pip
+
+from refinerctl.terraform.installation import PROVIDER
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / "refinerctl" / "local" / "node_runtime.mjs"
 START_SECONDS = 30
-# What `npm ci` in the image's build needs: a shell, node with npm, and what it asks the system for.
-PROGRAMS = ("node", "npm", "npx", "sh", "env")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# What `npm ci` in the image's build needs: a shell, node with npm, and what it asks the system for.
+NODE_PROGRAMS = ("node", "npm", "npx", "sh", "env")
+NODE_CHANGES = [
+    'ENTRYPOINT ["node", "/var/runtime/node_runtime.mjs", "/var/task"]',
+    "ENV PATH=/usr/bin:/bin LAMBDA_TASK_ROOT=/var/task HOME=/tmp",
+    f"ENV NODE_EXTRA_CA_CERTS={CERTIFICATES}",
+]
+PYTHON_CHANGES = ["ENV PATH=/usr/local/bin:/usr/bin:/bin", f"ENV PIP_CERT={CERTIFICATES}"]
+# Wheels are linked against these, besides what Python itself needs.
+OF_WHEELS = ("libstdc++.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 
 
 class EngineError(Exception):
@@ -80,39 +93,90 @@ def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def import_base_image(host: str, tag: str) -> None:
     """Make a base image like AWS's from this machine's Node.js: an entrypoint that runs the handler named by CMD."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for folder in ("tmp", "var/task", "etc", "usr/lib"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            tar.addfile(entry)
-        for program in PROGRAMS:
-            _add_program(tar, Path(shutil.which(program) or f"/usr/bin/{program}"))
+    with _image(host, tag, NODE_CHANGES) as tar:
+        _add_system(tar, NODE_PROGRAMS)
         tar.add(RUNTIME, "var/runtime/node_runtime.mjs")
-        if CERTIFICATES.exists():
-            tar.add(CERTIFICATES.resolve(), str(CERTIFICATES).lstrip("/"))
-    changes = [
-        'ENTRYPOINT ["node", "/var/runtime/node_runtime.mjs", "/var/task"]',
-        "ENV PATH=/usr/bin:/bin LAMBDA_TASK_ROOT=/var/task HOME=/tmp",
-        f"ENV NODE_EXTRA_CA_CERTS={CERTIFICATES}",
-    ]
-    _import(host, tag, buffer.getvalue(), changes)
+
+
+def import_python_base_image(host: str, tag: str) -> None:
+    """Make a slim base image from this machine's Python with pip, below /usr/local as in the public one."""
+    root, version = Path(sys.base_prefix), f"python{sys.version_info.major}.{sys.version_info.minor}"
+    library, program = root / "lib" / version, Path(sys.executable).resolve()
+    with _image(host, tag, PYTHON_CHANGES) as tar:
+        _add_system(tar, ("sh", "env"))
+        tar.add(program, "usr/local/bin/python")
+        tar.add(library, f"usr/local/lib/{version}", filter=_of_python)
+        tar.add(Path(pip.__file__).parent, f"usr/local/lib/{version}/site-packages/pip", filter=_of_python)
+        _add_script(tar, "usr/local/bin/pip", 'exec python -m pip "$@"')
+        # What the interpreter and its modules load, and what wheels do.
+        for binary in (program, *(library / "lib-dynload").glob("*.so")):
+            _add_libraries(tar, binary, root)
+        names = set(tar.getnames())
+        for found in (path for name in OF_WHEELS for path in Path("/lib").glob(f"*-linux-gnu/{name}")):
+            if str(found).lstrip("/") not in names:
+                tar.add(found.resolve(), str(found).lstrip("/"))
+
+
+def import_terraform_image(host: str, tag: str, plugins: Path) -> None:
+    """Make an image like HashiCorp's from this machine's Terraform, with a mirror of providers instead of a network."""
+    terraform = Path(shutil.which("terraform") or "/usr/local/bin/terraform").resolve()
+    with _image(host, tag, ["ENV PATH=/usr/bin:/bin"]) as tar:
+        _add_system(tar, ("sh", "cp"))
+        tar.add(terraform, "bin/terraform")
+        tar.add(plugins, "usr/share/terraform/plugins")
+
+
+def import_terraform_stand_in(host: str, tag: str) -> None:
+    """Make an image like HashiCorp's with a script as Terraform: the provider alone has 700 MB."""
+    with _image(host, tag, ["ENV PATH=/usr/bin:/bin"]) as tar:
+        _add_system(tar, ("sh", "cp", "mkdir"))
+        _add_script(tar, "bin/terraform", f"mkdir -p .terraform/providers/{PROVIDER}; echo stand-in for terraform")
 
 
 def import_program(host: str, tag: str, program: Path, name: str) -> None:
     """Make an image that has only a program of this machine, as `name`."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with _image(host, tag, ["ENV PATH=/usr/local/bin"]) as tar:
         _add_program(tar, program)
         _add_link(tar, f"usr/local/bin/{name}", f"/usr/bin/{program.name}")
-    _import(host, tag, buffer.getvalue(), ["ENV PATH=/usr/local/bin"])
 
 
-def _import(host: str, tag: str, content: bytes, changes: list[str]) -> None:
-    client = docker.DockerClient(base_url=host)
-    repository, _, version = tag.partition(":")
-    client.api.import_image_from_data(content, repository=repository, tag=version, changes=changes)
-    client.close()
+@contextlib.contextmanager
+def _image(host: str, tag: str, changes: list[str]) -> Iterator[tarfile.TarFile]:
+    """The content of an image, which is imported at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image.tar"
+        with tarfile.open(file, mode="w") as tar:
+            yield tar
+        client = docker.DockerClient(base_url=host)
+        repository, _, version = tag.partition(":")
+        client.api.import_image_from_file(str(file), repository=repository, tag=version, changes=changes)
+        client.close()
+
+
+def _of_python(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out what is installed beside Python, and what no program needs."""
+    entry.uid = entry.gid = 0
+    left_out = ("/site-packages", "/__pycache__", "/test", "/config-")
+    return None if "/site-packages/pip" not in entry.name and any(part in entry.name for part in left_out) else entry
+
+
+def _add_system(tar: tarfile.TarFile, programs: tuple[str, ...]) -> None:
+    """Folders, these programs of the machine, and its certificates."""
+    for folder in ("tmp", "var/task", "etc", "usr/lib"):
+        entry = tarfile.TarInfo(folder)
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+        tar.addfile(entry)
+    for program in programs:
+        _add_program(tar, Path(shutil.which(program) or f"/usr/bin/{program}"))
+    if CERTIFICATES.exists():
+        tar.add(CERTIFICATES.resolve(), str(CERTIFICATES).lstrip("/"))
+
+
+def _add_script(tar: tarfile.TarFile, name: str, line: str) -> None:
+    script = f"#!/bin/sh\n{line}\n".encode()
+    entry = tarfile.TarInfo(name)
+    entry.mode, entry.size = 0o755, len(script)
+    tar.addfile(entry, io.BytesIO(script))
 
 
 def _add_program(tar: tarfile.TarFile, program: Path) -> None:
@@ -126,10 +190,18 @@ def _add_program(tar: tarfile.TarFile, program: Path) -> None:
     tar.add(real, f"usr/bin/{program.name}")
     if program.name == "sh":
         _add_link(tar, "bin/sh", "/usr/bin/sh")
-    for library in _libraries(real):
+    _add_libraries(tar, real)
+
+
+def _add_libraries(tar: tarfile.TarFile, program: Path, root: Path | None = None) -> None:
+    """What the program loads; what is below `root`, as if that were /usr."""
+    for library in _libraries(program):
         # Under the name by which the loader looks for it, whatever it links to.
-        if str(library).lstrip("/") not in tar.getnames():
-            entry = tar.gettarinfo(str(library.resolve()), str(library).lstrip("/"))
+        name = str(library).lstrip("/")
+        if root is not None and library.is_relative_to(root):
+            name = f"usr/lib/{library.name}"
+        if name not in tar.getnames():
+            entry = tar.gettarinfo(str(library.resolve()), name)
             with library.open("rb") as file:
                 tar.addfile(entry, file)
 
