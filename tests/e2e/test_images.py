@@ -246,6 +246,7 @@ def test_cli_runs_the_script_of_a_job(engine: docker.DockerClient, built: dict[s
     python -c 'import os, docker, sigstore; print(os.getuid())'
     refinerctl --version
     terraform
+    refinerctl init /tmp/project
     refinerctl sync --dry-run --tag v1 --env aws
     """
 
@@ -253,6 +254,7 @@ def test_cli_runs_the_script_of_a_job(engine: docker.DockerClient, built: dict[s
 
     assert done.out.startswith("65532\nrefinerctl, version ")
     assert "stand-in for terraform" in done.out
+    assert "/tmp/project" in done.out
     assert "refinerctl.toml has no image with a source" in done.out
     assert done.code == 2
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
 
@@ -27,3 +29,15 @@ def test_packages_of_an_image_have_the_versions_of_the_tests(lock: Path) -> None
 
 def test_every_python_image_is_locked() -> None:
     assert [lock.parent.name for lock in LOCKS] == ["autoscaler", "cli", "postprocess", "producer", "worker"]
+
+
+def test_lock_of_refinerctl_has_what_setup_cfg_needs() -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    text = "\n".join([settings["options"]["install_requires"], extras["docker"], extras["provenance"]])
+    wanted = [Requirement(line) for line in text.splitlines() if line]
+    locked = versions(ROOT / "images" / "cli" / "requirements.txt")
+
+    assert len(wanted) > 10
+    assert [str(item) for item in wanted if locked.get(item.name.lower(), "0") not in item.specifier] == []
