@@ -96,20 +96,21 @@ $(VENV)/bin/python:
 	@echo "setting up: Python environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
+# Not compiled: most modules are never imported.
 $(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker]'
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker]'
 	@touch $@
 
 $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages for tests"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker,dev,provenance]'
+	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker,dev,provenance]'
 	@touch $@ $(VENV)/.local
 
 $(VENV)/checkov/.installed: constraints-checkov.txt | $(VENV)/bin/python
 	@echo "setting up: checkov"
 	@$(BIN)/python -m venv $(VENV)/checkov
-	@$(VENV)/checkov/bin/pip install --quiet --disable-pip-version-check --constraint constraints-checkov.txt checkov
+	@$(VENV)/checkov/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints-checkov.txt checkov
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json
