@@ -119,6 +119,8 @@ def test_jobs_that_change_an_environment_run_one_at_a_time_and_are_not_interrupt
         assert jobs[name]["resource_group"] == f"{name.partition(':')[2]}/refiner"
         assert jobs[name]["environment"]["name"] == name.partition(":")[2]
         assert jobs[name]["interruptible"] is False
+        # Half of a deployment would be drift.
+        assert jobs[f"drift:{name.partition(':')[2]}"]["resource_group"] == jobs[name]["resource_group"]
         # What exists nowhere else.
         assert jobs[name]["artifacts"]["when"] == "always"
         assert any("errored.tfstate" in path for path in jobs[name]["artifacts"]["paths"])
@@ -130,7 +132,9 @@ def test_artifacts_expire_and_those_with_secrets_are_for_developers(jobs: Mappin
     assert all("expire_in" in artifacts for artifacts in given.values())
     with_files = {name for name, artifacts in given.items() if artifacts.get("paths")}
     assert with_files == {
-        f"{job}:{env}" for job in ("plan", "deploy", "rollback", "destroy", "report") for env in ("dev", "production")
+        f"{job}:{env}"
+        for job in ("sync", "plan", "deploy", "rollback", "destroy", "report")
+        for env in ("dev", "production")
     }
     assert {given[name]["access"] for name in with_files} == {"developer"}
     for kind, job, name in (
@@ -275,6 +279,17 @@ def test_token_of_a_job_is_in_a_file_that_other_jobs_cannot_read(
 
     assert re.fullmatch(rf"600 {tmp_path}/tmp/\S+\nt0ken", done.stdout)
     assert [*(tmp_path / "tmp").iterdir()] == []
+
+
+def test_token_that_the_runner_has_for_all_its_jobs_is_kept(jobs: Mapping[str, Any], tmp_path: Path) -> None:
+    """As in a pod of EKS, where it is on a volume that is read-only."""
+    (tmp_path / "token").write_text("the runner's")
+    job = jobs["plan:dev"]
+    environ = job["variables"] | {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"), "PATH": os.environ["PATH"]}
+
+    subprocess.run(["sh", "-ec", "\n".join([*job["before_script"], "true"])], cwd=tmp_path, env=environ, check=True)
+
+    assert (tmp_path / "token").read_text() == "the runner's"
 
 
 def test_token_of_a_job_is_exchanged_for_its_role(
