@@ -37,7 +37,7 @@ _SECRET_NAMES = re.compile(
 )
 _SHORTEST_SECRET = 8
 _SECRET_PARTS = (
-    (re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+@"), "***@"),
+    (re.compile(r"(?<=://)[^/\s@]+@"), "***@"),
     (
         re.compile(
             r"([?&](?:X-Amz-[\w-]+|[\w-]*(?:token|secret|signature|password|key|sig))=)[^&\s\"']+", re.IGNORECASE
@@ -80,7 +80,7 @@ def send(url: str, report: RunReport, tell: Callable[[str], None]) -> None:
     """Post the report. Raises RefinerctlError, without the URL, if the server does not accept it."""
     from refinerctl.transport import Limits, Transport
 
-    document = masked(json.loads(json.dumps(vars(report), default=as_json)), {**os.environ, "NOTIFY": url})
+    document = without_secrets(json.loads(json.dumps(vars(report), default=as_json)), {**os.environ, "NOTIFY": url})
     is_slack = url.startswith(_SLACK_SCHEME) or urlsplit(url).hostname in _SLACK_HOSTS
     content = {"text": slack_text(document)} if is_slack else document
     limits = Limits(attempts=3, connect_timeout_s=5, read_timeout_s=10, give_up_s=20, longest_retry_after_s=10)
@@ -91,7 +91,7 @@ def send(url: str, report: RunReport, tell: Callable[[str], None]) -> None:
         raise RefinerctlError(f"{answer.host} returned {answer.status}")
 
 
-def masked(value: Any, environ: Mapping[str, str]) -> Any:
+def without_secrets(value: Any, environ: Mapping[str, str]) -> Any:
     """The same document without secrets: values of variables that are named like one, parts of URLs and headers."""
     secrets = [text.strip() for name, text in environ.items() if _SECRET_NAMES.search(name)]
     longest_first = sorted((text for text in secrets if len(text) >= _SHORTEST_SECRET), key=len, reverse=True)

@@ -136,6 +136,7 @@ def test_secrets_are_masked(
         "with glpat-0123456789 and /tmp/web-token",
         f"hook {SECRET}",
         "https://user:pass@host/x?X-Amz-Signature=abc&n=1",
+        "rediss://:pass@cache:6379 and https://t0ken@host/x",
         "Authorization: Bearer abc.def",
     ]
     work["do"] = lambda app: app.render.result({"texts": texts})
@@ -145,6 +146,7 @@ def test_secrets_are_masked(
         "with *** and /tmp/web-token",
         "hook ***",
         "https://***@host/x?X-Amz-Signature=***&n=1",
+        "rediss://***@cache:6379 and https://***@host/x",
         "Authorization: Bearer ***",
     ]
 

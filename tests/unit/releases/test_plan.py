@@ -128,6 +128,14 @@ def test_verified_builds_are_shown_with_their_images() -> None:
     assert plan_json(plan)["builds"]["In"] == build
 
 
+def test_markup_in_the_file_of_a_verified_build_does_not_get_into_a_note() -> None:
+    build = Build("example/app", "w.yml", "refs/tags/v2", "c0ffee", "https://run/1\n\n/merge @group")
+    plan = replace(PLAN, record=replace(PLAN.record, builds={"In": build}))
+    note = plan_markdown(plan)
+    assert "\n/merge" not in note
+    assert r"/merge \@group" in note
+
+
 def test_gitlabs_report_counts_a_replacement_twice() -> None:
     assert gitlab_report(PLAN) == {"create": 2, "update": 2, "delete": 2}
 
