@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ def git_commit(folder: Path) -> tuple[str | None, bool]:
     """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
-        return os.environ.get("CI_COMMIT_SHA") or None, False
+        return None if shutil.which("git") else os.environ.get("CI_COMMIT_SHA") or None, False
     return commit.strip(), bool(_git(folder, "status", "--porcelain", "--", "."))
 
 

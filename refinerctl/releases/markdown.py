@@ -38,7 +38,8 @@ def plan_markdown(plan: Plan) -> str:
             for image in images
         ]
         built = [(image.stage, record.builds[image.stage]) for image in images if image.stage in record.builds]
-        lines += ["", *(f"- {_escaped(f'{stage}: built by {build}')}: {_link(build.run_url)}" for stage, build in built)]
+        about = [f"- {_escaped(f'{stage}: built by {build}')}: {_link(build.run_url)}" for stage, build in built]
+        lines += ["", *about]
         lines += [""] * bool(built)
     if plan.changes:
         changes = [

@@ -31,7 +31,7 @@ def test_folder_outside_of_git_has_no_page(tmp_path: Path) -> None:
 
 
 def test_job_without_git_has_the_commit_of_gitlab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_commit(tmp_path) == (None, False)
     monkeypatch.setenv("CI_COMMIT_SHA", "1" * 40)
+    assert git_commit(tmp_path) == (None, False)  # it is not in the job's checkout
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit(tmp_path) == ("1" * 40, False)
