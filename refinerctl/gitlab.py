@@ -157,7 +157,7 @@ class Project:
             raise self._not_gitlab() from None
 
     def _not_gitlab(self) -> RefinerctlError:
-        return RefinerctlError(f"{self.host} did not answer as GitLab's API does", hint="Check CI_API_V4_URL.")
+        return RefinerctlError(f"{self.host} did not return a response of GitLab's API", hint="Check CI_API_V4_URL.")
 
     def _request(
         self, method: str, path: str, content: Mapping[str, Any] | None = None, allowed: tuple[int, ...] = ()
@@ -174,13 +174,13 @@ class Project:
     def _failure(self, request: str, answer: Response) -> RefinerctlError:
         what = f"GitLab at {self.host} refused {request}: {answer.status}{_said(answer.body)}"
         if answer.status == 401:
-            hint = "GITLAB_TOKEN is invalid, expired or revoked. A CI_JOB_TOKEN cannot write issues and notes."
+            hint = "GITLAB_TOKEN is invalid, expired or revoked. CI_JOB_TOKEN cannot be used for issues and notes."
             return AccessDeniedError(what, hint=hint)
         if answer.status == 403:
-            hint = "GITLAB_TOKEN needs the scope api, and at least the role Reporter in the project."
+            hint = "GITLAB_TOKEN needs the scope api and at least the role Reporter in the project."
             return AccessDeniedError(what, hint=hint)
         if answer.status == 404:
-            hint = "It does not exist, GITLAB_TOKEN has no access to it, or the project has no issues enabled."
+            hint = "It does not exist, GITLAB_TOKEN has no access to it, or issues are disabled in the project."
             return NotFoundError(what, hint=hint)
         return RefinerctlError(what)
 
@@ -219,5 +219,5 @@ def project_of(environ: Mapping[str, str], tell: Callable[[str], None], limits: 
             raise UsageError(f"{name} is not set", hint=f"It is {what}." if name == "GITLAB_TOKEN" else f"{what}.")
     token = environ["GITLAB_TOKEN"].strip()
     if not token.isascii() or not token.isprintable():
-        raise UsageError("GITLAB_TOKEN is not a token: it holds line breaks or characters that are not ASCII")
+        raise UsageError("invalid GITLAB_TOKEN: it contains line breaks or non-ASCII characters")
     return Project(environ["CI_API_V4_URL"], environ["CI_PROJECT_ID"], token, Transport(limits, tell))

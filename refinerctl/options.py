@@ -185,7 +185,7 @@ def notify_option(command: Decorated) -> Decorated:
         is_eager=True,  # before other options are checked: their errors are sent, too
         expose_value=False,
         callback=keep,
-        help="Webhook, or Slack's, to send the result or the error to.",
+        help="Webhook (JSON or Slack) that receives the result or the error.",
     )(command)
 
 

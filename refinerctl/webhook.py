@@ -1,4 +1,4 @@
-"""What came of a run, sent to a webhook: as JSON, or as a text for Slack. Never with secrets."""
+"""The result of a run, sent to a webhook: as JSON, or as a text for Slack. Never with secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from refinerctl.addresses import is_loopback
 from refinerctl.console import as_json, printable
 from refinerctl.errors import RefinerctlError, UsageError
 
-# Slack's own hosts; another server that takes Slack's form is named as slack+https://…
+# Slack's own hosts; another server that accepts Slack's format is given as slack+https://…
 _SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 _SLACK_SCHEME = "slack+"
 _TEXT_LENGTH = 3000
@@ -50,7 +50,7 @@ _SECRET_PARTS = (
 
 @dataclass(frozen=True)
 class RunReport:
-    """What came of a run. `result` is the document that --output json prints, None without one."""
+    """The result of a run. `result` is the document that --output json prints, None without one."""
 
     command: str
     environment: str | None
@@ -72,7 +72,8 @@ def check_url(url: str) -> None:
         usable = False
     if not usable or not url.isascii() or not url.isprintable() or " " in url:
         raise UsageError(
-            "--notify, or REFINERCTL_NOTIFY, is not an https:// URL", hint="For Slack's form elsewhere: slack+https://…"
+            "--notify (REFINERCTL_NOTIFY) must be an https:// URL",
+            hint="For another server with Slack's format: slack+https://…",
         )
 
 

@@ -71,7 +71,7 @@ def _install(folder: Path, log: Path, lock: IO[bytes]) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise NotFoundError(
-            f"npm is not installed, which installs the packages of {folder}",
+            f"npm is not installed; it is needed for the packages of {folder}",
             hint="Install Node.js 20 or newer with npm, or use --engine docker.",
         )
     with log.open("wb") as output:

@@ -32,7 +32,7 @@ def copy_attachments(
     for item in found:
         answer = attempt(partial(_copy, source, target, item))
         if answer.value is None:
-            left.append(item.left(answer.error.message if answer.error else "it does not exist any more"))
+            left.append(item.left(answer.error.message if answer.error else "it no longer exists"))
         elif is_digest(item.version):
             referrers[item] = answer.value
         else:

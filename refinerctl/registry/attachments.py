@@ -64,7 +64,9 @@ class LeftAttachment(Attachment):
 def attestations(source: Repository, index: Manifest, subject: str) -> tuple[LeftAttachment, ...]:
     """Those that an index itself has about one of its images."""
     return tuple(
-        LeftAttachment("attestation", source.named(entry.digest), subject, "it is a part of the index")
+        LeftAttachment(
+            "attestation", source.named(entry.digest), subject, "it is part of the index, which is not copied"
+        )
         for entry in index.manifests
         if entry.annotations.get(_SUBJECT_OF_ATTESTATION) == subject
     )
@@ -97,7 +99,7 @@ def bundles(source: Repository, subjects: Iterable[str]) -> Iterator[tuple[str, 
 
 
 def _readable(read: Callable[[], Found]) -> Found | None:
-    """What was read; None for an artifact of another kind, or a damaged one: it must not get in the way of others."""
+    """What was read; None for an artifact of another kind, or a damaged one, which must not hide others."""
     answer = attempt(read)
     if isinstance(answer.error, TransientError | AccessDeniedError):
         raise answer.error

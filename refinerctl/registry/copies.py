@@ -184,7 +184,7 @@ def with_attachments(
     except TimeoutError:
         found, problem = (), RefinerctlError(f"no answer within {patience_s:g} s")
     copies = tuple(item for item in found if item.subject == copy.source_digest and not only_image)
-    reason = only_image or "it is about the index, which is not copied"
+    reason = only_image or "it refers to the index, which is not copied"
     left = (*(copy.not_copied or ()), *(item.left(reason) for item in found if item not in copies))
     if problem is None:
         return replace(copy, attachments=copies, not_copied=left)

@@ -47,7 +47,7 @@ class Drift:
         "refinerctl drift --env production --gitlab-issue",
     )
 )
-@click.option("--gitlab-issue", is_flag=True, help="Keep one issue in GitLab up to date: open while there is drift.")
+@click.option("--gitlab-issue", is_flag=True, help="Keep one GitLab issue up to date: open while there is drift.")
 @lock_timeout_option
 @notify_option
 @global_options
@@ -55,8 +55,8 @@ class Drift:
 def drift(ctx: click.Context, gitlab_issue: bool, lock_timeout: float) -> None:
     """Compare what is deployed with the current release, by resource. Exit with 5 if they differ.
 
-    --gitlab-issue opens, updates and closes one issue per environment and stack. If only images differ, because
-    another release was deployed by other means, there is no issue.
+    --gitlab-issue opens, updates and closes one issue per environment and stack. It opens none if only images differ,
+    because another release was deployed without refinerctl.
     """
     app = app_context(ctx, changes=True)  # a plan of another account would be wrong
     project = job_project(app) if gitlab_issue else None

@@ -47,7 +47,7 @@ def job_merge_request(app: AppContext) -> MergeRequest | None:
     project = job_project(app)
     number, pipeline = os.environ.get("CI_MERGE_REQUEST_IID", ""), os.environ.get("CI_PIPELINE_ID", "")
     if not number:
-        app.render.note("no note is written: CI_MERGE_REQUEST_IID is not set, so this is no merge request pipeline")
+        app.render.note("no note written: CI_MERGE_REQUEST_IID is not set, so this is not a merge request pipeline")
         return None
     return MergeRequest(project, number, int(pipeline) if pipeline.isdecimal() else None)
 

@@ -62,13 +62,13 @@ def drift_markdown(plan: Plan, changes: Sequence[Change], command: str) -> str:
     lines += _listed("Changed outside of Terraform:", plan.drift)
     lines += _listed("Differs from the configuration:", changes)
     lines += [
-        "To see it, run:",
+        "To show the drift, run:",
         "",
         *_fenced([command], "shell"),
         "",
-        "`refinerctl deploy` restores the configuration. Or change the configuration, if it is what is wrong.",
+        "`refinerctl deploy` restores the configuration. If the change is intended, change the configuration instead.",
         "",
-        "refinerctl keeps this text up to date, and closes the issue when there is no drift. Write in comments.",
+        "refinerctl replaces this text, and closes the issue when the drift is gone. Write your notes as comments.",
     ]
     return "\n".join(lines) + "\n"
 

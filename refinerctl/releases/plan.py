@@ -53,7 +53,7 @@ def allow_destroy_option(command: Decorated) -> Decorated:
 @click.option("--out", type=_FILE, metavar="FILE", help="File for the plan, for `deploy --plan FILE`; holds secrets.")
 @click.option("--report", type=_FILE, metavar="FILE", help="File for GitLab's Terraform report (JSON).")
 @click.option("--markdown", "note", type=_FILE, metavar="FILE", help="File for a summary, for a merge request note.")
-@click.option("--gitlab-note", is_flag=True, help="Keep one note of GitLab's merge request up to date with a summary.")
+@click.option("--gitlab-note", is_flag=True, help="Keep one note with a summary up to date in GitLab's merge request.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 5 if there are changes.")
 @allow_destroy_option
 @lock_timeout_option

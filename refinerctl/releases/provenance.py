@@ -69,10 +69,14 @@ class ProvenanceVerifier:
                 reason = f"invalid bundle: {' '.join(str(error).split())[:200]}"
             reasons.append(f"{short_digests(reference)}: {reason}")
         if not reasons:
-            reasons = [_not_found(source, subjects) if self.given is None else "the given files have no bundle"]
+            reasons = [
+                _not_found(source, subjects)
+                if self.given is None
+                else "the files of --provenance-bundle contain no bundle"
+            ]
         more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         raise RefusedError(
-            f"{image} is not proved to be built by {required}: {'; '.join(reasons[:_SHOWN])}{more}",
+            f"cannot verify that {image} was built by {required}: {'; '.join(reasons[:_SHOWN])}{more}",
             hint="Nothing was copied. Check who published this image, and what its workflow attests.",
         )
 
@@ -82,7 +86,7 @@ class ProvenanceVerifier:
 
         document = json.loads(content)
         if not document["verificationMaterial"].get("tlogEntries"):
-            raise _InvalidError("it is in no transparency log, as those of private repositories: not supported")
+            raise _InvalidError("no transparency log entry, as in attestations of private repositories: not supported")
         bundle, claims = Bundle.from_json(content), _Claims()
         for verifier in self.verifiers:
             try:
@@ -95,7 +99,7 @@ class ProvenanceVerifier:
         else:
             raise _InvalidError(failure)
         if not signed & set(subjects):
-            raise _InvalidError(f"other digest: it is about {', '.join(sorted(signed)) or 'no sha256 digest'}")
+            raise _InvalidError(f"other digest: it is for {', '.join(sorted(signed)) or 'no sha256 digest'}")
         return claims.build(required, tag)
 
 
@@ -213,7 +217,7 @@ def _signed_digests(verifier: Verifier, bundle: Bundle, document: dict[str, Any]
 def _subjects(media_type: str, payload: bytes) -> set[str]:
     """The digests that a statement is about: https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md"""
     if media_type != _IN_TOTO:
-        raise _InvalidError(f"it signs {media_type}, not a statement about an image")
+        raise _InvalidError(f"it signs {media_type}, not an in-toto statement")
     statement = json.loads(payload)
     predicate = str(statement["predicateType"])
     if not predicate.startswith(_PREDICATES):
@@ -231,5 +235,5 @@ def _chain_problem(certificate: Certificate, message: str) -> str:
 
 def _not_found(source: Repository, subjects: Sequence[str]) -> str:
     if older := cosign_signatures(source, subjects):
-        return f"no bundle was found, only {', '.join(map(short_digests, older))}: cosign's older form is not supported"
-    return "no attestation and no signature was found"
+        return f"no bundle found, only {', '.join(map(short_digests, older))}: cosign 2 and older are not supported"
+    return "no attestation or signature found"

@@ -64,7 +64,7 @@ DOCKER_CALL_SECONDS = 600
 @click.option(
     "--runs-on",
     type=click.Choice([service.value for service in RunsOn]),
-    help="Service that has to run the image. [default: the image's, else lambda]",
+    help="Service that runs the image. [default: the image's, else lambda]",
 )
 @click.option("--no-gate", is_flag=True, help="Copy an image even if the service cannot run it.")
 @click.option("--create-repository", is_flag=True, help="Create a missing repository in ECR.")
@@ -72,7 +72,7 @@ DOCKER_CALL_SECONDS = 600
     "--require-provenance",
     "required",
     metavar="OWNER/REPO[@WORKFLOW]",
-    help="GitHub workflow that has to have built the images. [default: the image's require_provenance]",
+    help="GitHub workflow that must have built the images. [default: the image's require_provenance]",
 )
 @click.option(
     "--provenance-bundle",
@@ -86,7 +86,7 @@ DOCKER_CALL_SECONDS = 600
     "--trusted-root",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Trusted root of Sigstore, instead of the one from its servers.",
+    help="Trusted root of Sigstore, instead of downloading it.",
 )
 @click.option(
     "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
@@ -132,7 +132,7 @@ def sync(
     """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
 
     Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
-    if the service cannot run the image, or if it is not proved that the required workflow built it.
+    if the service cannot run the image, or if it cannot be verified that the required workflow built it.
     """
     app = app_context(ctx, changes=True)
     if dotenv_file and since:
@@ -256,7 +256,7 @@ def _keep(app: AppContext, copy: ImageCopy) -> None:
 
     kept = partial(keep_build, app.settings.layout.provenance, copy.target_digest or copy.source_digest, copy.build)
     if problem := attempt(kept).error:
-        app.render.warning(f"the ledger will not have who built {copy.name}: {problem.message}")
+        app.render.warning(f"the ledger will not record who built {copy.name}: {problem.message}")
 
 
 def _show(render: Renderer, copies: list[ImageCopy]) -> None:
@@ -276,8 +276,8 @@ def _show(render: Renderer, copies: list[ImageCopy]) -> None:
             render.line(f"            built by {item.build}")
             render.line(f"            {item.build.run_url}")
         for attached in item.attachments or ():
-            verb = "copied" if item.status == "copied" else "would copy"
-            render.line(f"            {verb}, too: {attached.label}")
+            verb = "also copied" if item.status == "copied" else "would also copy"
+            render.line(f"            {verb}: {attached.label}")
         for attachment in item.not_copied or ():
             render.line(f"            not copied: {attachment.label}: {attachment.reason}")
         for note in item.notes:

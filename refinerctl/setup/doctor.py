@@ -24,7 +24,7 @@ from refinerctl.parallel import Background, attempt
 if TYPE_CHECKING:
     from refinerctl.images import ImageSettings
 
-NO_PROJECT = "there is no refinerctl.toml in this folder or above it"
+NO_PROJECT = "no refinerctl.toml in this folder or its parent folders"
 _STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "dim"}
 _NOUNS = {Status.PASS: "passed", Status.WARN: "warned", Status.FAIL: "failed", Status.SKIP: "skipped"}
 _LOCAL, _REMOTE = (
@@ -47,15 +47,15 @@ class Diagnosis:
 
 
 @click.command(epilog=examples("refinerctl doctor", "refinerctl doctor --env production -q"))
-@click.option("--offline", is_flag=True, help="Ask no server.")
-@click.option("--timeout", type=Duration(), default="15s", show_default=True, help="Maximum wait for all answers.")
+@click.option("--offline", is_flag=True, help="Connect to no server.")
+@click.option("--timeout", type=Duration(), default="15s", show_default=True, help="Maximum time for all checks.")
 @global_options
 @click.pass_context
 def doctor(ctx: click.Context, offline: bool, timeout: float) -> None:
     """Check tools, credentials, servers and configuration of the environment.
 
-    Prints a line for each check, with a fix for each problem; -q prints only problems. Demands only what this
-    environment and stack need. Changes nothing; exit code 5 if something is missing.
+    Prints a line for each check, with a fix for each problem; -q prints only problems. Checks only what this
+    environment and stack need. Changes nothing. Exit code 5 if a check fails.
     """
     app = app_context(ctx)
     found = attempt(lambda: app.settings)
@@ -112,11 +112,7 @@ def _checks(app: AppContext, settings: Settings, offline: bool) -> Checks:
         ("git", tools.git),
         ("docker", tools.docker),
         ("configuration", partial(_configuration, settings)),
-        *(
-            _local(app, settings)
-            if settings.embedded
-            else _skipped(_LOCAL, "only an environment on this machine needs it")
-        ),
+        *(_local(app, settings) if settings.embedded else _skipped(_LOCAL, "needed only in a local environment")),
         *_remote(app, settings, offline),
     ]
 
@@ -157,7 +153,7 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _local(app: AppContext, settings: Settings) -> Checks:
-    """What an environment on this machine needs, and whether it is up."""
+    """What a local environment needs, and whether it is up."""
     from refinerctl.setup import tools
     from refinerctl.stacks.base import Broker, Cache
 
@@ -190,14 +186,14 @@ def _remote(app: AppContext, settings: Settings, offline: bool) -> Checks:
     from refinerctl.setup import reach
 
     if settings.embedded:
-        return _skipped(_REMOTE, f"environment {settings.env} is on this machine")
+        return _skipped(_REMOTE, f"environment {settings.env} is a local environment")
     if offline:
         return _skipped(_REMOTE, "--offline")
     try:
         app.session = reach.direct_session(settings)
     except RefinerctlError as error:
         refused: Checks = [("credentials", partial(_raise, error))]
-        return [*refused, *_skipped(_REMOTE[1:], "the credentials cannot be used")]
+        return [*refused, *_skipped(_REMOTE[1:], "the credentials are refused")]
     checks: Checks = [("credentials", partial(reach.credentials, app)), *_image_checks(app, settings)]
     if not settings.layout.is_project:
         return [*checks, *_skipped(_REMOTE[2:], NO_PROJECT)]

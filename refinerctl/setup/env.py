@@ -27,8 +27,8 @@ _HEADER = ("ENVIRONMENT", "ACCOUNT", "REGION", "STATE", "STACKS")
 def list_environments(ctx: click.Context) -> None:
     """List the environments of this project: account, region, state, and the stacks that they have tfvars for.
 
-    A star marks the default environment. Below are the problems, each with file, key and fix; exit code 5 if one is
-    an error. Asks no server.
+    A star marks the default environment. The problems follow, each with file, key and fix; exit code 5 if one is an
+    error. Connects to no server.
     """
     from refinerctl.setup.environments import environments
 
@@ -48,7 +48,7 @@ def project_config() -> Path:
     path = config_path(os.environ, Path.cwd())
     if path is None:
         raise NotFoundError(
-            "there is no refinerctl.toml in this folder or above it",
+            "no refinerctl.toml in this folder or its parent folders",
             hint="Run this in a project. `refinerctl init DIR` creates one.",
         )
     return path.resolve()

@@ -114,10 +114,16 @@ class Interview:
 )
 @click.argument("name")
 @click.option("--account", metavar="ID", help="AWS account. [default: that of the credentials]")
-@click.option("--state-bucket", metavar="NAME", help="Bucket of the Terraform states, one for each environment.")
-@click.option("--create-state-bucket", is_flag=True, help="Create that bucket, or protect it like a new one.")
+@click.option("--state-bucket", metavar="NAME", help="Bucket for the Terraform state, one for each environment.")
 @click.option(
-    "--backend", type=click.Choice(["s3", "http"]), default="s3", show_default=True, help="Where the states are kept."
+    "--create-state-bucket", is_flag=True, help="Create the state bucket, or protect an existing one in the same way."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["s3", "http"]),
+    default="s3",
+    show_default=True,
+    help="Where the Terraform state is stored.",
 )
 @click.option("--vpc", metavar="ID|NAME", help="VPC of stack rnr. Without one the environment has no stack rnr.")
 @click.option("--subnets", metavar="ID|NAME,…", help="Private subnets of stack rnr.")
@@ -130,9 +136,9 @@ class Interview:
 def new(ctx: click.Context, /, name: str, dry_run: bool, yes: bool, **given: str | bool | None) -> None:
     """Create environment NAME: its section of refinerctl.toml, and tfvars and backend.hcl below terraform/environments.
 
-    Asks for what the options do not say; the global options --region and --bucket name the region and the bucket of
-    the data. Without a terminal, what is missing is an error. An environment that exists is refused (4). Nothing is
-    written until all answers are valid.
+    Asks for each value that no option gives; the global options --region and --bucket give the region and the data
+    bucket. Without a terminal, a missing value is an error. An environment that exists is refused (4). Nothing is
+    written until all values are valid.
     """
     options = EnvironmentOptions(**given)  # type: ignore[arg-type]  # as click's options have them
     config, render = project_config(), render_without_settings(ctx)  # --env may name the one that is created here
@@ -196,15 +202,15 @@ class _New:
         interview, options = Interview(self._render), self._options
         own = accounts.account_of(self._caller.value) if self._caller.value else None
         if own is None and options.account is None and self._caller.error is not None:
-            self._render.note(f"the account is not known: {self._caller.error.message}")
+            self._render.note(f"cannot determine the account: {self._caller.error.message}")
         account = interview.answer("--account", "AWS account", made.check_account, options.account, default=own)
         default = self._default_region or os.environ.get("AWS_REGION")
         region = interview.answer("--region", "Region", made.check_region, self._region, default=default)
-        bucket = interview.answer("--bucket", "Bucket of the data", made.check_bucket, self._bucket)
+        bucket = interview.answer("--bucket", "Data bucket", made.check_bucket, self._bucket)
         state = ""
         if options.backend == "s3":
             check = partial(_check_state_bucket, bucket, others)
-            state = interview.answer("--state-bucket", "Bucket of the Terraform states", check, options.state_bucket)
+            state = interview.answer("--state-bucket", "Bucket for the Terraform state", check, options.state_bucket)
         wanted = NewEnvironment(self._name, account, region, bucket, state or None, more=self._more)
         wanted = self._with_project(self._with_network(wanted, interview), interview)
         interview.end()
@@ -226,7 +232,7 @@ class _New:
             if options.subnets or options.rnr_bucket:
                 raise UsageError("--subnets and --rnr-bucket need --vpc")
             return wanted
-        question = "Its private subnets: IDs or names, with commas in between"
+        question = "Private subnets of stack rnr: IDs or names, separated by commas"
         subnets = interview.answer("--subnets", question, _check_subnets, options.subnets)
         bucket = interview.answer("--rnr-bucket", "Bucket of stack rnr", made.check_bucket, options.rnr_bucket)
         return replace(wanted, vpc=vpc, subnets=made.split_names(subnets) if subnets else (), rnr_bucket=bucket)
@@ -243,7 +249,7 @@ class _New:
     def _with_buckets(
         self, wanted: NewEnvironment, *, dry_run: bool
     ) -> tuple[NewEnvironment, StateBucket | None, tuple[str, ...]]:
-        """With what is known of the buckets; the bucket of the states if it will be created, and what that takes."""
+        """With what is known of the buckets; the state bucket if it must be created, and the steps for it."""
         from refinerctl.aws.state_bucket import StateBucket, find_bucket
 
         create = self._options.create_state_bucket and wanted.state_bucket is not None
@@ -251,7 +257,9 @@ class _New:
             self._session.guard(partial(accounts.check_account, self._settings, self._render))
             self._session.admit()
         elif self._caller.value is None or accounts.account_of(self._caller.value) != wanted.account:
-            self._render.note(f"whether the buckets exist is not known: the credentials are not of {wanted.account}")
+            self._render.note(
+                f"cannot check whether the buckets exist: the credentials are not for account {wanted.account}"
+            )
             return wanted, None, ()
         found = {
             name: attempt(partial(find_bucket, self._session.in_region(wanted.region), name))
@@ -278,7 +286,7 @@ class _New:
         """Whether to create a bucket that does not exist, although no option says so."""
         if state.value is not None:
             return False
-        said = state.error.message if state.error else f"bucket {wanted.state_bucket} of the states does not exist"
+        said = state.error.message if state.error else f"state bucket {wanted.state_bucket} does not exist"
         if state.error is None and can_ask() and not dry_run:
             where = f"region {wanted.region}, account {wanted.account}"
             return confirmed(f"{said}. Create it in {where}?")
@@ -309,7 +317,9 @@ class _New:
             else:
                 self._render.line(names[edit])
         if wanted.shares_registry:
-            self._render.note(f"stack registry: environment {wanted.others_here[0].name} has the repositories already")
+            self._render.note(
+                f"no registry.tfvars: environment {wanted.others_here[0].name} already has the repositories"
+            )
         if not dry_run:
             self._render.note(f"next: review the files, and run `refinerctl doctor --env {wanted.name}`")
 
@@ -317,14 +327,14 @@ class _New:
 def _check_state_bucket(bucket: str, others: Sequence[EnvironmentSummary], text: str) -> str:
     made.check_bucket(text)
     if text == bucket:
-        raise UsageError(f"{text} is the bucket of the data: the states need one of their own")
+        raise UsageError(f"{text} is the data bucket: use another bucket for the Terraform state")
     if used := next((other.name for other in others if other.state == f"s3://{text}"), None):
-        raise UsageError(f"{text} has the states of environment {used}: each environment needs a bucket of its own")
+        raise UsageError(f"{text} is the state bucket of environment {used}: each environment needs its own")
     return text
 
 
 def _check_subnets(text: str) -> str:
     subnets = made.split_names(text)
     if len(set(map(made.is_id, subnets))) > 1:
-        raise UsageError("use either IDs or names of subnets")
+        raise UsageError("use either subnet IDs or subnet names, not both")
     return text

@@ -108,14 +108,14 @@ def build(
 def planned(
     image: ImageSettings, tag: str | None, platform: Platform | None, arguments: Mapping[str, str]
 ) -> ImageBuild:
-    """What is to be built. Raises NotFoundError without the Dockerfile, UsageError for a platform of no release."""
+    """What the command builds. Raises NotFoundError without the Dockerfile, UsageError for a platform of no release."""
     context, chosen = image.context, platform or image.platform
     try:
         dockerfile = context.dockerfile_path.read_text(encoding="utf-8")
     except OSError as error:
         raise NotFoundError(
             f"{context.dockerfile_path} cannot be read: {error.strerror}",
-            hint=f"context and dockerfile of [images.{image.name}] in refinerctl.toml name it.",
+            hint=f"Check context and dockerfile of [images.{image.name}] in refinerctl.toml.",
         ) from error
     if chosen not in image.platforms:
         hint = f"Its platforms in refinerctl.toml: {', '.join(map(str, image.platforms))}."
@@ -151,7 +151,7 @@ def check_publishable(builds: list[ImageBuild]) -> None:
         if item.commit is None:
             raise RefusedError(f"image {name!r} is not pushed: {folder} is not in a git repository")
         if item.is_dirty:
-            hint = "Commit or remove them: `git status` lists them. Without --push they are built, too."
+            hint = "Commit or remove them: `git status` lists them. Without --push, the build includes them."
             raise RefusedError(f"image {name!r} is not pushed: files in {folder} are not committed", hint=hint)
 
 
@@ -175,7 +175,7 @@ def _run(app: AppContext, builds: list[ImageBuild], push: bool, results: list[di
             result |= {"digest": digest, "status": "pushed"}
             others = ", ".join(str(platform) for platform in item.image.platforms if platform != item.platform)
             if others:
-                app.render.note(f"{item.target} is for {item.platform} only; a release has it for {others}, too")
+                app.render.note(f"{item.target} is for {item.platform} only; a release also has {others}")
 
 
 def _build(
@@ -194,7 +194,7 @@ def _build(
     if (found := Platform(built["Os"], built["Architecture"])) != item.platform:
         raise RefinerctlError(
             f"{item.target} was built for {found}, not for {item.platform}",
-            hint="The base image decides: is the one in the engine for another platform?",
+            hint="Check the platform of the base image in the Docker engine.",
         )
     return {"image_id": image_id, "size": built["Size"], "arguments": arguments}
 
@@ -208,7 +208,7 @@ def _pinned(app: AppContext, copies: DockerCopies, name: str, base: str) -> dict
         app.render.warning(f"the digest of base image {base} is unknown: {error.message}")
         return {}
     if digest is None:
-        raise NotFoundError(f"base image {base} does not exist", hint=f"Set another one: --build-arg {name}=IMAGE.")
+        raise NotFoundError(f"base image {base} does not exist", hint=f"Use another one: --build-arg {name}=IMAGE.")
     pinned = {name: str(replace(reference, digest=digest))}
     return pinned | ({"BASE_DIGEST": digest} if name == "BASE" else {})
 

@@ -22,22 +22,26 @@ MAX_NAMED = 3
 
 @click.command(epilog=examples("refinerctl init my-pipeline", "refinerctl init . --diff", "refinerctl init . --update"))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--diff", "only_diff", is_flag=True, help="Print what this version would change; exit code 5 if it does.")
+@click.option(
+    "--diff", "only_diff", is_flag=True, help="Print what this version would change; exit code 5 if there are changes."
+)
 @click.option("--update", is_flag=True, help="Write what this version changes, except in files that you have changed.")
 @global_options
 @click.pass_context
 def init(ctx: click.Context, folder: Path, only_diff: bool, update: bool) -> None:
     """Create a project in DIR: Terraform, image sources, settings and GitLab jobs of this version of refinerctl.
 
-    No file is overwritten: refused (4) if one with other content is in the way. With --update, a file that you have
-    changed stays as it is, and this version's is written beside it, as FILE.new. After an error, run it again.
+    Overwrites no file: if one exists with other content, the command is refused (4). With --update, a file that you
+    have changed is kept, and the new version is written beside it, as FILE.new. After an error, run it again.
     """
     if only_diff and update:
         raise UsageError("--diff and --update are mutually exclusive")
     render = render_without_settings(ctx)
     files = project_files()
     if not files:
-        raise RefinerctlError("this installation has no project files", hint="Install refinerctl from its wheel.")
+        raise RefinerctlError(
+            "this installation of refinerctl has no project files", hint="Install refinerctl from its wheel."
+        )
     origin = read_origin(folder)
     changes = find_changes(folder, origin or ProjectOrigin("", {}), files)
     if origin is None:
@@ -54,12 +58,12 @@ def init(ctx: click.Context, folder: Path, only_diff: bool, update: bool) -> Non
 def _check_new(folder: Path, changes: list[FileChange], *, is_new: bool) -> None:
     if not is_new:
         hint = f"Run `refinerctl init {shlex.quote(str(folder))}`."
-        raise NotFoundError(f"{folder} is not a project that was created by `init`", hint=hint)
+        raise NotFoundError(f"{folder} was not created by `refinerctl init`", hint=hint)
     in_the_way = [change.path for change in changes if change.status == "changed"]
     if in_the_way:
         more = len(in_the_way) - MAX_NAMED
         raise RefusedError(
-            f"{folder} has other files of these names: {', '.join(in_the_way[:MAX_NAMED])}"
+            f"{folder} already has files with other content: {', '.join(in_the_way[:MAX_NAMED])}"
             f"{f' and {more} more' if more > 0 else ''}; nothing was written",
             hint="Move them away, or choose another folder.",
         )
@@ -70,12 +74,12 @@ def _check_existing(
 ) -> None:
     if update and (release_order(origin.version) or ()) > (release_order(__version__) or ()):
         raise RefusedError(
-            f"refinerctl {origin.version} wrote {folder}; this one, {__version__}, is older; nothing was written",
+            f"{folder} is a project of refinerctl {origin.version}, newer than {__version__}; nothing was written",
             hint="Update refinerctl.",
         )
     if changes and not update and not only_diff:
         raise RefusedError(
-            f"{folder} is a project of refinerctl {origin.version} already; nothing was written",
+            f"{folder} is already a project of refinerctl {origin.version}; nothing was written",
             hint=f"See what this version would change: `refinerctl init {shlex.quote(str(folder))} --diff`.",
         )
 
@@ -96,11 +100,11 @@ def _show(
     elif only_diff:
         for change in ordered:
             if change.status == "changed":
-                render.line(f"# You have changed {change.path}, too: --update leaves it as it is.")
+                render.line(f"# You have also changed {change.path}: --update keeps your file.")
             render.content(change.diff.encode())
     elif origin is not None:
         for change in ordered:
-            suffix = f" (this version's: {change.path}{NEW_SUFFIX})" if change.status == "changed" else ""
+            suffix = f" (new version: {change.path}{NEW_SUFFIX})" if change.status == "changed" else ""
             render.line(f"{change.status:<7}  {change.path}{suffix}")
     render.note(_summary(folder, origin, changes))
     if origin is None:

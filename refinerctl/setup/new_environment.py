@@ -63,9 +63,11 @@ class NewEnvironment:
 def check_name(text: str) -> str:
     """Raises UsageError, with the reason, for a name that not all stacks accept; as the others of its kind."""
     if not _NAME.fullmatch(text):
-        reason = "use lower-case letters, digits and single hyphens in between, like `production`"
+        reason = "use lower-case letters, digits and single hyphens, like `production`"
     elif len(text) > MAX_NAME:
-        reason = f"it has {len(text)} characters; names of AWS resources leave {MAX_NAME} for it"
+        reason = (
+            f"it has {len(text)} characters; the maximum is {MAX_NAME}, because it is part of names of AWS resources"
+        )
     else:
         return text
     raise UsageError(f"{printable(text)!r} is not the name of an environment: {reason}")
@@ -79,7 +81,9 @@ def check_account(text: str) -> str:
 
 def check_region(text: str) -> str:
     if not _REGION.fullmatch(text):
-        raise UsageError(f"{printable(text)!r} is not a region: use a code like us-east-1, not its name or a zone")
+        raise UsageError(
+            f"{printable(text)!r} is not a region: use a code like us-east-1, not a name or an Availability Zone"
+        )
     return text
 
 
@@ -158,7 +162,7 @@ def _values(new: NewEnvironment, settings: Settings) -> dict[str, str]:
     repositories = [image.repository for image in settings.images if image.stack in stacks]
     exists, names = "", ""
     if new.bucket in new.existing_buckets:
-        exists = "\n# It exists already. Its EventBridge notifications must be on.\ncreate_bucket = false\n"
+        exists = "\n# It exists already. Its EventBridge notifications must be enabled.\ncreate_bucket = false\n"
     if new.others_here:
         names = (
             f"\n# Environment {new.others_here[0].name} is in this account, too: names must be unique in it.\n"
@@ -245,8 +249,8 @@ def edit_of(config: Path, new: NewEnvironment) -> FileEdit:
     wanted.setdefault("environments", {}).update(tomllib.loads(section)["environments"])
     if _parsed(after) != wanted:
         raise RefinerctlError(
-            f"{config} has a layout that no section can be added to",
-            hint="Write its environments as tables, like [environments.production], or add the section by hand.",
+            f"{config} cannot be extended automatically: its environments are not written as tables",
+            hint="Write them as tables, like [environments.production], or add the section by hand.",
         )
     return FileEdit(config, before, after.encode())
 

@@ -128,7 +128,7 @@ def _ledger(app: AppContext) -> Ledger:
 def broker(app: AppContext) -> Iterator[Finding]:
     """Whether the broker runs, and can be reached from here: only some commands connect to it."""
     if app.stack.pipeline is None or not (brokers := list(app.pipeline.by_kind(Broker))):
-        yield skipped(f"stack {app.stack.name} has none")
+        yield skipped(f"stack {app.stack.name} has no broker")
         return
     _need_credentials(app)
     for component in brokers:
@@ -149,7 +149,7 @@ def _reached(app: AppContext, component: Broker) -> Finding:
     for scheme, address in (("amqps", endpoint.amqp), ("https", endpoint.api)):
         if address is not None and (reason := _refused(address)):
             said = f"broker {component.name} is {found.state}, but {address.host}:{address.port} {reason}"
-            fix = f"Only `dlq`, `inputs`, `replay` and `rnr` connect to it. {endpoint.route_hint(scheme)}"
+            fix = f"Needed only for `dlq`, `inputs`, `replay` and `rnr`. {endpoint.route_hint(scheme)}"
             return warned(said, fix)
     return passed(f"{component.name} is {found.state} and can be reached")
 
@@ -173,4 +173,4 @@ def _need_credentials(app: AppContext) -> None:
     """Raises SkippedError without usable ones. STS itself may be out of reach, in a VPC without its endpoint."""
     error = attempt(app.session.caller).error
     if isinstance(error, AccessDeniedError):
-        raise SkippedError("there are no usable AWS credentials")
+        raise SkippedError("no valid AWS credentials")

@@ -23,7 +23,7 @@ from refinerctl.transport import Limits, Transport
 OLDEST_NODE = 20
 SECONDS = 10
 DOCKER_SOCKET = Path("/var/run/docker.sock")
-_DOCKER = "only `--engine docker` and image builds need it"
+_DOCKER = "needed only for `--engine docker` and image builds"
 # Of the extra `local`.
 _PACKAGES = ("ministack", "psutil") + (("awslambdaric",) if sys.platform == "linux" else ())
 _PROVIDERS = "https://registry.terraform.io/.well-known/terraform.json"
@@ -43,11 +43,11 @@ def provider(settings: Settings, offline: bool) -> Iterator[Finding]:
     downloaded = settings.work_folder / "terraform" / settings.env / settings.stack / "providers"
     configured = Path(os.environ.get("TF_CLI_CONFIG_FILE") or "~/.terraformrc").expanduser()
     if downloaded.is_dir():
-        yield passed(f"downloaded already ({downloaded})")
+        yield passed(f"already downloaded ({downloaded})")
     elif mirror := find_provider_mirror():
         yield passed(f"mirror {mirror}")
     elif configured.is_file():
-        yield skipped(f"{configured} says where providers come from")
+        yield skipped(f"{configured} configures where providers are installed from")
     elif offline:
         yield skipped("--offline")
     else:
@@ -60,7 +60,7 @@ def git() -> Iterator[Finding]:
     yield (
         passed(f"{_said(found, '--version')} ({found})")
         if found
-        else skipped("not installed; only projects in git need it")
+        else skipped("not installed; needed only in a git repository")
     )
 
 

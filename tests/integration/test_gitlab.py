@@ -181,7 +181,7 @@ class TestErrors:
         self, server: GitLabServer, project: Project, answer: tuple[int, object, dict[str, str]]
     ) -> None:
         server.faults = [answer]
-        with pytest.raises(RefinerctlError, match=r"did not answer as GitLab's API does|: 302"):
+        with pytest.raises(RefinerctlError, match=r"did not return a response of GitLab's API|: 302"):
             project.close_issue(MARK)
 
     def test_no_server(self) -> None:

@@ -185,7 +185,7 @@ def test_url_that_cannot_be_used_is_a_usage_error_without_it(
 ) -> None:
     done = refinerctl("work", "--notify", url)
     assert done.code == 2
-    assert "REFINERCTL_NOTIFY, is not an https:// URL" in done.err
+    assert "(REFINERCTL_NOTIFY) must be an https:// URL" in done.err
     assert SECRET not in done.err
 
 

@@ -17,7 +17,7 @@ from tests.registries.images import digest_at, listed, problems, push_artifact, 
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 COSIGN = "application/vnd.dev.cosign.simplesigning.v1+json"
-INDEX = "it is about the index, which is not copied"
+INDEX = "it refers to the index, which is not copied"
 
 
 def patient(attachments_s: float = 60) -> Copier:
@@ -151,7 +151,12 @@ def test_what_is_about_an_index_is_not_copied(site: Site) -> None:
     assert (done.attachments, done.not_copied) == (
         (),
         (
-            LeftAttachment("attestation", f"{name}@{attestation.digest}", image.digest, "it is a part of the index"),
+            LeftAttachment(
+                "attestation",
+                f"{name}@{attestation.digest}",
+                image.digest,
+                "it is part of the index, which is not copied",
+            ),
             LeftAttachment("signature", f"{name}:{tag}", index.digest, INDEX),
         ),
     )

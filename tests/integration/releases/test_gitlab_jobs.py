@@ -153,7 +153,7 @@ def test_drift_keeps_one_issue_and_plan_one_note(
 
     outside = job.run("plan", "--gitlab-note")
     assert (outside.code, gitlab.notes) == (0, [])
-    assert "no note is written: CI_MERGE_REQUEST_IID is not set" in outside.err
+    assert "no note written: CI_MERGE_REQUEST_IID is not set" in outside.err
     monkeypatch.setenv("CI_MERGE_REQUEST_IID", "5")
     for _ in range(2):
         assert job.run("plan", "--gitlab-note").code == 0

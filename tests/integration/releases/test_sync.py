@@ -68,7 +68,7 @@ def test_signatures_are_copied_with_the_image(site: Site, refinerctl: Command) -
         push_artifact(site.source, site.repository, name, "application/vnd.dev.cosign")
     copy = ("sync", "--source", index.reference, "--target", site.there)
     signature = {"kind": "signature", "reference": f"{index.name}:{tag}", "subject": image.digest}
-    reason = "it is about the index, which is not copied"
+    reason = "it refers to the index, which is not copied"
     left = {"kind": "signature", "reference": f"{index.name}:{other}", "subject": index.digest, "reason": reason}
 
     planned = refinerctl(*copy, "--dry-run", "--output", "json").json()["images"][0]
@@ -76,7 +76,7 @@ def test_signatures_are_copied_with_the_image(site: Site, refinerctl: Command) -
     again = refinerctl(*copy, "--output", "json").json()["images"][0]
 
     assert (planned["attachments"], planned["not_copied"][1:]) == ([signature], [left])
-    assert f"copied, too: signature {tag[:19]}….sig\n" in done.out
+    assert f"also copied: signature {tag[:19]}….sig\n" in done.out
     assert f"not copied: signature {other[:19]}….sig: {reason}\n" in done.out
     assert (again["status"], again["attachments"], again["not_copied"]) == ("up-to-date", None, None)
 

@@ -142,7 +142,7 @@ def test_without_credentials(refinerctl: Command, project: Path, monkeypatch: py
     assert seen(done, "credentials")[:2] == ("fail", "no AWS credentials found")
     assert statuses(done)["images"] == "pass"
     for check in ("ecr", "state"):
-        assert seen(done, check)[:2] == ("skip", "there are no usable AWS credentials")
+        assert seen(done, check)[:2] == ("skip", "no valid AWS credentials")
 
 
 def test_expired_credentials(refinerctl: Command, project: Path) -> None:
@@ -245,6 +245,6 @@ def test_outside_of_a_project(tmp_path: Path) -> None:
     done = spawn("doctor", "--env", "aws", "--offline", cwd=tmp_path)
 
     assert done.returncode == 0, done.stdout
-    assert "SKIP  configuration: there is no refinerctl.toml in this folder or above it" in done.stdout
+    assert "SKIP  configuration: no refinerctl.toml in this folder or its parent folders" in done.stdout
     assert "SKIP  credentials, images, ecr, state, broker: --offline" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -126,12 +126,12 @@ def test_a_dry_run_prints_a_patch(refinerctl: Command, project: Path, account: A
         (("new", *ALL, "--bucket", "New_Data"), "--bucket: 'New_Data' is not the name of a bucket"),
         (("new", *ALL, "--bucket", "192.168.5.4"), "nor look like an IP address"),
         (("new", *ALL, "--bucket", "data--x-s3"), "AWS reserves names"),
-        (("new", *ALL, "--state-bucket", "new-data"), "--state-bucket: new-data is the bucket of the data"),
-        (("new", *ALL, "--state-bucket", "lab-state"), "lab-state has the states of environment lab"),
+        (("new", *ALL, "--state-bucket", "new-data"), "--state-bucket: new-data is the data bucket"),
+        (("new", *ALL, "--state-bucket", "lab-state"), "lab-state is the state bucket of environment lab"),
         (("new", *ALL, "--vpc", "main"), "missing --subnets, --rnr-bucket"),
         (
             ("new", *ALL, "--vpc", "main", "--subnets", "subnet-0a,private", "--rnr-bucket", "rnr"),
-            "either IDs or names",
+            "either subnet IDs or subnet names",
         ),
         (("new", *ALL, "--rnr-bucket", "rnr"), "--subnets and --rnr-bucket need --vpc"),
         (("new", "--region", "eu-west-1"), "missing --account, --bucket, --state-bucket"),
@@ -185,7 +185,7 @@ def test_a_file_that_no_section_can_be_added_to_is_not_changed(refinerctl: Comma
     done = new(refinerctl)
 
     assert done.code == 1
-    assert "has a layout that no section can be added to" in done.err
+    assert "cannot be extended automatically" in done.err
     assert content(project) == before
 
 
@@ -199,7 +199,7 @@ def test_a_second_environment_in_the_account_has_names_of_its_own(refinerctl: Co
 
     assert "registry.tfvars" in elsewhere.out
     assert done.code == 0, done.err
-    assert "environment lab has the repositories already" in done.err
+    assert "environment lab already has the repositories" in done.err
     assert 'name_prefix = "dibbs-ecr-new"' in (folder(project) / "refiner.tfvars").read_text()
     assert not (folder(project) / "registry.tfvars").exists()
 
@@ -227,12 +227,12 @@ def test_a_bucket_of_another_account_is_refused(refinerctl: Command, project: Pa
             (rf"AWS account \[{ACCOUNT}\]: ", ""),
             (r"Region: ", "Frankfurt"),
             (r"'Frankfurt' is not a region.*Region: ", "eu-central-1"),
-            (r"Bucket of the data: ", "new data"),
-            (r"is not the name of a bucket.*Bucket of the data: ", "new-data"),
-            (r"Bucket of the Terraform states: ", "new-data"),
-            (r"is the bucket of the data.*states: ", "free-state"),
+            (r"Data bucket: ", "new data"),
+            (r"is not the name of a bucket.*Data bucket: ", "new-data"),
+            (r"Bucket for the Terraform state: ", "new-data"),
+            (r"is the data bucket.*state: ", "free-state"),
             (r"VPC of stack rnr.*: ", ""),
-            (r"bucket free-state of the states does not exist. Create it in region eu-central-1.*\[y/N\]: ", "n"),
+            (r"state bucket free-state does not exist. Create it in region eu-central-1.*\[y/N\]: ", "n"),
         ):
             child.expect(question)
             child.sendline(reply)

@@ -63,7 +63,7 @@ class TestPublicBundles:
     @pytest.mark.parametrize(
         ("required", "tag", "subject", "reason"),
         [
-            ("trailofbits/rfc8785.py", "v0.1.2", OTHER, f"other digest: it is about {RELEASED}"),
+            ("trailofbits/rfc8785.py", "v0.1.2", OTHER, f"other digest: it is for {RELEASED}"),
             ("trailofbits/other", "v0.1.2", RELEASED, "other repository: https://github.com/trailofbits/rfc8785.py"),
             ("trailofbits/rfc8785.py@ci.yml", "v0.1.2", RELEASED, "other workflow: .github/workflows/release.yml"),
             (
@@ -170,7 +170,7 @@ class TestOwnInstance:
         bundle = self.instance.attestation(DIGEST)
         bundle["verificationMaterial"]["tlogEntries"] = []
 
-        assert "it is in no transparency log" in refusal(self.file(bundle), self.root, "example/app")
+        assert "no transparency log entry" in refusal(self.file(bundle), self.root, "example/app")
 
     @pytest.mark.parametrize("document", [[], {}, {"verificationMaterial": {"tlogEntries": [1]}}, "text", None])
     def test_documents_that_are_no_bundles(self, document: Any) -> None:
@@ -201,7 +201,7 @@ class TestOwnInstance:
             provenance_verifier([], self.root)
 
     def test_file_without_bundles_does_not_lead_to_the_registry(self) -> None:
-        assert "the given files have no bundle" in refusal(self.file(), self.root, "example/app")
+        assert "the files of --provenance-bundle contain no bundle" in refusal(self.file(), self.root, "example/app")
 
     def test_missing_files(self) -> None:
         with pytest.raises(RefinerctlError, match="No such file"):

@@ -143,4 +143,4 @@ def test_outside_of_a_project(refinerctl: Command, tmp_path: Path) -> None:
     done = refinerctl("env", "list", cwd=tmp_path)
 
     assert done.code == 1
-    assert "there is no refinerctl.toml" in done.err
+    assert "no refinerctl.toml in this folder" in done.err

@@ -129,7 +129,7 @@ def test_diff_shows_what_a_newer_version_changes_and_update_writes_it(project: P
 
     assert files_of(project) == before
     assert refused.code == 4
-    assert "is a project of refinerctl 0.0.1 already" in refused.err
+    assert "is already a project of refinerctl 0.0.1" in refused.err
     assert (shown.code, document.code) == (5, 5)
     statuses = {file["path"]: file["status"] for file in document.json()["files"]}
     assert statuses == {
@@ -142,7 +142,7 @@ def test_diff_shows_what_a_newer_version_changes_and_update_writes_it(project: P
     assert "--- a/.gitignore\n+++ b/.gitignore\n" in shown.out
     assert "--- /dev/null\n+++ b/images/worker/job.py\n" in shown.out
     assert "--- a/images/worker/old.py\n+++ /dev/null\n" in shown.out
-    patch, _, of_both = shown.out.partition("# You have changed README.md, too")
+    patch, _, of_both = shown.out.partition("# You have also changed README.md")
     assert "README.md" not in patch
     assert "-# Our pipeline\n" in of_both
 
@@ -175,7 +175,7 @@ def test_other_files_stay_and_those_in_the_way_are_refused(tmp_path: Path, refin
     refused = refinerctl("init", ".", cwd=tmp_path)
 
     assert refused.code == 4
-    assert "other files of these names: README.md; nothing was written" in refused.err
+    assert "already has files with other content: README.md; nothing was written" in refused.err
     assert sorted(files_of(tmp_path)) == ["LICENSE", "README.md"]
     (tmp_path / "README.md").unlink()
     assert refinerctl("init", ".", cwd=tmp_path).code == 0
@@ -300,7 +300,7 @@ def test_a_project_of_a_newer_version_is_not_updated(project: Path, refinerctl: 
     done = refinerctl("init", str(project), "--update")
 
     assert done.code == 4
-    assert "refinerctl 9.0.0 wrote" in done.err
+    assert "is a project of refinerctl 9.0.0, newer than" in done.err
     assert (project / ".gitignore").read_text() == "newer\n"
 
 
@@ -311,7 +311,7 @@ def test_without_a_project_there_is_nothing_to_compare(
     done = refinerctl("init", str(tmp_path / "new"), *options)
 
     assert done.code == 1
-    assert "is not a project that was created by `init`" in done.err
+    assert "was not created by `refinerctl init`" in done.err
     assert not (tmp_path / "new").exists()
 
 
