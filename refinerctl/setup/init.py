@@ -58,7 +58,7 @@ def init(ctx: click.Context, folder: Path, only_diff: bool, update: bool) -> Non
 def _check_new(folder: Path, changes: list[FileChange], *, is_new: bool) -> None:
     if not is_new:
         hint = f"Run `refinerctl init {shlex.quote(str(folder))}`."
-        raise NotFoundError(f"{folder} was not created by `refinerctl init`", hint=hint)
+        raise NotFoundError(f"{folder} was not created by `init`", hint=hint)
     in_the_way = [change.path for change in changes if change.status == "changed"]
     if in_the_way:
         more = len(in_the_way) - MAX_NAMED

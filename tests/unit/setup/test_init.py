@@ -311,7 +311,7 @@ def test_without_a_project_there_is_nothing_to_compare(
     done = refinerctl("init", str(tmp_path / "new"), *options)
 
     assert done.code == 1
-    assert "was not created by `refinerctl init`" in done.err
+    assert "was not created by `init`" in done.err
     assert not (tmp_path / "new").exists()
 
 
