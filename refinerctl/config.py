@@ -20,7 +20,7 @@ from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
 
-# For use outside of a project: without a refinerctl.toml the current folder is the project.
+# Without a refinerctl.toml the current folder is the project.
 NO_PROJECT = (
     "Is this the project's folder? Set REFINERCTL_CONFIG to its refinerctl.toml, "
     "or pass --env aws to work on whatever the AWS credentials lead to."
@@ -173,8 +173,15 @@ def check_root_module(module: Path) -> None:
 
 def environment_names(environ: Mapping[str, str], cwd: Path) -> list[str]:
     """The names of all environments. Raises RefinerctlError for an invalid file."""
-    path = config_path(environ, cwd)
-    return sorted((_read(path) if path else ConfigFile()).environments or ["local"])
+    file = _read(path) if (path := config_path(environ, cwd)) else ConfigFile()
+    return sorted(file.environments or ["local"])
+
+
+def default_environment(environ: Mapping[str, str], cwd: Path) -> str | None:
+    """The environment of commands that name none; None if they have to. Raises UsageError if it does not exist."""
+    file = _read(path) if (path := config_path(environ, cwd)) else ConfigFile()
+    exists = file.environment or "local" in (file.environments or DEFAULT_ENVIRONMENTS)
+    return load_settings(GlobalFlags(), environ, cwd).env if exists else None
 
 
 def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> Settings:
@@ -191,10 +198,8 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
     stack = value("stack", file.stack, DEFAULT_STACK) or ""
     environments = file.environments or DEFAULT_ENVIRONMENTS
     if env not in environments:
-        raise UsageError(
-            f"environment {env!r} does not exist in {path or 'the defaults'}",
-            hint=f"Environments: {', '.join(sorted(environments))}.",
-        )
+        hint = f"Environments: {', '.join(sorted(environments))}."
+        raise UsageError(f"environment {env!r} does not exist in {path or 'the defaults'}", hint=hint)
     chosen = _convert(environments[env], EnvironmentTable, path, f"environments.{env}")
     role = None if chosen.embedded else value("assume_role", chosen.assume_role)
     external_id = None if chosen.embedded else value("assume_role_external_id", chosen.assume_role_external_id)

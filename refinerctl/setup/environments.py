@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
-from refinerctl.config import GlobalFlags, Settings, environment_names, load_settings
+from refinerctl.config import GlobalFlags, Settings, default_environment, environment_names, load_settings
 from refinerctl.errors import RefinerctlError
+from refinerctl.layout import Layout
 from refinerctl.parallel import attempt
 from refinerctl.stacks import find_stack, stack_names
 from refinerctl.stacks.base import Bucket, Stack, Values
@@ -87,8 +88,9 @@ def unchecked_environments(config: Path) -> tuple[EnvironmentSummary, ...]:
 
 
 def settings_of_file(config: Path) -> Settings:
-    """The settings of the default environment, without options and variables."""
-    return _Project(config).settings()
+    """The settings of one of the environments, without options and variables, for what all have in common."""
+    project = _Project(config)
+    return project.settings(environment_names(project.variables, config.parent)[0])
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ class _Project:
         """No others: what is configured does not depend on the user's shell."""
         return {"REFINERCTL_CONFIG": str(self.config)}
 
-    def settings(self, env: str | None = None, stack: str | None = None) -> Settings:
+    @cached_property
+    def default(self) -> str | None:
+        return default_environment(self.variables, self.config.parent)
+
+    def settings(self, env: str, stack: str | None = None) -> Settings:
         return load_settings(GlobalFlags(env=env, stack=stack), self.variables, self.config.parent)
 
     def problem(
@@ -112,7 +118,7 @@ class _Project:
 
 
 def _without_section(project: _Project, names: Sequence[str]) -> Iterator[EnvironmentSummary]:
-    layout = project.settings().layout
+    layout = Layout(project.config.parent)
     for folder in sorted(path for path in layout.environments.glob("*/") if path.name not in names):
         stacks = tuple(name for name in stack_names() if layout.values_file(folder.name, name).is_file())
         if stacks:
@@ -149,7 +155,7 @@ class _Inspection:
 
     def __init__(self, project: _Project, env: str) -> None:
         self._project = project
-        self._settings = project.settings(env, stack=project.settings().stack)
+        self._settings = project.settings(env)
         self._layout = self._settings.layout
         self._folder = self._layout.environment(env)
         self._stacks = tuple(name for name in stack_names() if self._layout.values_file(env, name).is_file())
@@ -158,7 +164,7 @@ class _Inspection:
         settings = self._settings
         return EnvironmentSummary(
             settings.env,
-            default=settings.env == self._project.settings().env,
+            default=settings.env == self._project.default,
             embedded=settings.embedded,
             account=settings.account,
             region=settings.region,

@@ -44,6 +44,26 @@ def test_an_environment_without_problems(refinerctl: Command, project: Path) -> 
     }
 
 
+def test_a_project_whose_commands_have_to_name_an_environment(refinerctl: Command, project: Path) -> None:
+    (project / "refinerctl.toml").write_text(CONFIG.replace('environment = "lab"', ""))
+
+    listed = refinerctl("env", "list", "--output", "json")
+    checked = refinerctl("--env", "lab", "doctor", "--offline")
+
+    assert [item["default"] for item in listed.json()["environments"]] == [False]
+    assert "PASS  configuration  environment lab" in checked.out
+    assert refinerctl("env", "list").code == 0
+
+
+def test_a_default_environment_that_does_not_exist(refinerctl: Command, project: Path) -> None:
+    (project / "refinerctl.toml").write_text(CONFIG.replace('environment = "lab"', 'environment = "lap"'))
+
+    done = refinerctl("env", "list")
+
+    assert (done.code, done.out) == (2, "")
+    assert "environment 'lap' does not exist" in done.err
+
+
 @pytest.mark.parametrize(
     ("files", "file", "key"),
     [
