@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.account import check_account, has_account, location
-from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings, output_format, verbosity
+from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.options import RUN
 
@@ -389,11 +389,3 @@ def app_context(
     app = AppContext(replace(flags, **missing), instance_name, changes=changes)
     ctx.meta[RUN] = app, bool(ctx.params.get("dry_run"))
     return app
-
-
-def render_without_settings(ctx: click.Context) -> Renderer:
-    """The renderer of a command that reads no refinerctl.toml."""
-    from refinerctl.console import Renderer
-
-    flags = ctx.find_root().obj or GlobalFlags()
-    return Renderer(output_format(flags, os.environ), flags.verbosity or verbosity(os.environ))

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.app import AppContext, app_context, render_without_settings
+from refinerctl.app import AppContext, app_context
 from refinerctl.config import Settings, config_path
 from refinerctl.console import Renderer
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.insight.findings import Finding, Status, failed, passed, skipped, warned
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import Background, attempt
+from refinerctl.setup import render_without_settings
 
 if TYPE_CHECKING:
     from refinerctl.images import ImageSettings

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refinerctl.app import render_without_settings
 from refinerctl.config import config_path
 from refinerctl.console import table
 from refinerctl.errors import DIFFERENCES, NotFoundError
 from refinerctl.options import examples, global_options
+from refinerctl.setup import render_without_settings
 
 if TYPE_CHECKING:
     from refinerctl.setup.environments import EnvironmentSummary

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl import account as accounts
-from refinerctl.app import render_without_settings
 from refinerctl.config import DEFAULT_REGION, GlobalFlags
 from refinerctl.console import can_ask
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefusedError, UsageError
@@ -19,6 +18,7 @@ from refinerctl.files import FileEdit
 from refinerctl.options import ask, check_consent, confirmed, examples, global_options, typed_answer, yes_option
 from refinerctl.parallel import Answer, attempt
 from refinerctl.setup import new_environment as made
+from refinerctl.setup import render_without_settings
 from refinerctl.setup.env import project_config
 from refinerctl.setup.environments import settings_of_file, unchecked_environments
 from refinerctl.setup.new_environment import NewEnvironment

@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 
 from refinerctl import __version__
-from refinerctl.app import render_without_settings
 from refinerctl.console import Renderer, counted
 from refinerctl.errors import DIFFERENCES, NotFoundError, RefinerctlError, RefusedError, UsageError
 from refinerctl.images import release_order
 from refinerctl.options import examples, global_options
+from refinerctl.setup import render_without_settings
 from refinerctl.setup.bundle import project_files
 from refinerctl.setup.origin import NEW_SUFFIX, FileChange, ProjectOrigin, find_changes, read_origin, write_project
 
