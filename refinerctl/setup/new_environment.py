@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import shutil
@@ -53,6 +54,15 @@ class NewEnvironment:
     existing_buckets: frozenset[str] = frozenset()
     others_here: tuple[EnvironmentSummary, ...] = ()
     more: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name_prefix(self) -> str:
+        """Of an environment that is not alone in its account: none of another's names begins with it."""
+        return f"{self.name}-dibbs-ecr"
+
+    @property
+    def bus_name(self) -> str:
+        return f"data-repository-bus-{self.name}"
 
     @property
     def shares_registry(self) -> bool:
@@ -166,7 +176,7 @@ def _values(new: NewEnvironment, settings: Settings) -> dict[str, str]:
     if new.others_here:
         names = (
             f"\n# Environment {new.others_here[0].name} is in this account, too: names must be unique in it.\n"
-            f'name_prefix = "dibbs-ecr-{new.name}"\nbus_name    = "data-repository-bus-{new.name}"\n'
+            f'name_prefix = "{new.name_prefix}"\nbus_name    = "{new.bus_name}"\n'
         )
     return {
         **{name: str(getattr(new, name) or "") for name in ("name", "account", "region", "bucket", "rnr_bucket")},
@@ -198,7 +208,7 @@ def is_id(text: str) -> bool:
 def _access(new: NewEnvironment) -> dict[str, str]:
     given = {"bucket_name": new.bucket}
     if new.others_here:
-        given |= {"name_prefix": f"dibbs-ecr-{new.name}", "bus_name": f"data-repository-bus-{new.name}"}
+        given |= {"name_prefix": new.name_prefix, "bus_name": new.bus_name}
     rnr = ""
     if new.vpc:
         own = "false" if new.rnr_bucket in new.existing_buckets else "true"
@@ -220,7 +230,10 @@ def section_of(new: NewEnvironment) -> str:
     """The environment's tables of refinerctl.toml."""
     backend = {} if new.state_bucket else {"backend": "http"}
     keys = {"region": new.region, "account": new.account, "bucket": new.bucket, **backend, **new.more}
-    lines = [f"[environments.{new.name}]", *(f'{key} = "{value}"' for key, value in keys.items())]
+    lines = [
+        f"[environments.{new.name}]",
+        *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()),
+    ]
     if new.vpc and new.rnr_bucket != new.bucket:
         lines += ["", f"[environments.{new.name}.stacks.rnr]", f'bucket = "{new.rnr_bucket}"']
     return "\n".join(lines) + "\n"

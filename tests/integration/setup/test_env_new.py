@@ -190,6 +190,15 @@ def test_a_file_that_no_section_can_be_added_to_is_not_changed(refinerctl: Comma
 
 
 @pytest.mark.usefixtures("account")
+def test_an_external_id_may_have_any_characters(refinerctl: Command) -> None:
+    role = ("--assume-role", "arn:aws:iam::123456789012:role/deploy", "--assume-role-external-id", 'a"b\\c')
+    done = new(refinerctl, *role, "--account", "123456789012", "--dry-run", "--output", "json")
+
+    (config,) = (file["content"] for file in done.json()["files"] if file["path"] == "refinerctl.toml")
+    assert tomllib.loads(config)["environments"]["new"]["assume_role_external_id"] == 'a"b\\c'
+
+
+@pytest.mark.usefixtures("account")
 def test_a_second_environment_in_the_account_has_names_of_its_own(refinerctl: Command, project: Path) -> None:
     (project / "terraform" / "stacks" / "registry").mkdir()
     (project / "terraform" / "stacks" / "registry" / "main.tf").write_text(REGISTRY)
@@ -200,7 +209,8 @@ def test_a_second_environment_in_the_account_has_names_of_its_own(refinerctl: Co
     assert "registry.tfvars" in elsewhere.out
     assert done.code == 0, done.err
     assert "environment lab already has the repositories" in done.err
-    assert 'name_prefix = "dibbs-ecr-new"' in (folder(project) / "refiner.tfvars").read_text()
+    # Not `dibbs-ecr-new`: the roles of environment lab may change everything that begins with `dibbs-ecr-`.
+    assert 'name_prefix = "new-dibbs-ecr"' in (folder(project) / "refiner.tfvars").read_text()
     assert not (folder(project) / "registry.tfvars").exists()
 
 
