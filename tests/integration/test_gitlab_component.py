@@ -342,8 +342,8 @@ def second_repository(repository: GitlabRepository, folder: Path, pipeline: str)
 def test_component_in_another_repository_runs_the_image_of_its_own_commit(
     repository: GitlabRepository, tmp_path: Path
 ) -> None:
-    repository.git("tag", "--force", "0.3.1")
-    jobs = expanded(second_repository(repository, tmp_path, SECOND.format(version="0.3.1", deploy="manual")))
+    repository.git("tag", "--force", "0.1.2")
+    jobs = expanded(second_repository(repository, tmp_path, SECOND.format(version="0.1.2", deploy="manual")))
 
     assert {"plan:staging", "rnr-plan:staging"} < set(jobs)
     image, variables = jobs["plan:staging"]["image"]["name"], jobs["plan:staging"]["variables"]
@@ -358,7 +358,7 @@ def test_component_in_another_repository_runs_the_image_of_its_own_commit(
 
 def test_documented_pipeline_is_valid(root: Path, repository: GitlabRepository, tmp_path: Path) -> None:
     """The examples of docs/gitlab.md in one file, with a version that names no patch."""
-    repository.git("tag", "--force", "0.3.1")
+    repository.git("tag", "--force", "0.1.2")
     blocks = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "gitlab.md").read_text(), re.DOTALL)
     pipeline = "\n".join(blocks).replace("/example/refinerctl/", "/group/refinerctl/")
 
@@ -374,9 +374,9 @@ def test_documented_pipeline_is_valid(root: Path, repository: GitlabRepository, 
 
 def test_pipeline_of_a_new_project_is_valid(root: Path, repository: GitlabRepository, tmp_path: Path) -> None:
     """What `refinerctl init` writes."""
-    repository.git("tag", "--force", "0.3.1")
+    repository.git("tag", "--force", "0.1.2")
     pipeline = (root / "templates" / "project" / ".gitlab-ci.yml").read_text()
-    pipeline = pipeline.replace("/example-group/refinerctl/", "/group/refinerctl/").replace("@VERSION", "@0.3.1")
+    pipeline = pipeline.replace("/example-group/refinerctl/", "/group/refinerctl/").replace("@VERSION", "@0.1.2")
 
     found = second_repository(repository, tmp_path, pipeline).jobs(CI_COMMIT_TAG="v1.0.0")
 
