@@ -246,7 +246,7 @@ for (const [operation, size] of [["GetObject", 20 * MiB], ["PutObject", 10], ["U
     server.fault = (seen) =>
       seen.operation === operation && ["RefinerInput/stuck", ...stuckOutputs].includes(seen.key) ? { hang: true } : undefined;
     const { handler } = start();
-    const context = contextWith(1_000);
+    const context = contextWith(3_000);
 
     assert.deepEqual(failedIds(await handler(batchOf(...events), context)), ["message-1"]);
 
