@@ -84,8 +84,14 @@ class GitlabRepository:
         given = [word for name, value in variables.items() for word in ("--variable", f"{name}={value}")]
         options = ["--shell-isolation", "--force-shell-executor", "--no-color", "--no-json-schema-validation"]
         options += ["--ignore-predefined-vars", ",".join(variables)]
+        command = [PROGRAM, *options, *given, *arguments]
+        # It copies a component that is included twice two times at once, and fails if the copies meet.
+        first = self._run(command)
+        return self._run(command) if "include could not be fetched" in first.output else first
+
+    def _run(self, command: list[str]) -> PipelineRun:
         done = subprocess.run(
-            [PROGRAM, *options, *given, *arguments],
+            command,
             cwd=self.folder,
             env={
                 **self.environ,

@@ -70,7 +70,7 @@ def _content(name: str, source: Path, known: Collection[Path]) -> str:
     if name == "refinerctl.toml":
         return _without_own_tables(text)
     if name == ".gitlab-ci.yml":
-        return text.replace("@VERSION", f"@{__version__}")
+        return text.replace("@VERSION", f"@v{__version__}")
     if source.suffix == ".md":
         return _LINK.sub(lambda link: _link(link, source.parent, known), text)
     return text

@@ -88,7 +88,7 @@ def test_the_gitlab_file_includes_the_component_in_this_version(project: Path, r
     head, jobs = YAML(typ="safe").load_all(root / "templates/refinerctl/template.yml")
 
     (include,) = pipeline["include"]
-    assert include["component"].endswith(f"/refinerctl/refinerctl@{__version__}")
+    assert include["component"].endswith(f"/refinerctl/refinerctl@v{__version__}")
     assert set(include["inputs"]) <= set(head["spec"]["inputs"])
     assert {job["stage"] for job in jobs.values() if "stage" in job} <= set(pipeline["stages"])
 
