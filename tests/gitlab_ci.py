@@ -84,7 +84,7 @@ class GitlabRepository:
         given = [word for name, value in variables.items() for word in ("--variable", f"{name}={value}")]
         options = ["--shell-isolation", "--force-shell-executor", "--no-color", "--no-json-schema-validation"]
         options += ["--ignore-predefined-vars", ",".join(variables)]
-        command = [PROGRAM, *options, *given, *arguments]
+        command = [str(PROGRAM), *options, *given, *arguments]
         # It copies a component that is included twice two times at once, and fails if the copies meet.
         first = self._run(command)
         return self._run(command) if "include could not be fetched" in first.output else first
