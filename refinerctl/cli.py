@@ -287,7 +287,7 @@ def _notify(ctx: click.Context, code: int, message: str, hint: str | None) -> No
     from refinerctl.app import app_context
     from refinerctl.console import Renderer
     from refinerctl.parallel import attempt
-    from refinerctl.webhook import STATUSES, RunReport, send
+    from refinerctl.webhook import STATUSES, RunReport, post_report
 
     app, dry_run = ctx.meta.get(RUN) or (app_context(ctx), False)  # the run may have ended before it had one
     settings = attempt(lambda: app.settings).value
@@ -304,7 +304,7 @@ def _notify(ctx: click.Context, code: int, message: str, hint: str | None) -> No
     )
     render = Renderer("text", 0)
     try:
-        send(url, report, render.note)
+        post_report(url, report, render.note)
     except Exception as failure:
         known = failure if isinstance(failure, RefinerctlError) else _explained(failure)
         render.warning(f"the webhook was not notified: {known.message}")

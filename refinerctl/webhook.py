@@ -77,7 +77,7 @@ def check_url(url: str) -> None:
         )
 
 
-def send(url: str, report: RunReport, tell: Callable[[str], None]) -> None:
+def post_report(url: str, report: RunReport, tell: Callable[[str], None]) -> None:
     """Post the report. Raises RefinerctlError, without the URL, if the server does not accept it."""
     from refinerctl.transport import Limits, Transport
 

@@ -12,7 +12,7 @@ from refinerctl.releases.plan_view import (
     changed_images,
     grouped,
     heading,
-    short_image,
+    image_version,
     totals,
 )
 from refinerctl.releases.planning import Plan
@@ -34,7 +34,7 @@ def plan_markdown(plan: Plan) -> str:
     if images := changed_images(plan):
         lines += ["| stage | image before | image after |", "| --- | --- | --- |"]
         lines += [
-            f"| {_escaped(image.stage)} | {_code(short_image(image.before))} | {_code(short_image(image.after))} |"
+            f"| {_escaped(image.stage)} | {_code(image_version(image.before))} | {_code(image_version(image.after))} |"
             for image in images
         ]
         built = [(image.stage, record.builds[image.stage]) for image in images if image.stage in record.builds]

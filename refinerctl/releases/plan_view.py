@@ -29,7 +29,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     if images:
         yield "images"
         for image in images:
-            yield f"  {image.stage:<24}  {short_image(image.before)} → {short_image(image.after)}"
+            yield f"  {image.stage:<24}  {image_version(image.before)} → {image_version(image.after)}"
             if build := plan.record.builds.get(image.stage):
                 yield f"  {'':<24}  built by {build}"
     for title, changes in grouped(plan.changes):
@@ -97,7 +97,7 @@ def change_text(change: Change, name: str) -> str:
     return f"{SIGNS[change.action]} {name}{attributes}" + (f"  LOSES DATA{lost}" if change.loses_data else "")
 
 
-def short_image(uri: str | None) -> str:
+def image_version(uri: str | None) -> str:
     """The start of the digest; the tag of an image that is not pinned."""
     if uri is None:
         return "none"

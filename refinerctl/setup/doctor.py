@@ -216,7 +216,9 @@ def _image_checks(app: AppContext, settings: Settings) -> Checks:
     for image in images:
         if image.source and image.source.registry:
             by_host.setdefault(image.source.registry, []).append(image)
-    published: Checks = [("images", partial(reach.sources, app, host, of_host)) for host, of_host in by_host.items()]
+    published: Checks = [
+        ("images", partial(reach.image_sources, app, host, of_host)) for host, of_host in by_host.items()
+    ]
     return [
         *(published or _skipped(["images"], "no image has a source in refinerctl.toml")),
         ("ecr", partial(reach.ecr, app, images)),

@@ -203,7 +203,7 @@ class _New:
         own = accounts.account_of(self._caller.value) if self._caller.value else None
         if own is None and options.account is None and self._caller.error is not None:
             self._render.note(f"cannot determine the account: {self._caller.error.message}")
-        account = interview.answer("--account", "AWS account", made.check_account, options.account, default=own)
+        account = interview.answer("--account", "AWS account", made.check_account_id, options.account, default=own)
         default = self._default_region or os.environ.get("AWS_REGION")
         region = interview.answer("--region", "Region", made.check_region, self._region, default=default)
         bucket = interview.answer("--bucket", "Data bucket", made.check_bucket, self._bucket)

@@ -83,7 +83,7 @@ def check_name(text: str) -> str:
     raise UsageError(f"{printable(text)!r} is not the name of an environment: {reason}")
 
 
-def check_account(text: str) -> str:
+def check_account_id(text: str) -> str:
     if not re.fullmatch(r"\d{12}", text, re.ASCII):
         raise UsageError(f"{printable(text)!r} is not an AWS account: use its 12 digits")
     return text

@@ -68,7 +68,7 @@ def credentials(app: AppContext) -> Iterator[Finding]:
     yield passed(valid) if left >= SHORT_SECONDS else warned(valid, "Log in again before a deployment.")
 
 
-def sources(app: AppContext, host: str, images: list[ImageSettings]) -> Iterator[Finding]:
+def image_sources(app: AppContext, host: str, images: list[ImageSettings]) -> Iterator[Finding]:
     """Whether the published images of these repositories, all at `host`, can be read."""
     registry = app.registries.impatient_client(host, attempts=1)
     for image in images:
