@@ -107,11 +107,15 @@ class EcrRegistry:
                 self._authorization = Login(username, password), host, data["expiresAt"].astimezone(UTC)
             return self._authorization
 
-    def repositories(self) -> frozenset[str]:
-        """The names of all repositories."""
+    def missing_repositories(self, names: Sequence[str]) -> list[str]:
+        """Those that do not exist. Not from a list of all: the roles of CI jobs may see their own only."""
+        describe = self._client().describe_repositories
         with about("ECR"):
-            pages = self._client().get_paginator("describe_repositories").paginate()
-            return frozenset(item["repositoryName"] for page in pages for item in page["repositories"])
+            return [
+                name
+                for name in names
+                if or_none(partial(describe, repositoryNames=[name]), "RepositoryNotFoundException") is None
+            ]
 
     def create_repository(self, name: str) -> None:
         """Create `name` as stack `registry` would (terraform/modules/ecr-repository), unless it exists.

@@ -86,11 +86,11 @@ def image_sources(app: AppContext, host: str, images: list[ImageSettings]) -> It
 
 def ecr(app: AppContext, images: list[ImageSettings]) -> Iterator[Finding]:
     _need_credentials(app)
-    host, existing = app.ecr.host, app.ecr.repositories()
-    if missing := [image.repository for image in images if image.repository not in existing]:
+    host, names = app.ecr.host, [image.repository for image in images]
+    if missing := app.ecr.missing_repositories(names):
         yield warned(f"{host} has no repository {', '.join(missing)}", f"Run `{_deploy(app, 'registry')}`.")
     else:
-        yield passed(f"{host} has {', '.join(image.repository for image in images)}")
+        yield passed(f"{host} has {', '.join(names)}")
 
 
 def _deploy(app: AppContext, stack: str) -> str:

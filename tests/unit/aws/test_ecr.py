@@ -139,6 +139,17 @@ class TestCreateRepository:
         (found,) = session.client("ecr").describe_repositories(repositoryNames=["app"])["repositories"]
         assert found["imageTagMutability"] == "MUTABLE"
 
+    def test_missing_repositories_are_asked_for_by_name(self, ecr: EcrRegistry, session: AwsSession) -> None:
+        """A role that may see only its own is refused a list of all."""
+        asked: list[Any] = []
+        session.client("ecr").meta.events.register(
+            "provide-client-params.ecr.DescribeRepositories", lambda params, **_: asked.append(dict(params))
+        )
+        ecr.create_repository("app")
+
+        assert ecr.missing_repositories(["app", "team/other"]) == ["team/other"]
+        assert asked == [{"repositoryNames": ["app"]}, {"repositoryNames": ["team/other"]}]
+
     def test_repository_without_policies_is_deleted(self, ecr: EcrRegistry, session: AwsSession) -> None:
         def refuse(**_: Any) -> None:
             raise RefinerctlError("no such permission")
