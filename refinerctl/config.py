@@ -198,8 +198,9 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
     stack = value("stack", file.stack, DEFAULT_STACK) or ""
     environments = file.environments or DEFAULT_ENVIRONMENTS
     if env not in environments:
-        hint = f"Environments: {', '.join(sorted(environments))}."
-        raise UsageError(f"environment {env!r} does not exist in {path or 'the defaults'}", hint=hint)
+        what = f"environment {env!r} does not exist" if value("env", file.environment) else "no environment is selected"
+        hint = f"Environments: {', '.join(sorted(environments))}. Pass --env, or add one: `refinerctl env new NAME`."
+        raise UsageError(f"{what} in {path or 'the defaults'}", hint=hint)
     chosen = _convert(environments[env], EnvironmentTable, path, f"environments.{env}")
     role = None if chosen.embedded else value("assume_role", chosen.assume_role)
     external_id = None if chosen.embedded else value("assume_role_external_id", chosen.assume_role_external_id)

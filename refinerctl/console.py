@@ -134,8 +134,9 @@ class Renderer:
             _section_mark(f"section_end:{time.time():.0f}:{name}")
 
     def _stderr(self, text: str) -> None:
+        """In one write, so that lines of several threads do not get mixed."""
         prefix = "" if self._on_terminal else f"{datetime.now(UTC):%H:%M:%SZ} "
-        print(prefix + printable(text), file=sys.stderr, flush=True)  # noqa: T201
+        print(f"{prefix}{printable(text)}\n", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def in_ci_job() -> bool:
@@ -169,7 +170,7 @@ class PlainProgress(Progress):
         self._lock = threading.Lock()
 
     def step(self, text: str) -> None:
-        print(f"{datetime.now(UTC):%H:%M:%SZ} {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"{datetime.now(UTC):%H:%M:%SZ} {printable(text)}\n", end="", file=sys.stderr, flush=True)  # noqa: T201
         self._last = time.monotonic()
 
     def update(self, text: str) -> None:

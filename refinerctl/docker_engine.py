@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
 
 # Longer than the engine's timeout for stopping a container.
 CALL_SECONDS = 60
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words, if it is the system that failed: the SDK repeats those of each layer below it."""
+    cause = error
+    while deeper := cause.__cause__ or cause.__context__:
+        cause = deeper
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error)
 
 
 class DockerEngine:
@@ -48,8 +57,9 @@ class DockerEngine:
                     self._cached.ping()
                 except DockerException as error:
                     self._cached = None
+                    address = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
                     raise RefinerctlError(
-                        f"cannot connect to the Docker engine: {error}",
+                        f"cannot connect to the Docker engine at {address}: {_reason(error)}",
                         hint=f"Start the engine, set DOCKER_HOST, or use {self._instead}.",
                     ) from error
             return self._cached

@@ -77,7 +77,7 @@ class ErrorGroup:
     epilog=examples(
         "refinerctl dlq inspect dibbs-ecr-RefinerInput-dlq",
         "refinerctl dlq inspect dibbs-ecr-RefinerInput-dlq --group",
-        "refinerctl dlq inspect QUEUE --filter \"contains(error, 'NoSuchKey')\" --limit 1000 --jsonl",
+        "refinerctl dlq inspect QUEUE --filter \"contains(error, 'NoSuchKey')\" --jsonl",
     ),
 )
 @click.argument("queue")

@@ -75,8 +75,8 @@ class Purge:
 @click.command(
     "purge",
     epilog=examples(
-        "refinerctl dlq purge dibbs-ecr-RefinerInput-dlq --dry-run",
-        "refinerctl dlq purge QUEUE --filter \"contains(error, 'NoSuchKey')\" --export deleted.jsonl",
+        "refinerctl dlq purge dibbs-ecr-RefinerInput-dlq --export deleted.jsonl",
+        "refinerctl dlq purge QUEUE --filter \"contains(error, 'NoSuchKey')\" --dry-run",
     ),
 )
 @click.argument("queue")

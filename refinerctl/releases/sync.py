@@ -36,7 +36,7 @@ DOCKER_CALL_SECONDS = 600
     epilog=examples(
         "refinerctl sync --tag v1.2.3 --env production",
         "refinerctl sync --all-tags-since v1.0.0 --dry-run",
-        "refinerctl sync --source ghcr.io/org/app:v1 --target registry.example.com/app",
+        "refinerctl sync --source ghcr.io/org/app:v1 --target registry.example.com/x",
     )
 )
 @click.option("--tag", metavar="TAG", help="Release tag to copy.")
@@ -151,7 +151,8 @@ def sync(
                 image,
                 platform=chosen or image.platform,
                 runs_on=None if no_gate else RunsOn(runs_on) if runs_on else image.runs_on,
-                built_by=BuiltBy.parse(required) if required else _required(app, image.target),
+                # An empty one, as of a variable that is not set, must not switch the verification off.
+                built_by=_required(app, image.target) if required is None else BuiltBy.parse(required),
             )
             requests += with_tags(app, wanted, tag, since, create_repository)
         if not requests:

@@ -49,8 +49,8 @@ _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "AP
 @click.command(
     "add-prefix",
     epilog=examples(
-        "refinerctl add-prefix team/MyNew/ --image-uri dibbs-ecr-refiner/lambda --dry-run",
-        "refinerctl add-prefix Lab/ --image-uri team/lab --read-access s3://config/lab/",
+        "refinerctl add-prefix team/MyNew/ --image-uri team/lab --dry-run",
+        "refinerctl add-prefix Lab/ --image-uri team/lab --read-access s3://config/",
         "refinerctl add-prefix Audit/ --completion",
     ),
 )

@@ -108,8 +108,8 @@ class Interview:
     "new",
     epilog=examples(
         "refinerctl env new production",
-        "refinerctl env new test --region eu-west-1 --bucket lab-data --state-bucket lab-state --create-state-bucket",
-        "refinerctl env new test --bucket lab-data --state-bucket lab-state --dry-run",
+        "refinerctl env new lab --bucket lab-data --state-bucket lab-state --dry-run",
+        "refinerctl env new lab --state-bucket lab-state --create-state-bucket",
     ),
 )
 @click.argument("name")
@@ -257,9 +257,9 @@ class _New:
             self._session.guard(partial(accounts.check_account, self._settings, self._render))
             self._session.admit()
         elif self._caller.value is None or accounts.account_of(self._caller.value) != wanted.account:
-            self._render.note(
-                f"cannot check whether the buckets exist: the credentials are not for account {wanted.account}"
-            )
+            error = self._caller.error
+            reason = error.message if error else f"the credentials are not for account {wanted.account}"
+            self._render.note(f"cannot check whether the buckets exist: {reason}")
             return wanted, None, ()
         found = {
             name: attempt(partial(find_bucket, self._session.in_region(wanted.region), name))
@@ -296,7 +296,8 @@ class _New:
     def _show(self, wanted: NewEnvironment, edits: list[FileEdit], steps: tuple[str, ...], *, dry_run: bool) -> None:
         names = {edit: str(edit.path.relative_to(self._config.parent)) for edit in edits}
         if self._render.is_json:
-            state = {"name": wanted.state_bucket, "region": wanted.state_region, "created": list(steps)}
+            region = wanted.state_region or wanted.region
+            state = {"name": wanted.state_bucket, "region": region, "created": list(steps)}
             self._render.json(
                 {
                     "name": wanted.name,

@@ -84,7 +84,9 @@ def build(
     a tag, or publish files that are not committed. A release also has an SBOM and a build provenance attestation.
     """
     app = app_context(ctx, changes=True)
-    if bool(names) == every:
+    if names and every:
+        raise UsageError("NAME and --all are mutually exclusive")
+    if not names and not every:
         known = ", ".join(image.name for image in app.settings.images) or "none"
         raise UsageError("name the images to build, or pass --all", hint=f"Images of refinerctl.toml: {known}.")
     images = app.settings.images if every else tuple(dict.fromkeys(map(app.settings.image, names)))
@@ -149,7 +151,10 @@ def check_publishable(builds: list[ImageBuild]) -> None:
         if item.image.source is None:
             raise UsageError(f"image {name!r} has no source in refinerctl.toml", hint=f"Add images.{name}.source.")
         if item.commit is None:
-            raise RefusedError(f"image {name!r} is not pushed: {folder} is not in a git repository")
+            hint = "Commit it: the image's tag and labels name the commit. Without --push, the image is only built."
+            raise RefusedError(
+                f"image {name!r} is not pushed: {folder} is not in a commit of a git repository", hint=hint
+            )
         if item.is_dirty:
             hint = "Commit or remove them: `git status` lists them. Without --push, the build includes them."
             raise RefusedError(f"image {name!r} is not pushed: files in {folder} are not committed", hint=hint)

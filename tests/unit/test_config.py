@@ -399,7 +399,14 @@ class TestMistakes:
     def test_unknown_environment_lists_the_known_ones(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="'prod'") as caught:
             load(tmp_path, flags=GlobalFlags(env="prod"))
-        assert caught.value.hint == "Environments: local, staging."
+        hint = "Environments: local, staging. Pass --env, or add one: `refinerctl env new NAME`."
+        assert caught.value.hint == hint
+
+    def test_without_a_default_environment_one_must_be_selected(self, tmp_path: Path) -> None:
+        text = "[environments.staging]"
+        with pytest.raises(UsageError, match="no environment is selected in"):
+            load(tmp_path, text)
+        assert load(tmp_path, text, environ={"REFINERCTL_ENV": "staging"}).env == "staging"
 
     @pytest.mark.parametrize(
         ("flags", "environ"),

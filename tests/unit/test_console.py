@@ -86,6 +86,20 @@ class TestStreams:
         for line in seen.err.splitlines():
             datetime.strptime(line[:9], "%H:%M:%SZ").replace(tzinfo=UTC)
 
+    def test_lines_of_threads_do_not_get_mixed(self) -> None:
+        """Each is one write."""
+        writes: list[str] = []
+
+        class Log(io.StringIO):
+            def write(self, text: str) -> int:
+                writes.append(text)
+                return len(text)
+
+        with redirect_stderr(Log()):
+            Renderer("text", 0).note("note")
+            PlainProgress(None).step("step")
+        assert [text[10:] for text in writes if text] == ["note\n", "step\n"]
+
     def test_quiet_leaves_warnings_and_data(self, capsys: pytest.CaptureFixture[str]) -> None:
         render = Renderer("text", -1)
         render.note("note")

@@ -30,6 +30,12 @@ def test_generated_pages_are_up_to_date(root: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_examples_of_help_fit_a_terminal(root: Path) -> None:
+    lines = (root / "docs" / "cli.md").read_text().splitlines()
+
+    assert [line for line in lines if line.startswith("    refinerctl ") and len(line) > 80] == []
+
+
 def test_runbook_has_a_section_for_each_kind_of_alarm(root: Path) -> None:
     module = hcl2.loads((root / "terraform" / "modules" / "alarms" / "main.tf").read_text())
     sections = re.findall(r"^## (\S+)$", (root / "docs" / "runbook.md").read_text(), re.MULTILINE)

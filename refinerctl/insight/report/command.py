@@ -27,7 +27,7 @@ ACTIVITY = "metrics and logs"
 @click.command(
     epilog=examples(
         "refinerctl report --html report.html",
-        "refinerctl report --html report.html --since 7d --stage RefinerInput --no-verify",
+        "refinerctl report --html a.html --since 7d --stage RefinerInput --no-verify",
     )
 )
 @click.option("--html", "file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")

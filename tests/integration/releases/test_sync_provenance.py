@@ -194,6 +194,9 @@ def test_usage_errors(scene: Scene) -> None:
 
     unused = scene.sync(image, required="")
     assert (unused.code, "nothing would be verified" in unused.err) == (2, True)
+    command = ("sync", "--source", image.reference, "--target", scene.site.there, "--require-provenance", "")
+    empty = scene.refinerctl(*command)
+    assert (empty.code, "'' is not a GitHub repository" in empty.err) == (2, True)
     wrong = scene.sync(image, required="https://github.com/example/app")
     assert (wrong.code, "is not a GitHub repository with a workflow" in wrong.err) == (2, True)
 

@@ -115,6 +115,17 @@ def test_a_dry_run_prints_a_patch(refinerctl: Command, project: Path, account: A
     assert 'bucket       = "new-state"' in (folder(project) / "backend.hcl").read_text()
 
 
+def test_without_credentials_the_buckets_are_not_looked_for(
+    refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    done = refinerctl("env", "new", "new", *ALL, "--dry-run", "--output", "json")
+
+    assert done.code == 0
+    assert "cannot check whether the buckets exist: no AWS credentials found" in done.err
+    assert done.json()["state_bucket"] == {"name": "new-state", "region": "eu-west-1", "created": []}
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -115,11 +115,11 @@ def test_image_without_git_has_no_revision(refinerctl: Command, project: Path) -
     [
         (("nope",), 2, "no image 'nope'\n  It has: app, tools, private."),
         ((), 2, "name the images to build, or pass --all\n  Images of refinerctl.toml: app, tools, private."),
-        (("app", "--all"), 2, "name the images to build, or pass --all"),
+        (("app", "--all"), 2, "NAME and --all are mutually exclusive"),
         (("app", "--platform", "linux/arm64"), 2, "not published for linux/arm64\n  Its platforms"),
         (("app", "--build-arg", "BASE"), 2, "'BASE' is not NAME=VALUE"),
         (("private", "--push"), 2, "image 'private' has no source"),
-        (("app",), 1, "cannot connect to the Docker engine"),
+        (("app",), 1, "nobody.sock: No such file or directory\n  Start the engine"),
     ],
 )
 def test_invalid_requests(refinerctl: Command, commit: str, words: tuple[str, ...], code: int, message: str) -> None:
@@ -142,7 +142,7 @@ def test_missing_dockerfile(refinerctl: Command, project: Path) -> None:
 def test_only_committed_files_are_published(refinerctl: Command, project: Path) -> None:
     outside = refinerctl("image", "build", "app", "--push", "--dry-run")
     assert outside.code == 4
-    assert f"{project}/images is not in a git repository" in outside.err
+    assert f"{project}/images is not in a commit of a git repository" in outside.err
 
 
 def test_files_that_are_not_committed_are_not_published(refinerctl: Command, project: Path, commit: str) -> None:
