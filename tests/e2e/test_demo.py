@@ -44,7 +44,7 @@ def files_of(project: Project) -> set[str]:
     return {name for name in project.files() if not name.startswith("my-pipeline/images/refiner/node_modules/")}
 
 
-def test_distributions_are_as_the_index_demands_and_have_the_files_of_a_project(
+def test_distributions_pass_twine_check_and_contain_the_project_files(
     distributions: tuple[Path, Path],
 ) -> None:
     wheel, source = distributions

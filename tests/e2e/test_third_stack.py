@@ -340,7 +340,7 @@ def test_commands_for_inputs_say_that_it_has_none(tiny: Project, arguments: tupl
     assert "stack tiny has no inputs" in done.err
 
 
-def test_demo_says_that_the_stack_has_none(tiny: Project) -> None:
+def test_demo_reports_a_stack_without_a_demo(tiny: Project) -> None:
     done = tiny.run("demo", "--stack", "tiny")
     assert done.code == 2, done.err
     assert "stack tiny has no demo" in done.err

@@ -72,7 +72,7 @@ class TestIssue:
         assert project.open_issue(MARK, "Drift", "one").action == "unchanged"
         assert server.requests == ["GET projects/42/issues"] * 3
 
-    def test_of_two_jobs_at_the_same_time_is_one(self, server: GitLabServer, told: list[str]) -> None:
+    def test_concurrent_jobs_leave_one(self, server: GitLabServer, told: list[str]) -> None:
         """Both look before either has created."""
         both = threading.Barrier(2)
         server.before_create = lambda: both.wait(20)
@@ -84,7 +84,7 @@ class TestIssue:
             thread.join(30)
         assert [issue["state"] for issue in server.issues] == ["opened", "closed"]
 
-    def test_left_by_a_job_that_was_killed_is_closed_by_the_next(self, server: GitLabServer, project: Project) -> None:
+    def test_duplicate_of_a_killed_job_is_closed_by_the_next_job(self, server: GitLabServer, project: Project) -> None:
         for _ in range(3):
             server.add_issue(f"{MARK}\none", labels=LABEL, title="Drift")
         assert project.open_issue(MARK, "Drift", "one").action == "unchanged"
@@ -125,7 +125,7 @@ class TestNote:
         assert project.write_note("5", MARK, "two").action == "updated"
         assert len(server.notes) == 206
 
-    def test_of_two_jobs_at_the_same_time_is_one(self, server: GitLabServer, told: list[str]) -> None:
+    def test_concurrent_jobs_leave_one(self, server: GitLabServer, told: list[str]) -> None:
         both = threading.Barrier(2)
         server.before_create = lambda: both.wait(20)
         projects = [project_of(server.environment(), told.append, QUICK) for _ in range(2)]

@@ -520,7 +520,7 @@ class TestLocalEnv:
             instance.write_state(phase="running", endpoint_url="http://127.0.0.1:9", functions_url="http://f/")
             yield project
 
-    def test_it_points_every_tool_away_from_a_persons_account(self, local_project: Path, refinerctl: Command) -> None:
+    def test_it_points_no_tool_to_the_users_account(self, local_project: Path, refinerctl: Command) -> None:
         variables = refinerctl("local", "env", "--output", "json", cwd=local_project).json()
         assert variables["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9"
         assert variables["AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"] == "false"

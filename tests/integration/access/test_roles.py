@@ -227,7 +227,7 @@ def test_deploy_passes_only_roles_of_the_stacks_and_only_to_their_services(roles
     assert not passes(f"arn:aws:iam::{ACCOUNT}:role/ci-local-deploy", "lambda.amazonaws.com")
 
 
-def test_deploy_has_nothing_outside_of_the_stacks(roles: Roles) -> None:
+def test_deploy_has_no_permission_outside_of_the_stacks(roles: Roles) -> None:
     vpc = {"ec2:Vpc": arn("ec2", "vpc/vpc-99999999")}
     beyond: list[tuple[str, str]] = [
         ("s3:DeleteBucket", "arn:aws:s3:::data-repository"),
@@ -256,7 +256,7 @@ def test_deploy_has_nothing_outside_of_the_stacks(roles: Roles) -> None:
 # What a role that deploy creates can do at most
 
 
-def test_a_role_with_the_boundary_cannot_leave_the_stacks(roles: Roles) -> None:
+def test_a_role_with_the_boundary_has_no_permission_outside_of_the_stacks(roles: Roles) -> None:
     within = [
         ("s3:PutObject", "arn:aws:s3:::data-repository/RefinerOutput/a"),
         ("sqs:ReceiveMessage", arn("sqs", QUEUE)),

@@ -87,7 +87,7 @@ def test_locked_packages_are_installed_once_and_again_after_the_lock_changed(tmp
     assert not is_installed(folder)
 
 
-def test_an_image_without_a_lock_file_is_left_to_its_owner(tmp_path: Path) -> None:
+def test_an_image_without_a_lock_file_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "package.json").write_text("{}")
     assert install(tmp_path, BuildContext(tmp_path)) == []
 
@@ -113,7 +113,7 @@ def test_another_package_than_the_locked_one_is_not_installed(tmp_path: Path) ->
         install(tmp_path, image(tmp_path / "image", "1.0.0", address, other))
 
 
-def test_a_registry_that_cannot_be_reached_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_registry_is_named_as_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
     _, integrity = make_package(tmp_path / "packages", "1.0.0")
     context = image(tmp_path / "image", "1.0.0", "http://127.0.0.1:9/one.tgz", integrity)

@@ -146,7 +146,7 @@ class TestStartAndStop:
 
 
 class TestKilled:
-    def test_stop_ends_what_a_killed_supervisor_left(self, instance: Instance, started: LocalStatus) -> None:
+    def test_stop_ends_processes_of_a_killed_supervisor(self, instance: Instance, started: LocalStatus) -> None:
         assert started.supervisor_pid is not None
         os.kill(started.supervisor_pid, signal.SIGKILL)
         assert eventually(lambda: not instance.is_supervised())

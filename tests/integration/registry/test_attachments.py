@@ -30,7 +30,7 @@ def tag_of(digest: str, suffix: str = "") -> str:
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".sig", "signature"), (".att", "attestation"), (".sbom", "SBOM")])
-def test_what_cosign_stored_under_a_tag_is_copied(site: Site, suffix: str, kind: str) -> None:
+def test_cosign_tags_are_copied(site: Site, suffix: str, kind: str) -> None:
     image = site.push()
     tag = tag_of(image.digest, suffix)
     artifact = push_artifact(site.source, site.repository, tag, COSIGN, content=b"signed")
@@ -97,7 +97,7 @@ def test_target_that_refuses_artifacts_gets_the_image(site: Site) -> None:
     assert digest_at(site.target, site.repository, tag_of(image.digest)) is None
 
 
-def test_list_that_cannot_be_changed(site: Site) -> None:
+def test_copied_artifact_that_cannot_be_listed_is_reported(site: Site) -> None:
     """A registry without the API whose tags are immutable."""
     image = site.push()
     push_artifact(site.source, site.repository, tag_of(image.digest), BUNDLE, image.digest, content=b"one")
@@ -138,7 +138,7 @@ def test_copy_that_is_interrupted_before_the_tag_copies_them_again(site: Site) -
     assert site.whole() == image.digest
 
 
-def test_what_is_about_an_index_is_not_copied(site: Site) -> None:
+def test_attachments_of_an_index_are_not_copied(site: Site) -> None:
     index = push_index(site.source, site.repository)
     image, attestation = index.children[0], index.children[2]
     tag = tag_of(index.digest, ".sig")

@@ -83,7 +83,7 @@ def test_attested_image_is_copied(scene: Scene) -> None:
     assert (verified["status"], verified["build"]) == ("up-to-date", build)
 
 
-def test_bundle_counts_whatever_the_list_calls_it(scene: Scene) -> None:
+def test_bundle_is_found_under_any_artifact_type(scene: Scene) -> None:
     """ghcr.io lists bundles of cosign under another artifact type."""
     image = scene.site.push()
     scene.attach(image.digest, scene.instance.attestation(image.digest), "application/vnd.oci.empty.v1+json")
@@ -91,7 +91,7 @@ def test_bundle_counts_whatever_the_list_calls_it(scene: Scene) -> None:
     assert scene.sync(image).code == 0
 
 
-def test_artifacts_of_other_kinds_and_damaged_ones_do_not_get_in_the_way(scene: Scene) -> None:
+def test_other_and_damaged_artifacts_are_ignored(scene: Scene) -> None:
     image, site = scene.site.push(), scene.site
     tag = tag_of(image.digest)
     push_artifact(site.source, site.repository, tag, "application/spdx+json", image.digest, content=b"{}")
@@ -174,7 +174,7 @@ def test_bundle_in_a_file(scene: Scene) -> None:
     assert scene.sync(image, "--provenance-bundle", str(file)).code == 0
 
 
-def test_settings_require_it_however_the_image_is_named(scene: Scene) -> None:
+def test_settings_apply_to_every_way_to_name_an_image(scene: Scene) -> None:
     """An image that gets to the repository, from anywhere."""
     Path("refinerctl.toml").write_text(
         "[images.app]\n"

@@ -170,7 +170,7 @@ def test_servers_that_do_not_answer(refinerctl: Command, project: Path) -> None:
     assert statuses(done)["images"] == "pass"
 
 
-def test_an_endpoint_that_is_in_the_way(refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inherited_endpoint_is_refused(refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     done = doctor(refinerctl)
 

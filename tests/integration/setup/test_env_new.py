@@ -103,7 +103,7 @@ def test_a_bucket_that_exists_is_protected_and_keeps_what_it_has(
     assert "create_bucket = false" in (folder(project) / "refiner.tfvars").read_text()
 
 
-def test_a_dry_run_prints_a_patch(refinerctl: Command, project: Path, account: Any) -> None:
+def test_dry_run_prints_a_patch(refinerctl: Command, project: Path, account: Any) -> None:
     before = content(project)
     done = new(refinerctl, "--create-state-bucket", "--dry-run")
 

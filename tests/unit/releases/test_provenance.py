@@ -74,10 +74,10 @@ class TestPublicBundles:
             ),
         ],
     )
-    def test_release_of_others(self, required: str, tag: str, subject: str, reason: str) -> None:
+    def test_release_that_does_not_match_is_refused(self, required: str, tag: str, subject: str, reason: str) -> None:
         assert reason in refusal([PUBLIC / "signature-of-a-release.json"], self.root, required, tag, [subject])
 
-    def test_attestation_of_a_branch_is_not_one_of_a_tag(self) -> None:
+    def test_attestation_of_a_branch_does_not_count_for_a_tag(self) -> None:
         bundle = [PUBLIC / "attestation-of-a-branch.json"]
 
         assert verify(bundle, self.root, CONFORMANCE, None, [OTHER, ARTIFACT]).ref == "refs/heads/main"
@@ -85,13 +85,13 @@ class TestPublicBundles:
             bundle, self.root, CONFORMANCE, "v1", [ARTIFACT]
         )
 
-    def test_log_of_version_2(self) -> None:
+    def test_transparency_log_of_version_2(self) -> None:
         root = PUBLIC / "rekor-2-trusted-root.json"
 
         assert verify([PUBLIC / "rekor-2.json"], root, CONFORMANCE, None, [ARTIFACT]).repository == CONFORMANCE
         assert "invalid signature" in refusal([PUBLIC / "rekor-2.json"], self.root, CONFORMANCE, None, [ARTIFACT])
 
-    def test_workflow_that_calls_another_repositorys_is_the_one_that_counts(self) -> None:
+    def test_calling_workflow_counts_not_the_called_one(self) -> None:
         bundle = [PUBLIC / "reusable-workflow.json"]
 
         build = verify(bundle, self.root, "Malancas/Attest-Demo@shared.yml", None, [WHEEL])
@@ -148,15 +148,15 @@ class TestOwnInstance:
             (Run(predicate="https://spdx.dev/Document"), "neither provenance nor a signature"),
         ],
     )
-    def test_run_that_does_not_count(self, run: Run, reason: str) -> None:
+    def test_run_that_does_not_match_is_refused(self, run: Run, reason: str) -> None:
         assert reason in refusal(self.file(self.instance.attestation(DIGEST, run)), self.root, "example/app")
 
-    def test_enterprise_issuer_is_githubs(self) -> None:
+    def test_issuer_of_an_enterprise_is_accepted(self) -> None:
         run = Run(issuer="https://token.actions.githubusercontent.com/example")
 
         assert verify(self.file(self.instance.attestation(DIGEST, run)), self.root, "example/app")
 
-    def test_statement_that_was_changed(self) -> None:
+    def test_changed_statement_is_refused(self) -> None:
         bundle = tampered(self.instance.attestation(DIGEST), OTHER)
 
         assert "invalid signature" in refusal(self.file(bundle), self.root, "example/app", subjects=[OTHER])
@@ -173,7 +173,7 @@ class TestOwnInstance:
         assert "no transparency log entry" in refusal(self.file(bundle), self.root, "example/app")
 
     @pytest.mark.parametrize("document", [[], {}, {"verificationMaterial": {"tlogEntries": [1]}}, "text", None])
-    def test_documents_that_are_no_bundles(self, document: Any) -> None:
+    def test_documents_that_are_not_bundles(self, document: Any) -> None:
         assert "invalid bundle" in refusal(self.file(document), self.root, "example/app")
 
     def test_trusted_roots_one_on_each_line(self) -> None:
@@ -194,13 +194,13 @@ class TestOwnInstance:
             ('{"tlogs": [{}], "mediaType": "x"}', "is not a trusted root of Sigstore"),
         ],
     )
-    def test_files_that_are_no_trusted_roots(self, content: str, words: str) -> None:
+    def test_files_that_are_not_trusted_roots(self, content: str, words: str) -> None:
         self.root.write_text(content)
 
         with pytest.raises(RefinerctlError, match=words):
             provenance_verifier([], self.root)
 
-    def test_file_without_bundles_does_not_lead_to_the_registry(self) -> None:
+    def test_file_without_bundles_does_not_fall_back_to_the_registry(self) -> None:
         assert "the files of --provenance-bundle contain no bundle" in refusal(self.file(), self.root, "example/app")
 
     def test_missing_files(self) -> None:

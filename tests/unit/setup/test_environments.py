@@ -114,7 +114,7 @@ def test_a_stack_with_a_bucket_of_its_own(refinerctl: Command, project: Path) ->
     assert 'set bucket = "forecasts" in [environments.lab.stacks.rnr]' in text
 
 
-def test_half_of_an_environment(refinerctl: Command, project: Path) -> None:
+def test_an_incomplete_environment_is_reported(refinerctl: Command, project: Path) -> None:
     """A folder without a section, and a section without a folder."""
     write_environment(project, "stray", **{"refiner.tfvars": REFINER})
     with (project / "refinerctl.toml").open("a") as file:

@@ -168,7 +168,7 @@ def test_the_patch_can_be_applied(project: Path, refinerctl: Command, tmp_path: 
     }
 
 
-def test_other_files_stay_and_those_in_the_way_are_refused(tmp_path: Path, refinerctl: Command) -> None:
+def test_other_files_are_kept_and_conflicting_files_are_refused(tmp_path: Path, refinerctl: Command) -> None:
     (tmp_path / "LICENSE").write_text("ours")
     (tmp_path / "README.md").write_text(OWN_README)
 
@@ -206,7 +206,7 @@ def obstruct_by_file(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "obstruct", [obstruct_by_link, obstruct_by_dangling_link, obstruct_by_folder, obstruct_by_file]
 )
-def test_what_is_in_the_way_is_named_and_nothing_is_written(
+def test_a_folder_or_link_in_place_of_a_file_is_refused_and_nothing_is_written(
     tmp_path: Path, refinerctl: Command, obstruct: Callable[[Path], Path]
 ) -> None:
     (tmp_path / "project").mkdir()
