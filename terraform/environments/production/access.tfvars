@@ -7,10 +7,10 @@ region = "us-east-1"
 name         = "ci-production"
 project_path = "example-group/refiner"
 
-# On gitlab.com, the project's ID: the roles then also require that GitLab calls the ref protected.
+# On gitlab.com, the project's ID: the roles then also require that the ref is protected.
 # project_id = "12345678"
 
-# A GitLab of your own, which AWS must be able to reach:
+# For GitLab Self-Managed, which AWS must be able to reach:
 # gitlab_url = "https://gitlab.example.com"
 
 # Each of these must be protected in the project's settings.

@@ -42,7 +42,7 @@ variable "project_path" {
 }
 
 variable "project_id" {
-  description = "Only for gitlab.com: ID of the project. With it, IAM also requires the token's claims `project_id` and, for protected refs, `ref_protected`. A GitLab of your own has no such keys in IAM."
+  description = "Only for gitlab.com: ID of the project. With it, IAM also requires the token's claims `project_id` and, for protected refs, `ref_protected`. For GitLab Self-Managed, IAM has no such keys."
   type        = string
   default     = null
 }
