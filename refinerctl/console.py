@@ -150,8 +150,9 @@ def can_ask() -> bool:
 
 
 def wants_colour() -> bool:
-    """Colour on standard output: on a terminal, or with FORCE_COLOR, as for a job's log; never with NO_COLOR."""
-    return not os.environ.get("NO_COLOR") and (sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR")))
+    """Colour on standard output: on a terminal, in a CI job only with FORCE_COLOR; never with NO_COLOR."""
+    is_asked_for = bool(os.environ.get("FORCE_COLOR"))
+    return not os.environ.get("NO_COLOR") and (is_asked_for or (sys.stdout.isatty() and not in_ci_job()))
 
 
 def _section_mark(mark: str, title: str = "") -> None:

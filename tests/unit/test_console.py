@@ -161,13 +161,15 @@ class TestStreams:
             progress.step("step")
         assert "section" not in capsys.readouterr().err
 
-    def test_terminal_of_a_ci_job_gets_lines_and_no_questions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_terminal_of_a_ci_job_gets_plain_lines_and_no_questions(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CI", "true")
         with at_terminal() as terminal:
+            Renderer("text", 0).styled([("a", "red")])
             with Renderer("text", 0).progress() as progress:
                 progress.update("hidden for ten seconds")
                 progress.step("step")
             assert not can_ask()
+        assert terminal.out.text() == "a\n"
         assert terminal.err.text()[9:] == " step\n"
 
     @pytest.mark.parametrize(
