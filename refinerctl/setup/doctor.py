@@ -163,7 +163,7 @@ def _local(app: AppContext, settings: Settings) -> Checks:
     servers: Checks = []
     for check, kind, look in (("rabbitmq", Broker, tools.rabbitmq), ("redis", Cache, tools.redis)):
         is_needed = pipeline is not None and any(isinstance(item, kind) for item in pipeline.components)
-        servers += [(check, look)] if is_needed else _skipped([check], f"stack {settings.stack} does not need it")
+        servers += [(check, look)] if is_needed else _skipped([check], f"not needed by stack {settings.stack}")
     return [
         ("packages", tools.packages),
         ("node", partial(tools.node, images)),
@@ -187,7 +187,7 @@ def _remote(app: AppContext, settings: Settings, offline: bool) -> Checks:
     from refinerctl.setup import reach
 
     if settings.embedded:
-        return _skipped(_REMOTE, f"environment {settings.env} is a local environment")
+        return _skipped(_REMOTE, "not needed in a local environment")
     if offline:
         return _skipped(_REMOTE, "--offline")
     try:

@@ -58,7 +58,7 @@ def provider(settings: Settings, offline: bool) -> Iterator[Finding]:
 def git() -> Iterator[Finding]:
     found = shutil.which("git")
     yield (
-        passed(f"{_said(found, '--version')} ({found})")
+        passed(f"{_said(found, '--version').removeprefix('git version ')} ({found})")
         if found
         else skipped("not installed; needed only in a git repository")
     )
