@@ -26,9 +26,10 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 # End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
 test: ## Set up, then run every check and test
 	@$(MAKE) --no-print-directory $(TOGETHER) checks
+	@$(MAKE) --no-print-directory node-test
 	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadgroup --no-loadscope-reorder
 
-checks: servers mypy checkov node-test ruff imports $(SIMULATOR) $(TOOLS)
+checks: servers mypy checkov ruff imports $(MODULES) $(SIMULATOR) $(TOOLS)
 
 lint: ruff mypy imports checkov
 

@@ -258,10 +258,10 @@ for (const [operation, size] of [["GetObject", 20 * MiB], ["PutObject", 10], ["U
 
 test("records that cannot be started in time go back to the queue", async () => {
   const events = Array.from({ length: 10 }, (_, i) => putInput(`${i}`));
-  server.fault = faultOn("GetObject", { delayMs: 300 });
+  server.fault = faultOn("GetObject", { delayMs: 900 });
   const { handler, linesOf } = start();
 
-  const { batchItemFailures } = await handler(batchOf(...events), contextWith(700));
+  const { batchItemFailures } = await handler(batchOf(...events), contextWith(2_100));
 
   assert.equal(batchItemFailures.length + linesOf("record done").length, 10);
   assert.ok(batchItemFailures.length >= 2 && batchItemFailures.length < 10, `${batchItemFailures.length} failed`);
