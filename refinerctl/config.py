@@ -22,8 +22,8 @@ from refinerctl.stacks import find_stack
 
 # Without a refinerctl.toml the current folder is the project.
 NO_PROJECT = (
-    "Is this the project's folder? Set REFINERCTL_CONFIG to its refinerctl.toml, "
-    "or pass --env aws to work on whatever the AWS credentials lead to."
+    "Is this the project's folder? `refinerctl init DIR` creates a project. Or set REFINERCTL_CONFIG to the project's "
+    "refinerctl.toml, or pass --env aws to work on whatever the AWS credentials lead to."
 )
 # Without a refinerctl.toml: this machine, or the account of the credentials.
 DEFAULT_ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {"local": {"embedded": True}, "aws": {}}
@@ -135,7 +135,7 @@ class Settings:
         """An image of refinerctl.toml. Raises UsageError if it has none of this name."""
         known = {image.name: image for image in self.images}
         if name not in known:
-            hint = f"It has: {', '.join(known) or 'no images'}."
+            hint = f"It has: {', '.join(known) or 'no images'}." if self.layout.is_project else NO_PROJECT
             raise UsageError(f"refinerctl.toml has no image {name!r}", hint=hint)
         return known[name]
 

@@ -25,7 +25,7 @@ from refinerctl.setup import render_without_settings
 if TYPE_CHECKING:
     from refinerctl.images import ImageSettings
 
-NO_PROJECT = "no refinerctl.toml in this folder or its parent folders"
+NO_PROJECT = "no refinerctl.toml in this folder or its parent folders; `refinerctl init DIR` creates a project"
 _STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "dim"}
 _NOUNS = {Status.PASS: "passed", Status.WARN: "warned", Status.FAIL: "failed", Status.SKIP: "skipped"}
 _LOCAL, _REMOTE = (
@@ -197,7 +197,7 @@ def _remote(app: AppContext, settings: Settings, offline: bool) -> Checks:
         return [*refused, *_skipped(_REMOTE[1:], "the credentials are refused")]
     checks: Checks = [("credentials", partial(reach.credentials, app)), *_image_checks(app, settings)]
     if not settings.layout.is_project:
-        return [*checks, *_skipped(_REMOTE[2:], NO_PROJECT)]
+        return [*checks, *_skipped(_REMOTE[3:], NO_PROJECT)]
     return [*checks, ("state", partial(reach.state, app)), ("broker", partial(reach.broker, app))]
 
 

@@ -108,14 +108,15 @@ def _show(
             render.line(f"{change.status:<7}  {change.path}{suffix}")
     render.note(_summary(folder, origin, changes))
     if origin is None:
-        render.note(f"next, in {folder}: `refinerctl demo`")
+        enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+        render.note(f"next: `{enter}refinerctl demo`")
 
 
 def _summary(folder: Path, origin: ProjectOrigin | None, changes: list[FileChange]) -> str:
     if origin is None:
         return f"{folder} is a project of refinerctl {__version__}: {counted(len(changes), 'file')} written"
     if not changes:
-        return f"{folder} is a project of refinerctl {origin.version}; refinerctl {__version__} changes nothing in it"
+        return f"refinerctl {__version__} changes nothing in {folder}, a project of {origin.version}"
     counts = Counter(change.status for change in changes)
     kinds = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     return f"refinerctl {__version__} changes {counted(len(changes), 'file')} of {origin.version}: {kinds}"

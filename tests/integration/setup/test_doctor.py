@@ -248,3 +248,10 @@ def test_outside_of_a_project(tmp_path: Path) -> None:
     assert "SKIP  configuration: no refinerctl.toml in this folder or its parent folders" in done.stdout
     assert "SKIP  credentials, images, ecr, state, broker: --offline" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outside_of_a_project_each_check_is_printed_once(refinerctl: Command, tmp_path: Path) -> None:
+    done = refinerctl("doctor", "--env", "aws", "--output", "json", cwd=tmp_path)
+
+    checks = [check["id"] for check in done.json()["checks"]]
+    assert sorted(checks) == sorted(set(checks))

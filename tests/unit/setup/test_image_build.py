@@ -129,6 +129,13 @@ def test_invalid_requests(refinerctl: Command, commit: str, words: tuple[str, ..
     assert message in done.err
 
 
+def test_outside_of_a_project(refinerctl: Command, tmp_path: Path) -> None:
+    done = refinerctl("image", "build", "app", cwd=tmp_path)
+
+    assert done.code == 2
+    assert "`refinerctl init DIR` creates a project" in done.err
+
+
 def test_missing_dockerfile(refinerctl: Command, project: Path) -> None:
     (project / "images/app/Dockerfile").unlink()
 

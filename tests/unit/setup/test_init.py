@@ -93,6 +93,13 @@ def test_the_gitlab_file_includes_the_component_in_this_version(project: Path, r
     assert {job["stage"] for job in jobs.values() if "stage" in job} <= set(pipeline["stages"])
 
 
+@pytest.mark.parametrize(
+    ("folder", "command"), [("my project", "cd 'my project' && refinerctl demo"), (".", "refinerctl demo")]
+)
+def test_the_next_command_can_be_copied(refinerctl: Command, tmp_path: Path, folder: str, command: str) -> None:
+    assert f"next: `{command}`\n" in refinerctl("init", folder, cwd=tmp_path).err
+
+
 def test_a_second_run_writes_nothing(project: Path, refinerctl: Command) -> None:
     (project / "README.md").write_text(OWN_README)
     (project / "images/README.md").unlink()
@@ -101,7 +108,7 @@ def test_a_second_run_writes_nothing(project: Path, refinerctl: Command) -> None
     for option in ((), ("--diff",), ("--update",)):
         done = refinerctl("init", str(project), *option)
         assert (done.code, done.out) == (0, "")
-        assert f"refinerctl {__version__} changes nothing in it" in done.err
+        assert f"refinerctl {__version__} changes nothing in " in done.err
     assert files_of(project) == before
 
 
