@@ -99,9 +99,9 @@ def check_region(text: str) -> str:
 
 def unknown_region(text: str) -> str | None:
     """Why the region may be a misspelt one; the SDK may be older than a region."""
-    import boto3
+    from botocore.session import Session
 
-    session = boto3.Session()
+    session = Session(session_vars={"profile": (None, None, None, None)})  # AWS_PROFILE may name a missing one
     known = [name for partition in session.get_available_partitions() for name in _regions(session, partition)]
     if text in known:
         return None

@@ -126,6 +126,14 @@ def test_without_credentials_the_buckets_are_not_looked_for(
     assert done.json()["state_bucket"] == {"name": "new-state", "region": "eu-west-1", "created": []}
 
 
+def test_a_profile_that_does_not_exist(refinerctl: Command, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "missing")
+    done = refinerctl("env", "new", "new", *ALL, "--dry-run")
+
+    assert done.code == 0
+    assert "cannot check whether the buckets exist: The config profile (missing) could not be found" in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
