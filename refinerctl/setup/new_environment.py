@@ -170,13 +170,18 @@ def files_of(new: NewEnvironment, settings: Settings) -> dict[str, str]:
 def _values(new: NewEnvironment, settings: Settings) -> dict[str, str]:
     stacks = ("refiner", "rnr") if new.vpc else ("refiner",)
     repositories = [image.repository for image in settings.images if image.stack in stacks]
-    exists, names = "", ""
+    exists, names, boundary = "", "", ""
     if new.bucket in new.existing_buckets:
         exists = "\n# It exists already. Its EventBridge notifications must be enabled.\ncreate_bucket = false\n"
     if new.others_here:
         names = (
             f"\n# Environment {new.others_here[0].name} is in this account, too: names must be unique in it.\n"
             f'name_prefix = "{new.name_prefix}"\nbus_name    = "{new.bus_name}"\n'
+        )
+    if new.gitlab_project and new.state_bucket:
+        boundary = (
+            "\n# Role deploy of the GitLab jobs creates only roles with it. Stack access creates it: deploy that first.\n"
+            f'permissions_boundary = "arn:aws:iam::{new.account}:policy/ci-{new.name}-boundary"\n'
         )
     return {
         **{name: str(getattr(new, name) or "") for name in ("name", "account", "region", "bucket", "rnr_bucket")},
@@ -185,6 +190,7 @@ def _values(new: NewEnvironment, settings: Settings) -> dict[str, str]:
         "gitlab_project": new.gitlab_project or "",
         "existing_bucket": exists,
         "names": names,
+        "boundary": boundary,
         "repositories": "\n".join(f'  "{name}",' for name in dict.fromkeys(repositories)),
         "create_buckets": "false" if new.rnr_bucket in new.existing_buckets else "true",
         **_network(new),

@@ -4,7 +4,7 @@
 region = "$region"
 
 bucket_name = "$bucket"
-$existing_bucket$names
+$existing_bucket$names$boundary
 rulesets = {
   RefinerInput = {
     prefix = "RefinerInput/"

@@ -6,7 +6,7 @@ region = "$region"
 # Names begin with <app_name>-<env>.
 app_name = "rnr"
 env      = "$name"
-
+$boundary
 # Private subnets, each in another Availability Zone.
 $vpc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -304,4 +305,7 @@ def test_files_fit_the_stacks_of_this_repository(
     (found,) = (item for item in listed if item["name"] == "new")
     assert found["problems"] == []
     assert {"refiner", "rnr", "registry"} <= set(found["stacks"])
+    for stack in ("refiner", "rnr"):
+        values = (folder(project) / f"{stack}.tfvars").read_text()
+        assert re.search(r'^permissions_boundary = "arn:aws:iam::\d{12}:policy/ci-new-boundary"$', values, re.MULTILINE)
     subprocess.run(["terraform", "fmt", "-check", "-diff", str(folder(project))], check=True)
