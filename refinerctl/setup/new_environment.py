@@ -180,7 +180,7 @@ def _values(new: NewEnvironment, settings: Settings) -> dict[str, str]:
         )
     if new.gitlab_project and new.state_bucket:
         boundary = (
-            "\n# Role deploy of the GitLab jobs creates only roles with it. Stack access creates it: deploy that first.\n"
+            "\n# Role deploy of the GitLab jobs creates only roles with it. Deploy stack access first: it creates it.\n"
             f'permissions_boundary = "arn:aws:iam::{new.account}:policy/ci-{new.name}-boundary"\n'
         )
     return {
