@@ -29,6 +29,7 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 SHARED = ("running", "rabbitmq", "rnr")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests of a file for `--dist loadgroup`, and the files that share a server."""
     fixtures: dict[Path, set[str]] = {}
