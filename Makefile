@@ -27,7 +27,7 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 test: ## Set up, then run every check and test
 	@$(MAKE) --no-print-directory $(TOGETHER) checks
 	@$(MAKE) --no-print-directory node-test
-	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 checks: servers mypy checkov ruff imports $(MODULES) $(SIMULATOR) $(TOOLS)
 
@@ -54,7 +54,7 @@ node-test: $(MODULES)
 	@for image in $(dir $(IMAGES)); do (cd $$image && npm test --silent) || exit 1; done
 
 unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers
-	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadfile
 
 nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Run the property tests with new random examples, stack rnr under faults in a new order
 	$(BIN)/pytest tests/unit tests/integration images -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
@@ -85,7 +85,7 @@ bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, do
 
 e2e: $(VENV)/.dev $(MODULES) $(TOOLS) servers
 	# Most of the time is spent waiting for queues: three files at once take half the time.
-	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadgroup
+	$(BIN)/pytest tests/e2e --numprocesses 3 --dist loadfile
 
 # Servers that tests start; without them these tests are skipped, with the reason.
 servers:
