@@ -204,8 +204,8 @@ def test_silent_server_is_named_while_it_is_waited_for(site: Site, image: MadeIm
 
 
 def test_only_the_source_is_named_while_the_target_waits_for_it(site: Site, image: MadeImage) -> None:
-    source = site.faulty(image.registry, Fault(Kind.STALL, match=f"GET .*{image.layers[0].digest}", at=9, seconds=0.8))
-    copier = Copier(limits=replace(QUICK, read_timeout_s=5, tell_after_s=0.2))
+    source = site.faulty(image.registry, Fault(Kind.STALL, match=f"GET .*{image.layers[0].digest}", at=9, seconds=3))
+    copier = Copier(limits=replace(QUICK, read_timeout_s=5, tell_after_s=1.2))
 
     copier(f"{source.host}/faults:v1", site.there)
 
