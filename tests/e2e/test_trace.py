@@ -26,13 +26,13 @@ def traced(running: Project, key: str, *arguments: str) -> tuple[int, Any]:
     return done.code, done.json()
 
 
-def found(running: Project, key: str, place: str, timeout_s: float = 60) -> Any:
-    """The trace once the input is at `place`."""
+def found(running: Project, key: str, *places: str, timeout_s: float = 60) -> Any:
+    """The trace once the input is at one of `places`."""
     seen: list[Any] = []
 
     def there() -> bool:
         seen.append(traced(running, key))
-        return bool(seen[-1][1]["place"] == place)
+        return bool(seen[-1][1]["place"] in places)
 
     assert eventually(there, timeout_s), seen[-1]
     return seen[-1]
@@ -102,10 +102,11 @@ def test_an_input_is_waiting_or_in_flight_then_completed_or_failing_then_in_the_
     components = [hop["component"] for hop in completed["hops"]]
     assert components == ["S3", "EventBridge", "SQS", "Lambda", "S3", "S3", "Lambda", "S3"]
 
-    code, failing = found(running, gone, "failing")
-    assert code == 3
-    assert "NoSuchKey" in failing["verdict"]
-    assert " of 5, " in failing["verdict"]  # again, or to the DLQ: receives of the traces above count
+    code, failing = found(running, gone, "failing", "dead")
+    if failing["place"] == "failing":  # a busy machine may see only the end
+        assert code == 3
+        assert "NoSuchKey" in failing["verdict"]
+        assert " of 5, " in failing["verdict"]  # again, or to the DLQ: receives of the traces above count
     assert failing["deleted_at"] is not None
 
     code, dead = found(running, gone, "dead")
