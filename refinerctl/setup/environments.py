@@ -188,7 +188,7 @@ class _Inspection:
             fix = f'Add region = "<region>" to [{section}].'
             yield self._project.problem(self._project.config, f"{section}.region", "is missing", fix)
         if settings.account is None and not settings.embedded and not settings.endpoint_url:
-            fix = f'Add account = "<12 digits>" to [{section}]: commands then refuse credentials of others.'
+            fix = f'Add account = "<12 digits>" to [{section}]: commands then refuse credentials of other accounts.'
             key = f"{section}.account"
             yield self._project.problem(self._project.config, key, "is missing", fix, Severity.WARNING)
 
