@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+# Of the names in a hint: a list of hundreds hides the nearest one.
+MAX_NAMES = 20
+
 
 class RefinerctlError(Exception):
     """What failed, on which resource; `hint` says what to do next. Exit code 1."""
@@ -62,3 +67,21 @@ class RefusedError(RefinerctlError):
 
 # Exit code of a command that succeeded and found differences.
 DIFFERENCES = 5
+
+
+def known_names(given: str, known: Iterable[str], what: str) -> str:
+    """A hint about the unknown name `given`: the nearest one, then what there is, nearest first.
+
+    `what` are the known names in the plural, as `Rulesets`.
+    """
+    from difflib import get_close_matches
+
+    names = list(dict.fromkeys(known))
+    if not names:
+        return f"{what}: none."
+    lower = {name.lower(): name for name in names}
+    near = [lower[name] for name in get_close_matches(given.lower(), lower, n=3, cutoff=0.6)]
+    ordered = list(dict.fromkeys([*near, *names]))
+    more = f", and {len(ordered) - MAX_NAMES} more" if len(ordered) > MAX_NAMES else ""
+    question = f"Did you mean {near[0]}? " if near else ""
+    return f"{question}{what}: {', '.join(ordered[:MAX_NAMES])}{more}."

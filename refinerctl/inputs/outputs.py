@@ -1,7 +1,9 @@
-"""The outputs that a completion lists: read in part, or saved as files."""
+"""The outputs that a completion lists: their sizes, read in part, or saved as files."""
 
 from __future__ import annotations
 
+import codecs
+import mimetypes
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,7 +21,7 @@ CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class ListedOutput:
-    """An output that a completion lists. Either `content` (its first bytes) or `path` (the saved file) is set."""
+    """An output that a completion lists. `content` are its first bytes, `path` the saved file, if these were wanted."""
 
     key: str
     size: int | None = None
@@ -28,8 +30,36 @@ class ListedOutput:
     path: Path | None = None
     error: str | None = None
 
+    @property
+    def binary_type(self) -> str | None:
+        """The type of binary content by the output's name, or `binary`; None for text."""
+        if self.content is None or is_text(self.content, truncated=self.truncated):
+            return None
+        found, encoding = mimetypes.guess_type(self.key)
+        told = encoding or found or ""
+        return "binary" if told.startswith("text/") else told or "binary"
+
+
+def is_text(content: bytes, *, truncated: bool = False) -> bool:
+    """Whether it is UTF-8 without control characters of binary data. `truncated`: it may end within a character."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(content, final=not truncated)
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text
+
 
 ReadOutput = Callable[[str], ListedOutput]
+
+
+def list_outputs(bucket: S3Bucket) -> ReadOutput:
+    """Return a function that reads an output's size, and nothing of its content."""
+
+    def look(key: str) -> ListedOutput:
+        info = bucket.head(key)
+        return _missing(key) if info is None else ListedOutput(key, info.size)
+
+    return look
 
 
 def read_outputs(bucket: S3Bucket, limit: int) -> ReadOutput:

@@ -21,14 +21,15 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.aws.s3 import ObjectInfo
-from refinerctl.console import Renderer
+from refinerctl.console import Renderer, counted, seconds
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions, completions_of
-from refinerctl.inputs.outputs import ListedOutput, ReadOutput, read_outputs, save_outputs
+from refinerctl.inputs.outputs import ListedOutput, ReadOutput, list_outputs, read_outputs, save_outputs
 from refinerctl.options import Duration, Moment, Prefix, examples, global_options
 from refinerctl.stacks.base import CompletionStatus
 
 EXPECT_SECONDS = 300.0
+MAX_CONTENT = 1024 * 1024
 THREADS = 8
 # A completion may become visible with a time a little before that of another one already seen.
 WINDOW = timedelta(minutes=5)
@@ -57,19 +58,15 @@ WINDOW = timedelta(minutes=5)
 )
 @click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
 @click.option("--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Polling interval.")
-@click.option(
-    "--download",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder to save outputs in, instead of printing them.",
-)
+@click.option("--content", is_flag=True, help="Print the contents of the outputs, too, unless they are binary.")
 @click.option(
     "--max-content",
     type=click.IntRange(min=0),
-    default=1024 * 1024,
-    show_default=True,
     metavar="BYTES",
-    help="Maximum number of bytes to print of an output.",
+    help=f"With --content: maximum number of bytes to print of an output.  [default: {MAX_CONTENT}]",
+)
+@click.option(
+    "--download", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder to save outputs in."
 )
 @global_options
 @click.pass_context
@@ -83,34 +80,50 @@ def poll(
     count: int | None,
     timeout: float | None,
     interval: float,
+    content: bool,
+    max_content: int | None,
     download: Path | None,
-    max_content: int,
 ) -> None:
-    """Print completions and the outputs that they list.
+    """Print completions, and the keys and sizes of the outputs that they list.
 
-    Reads the completion objects in the bucket; never receives messages of the completion queue, which belong to
-    downstream consumers. Exit code 1 if a completion reports an error, is malformed or lists an output that does not
-    exist; 3 if an expected completion timed out.
+    Contents, which may be health records, are printed only with --content. Reads the completion objects in the bucket;
+    never receives messages of the completion queue, which belong to downstream consumers. Exit code 1 if a completion
+    reports an error, is malformed or lists an output that does not exist; 3 if an expected completion timed out.
     """
     if once + follow + bool(expected) > 1 or (count and (once or expected)):
         raise click.UsageError(
             "--once, --follow and --expect are mutually exclusive; --count can be combined with --follow only."
         )
+    if download and content:
+        raise click.UsageError("--download and --content are mutually exclusive")
+    if max_content is not None and not content:
+        raise click.UsageError("--max-content needs --content")
     app = app_context(ctx)
     app.tell_settings()
     app.results.check()
     cancelled = threading.Event()
-    read = save_outputs(app.results, download, cancelled) if download else read_outputs(app.results, max_content)
-    poller = Poller(completions_of(app), read, since, cancelled)
+    if download:
+        read = save_outputs(app.results, download, cancelled)
+    elif content:
+        read = read_outputs(app.results, MAX_CONTENT if max_content is None else max_content)
+    else:
+        read = list_outputs(app.results)
+    completions = completions_of(app)
+    poller = Poller(completions, read, since, cancelled)
     found: Iterable[PolledCompletion | Expectation]
     if expected:
-        wanted = [expectation(completions_of(app), key, prefix) for key in expected]
-        found = poller.expect(wanted, interval_s=interval, timeout_s=EXPECT_SECONDS if timeout is None else timeout)
+        wanted = [expectation(completions, key, prefix) for key in expected]
+        timeout = EXPECT_SECONDS if timeout is None else timeout
+        app.render.note(f"waiting up to {seconds(timeout)} for {counted(len(wanted), 'completion')}")
+        found = poller.expect(wanted, interval_s=interval, timeout_s=timeout)
     elif follow or count:
         found = itertools.islice(poller.follow(interval_s=interval, timeout_s=timeout), count)
     else:
         found = poller.existing()
-    _report(app.render, found, count)
+    seen = _report(app.render, found, count)
+    if not seen and not expected:
+        places = ", ".join(f"s3://{app.results.name}/{place}" for place in completions.prefixes)
+        app.render.note(f"no completions{f' since {since:%Y-%m-%dT%H:%M:%SZ}' if since else ''} in {places}")
 
 
 @dataclass(frozen=True)
@@ -267,8 +280,10 @@ def _identity(info: ObjectInfo) -> tuple[str, str, datetime]:
     return info.key, info.etag, info.last_modified
 
 
-def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], count: int | None) -> None:
+def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], count: int | None) -> int:
+    """Print what is found as it is found, and return how many completions that were."""
     seen, failed, missing = 0, 0, []
+    has_binary = False
 
     def raise_for_failures() -> None:
         if failed:
@@ -282,14 +297,18 @@ def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], c
             seen += 1
             failed += item.status is not CompletionStatus.COMPLETED
             show_completion(render, item)
+            has_binary = has_binary or any(output.binary_type for output in item.outputs)
     except (KeyboardInterrupt, Terminated):  # how --follow usually ends: a failure seen before is still a failure
         raise_for_failures()
         raise
+    if has_binary and not render.is_json:
+        render.note("binary content is not printed; --download DIR saves it")
     raise_for_failures()
     if missing:
         raise TimedOutError(f"timed out without a completion: {', '.join(missing)}")
     if count and seen < count:
         raise TimedOutError(f"timed out after {seen} of {count} completions")
+    return seen
 
 
 def show_completion(render: Renderer, item: PolledCompletion) -> None:
@@ -301,11 +320,21 @@ def show_completion(render: Renderer, item: PolledCompletion) -> None:
     if item.error:
         render.warning(f"{item.key}: {item.error}")
     for output in item.outputs:
-        if output.path is not None:
-            render.line(f"           {output.key} saved as {output.path} ({output.size} bytes)")
-        elif not output.error:
-            render.line(f"==> {output.key} ({output.size} bytes) <==")
-            render.content(output.content or b"")
+        if not output.error:
+            _show_output(render, output)
+
+
+def _show_output(render: Renderer, output: ListedOutput) -> None:
+    amount = counted(output.size or 0, "byte")
+    if output.path is not None:
+        render.line(f"           {output.key} saved as {output.path} ({amount})")
+    elif output.content is None:
+        render.line(f"           {output.key} ({amount})")
+    elif (kind := output.binary_type) is not None:
+        render.line(f"           {output.key} ({amount}): {kind}")
+    else:
+        render.line(f"==> {output.key} ({amount}) <==")
+        render.content(output.content)
         if output.truncated:
             render.warning(f"{output.key} is longer than --max-content; --download DIR saves all of it")
 

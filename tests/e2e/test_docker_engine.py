@@ -50,7 +50,7 @@ def test_an_input_is_processed_by_the_built_image(in_containers: Project) -> Non
 
     assert done.code == 0, done.err
     (upload,) = done.json()["uploads"]
-    polled = in_containers.run("poll", "--expect", upload["completion_key"], "--output", "json")
+    polled = in_containers.run("poll", "--expect", upload["completion_key"], "--content", "--output", "json")
     assert [output["content"] for output in polled.lines()[0]["outputs"]] == ["boxed\n"] * 2
     assert "completion written" in in_containers.run("local", "logs").out
 

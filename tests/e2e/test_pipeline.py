@@ -126,7 +126,7 @@ def test_odd_keys(running: Project, tmp_path: Path, name: str) -> None:
     assert upload["key"] == f"RefinerInput/{name}"
     assert upload["completion_key"] == f"RefinerComplete/{name}.json"
     assert outputs_of(running, upload) == [path.read_bytes()] * 2
-    polled = running.run("poll", "--expect", f"/RefinerInput/{name}", "--output", "json")
+    polled = running.run("poll", "--expect", f"/RefinerInput/{name}", "--content", "--output", "json")
     assert polled.code == 0, polled.err
     assert [output["content"] for output in polled.lines()[0]["outputs"]] == [path.read_text()] * 2
 
@@ -233,7 +233,7 @@ def test_inputs_of_one_name_in_two_rulesets_have_completions_of_their_own(runnin
         "RefinerInput/PoisonInput/": "RefinerComplete/PoisonInput/same.txt.json",
     }
     for prefix, name in inputs.items():
-        polled = running.run("poll", "--expect", f"{prefix}{name}", "--output", "json")
+        polled = running.run("poll", "--expect", f"{prefix}{name}", "--content", "--output", "json")
         assert polled.code == 0, polled.err
         assert [output["content"] for output in polled.lines()[0]["outputs"]] == [f"below {prefix}\n"] * 2
     head = running.client("s3").head_object(Bucket=BUCKET, Key=completions["PoisonInput/"])
@@ -254,7 +254,7 @@ def test_an_image_with_the_contract_of_the_production_refiner(running: Project, 
     assert done.code == 0, done.err
     (upload,) = done.json()["uploads"]
     assert upload["completion_key"] == "RefinerComplete/DibbsInput/2026/case 1"
-    polled = running.run("poll", "--expect", "DibbsInput/2026/case 1", "--output", "json")
+    polled = running.run("poll", "--expect", "DibbsInput/2026/case 1", "--content", "--output", "json")
     assert polled.code == 0, polled.err
     contents = {output["key"]: output["content"] for output in polled.lines()[0]["outputs"]}
     assert contents == {
@@ -295,7 +295,7 @@ def test_poll_reads_both_forms_and_reports_failures(running: Project) -> None:
         s3.put_object(Bucket=BUCKET, Key=f"RefinerComplete/{name}", Body=body)
 
     expected = [argument for name in documents for argument in ("--expect", f"RefinerComplete/{name}")]
-    done = running.run("poll", *expected, "--output", "json")
+    done = running.run("poll", *expected, "--content", "--output", "json")
 
     assert done.code == 1
     seen = {line["key"].rpartition("/")[2]: line for line in done.lines()}

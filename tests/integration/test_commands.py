@@ -159,12 +159,30 @@ class TestPoll:
         write(bucket, session, "RefinerOutput/1", "héllo")
         write(bucket, session, "RefinerOutput/2", b"\xff\x00")
         write(bucket, session, "RefinerComplete/a.json", '["/RefinerOutput/1", "/RefinerOutput/2"]')
-        done = run("poll", "--output", "json")
+        done = run("poll", "--content", "--output", "json")
         assert done.code == 0, done.err
         (line,) = done.lines()
         assert (line["key"], line["status"], line["error"]) == ("RefinerComplete/a.json", "completed", None)
         assert line["outputs"][0] == {"key": "RefinerOutput/1", "size": 6, "content": "héllo", "truncated": False}
         assert line["outputs"][1]["content_base64"] == "/wA="
+
+    @pytest.mark.parametrize("output", ["text", "json"])
+    def test_contents_are_printed_only_if_asked_for(
+        self, run: Command, bucket: S3Bucket, session: AwsSession, output: str
+    ) -> None:
+        write(bucket, session, "RefinerOutput/1", "secret")
+        write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1"]')
+        done = run("poll", "--output", output)
+        assert done.code == 0, done.err
+        assert "RefinerOutput/1" in done.out
+        assert "secret" not in done.out + done.err
+
+    def test_binary_content_is_never_printed(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
+        write(bucket, session, "RefinerOutput/1.pdf", b"%PDF\xff\x00")
+        write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1.pdf"]')
+        done = run("poll", "--content")
+        assert done.out.splitlines()[1].strip() == "RefinerOutput/1.pdf (6 bytes): application/pdf"
+        assert "--download DIR saves it" in done.err
 
     def test_a_failure_exits_1_after_all_have_been_shown(
         self, run: Command, bucket: S3Bucket, session: AwsSession
@@ -179,7 +197,7 @@ class TestPoll:
     def test_text_keeps_warnings_out_of_the_data(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
         write(bucket, session, "RefinerOutput/1", "hello")
         write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1", "RefinerOutput/gone"]')
-        done = run("poll")
+        done = run("poll", "--content")
         assert done.code == 1
         assert done.out.splitlines()[1:] == ["==> RefinerOutput/1 (5 bytes) <==", "hello"]
         assert "listed output RefinerOutput/gone does not exist" in done.err
@@ -199,7 +217,7 @@ class TestPoll:
     def test_at_most_so_much_is_printed(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
         write(bucket, session, "RefinerOutput/1", "aé")
         write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1"]')
-        (line,) = run("poll", "--max-content", "2", "--output", "json").lines()
+        (line,) = run("poll", "--content", "--max-content", "2", "--output", "json").lines()
         assert line["outputs"] == [{"key": "RefinerOutput/1", "size": 3, "content": "a", "truncated": True}]
 
     def test_expected_ones_exit_0_or_3(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
@@ -218,12 +236,14 @@ class TestPoll:
         done = run("poll", "--count", "5", "--since", "1h", "--timeout", "0", "--output", "json")
         assert (done.code, len(done.lines())) == (3, 3)
 
-    def test_an_empty_bucket_prints_nothing(self, run: Command) -> None:
-        assert run("poll", "--output", "json") == Finished(0, "", "")
+    def test_an_empty_bucket_has_no_completions(self, run: Command, bucket: S3Bucket) -> None:
+        done = run("poll", "--output", "json")
+        assert (done.code, done.out) == (0, "")
+        assert f"no completions in s3://{bucket.name}/RefinerComplete/" in done.err
 
     def test_json_with_control_characters_is_valid(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
         write(bucket, session, "RefinerOutput/1", json.dumps({"a": "\x1b[31m"}))
         write(bucket, session, "RefinerComplete/報告 🧪", '["RefinerOutput/1"]')
-        (line,) = run("poll", "--output", "json").lines()
+        (line,) = run("poll", "--content", "--output", "json").lines()
         assert line["key"] == "RefinerComplete/報告 🧪"
         assert json.loads(line["outputs"][0]["content"]) == {"a": "\x1b[31m"}
