@@ -9,19 +9,24 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
 PLAIN_UPDATE_SECONDS = 10.0
+GAP = 2
+NARROWEST = 20  # the last column of a table may be cut to this
+
+Cell: TypeAlias = tuple[str, bool]
+"""A text of a table, and whether it needs attention."""
 
 
 class Progress:
@@ -63,6 +68,25 @@ class Renderer:
             text = printable(part, keep="\n\t")
             line += text if plain or not style else f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
         print(line.replace("\n", "\n    "), flush=True)  # noqa: T201
+
+    def table(self, columns: Mapping[str, int], rows: Iterable[Sequence[Cell | str]]) -> None:
+        """A table; `columns` are titles with numbers. On a terminal, those that do not fit are left out: see `fitted`.
+
+        Cells that need attention are red there.
+        """
+        filled = [[cell if isinstance(cell, tuple) else (cell, False) for cell in row] for row in rows]
+        for row in fitted(columns, filled, terminal_width()):
+            gap = " " * GAP
+            self.styled([part for cell in row for part in ((cell[0], "red" if cell[1] else ""), (gap, ""))][:-1])
+
+    def fields(self, parts: Sequence[tuple[str, int]]) -> None:
+        """A line of a listing that is too long for a table: texts with numbers.
+
+        On a terminal, those with the highest numbers are left out if the line does not fit; the first and those with 0
+        stay.
+        """
+        shown = _shown([len(text) for text, _ in parts], [number for _, number in parts], terminal_width(), 0)
+        self.line((" " * GAP).join(parts[n][0] for n in shown).rstrip())
 
     def content(self, content: bytes) -> None:
         """An object's content, unchanged; on a terminal without control characters."""
@@ -278,6 +302,47 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     widths = [max(len(row[column]) for row in filled) for column in range(len(header))]
     for row in filled:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def fitted(columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]]:
+    """Header and rows as texts of equal widths; an empty one is a dash, so that `awk` can tell columns apart.
+
+    If they do not fit into `width` characters, columns with the highest number are left out first. Names are in the
+    first column, which stays whole; what is too long in the last one ends in an ellipsis.
+    """
+    full = [[(title, False) for title in columns], *([(text or "-", bad) for text, bad in row] for row in rows)]
+    widths = [max(len(row[n][0]) for row in full) for n in range(len(columns))]
+    last = len(widths) - 1
+    least = [*widths[:-1], min(widths[-1], NARROWEST)]
+    shown = _shown(least, list(columns.values()), width, -1)
+    if width is not None and shown[-1] == last > 0:
+        widths[last] = min(widths[last], max(width - sum(widths[n] + GAP for n in shown[:-1]), least[last]))
+    lines = [[(_cut(row[n][0], widths[n]).ljust(widths[n]), row[n][1]) for n in shown] for row in full]
+    return [[*line[:-1], (line[-1][0].rstrip(), line[-1][1])] for line in lines]
+
+
+def _shown(widths: Sequence[int], numbers: Sequence[int], width: int | None, kept: int) -> list[int]:
+    """The columns that fit, by index: the first, those with a number up to `kept`, and of the others the lowest."""
+    shown = list(range(len(widths)))
+    while width is not None and sum(widths[n] + GAP for n in shown) - GAP > width:
+        others = [n for n in shown[1:] if numbers[n] > kept]
+        if not others:
+            break
+        shown.remove(max(others, key=lambda n: (numbers[n], n)))
+    return shown
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def terminal_width() -> int | None:
+    """The width of standard output; None if lines have no limit there: it is no terminal, or a CI job's."""
+    try:
+        is_terminal = sys.stdout.isatty() and not in_ci_job()
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None if is_terminal else None
+    except OSError:
+        return None
 
 
 def counted(count: int, noun: str) -> str:

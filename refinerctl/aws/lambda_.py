@@ -136,6 +136,11 @@ class Functions:
         with about(f"the consumers of {queue_arn.rpartition(':')[2]}"):
             return self._mappings(EventSourceArn=queue_arn)
 
+    def all_mappings(self) -> tuple[SourceMapping, ...]:
+        """The event source mappings of all functions of the account."""
+        with about("the event source mappings"):
+            return self._mappings()
+
     def _mappings(self, **of: str) -> tuple[SourceMapping, ...]:
         pages: Any = self._client().get_paginator("list_event_source_mappings").paginate(**of)  # type: ignore[arg-type]
         return tuple(_mapping(item) for page in pages for item in page["EventSourceMappings"])

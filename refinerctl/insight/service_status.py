@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -71,13 +71,13 @@ def schedule_status(
     )
 
 
-def silence(service: Service, counts: ServiceCounts | None, now: datetime) -> str | None:
-    """The problem of a service whose newest metrics, if there are any, are too old; None if they are not."""
+def silence(service: Service, counts: ServiceCounts | None, now: datetime) -> Iterator[str]:
+    """The problem of a service whose newest metrics, if there are any, are too old."""
     if counts is not None and now - counts.at <= SILENT:
-        return None
+        return
     minutes = round((WINDOW if counts is None else now - counts.at).total_seconds() / 60)
     known = "are unknown" if counts is None else "are shown as they were then"
-    return (
+    yield (
         f"no metrics of service {service.name} for {minutes} minutes: its autoscaler does not publish; "
         f"its queue and DLQ {known}"
     )

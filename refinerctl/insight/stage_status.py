@@ -34,6 +34,7 @@ from refinerctl.insight.status_model import (
     ServiceStatus,
     StageStatus,
 )
+from refinerctl.insight.wiring_status import MAPPINGS, is_mapped, rules_of, stopped
 from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.stacks.base import Component, EventRule, Function, Queue, Schedule, Service, Stage
 
@@ -103,8 +104,9 @@ class _Reading:
         self._schedules = [item for item in components if isinstance(item, Schedule)]
         self._functions = [item for item in components if isinstance(item, Function)]
         self._writers = [stage for stage in stages if _writes_completions(stage)]
-        rules = [item for item in app.pipeline.shared if isinstance(item, EventRule)]
-        self._shared_dlqs = [rule.dlq for rule in rules if rule.dlq is not None and self._writers]
+        self._shared_rules = [item for item in app.pipeline.shared if isinstance(item, EventRule)]
+        self._shared_dlqs = [rule.dlq for rule in self._shared_rules if rule.dlq is not None and self._writers]
+        self._buses = {item.bus for item in (*self._shared_rules, *components) if isinstance(item, EventRule)}
         self._is_only_writer = sum(map(_writes_completions, app.pipeline.stages)) == 1
         self._answers: dict[object, Answer[Any]] = {}
 
@@ -123,6 +125,9 @@ class _Reading:
             "ledger": lambda: app.ledger.read(),  # without a backend there is none
             "alarms": partial(app.alarms.find, app.pipeline.name_prefix, "ALARM"),
         }
+        if any(map(is_mapped, self._stages)):
+            calls[MAPPINGS] = app.functions.all_mappings
+        calls |= {rules_of(bus): partial(app.event_buses.rules, bus) for bus in self._buses}
         if wanted := wanted_metrics(self._services):
             calls["metrics of services"] = partial(app.metrics.read, wanted, self._now - WINDOW, self._now)
         calls |= {item: partial(app.services.get, item.cluster, item.name) for item in self._services}
@@ -167,8 +172,10 @@ class _Reading:
         if all(errors) and errors[0]:
             raise errors[0]
         shared = ("metrics", "metrics of ages", "metrics of services", "alarms", "completions", "ledger")
-        found = [(name.partition(" of ")[0], self._answers.get(name)) for name in shared]
+        found = [(name.partition(" of ")[0], self._answers.get(name)) for name in (*shared, MAPPINGS)]
         found += [("inputs", self._answers.get(("inputs", stage))) for stage in self._writers]
+        rules = [self._answers[rules_of(bus)] for bus in self._buses]
+        found += [("rules", answer) for answer in rules if not answer.not_found]
         return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
 
     @property
@@ -184,13 +191,6 @@ class _Reading:
     def stage(self, stage: Stage) -> StageStatus:
         source: QueueState | None = self._value(stage.queue)
         waited = waited_s(source.max_receive_count, source.visibility_timeout_s) if source else 0.0
-        answers = [self._answers[item] for item in stage.components if item in self._answers]
-        problems = tuple(answer.error.message for answer in answers if answer.error)
-        if problems and all(answer.not_found for answer in answers):
-            problems = ("it is not deployed",)
-        elif stage.service and self._value("metrics of services") is not None:
-            told = silence(stage.service, self._counts(stage), self._now)
-            problems = (*problems, told) if told else problems
         return StageStatus(
             stage.name,
             stage.prefix,
@@ -200,10 +200,41 @@ class _Reading:
             function=self._function(stage),
             last_completion=self._last_completion(stage),
             inputs=self._inputs(stage),
-            problems=problems,
+            problems=tuple(self._problems(stage)),
             service=self._service(stage),
             schedule=self._schedule(stage),
+            unread=self._unread(stage),
         )
+
+    def _problems(self, stage: Stage) -> Iterator[str]:
+        """What is known to be wrong with it."""
+        answers = [self._answers[item] for item in stage.components if item in self._answers]
+        if answers and all(answer.not_found for answer in answers):
+            yield self._not_deployed()
+            return
+        yield from (answer.error.message for answer in answers if answer.error and answer.not_found)
+        yield from stopped(stage, self._shared_rules, self._answers)
+        if stage.service and self._value("metrics of services") is not None:
+            yield from silence(stage.service, self._counts(stage), self._now)
+
+    def _not_deployed(self) -> str:
+        """With the region, if the stack belongs to another one."""
+        region, own = self._app.session.region, self._app.values.get("region")
+        elsewhere = f": this is {region}, and its tfvars say {own}" if own and own != region else f" in {region}"
+        return f"it is not deployed{elsewhere}"
+
+    def _unread(self, stage: Stage) -> dict[str, str]:
+        """Why its parts could not be read."""
+        parts = {
+            "queue": stage.queue,
+            "dlq": stage.dlq,
+            "delivery_dlq": stage.delivery_dlq,
+            "function": stage.function,
+            "service": stage.service,
+            "schedule": stage.source,
+        }
+        answers = {part: self._answers[item] for part, item in parts.items() if item in self._answers}
+        return {part: answer.error.message for part, answer in answers.items() if answer.error and not answer.not_found}
 
     def _queue(self, stage: Stage) -> QueueStatus | None:
         if stage.queue and stage.queue.broker:

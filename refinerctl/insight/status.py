@@ -8,25 +8,34 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import counted, printable, seconds, table
-from refinerctl.errors import RefinerctlError
+from refinerctl.console import GAP, Cell, fitted, printable, seconds, terminal_width
+from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from refinerctl.insight.status_model import FunctionStatus, InputsStatus, PipelineStatus, ServiceStatus, StageStatus
+    from refinerctl.insight.status_model import (
+        DlqStatus,
+        FunctionStatus,
+        InputsStatus,
+        PipelineStatus,
+        QueueStatus,
+        ServiceStatus,
+        StageStatus,
+    )
 
+# By the values of PipelineHealth.
+HEALTH_STYLES = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 _LOGGED = ("running", "desired", "pending", "protected", "consumers", "backlog_per_task")
 SHORT_DIGEST = 19  # sha256: and twelve digits
-GAP = 2
-TEXT_WIDTH = 80
+UNKNOWN = "unknown"
 # If not all columns fit into a screen, those with the highest number are left out first.
 COLUMNS = {
     "STAGE": 0,
@@ -61,28 +70,36 @@ SERVICE_COLUMNS = {
     "LAST DONE": 2,
     "RELEASE": 4,
 }
-Cell: TypeAlias = tuple[str, bool]
-"""A text, and whether it needs attention."""
 
 
 @click.command(
     epilog=examples(
-        "refinerctl status", "refinerctl status --watch", "refinerctl status --stage RefinerInput --output json"
+        "refinerctl status",
+        "refinerctl status --watch",
+        "refinerctl status --check --env production",
+        "refinerctl status --stage RefinerInput --output json",
     )
 )
+@click.option("--check", is_flag=True, help="Exit with 5 unless the pipeline is healthy.")
 @click.option("--watch", is_flag=True, help="Live screen on a terminal (q quits), log lines elsewhere.")
 @click.option("--interval", type=Duration(shortest=0.5), default="5s", show_default=True, help="Interval of --watch.")
 @click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to show; repeatable.")
 @global_options
 @click.pass_context
-def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, ...]) -> None:
-    """Show the status of each stage: queue, DLQs, function, incomplete inputs, last completion, release.
+def status(ctx: click.Context, check: bool, watch: bool, interval: float, names: tuple[str, ...]) -> None:
+    """Show whether the pipeline is healthy, and the status of each stage: queue, DLQs, function, incomplete inputs,
+    last completion, release.
 
-    Alarms in state ALARM come first. Changes nothing and receives no message. A dash means unknown, or that the stage
-    has no such part. The queue and the tasks of a service are shown by the metrics that its autoscaler publishes.
+    Not healthy: a part that does not exist or is disabled, an alarm, messages in a DLQ, an old backlog, lost inputs,
+    another image than the release's, a silent autoscaler. Changes nothing and receives no message. A dash means that
+    the stage has no such part, or that CloudWatch has no value. On a terminal, columns that do not fit are left out;
+    JSON has all.
     """
+    from refinerctl.insight.health import PipelineHealth, health
     from refinerctl.insight.stage_status import read_status
 
+    if check and watch:
+        raise UsageError("--check and --watch are mutually exclusive")
     app = app_context(ctx)
     app.tell_settings()
     stages = app.pipeline.choose(names)
@@ -91,7 +108,10 @@ def status(ctx: click.Context, watch: bool, interval: float, names: tuple[str, .
         return read_status(app, stages, datetime.now(UTC))
 
     if not watch:
-        _show(app, read())
+        found = read()
+        _show(app, found)
+        if check and health(found) is not PipelineHealth.HEALTHY:
+            ctx.exit(DIFFERENCES)
     elif _has_screen() and not app.render.is_json:
         from refinerctl.insight.watch import watch as show_live
 
@@ -105,20 +125,26 @@ def _has_screen() -> bool:
 
 
 def _show(app: AppContext, found: PipelineStatus) -> None:
+    from refinerctl.insight.health import health, reasons, verdict
+
     if app.render.is_json:
         app.render.json(_document(app, found))
-    else:
-        app.render.note(heading(found, app.settings.env))
-        if alarms := alarm_line(found):
-            app.render.line(alarms)
-        for line in text_table(found):
-            app.render.line(line)
-    for problem in problems(found):
-        app.render.warning(problem)
+        return
+    line, has_all = verdict(found, terminal_width())
+    app.render.styled([(line, HEALTH_STYLES[health(found)])])
+    app.render.note(heading(found, app.settings.env))
+    columns = columns_of(found)
+    app.render.table(columns, [chosen(cells(found, stage), columns) for stage in found.stages])
+    for about in service_lines(found):
+        app.render.line(about)
+    for reason in [] if has_all else reasons(found):
+        app.render.line(f"- {reason}")
 
 
 def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: float) -> None:
     """Write log lines, or JSON Lines, forever. Only an error of the first read ends it."""
+    from refinerctl.insight.health import reasons
+
     told: list[str] = []
     found: PipelineStatus | None = read()
     while True:
@@ -128,7 +154,7 @@ def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: floa
             else:
                 for line in log_lines(found):
                     app.render.line(line)
-            before, told = told, problems(found)
+            before, told = told, reasons(found)
             for problem in told:
                 if problem not in before:
                     app.render.warning(problem)
@@ -140,32 +166,16 @@ def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: floa
 
 
 def _document(app: AppContext, found: PipelineStatus) -> dict[str, Any]:
-    return {"env": app.settings.env, "stack": app.settings.stack, **vars(found)}
+    from refinerctl.insight.health import health, reasons
+
+    settings = app.settings
+    judged = {"health": health(found), "reasons": reasons(found)}
+    return {"env": settings.env, "stack": settings.stack, **judged, **vars(found)}
 
 
-def problems(found: PipelineStatus) -> list[str]:
-    """All problems, of several that differ only in their resource the first."""
-    told = [*found.problems, *(f"{stage.name}: {text}" for stage in found.stages for text in stage.problems)]
-    told += [
-        f"{stage.name}: at least {counted(lost, 'input')} with neither a completion nor a message; to list them, run "
-        "`refinerctl inputs --incomplete`"
-        for stage in found.stages
-        if stage.inputs and (lost := stage.inputs.without_message)
-    ]
-    alike: dict[str, list[str]] = {}
-    for text in told:
-        alike.setdefault(text.partition(": ")[2].partition(" on ")[0], []).append(text)
-    return [f"{texts[0]}, and {len(texts) - 1} more like it" if texts[1:] else texts[0] for texts in alike.values()]
-
-
-def text_table(found: PipelineStatus) -> list[str]:
-    """The stages' table, with a line for each service below it; with services it fits into 80 characters."""
-    rows = [cells(found, stage) for stage in found.stages]
-    if not (services := service_lines(found)):
-        return list(table(list(COLUMNS), [[text for text, _ in row] for row in rows]))
-    shown = fitted([_chosen(row, SERVICE_COLUMNS) for row in rows], TEXT_WIDTH, SERVICE_COLUMNS)
-    others = [f"{row[0][0]}: {row[-1][0]}" for row in rows if row[-1][1]]  # images of another release
-    return [*("  ".join(text for text, _ in row).rstrip() for row in shown), "", *services, *others]
+def columns_of(found: PipelineStatus) -> Mapping[str, int]:
+    """The columns of its table."""
+    return SERVICE_COLUMNS if any(stage.service for stage in found.stages) else COLUMNS
 
 
 def service_lines(found: PipelineStatus) -> list[str]:
@@ -174,72 +184,105 @@ def service_lines(found: PipelineStatus) -> list[str]:
 
 
 def _about_service(stage: str, service: ServiceStatus) -> Iterator[str]:
-    tasks = f"{_number(service.running)} of {_number(service.desired)} running, {_number(service.pending)} pending"
-    queue = f"{_number(service.consumers)} consumers, backlog per task {_number(service.backlog_per_task)}"
-    yield f"{stage}: {tasks}, {_number(service.protected)} protected; {queue}"
+    told = {name: _number(getattr(service, name)) for name in _LOGGED}
+    tasks = f"{told['running']} of {told['desired']} running, {told['pending']} pending"
+    if service.at is None:
+        yield f"{stage}: {tasks}; protected tasks, consumers and backlog per task unknown"
+    else:
+        queue = f"{told['consumers']} consumers, backlog per task {told['backlog_per_task']}"
+        yield f"{stage}: {tasks}, {told['protected']} protected; {queue}"
     if service.rollout not in (None, "COMPLETED"):
         yield f"{stage}: deployment {service.rollout}"
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    return UNKNOWN if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _chosen(row: Sequence[Cell], columns: Mapping[str, int]) -> list[Cell]:
+def chosen(row: Sequence[Cell], columns: Mapping[str, int]) -> list[Cell]:
+    """Of a row with all COLUMNS those that are wanted."""
     return [cell for title, cell in zip(COLUMNS, row, strict=True) if title in columns]
 
 
 def cells(found: PipelineStatus, stage: StageStatus) -> list[Cell]:
     """The row of a stage, one cell for each of COLUMNS."""
     queue, dlq, delivery_dlq, function = stage.queue, stage.dlq, stage.delivery_dlq, stage.function
-    expiries = [dlq.expires_in_s for dlq in (dlq, delivery_dlq) if dlq and dlq.expires_in_s is not None]
-    done = stage.last_completion.at if stage.last_completion else None
-    if done is None and stage.schedule:
-        done = stage.schedule.last_run
+    no_queue, no_dlq = _absent(stage, "queue"), _absent(stage, "dlq")
+    no_value = UNKNOWN if function and any(text.startswith("metrics") for text in found.problems) else "-"
     return [
         (stage.name, False),
-        _count(queue.visible if queue else None),
-        _count(queue.in_flight if queue else None),
-        _count(queue.delayed if queue else None),
-        (seconds(queue.oldest_age_s if queue else None), False),
-        _bad_count(dlq.depth if dlq else None),
-        (f"<{seconds(min(expiries))}" if expiries else "-", False),
-        _bad_count(delivery_dlq.depth if delivery_dlq else None),
+        _count(queue.visible if queue else None, no_queue),
+        _count(queue.in_flight if queue else None, no_queue),
+        _count(queue.delayed if queue else None, no_queue),
+        (_age(queue), False) if queue else (no_queue, False),
+        _bad_count(dlq.depth if dlq else None, no_dlq),
+        (_expiry(dlq, delivery_dlq), False),
+        _bad_count(delivery_dlq.depth if delivery_dlq else None, _absent(stage, "delivery_dlq")),
         _incomplete(stage.inputs),
-        _bad_count(function.errors if function else None),
-        _bad_count(function.throttles if function else None),
-        _milliseconds(function.duration_p50_ms if function else None),
-        _milliseconds(function.duration_p95_ms if function else None),
-        _count(function.concurrency if function else None),
-        (f"{seconds((found.at - done).total_seconds())} ago" if done else "-", False),
+        _bad_count(function.errors if function else None, no_value),
+        _bad_count(function.throttles if function else None, no_value),
+        _milliseconds(function.duration_p50_ms if function else None, no_value),
+        _milliseconds(function.duration_p95_ms if function else None, no_value),
+        _count(function.concurrency if function else None, no_value),
+        (_last_done(found, stage), False),
         _release(function or stage.service, found),
     ]
 
 
-def _count(value: int | None) -> Cell:
-    return "-" if value is None else str(value), False
+def _absent(stage: StageStatus, part: str) -> str:
+    """What a cell says about a part that the status does not have. What is on a broker is known by metrics only."""
+    return UNKNOWN if part in stage.unread or (stage.service and part != "delivery_dlq") else "-"
 
 
-def _bad_count(value: int | None) -> Cell:
-    return "-" if value is None else str(value), bool(value)
+def _age(queue: QueueStatus) -> str:
+    """An empty queue has no oldest message."""
+    is_empty = queue.visible + queue.in_flight + queue.delayed == 0
+    return seconds(queue.oldest_age_s) if is_empty or queue.oldest_age_s is not None else UNKNOWN
+
+
+def _expiry(*dlqs: DlqStatus | None) -> str:
+    filled = [dlq for dlq in dlqs if dlq and dlq.depth]
+    expiries = [dlq.expires_in_s for dlq in filled if dlq.expires_in_s is not None]
+    return f"<{seconds(min(expiries))}" if expiries else UNKNOWN if filled else "-"
+
+
+def _last_done(found: PipelineStatus, stage: StageStatus) -> str:
+    done = stage.last_completion.at if stage.last_completion else None
+    if done is None and stage.schedule:
+        done = stage.schedule.last_run
+    if done is not None:
+        return f"{seconds((found.at - done).total_seconds())} ago"
+    return UNKNOWN if stage.function or stage.service else "-"
+
+
+def _count(value: int | None, absent: str) -> Cell:
+    return absent if value is None else str(value), False
+
+
+def _bad_count(value: int | None, absent: str) -> Cell:
+    return absent if value is None else str(value), bool(value)
 
 
 def _incomplete(inputs: InputsStatus | None) -> Cell:
     """Only a lower bound if not all inputs were counted. It is bad if some are in no queue of the stage."""
-    if inputs is None or not (inputs.all_counted or inputs.incomplete):
+    if inputs is None:
         return "-", False
+    if not (inputs.all_counted or inputs.incomplete):
+        return UNKNOWN, False
     return f"{'' if inputs.all_counted else '>='}{inputs.incomplete}", bool(inputs.without_message)
 
 
-def _milliseconds(value: float | None) -> Cell:
+def _milliseconds(value: float | None, absent: str) -> Cell:
     if value is None:
-        return "-", False
+        return absent, False
     return f"{value:.0f}ms" if value < 10_000 else f"{value / 1000:.1f}s", False
 
 
 def _release(consumer: FunctionStatus | ServiceStatus | None, found: PipelineStatus) -> Cell:
-    digest = ((consumer.digest if consumer else None) or "-")[:SHORT_DIGEST]
-    if consumer is None or consumer.runs_release is None:
+    if consumer is None:
+        return "-", False
+    digest = (consumer.digest or UNKNOWN)[:SHORT_DIGEST]
+    if consumer.runs_release is None:
         return digest, False
     name = found.release or "the release"
     return (name, False) if consumer.runs_release else (f"not {name}: {digest}", True)
@@ -251,25 +294,14 @@ def heading(found: PipelineStatus, env: str) -> str:
     return f"environment {env}, release {release}, {found.at:%Y-%m-%d %H:%M:%SZ}"
 
 
-def alarm_line(found: PipelineStatus, width: int = TEXT_WIDTH) -> str | None:
-    """The alarms in state ALARM, as many as fit into `width` characters, but at least one; None without any."""
-    names = [
-        f"{alarm.name} ({seconds((found.at - alarm.since).total_seconds() if alarm.since else None)})"
-        for alarm in found.alarms
-    ]
-    for shown in range(len(names), 0, -1):
-        left = f", and {len(names) - shown} more" if shown < len(names) else ""
-        line = f"ALARM  {', '.join(names[:shown])}{left}"
-        if len(line) <= width or shown == 1:
-            return line
-    return None
-
-
 def log_lines(found: PipelineStatus) -> list[str]:
-    """A line of `name=value` pairs for each stage; before them one for the alarms in state ALARM, if there are any."""
+    """A line of `name=value` pairs for each stage; before them one with the health and the alarms, unless healthy."""
+    from refinerctl.insight.health import PipelineHealth, health
+
     names = [title.lower().replace(" ", "_") for title in COLUMNS]
-    alarms = ",".join(alarm.name for alarm in found.alarms)
-    lines = [f"{found.at:%Y-%m-%dT%H:%M:%SZ} alarms={alarms}"] if alarms else []
+    state, alarms = health(found), ",".join(alarm.name for alarm in found.alarms)
+    pairs = [f"health={state}", *([f"alarms={alarms}"] if alarms else [])]
+    lines = [] if state is PipelineHealth.HEALTHY else [f"{found.at:%Y-%m-%dT%H:%M:%SZ} {' '.join(pairs)}"]
     for stage in found.stages:
         row = zip(names, cells(found, stage), strict=True)
         pairs = [f"{name}={text.replace(' ', '_')}" for name, (text, _) in row]
@@ -279,38 +311,27 @@ def log_lines(found: PipelineStatus) -> list[str]:
     return lines
 
 
-def fitted(rows: Sequence[Sequence[Cell]], width: int, columns: Mapping[str, int] = COLUMNS) -> list[list[Cell]]:
-    """Header and rows with equal widths, and as many of `columns` as fit into `width` characters."""
-    full = [[(title, False) for title in columns], *rows]
-    widths = [max(len(text) for text, _ in column) for column in zip(*full, strict=True)]
-    shown = list(range(len(widths)))
-    ranks = list(columns.values())
-    while len(shown) > 1 and sum(widths[n] + GAP for n in shown) - GAP > width:
-        shown.remove(max(shown, key=lambda n: (ranks[n], n)))
-    return [[(row[n][0].ljust(widths[n]), row[n][1]) for n in shown] for row in full]
-
-
 def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width: int, height: int) -> Group:
     """The live screen: as much as fits. `error`: why there is no newer status."""
     from rich.console import Group
     from rich.text import Text
 
+    from refinerctl.insight.health import health, reasons, verdict
+
     quits = "q" if sys.stdin.isatty() else "Ctrl-C"
     lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim")]
-    if alarms := alarm_line(found, width):
-        lines.append(Text(printable(alarms), style="bold red"))
-    lines.append(Text(""))
-    services = service_lines(found)
-    columns = SERVICE_COLUMNS if services else COLUMNS
-    rows = [_chosen(cells(found, stage), columns) for stage in found.stages]
-    for number, row in enumerate(fitted(rows, width, columns)):
+    told, has_all = verdict(found, width)
+    lines += [Text(printable(told), style=f"bold {HEALTH_STYLES[health(found)]}"), Text("")]
+    services, columns = service_lines(found), columns_of(found)
+    rows = [chosen(cells(found, stage), columns) for stage in found.stages]
+    for number, row in enumerate(fitted(columns, rows, width)):
         line = Text(style="bold" if number == 0 else "")
         for text, is_bad in row:
             line.append(" " * GAP if line else "")
             line.append(printable(text), style="bold red" if is_bad else "")
         lines.append(line)
     lines += [Text(""), *(Text(printable(text)) for text in services)] if services else []
-    warnings = [*([f"not up to date: {error.message}"] if error else []), *problems(found)]
+    warnings = [*([f"not up to date: {error.message}"] if error else []), *([] if has_all else reasons(found))]
     lines += [Text(""), *(Text(printable(text), style="yellow") for text in warnings)]
     if len(lines) > height:
         lines = [*lines[: height - 1], Text(f"… {len(lines) - height + 1} more lines", style="dim")]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from refinerctl.aws.alarms import Alarm
@@ -103,9 +104,10 @@ class InputsStatus:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage. None: the stage has no such component, or it could not be read and `problems` say why.
+    """One stage. None: the stage has no such component, or it could not be read.
 
-    A function that could not be read has only a name.
+    `problems` are known; `unread` says why a part, by its name here, could not be read. A function that could not be
+    read has only a name.
     """
 
     name: str
@@ -119,13 +121,15 @@ class StageStatus:
     problems: tuple[str, ...] = ()
     service: ServiceStatus | None = None
     schedule: ScheduleStatus | None = None
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PipelineStatus:
     """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release.
 
-    `alarms` are those of the whole pipeline that are in state ALARM.
+    `alarms` are those of the whole pipeline that are in state ALARM. `problems` say what all stages share and could not
+    be read.
     """
 
     at: datetime

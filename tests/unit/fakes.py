@@ -8,7 +8,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -256,6 +256,11 @@ class FakeFunctions(Functions):
     def mappings(self, function: str) -> tuple[SourceMapping, ...]:
         state = self.mapping_states.get(function, "Enabled")
         return (SourceMapping("mapping", "", state, function),) if state else ()
+
+    def all_mappings(self) -> tuple[SourceMapping, ...]:
+        """Each from a queue that is named like the function."""
+        found = (mapping for name in self.known for mapping in self.mappings(name))
+        return tuple(replace(mapping, queue_arn=f"arn:{mapping.function}") for mapping in found)
 
 
 @dataclass

@@ -226,6 +226,6 @@ def all_problems(report: PipelineReport) -> dict[str, list[str]]:
     for problem in (*report.problems, *report.activity.problems, *report.status.problems):
         found.setdefault(problem, [])
     for stage in report.status.stages:
-        for problem in stage.problems:
+        for problem in (*stage.problems, *stage.unread.values()):
             found.setdefault(problem, []).append(stage.name)
     return found

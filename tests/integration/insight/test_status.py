@@ -31,7 +31,7 @@ def alarm(session: AwsSession, unique: str) -> Iterator[str]:
     cloudwatch.delete_alarms(AlarmNames=[name])
 
 
-def test_alarms_come_first_in_text_and_are_all_in_json(
+def test_the_first_line_says_why_it_is_not_healthy_and_json_has_it_too(
     alarm: str,
     refinerctl: Command,
     session: AwsSession,
@@ -51,8 +51,13 @@ def test_alarms_come_first_in_text_and_are_all_in_json(
     done = refinerctl("status")
     assert done.code == 0, done.err
     first, header, *_ = done.out.splitlines()
-    assert first.startswith(f"ALARM  {alarm} (")
+    assert first.startswith("not healthy: RefinerComplete: it is not deployed in us-east-1, and 1 more like it; ")
+    assert f"; 1 alarm: {alarm} (" in first
     assert header.startswith("STAGE")
+    assert refinerctl("status", "--check").code == 5
 
-    (found,) = refinerctl("status", "--output", "json").json()["alarms"]
+    document = refinerctl("status", "--output", "json").json()
+    assert document["health"] == "unhealthy"
+    assert first.startswith(f"not healthy: {document['reasons'][0]}; ")
+    (found,) = document["alarms"]
     assert (found["name"], found["state"], found["reason"]) == (alarm, "ALARM", "3 messages")

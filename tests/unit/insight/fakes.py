@@ -13,7 +13,7 @@ from typing import Any
 from refinerctl.app import AppContext
 from refinerctl.aws.alarms import Alarm
 from refinerctl.aws.ecs_services import Services, ServiceState, Task, TaskDefinition
-from refinerctl.aws.events import EventBuses, ScheduleSettings
+from refinerctl.aws.events import EventBuses, RuleSettings, ScheduleSettings
 from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Metrics, Name
 from refinerctl.aws.sqs import QueueState
@@ -103,6 +103,10 @@ class FakeSchedules(EventBuses):
 
     def __init__(self) -> None:
         self.known: dict[str, ScheduleSettings] = {}
+        self.known_rules: dict[str, bool] = {}  # whether each is enabled; on any bus
+
+    def rules(self, bus: str) -> tuple[RuleSettings, ...]:
+        return tuple(RuleSettings(name, "arn", "", is_enabled) for name, is_enabled in self.known_rules.items())
 
     def schedule(self, group: str, name: str) -> ScheduleSettings:
         if name not in self.known:
@@ -151,6 +155,7 @@ class Account:
     def __post_init__(self) -> None:
         pipeline = Pipeline("x", self.stages, self.shared)
         self.queues.messages |= {queue.name: [] for queue in pipeline.by_kind(Queue) if queue.broker is None}
+        self.schedules.known_rules |= {rule.name: True for rule in pipeline.by_kind(EventRule)}
         for schedule in pipeline.by_kind(Schedule):
             self.schedules.known[schedule.name] = ScheduleSettings(
                 schedule.name, "arn", "rate(5 minutes)", is_enabled=True, target_arn="arn"
@@ -172,6 +177,7 @@ class Account:
         app.stack, app.pipeline = self.stack, Pipeline("x", self.stages, self.shared, self.shared_edges)
         app.queues, app.functions, app.metrics, app.log_groups = self.queues, self.functions, self.metrics, self.logs
         app.ledger, app.alarms = self.ledger, self.alarms  # type: ignore[assignment]
+        app.session = SimpleNamespace(region="us-east-1")  # type: ignore[assignment]
         app.event_buses, app.services = self.schedules, self.services
         app.broker = _unreachable  # type: ignore[method-assign]
         if self.stack.storage is not None:

@@ -9,9 +9,11 @@ import pytest
 
 from refinerctl.aws.ecs_services import Deployment, ServiceState, TaskDefinition
 from refinerctl.aws.metrics import DataPoint
+from refinerctl.console import fitted
 from refinerctl.errors import AccessDeniedError
+from refinerctl.insight.health import reasons
 from refinerctl.insight.stage_status import read_status
-from refinerctl.insight.status import log_lines, problems, screen, text_table
+from refinerctl.insight.status import SERVICE_COLUMNS, cells, chosen, log_lines, screen, service_lines
 from refinerctl.insight.status_model import (
     DlqStatus,
     PipelineStatus,
@@ -117,7 +119,7 @@ class TestService:
     def test_a_service_that_does_not_exist_is_not_deployed(self, account: Account) -> None:
         account.services.known.clear()
         found = worker(account)
-        assert (found.service, found.problems) == (None, ("it is not deployed",))
+        assert (found.service, found.problems) == (None, ("it is not deployed in us-east-1",))
 
     def test_messages_on_the_broker_may_be_of_incomplete_inputs(self, account: Account) -> None:
         for number in range(12):
@@ -147,24 +149,26 @@ class TestSchedules:
 class TestView:
     def test_the_table_fits_into_80_columns_with_a_line_for_the_service(self, account: Account) -> None:
         account.metrics.set("rnr-test-producer", "Invocations", 1)
-        lines = text_table(read(account))
-        assert max(map(len, lines)) <= 80
-        assert {"STAGE", "WAITING", "DLQ", "ERRORS"} <= set(lines[0].split())
-        assert lines[-1] == ("worker: 3 of 4 running, 1 pending, 2 protected; 3 consumers, backlog per task 3")
+        found = read(account)
+        header, *_ = fitted(SERVICE_COLUMNS, [chosen(cells(found, it), SERVICE_COLUMNS) for it in found.stages], 80)
+        assert {"STAGE", "WAITING", "DLQ", "ERRORS"} <= {title.strip() for title, _ in header}
+        assert service_lines(found) == [
+            "worker: 3 of 4 running, 1 pending, 2 protected; 3 consumers, backlog per task 3"
+        ]
 
     def test_a_deployment_in_progress_is_shown(self, account: Account) -> None:
         state = account.services.known[WORKER]
         rolling = replace(state.deployments[0], rollout="IN_PROGRESS")
         account.services.known[WORKER] = replace(state, deployments=(rolling,))
-        assert text_table(read(account))[-1] == "worker: deployment IN_PROGRESS"
+        assert service_lines(read(account))[-1] == "worker: deployment IN_PROGRESS"
 
-    def test_an_image_of_another_release_is_named(self, account: Account) -> None:
+    def test_an_image_of_another_release_is_a_reason(self, account: Account) -> None:
         account.ledger.releases = (Release(ReleaseAction.DEPLOY, "v3", {"worker": f"r@sha256:{'b' * 64}"}),)
-        assert text_table(read(account))[-1] == f"worker: not v3: {DIGEST[:19]}"
+        assert "worker: does not run the image of v3" in reasons(read(account))
 
     def test_log_lines_and_the_screen_have_the_service(self, account: Account) -> None:
         found = read(account)
         line = next(line for line in log_lines(found) if " worker " in line)
         assert " running=3 desired=4 pending=1 protected=2 consumers=3 backlog_per_task=3" in line
         assert any("3 of 4 running" in str(line) for line in screen("test", found, None, 80, 24).renderables)
-        assert not problems(found)
+        assert reasons(found) == ["worker: 1 message in DLQ rnr-test-work-dlq"]

@@ -222,14 +222,29 @@ class TestProblems:
         found = one(account)
         assert found.function is not None
         assert (found.function.errors, found.function.digest, found.function.runs_release) == (3, None, None)
-        assert found.problems == ("access denied: GetFunction on function x-One",)
+        assert (found.problems, found.unread) == ((), {"function": "access denied: GetFunction on function x-One"})
 
     def test_a_stage_that_is_not_deployed_has_one_problem(self, account: Account) -> None:
         account.functions.known.clear()
         assert one(account).function is None
         for name in (QUEUE, DLQ, DELIVERY):
             del account.queues.messages[name]
-        assert one(account).problems == ("it is not deployed",)
+        assert one(account).problems == ("it is not deployed in us-east-1",)
+
+    def test_what_is_disabled_or_missing_between_the_parts(self, account: Account) -> None:
+        assert one(account).problems == ()
+        account.functions.mapping_states["x-One"] = "Disabled"
+        account.schedules.known_rules["x-One"] = False
+        assert one(account).problems == (
+            "rule x-One of event bus bus is disabled",
+            "the event source mapping of its function is disabled",
+        )
+        account.functions.mapping_states["x-One"] = None
+        del account.schedules.known_rules["x-One"]
+        assert one(account).problems == (
+            "rule x-One of event bus bus does not exist",
+            f"no event source mapping from queue {QUEUE} to its function exists",
+        )
 
     def test_it_fails_if_nothing_can_be_read(self, account: Account) -> None:
         app = account.app
@@ -239,9 +254,16 @@ class TestProblems:
 
         # To find URLs never fails.
         client: Any = SimpleNamespace(
-            get=fail, read=fail, objects=fail, page=fail, state=fail, find=account.queues.find
+            get=fail,
+            read=fail,
+            objects=fail,
+            page=fail,
+            state=fail,
+            find=account.queues.find,
+            all_mappings=fail,
+            rules=fail,
         )
-        app.functions = app.metrics = app.bucket = app.ledger = app.queues = client
+        app.functions = app.metrics = app.bucket = app.ledger = app.queues = app.event_buses = client
         app.alarms = SimpleNamespace(find=fail)  # type: ignore[assignment]
         with pytest.raises(AccessDeniedError, match="no credentials"):
             read_status(app, account.stages, START)
@@ -286,19 +308,20 @@ def test_stages_of_another_shape() -> None:
 def test_everything_is_asked_for_in_three_rounds() -> None:
     """Each call waits for all others of its round: one that is made after another's answer would wait forever."""
     account = Account(tuple(stage_of(f"R{n}") for n in range(5)))
-    # two times metrics, alarms, completions, ledger, URLs and five functions; then three queues and then the inputs
-    # of each stage
-    rounds = Rounds(6 + 5, 5 * 3, 5)
+    # two times metrics, alarms, completions, ledger, URLs, mappings, rules and five functions; then three queues and
+    # then the inputs of each stage
+    rounds = Rounds(8 + 5, 5 * 3, 5)
 
     app = account.app
     app.queues = rounds.of(account.queues, find=0, state=1)
-    app.functions = rounds.of(account.functions, get=0)
+    app.functions = rounds.of(account.functions, get=0, all_mappings=0)
+    app.event_buses = rounds.of(account.schedules, rules=0)
     app.metrics = rounds.of(account.metrics, read=0)
     app.alarms = rounds.of(account.alarms, find=0)
     app.bucket = rounds.of(account.bucket, objects=0, page=2)
     app.ledger = rounds.of(account.ledger, read=0)
     found = read_status(app, account.stages, START)
-    assert rounds.calls == [11, 15, 5]
+    assert rounds.calls == [13, 15, 5]
     assert account.queues.requests["find x-R"] == 1
     assert all(stage.queue for stage in found.stages)
 
