@@ -195,15 +195,15 @@ def _discard_typed_input() -> None:
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
-def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Keep a global option; if it was given several times, the one nearest to the end of the command line counts."""
+def _remember(name: str, flag_value: str | None = None) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Keep a global option, as `flag_value` if it has one. The one nearest to the end of the command line counts."""
 
     def callback(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
         if value:
             from refinerctl.config import GlobalFlags
 
             root = ctx.find_root()
-            root.obj = replace(root.obj or GlobalFlags(), **{name: value})
+            root.obj = replace(root.obj or GlobalFlags(), **{name: flag_value or value})
 
     return callback
 
@@ -256,6 +256,17 @@ def global_options(command: Decorated, *, hidden: bool = True) -> Decorated:
         )
         for name, metavar, text, complete in named
     ]
+    options.insert(
+        3,
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            hidden=hidden,
+            callback=_remember("output", "json"),
+            help="Short for --output json.",
+        ),
+    )
     shared: dict[str, Any] = {"expose_value": False, "callback": _verbosity, "hidden": hidden}
     options += [
         click.option("-v", "--verbose", count=True, help="More messages; -vv adds tracebacks.", **shared),

@@ -47,8 +47,9 @@ def command(
 ) -> None:
     """Write messages of a dead-letter queue to a file as JSON Lines.
 
-    QUEUE is a name, a URL or an ARN; FILE - is standard output. FILE appears when it is complete, readable by you only.
-    `dlq redrive --from-file` sends its messages. The queue keeps all messages; their receive counts increase by 1.
+    QUEUE is the name of a queue or of its stage, a URL or an ARN; FILE - is standard output. FILE appears when it is
+    complete, readable by you only. `dlq redrive --from-file` sends its messages. The queue keeps all messages; their
+    receive counts increase by 1.
     """
     app = at_queue(app_context(ctx), queue)
     app.tell_settings()

@@ -104,8 +104,9 @@ def command(
 ) -> None:
     """Show messages of a dead-letter queue and why they failed.
 
-    QUEUE is a name, a URL or an ARN. Prints for each message its S3 object and whether that still exists, its error,
-    attributes and body. Messages are released at once; their receive counts increase by 1.
+    QUEUE is the name of a queue or of its stage, a URL or an ARN. Prints for each message its S3 object and whether
+    that still exists, its error, attributes and body. Messages are released at once; their receive counts increase by
+    1.
     """
     app = at_queue(app_context(ctx), queue)
     app.tell_settings()

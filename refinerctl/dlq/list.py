@@ -10,7 +10,7 @@ import click
 from refinerctl.app import app_context
 from refinerctl.console import seconds, table
 from refinerctl.dlq.queues import DeadLetterQueue, MessageSource
-from refinerctl.dlq.services import list_all, requested, stack_dlqs
+from refinerctl.dlq.services import list_all, requested, stack_dlqs, unknown_queue_hint
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
 
@@ -24,7 +24,7 @@ HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
 @global_options
 @click.pass_context
 def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
-    """List dead-letter queues: all of the stack, or those given by name, URL or ARN.
+    """List dead-letter queues: all of the stack, or those given by name, stage, URL or ARN.
 
     Receives no message. A dash stands for unknown. Exit code 1 if a queue could not be read.
     """
@@ -39,7 +39,8 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
         found, problems = list_all(app, wanted, datetime.now(UTC))
     except NotFoundError as error:
         if queues:
-            raise
+            hints = (unknown_queue_hint(app, text) for text in queues)
+            raise NotFoundError(error.message, hint=next(filter(None, hints), error.hint)) from error
         raise NotFoundError(
             f"none of the {len(wanted)} dead-letter queues of stack {app.settings.stack} exists: {error.message}",
             hint="Check --env and --region, deploy the stack, or name other queues: `refinerctl dlq list QUEUE`.",

@@ -97,9 +97,9 @@ class Purge:
 def command(ctx: click.Context, /, queue: str, **given: Any) -> None:
     """Delete messages of a dead-letter queue permanently, after saving them to a file.
 
-    QUEUE is a name, a URL or an ARN. Deletes all messages or those that match the filters, and only those that have
-    been saved; messages that arrive meanwhile stay. `dlq redrive --from-file` sends the messages of the file. Refused
-    (exit code 4) for a queue that is not a dead-letter queue.
+    QUEUE is the name of a queue or of its stage, a URL or an ARN. Deletes all messages or those that match the filters,
+    and only those that have been saved; messages that arrive meanwhile stay. `dlq redrive --from-file` sends the
+    messages of the file. Refused (exit code 4) for a queue that is not a dead-letter queue.
     """
     options = Options(**given)
     if options.no_export and options.file is not None:

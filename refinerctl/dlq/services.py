@@ -12,7 +12,7 @@ from refinerctl.aws.messages import QueueAddress, QueueName
 from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.queues import DeadLetterQueue, QueueReader, RequestedQueue, dlqs_of, list_queues, unread
 from refinerctl.dlq.redrive.routes import Routes
-from refinerctl.errors import RefusedError
+from refinerctl.errors import NotFoundError, RefusedError, known_names
 from refinerctl.parallel import attempt
 from refinerctl.stacks.base import Broker, Queue
 
@@ -113,9 +113,15 @@ def service_at(app: AppContext, broker: Broker | None) -> QueueService:
     return RabbitService(app, broker)
 
 
+def queue_name(app: AppContext, text: str, *, is_dlq: bool = True) -> str:
+    """The name of the stack's queue that `text` means, of a stage its DLQ if `is_dlq`; `text` itself if it has none."""
+    found = app.pipeline.find_queue(text, is_dlq=is_dlq) if app.stack.pipeline else None
+    return found.name if found else text
+
+
 def at_queue(app: AppContext, text: str | None) -> AppContext:
     """The app in the region of the queue that `text` names; its logs, functions and metrics are there, too."""
-    return app if text is None else app.in_region(QueueName.parse(text).region)
+    return app if text is None else app.in_region(QueueName.parse(queue_name(app, text)).region)
 
 
 def queue_reader(app: AppContext) -> QueueReader:
@@ -128,8 +134,28 @@ def stack_dlqs(app: AppContext) -> tuple[RequestedQueue, ...]:
 
 
 def requested(app: AppContext, text: str) -> RequestedQueue:
-    """A queue by name, URL or ARN, with what the stack says of it."""
-    return next((item for item in stack_dlqs(app) if item.text == text), RequestedQueue(text))
+    """A queue by its name, its stage's name, URL or ARN, with what the stack says of it."""
+    name = queue_name(app, text)
+    return next((item for item in stack_dlqs(app) if item.text == name), RequestedQueue(name))
+
+
+def find_requested(app: AppContext, text: str) -> tuple[DeadLetterQueue, QueueService]:
+    """The queue as it is, and what has it. Raises NotFoundError, which lists the stack's DLQs, without the queue."""
+    wanted = requested(app, text)
+    service = service_of(app, wanted.text)
+    try:
+        return service.find(wanted), service
+    except NotFoundError as error:
+        raise NotFoundError(error.message, hint=unknown_queue_hint(app, text) or error.hint) from error
+
+
+def unknown_queue_hint(app: AppContext, text: str) -> str | None:
+    """What the stack has instead of a queue that does not exist; None for one of the stack, and for an address."""
+    known = stack_dlqs(app)
+    if ":" in text or not known or queue_name(app, text) in {item.text for item in known}:
+        return None
+    stages = (stage.name for stage in app.pipeline.stages if stage.dlq)
+    return known_names(text, (*stages, *(item.text for item in known)), "Queues")
 
 
 def list_all(
@@ -160,8 +186,7 @@ def open_queue(app: AppContext, text: str, *, force: bool = False) -> tuple[Dead
 
     Raises NotFoundError without the queue; RefusedError, unless `force`, if receiving could move messages elsewhere.
     """
-    service = service_of(app, text)
-    queue = service.find(requested(app, text))
+    queue, service = find_requested(app, text)
     if queue.receive_risk and not force:
         raise RefusedError(queue.receive_risk, hint="Pass --force to receive its messages anyway.")
     return queue, service.client(queue.address), service

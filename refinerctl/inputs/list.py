@@ -15,10 +15,11 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import counted, size
-from refinerctl.errors import UsageError
+from refinerctl.errors import UsageError, known_names
 from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.listing import Input, is_recent, list_inputs
 from refinerctl.inputs.messages import StageMessages, read_messages
+from refinerctl.inputs.names import below_stages
 from refinerctl.options import Moment, examples, global_options
 from refinerctl.stacks.base import Pipeline, Stage
 
@@ -68,10 +69,11 @@ class ListedInput:
 def inputs(ctx: click.Context, prefix: str | None, incomplete: bool, since: datetime | None) -> None:
     """List inputs and whether they are completed.
 
-    PREFIX is a key prefix; the default is all stages that have a function. Statuses: completed, failed (its message is
-    in a DLQ), under-way (recent), incomplete (none of these). Messages of DLQs are received and released, which
-    increases their receive counts by 1. Messages in a stage's own queue are only counted, so an incomplete input may
-    have a message there. `replay` sends inputs through the pipeline again.
+    PREFIX is a key prefix, also one below the prefix of a stage, or a stage's name; the default is all stages that have
+    a function. Statuses: completed, failed (its message is in a DLQ), under-way (recent), incomplete (none of these).
+    Messages of DLQs are received and released, which increases their receive counts by 1. Messages in a stage's own
+    queue are only counted, so an incomplete input may have a message there. `replay` sends inputs through the pipeline
+    again.
     """
     app = app_context(ctx)
     app.tell_settings()
@@ -100,7 +102,11 @@ def find_inputs(app: AppContext, prefix: str | None, since: datetime | None, now
     The messages are read at once, the inputs while they are iterated over. Raises UsageError if no stage has inputs
     there. `now` in UTC.
     """
-    chosen = choose_stages(app.pipeline, prefix)
+    try:
+        chosen = choose_stages(app.pipeline, prefix)
+    except UsageError:
+        if not (chosen := below_stages(app, (prefix or "").removeprefix("/"))):
+            raise
     completions = completions_of(app)
     messages, notes = read_messages(app, [stage for stage, _ in chosen])
     for note in notes:
@@ -119,9 +125,10 @@ def find_inputs(app: AppContext, prefix: str | None, since: datetime | None, now
 def choose_stages(pipeline: Pipeline, prefix: str | None) -> list[tuple[Stage, str]]:
     """The stages whose completions tell about inputs below `prefix`, each with the prefix to list.
 
-    Raises UsageError if there are none.
+    `prefix` may be a stage's name. Raises UsageError if there are none.
     """
-    wanted = (prefix or "").removeprefix("/")
+    named = pipeline.find_stage(prefix) if prefix else None
+    wanted = (named and named.prefix) or (prefix or "").removeprefix("/")
     with_function = [stage for stage in pipeline.stages if stage.prefix and stage.consumer is not None]
     found = [
         (stage, max(stage.prefix, wanted, key=len))
@@ -129,10 +136,9 @@ def choose_stages(pipeline: Pipeline, prefix: str | None) -> list[tuple[Stage, s
         if stage.prefix and (stage.prefix.startswith(wanted) or wanted.startswith(stage.prefix))
     ]
     if not found:
-        known = ", ".join(stage.prefix for stage in with_function if stage.prefix) or "none"
-        raise UsageError(
-            f"no stage with a function has inputs below {wanted!r}", hint=f"Prefixes of such stages: {known}."
-        )
+        known = (stage.prefix for stage in with_function if stage.prefix)
+        hint = known_names(wanted, known, "Prefixes of such stages")
+        raise UsageError(f"no stage with a function has inputs below {wanted!r}", hint=hint)
     return found
 
 

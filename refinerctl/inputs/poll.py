@@ -19,13 +19,14 @@ from typing import Any
 
 import click
 
-from refinerctl.app import app_context
+from refinerctl.app import AppContext, app_context
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import Renderer, counted, seconds
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions, completions_of
+from refinerctl.inputs.names import below_bucket, input_key, input_prefix
 from refinerctl.inputs.outputs import ListedOutput, ReadOutput, list_outputs, read_outputs, save_outputs
-from refinerctl.options import Duration, Moment, Prefix, examples, global_options
+from refinerctl.options import Duration, Moment, examples, global_options
 from refinerctl.stacks.base import CompletionStatus
 
 EXPECT_SECONDS = 300.0
@@ -51,7 +52,7 @@ WINDOW = timedelta(minutes=5)
     metavar="KEY",
     help="Key of an input or completion to wait for; repeatable.",
 )
-@click.option("--prefix", type=Prefix(), help="Prefix of the inputs in --expect. [default: the stack's input prefix]")
+@click.option("--prefix", help="Prefix of the inputs in --expect, or their stage.")
 @click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to print before --follow ends."
@@ -112,7 +113,8 @@ def poll(
     poller = Poller(completions, read, since, cancelled)
     found: Iterable[PolledCompletion | Expectation]
     if expected:
-        wanted = [expectation(completions, key, prefix) for key in expected]
+        below = None if prefix is None else input_prefix(app, prefix)
+        wanted = [expectation(completions, _expected_key(app, completions, key, below), below) for key in expected]
         timeout = EXPECT_SECONDS if timeout is None else timeout
         app.render.note(f"waiting up to {seconds(timeout)} for {counted(len(wanted), 'completion')}")
         found = poller.expect(wanted, interval_s=interval, timeout_s=timeout)
@@ -124,6 +126,13 @@ def poll(
     if not seen and not expected:
         places = ", ".join(f"s3://{app.results.name}/{place}" for place in completions.prefixes)
         app.render.note(f"no completions{f' since {since:%Y-%m-%dT%H:%M:%SZ}' if since else ''} in {places}")
+
+
+def _expected_key(app: AppContext, completions: Completions, asked: str, prefix: str | None) -> str:
+    """The key of an input or of a completion that exists, or that is expected."""
+    bare = below_bucket(asked, app.bucket.name).removeprefix("/")
+    is_completion = bare.startswith(tuple(completions.prefixes)) and not completions.is_input(bare)
+    return bare if is_completion or prefix is not None else input_key(app, bare)
 
 
 @dataclass(frozen=True)

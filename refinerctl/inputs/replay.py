@@ -19,8 +19,8 @@ from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import counted
 from refinerctl.errors import RefinerctlError, RefusedError, TransientError, UsageError
 from refinerctl.inputs.list import InputStatus, find_inputs
+from refinerctl.inputs.names import input_key
 from refinerctl.inputs.targets import Sender, Target, check_consumers, find_targets
-from refinerctl.keys import check_key
 from refinerctl.options import Moment, Rate, ask, check_consent, examples, global_options, yes_option
 from refinerctl.parallel import attempt, concurrently, through_interrupt
 from refinerctl.stacks.base import Stage
@@ -67,7 +67,7 @@ class Replay:
 )
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--incomplete", is_flag=True, help="Instead of KEY: all inputs that `inputs --incomplete` lists.")
-@click.option("--prefix", metavar="PREFIX", help="With --incomplete: key prefix of the inputs.")
+@click.option("--prefix", metavar="PREFIX", help="With --incomplete: key prefix of the inputs, or their stage.")
 @click.option("--since", type=Moment(), help="With --incomplete: earliest upload time of an input.")
 @click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
 @click.option("--force", is_flag=True, help="Send even if a consumer is broken or an input may have a message.")
@@ -88,10 +88,10 @@ def replay(
 ) -> None:
     """Send inputs through the pipeline again.
 
-    For each object, sends the queue of its stage the message that EventBridge would deliver about the current version;
-    a queue on a broker gets the message that the stack would publish. The object is not changed. Refused (4) if the
-    consumer is broken, or if all inputs of --incomplete may still have messages in a queue. Exit code 1 if an input
-    could not be sent.
+    KEY is a key, or a name below the prefix of a stage. For each object, sends the queue of its stage the message that
+    EventBridge would deliver about the current version; a queue on a broker gets the message that the stack would
+    publish. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may
+    still have messages in a queue. Exit code 1 if an input could not be sent.
     """
     if bool(keys) == incomplete:
         raise UsageError("pass either keys or --incomplete")
@@ -120,7 +120,7 @@ def replay(
 def given_keys(app: AppContext, keys: Sequence[str]) -> list[tuple[str, Stage]]:
     """Keys with their stages, each once. Raises UsageError for a key that no stage with a queue receives."""
     found = []
-    for key in dict.fromkeys(check_key(key.removeprefix("/")) for key in keys):
+    for key in dict.fromkeys(input_key(app, text) for text in keys):
         stage = app.pipeline.stage_for(key)
         if stage is None or stage.queue is None:
             prefixes = [item.prefix for item in app.pipeline.stages if item.prefix and item.queue]

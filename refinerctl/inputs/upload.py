@@ -21,8 +21,9 @@ from refinerctl.console import Progress, Renderer
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError, UsageError
 from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.follow import Dlqs, Identity, Upload, UploadStatus, existing_completions, follow
+from refinerctl.inputs.names import input_prefix
 from refinerctl.keys import check_key, normalize_prefix
-from refinerctl.options import Duration, Prefix, examples, global_options
+from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ PIPE_END_SECONDS = 0.5
     )
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
-@click.option("--prefix", type=Prefix(), help="Key prefix of the inputs. [default: the stack's input prefix]")
+@click.option("--prefix", help="Key prefix of the inputs, or their stage. [default: the stack's input prefix]")
 @click.option("--name", help="Name below the prefix, for one file or for standard input (PATH -).")
 @click.option("-r", "--recursive", is_flag=True, help="Upload the files in folders, too.")
 @click.option("--wait", is_flag=True, help="Follow each input to its completion.")
@@ -65,7 +66,7 @@ def upload(
     processing failed, or if an input was overwritten before it was processed; 3 if a completion timed out.
     """
     app = app_context(ctx, changes=True)
-    below = prefix or app.storage.input_prefix
+    below = input_prefix(app, prefix) if prefix else app.storage.input_prefix
     _refuse_results(app, below)
     sources = collect(paths, below, recursive=recursive, name=name)
     if dry_run:

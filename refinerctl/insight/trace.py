@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from refinerctl.app import app_context
+from refinerctl.app import AppContext, app_context
 from refinerctl.console import counted, seconds, table
-from refinerctl.errors import UsageError
+from refinerctl.inputs.names import input_key, near_keys
 from refinerctl.insight.attempts import Attempt
-from refinerctl.insight.trace_facts import Facts, TraceOutcome, Verdict
+from refinerctl.insight.trace_facts import Facts, Place, TraceOutcome, Verdict
 from refinerctl.insight.trace_search import trace_input
 from refinerctl.insight.trace_service import ServiceFacts
 from refinerctl.insight.trace_verdict import is_lost, verdict
-from refinerctl.keys import check_key
-from refinerctl.options import Moment, Prefix, examples, global_options
+from refinerctl.options import Moment, examples, global_options
+from refinerctl.parallel import attempt
 from refinerctl.stacks.base import EventRule, Stage
 from refinerctl.stacks.records import RecordEvent
 
@@ -31,12 +32,12 @@ EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UN
 @click.command(
     epilog=examples(
         "refinerctl trace RefinerInput/report.txt",
-        "refinerctl trace report.txt --prefix RefinerInput/ --output json",
+        "refinerctl trace report.txt --output json",
         "refinerctl trace s3://data-repository/RefinerInput/old.txt --since 30d",
     )
 )
 @click.argument("key")
-@click.option("--prefix", type=Prefix(), help="Prefix of KEY.")
+@click.option("--prefix", help="Prefix of KEY, or its stage.")
 @click.option("--version-id", metavar="ID", help="Version of the object.  [default: the newest]")
 @click.option(
     "--since",
@@ -55,16 +56,15 @@ def trace(
 ) -> None:
     """Show where an input is, and why.
 
+    KEY is a key, or a name below the prefix of a stage.
+
     Exit code 0: completed; 1: failed, or no stage receives it; 3: under way. Messages of DLQs are received and
     released, which increases their receive counts by 1. Those of the stage's own queue are only counted, unless --look
     is given: a message that is received too often moves to the DLQ.
     """
     app = app_context(ctx)
     app.tell_settings()
-    bare = _below_bucket(key, app.bucket.name).removeprefix("/")
-    if prefix is not None and not bare.startswith(prefix):
-        bare = prefix + bare
-    check_key(bare)
+    bare = input_key(app, key, prefix)
     with app.render.progress() as progress:
         progress.update(f"tracing {bare}")
         facts = trace_input(app, bare, since, datetime.now(UTC), version_id, look=look)
@@ -77,21 +77,19 @@ def trace(
             app.render.line()
             for line in hop_table(hops):
                 app.render.line(line)
-    for note in facts.notes:
+    for note in (*facts.notes, *_near(app, found, bare)):
         app.render.note(note)
     if version_id is None and is_lost(facts, found):
         app.render.note(f"to send it through the pipeline again, run `{app.command('replay', bare)}`")
     ctx.exit(EXIT_CODES[found.outcome])
 
 
-def _below_bucket(key: str, bucket: str) -> str:
-    """A key as it is, or as other tools write it: `s3://bucket/key`."""
-    if not key.startswith("s3://"):
-        return key
-    named, _, rest = key.removeprefix("s3://").partition("/")
-    if named != bucket:
-        raise UsageError(f"{key} is not in bucket {bucket}, which the stack uses")
-    return rest
+def _near(app: AppContext, found: Verdict, key: str) -> list[str]:
+    """A note about the keys of inputs that are like the one that does not exist."""
+    if found.place not in (Place.NEVER_EXISTED, Place.NEVER_MATCHED):
+        return []
+    keys = attempt(partial(near_keys, app, key)).value
+    return [f"inputs with a similar key: {', '.join(keys)}"] if keys else []
 
 
 def trace_json(facts: Facts, found: Verdict) -> dict[str, Any]:

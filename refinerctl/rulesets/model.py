@@ -99,12 +99,6 @@ class RulesetValues:
         (stage,) = STACK.pipeline(STACK.settings, {**vars(self), "rulesets": {ruleset.name: vars(ruleset)}}).stages
         return stage
 
-    def find(self, name_or_prefix: str) -> Ruleset | None:
-        """The ruleset of that name, else the one of that prefix, with or without leading slash."""
-        bare = name_or_prefix.removeprefix("/")
-        by_prefix = (ruleset for ruleset in self.rulesets.values() if ruleset.prefix == bare)
-        return self.rulesets.get(name_or_prefix) or next(by_prefix, None)
-
 
 def default_name(prefix: str) -> str:
     """A ruleset's name after its prefix: `team/MyNew/` → `team-MyNew`. Raises UsageError if nothing is left of it."""

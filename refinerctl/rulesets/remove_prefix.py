@@ -9,7 +9,7 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.aws.sqs import QueueState
-from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError
+from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, known_names
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import attempt, concurrently
 from refinerctl.rulesets.edit import (
@@ -44,14 +44,14 @@ def remove_prefix(ctx: click.Context, /, ruleset: str, force: bool, **given: Any
     """
     app = app_context(ctx, changes=read_options(given) is not None)
     values = ruleset_values(app)
-    found = values.find(ruleset)
-    if found is None:
-        known = ", ".join(f"{item.name} ({item.prefix})" for item in values.rulesets.values())
+    stage = app.pipeline.find_stage(ruleset)  # while the values still have it
+    found = values.rulesets.get(stage.name) if stage else None
+    if stage is None or found is None:
         raise NotFoundError(
-            f"{values_file(app)} has no ruleset with name or prefix {ruleset!r}", hint=f"Rulesets: {known}."
+            f"{values_file(app)} has no ruleset with name or prefix {ruleset!r}",
+            hint=known_names(ruleset, values.rulesets, "Rulesets"),
         )
     edit = remove_ruleset(app, found.name)
-    (stage,) = app.pipeline.choose((found.name,))  # while the values still have it
 
     def check() -> None:
         if not force and not app.is_down:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from refinerctl.errors import UsageError
+from refinerctl.errors import UsageError, known_names
 from refinerctl.images import ImageReference, Platform, RunsOn
 from refinerctl.stacks.records import ReadLogLine, RecordEvent
 
@@ -262,14 +262,28 @@ class Pipeline:
         matching = [stage for stage in self.stages if stage.prefix is not None and key.startswith(stage.prefix)]
         return max(matching, key=lambda stage: len(stage.prefix or ""), default=None)
 
+    def find_stage(self, text: str) -> Stage | None:
+        """The stage of this name, of this prefix (slashes at its ends do not matter), or with a component so called."""
+        bare = text.strip("/")
+        by_name = (stage for stage in self.stages if stage.name == text)
+        by_prefix = (stage for stage in self.stages if stage.prefix and stage.prefix.strip("/") == bare)
+        by_component = (stage for stage in self.stages if text in {item.name for item in stage.components})
+        return next(chain(by_name, by_prefix, by_component), None)
+
+    def find_queue(self, text: str, *, is_dlq: bool = True) -> Queue | None:
+        """The queue of this name, with or without the stack's name before it, or of this stage: its DLQ if `is_dlq`."""
+        named = {queue.name: queue for queue in self.by_kind(Queue)}
+        if text not in named and (stage := self.find_stage(text)) is not None:
+            return stage.dlq if is_dlq else stage.queue
+        return named.get(text) or named.get(f"{self.name_prefix}-{text}")
+
     def choose(self, names: tuple[str, ...]) -> tuple[Stage, ...]:
-        """The stages of these names, or all. Raises UsageError for an unknown name."""
-        known = {stage.name: stage for stage in self.stages}
-        if unknown := [name for name in names if name not in known]:
-            raise UsageError(
-                f"unknown {', '.join(unknown)}", hint=f"The stack has: {', '.join(known) or 'nothing of this kind'}."
-            )
-        return tuple(known[name] for name in names) or self.stages
+        """The stages that `find_stage` finds by these names, or all. Raises UsageError for an unknown name."""
+        found = {name: self.find_stage(name) for name in names}
+        if unknown := [name for name, stage in found.items() if stage is None]:
+            hint = known_names(unknown[0], (stage.name for stage in self.stages), "Stages")
+            raise UsageError(f"unknown stage {', '.join(unknown)}", hint=hint)
+        return tuple(dict.fromkeys(stage for stage in found.values() if stage)) or self.stages
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class TestPoll:
         assert (done.code, keys(done)) == (0, ["a.json"])
         done = run("poll", "--expect", "a", "--expect", "b", "--timeout", "0", "--output", "json")
         assert (done.code, keys(done)) == (3, ["a.json"])
-        assert "timed out without a completion: b" in done.err
+        assert "timed out without a completion: RefinerInput/b" in done.err
 
     def test_counting(self, run: Command, bucket: S3Bucket, session: AwsSession) -> None:
         for name in "abc":

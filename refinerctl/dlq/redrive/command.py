@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,9 @@ _WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
 def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
     """Send messages of a DLQ to the queue that they came from, then delete them.
 
-    QUEUE is a name, a URL or an ARN. Messages that a consumer could not process go back to its queue; events that
-    EventBridge could not deliver go to the queue that is their target. A killed run loses no message: --resume
-    continues it, and the report says how many messages may have been sent twice.
+    QUEUE is the name of a queue or of its stage, a URL or an ARN. Messages that a consumer could not process go back to
+    its queue; events that EventBridge could not deliver go to the queue that is their target. A killed run loses no
+    message: --resume continues it, and the report says how many messages may have been sent twice.
 
     Exit code 1 if messages could not be sent or, with --wait, failed again; 3 if not all were processed in that time;
     4 if a safety check refuses, for instance because the consumer is broken.
@@ -94,7 +95,9 @@ def command(ctx: click.Context, /, queue: str | None, **given: Any) -> None:
     else:
         _check_resume(ctx)
     app = app_context(ctx, changes=True)
-    if run is not None:
+    if run is None:
+        options = _with_names(app, options)
+    else:
         found = find_unfinished(app, queue, None if run == LATEST else run)
         options = RedriveOptions.of_journal(found.header.options, given["rate"])
         resumed, method = found.path, Method.COPY
@@ -149,6 +152,17 @@ def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _with_names(app: AppContext, options: RedriveOptions) -> RedriveOptions:
+    """The options with the names of the queues, which may be called otherwise on the command line."""
+    from refinerctl.dlq.services import queue_name
+
+    return replace(
+        options,
+        queue=options.queue and queue_name(app, options.queue),
+        to=options.to and queue_name(app, options.to, is_dlq=False),
+    )
+
+
 def _check_resume(ctx: click.Context) -> None:
     """Raises UsageError for options that a resumed run reads from its journal."""
     for param in ctx.command.params:
@@ -161,7 +175,7 @@ def _check_resume(ctx: click.Context) -> None:
 def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> FoundJournal:
     """The unfinished run of this name, else the latest, of `queue` if given. Raises NotFoundError without one."""
     from refinerctl.dlq.redrive.journal import find
-    from refinerctl.dlq.services import at_queue, service_of
+    from refinerctl.dlq.services import at_queue, queue_name, service_of
 
     found = [item for item in find(app.settings.work_folder) if not item.is_finished]
     if run is not None:
@@ -171,6 +185,7 @@ def find_unfinished(app: AppContext, queue: str | None, run: str | None) -> Foun
             raise NotFoundError(f"no unfinished run {run}", hint=f"Unfinished runs: {names or 'none'}.")
         queue, found = (queue, named) if named else (run, found)  # --resume QUEUE
     if queue is not None:
+        queue = queue_name(app, queue)
         name = queue.rpartition("/")[2].rpartition(":")[2]
         found = [item for item in found if item.header.queue == name]
         if len({item.header.source_url for item in found}) > 1:  # queues of one name in several environments

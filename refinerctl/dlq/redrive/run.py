@@ -30,7 +30,7 @@ from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
 from refinerctl.dlq.redrive.worker import RETURNED_IN_DOUBT
 from refinerctl.dlq.remaining import Remaining
-from refinerctl.dlq.services import at_queue, requested, service_of
+from refinerctl.dlq.services import at_queue, find_requested, service_of
 from refinerctl.dlq.walk import Walk, matching
 from refinerctl.errors import RefusedError
 from refinerctl.options import ask
@@ -374,8 +374,7 @@ class Redrive:
 
 def _origin(app: AppContext, text: str, *, force: bool = True) -> Origin:
     """A dead-letter queue and its source queues. Raises RefusedError, unless `force`, if it has a DLQ itself."""
-    service = service_of(app, text)
-    found = service.find(requested(app, text))
+    found, service = find_requested(app, text)
     if found.receive_risk and not force:
         raise RefusedError(found.receive_risk, hint="Redrive the DLQ that they move to, or pass --force.")
     if found.kind is not DlqKind.PROCESSING:

@@ -188,7 +188,7 @@ def test_defaults_are_kept_without_a_values_file(run: Command, values: Path) -> 
 def test_unknown_ruleset_lists_the_known_ones(run: Command) -> None:
     done = run("remove-prefix", "Nope")
     assert done.code == 1
-    assert "Rulesets: RefinerInput (RefinerInput/), RefinerComplete (RefinerComplete/)." in done.err
+    assert "Rulesets: RefinerInput, RefinerComplete." in done.err
 
 
 def test_prefixes_of_an_environment_that_is_down(run: Command) -> None:

@@ -57,15 +57,6 @@ def test_defaults_equal_those_of_the_stack(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name_or_prefix", "found"),
-    [("In", "In"), ("/In/", "In"), ("Done/", "Done"), ("in", None), ("I", None)],
-)
-def test_a_ruleset_is_found_by_name_or_prefix(name_or_prefix: str, found: str | None) -> None:
-    ruleset = VALUES.find(name_or_prefix)
-    assert (ruleset.name if ruleset else None) == found
-
-
-@pytest.mark.parametrize(
     ("prefix", "name"), [("team/MyNew/", "team-MyNew"), ("a b/ü/c/", "a-b-c"), ("x.y/", "x-y"), ("-/a/", "a")]
 )
 def test_default_name_follows_the_prefix(prefix: str, name: str) -> None:

@@ -179,7 +179,41 @@ def test_choose_by_name() -> None:
     assert found.choose(("In",)) == (IN,)
     with pytest.raises(UsageError) as error:
         found.choose(("Inn",))
-    assert (error.value.message, error.value.hint) == ("unknown Inn", "The stack has: Done, In.")
+    assert (error.value.message, error.value.hint) == ("unknown stage Inn", "Did you mean In? Stages: In, Done.")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("In", "In"),
+        ("/In/", "In"),
+        ("In/", "In"),
+        ("Done/", "Done"),
+        ("np-In", "In"),
+        ("np-In-dlq", "In"),
+        ("in", None),
+    ],
+)
+def test_a_stage_is_found_by_name_prefix_or_component(text: str, found: str | None) -> None:
+    stage = pipeline(VALUES).find_stage(text)
+    assert (stage.name if stage else None) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "dlq", "target"),
+    [
+        ("In", "np-In-dlq", "np-In"),
+        ("In/", "np-In-dlq", "np-In"),
+        ("np-In", "np-In", "np-In"),
+        ("In-dlq", "np-In-dlq", "np-In-dlq"),
+        ("In-delivery-dlq", "np-In-delivery-dlq", "np-In-delivery-dlq"),
+        ("np-forward-delivery-dlq", "np-forward-delivery-dlq", "np-forward-delivery-dlq"),
+        ("other", None, None),
+    ],
+)
+def test_a_queue_is_found_by_its_own_name_or_its_stages(text: str, dlq: str | None, target: str | None) -> None:
+    found = [pipeline(VALUES).find_queue(text, is_dlq=is_dlq) for is_dlq in (True, False)]
+    assert [queue.name if queue else None for queue in found] == [dlq, target]
 
 
 def test_unknown_stack_lists_the_known_ones() -> None:

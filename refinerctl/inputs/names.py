@@ -1,0 +1,111 @@
+"""What an operator calls an input or a prefix, and the key that is meant.
+
+An input is named by its key, with or without leading slash or as `s3://bucket/key`, or by its name below the prefix of
+a stage; a prefix by itself or by its stage's name.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from refinerctl.errors import AccessDeniedError, UsageError, known_names
+from refinerctl.keys import check_key, normalize_prefix
+from refinerctl.parallel import attempt, concurrently
+
+if TYPE_CHECKING:
+    from refinerctl.app import AppContext
+    from refinerctl.stacks.base import Stage
+
+THREADS = 16
+# Limits of a search among the keys of inputs.
+MAX_PREFIXES = 100
+MAX_LISTED = 1000
+MAX_NEAR = 5
+
+
+def input_prefix(app: AppContext, text: str) -> str:
+    """The prefix of this stage, or this prefix. Raises UsageError, with the stages, for text that is neither."""
+    stages = _stages(app)
+    stage = app.pipeline.find_stage(text) if stages else None
+    if stage is not None and stage.prefix:
+        return stage.prefix
+    try:
+        return normalize_prefix(text)
+    except UsageError as error:
+        known = known_names(text, (item.name for item in stages if item.prefix), "Stages")
+        raise UsageError(error.message, hint=f"{error.hint} {known}") from None
+
+
+def input_key(app: AppContext, text: str, prefix: str | None = None) -> str:
+    """The key of the input that `text` names; `prefix` is that of its stage, or the stage's name.
+
+    Without it, a key that no stage receives may be a name below the prefix of a stage: that one is meant whose input
+    exists, if none does, that of the stack's input prefix. Raises UsageError if there are several.
+    """
+    bare = below_bucket(text, app.bucket.name).removeprefix("/")
+    if prefix is not None:
+        below = input_prefix(app, prefix)
+        return check_key(bare if bare.startswith(below) else below + bare)
+    check_key(bare)
+    stages = _stages(app)
+    if not stages or app.pipeline.stage_for(bare) is not None:
+        return bare
+    found = _existing(app, bare)
+    if len(found) > 1 and found[0] != bare:
+        raise UsageError(f"several inputs are named {bare}", hint=f"Pass the key of one: {', '.join(found)}.")
+    if found:
+        return found[0]
+    return bare if "/" in bare else app.storage.input_prefix + bare
+
+
+def _existing(app: AppContext, name: str) -> list[str]:
+    """Keys of objects: of this key, and of this name below the prefixes of stages that have inputs."""
+    prefixes = dict.fromkeys((app.storage.input_prefix, *(stage.prefix or "" for stage in _receiving(app))))
+    keys = [name, *(prefix + name for prefix in islice(prefixes, MAX_PREFIXES))]
+    answers = concurrently([partial(attempt, partial(app.bucket.head, key)) for key in keys], THREADS)
+    for answer in answers:
+        # Without s3:ListBucket, S3 denies access to what does not exist.
+        if answer.error is not None and not isinstance(answer.error, AccessDeniedError):
+            raise answer.error
+    return [key for key, answer in zip(keys, answers, strict=True) if answer.value is not None]
+
+
+def below_stages(app: AppContext, name: str) -> list[tuple[Stage, str]]:
+    """The stages with a function that have inputs whose names below their prefix begin with `name`; where these are."""
+    places = [(stage, f"{stage.prefix}{name}") for stage in _receiving(app)[:MAX_PREFIXES]]
+    pages = concurrently([partial(app.bucket.page, below) for _, below in places], THREADS)
+    return [place for place, (infos, _) in zip(places, pages, strict=True) if infos]
+
+
+def near_keys(app: AppContext, key: str) -> list[str]:
+    """Keys of inputs that are like `key`, the nearest first, from a limited number of keys of its stage."""
+    from difflib import get_close_matches
+
+    stage = app.pipeline.stage_for(key)
+    prefix = stage.prefix if stage is not None and stage.prefix else app.storage.input_prefix
+    name = key.removeprefix(prefix)
+    # Most typing errors are not at the beginning: first the keys that begin like this one, then all.
+    starts = dict.fromkeys((prefix + name[: len(name) // 2], prefix))
+    found = {info.key: None for start in starts for info in islice(app.bucket.objects(start), MAX_LISTED)}
+    names = [item.removeprefix(prefix) for item in found]
+    return [prefix + item for item in get_close_matches(name, names, n=MAX_NEAR, cutoff=0.6)]
+
+
+def below_bucket(key: str, bucket: str) -> str:
+    """A key as it is, or as other tools write it: `s3://bucket/key`."""
+    if not key.startswith("s3://"):
+        return key
+    named, _, rest = key.removeprefix("s3://").partition("/")
+    if named != bucket:
+        raise UsageError(f"{key} is not in bucket {bucket}, which the stack uses")
+    return rest
+
+
+def _stages(app: AppContext) -> tuple[Stage, ...]:
+    return app.pipeline.stages if app.stack.pipeline else ()
+
+
+def _receiving(app: AppContext) -> list[Stage]:
+    return [stage for stage in _stages(app) if stage.prefix and stage.consumer is not None]

@@ -1,0 +1,60 @@
+"""Inputs and prefixes by the names that operators use."""
+
+from __future__ import annotations
+
+import pytest
+
+from refinerctl.errors import UsageError
+from refinerctl.inputs.names import input_key, input_prefix, near_keys
+from tests.unit.insight.fakes import Account, stage_of
+
+IN, LAB = stage_of("In"), stage_of("Lab")
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account((IN, LAB))
+
+
+@pytest.mark.parametrize("text", ["In/a", "/In/a", "s3://data-repository/In/a", "a"])
+def test_an_input_is_named_by_its_key_or_its_name(account: Account, text: str) -> None:
+    account.bucket.write("In/a")
+    assert input_key(account.app, text) == "In/a"
+
+
+def test_a_name_is_that_of_the_input_that_exists(account: Account) -> None:
+    account.bucket.write("Lab/2026/a")
+    account.bucket.denied.add("In/2026/a")  # as S3 answers without s3:ListBucket about what does not exist
+    assert input_key(account.app, "2026/a") == "Lab/2026/a"
+
+
+def test_a_name_that_several_inputs_have_is_refused(account: Account) -> None:
+    account.bucket.write("In/a")
+    account.bucket.write("Lab/a")
+    with pytest.raises(UsageError) as caught:
+        input_key(account.app, "a")
+    assert str(caught.value.hint) == "Pass the key of one: In/a, Lab/a."
+    assert input_key(account.app, "a", "Lab") == "Lab/a"
+
+
+def test_a_key_of_no_stage_is_used_as_it_is(account: Account) -> None:
+    account.bucket.write("Elsewhere/a")
+    assert input_key(account.app, "Elsewhere/a") == "Elsewhere/a"
+    assert input_key(account.app, "Elsewhere/b") == "Elsewhere/b"
+
+
+@pytest.mark.parametrize("text", ["Lab", "Lab/", "/Lab/", "LabInput/"])
+def test_a_prefix_is_named_by_itself_or_its_stage(account: Account, text: str) -> None:
+    assert input_prefix(account.app, text) == ("LabInput/" if text == "LabInput/" else "Lab/")
+
+
+def test_an_unknown_prefix_lists_the_stages(account: Account) -> None:
+    with pytest.raises(UsageError) as caught:
+        input_prefix(account.app, "Labb")
+    assert "Did you mean Lab? Stages: Lab, In." in str(caught.value.hint)
+
+
+def test_similar_keys_are_found_the_nearest_first(account: Account) -> None:
+    for name in ("report-1.txt", "report-2.txt", "other"):
+        account.bucket.write(f"In/{name}")
+    assert near_keys(account.app, "In/reprot-2.txt") == ["In/report-2.txt", "In/report-1.txt"]
