@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 import click
 
 from refinerctl.app import app_context
-from refinerctl.console import seconds, table
+from refinerctl.console import Cell, seconds
 from refinerctl.dlq.queues import DeadLetterQueue, MessageSource
 from refinerctl.dlq.services import list_all, requested, stack_dlqs, unknown_queue_hint
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
 
-HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
+# If not all fit into a terminal, those with the highest number are left out first.
+COLUMNS = {"QUEUE": 0, "KIND": 2, "FROM": 5, "DEPTH": 0, "IN FLIGHT": 4, "OLDEST": 3, "EXPIRES": 1}
+UNKNOWN = "unknown"
 
 
 @click.command(
@@ -26,7 +28,7 @@ HEADER = ("QUEUE", "KIND", "FROM", "DEPTH", "IN FLIGHT", "OLDEST", "EXPIRES")
 def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
     """List dead-letter queues: all of the stack, or those given by name, stage, URL or ARN.
 
-    Receives no message. A dash stands for unknown. Exit code 1 if a queue could not be read.
+    Receives no message. On a terminal, columns that do not fit are left out. Exit code 1 if a queue could not be read.
     """
     app = app_context(ctx)
     app.tell_settings()
@@ -48,23 +50,23 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
     if app.render.is_json:
         app.render.json({"queues": found})
     else:
-        for line in table(HEADER, [row(queue) for queue in found]):
-            app.render.line(line)
+        app.render.table(COLUMNS, [row(queue) for queue in found])
     for text in (*warnings(found), *problems):
         app.render.warning(text)
     if any(queue.error for queue in found):
         ctx.exit(1)
 
 
-def row(queue: DeadLetterQueue) -> tuple[str, ...]:
+def row(queue: DeadLetterQueue) -> tuple[Cell, ...]:
+    """A dash stands for none: an empty queue has no oldest message, and nothing may be known to send to it."""
     return (
-        queue.name,
-        queue.kind,
-        ", ".join(_source(source) for source in queue.sources),
-        _number(queue.depth),
-        _number(queue.in_flight),
-        seconds(queue.oldest_age_s),
-        seconds(queue.expires_in_s),
+        (queue.name, False),
+        (queue.kind, False),
+        (UNKNOWN if queue.error else ", ".join(_source(source) for source in queue.sources), False),
+        (_number(queue.depth), bool(queue.depth)),
+        (_number(queue.in_flight), False),
+        (_seconds(queue, queue.oldest_age_s), False),
+        (_expiry(queue), queue.expires_soon),
     )
 
 
@@ -81,4 +83,15 @@ def warnings(queues: Iterable[DeadLetterQueue]) -> Iterator[str]:
 
 
 def _number(value: int | None) -> str:
-    return "" if value is None else str(value)
+    return UNKNOWN if value is None else str(value)
+
+
+def _expiry(queue: DeadLetterQueue) -> str:
+    """Messages on a broker have no retention period."""
+    if queue.depth and queue.retention_s is None and queue.expires_in_s is None:
+        return "never"
+    return _seconds(queue, queue.expires_in_s)
+
+
+def _seconds(queue: DeadLetterQueue, value: float | None) -> str:
+    return UNKNOWN if value is None and queue.depth != 0 else seconds(value)

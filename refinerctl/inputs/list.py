@@ -189,7 +189,8 @@ def _show(render: Renderer, item: ListedInput) -> None:
     ]
     remark = f"  ({'; '.join(remarks)})" if remarks else ""
     at = f"{item.info.last_modified.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    render.line(f"{item.status:<10}  {at}  {size(item.info.size):>8}  {item.info.key}{remark}")
+    # On a terminal, time and size are left out of a line that does not fit.
+    render.fields([(f"{item.status:<10}", 0), (at, 1), (f"{size(item.info.size):>8}", 2), (item.info.key + remark, 0)])
 
 
 def input_json(item: ListedInput) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.config import Settings
-from refinerctl.console import size, table
+from refinerctl.console import size
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import ImageReference, ImageUse
 from refinerctl.ledger.entries import Release
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 THREADS = 8
 SHOWN_RELEASES = 20
+
+COLUMNS = {"REPOSITORY": 0, "DIGEST": 1, "TAGS": 0, "PUSHED": 3, "SIZE": 4, "USED BY": 2}
 
 UseSources = Mapping[str, Callable[[], Sequence[ImageUse]]]
 
@@ -54,16 +56,15 @@ def list_command(ctx: click.Context) -> None:
         [
             repository,
             image.digest[:SHORT_DIGEST],
-            " ".join(image.tags),
+            " ".join(image.tags) or "untagged",
             f"{image.pushed_at:%Y-%m-%dT%H:%M:%SZ}",
             size(image.size_bytes),
-            ", ".join(_use_text(use) for use in uses_of(image, uses)),
+            ", ".join(_use_text(use) for use in uses_of(image, uses)) or ("unknown" if unknown else "nothing"),
         ]
         for repository, images in found.items()
         for image in images
     ]
-    for line in table(["REPOSITORY", "DIGEST", "TAGS", "PUSHED", "SIZE", "USED BY"], rows):
-        app.render.line(line)
+    app.render.table(COLUMNS, rows)
 
 
 def stack_repositories(app: AppContext) -> list[str]:

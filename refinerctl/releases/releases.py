@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import table
 from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
 from refinerctl.images import Build, ImageReference, ImageSettings, newest_first, release_order
 from refinerctl.ledger.entries import Release, deployed
@@ -18,21 +18,26 @@ from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
 
 if TYPE_CHECKING:
-    from refinerctl.aws.ecr import EcrRegistry
+    from refinerctl.aws.ecr import EcrImage, EcrRegistry
 
 THREADS = 16
 DEFAULT_LIMIT = 20
 SHORT_DIGEST = 19  # sha256: and twelve digits
+_ENVIRONMENT_COLUMNS = {"ENVIRONMENT": 0, "RELEASE": 0, "DEPLOYED AT": 2, "BY": 1}
 
 
 @dataclass(frozen=True)
 class TagImage:
-    """An image of a tag: `source` is the reference where releases are published, `digest` the one in ECR."""
+    """An image of a tag: `source` is the reference where releases are published, `digest` the one in ECR.
+
+    `pushed_at` is when it was copied to ECR.
+    """
 
     name: str
     source: str
     in_ecr: bool
     digest: str | None = None
+    pushed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class TagStatus:
 
 @dataclass(frozen=True)
 class EnvironmentRelease:
-    """What an environment has deployed; `is_deployed` is None if that is unknown, for `error`.
+    """What an environment has deployed, since when and by whom; `is_deployed` is None if that is unknown, for `error`.
 
     `bases` are the images that the deployed ones were built on, by stage, and `builds` the verified workflow runs that
     built them, as the ledger has them.
@@ -61,6 +66,8 @@ class EnvironmentRelease:
     is_deployed: bool | None = False
     tag: str | None = None
     error: str | None = None
+    at: datetime | None = None
+    who: str | None = None
     bases: Mapping[str, str] = field(default_factory=dict)
     builds: Mapping[str, Build] = field(default_factory=dict)
 
@@ -87,7 +94,7 @@ class ReleaseOverview:
 @global_options
 @click.pass_context
 def releases(ctx: click.Context, new: bool, every_tag: bool, limit: int | None) -> None:
-    """List the published releases, which of them are in ECR, and which are deployed.
+    """List the published releases, which of them are in ECR since when, and where, when and by whom one was deployed.
 
     With --new one tag per line, newest first, for a scheduled job that copies them: `refinerctl sync --tag TAG`.
     """
@@ -157,12 +164,12 @@ def release_overview(
     repositories = sorted({image.repository for image in images})
     reads: list[Callable[[], Any]] = [
         *(partial(tags_of, image.source) for image in images if image.source),
-        *(partial(_digests_by_tag, ecr, repository) for repository in repositories),
+        *(partial(_images_by_tag, ecr, repository) for repository in repositories),
         *(partial(attempt, read) for read in ledgers.values()),
     ]
     answers = iter(concurrently(reads, THREADS))
     tags = {image.name: frozenset(next(answers)) for image in images}
-    in_ecr: dict[str, dict[str, str] | None] = {repository: next(answers) for repository in repositories}
+    in_ecr: dict[str, dict[str, EcrImage] | None] = {repository: next(answers) for repository in repositories}
     chosen = newest_first(list({tag for found in tags.values() for tag in found if every_tag or release_order(tag)}))
     by_tag = {
         tag: tuple(
@@ -182,17 +189,19 @@ def release_overview(
     )
 
 
-def _digests_by_tag(ecr: EcrRegistry, repository: str) -> dict[str, str] | None:
+def _images_by_tag(ecr: EcrRegistry, repository: str) -> dict[str, EcrImage] | None:
     """None if ECR has no such repository, as before the first copy."""
     try:
-        return {tag: image.digest for image in ecr.images(repository) for tag in image.tags}
+        return {tag: image for image in ecr.images(repository) for tag in image.tags}
     except NotFoundError:
         return None
 
 
-def _tag_image(image: ImageSettings, tag: str, digests: Mapping[str, str]) -> TagImage:
-    source = f"{image.source.name}:{tag}" if image.source else ""
-    return TagImage(image.name, source, tag in digests, digests.get(tag))
+def _tag_image(image: ImageSettings, tag: str, in_ecr: Mapping[str, EcrImage]) -> TagImage:
+    source, found = f"{image.source.name}:{tag}" if image.source else "", in_ecr.get(tag)
+    if found is None:
+        return TagImage(image.name, source, in_ecr=False)
+    return TagImage(image.name, source, in_ecr=True, digest=found.digest, pushed_at=found.pushed_at)
 
 
 def _environment(
@@ -204,7 +213,15 @@ def _environment(
     if release is None:
         return EnvironmentRelease(name)
     tag = release.tag or _tag_of_digests(release, by_tag)
-    return EnvironmentRelease(name, is_deployed=True, tag=tag, bases=release.bases, builds=release.builds)
+    return EnvironmentRelease(
+        name,
+        is_deployed=True,
+        tag=tag,
+        at=release.at,
+        who=release.who or None,
+        bases=release.bases,
+        builds=release.builds,
+    )
 
 
 def _tag_of_digests(release: Release, by_tag: Mapping[str, tuple[TagImage, ...]]) -> str | None:
@@ -228,24 +245,37 @@ def _show(app: AppContext, overview: ReleaseOverview, names: list[str]) -> None:
     if app.render.is_json:
         app.render.json({"releases": overview.tags, "environments": overview.environments})
     else:
-        header = ["TAG", *(f"IN ECR: {name}" if len(names) > 1 else "IN ECR" for name in names), "DEPLOYED"]
-        unknown = [f"{environment.name}?" for environment in overview.environments if environment.error]
+        digests = {f"IN ECR: {name}" if len(names) > 1 else "IN ECR": 3 + n for n, name in enumerate(names)}
         rows = [
-            [status.tag, *(_in_ecr(status, name) for name in names), " ".join([*status.deployed, *unknown])]
+            [status.tag, *(_in_ecr(status, name) for name in names), _copied(status), " ".join(status.deployed)]
             for status in overview.tags
         ]
-        for line in table(header, rows):
-            app.render.line(line)
-    shown = {status.tag for status in overview.tags}
+        app.render.table({"TAG": 0, **digests, "COPIED": 2, "DEPLOYED": 1}, rows)
+        if overview.environments:
+            app.render.line()
+            app.render.table(_ENVIRONMENT_COLUMNS, [_deployment(item) for item in overview.environments])
     for environment in overview.environments:
         if environment.error:
             app.render.warning(f"the release deployed in {environment.name} is unknown: {environment.error}")
-        elif environment.is_deployed and environment.tag not in shown:
-            app.render.note(f"{environment.name} has {environment.tag or 'a release without a tag'}, not shown here")
         for stage, build in environment.builds.items():
             app.render.note(f"{environment.name}: {stage} was built by {build}: {build.run_url}")
     if overview.skipped:
         app.render.note(f"{overview.skipped} older tags are not shown; --limit N shows more")
+
+
+def _copied(status: TagStatus) -> str:
+    """When the last of its images was copied to ECR; a dash before that."""
+    times = [image.pushed_at for image in status.images if image.pushed_at]
+    return "-" if status.is_new or not times else f"{max(times):%Y-%m-%d}"
+
+
+def _deployment(environment: EnvironmentRelease) -> list[str]:
+    if environment.is_deployed is None:
+        return [environment.name, "unknown", "unknown", "unknown"]
+    if not environment.is_deployed:
+        return [environment.name, "none", "-", "-"]
+    at = f"{environment.at:%Y-%m-%d %H:%MZ}" if environment.at else "unknown"
+    return [environment.name, environment.tag or "without a tag", at, environment.who or "unknown"]
 
 
 def _in_ecr(status: TagStatus, name: str) -> str:

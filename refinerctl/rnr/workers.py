@@ -11,7 +11,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.ecs_services import ServiceState, Task
-from refinerctl.console import counted, seconds, table
+from refinerctl.console import counted, seconds
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.options import ask, check_consent, examples, global_options, yes_option
 from refinerctl.parallel import attempt
@@ -168,14 +168,14 @@ def _show(app: AppContext, found: Workers) -> None:
         (
             task.task_id,
             task.status,
-            seconds((now - task.started_at).total_seconds()) if task.started_at else "",
+            seconds((now - task.started_at).total_seconds()) if task.started_at else "unknown",
             "yes" if task.is_protected else "no",
-            jobs.get(task.task_id, ""),
+            jobs.get(task.task_id, "unknown" if task.is_protected else "none"),
         )
         for task in tasks
     ]
-    for line in table(("TASK", "STATUS", "AGE", "PROTECTED", "JOB"), rows) if rows else ():
-        app.render.line(line)
+    if rows:
+        app.render.table({"TASK": 0, "STATUS": 0, "AGE": 2, "PROTECTED": 3, "JOB": 1}, rows)
 
 
 def _jobs(app: AppContext, service: Service, tasks: Sequence[Task], now: datetime) -> dict[str, str]:

@@ -12,7 +12,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.sqs import QueueState
-from refinerctl.console import table
+from refinerctl.console import Cell
 from refinerctl.errors import NotFoundError, RefinerctlError, UsageError
 from refinerctl.images import ImageReference
 from refinerctl.ledger.entries import Release, deployed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from refinerctl.aws.sqs import Queues
 
 THREADS = 32
+COLUMNS = {"NAME": 0, "PREFIX": 1, "DEPLOYED": 0, "IMAGE": 5, "RELEASE": 3, "QUEUE": 4, "DLQ": 2}
 
 Result = TypeVar("Result")
 
@@ -49,9 +50,7 @@ def prefixes(ctx: click.Context) -> None:
     if app.render.is_json:
         app.render.json({"rulesets": found})
         return
-    header = ["NAME", "PREFIX", "DEPLOYED", "IMAGE", "RELEASE", "QUEUE", "DLQ"]
-    for line in table(header, [_row(item) for item in found]):
-        app.render.line(line)
+    app.render.table(COLUMNS, [_row(item) for item in found])
     for item in found:
         for difference in item["differs"]:
             app.render.note(f"{item['name']}: {difference}")
@@ -166,12 +165,14 @@ def _json(
     }
 
 
-def _row(item: dict[str, Any]) -> list[str]:
+def _row(item: dict[str, Any]) -> list[Cell | str]:
     dead = [sum(depth.values()) for depth in (item["dlq_depth"], item["delivery_dlq_depth"]) if depth]
     deployed = {True: "differs" if item["differs"] else "yes", False: "no", None: "unknown"}[item["deployed"]]
-    depth = str(sum(item["depth"].values())) if item["depth"] else ""
-    names = [item[key] or "" for key in ("name", "prefix")]
-    return [*names, deployed, item["image_uri"] or "", item["release"] or "", depth, str(sum(dead)) if dead else ""]
+    depth = str(sum(item["depth"].values())) if item["depth"] else "unknown"
+    release = item["release"] or ("unknown" if item["image_uri"] else "-")
+    names = [item["name"], item["prefix"] or "unknown", (deployed, deployed in ("differs", "no"))]
+    dead_cell = (str(sum(dead)), any(dead)) if dead else "unknown"
+    return [*names, item["image_uri"] or "none", release, depth, dead_cell]
 
 
 def _missing(stage: Stage, depths: Mapping[str, QueueState], function: FunctionConfiguration | None) -> Iterator[str]:

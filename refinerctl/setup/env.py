@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from refinerctl.config import config_path
-from refinerctl.console import table
+from refinerctl.console import Renderer
 from refinerctl.errors import DIFFERENCES, NotFoundError
 from refinerctl.options import examples, global_options
 from refinerctl.setup import render_without_settings
@@ -18,7 +18,7 @@ from refinerctl.setup import render_without_settings
 if TYPE_CHECKING:
     from refinerctl.setup.environments import EnvironmentSummary
 
-_HEADER = ("ENVIRONMENT", "ACCOUNT", "REGION", "STATE", "STACKS")
+_COLUMNS = {"ENVIRONMENT": 0, "ACCOUNT": 1, "REGION": 2, "STATE": 4, "STACKS": 3}
 
 
 @click.command("list", epilog=examples("refinerctl env list", "refinerctl env list --output json"))
@@ -37,8 +37,7 @@ def list_environments(ctx: click.Context) -> None:
     if render.is_json:
         render.json({"environments": found})
     else:
-        for line in _lines(found):
-            render.line(line)
+        _show(render, found)
     if any(environment.is_wrong for environment in found):
         ctx.exit(DIFFERENCES)
 
@@ -54,24 +53,25 @@ def project_config() -> Path:
     return path.resolve()
 
 
-def _lines(found: Sequence[EnvironmentSummary]) -> Iterator[str]:
-    yield from table(
-        _HEADER,
+def _show(render: Renderer, found: Sequence[EnvironmentSummary]) -> None:
+    render.table(
+        _COLUMNS,
         [
             (
                 f"{environment.name} *" if environment.default else environment.name,
-                "this machine" if environment.embedded else environment.account or "",
-                environment.region or "",
-                environment.state or "",
-                ",".join(environment.stacks),
+                "this machine" if environment.embedded else environment.account or "not set",
+                environment.region or "not set",
+                environment.state or "unknown",
+                ",".join(environment.stacks) or "none",
             )
             for environment in found
         ],
     )
     for environment in found:
         if environment.problems:
-            yield ""
-            yield f"environment {environment.name}:"
+            render.line()
+            render.line(f"environment {environment.name}:")
         for problem in environment.problems:
-            yield f"  {problem.severity}  {problem}"
-            yield f"         {problem.fix}"
+            style = "red" if problem.severity == "error" else "yellow"
+            render.styled([("  ", ""), (problem.severity, style), (f"  {problem}", "")])
+            render.line(f"         {problem.fix}")

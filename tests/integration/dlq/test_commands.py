@@ -120,7 +120,7 @@ class TestList:
         header, there, missing = done.out.splitlines()
         assert header.split() == ["QUEUE", "KIND", "FROM", "DEPTH", "IN", "FLIGHT", "OLDEST", "EXPIRES"]
         assert there.split() == [pair.dlq, "processing", pair.name, "0", "0", "-", "-"]
-        assert missing.split() == ["nix-dlq", "unknown", "-", "-", "-", "-", "-"]
+        assert missing.split() == ["nix-dlq", *["unknown"] * 6]
         assert "queue nix-dlq does not exist" in done.err
 
     def test_deleted_source_queue(self, run: Command, pair: Pair) -> None:

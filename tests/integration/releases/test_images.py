@@ -68,7 +68,11 @@ class Stage:
         """Write the ledger of an environment, a day between two releases."""
         releases = [
             Release(
-                ReleaseAction.DEPLOY, tag, {"RefinerInput": self.uri(digest)}, at=datetime(2026, 3, day, tzinfo=UTC)
+                ReleaseAction.DEPLOY,
+                tag,
+                {"RefinerInput": self.uri(digest)},
+                who="alice",
+                at=datetime(2026, 3, day, tzinfo=UTC),
             )
             for day, (tag, digest) in enumerate(tags_and_digests, 1)
         ]
@@ -146,15 +150,34 @@ class TestReleases:
         done = stage.run("releases", "--output", "json")
         assert done.code == 0, done.err
         source = f"{stage.source.host}/{stage.repository}"
-        assert done.json()["releases"] == [
+        published = done.json()["releases"]
+        copied = published[1]["images"][0]["pushed_at"]
+        assert datetime.fromisoformat(copied) <= datetime.now(UTC)
+        assert published == [
             {
                 "tag": "v1.1.0",
-                "images": [{"name": "refiner", "source": f"{source}:v1.1.0", "in_ecr": False, "digest": None}],
+                "images": [
+                    {
+                        "name": "refiner",
+                        "source": f"{source}:v1.1.0",
+                        "in_ecr": False,
+                        "digest": None,
+                        "pushed_at": None,
+                    }
+                ],
                 "deployed": [],
             },
             {
                 "tag": "v1.0.0",
-                "images": [{"name": "refiner", "source": f"{source}:v1.0.0", "in_ecr": True, "digest": held}],
+                "images": [
+                    {
+                        "name": "refiner",
+                        "source": f"{source}:v1.0.0",
+                        "in_ecr": True,
+                        "digest": held,
+                        "pushed_at": copied,
+                    }
+                ],
                 "deployed": ["account"],
             },
         ]
@@ -167,9 +190,13 @@ class TestReleases:
         done = stage.run("releases", "--limit", "2")
         assert done.code == 0, done.err
         assert [line.split() for line in done.out.splitlines()] == [
-            ["TAG", "IN", "ECR", "DEPLOYED"],
-            ["v1.2.0", "no", "staging?"],
-            ["v1.1.0", held[:19], "account", "staging?"],
+            ["TAG", "IN", "ECR", "COPIED", "DEPLOYED"],
+            ["v1.2.0", "no", "-", "-"],
+            ["v1.1.0", held[:19], f"{datetime.now(UTC):%Y-%m-%d}", "account"],
+            [],
+            ["ENVIRONMENT", "RELEASE", "DEPLOYED", "AT", "BY"],
+            ["account", "v1.1.0", "2026-03-01", "00:00Z", "alice"],
+            ["staging", "unknown", "unknown", "unknown"],
         ]
         assert "1 older tags are not shown" in done.err
         assert "local" not in done.err

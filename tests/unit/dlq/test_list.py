@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from refinerctl.dlq.list import HEADER, row, warnings
+from refinerctl.dlq.list import COLUMNS, row, warnings
 from refinerctl.dlq.queues import DeadLetterQueue, DlqKind, MessageSource
 
 
-def test_row_has_a_dash_or_nothing_for_unknown() -> None:
+def test_row_says_what_is_unknown() -> None:
     sources = (MessageSource("a"), MessageSource("b", exists=False))
     full = DeadLetterQueue(
         "a-dlq",
@@ -17,7 +17,7 @@ def test_row_has_a_dash_or_nothing_for_unknown() -> None:
         oldest_age_s=7500.0,
         expires_in_s=1_200_000.0,
     )
-    assert dict(zip(HEADER, row(full), strict=True)) == {
+    assert dict(zip(COLUMNS, (text for text, _ in row(full)), strict=True)) == {
         "QUEUE": "a-dlq",
         "KIND": "processing",
         "FROM": "a, b (deleted)",
@@ -26,7 +26,9 @@ def test_row_has_a_dash_or_nothing_for_unknown() -> None:
         "OLDEST": "2h5m",
         "EXPIRES": "13d21h",
     }
-    assert row(DeadLetterQueue("x", error="denied")) == ("x", "unknown", "", "", "", "-", "-")
+    assert [text for text, _ in row(DeadLetterQueue("x", error="denied"))] == ["x", *["unknown"] * 6]
+    empty = DeadLetterQueue("x", kind=DlqKind.PROCESSING, depth=0, in_flight=0)
+    assert [text for text, _ in row(empty)][-2:] == ["-", "-"]
 
 
 def test_warnings_for_messages_that_expire_within_a_day_and_for_unreadable_queues() -> None:

@@ -44,7 +44,7 @@ class FakeEcr:
 
 def release(tag: str | None, *numbers: int, day: int = 0, action: ReleaseAction = ReleaseAction.DEPLOY) -> Release:
     images = {f"ruleset-{number}": f"{HOST}/ecr/app@{digest(number)}" for number in numbers}
-    return Release(action, tag, images, at=AT + timedelta(days=day))
+    return Release(action, tag, images, who="alice", at=AT + timedelta(days=day))
 
 
 def look(
@@ -100,6 +100,10 @@ class TestDeployed:
         }
         found = look({"app": ["v1.0.0", "v2.0.0"]}, {"ecr/app": {}}, ledgers)
         assert [status.deployed for status in found.tags] == [("production", "staging"), ()]
+        assert [(item.at, item.who) for item in found.environments[:2]] == [
+            (AT + timedelta(days=1), "alice"),
+            (AT + timedelta(days=3), "alice"),
+        ]
         assert {item.name: item.is_deployed for item in found.environments} == {
             "production": True,
             "staging": True,
