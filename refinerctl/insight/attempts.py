@@ -7,7 +7,6 @@ the platform, which name only the invocation. `read_attempts` pairs them, line b
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from refinerctl.insight.function_lines import (
     platform_line,
     platform_record,
     platform_text,
+    request_id_of,
 )
 from refinerctl.parallel import concurrently
 from refinerctl.stacks.records import NO_REASON, ReadLogLine, RecordEvent, RecordLine
@@ -51,8 +51,6 @@ _OF_PRODUCERS = (RecordEvent.CLAIMED, RecordEvent.PUBLISHED, RecordEvent.UNPUBLI
 _ENDS = (RecordEvent.DONE, RecordEvent.FAILED, RecordEvent.IGNORED)
 _ERROR_PATTERNS = ("ERROR", '"Task timed out"', '"Error:"')
 _PLATFORM_TERMS = ("REPORT RequestId", "platform.report", "Task timed out", "ERROR", "Error:", "errorType")
-# How Lambda's runtimes begin a line that the function's code has written: time, tab, request id, tab.
-_CODE_LINE = re.compile(r"\S+\t([0-9a-f]{8}-[0-9a-f-]{27})\t")
 
 Known = TypeVar("Known")
 
@@ -321,13 +319,10 @@ class FunctionLog:
     def _request_of(self, event: LogEvent, text: str) -> str | None:
         """The invocation of a line that names the input in a form that the stack cannot read."""
         record = json_line(event.message)
-        if record is None:
-            match = _CODE_LINE.match(event.message)
-            return match[1] if match and text in event.message else None
-        if self.read_line(record) is not None or text not in record.values():
+        if record is not None and self.read_line(record) is not None:
             return None
-        request_id = record.get("requestId")
-        return request_id if isinstance(request_id, str) else None
+        is_named = text in event.message if record is None else text in record.values()
+        return request_id_of(event.message) if is_named else None
 
     def _invocation(self, request_id: str, at: datetime) -> list[LogEvent]:
         """The lines that name the invocation; if these hold no error, also those of its stream that do not name it."""

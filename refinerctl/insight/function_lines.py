@@ -19,6 +19,8 @@ _TIMED_OUT = re.compile(rf"({_ID}) (Task timed out after [\d.]+ seconds)")
 _EXITED = re.compile(rf"RequestId: ({_ID}) Error: (.+)")
 _NODE_ERROR = re.compile(rf"\t({_ID})\tERROR\t(?:Invoke Error|Uncaught Exception)\s+(\{{.*)", re.DOTALL)
 _OWN_ERROR = re.compile(r"(?:ERROR|\[ERROR\]) (.+)", re.DOTALL)
+# How Lambda's runtimes begin a line that the function's code has written: time, tab, request id, tab.
+_CODE_LINE = re.compile(rf"\S+\t({_ID})\t")
 
 # FilterLogEvents takes patterns of up to 1,024 characters.
 MAX_PATTERN = 1000
@@ -113,6 +115,16 @@ def _exception(record: dict[str, Any]) -> PlatformLine | None:
     if not isinstance(request_id, str) or not error.get("errorType"):
         return None
     return PlatformLine(Mark.ERROR, request_id, error=error_text(error))
+
+
+def request_id_of(line: str) -> str | None:
+    """The invocation that a line of the function's code names, in text or JSON format; None if it names none."""
+    record = json_line(line)
+    if record is None:
+        match = _CODE_LINE.match(line)
+        return match[1] if match else None
+    found = record.get("requestId")
+    return found if isinstance(found, str) else None
 
 
 def pattern_of(text: str) -> str:

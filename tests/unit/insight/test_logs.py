@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,16 +16,19 @@ from hypothesis import strategies as st
 
 from refinerctl.aws.logs import LogEvent, LogGroups
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.insight.logs import (
+from refinerctl.insight.log_reads import (
     LONG_OVERLAP,
     LONG_OVERLAP_SECONDS,
+    InputLines,
     OverlappingReads,
     follow,
     of_request,
-    pretty,
     read,
 )
+from refinerctl.insight.logs import pretty, short_line
+from refinerctl.stacks.log_lines import read_log_line
 from tests.unit.fakes import START, Clock, FakeLogGroups
+from tests.unit.insight.fakes import stage_of
 
 ID, OTHER = "8f5df350-6a1c-4b2b-9e0e-0a1b2c3d4e5f", "00000000-6a1c-4b2b-9e0e-0a1b2c3d4e5f"
 
@@ -223,6 +227,41 @@ class TestOfRequest:
 
     def test_an_unknown_invocation_has_no_lines(self) -> None:
         assert list(of_request(FakeLogGroups(), ("g0",), START, None, ID)) == []
+
+
+def record(message: str, key: str | None = None, **fields: Any) -> str:
+    return json.dumps({"level": "INFO", "message": message, "requestId": ID, "messageId": "m", "key": key, **fields})
+
+
+def test_lines_of_an_input_and_those_of_its_invocation_that_name_no_other_one() -> None:
+    groups = FakeLogGroups(
+        line(0, record("record received", "In/a.txt.bak", requestId=OTHER)),
+        line(1, f"START RequestId: {ID} Version: 1"),
+        line(2, record("record received", "In/a.txt")),
+        line(3, record("record received", "In/b.txt")),
+        line(4, "Killed"),
+        line(5, f"REPORT RequestId: {ID}\tDuration: 1 ms"),
+        line(6, "after it"),
+    )
+    lines = InputLines(groups, ("g0",), ("g0",), "In/a.txt", read_log_line)
+    found = lines.all(START, START + timedelta(minutes=1))
+    assert [event.message for event in found] == [groups.written[n].message for n in (1, 2, 4, 5)]
+    assert [event.message for event in lines.naming(START)] == [groups.written[2].message]
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (record("record received", "In/a.txt"), "14:00:00  In  record received  a.txt"),
+        (record("record failed", "In/a", level="ERROR", error={"name": "E", "message": "no"}), "14:00:00  In  ERROR "),
+        (f"REPORT\tRequestId: {ID}\nmore", f"14:00:00  In  REPORT RequestId: {ID}"),
+        ("x" * 200, f"14:00:00  In  {'x' * 65}…"),
+    ],
+)
+def test_short_lines_fit_the_terminal(message: str, expected: str) -> None:
+    text = "".join(part for part, _ in short_line(line(0, message), stage_of("In"), 2, 80, START))
+    assert text.startswith(expected)
+    assert len(text) <= 80
 
 
 @pytest.mark.parametrize(
