@@ -89,7 +89,9 @@ class AppContext:
     def render(self) -> Renderer:
         from refinerctl.console import Renderer
 
-        return Renderer(self.settings.output, self.settings.verbosity)
+        render = Renderer(self.settings.output, self.settings.verbosity)
+        render.tell_waits()
+        return render
 
     @cached_property
     def instance(self) -> Instance:
@@ -111,7 +113,9 @@ class AppContext:
             assume_role=self.settings.assume_role,
             external_id=self.settings.assume_role_external_id,
             endpoints=self._endpoints(),
+            ends_run=True,
         )
+        _ = self.render  # tells of servers that are waited for
         return self._guarded(session)
 
     def _guarded(self, session: AwsSession) -> AwsSession:
@@ -300,6 +304,8 @@ class AppContext:
         if settings.verbosity > 0:
             self.render.detail(f"{self.location}, stack {settings.stack}, state in {backend.place}")
         binary = find_terraform(settings.terraform_binary)
+        if backend.kind == "s3" and not settings.embedded:
+            self.session.check_network()
         if settings.embedded:
             from refinerctl.embedded import embedded_terraform
 

@@ -17,6 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from refinerctl.waits import LONG_S, TERMINAL_S, WAITS
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -132,7 +134,7 @@ class Renderer:
         if self._verbosity < 0:
             yield Progress()
         elif self._on_terminal:
-            with _live(total_bytes) as live:
+            with WAITS.beside_progress(), _live(total_bytes) as live:
                 yield live
         else:
             with self.section(title):
@@ -156,6 +158,10 @@ class Renderer:
             yield
         finally:
             _section_mark(f"section_end:{time.time():.0f}:{name}")
+
+    def tell_waits(self) -> None:
+        """From now on print which servers are waited for, if it takes long."""
+        WAITS.tell, WAITS.first_s = self.note, TERMINAL_S if self._on_terminal else LONG_S
 
     def _stderr(self, text: str) -> None:
         """In one write, so that lines of several threads do not get mixed."""

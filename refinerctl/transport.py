@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,11 +15,13 @@ from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, ProxyError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
 
 from refinerctl import __version__
 from refinerctl.addresses import is_loopback, proxy_address, proxy_of, tls_context
 from refinerctl.errors import RefinerctlError, TransientError
+from refinerctl.network import NETWORK, TRIES, install
+from refinerctl.waits import WAITS, Waits
 
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
@@ -27,6 +29,7 @@ NOT_IMPLEMENTED = 501
 SMALL_BODY_BYTES = 8 * 1024**2
 IDLE_CONNECTIONS = 128
 CHUNK_BYTES = 128 * 1024
+QUICK_PAUSE_S = 0.5
 
 Body = bytes | Iterable[bytes] | None
 Tell = Callable[[str], None]
@@ -40,7 +43,7 @@ class Limits:
     Pauses are random, up to a bound that starts at `first_pause_s` and doubles. A server's Retry-After takes
     precedence, up to `longest_retry_after_s`. After more than `give_up_s` of silence and pauses together there is no
     further attempt. Each CHUNK_BYTES of a body must be sent within the connect timeout, and arrive within the read
-    timeout. After `tell_after_s` the user is told which server is waited for.
+    timeout.
     """
 
     attempts: int = 6
@@ -50,7 +53,6 @@ class Limits:
     give_up_s: float = 60.0
     connect_timeout_s: float = 10.0
     read_timeout_s: float = 30.0
-    tell_after_s: float = 10.0
 
     def pause(self, attempt: int, retry_after: float | None = None) -> float:
         """Seconds to wait after attempt number `attempt`."""
@@ -62,16 +64,24 @@ class TransportError(TransientError):
     """No usable response; the same request may succeed later. `retry_after` is what the server asked for, in seconds.
 
     `silent_s` is how long the server was waited for in vain. `exhausted` if the limits allow no further attempt.
+    `is_at_start`: the command cannot reach a server that has not answered it yet, so only TRIES attempts make sense.
     """
 
     exhausted = False
 
     def __init__(
-        self, message: str, *, hint: str | None = None, retry_after: float | None = None, silent_s: float = 0.0
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        retry_after: float | None = None,
+        silent_s: float = 0.0,
+        is_at_start: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         self.silent_s = silent_s
+        self.is_at_start = is_at_start
 
 
 @dataclass(frozen=True)
@@ -108,62 +118,17 @@ class Retry:
     def wait(self, error: TransportError) -> None:
         """Pause before the next attempt. Raises `error` if none is left; retries within retries do not multiply."""
         pause = self._limits.pause(self._attempt, error.retry_after)
+        attempts = self._limits.attempts
+        if error.is_at_start:
+            pause, attempts = min(pause, QUICK_PAUSE_S), min(attempts, TRIES)
         self._lost_s += error.silent_s + pause
-        if error.exhausted or self._attempt >= self._limits.attempts or self._lost_s > self._limits.give_up_s:
+        if error.exhausted or self._attempt >= attempts or self._lost_s > self._limits.give_up_s:
             error.exhausted = True
             raise error
         self._attempt += 1
-        number = f"attempt {self._attempt} of {self._limits.attempts}"
+        number = f"attempt {self._attempt} of {attempts}"
         self._tell(f"{self._what}: {error.message}; trying again in {pause:.1f} s ({number})")
         time.sleep(pause)
-
-
-class Waits:
-    """The servers that are being waited for. A thread tells of those that take long; it ends when there are none."""
-
-    def __init__(self, limits: Limits, tell: Tell) -> None:
-        self._every_s = limits.tell_after_s
-        self._tell = tell
-        self._lock = threading.Lock()
-        self._since: dict[object, tuple[str, float]] = {}
-        self._is_watched = False
-
-    def begin(self, key: object, host: str) -> None:
-        """`host` is waited for from now on. `key` tells waits for one host apart."""
-        self._since[key] = host, time.monotonic()
-        if not self._is_watched:
-            with self._lock:
-                is_watched, self._is_watched = self._is_watched, True
-            if not is_watched:
-                threading.Thread(target=self._watch, name="waits", daemon=True).start()
-
-    def end(self, key: object) -> None:
-        self._since.pop(key, None)
-
-    def sending(self, key: object, host: str, body: Iterable[bytes]) -> Iterator[bytes]:
-        """The pieces of a request's body. While the next one is made, which may take another server, nobody waits."""
-        pieces = iter(body)
-        while True:
-            self.end(key)
-            piece = next(pieces, None)
-            self.begin(key, host)
-            if piece is None:
-                return
-            yield piece
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(self._every_s)
-            now, longest = time.monotonic(), dict[str, float]()
-            for host, since in list(self._since.values()):
-                longest[host] = max(longest.get(host, 0.0), now - since)
-            for host, waited_s in longest.items():
-                if waited_s >= self._every_s:
-                    self._tell(f"waiting for {host}: no data for {waited_s:.0f} s")
-            with self._lock:
-                if not self._since:
-                    self._is_watched = False
-                    return
 
 
 class Response:
@@ -230,10 +195,10 @@ class Response:
 class Transport:
     """Connections to all hosts; safe to share between threads. `tell` gets a line for each retry."""
 
-    def __init__(self, limits: Limits | None = None, tell: Tell = lambda _: None) -> None:
+    def __init__(self, limits: Limits | None = None, tell: Tell = lambda _: None, waits: Waits = WAITS) -> None:
         self.limits = limits or Limits()
         self._tell = tell
-        self._waits = Waits(self.limits, tell)
+        self._waits = waits
         self._lock = threading.Lock()
         self._managers: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
@@ -274,9 +239,12 @@ class Transport:
                 decode_content=False,
             )
         except HTTPError as error:
-            raise _explained(host, error, min(self.limits.read_timeout_s, time.monotonic() - began)) from error
+            is_at_start = isinstance(error, _NOT_CONNECTED) and NETWORK.is_starting(url)
+            silent_s = min(self.limits.read_timeout_s, time.monotonic() - began)
+            raise _explained(host, error, silent_s, is_at_start=is_at_start) from error
         finally:
             self._waits.end(wait)
+        NETWORK.answered(url)
         response = Response(host, raw, self.limits, self._waits)
         if response.status == TOO_MANY_REQUESTS or (
             response.status >= SERVER_ERROR and response.status != NOT_IMPLEMENTED
@@ -308,8 +276,12 @@ def _address(url: str) -> SplitResult:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2])
 
 
+_NOT_CONNECTED = (ConnectTimeoutError, NewConnectionError, ProxyError)
+
+
 def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
     """Plain connections, or verified TLS, maybe through a proxy."""
+    install()
     if scheme == "http":
         return urllib3.PoolManager(maxsize=IDLE_CONNECTIONS)
     context = tls_context()
@@ -321,7 +293,7 @@ def _new_manager(scheme: str, proxy: str | None) -> urllib3.PoolManager:
     )
 
 
-def _explained(host: str, error: HTTPError, silent_s: float) -> RefinerctlError:
+def _explained(host: str, error: HTTPError, silent_s: float, *, is_at_start: bool = False) -> RefinerctlError:
     """The error for a failed connection: a TransportError if a retry may succeed. Never contains the URL's query.
 
     `silent_s`: how long a server that has timed out was waited for.
@@ -331,18 +303,19 @@ def _explained(host: str, error: HTTPError, silent_s: float) -> RefinerctlError:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, ProxyError):
         said = str(error.original_error).rpartition(">: ")[2]
-        return TransportError(f"the proxy in HTTPS_PROXY refused a connection to {host}: {said}")
+        refused = f"the proxy in HTTPS_PROXY refused a connection to {host}: {said}"
+        return TransportError(refused, is_at_start=is_at_start)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return RefinerctlError(
             f"the TLS certificate of {host} is not trusted: {cause.verify_message}",
             hint="Set SSL_CERT_FILE to a file with the certificate authorities to trust.",
         )
     if isinstance(cause, TimeoutError):
-        return TransportError(f"timed out waiting for {host}", silent_s=silent_s)
+        return TransportError(f"timed out waiting for {host}", silent_s=silent_s, is_at_start=is_at_start)
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
         return RefinerctlError(f"host {host} does not exist", hint="Check the name and the DNS settings.")
     if cause is not None and cause.strerror:
-        return TransportError(f"the connection to {host} failed: {cause.strerror}")
+        return TransportError(f"the connection to {host} failed: {cause.strerror}", is_at_start=is_at_start)
     return TransportError(f"the connection to {host} was lost")
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, UsageError
 
@@ -150,5 +151,27 @@ def _explain_transport_error(error: Exception) -> RefinerctlError:
     if isinstance(error, NoRegionError):
         return RefinerctlError("no AWS region is set", hint="Set --region, AWS_REGION, or region in refinerctl.toml.")
     if isinstance(error, BotoConnectionError | HTTPClientError):
-        return RefinerctlError(f"no response from AWS: {error}", hint="Check the network, --region and --endpoint-url.")
+        said = _not_connected(error) if is_not_connected(error) else str(error)
+        return RefinerctlError(f"no response from AWS: {said}", hint="Check the network, --region and --endpoint-url.")
     return RefinerctlError(str(error))
+
+
+def is_not_connected(error: BaseException | None) -> bool:
+    """Whether there was no connection to the server: its name, its address or a proxy is not reachable."""
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError
+
+    return isinstance(error, ConnectTimeoutError | EndpointConnectionError | ProxyConnectionError | SSLError)
+
+
+def _not_connected(error: Any) -> str:
+    """Which server cannot be reached, and why, in the words of the operating system."""
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
+
+    if not isinstance(error, ConnectTimeoutError | EndpointConnectionError):
+        return str(error)
+    parts = urlsplit(str(error.kwargs.get("endpoint_url")))
+    cause: BaseException | None = error.kwargs.get("error")
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    why = "timed out" if isinstance(cause, TimeoutError) else getattr(cause, "strerror", None) or "not reachable"
+    return f"cannot connect to {parts.scheme}://{parts.netloc}: {why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -11,10 +12,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from refinerctl import __version__
-from refinerctl.aws import credentials
+from refinerctl.aws import connections, credentials
 from refinerctl.aws.errors import ATTEMPTS, about, repeat_unreadable
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.files import replacing
+from refinerctl.network import NETWORK
 from refinerctl.parallel import Background
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class AwsSession:
 
     `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds;
     `external_id` is what its trust policy may ask for. `endpoints` are those of single services. Each call is tried
-    `attempts` times.
+    `attempts` times. `ends_run`: the command ends if it can reach no server at all.
     """
 
     def __init__(
@@ -108,11 +110,13 @@ class AwsSession:
         external_id: str | None = None,
         endpoints: Mapping[str, str] = MappingProxyType({}),
         attempts: int = ATTEMPTS,
+        ends_run: bool = False,
     ) -> None:
         self.region = region
         self.endpoint_url = endpoint_url
         self._endpoints = endpoints
         self._attempts = attempts
+        self._ends_run = ends_run
         self._profile = profile
         self._role = assume_role
         self._external_id = external_id
@@ -163,13 +167,16 @@ class AwsSession:
         """A client that waits more than 15 minutes for a response and repeats no request, for work that takes long."""
         with self._lock:
             client = self._new_client(self._boto_session(), service, attempts=1, read_timeout_s=LONG_READ_TIMEOUT_S)
+            client.meta.events.unregister("before-call", connections.begin_wait)
         self.admit()
         return client
 
     def _client(self, service: str) -> Any:
         with self._lock:
             if service not in self._clients:
-                self._clients[service] = self._new_client(self._boto_session(), service)
+                client = self._clients[service] = self._new_client(self._boto_session(), service)
+                if self._ends_run:
+                    client.meta.events.register("after-call-error", connections.end_run)
             return self._clients[service]
 
     def credentials(self) -> Any:
@@ -201,6 +208,12 @@ class AwsSession:
             if self._check is not None:
                 self._check(self)
                 self._check = None
+
+    def check_network(self) -> None:
+        """Raises FatalError if no server can be reached, before a program starts that would try for a minute."""
+        if NETWORK.is_silent:
+            with contextlib.suppress(Exception):  # which the program itself reports, if it matters
+                self.client("sts").get_caller_identity()
 
     def caller(self) -> str:
         """The ARN of the identity in use. STS is asked once."""
@@ -235,6 +248,7 @@ class AwsSession:
             embedded=self._embedded,
             endpoints=self._endpoints,
             attempts=self._attempts,
+            ends_run=self._ends_run,
         )
         with self._lock:
             base = self._boto_session()
@@ -346,9 +360,11 @@ class AwsSession:
         if self._profile is None:
             credentials.check_token_file(os.environ)
         try:
-            return boto3.Session(profile_name=self._profile, region_name=self.region)
+            session = boto3.Session(profile_name=self._profile, region_name=self.region)
         except ProfileNotFound as error:
             raise RefinerctlError(str(error), hint="See `aws configure list-profiles`, or omit --profile.") from error
+        connections.prepare(session)
+        return session
 
     def _embedded_session(self) -> Any:
         import boto3
@@ -357,9 +373,11 @@ class AwsSession:
         # (config key, environment variable, default, conversion): no profile and no shared files.
         nothing = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
         core = Session(session_vars={"profile": (None, None, None, None), **nothing})
-        return boto3.Session(
+        session = boto3.Session(
             botocore_session=core,
             region_name=self.region,
             aws_access_key_id=EMBEDDED_CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=EMBEDDED_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
+        connections.prepare(session)
+        return session

@@ -11,6 +11,7 @@ from refinerctl.images import DEFAULT_PLATFORM, ImageReference, RunsOn
 from refinerctl.registry.client import Registry
 from refinerctl.registry.copies import CopyRequest, ImageCopy, RegistryCopies
 from refinerctl.transport import Limits, Login, Transport
+from refinerctl.waits import Waits
 
 QUICK = Limits(
     attempts=4,
@@ -30,12 +31,13 @@ class Copier:
     progress: Progress = field(default_factory=Progress)
     told: list[str] = field(default_factory=list)
     limits: Limits = QUICK
+    tell_after_s: float = 10.0
     attachments_s: float = 5.0
     _registries: dict[str, Registry] = field(default_factory=dict)
 
     @cached_property
     def _transport(self) -> Transport:
-        return Transport(self.limits, self.told.append)
+        return Transport(self.limits, self.told.append, Waits(self.told.append, self.tell_after_s))
 
     def registry(self, host: str) -> Registry:
         if host not in self._registries:

@@ -195,7 +195,7 @@ def test_server_that_is_waited_for_in_vain_is_given_up(site: Site, image: MadeIm
 
 def test_silent_server_is_named_while_it_is_waited_for(site: Site, image: MadeImage) -> None:
     source = site.faulty(image.registry, Fault(Kind.STALL, match="GET .*/manifests/", seconds=0.8))
-    copier = Copier(limits=replace(QUICK, read_timeout_s=5, tell_after_s=0.2))
+    copier = Copier(limits=replace(QUICK, read_timeout_s=5), tell_after_s=0.2)
 
     copier(f"{source.host}/faults:v1", site.there)
 
@@ -205,7 +205,7 @@ def test_silent_server_is_named_while_it_is_waited_for(site: Site, image: MadeIm
 
 def test_only_the_source_is_named_while_the_target_waits_for_it(site: Site, image: MadeImage) -> None:
     source = site.faulty(image.registry, Fault(Kind.STALL, match=f"GET .*{image.layers[0].digest}", at=9, seconds=3))
-    copier = Copier(limits=replace(QUICK, read_timeout_s=5, tell_after_s=1.2))
+    copier = Copier(limits=replace(QUICK, read_timeout_s=5), tell_after_s=1.2)
 
     copier(f"{source.host}/faults:v1", site.there)
 

@@ -7,9 +7,10 @@ from io import BytesIO
 
 from urllib3 import HTTPResponse
 
-from refinerctl.transport import Limits, Response, Waits
+from refinerctl.transport import Limits, Response
+from refinerctl.waits import Waits
 
 
 def response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
     raw = HTTPResponse(BytesIO(body), headers, status, preload_content=False)
-    return Response("server", raw, Limits(), Waits(Limits(), lambda _: None))
+    return Response("server", raw, Limits(), Waits())

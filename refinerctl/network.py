@@ -1,0 +1,103 @@
+"""Connections at the start of a command: without network it ends after two quick tries, not after minutes."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from refinerctl.parallel import Background
+
+# A server that has not answered yet gets so many tries, of so many seconds with the look-up of its name.
+TRIES = 2
+QUICK_S = 1.25
+# If nothing at all has answered after this time, further tries are shorter.
+SILENT_S = 4.0
+BRIEF_S = 0.5
+# Later a command is at work: what it has done so far is worth a patient wait for the network.
+START_S = 20.0
+
+Address = tuple[str, int]
+
+
+class Network:
+    """Which servers have answered this process, and whether it has just begun to connect."""
+
+    def __init__(self) -> None:
+        self._answered: set[str] = set()
+        self._began: float | None = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no server has answered yet."""
+        return not self._answered
+
+    def answered(self, url: str) -> None:
+        """A response came from there."""
+        self._answered.add(_key(url))
+
+    def is_starting(self, url: str) -> bool:
+        """Whether a server that cannot be reached is given up after TRIES: it has never answered this command."""
+        return _key(url) not in self._answered and self._passed_s() < START_S
+
+    def connect(
+        self, address: Address, timeout: Any = None, source_address: Any = None, socket_options: Any = None
+    ) -> socket.socket:
+        """Like urllib3's create_connection; for a server that has not answered yet within QUICK_S for all addresses."""
+        host, port = address[0].strip("[]"), address[1]
+        timeout = timeout if isinstance(timeout, int | float) else None
+        if self.is_starting(f"//{host}:{port}"):
+            limit_s = BRIEF_S if self.is_silent and self._passed_s() > SILENT_S else QUICK_S
+            connection = _connect_within(host, port, min(limit_s, timeout or limit_s), source_address)
+            connection.settimeout(timeout)
+        else:
+            connection = socket.create_connection((host, port), timeout, source_address)
+        for option in socket_options or ():
+            connection.setsockopt(*option)
+        return connection
+
+    def _passed_s(self) -> float:
+        self._began = self._began or time.monotonic()
+        return time.monotonic() - self._began
+
+
+def _key(url: str) -> str:
+    """Host and port."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
+
+
+def _connect_within(host: str, port: int, limit_s: float, source_address: Any) -> socket.socket:
+    """A connection to one of the addresses of a host. Each leaves half of the time that is left to the others."""
+    deadline = time.monotonic() + limit_s
+    *others, last = _resolve(host, port, limit_s)
+    for address in others:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(address, max(0.05, (deadline - time.monotonic()) / 2), source_address)
+    return socket.create_connection(last, max(0.05, deadline - time.monotonic()), source_address)
+
+
+def _resolve(host: str, port: int, limit_s: float) -> list[Address]:
+    """The addresses of a host. In a thread of its own: a resolver that does not answer takes ten seconds and more."""
+    lookup = Background(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    try:
+        return [(str(found[4][0]), port) for found in lookup.result(limit_s)]
+    except TimeoutError:
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer from the DNS server") from None
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from None
+
+
+NETWORK = Network()
+
+
+def install() -> None:
+    """Let all connections of urllib3 begin here: those of botocore, of its credential providers, and of ours.
+
+    botocore has no setting for it, and its timeout is for each address of a host and not for the look-up of its name.
+    """
+    import urllib3.util.connection
+
+    urllib3.util.connection.create_connection = NETWORK.connect

@@ -1,0 +1,94 @@
+"""Which servers are being waited for; the user is told of those that take long."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+Tell = Callable[[str], None]
+
+# At a terminal, unless something there shows already that the command works.
+TERMINAL_S = 2.0
+# In a log, and beside a progress bar.
+LONG_S = 10.0
+# How often the watching thread looks.
+_LOOK_S = 0.5
+_MOST_NAMED = 3
+
+
+def _nobody(_text: str) -> None:
+    """Nobody is told."""
+
+
+class Waits:
+    """The servers that are being waited for. `tell` gets a line after `first_s`, LONG_S, and each time that doubles.
+
+    A thread watches; it ends when nothing is waited for.
+    """
+
+    def __init__(self, tell: Tell = _nobody, first_s: float = LONG_S) -> None:
+        self.tell = tell
+        self.first_s = first_s
+        self._lock = threading.Lock()
+        self._since: dict[object, tuple[str, float]] = {}
+        self._is_watched = False
+        self._beside = 0
+
+    def begin(self, key: object, host: str) -> None:
+        """`host` is waited for from now on. `key` tells waits for one host apart."""
+        self._since[key] = host, time.monotonic()
+        if not self._is_watched:
+            with self._lock:
+                is_watched, self._is_watched = self._is_watched, True
+            if not is_watched:
+                threading.Thread(target=self._watch, name="waits", daemon=True).start()
+
+    def end(self, key: object) -> None:
+        self._since.pop(key, None)
+
+    def sending(self, key: object, host: str, body: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces of a request's body. While the next one is made, which may take another server, nobody waits."""
+        pieces = iter(body)
+        while True:
+            self.end(key)
+            piece = next(pieces, None)
+            self.begin(key, host)
+            if piece is None:
+                return
+            yield piece
+
+    @contextmanager
+    def beside_progress(self) -> Iterator[None]:
+        """Meanwhile progress is shown: only long waits are told."""
+        self._beside += 1
+        try:
+            yield
+        finally:
+            self._beside -= 1
+
+    def _watch(self) -> None:
+        told: dict[str, float] = {}
+        while True:
+            time.sleep(min(_LOOK_S, self.first_s))
+            first_s = max(self.first_s, LONG_S) if self._beside else self.first_s
+            now, longest = time.monotonic(), dict[str, float]()
+            for host, since in list(self._since.values()):
+                longest[host] = max(longest.get(host, 0.0), now - since)
+            told = {host: waited_s for host, waited_s in told.items() if host in longest}
+            next_s = {host: max(LONG_S, 2 * waited_s) for host, waited_s in told.items()}
+            due = [host for host, waited_s in longest.items() if waited_s >= next_s.get(host, first_s)]
+            if due:
+                told |= {host: longest[host] for host in due}
+                more = f" and {len(due) - _MOST_NAMED} more" if len(due) > _MOST_NAMED else ""
+                waited_s = max(longest[host] for host in due)
+                self.tell(f"waiting for {', '.join(due[:_MOST_NAMED])}{more}: no data for {waited_s:.0f} s")
+            with self._lock:
+                if not self._since:
+                    self._is_watched = False
+                    return
+
+
+# Those of this process. The renderer says who is told, and after how long.
+WAITS = Waits()
