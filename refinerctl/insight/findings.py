@@ -13,6 +13,10 @@ class Status(StrEnum):
     SKIP = "skip"
 
 
+# Of the console.
+STATUS_STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "dim"}
+
+
 @dataclass(frozen=True)
 class Finding:
     """The finding of a check; `fix` is what to do, if the check itself does not say it."""

@@ -17,7 +17,7 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.config import Settings, config_path
 from refinerctl.console import Renderer
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
-from refinerctl.insight.findings import Finding, Status, failed, passed, skipped, warned
+from refinerctl.insight.findings import STATUS_STYLES, Finding, Status, failed, passed, skipped, warned
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import Background, attempt
 from refinerctl.setup import render_without_settings
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from refinerctl.images import ImageSettings
 
 NO_PROJECT = "no refinerctl.toml in this folder or its parent folders; `refinerctl init DIR` creates a project"
-_STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "dim"}
 _NOUNS = {Status.PASS: "passed", Status.WARN: "warned", Status.FAIL: "failed", Status.SKIP: "skipped"}
 _LOCAL, _REMOTE = (
     ("packages", "node", "rabbitmq", "redis", "local"),
@@ -229,7 +228,7 @@ def _show(render: Renderer, diagnosis: Diagnosis) -> None:
     if render.is_quiet and diagnosis.status is Status.PASS:
         return
     fix = f". {diagnosis.fix}" if diagnosis.fix else ""
-    style = _STYLES[diagnosis.status]
+    style = STATUS_STYLES[diagnosis.status]
     render.styled([(f"{diagnosis.status.upper():4}", style), (f"  {diagnosis.id:<13}  {diagnosis.seen}{fix}", "")])
 
 
@@ -245,6 +244,6 @@ def _end(render: Renderer, diagnoses: Sequence[Diagnosis]) -> None:
         if diagnosis.status is Status.SKIP:
             reasons.setdefault(diagnosis.seen, []).append(diagnosis.id)
     for reason, checks in reasons.items():
-        render.styled([("SKIP", _STYLES[Status.SKIP]), (f"  {', '.join(checks)}: {reason}", "")])
+        render.styled([("SKIP", STATUS_STYLES[Status.SKIP]), (f"  {', '.join(checks)}: {reason}", "")])
     counts = Counter(diagnosis.status for diagnosis in diagnoses)
     render.line(", ".join(f"{counts[status]} {noun}" for status, noun in _NOUNS.items() if counts[status]))

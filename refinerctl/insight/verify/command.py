@@ -144,4 +144,4 @@ def _show(app: AppContext, pipeline: Pipeline, results: Sequence[CheckResult]) -
     if app.render.is_json:
         return
     for line in result_lines(results, pipeline.told_by, with_passed=app.settings.verbosity > 0):
-        app.render.line(line)
+        app.render.styled(line)

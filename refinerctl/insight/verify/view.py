@@ -6,9 +6,12 @@ import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
-from refinerctl.insight.findings import Status
+from refinerctl.insight.findings import STATUS_STYLES, Status
 from refinerctl.insight.verify.checks import CANARY, CheckResult
+
+Parts: TypeAlias = list[tuple[str, str]]
 
 _SEEN_SHOWN = 3
 _ORDER = (Status.FAIL, Status.WARN, Status.SKIP, Status.PASS)
@@ -18,8 +21,11 @@ _NOUNS = {Status.PASS: "passed", Status.FAIL: "failed", Status.WARN: "warned", S
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def result_lines(results: Sequence[CheckResult], source: str, *, with_passed: bool) -> Iterator[str]:
-    """Failures, warnings, skips and counts; results of one check with the same fix are one paragraph."""
+def result_lines(results: Sequence[CheckResult], source: str, *, with_passed: bool) -> Iterator[Parts]:
+    """Failures, warnings, skips and counts, as parts of lines with their styles.
+
+    Results of one check with the same fix are one paragraph.
+    """
     groups: dict[tuple[Status, str, str], list[CheckResult]] = {}
     for result in sorted(results, key=lambda result: _ORDER.index(result.status)):
         groups.setdefault((result.status, result.id, result.fix), []).append(result)
@@ -29,22 +35,21 @@ def result_lines(results: Sequence[CheckResult], source: str, *, with_passed: bo
             yield from _paragraph(group)
     counts = Counter(result.status for result in results)
     total = ", ".join(f"{counts[status]} {noun}" for status, noun in _NOUNS.items() if counts[status])
-    yield f"{total or 'nothing was checked'} (names from {source})"
+    yield [(f"{total or 'nothing was checked'} (names from {source})", "")]
 
 
-def _paragraph(group: Sequence[CheckResult]) -> Iterator[str]:
+def _paragraph(group: Sequence[CheckResult]) -> Iterator[Parts]:
     first, seen = group[0], list(dict.fromkeys(result.seen for result in group))
     names, shown = [result.stage for result in group if result.stage], seen[:_SEEN_SHOWN]
     where = f" ({', '.join(names[:_SEEN_SHOWN])}{_more(names)})" if names else ""
+    style = STATUS_STYLES[first.status]
     if first.status in (Status.SKIP, Status.PASS):
-        yield f"{first.status}  {first.id}{where}: {'; '.join(shown)}{_more(seen)}"
+        yield [(str(first.status), style), (f"  {first.id}{where}: {'; '.join(shown)}{_more(seen)}", "")]
         return
-    yield f"{first.status.upper()}  {first.id}{where}"
-    yield from (f"      {text}" for text in shown)
-    if more := _more(seen):
-        yield f"     {more}"
-    yield f"      why: {first.why}"
-    yield f"      fix: {first.fix}"
+    yield [(first.status.upper(), style), (f"  {first.id}{where}", "")]
+    lines = [*(f"      {text}" for text in shown), *([f"     {more}"] if (more := _more(seen)) else [])]
+    lines += [f"      why: {first.why}", f"      fix: {first.fix}"]
+    yield from ([(line, "")] for line in lines)
 
 
 def _more(items: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ def result(status: Status, number: int = 0, stage: str | None = None, check: str
 
 
 def lines(*results: CheckResult, with_passed: bool = False) -> list[str]:
-    return list(result_lines(results, "a test", with_passed=with_passed))
+    found = result_lines(results, "a test", with_passed=with_passed)
+    return ["".join(text for text, _ in parts) for parts in found]
 
 
 def parsed(document: str) -> ET.Element:
