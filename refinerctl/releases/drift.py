@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +14,12 @@ from refinerctl.options import examples, global_options, notify_option
 from refinerctl.releases.gitlab_notes import job_project, keep_drift_issue
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan import lock_timeout_option
-from refinerctl.releases.plan_view import change_json, change_text, heading
+from refinerctl.releases.plan_view import OUTSIDE, change_block, change_json, heading
 from refinerctl.releases.planning import Plan, make_plan
 from refinerctl.terraform.plan_json import Change
+
+if TYPE_CHECKING:
+    from refinerctl.terraform.root_module import RootModule
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,24 @@ def drift(ctx: click.Context, gitlab_issue: bool, lock_timeout: float) -> None:
     found = Drift(plan, configuration_changes(plan))
     app.render.result(drift_json(found))
     if not app.render.is_json:
-        for line in drift_lines(found):
+        for line in drift_lines(found, in_full=app.settings.verbosity > 0):
             app.render.line(line)
+        if found.changes:
+            app.render.line(
+                f"to restore the configuration, run `{app.command('deploy')}`; to keep a change, write it into "
+                f"{_sources(root)}"
+            )
     if project is not None:
         keep_drift_issue(app, project, plan, found.configuration, bool(found.changes) and not found.images_only)
     if found.changes:
         ctx.exit(DIFFERENCES)
+
+
+def _sources(root: RootModule) -> str:
+    """Where the configuration is."""
+    layout = root.layout
+    places = [root.var_file, layout.root_module(root.name)]
+    return " or ".join(str(place.relative_to(layout.root)) for place in places)
 
 
 def configuration_changes(plan: Plan) -> tuple[Change, ...]:
@@ -96,17 +111,17 @@ def drift_json(drift: Drift) -> dict[str, Any]:
     }
 
 
-def drift_lines(drift: Drift) -> Iterator[str]:
-    """The drift as text."""
+def drift_lines(drift: Drift, *, in_full: bool = False) -> Iterator[str]:
+    """The drift as text; `in_full`: with long values as they are."""
     yield heading(drift.plan)
     titled = (
-        ("changed outside of Terraform", drift.plan.drift),
-        ("differs from the configuration", drift.configuration),
+        (OUTSIDE, drift.plan.drift),
+        ("differs from the configuration (now → configured)", drift.configuration),
     )
     for title, changes in titled:
         if changes:
             yield title
-            yield from (f"  {change_text(change, change.address)}" for change in changes)
+            yield from (f"  {line}" for change in changes for line in change_block(change, change.address, in_full))
     if drift.outputs:
         yield f"outputs that differ: {', '.join(drift.outputs)}"
     if drift.images_only:

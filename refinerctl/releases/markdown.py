@@ -1,4 +1,4 @@
-"""A plan, and drift, as Markdown for GitLab. Attributes are shown by name only: values may be secret."""
+"""A plan, and drift, as Markdown for GitLab. Attributes are shown by name only: notes have more readers than logs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def plan_markdown(plan: Plan) -> str:
         changes = [
             line
             for title, group in grouped(plan.changes)
-            for line in (f"# {title}", *(_diff(line) for line in change_lines(group)))
+            for line in (f"# {title}", *(_diff(line) for line in change_lines(group, _named)))
         ]
         lines += ["<details><summary>Changes</summary>", "", *_fenced(changes), "", "</details>", ""]
     lines += _listed("Changed outside of Terraform:", plan.drift)
@@ -71,6 +71,10 @@ def drift_markdown(plan: Plan, changes: Sequence[Change], command: str) -> str:
         "refinerctl replaces this text, and closes the issue when the drift is gone. Write your notes as comments.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _named(change: Change, name: str) -> list[str]:
+    return [change_text(change, name)]
 
 
 def _listed(title: str, changes: Iterable[Change]) -> list[str]:

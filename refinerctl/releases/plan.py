@@ -104,7 +104,7 @@ def plan(
 def show_plan(app: AppContext, root: RootModule, plan: Plan) -> None:
     """Print the summary: with --output json to stderr, because a user who confirms needs it, too."""
     write = app.render.note if app.render.is_json else app.render.line
-    for line in plan_lines(plan):
+    for line in plan_lines(plan, in_full=app.settings.verbosity > 0):
         write(line)
     if app.settings.verbosity > 0:
         with app.render.section("Terraform's plan", collapsed=True):

@@ -1,13 +1,18 @@
-"""A plan as text, as data and as GitLab's report. Attributes are shown by name only: values may be secret."""
+"""A plan as text, as data and as GitLab's report, with the values that are not sensitive."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from os.path import commonprefix
 from typing import Any
 
 from refinerctl.releases.planning import Plan
 from refinerctl.terraform.plan_json import Action, Change, ImageChange
+from refinerctl.terraform.plan_values import ValueChange
 
 SIGNS = {
     Action.CREATE: "+",
@@ -18,12 +23,16 @@ SIGNS = {
     Action.IMPORT: "import",
     Action.MOVE: "move",
 }
+# What Terraform's state has, and what there is now.
+OUTSIDE = "changed outside of Terraform (recorded → now)"
 _MANY_CREATED = 5
 _DIGEST_LENGTH = 19
+_VALUE_LENGTH = 30
+_SAME_START = 12  # shorter ones are not left out
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """The summary of a plan, one screen for an ordinary one."""
+def plan_lines(plan: Plan, *, in_full: bool = False) -> Iterator[str]:
+    """The summary of a plan, one screen for an ordinary one; `in_full`: with long values as they are."""
     yield heading(plan)
     images = changed_images(plan)
     if images:
@@ -34,12 +43,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
                 yield f"  {'':<24}  built by {build}"
     for title, changes in grouped(plan.changes):
         yield title
-        yield from (f"  {line}" for line in change_lines(changes))
+        yield from (f"  {line}" for line in change_lines(changes, partial(change_block, in_full=in_full)))
     if plan.outputs:
         yield f"outputs that change: {', '.join(plan.outputs)}"
     if plan.drift:
-        yield "changed outside of Terraform"
-        yield from (f"  {change_text(change, change.address)}" for change in plan.drift)
+        yield OUTSIDE
+        yield from (f"  {line}" for change in plan.drift for line in change_block(change, change.address, in_full))
     yield from (f"note: {note}" for note in plan.record.notes)
     yield totals(plan)
 
@@ -80,18 +89,53 @@ def grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
     return [(module or "all other resources", found) for module, found in ordered]
 
 
-def change_lines(changes: list[Change]) -> Iterator[str]:
-    """A line per change; many creations only as counts of their types."""
+def change_lines(changes: list[Change], block: Callable[[Change, str], Iterable[str]]) -> Iterator[str]:
+    """What `block` makes of each change and its name; many creations only as counts of their types."""
     created = [change for change in changes if change.action is Action.CREATE]
     if len(created) > _MANY_CREATED:
         types = Counter(change.type for change in created)
         yield f"+ {', '.join(name if count == 1 else f'{name} x {count}' for name, count in sorted(types.items()))}"
         changes = [change for change in changes if change.action is not Action.CREATE]
     for change in changes:
-        yield change_text(change, change.address.removeprefix(f"{change.module}."))
+        yield from block(change, change.address.removeprefix(f"{change.module}."))
+
+
+def change_block(change: Change, name: str, in_full: bool) -> Iterator[str]:
+    """A change with a line for each of its values."""
+    yield change_text(replace(change, attributes=() if change.values else change.attributes), name)
+    yield from (f"    {value_text(value, in_full=in_full)}" for value in change.values)
+
+
+def value_text(value: ValueChange, *, in_full: bool) -> str:
+    """`timeout: 900 → 60`. Of long values the part that differs, unless `in_full`."""
+    if value.is_sensitive:
+        return f"{value.path}: sensitive value{', known after apply' if value.is_unknown else ''}"
+    before, after = _text(value.before), "known after apply" if value.is_unknown else _text(value.after)
+    if not in_full:
+        before, after = _shortened(before, after)
+    return f"{value.path}: {before} → {after}"
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _shortened(before: str, after: str) -> tuple[str, str]:
+    """Without a long start that both have, which ends at a sign such as a slash; and cut."""
+    if max(len(before), len(after)) > _VALUE_LENGTH:
+        same = commonprefix([before, after])  # noqa: RUF071 - values, no paths
+        start = max(same.rfind(sign) for sign in "/@, ") + 1
+        if start > _SAME_START:
+            before, after = f"…{before[start:]}", f"…{after[start:]}"
+    return _cut(before), _cut(after)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 1]}…"
 
 
 def change_text(change: Change, name: str) -> str:
+    """A change in one line, without values."""
     attributes = f"  ({', '.join(change.attributes)})" if change.attributes else ""
     lost = f": {', '.join(change.losses)}" if change.losses else ""
     return f"{SIGNS[change.action]} {name}{attributes}" + (f"  LOSES DATA{lost}" if change.loses_data else "")

@@ -14,6 +14,7 @@ from typing import Any
 
 from refinerctl.errors import RefinerctlError
 from refinerctl.terraform.losses import HOLDS_DATA, foreseen, lost_in_place
+from refinerctl.terraform.plan_values import ValueChange, has_true, normal, value_changes
 
 FUNCTION = "aws_lambda_function"
 TASK_DEFINITION = "aws_ecs_task_definition"
@@ -52,9 +53,9 @@ _ACTIONS = {
 class Change:
     """What a plan does to one resource.
 
-    `attributes` are the names of those that differ: values may be secret. `name` is what AWS knows the existing
-    resource by, a bucket's or a queue's name; empty for a resource that has none. `losses` say what is lost although
-    the resource stays: "message retention 14d → 1d". `image_only`: nothing but the image differs.
+    `attributes` are the names of those that differ, `values` what differs in them. `name` is what AWS knows the
+    existing resource by, a bucket's or a queue's name; empty for a resource that has none. `losses` say what is lost
+    although the resource stays: "message retention 14d → 1d". `image_only`: nothing but the image differs.
     """
 
     address: str
@@ -64,6 +65,7 @@ class Change:
     name: str = ""
     losses: tuple[str, ...] = ()
     image_only: bool = False
+    values: tuple[ValueChange, ...] = ()
 
     @property
     def module(self) -> str | None:
@@ -131,7 +133,12 @@ def read_drift(document: Mapping[str, Any]) -> tuple[Change, ...]:
             if change.address not in planned:
                 ours |= configured.get(_INDEX.sub("", change.address), frozenset())
             attributes = tuple(name for name in change.attributes if name in ours)
-            change = replace(change, attributes=attributes, image_only=_is_image_only(entry, attributes))
+            change = replace(
+                change,
+                attributes=attributes,
+                image_only=_is_image_only(entry, attributes),
+                values=value_changes(entry["change"], attributes),
+            )
         if change.action is not Action.UPDATE or change.attributes:
             found.append(change)
     return tuple(sorted(found, key=lambda change: change.address))
@@ -233,6 +240,7 @@ def _change(entry: Mapping[str, Any]) -> Change | None:
         str(name or ""),
         lost_in_place(kind, change),
         _is_image_only(entry, attributes),
+        value_changes(change, attributes),
     )
 
 
@@ -249,7 +257,7 @@ def _is_image_only(entry: Mapping[str, Any], attributes: Sequence[str]) -> bool:
 def _without_images(values: Mapping[str, Any]) -> Any:
     """The containers of a task definition without their images; None if they are unknown."""
     containers = json.loads(values.get("container_definitions") or "[]")
-    return _value([{**container, "image": None} for container in containers])
+    return normal([{**container, "image": None} for container in containers])
 
 
 def _action(entry: Mapping[str, Any]) -> Action | None:
@@ -274,28 +282,7 @@ def _attributes(change: Mapping[str, Any], action: Action) -> tuple[str, ...]:
     if paths := change.get("replace_paths"):
         return tuple(sorted({str(path[0]) for path in paths}))
     before, after = change.get("before") or {}, foreseen(change)
-    differing = {name for name in before.keys() | after.keys() if _value(before.get(name)) != _value(after.get(name))}
+    differing = {name for name in before.keys() | after.keys() if normal(before.get(name)) != normal(after.get(name))}
     # Attributes that are known only after the apply usually follow from others; show them only if there are no others.
     unknown: Mapping[str, Any] = change.get("after_unknown") or {}
-    return tuple(sorted(differing or {name for name, part in unknown.items() if _any(part)}))
-
-
-def _any(unknown: Any) -> bool:
-    """Whether a part is True: blocks and lists are there although all in them is known."""
-    if isinstance(unknown, dict | list):
-        return any(_any(part) for part in (unknown.values() if isinstance(unknown, dict) else unknown))
-    return bool(unknown)
-
-
-def _value(value: Any) -> Any:
-    """One form for values that mean the same: providers read nothing back in several forms, and reorder policies."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            return _value(json.loads(value))
-        except (ValueError, RecursionError):
-            return value
-    if isinstance(value, dict):
-        return {key: plain for key, item in value.items() if (plain := _value(item)) is not None} or None
-    if isinstance(value, list):
-        return [_value(item) for item in value] or None
-    return None if value is False or value == "" else value
+    return tuple(sorted(differing or {name for name, part in unknown.items() if has_true(part)}))

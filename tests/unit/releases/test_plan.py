@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from refinerctl.console import as_json
 from refinerctl.errors import RefusedError
 from refinerctl.images import Build
 from refinerctl.releases.markdown import drift_markdown, plan_markdown
@@ -18,6 +19,7 @@ from refinerctl.releases.planning import Plan, refuse_losses
 from refinerctl.terraform.events import StateVersion
 from refinerctl.terraform.plan_file import PlanRecord
 from refinerctl.terraform.plan_json import Action, Change, ImageChange
+from refinerctl.terraform.plan_values import ValueChange
 
 
 def make(tag: str | None = None, notes: tuple[str, ...] = (), **content: Any) -> Plan:
@@ -58,7 +60,7 @@ def test_summary_groups_changes_by_module() -> None:
         "  ~ module.event_bus.aws_sqs_queue.delivery_dlq  (policy)",
         "  forget aws_x.y",
         "outputs that change: rulesets",
-        "changed outside of Terraform",
+        "changed outside of Terraform (recorded → now)",
         "  ~ aws_x.z  (tags)",
         "note: In: something to know",
         "1 to create, 2 to change, 1 to replace, 1 to destroy, 1 to forget",
@@ -99,7 +101,7 @@ def test_totals_without_changes() -> None:
 
 
 def test_plan_as_data() -> None:
-    document = json.loads(json.dumps(plan_json(PLAN)))
+    document = json.loads(json.dumps(plan_json(PLAN), default=as_json))
     totals = {"create": 1, "update": 2, "replace": 1, "destroy": 1, "forget": 1, "import": 0, "move": 0}
     assert document["totals"] == totals
     assert document["images"][0] == {"stage": "In", "before": OLD, "after": NEW}
@@ -113,7 +115,45 @@ def test_plan_as_data() -> None:
         "losses": [],
         "image_only": False,
         "loses_data": True,
+        "values": [],
     }
+
+
+LONG = "arn:aws:sqs:us-east-1:123456789012:dibbs-ecr/"
+VALUES = (
+    ValueChange("timeout", 900, 60),
+    ValueChange("environment.variables.LEVEL", None, "debug"),
+    ValueChange("arn", f"{LONG}a", f"{LONG}{'b' * 40}"),
+    ValueChange("password", is_sensitive=True),
+    ValueChange("role", "old", is_unknown=True),
+)
+
+
+def test_values_are_shown_below_their_resource_and_in_no_note() -> None:
+    change = Change("aws_x.y", "aws_x", Action.UPDATE, ("arn", "password", "role", "timeout"), values=VALUES)
+    plan = make(changes=(change,), drift=(change,))
+    lines = [
+        "  ~ aws_x.y",
+        "      timeout: 900 → 60",
+        '      environment.variables.LEVEL: none → "debug"',
+        f'      arn: …a" → …{"b" * 28}…',
+        "      password: sensitive value",
+        '      role: "old" → known after apply',
+    ]
+    shown = list(plan_lines(plan))
+    assert (shown[2:8], shown[9:15]) == (lines, lines)
+    assert f'      arn: "{LONG}a" → "{LONG}{"b" * 40}"' in plan_lines(plan, in_full=True)
+    assert json.loads(json.dumps(plan_json(plan), default=as_json))["changes"][0]["values"][3] == {
+        "path": "password",
+        "before": None,
+        "after": None,
+        "is_sensitive": True,
+        "is_unknown": False,
+    }
+    for note in (plan_markdown(plan), drift_markdown(plan, (change,), "refinerctl drift")):
+        assert "timeout" in note
+        assert "900" not in note
+        assert "debug" not in note
 
 
 def test_verified_builds_are_shown_with_their_images() -> None:

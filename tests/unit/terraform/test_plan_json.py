@@ -19,6 +19,7 @@ from refinerctl.terraform.plan_json import (
     read_images,
     read_outputs,
 )
+from refinerctl.terraform.plan_values import ValueChange
 
 QUEUE = 'module.rulesets["In"].aws_sqs_queue.this'
 FUNCTION = 'module.rulesets["In"].aws_lambda_function.this[0]'
@@ -62,17 +63,23 @@ class TestChanges:
         with pytest.raises(RefinerctlError, match="plans transmogrify for"):
             read_changes({"resource_changes": [entry(QUEUE, "transmogrify")]})
 
-    def test_attributes_are_named_without_values(self) -> None:
+    def test_attributes_are_named_and_sensitive_values_are_left_out(self) -> None:
         change = entry(
             FUNCTION,
             "update",
             before={"memory_size": 1, "environment": [{"variables": {"A": "hush"}}], "architectures": ["arm64"]},
             after={"memory_size": 2, "environment": [{"variables": {"A": "hush-hush"}}], "architectures": ["arm64"]},
             after_unknown={"last_modified": True, "environment": [{"variables": {}}], "architectures": [False]},
+            before_sensitive={"environment": [{"variables": {"A": True}}]},
+            after_sensitive={"environment": [{"variables": {"A": True}}]},
         )
         (found,) = read_changes({"resource_changes": [change]})
         assert found.attributes == ("environment", "memory_size")
         assert "hush" not in repr(found)
+        assert found.values == (
+            ValueChange("environment.variables.A", is_sensitive=True),
+            ValueChange("memory_size", 1, 2),
+        )
 
     def test_attribute_known_after_apply_is_named_if_it_is_the_only_one(self) -> None:
         before = {"policy": "a", "part": [{"a": 1}]}

@@ -1,0 +1,163 @@
+"""How the values of a resource differ in a plan: each with its path, without what is sensitive."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Terraform knows what variables and providers mark; the environment of a function may hold a secret all the same.
+_SECRET_NAME = re.compile(r"token|secret|passw|private|credential|api_?key", re.IGNORECASE)
+_LOGIN = re.compile(r"://[^/\s@]+@")
+# What tells the elements of a list of objects apart, whatever their order.
+_NAMES = ("name", "Name", "Sid", "sid", "id")
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """A value of a resource before and after; None: there is none. `path` leads to it through blocks, lists and JSON.
+
+    `is_sensitive`: both are left out. `is_unknown`: what it will be is known only after the apply.
+    """
+
+    path: str
+    before: Any = None
+    after: Any = None
+    is_sensitive: bool = False
+    is_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class _Masks:
+    """What Terraform says about a part of a value: True, or the same for the parts of that."""
+
+    before: Any = False
+    after: Any = False
+    unknown: Any = False
+
+    def part(self, key: str | int) -> _Masks:
+        return _Masks(*(_part(mask, key) for mask in (self.before, self.after, self.unknown)))
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether something in it is."""
+        return has_true(self.before) or has_true(self.after)
+
+
+def value_changes(change: Mapping[str, Any], attributes: Sequence[str]) -> tuple[ValueChange, ...]:
+    """The values that differ in these attributes. `change` is Terraform's JSON."""
+    before, after = change.get("before") or {}, change.get("after") or {}
+    masks = _Masks(
+        change.get("before_sensitive") or False,
+        change.get("after_sensitive") or False,
+        change.get("after_unknown") or False,
+    )
+    return tuple(
+        found
+        for name in attributes
+        for found in _differences(name, before.get(name), after.get(name), masks.part(name))
+    )
+
+
+def _differences(path: str, before: Any, after: Any, masks: _Masks) -> Iterator[ValueChange]:
+    if masks.unknown is True:
+        is_secret = masks.is_sensitive or _is_secret(path, before)
+        yield ValueChange(path, None if is_secret else before, is_sensitive=is_secret, is_unknown=True)
+        return
+    before, after = _parsed(before), _parsed(after)
+    if normal(before) == normal(after) and not has_true(masks.unknown):
+        return
+    if True in (masks.before, masks.after) or _is_secret(path, before, after):
+        yield ValueChange(path, is_sensitive=True)
+    elif parts := _parts(before, after):
+        for key, old, new in parts:
+            name = f"[{key}]" if isinstance(key, int) else f".{key}" if key else ""
+            mask = masks.part(0) if key == "" else masks.part(key)
+            yield from _differences(f"{path}{name}", old, new, mask)
+    elif masks.is_sensitive or _SECRET_NAME.search(f"{_whole(before)}{_whole(after)}"):
+        yield ValueChange(path, is_sensitive=True)
+    else:
+        yield ValueChange(path, before, after, is_unknown=has_true(masks.unknown))
+
+
+def _parts(before: Any, after: Any) -> list[tuple[str | int, Any, Any]]:
+    """The parts that can be compared one by one, each with its key; none if the values have to be shown whole."""
+    if _are(dict, before, after):
+        old, new = before or {}, after or {}
+        return [(key, old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+    if not _are(list, before, after) or not all(isinstance(item, dict) for item in (*(before or ()), *(after or ()))):
+        return []
+    old_items, new_items = before or [], after or []
+    if len(old_items) <= 1 and len(new_items) <= 1:  # a block
+        return [("", next(iter(old_items), {}), next(iter(new_items), {}))]
+    if len(old_items) == len(new_items):
+        return [(number, *pair) for number, pair in enumerate(zip(old_items, new_items, strict=True))]
+    return []
+
+
+def _are(kind: type, *values: Any) -> bool:
+    """Whether they are of this kind, or there are none; not if there is no value at all."""
+    return any(values) and all(value is None or isinstance(value, kind) for value in values)
+
+
+def _parsed(value: Any) -> Any:
+    """JSON in a text as what it is; lists of named objects by name, whatever their order."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return _by_name(json.loads(value))
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _by_name(item) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    items = [_by_name(item) for item in value]
+    for name in _NAMES:
+        keys = [item.get(name) for item in items if isinstance(item, dict)]
+        if items and len(set(filter(None, map(str, keys)))) == len(items) and None not in keys:
+            return {str(item[name]): {key: part for key, part in item.items() if key != name} for item in items}
+    return items
+
+
+def _is_secret(path: str, *values: Any) -> bool:
+    return bool(_SECRET_NAME.search(path)) or any(_LOGIN.search(str(value)) for value in values)
+
+
+def _whole(value: Any) -> str:
+    """The text of a value with names in it."""
+    return str(value) if isinstance(value, dict | list) else ""
+
+
+def _part(mask: Any, key: str | int) -> Any:
+    if isinstance(mask, dict):
+        return mask.get(key, False)
+    if isinstance(mask, list):
+        return mask[key] if isinstance(key, int) and key < len(mask) else False
+    return mask is True
+
+
+def has_true(mask: Any) -> bool:
+    """Whether a part is True: blocks and lists are there although nothing in them is."""
+    if isinstance(mask, dict | list):
+        return any(has_true(part) for part in (mask.values() if isinstance(mask, dict) else mask))
+    return bool(mask)
+
+
+def normal(value: Any) -> Any:
+    """One form for values that mean the same: providers read nothing back in several forms, and reorder policies."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return normal(json.loads(value))
+        except (ValueError, RecursionError):
+            return value
+    if isinstance(value, dict):
+        return {key: plain for key, item in value.items() if (plain := normal(item)) is not None} or None
+    if isinstance(value, list):
+        return [normal(item) for item in value] or None
+    return None if value is False or value == "" else value
