@@ -69,17 +69,19 @@ def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Pat
     image = site.push(layers=[Layer(500_000, seed=seed) for seed in range(6)])
     target = site.faulty(site.target, delay=0.015)  # so that there is something between beginning and end
     repositories = [f"{site.repository}/whole"]
-    began = time.monotonic()
     assert start(image.reference, f"{target.host}/{site.repository}/whole", tmp_path).wait() == 0
-    shortest, longest = 0.12, time.monotonic() - began
+    requests = len(target.requests)
     moments = random.Random(site.repository)  # noqa: S311 - to be repeated
     rests = []
     watcher = Watcher(site.target, repositories)
     with watcher.watching():
         for number in range(kills):
             repositories.append(f"{site.repository}/{number}")
+            last = len(target.requests) + requests * (number + 1) // (kills + 1)
             process = start(image.reference, f"{target.host}/{site.repository}/{number}", tmp_path)
-            time.sleep(moments.uniform(shortest, longest))
+            while len(target.requests) < last and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(moments.uniform(0, 0.03))
             process.kill()
             process.communicate()
             done = Copier()(image.reference, f"{site.target.host}/{site.repository}/{number}")

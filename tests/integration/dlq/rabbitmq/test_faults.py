@@ -72,15 +72,16 @@ def test_broker_restarts_in_the_middle(run: Command, stage: Stage, rabbitmq: Rab
         out, err = process.communicate(timeout=240)
     finally:
         process.kill()
-    sent_twice = json.loads(out)["sent_twice"] if out else 0
+    done = json.loads(out) if out else {}
     if process.returncode:  # the machine may be too slow for its patience
-        done = run("dlq", "redrive", "--resume", "--yes", "--output", "json")
-        assert done.code == 0, (err, done.err)
-        sent_twice = done.json()["sent_twice"]
+        resumed = run("dlq", "redrive", "--resume", "--yes", "--output", "json")
+        assert resumed.code == 0, (err, resumed.err)
+        done = resumed.json()
 
     found = numbers(stage)
     assert sorted(set(found)) == list(range(COUNT)), err
-    assert len(found) - COUNT <= sent_twice
+    # A broker that is killed may have lost acknowledgements: these messages are in the DLQ again, and are moved again.
+    assert COUNT <= len(found) <= done["moved"] + done["sent_twice"]
     assert stage.depth(stage.dlq) == 0
 
 
