@@ -7,6 +7,9 @@ MODULES := $(IMAGES:package.json=node_modules/.package-lock.json)
 SIMULATOR := tests/simulator/node_modules/.package-lock.json
 TOOLS := tests/tools/node_modules/.package-lock.json
 
+# Python keeps what it has compiled: tests start thousands of processes, of which each would compile boto3 again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two at a time, each output in one piece; make 3.81, which macOS has, cannot keep them apart.
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
 
@@ -97,7 +100,7 @@ $(VENV)/bin/python:
 	@echo "setting up: Python environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-# Not compiled: most modules are never imported.
+# Not compiled now: most modules are never imported.
 $(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages"
 	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker]'

@@ -1,4 +1,4 @@
-"""What a test needs from the machine."""
+"""What a test needs from the machine, and what only nightly runs need."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from typing import NoReturn
 
 import pytest
+from _pytest.mark import ParameterSet
 
 IN_CI = os.environ.get("CI") == "true"  # tests themselves run without the variable
 
@@ -28,3 +29,8 @@ def needs_terraform() -> None:
     """Skip unless Terraform is installed; Debian has no package of it."""
     if shutil.which("terraform") is None:
         absent("terraform is not installed")
+
+
+def nightly(*values: object) -> ParameterSet:
+    """Parameters of a test that only `make nightly` runs with: variants of what each run proves."""
+    return pytest.param(*values, marks=pytest.mark.nightly)

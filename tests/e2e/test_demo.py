@@ -20,6 +20,7 @@ from refinerctl.setup.bundle import read_repository
 from tests.conftest import ROOT
 from tests.e2e.project import Project, eventually
 from tests.e2e.wheel import build_distributions, install_from_index, make_new_user, make_virtual_environment
+from tests.needs import nightly
 
 pytestmark = pytest.mark.e2e
 
@@ -109,6 +110,7 @@ def test_prints_upload_completion_and_hops_and_leaves_only_packages(demo_project
     assert files_of(demo_project) == before
 
 
+@pytest.mark.nightly
 def test_a_second_run_shows_progress_on_a_terminal(demo_project: Project) -> None:
     """It leaves no files either."""
     before = files_of(demo_project)
@@ -135,7 +137,7 @@ def test_a_second_run_shows_progress_on_a_terminal(demo_project: Project) -> Non
     assert files_of(demo_project) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, nightly(signal.SIGTERM)])
 def test_an_interrupt_cleans_up(demo_project: Project, number: signal.Signals) -> None:
     before = files_of(demo_project)
     process = demo_project.start("demo")

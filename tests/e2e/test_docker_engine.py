@@ -16,7 +16,7 @@ from refinerctl.local.redis import start_redis
 from refinerctl.local.server_programs import VALKEY_IMAGE
 from tests.e2e.docker_host import import_base_image, import_program
 from tests.e2e.project import FAULTY_RULESET, Project, eventually, make_project
-from tests.needs import absent
+from tests.needs import absent, nightly
 
 pytestmark = [pytest.mark.e2e, pytest.mark.docker]
 
@@ -65,9 +65,9 @@ def test_a_built_image_says_what_it_was_built_on(in_containers: Project, engine:
 @pytest.mark.parametrize(
     ("way", "reason"),
     [
-        ("exit", "exit status 3"),
-        ("timeout", "Task timed out"),
-        ("memory", "exited with error"),
+        nightly("exit", "exit status 3"),
+        nightly("timeout", "Task timed out"),
+        nightly("memory", "exited with error"),
         ("throw", "on purpose"),
     ],
 )

@@ -122,6 +122,7 @@ def test_tag_is_planned_deployed_and_verified(site: Site) -> None:
     assert "<testsuite" in (site.repository.checkout("verify:dev") / "verify.xml").read_text()
 
 
+@pytest.mark.nightly
 def test_schedule_deploys_a_new_release_once_and_rollback_restores_the_previous_release(site: Site) -> None:
     first = site.running_image()
     second = site.publish("v1.1.0", 2)

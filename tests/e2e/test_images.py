@@ -28,7 +28,7 @@ from tests.e2e.docker_host import (
     import_terraform_stand_in,
 )
 from tests.e2e.project import COMMAND, ROOT
-from tests.needs import absent, needs_program, needs_terraform
+from tests.needs import absent, needs_program, needs_terraform, nightly
 from tests.registries.docker_registry import PASSWORD, USER, DockerRegistry
 from tests.registries.images import skopeo_inspect
 
@@ -38,7 +38,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.timeout(1200)]
 TAG = "v9.9.9"
 NODE, PYTHON = "refinerctl-test/base:latest", "refinerctl-test/python:latest"
 STAND_IN, TERRAFORM = "refinerctl-test/terraform-stand-in:latest", "refinerctl-test/terraform:latest"
-FUNCTIONS = ("refiner", "producer", "autoscaler", "postprocess")
+# One on each base; the others are alike.
+FUNCTIONS = ("refiner", nightly("producer"), nightly("autoscaler"), nightly("postprocess"))
+IMAGES = (*FUNCTIONS, "worker", nightly("cli"))
 # Lambda's user: none of an image's own.
 NOBODY = "993:990"
 SANDBOX: dict[str, Any] = {"read_only": True, "tmpfs": {"/tmp": "mode=1777"}}
@@ -108,15 +110,28 @@ def site(docker_host: str, basic_registry: DockerRegistry, tmp_path_factory: pyt
     return Site(folder, docker_host, basic_registry, config)
 
 
+class Built(dict[str, dict[str, Any]]):
+    """The result of `image build` for each image; built when it is first asked for."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self._site = site
+
+    def __missing__(self, name: str) -> dict[str, Any]:
+        more: tuple[str, ...] = ()
+        if name == "cli":
+            import_terraform_stand_in(self._site.host, STAND_IN)
+            more = ("--build-arg", f"TERRAFORM={STAND_IN}")
+        self |= self._site.build(name, base=NODE if name == "refiner" else PYTHON, more=more)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def built(site: Site) -> dict[str, dict[str, Any]]:
-    """All images, built and published."""
+def built(site: Site) -> Built:
+    """The images that a test asks for, built and published."""
     import_base_image(site.host, NODE)
     import_python_base_image(site.host, PYTHON)
-    import_terraform_stand_in(site.host, STAND_IN)
-    images = site.build("refiner", base=NODE)
-    names = ("producer", "worker", "autoscaler", "postprocess", "cli")
-    return images | site.build(*names, base=PYTHON, more=("--build-arg", f"TERRAFORM={STAND_IN}"))
+    return Built(site)
 
 
 @pytest.fixture
@@ -157,10 +172,8 @@ def files(engine: docker.DockerClient, image: str, folder: str) -> set[PurePosix
         container.remove()
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, "worker", "cli"])
-def test_image_is_published_with_its_labels(
-    site: Site, engine: docker.DockerClient, built: dict[str, dict[str, Any]], name: str
-) -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_image_is_published_with_its_labels(site: Site, engine: docker.DockerClient, built: Built, name: str) -> None:
     image = built[name]
     assert (image["status"], image["target"]) == ("pushed", f"{image['source']}:{TAG}")
     assert image["digest"] == skopeo_inspect(image["target"], f"{USER}:{PASSWORD}")
@@ -172,11 +185,13 @@ def test_image_is_published_with_its_labels(
     assert labels[f"{label}.title"] in (name, "refinerctl")
 
 
-def test_published_tag_is_kept(site: Site, built: dict[str, dict[str, Any]]) -> None:
+def test_published_tag_is_kept(site: Site, built: Built) -> None:
+    target = built["worker"]["target"]
+
     done = site.run("worker", "--tag", TAG, "--push", "--build-arg", f"BASE={PYTHON}")
 
     assert done.code == 4
-    assert f"{built['worker']['target']} already exists" in done.err
+    assert f"{target} already exists" in done.err
     assert "Step " not in done.err, "refused before the build"
 
 
@@ -195,7 +210,7 @@ def test_login_that_may_not_push_is_refused_before_the_build(site: Site) -> None
     assert "Step " not in done.err
 
 
-def test_failed_build_shows_its_last_lines(site: Site, built: dict[str, dict[str, Any]]) -> None:
+def test_failed_build_shows_its_last_lines(site: Site, built: Built) -> None:
     done = site.run("worker", "--tag", "v9.9.10", "--build-arg", f"BASE={NODE}")
 
     assert (done.code, done.out) == (1, "")
@@ -205,7 +220,7 @@ def test_failed_build_shows_its_last_lines(site: Site, built: dict[str, dict[str
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_function_runs_its_handler(engine: docker.DockerClient, built: dict[str, dict[str, Any]], name: str) -> None:
+def test_function_runs_its_handler(engine: docker.DockerClient, built: Built, name: str) -> None:
     api = RuntimeApi()
     arn = "arn:aws:lambda:us-east-1:000000000000:function:f"
     invocation = Invocation("request-1", b'{"Records": []}', int(time.time() * 1000) + 60_000, arn)
@@ -226,7 +241,7 @@ def test_function_runs_its_handler(engine: docker.DockerClient, built: dict[str,
     assert ANSWERS[name] in answer.payload
 
 
-def test_worker_runs_without_privileges(engine: docker.DockerClient, built: dict[str, dict[str, Any]]) -> None:
+def test_worker_runs_without_privileges(engine: docker.DockerClient, built: Built) -> None:
     image = built["worker"]["target"]
     assert engine.images.get(image).attrs["Config"]["User"] == "65532:65532"
 
@@ -237,7 +252,8 @@ def test_worker_runs_without_privileges(engine: docker.DockerClient, built: dict
     assert "RNR_" in started.out
 
 
-def test_cli_runs_the_script_of_a_job(engine: docker.DockerClient, built: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.nightly
+def test_cli_runs_the_script_of_a_job(engine: docker.DockerClient, built: Built) -> None:
     image = built["cli"]["target"]
     config = engine.images.get(image).attrs["Config"]
     assert (config["User"], config["Entrypoint"]) == ("65532:65532", None)
@@ -259,10 +275,8 @@ def test_cli_runs_the_script_of_a_job(engine: docker.DockerClient, built: dict[s
     assert done.code == 2
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, "worker", "cli"])
-def test_image_has_neither_secrets_nor_tests(
-    engine: docker.DockerClient, built: dict[str, dict[str, Any]], name: str
-) -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_image_has_neither_secrets_nor_tests(engine: docker.DockerClient, built: Built, name: str) -> None:
     folder = {"worker": "/app", "cli": "/usr/local/lib"}.get(name, "/var/task")
     found = files(engine, built[name]["target"], folder)
     own = {path for path in found if name != "refiner" or "node_modules" not in path.parts}

@@ -77,6 +77,7 @@ def test_all_processes_listen_on_loopback_only(running: Project) -> None:
     assert addresses == {"127.0.0.1"}
 
 
+@pytest.mark.nightly
 def test_an_interrupted_up_leaves_a_running_environment_usable(running: Project) -> None:
     """If terraform were killed, its state would stay locked as long as the environment is up."""
     again = running.start("local", "up", "--detach")
@@ -93,6 +94,7 @@ def test_an_interrupted_up_leaves_a_running_environment_usable(running: Project)
     assert once_more.code == 0, once_more.err
 
 
+@pytest.mark.nightly
 def test_two_concurrent_ups_do_not_stop_each_other(project: Project) -> None:
     both = [project.start("local", "up", "--detach") for _ in range(2)]
     outs = [process.communicate(timeout=200)[0] for process in both]

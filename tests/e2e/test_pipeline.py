@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.project import COMMAND, CONFIG_BUCKET, Project, eventually
+from tests.needs import nightly
 
 pytestmark = pytest.mark.e2e
 
@@ -113,24 +114,27 @@ def test_an_input_that_is_replayed_writes_the_same_two_keys(running: Project, tm
     assert [(line["status"], line["completion_key"]) for line in listed] == [("completed", first["completion_key"])]
 
 
-@pytest.mark.parametrize(
-    "name", ["with space.txt", "a+b.txt", "100%.txt", "%2F.txt", "größe-日本-🚀.txt", "q?x=1&y#z.txt", "a'b\"c.txt"]
-)
-def test_odd_keys(running: Project, tmp_path: Path, name: str) -> None:
-    (path,) = write_inputs(tmp_path, [name])
+def test_odd_keys(running: Project, tmp_path: Path) -> None:
+    names = ["with space.txt", "a+b.txt", "100%.txt", "%2F.txt", "größe-日本-🚀.txt", "q?x=1&y#z.txt", "a'b\"c.txt"]
+    paths = write_inputs(tmp_path, names)
 
-    done = running.run("upload", str(path), "--wait", "--output", "json")
+    done = running.run("upload", *map(str, paths), "--wait", "--output", "json")
 
     assert done.code == 0, done.err
-    (upload,) = done.json()["uploads"]
-    assert upload["key"] == f"RefinerInput/{name}"
-    assert upload["completion_key"] == f"RefinerComplete/{name}.json"
-    assert outputs_of(running, upload) == [path.read_bytes()] * 2
-    polled = running.run("poll", "--expect", f"/RefinerInput/{name}", "--content", "--output", "json")
+    uploads = {upload["key"]: upload for upload in done.json()["uploads"]}
+    assert set(uploads) == {f"RefinerInput/{name}" for name in names}
+    expected = [argument for name in names for argument in ("--expect", f"/RefinerInput/{name}")]
+    polled = running.run("poll", *expected, "--content", "--output", "json")
     assert polled.code == 0, polled.err
-    assert [output["content"] for output in polled.lines()[0]["outputs"]] == [path.read_text()] * 2
+    contents = {line["key"]: [output["content"] for output in line["outputs"]] for line in polled.lines()}
+    for name, path in zip(names, paths, strict=True):
+        upload = uploads[f"RefinerInput/{name}"]
+        assert upload["completion_key"] == f"RefinerComplete/{name}.json"
+        assert outputs_of(running, upload) == [path.read_bytes()] * 2
+        assert contents[upload["completion_key"]] == [path.read_text()] * 2
 
 
+@pytest.mark.nightly
 def test_two_hundred_megabytes(running: Project, tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     block = bytes(range(256)) * 4096
@@ -151,7 +155,7 @@ def test_two_hundred_megabytes(running: Project, tmp_path: Path) -> None:
         assert hashlib.sha256(saved.read_bytes()).hexdigest() == wanted
 
 
-@pytest.mark.parametrize("way", ["throw", "exit", "timeout", "memory"])
+@pytest.mark.parametrize("way", ["throw", nightly("exit"), "timeout", nightly("memory")])
 def test_a_failing_function_leaves_its_message_in_the_dlq(running: Project, tmp_path: Path, way: str) -> None:
     (path,) = write_inputs(tmp_path, [way])
 
@@ -183,7 +187,7 @@ def test_standard_input(running: Project) -> None:
     assert outputs_of(running, done.json()["uploads"][0]) == [b"from a pipe\n"] * 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, nightly(signal.SIGTERM)])
 def test_an_interrupted_pipe_leaves_no_object(running: Project, number: signal.Signals) -> None:
     name = f"half-{number.name}.sql"
     process = subprocess.Popen(

@@ -251,6 +251,7 @@ def test_held_lock_names_its_holder_until_it_is_released(releases: Project) -> N
     assert (free.code, free.json()["locked"]) == (0, False)
 
 
+@pytest.mark.nightly
 def test_sigterm_during_apply_leaves_a_complete_state_and_no_lock(releases: Project) -> None:
     with edited(releases, "visibility_timeout_s = 30", "visibility_timeout_s = 45"):
         process = releases.start("deploy", "--yes")

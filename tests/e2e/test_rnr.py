@@ -183,6 +183,7 @@ def test_cache_is_a_redis_server_with_the_token_of_the_secret(rnr: Project) -> N
     assert servers(rnr)["redis"]["address"] == f"redis://127.0.0.1:{endpoint['Port']}"
 
 
+@pytest.mark.nightly
 def test_stack_refiner_is_added_to_the_same_environment(rnr: Project) -> None:
     added = rnr.run("local", "up", "--detach", "--stack", "refiner", timeout=280)
     assert added.code == 0, added.err

@@ -320,6 +320,7 @@ def test_verify_finds_a_schedule_that_is_disabled(tiny: Project) -> None:
     assert any("tiny-tick" in check["seen"] for check in failed)
 
 
+@pytest.mark.nightly
 def test_deploy_applies_a_change_of_the_values(tiny: Project) -> None:
     values = tiny.folder / "terraform/environments/local/tiny.tfvars"
     values.write_text('image_uri = "tests/tiny"\ntimeout_s = 4\n')

@@ -64,6 +64,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.stop()
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_each_of_1000_inputs_has_one_result_and_is_merged_once(
     broker: RabbitMQServer, cache: RedisServer, aws_url: str, tmp_path: Path

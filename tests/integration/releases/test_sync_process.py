@@ -18,6 +18,7 @@ import pexpect
 import pytest
 
 from tests.integration.registry.copying import Copier
+from tests.needs import nightly
 from tests.registries.docker_registry import DockerRegistry
 from tests.registries.faulty_proxy import Fault, FaultyProxy, Kind
 from tests.registries.fixtures import Site
@@ -63,7 +64,7 @@ class Watcher:
             thread.join()
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [6, nightly(20)])
 def test_kill_at_any_moment_leaves_no_incomplete_image(site: Site, tmp_path: Path, kills: int) -> None:
     """After a kill the tag has a whole image or does not exist, and the next run copies only the rest."""
     image = site.push(layers=[Layer(500_000, seed=seed) for seed in range(6)])

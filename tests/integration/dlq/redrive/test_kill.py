@@ -20,6 +20,7 @@ import pytest
 
 from refinerctl.dlq.redrive.journal import FoundJournal, find
 from tests.integration.dlq.redrive.stage import advised
+from tests.needs import nightly
 from tests.sqs.accounts import Account, account
 from tests.sqs.server import SqsServer, sqs_server
 
@@ -169,7 +170,7 @@ def server() -> Iterator[SqsServer]:
         yield server
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(MANY_KILLS, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [4, nightly(MANY_KILLS)])
 def test_resumes_after_kill_at_any_moment(tmp_path: Path, kills: int) -> None:
     """Each worker has a server of its own, because it moves the clock."""
 
