@@ -25,15 +25,16 @@ class Pool:
         self._ca_bundle = ca_bundle
         self._idle: deque[http.client.HTTPConnection] = deque()
 
-    def post(
+    def send(
         self,
+        method: str,
         target: str,
         headers: Mapping[str, str],
         body: bytes,
         timeout_s: float,
-        patience_s: float,
-        leaving: Callable[[], None],
-        written: Callable[[], None],
+        patience_s: float = 0.0,
+        leaving: Callable[[], None] = lambda: None,
+        written: Callable[[], None] = lambda: None,
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """Send one request; returns the response and its body.
 
@@ -44,7 +45,7 @@ class Pool:
         connection = self._idle_connection() or self._connect()
         try:
             connection.sock.settimeout(timeout_s)
-            connection.putrequest("POST", target, skip_accept_encoding=True)
+            connection.putrequest(method, target, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
             leaving()

@@ -1,4 +1,4 @@
-"""S3: writing an object, in parts where it is large.
+"""S3: writing a large object, in parts.
 
 boto3's own upload keeps the version's id of the request that made it to itself.
 """
@@ -39,13 +39,10 @@ def part_size(size: int | None) -> int:
     return max(MIN_PART_BYTES, -(-size // MAX_PARTS))
 
 
-def put_object(client: S3Client, bucket: str, key: str, body: Readable, step: int, on_bytes: OnBytes) -> Any:
-    """Write an object, in parts of `step` bytes unless it is smaller; S3's answer to the request that made it."""
-    first = _read_fully(body, step)
-    if len(first) < step:
-        answer = client.put_object(Bucket=bucket, Key=key, Body=first)
-        on_bytes(len(first))
-        return answer
+def put_parts(
+    client: S3Client, bucket: str, key: str, first: bytes, body: Readable, step: int, on_bytes: OnBytes
+) -> Any:
+    """Write an object in parts of `step` bytes, of which `first` was read already; S3's answer to the last request."""
     upload: Any = {"Bucket": bucket, "Key": key}
     upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
 
@@ -78,14 +75,14 @@ def _send_parts(
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
                         future.result()
-                chunk = _read_fully(body, step)
+                chunk = read_fully(body, step)
             return [future.result() for future in sent]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _read_fully(body: Readable, size: int) -> bytes:
+def read_fully(body: Readable, size: int) -> bytes:
     """A pipe may return less: read until `size` bytes or the end are reached."""
     chunks: list[bytes] = []
     while size and (chunk := body.read(size)):

@@ -112,7 +112,9 @@ class SqsWire:
 
         try:
             headers = self._signed_headers(operation, body)
-            response, content = self._pool.post(self._path, headers, body, self._timeout_s, wait_s, leaving, written)
+            response, content = self._pool.send(
+                "POST", self._path, headers, body, self._timeout_s, wait_s, leaving, written
+            )
         except RefinerctlError as error:  # credentials, the proxy's URL, the CA bundle, or `leaving`
             return _failed("Connection", error)
         except SSLCertVerificationError as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from refinerctl.aws.s3 import ObjectEvent, object_event
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, RefinerctlError
 from refinerctl.inputs.completions import Clock, Completion, Completions
+from refinerctl.inputs.listing import KEYS_PER_PAGE, Finder
 from refinerctl.parallel import attempt
 from refinerctl.stacks.base import CompletionStatus
 
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 THREADS = 16
 FIRST_POLL_SECONDS = 0.25
 SLOWEST_POLL_SECONDS = 5.0
+# While some end at every poll.
+BUSY_POLL_SECONDS = 2.0
+# The time between two polls, in times of what the last one took.
+POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
 SLOWEST_DLQ_POLL_SECONDS = 20.0
 CLOCK_SKEW = timedelta(minutes=1)
-
-Identity = tuple[str | None, str, datetime]
 
 
 class UploadStatus(StrEnum):
@@ -57,19 +60,25 @@ class Upload:
     error: str | None = None
 
 
-def existing_completions(completions: Completions, keys: Sequence[str]) -> dict[str, Identity]:
+def existing_completions(completions: Completions, keys: Sequence[str]) -> dict[str, ObjectInfo]:
     """The completions that earlier uploads to `keys` have left, which `follow` must not take for new ones."""
     candidates = [candidate for key in keys for candidate in completions.keys_for(key)]
+    found = Finder(completions.results).find(candidates)
+    # One that is written in the same second with the same content differs only in its version, which no listing has.
+    recent = [info.key for info in found.values() if info.version_id is None and _is_recent(info, datetime.now(UTC))]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="head") as pool:
-        return {info.key: info.identity for info in pool.map(completions.results.head, candidates) if info is not None}
+        heads = pool.map(completions.results.head, recent)
+    return found | {info.key: info for info in heads if info is not None}
+
+
+def _is_recent(completion: ObjectInfo, moment: datetime) -> bool:
+    return completion.last_modified > moment - CLOCK_SKEW
 
 
 @dataclass
 class _Pending:
     upload: Upload
     candidates: tuple[str, ...]
-    next_poll: float = 0.0
-    interval: float = FIRST_POLL_SECONDS
     error: str | None = None
     other: str | None = None
 
@@ -78,7 +87,7 @@ def follow(
     completions: Completions,
     uploads: Sequence[Upload],
     *,
-    existing: Mapping[str, Identity],
+    existing: Mapping[str, ObjectInfo],
     timeout_s: float,
     progress: Progress,
     dlqs: Dlqs | None = None,
@@ -86,9 +95,9 @@ def follow(
 ) -> list[Upload]:
     """Wait at most `timeout_s` seconds until each upload has a completion; return the uploads in the order given.
 
-    Reads those completions' keys alone, so the cost does not grow with the bucket's history. An input whose message is
-    in a DLQ has status `failed`; one that was overwritten before it was processed is `superseded`; another one without
-    a completion is `pending`.
+    Reads those completions' keys, or lists from the first to the last of many: the cost does not grow with the
+    bucket's history. An input whose message is in a DLQ has status `failed`; one that was overwritten before it was
+    processed is `superseded`; another one without a completion is `pending`.
     """
     waiting = {
         item.key: _Pending(item, completions.keys_for(item.key))
@@ -96,15 +105,13 @@ def follow(
         if item.status is UploadStatus.UPLOADED
     }
     done = {item.key: item for item in uploads if item.key not in waiting}
-    deadline = clock.monotonic() + timeout_s
+    last = clock.monotonic()
+    deadline, interval = last + timeout_s, FIRST_POLL_SECONDS
     with ThreadPoolExecutor(THREADS, thread_name_prefix="follow") as pool:
+        search = _Search(completions, existing, pool)
         while waiting:
             now = clock.monotonic()
-            is_last = now >= deadline
-            due = [item for item in waiting.values() if is_last or item.next_poll <= now]
-            for item in due:
-                item.next_poll, item.interval = now + item.interval, min(item.interval * 1.5, SLOWEST_POLL_SECONDS)
-            found = [item for item in pool.map(lambda item: _poll(completions, item, existing), due) if item]
+            found = search.ended(waiting.values())
             if dlqs is not None:
                 ended = {item.key for item in found}
                 found += dlqs.failed([item.upload for key, item in waiting.items() if key not in ended], now)
@@ -112,31 +119,105 @@ def follow(
                 del waiting[upload.key]
                 done[upload.key] = upload
             progress.update(f"{len(done)} of {len(uploads)} done")
-            if not waiting or is_last:
+            if not waiting or now >= deadline:
                 break
-            wake = min(deadline, *(item.next_poll for item in waiting.values()))
-            clock.sleep(max(0.0, wake - clock.monotonic()))
-    for key, item in waiting.items():
-        done[key] = _timed_out(completions.bucket, item)
+            pause = _pause(interval, len(found), len(waiting), now - last, clock.monotonic() - now)
+            interval, last = FIRST_POLL_SECONDS if found else min(interval * 1.5, SLOWEST_POLL_SECONDS), now
+            clock.sleep(max(0.0, min(pause, deadline - clock.monotonic())))
+        for upload in pool.map(partial(_timed_out, completions.bucket), waiting.values()):
+            done[upload.key] = upload
     return [done[item.key] for item in uploads]
 
 
-def _poll(completions: Completions, pending: _Pending, existing: Mapping[str, Identity]) -> Upload | None:
-    try:
+def _pause(interval: float, ended: int, left: int, passed_s: float, took_s: float) -> float:
+    """Seconds until the next poll: half of the time that those `left` need at the rate at which the others ended."""
+    if ended:
+        interval = min(max(FIRST_POLL_SECONDS, left * passed_s / ended / 2), BUSY_POLL_SECONDS)
+    return min(max(interval, POLL_SHARE * took_s), SLOWEST_POLL_SECONDS)
+
+
+class _Search:
+    """Looks for the completions of inputs, and for the outputs that these list."""
+
+    def __init__(self, completions: Completions, existing: Mapping[str, ObjectInfo], pool: ThreadPoolExecutor) -> None:
+        self._completions = completions
+        self._existing = existing
+        self._pool = pool
+        self._written = Finder(completions.results)
+        self._outputs = Finder(completions.results)
+
+    def ended(self, waiting: Collection[_Pending]) -> list[Upload]:
+        """The results of those inputs that have one now."""
+        candidates = self._with_completion(waiting) if len(waiting) > KEYS_PER_PAGE else waiting
+        found = [
+            (item, end) for item, end in zip(candidates, self._pool.map(self._poll, candidates), strict=True) if end
+        ]
+        listed = {key for _, end in found if end.status is UploadStatus.COMPLETED for key in end.outputs}
+        # Those that are not found are requested one by one, with their errors.
+        known = attempt(partial(self._outputs.find, listed)).value if len(listed) > KEYS_PER_PAGE else None
+        checked = self._pool.map(lambda pair: self._check_outputs(pair[0], pair[1], known or {}), found)
+        return [end for end in checked if end is not None]
+
+    def _with_completion(self, waiting: Collection[_Pending]) -> Collection[_Pending]:
+        """Those whose completion may have been written since the upload."""
+        try:
+            found = self._written.find([key for item in waiting for key in item.candidates])
+        except AccessDeniedError:
+            return waiting
+        except RefinerctlError as error:  # the next request may succeed
+            for item in waiting:
+                item.error = str(error)
+            return ()
+        return [item for item in waiting if any(self._may_be_new(found.get(key), item) for key in item.candidates)]
+
+    def _may_be_new(self, found: ObjectInfo | None, item: _Pending) -> bool:
+        earlier = self._existing.get(found.key) if found else None
+        if found is None or earlier is None:
+            return found is not None
+        is_other = (found.etag, found.last_modified) != (earlier.etag, earlier.last_modified)
+        return is_other or _is_recent(earlier, item.upload.uploaded_at)
+
+    def _poll(self, pending: _Pending) -> Upload | None:
+        return _attempt(pending, lambda: self._result(pending))
+
+    def _result(self, pending: _Pending) -> Upload | None:
         for key in pending.candidates:
-            found = completions.get(key)
-            if found is None or existing.get(key) == found.info.identity:
+            found = self._completions.get(key)
+            if found is None or _is_same(found.info, self._existing.get(key)):
                 continue
-            if not completions.is_of(found, pending.upload.key):
+            if not self._completions.is_of(found, pending.upload.key):
                 pending.other = found.of_another
                 continue
-            if (ended := _judge(completions, found, pending.upload)) is not None:
+            if (ended := _judge(self._completions, found, pending.upload)) is not None:
                 return ended
+        return None
+
+    def _check_outputs(self, pending: _Pending, item: Upload, known: Collection[str]) -> Upload | None:
+        def check() -> Upload:
+            outputs = item.outputs if item.status is UploadStatus.COMPLETED else ()
+            missing = [key for key in outputs if key not in known and self._completions.results.head(key) is None]
+            if not missing:
+                return item
+            return replace(item, status=UploadStatus.FAILED, error=f"listed outputs do not exist: {', '.join(missing)}")
+
+        return _attempt(pending, check)
+
+
+def _attempt(pending: _Pending, call: Callable[[], Upload | None]) -> Upload | None:
+    try:
+        return call()
     except AccessDeniedError as error:  # final: waiting cannot change it
         return replace(pending.upload, status=UploadStatus.FAILED, error=f"its completion cannot be read: {error}")
     except RefinerctlError as error:  # the next request may succeed
         pending.error = str(error)
     return None
+
+
+def _is_same(found: ObjectInfo, earlier: ObjectInfo | None) -> bool:
+    """Whether it was there before the upload. A listing has no versions: then the time and the content decide."""
+    if earlier is None or (found.etag, found.last_modified) != (earlier.etag, earlier.last_modified):
+        return False
+    return earlier.version_id in (None, found.version_id)
 
 
 def _judge(completions: Completions, completion: Completion, item: Upload) -> Upload | None:
@@ -147,14 +228,14 @@ def _judge(completions: Completions, completion: Completion, item: Upload) -> Up
     """
     ours, read = item.version_id, completion.read_version
     if ours is None or read == ours:
-        return _completed(completions.results, item, completion)
+        return _completed(item, completion)
     if read is None and not completion.source_versions:
         newer = _overwritten_by(completions.bucket, item)
         if newer is None or newer.last_modified > completion.info.last_modified:
-            return _completed(completions.results, item, completion)
+            return _completed(item, completion)
         return _superseded(item, newer.version_id, f"{completion.info.key} may belong to that version")
     if ours in completion.source_versions:  # the event's
-        return _completed(completions.results, item, completion) if read is None else _superseded(item, read)
+        return _completed(item, completion) if read is None else _superseded(item, read)
     newer = _overwritten_by(completions.bucket, item)
     return None if newer is None else _superseded(item, newer.version_id)
 
@@ -170,18 +251,14 @@ def _superseded(item: Upload, version: str | None, note: str = "") -> Upload:
     return replace(item, status=UploadStatus.SUPERSEDED, error=f"{reason}; {note}" if note else reason)
 
 
-def _completed(bucket: S3Bucket, item: Upload, completion: Completion) -> Upload:
+def _completed(item: Upload, completion: Completion) -> Upload:
     document = completion.document
-    error = document.error
-    if document.status is CompletionStatus.COMPLETED:
-        missing = [key for key in document.output_keys if bucket.head(key) is None]
-        error = f"listed outputs do not exist: {', '.join(missing)}" if missing else None
     return replace(
         item,
-        status=UploadStatus.FAILED if error else UploadStatus.COMPLETED,
+        status=UploadStatus.COMPLETED if document.status is CompletionStatus.COMPLETED else UploadStatus.FAILED,
         completion_key=completion.info.key,
         outputs=document.output_keys,
-        error=error,
+        error=document.error,
     )
 
 

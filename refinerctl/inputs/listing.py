@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from refinerctl.aws.s3 import ObjectInfo
-from refinerctl.errors import RefinerctlError
+from refinerctl.errors import AccessDeniedError, RefinerctlError
 
 if TYPE_CHECKING:
     from refinerctl.aws.s3 import S3Bucket
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 SETTLED = timedelta(minutes=2)
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 LONGEST_TIMEOUT_S = 900
+# A page of a listing costs as much as requests for so many objects.
+KEYS_PER_PAGE = 20
+THREADS = 16
 
 
 class ListingCutError(RefinerctlError):
@@ -99,6 +104,30 @@ def count_incomplete(completions: Completions, prefix: str, now: datetime, max_p
     except ListingCutError:
         return InputCount(counted, incomplete, all_counted=False)
     return InputCount(counted, incomplete)
+
+
+class Finder:
+    """Finds objects of a bucket by their keys: many by listing, unless too many other objects are in between."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self._bucket = bucket
+        self._lists = True
+
+    def find(self, keys: Collection[str]) -> dict[str, ObjectInfo]:
+        """Those that exist, by key; without version and metadata if they were listed."""
+        if self._lists and len(keys) > KEYS_PER_PAGE:
+            try:
+                return self._listed(sorted(keys))
+            except (ListingCutError, AccessDeniedError):
+                self._lists = False
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="head") as pool:
+            return {info.key: info for info in pool.map(self._bucket.head, keys) if info is not None}
+
+    def _listed(self, keys: list[str]) -> dict[str, ObjectInfo]:
+        pages = _Pages(1 + len(keys) // KEYS_PER_PAGE)
+        prefix = os.path.commonprefix([keys[0], keys[-1]])  # noqa: RUF071 - S3's prefixes are of characters
+        lookup = _Lookup(pages, self._bucket, prefix)
+        return {key: info for key in keys if (info := lookup.find(key)) is not None}
 
 
 @dataclass

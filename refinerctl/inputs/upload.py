@@ -20,14 +20,14 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.console import Progress, Renderer
 from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, TimedOutError, UsageError
 from refinerctl.inputs.completions import completions_of
-from refinerctl.inputs.follow import Dlqs, Identity, Upload, UploadStatus, existing_completions, follow
+from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, existing_completions, follow
 from refinerctl.inputs.names import input_prefix
 from refinerctl.keys import check_key, normalize_prefix
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
 
 if TYPE_CHECKING:
-    from refinerctl.aws.s3 import S3Bucket
+    from refinerctl.aws.s3 import ObjectInfo, S3Bucket
 
 THREADS = 16
 PIPE_POLL_SECONDS = 0.2
@@ -244,7 +244,9 @@ class _Body:
             raise RefinerctlError("the upload was interrupted")
 
 
-def _follow(app: AppContext, uploads: list[Upload], existing: Mapping[str, Identity], timeout_s: float) -> list[Upload]:
+def _follow(
+    app: AppContext, uploads: list[Upload], existing: Mapping[str, ObjectInfo], timeout_s: float
+) -> list[Upload]:
     def dlq_of(key: str) -> str | None:
         stage = attempt(lambda: app.pipeline.stage_for(key)).value
         dlq = stage.queue.dlq if stage and stage.queue else None

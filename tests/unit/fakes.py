@@ -161,6 +161,10 @@ class FakeBucket(S3Bucket):
         listed = [ObjectInfo(info.key, info.size, info.etag, info.last_modified) for info in infos]
         return listed, len(found) > self.page_size
 
+    def read(self, key: str, limit: int | None = None) -> tuple[ObjectInfo, bytes] | None:
+        opened = self.open(key)
+        return (opened[0], opened[1].read(limit)) if opened else None
+
     def open(self, key: str) -> tuple[ObjectInfo, Any] | None:
         found = self._ask("get", key)
         return (found.info, Body(found.content, self.broken.get(key))) if found else None

@@ -24,6 +24,13 @@ ODD_KEY = "RefinerInput/50% a+b & c=d/Übergröße 報告 🧪'\"<>#?.txt"
 STEP = MIN_PART_BYTES
 
 
+@pytest.fixture
+def bucket(bucket: S3Bucket) -> S3Bucket:
+    """A bucket that was reached: from then on its objects are read and written without boto3."""
+    bucket.check()
+    return bucket
+
+
 class Zeros:
     """So many zeros, made as they are read, at most `at_once` in one read as from a pipe."""
 
@@ -190,6 +197,41 @@ class TestFaults:
             S3Bucket(server.session(), "b").put("k", Zeros(STEP), STEP)
 
 
+class TestFaultsOfSmallRequests:
+    """boto3 makes a request again that was not answered as usual."""
+
+    def put(self, *faults: Answer) -> tuple[int, str | None]:
+        """The number of requests, and the version."""
+        waiting = [*faults]
+
+        def answer(request: Request) -> Answer | None:
+            return waiting.pop(0) if waiting and request.method == "PUT" else None
+
+        with serving(multipart(answer)) as server:
+            bucket = S3Bucket(server.session(), "b")
+            bucket.check()
+            version = bucket.put("a b", io.BytesIO(b"x"), 1)
+            return server.count()["PUT"], version
+
+    @pytest.mark.parametrize("bad", [error(503, "SlowDown"), error(500, "InternalError"), RESET])
+    def test_a_request_that_fails_is_repeated(self, no_backoff: list[float], bad: Answer) -> None:
+        assert self.put(bad) == (2, "made-by-put")
+        assert self.put(bad, bad, bad) == (4, "made-by-put")
+        assert len(no_backoff) == 2
+
+    def test_a_denied_request_is_explained(self) -> None:
+        with pytest.raises(RefinerctlError, match="access denied: PutObject on s3://b/a b"):
+            self.put(*[error(403, "AccessDenied")] * 2)
+
+    def test_an_answer_that_is_no_listing_is_left_to_boto3(self, no_backoff: list[float]) -> None:
+        with serving(lambda _: Answer(200, b"<html>")) as server:
+            bucket = S3Bucket(server.session(), "b")
+            bucket.check()
+            with pytest.raises(RefinerctlError):
+                list(bucket.objects("p/"))
+            assert server.count() == {"HEAD": 1, "GET": 1 + 8}
+
+
 def _object(body: bytes, cut_after: int | None = None) -> Answer:
     headers = {"ETag": '"e"', "Last-Modified": "Sun, 01 Mar 2026 14:00:00 GMT"}
     return Answer(200, body, headers, cut_after)
@@ -270,14 +312,14 @@ class TestRead:
             list(pool.map(lambda key: client.put_object(Bucket=bucket.name, Key=key), reversed([*keys, "q/other"])))
         assert [info.key for info in bucket.objects("p/")] == keys
 
-    def test_two_writes_of_the_same_content_have_different_identities(self, bucket: S3Bucket) -> None:
-        identities = set()
+    def test_two_writes_of_the_same_content_have_different_versions(self, bucket: S3Bucket) -> None:
+        versions = set()
         for _ in range(2):
             bucket.put("k", io.BytesIO(b"same"), 4)
             info = bucket.head("k")
             assert info is not None
-            identities.add(info.identity)
-        assert len(identities) == 2
+            versions.add(info.version_id)
+        assert len(versions) == 2
 
 
 class TestBucket:

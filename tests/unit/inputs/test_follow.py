@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 
 from refinerctl.aws.messages import Message
+from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import Progress
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
 from refinerctl.inputs.completions import Completions
-from refinerctl.inputs.follow import Dlqs, Identity, Upload, UploadStatus, existing_completions, follow
+from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, existing_completions, follow
 from tests.unit.fakes import START, Clock, FakeBucket, FakeQueues, completions_of
 
 DLQ = "dibbs-ecr-RefinerInput-dlq"
@@ -40,7 +41,7 @@ def uploaded(bucket: FakeBucket, name: str = "x", content: bytes = b"input") -> 
 def wait_for(
     completions: Completions,
     *items: Upload,
-    existing: Mapping[str, Identity] | None = None,
+    existing: Mapping[str, ObjectInfo] | None = None,
     timeout_s: float = 60,
     dlqs: Dlqs | None = None,
 ) -> list[Upload]:
