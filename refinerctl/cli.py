@@ -11,13 +11,16 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from refinerctl import __version__
 from refinerctl.errors import FatalError, RefinerctlError, Terminated, UsageError
 from refinerctl.options import NOTIFY, RUN, examples, global_options
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # At exit the interpreter would search everything that was imported for garbage: a tenth of a short command's time.
 atexit.register(gc.freeze)
@@ -139,6 +142,15 @@ class CommandGroup(click.Group):
             CommandGroup(cmd_name, sections={"Commands": target}, help=text, no_args_is_help=True), hidden=True
         )
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: click itself would import every command."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=text) for name, (_, text) in self.entries.items() if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -178,7 +190,8 @@ global_options(cli, hidden=False)
 def completion(ctx: click.Context, shell: str) -> None:
     """Print a completion script for a shell.
 
-    Evaluate it in ~/.bashrc or ~/.zshrc.
+    Evaluate it in ~/.bashrc or ~/.zshrc. It completes commands, options, and the names of environments, stacks, stages,
+    queues, images and releases.
     """
     from click.shell_completion import get_completion_class
 

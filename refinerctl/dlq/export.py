@@ -18,6 +18,7 @@ from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError
 from refinerctl.files import check_writable, replacing
 from refinerctl.options import examples, global_options
+from refinerctl.shell import complete_dlq
 
 if TYPE_CHECKING:
     from refinerctl.console import Progress
@@ -33,7 +34,7 @@ STDOUT = "-"
         "refinerctl dlq export QUEUE - --key-prefix RefinerInput/team/ | jq .body",
     ),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_dlq)
 @click.argument("file")
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of messages.")

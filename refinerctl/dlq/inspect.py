@@ -24,6 +24,7 @@ from refinerctl.dlq.walk import Walk
 from refinerctl.insight.error_signature import signature
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import concurrently
+from refinerctl.shell import complete_dlq
 
 if TYPE_CHECKING:
     from refinerctl.console import Progress, Renderer
@@ -80,7 +81,7 @@ class ErrorGroup:
         "refinerctl dlq inspect QUEUE --filter \"contains(error, 'NoSuchKey')\" --jsonl",
     ),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_dlq)
 @filter_options
 @click.option(
     "--limit",

@@ -13,6 +13,7 @@ from refinerctl.dlq.queues import DeadLetterQueue, MessageSource
 from refinerctl.dlq.services import list_all, requested, stack_dlqs, unknown_queue_hint
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import examples, global_options
+from refinerctl.shell import complete_dlq
 
 # If not all fit into a terminal, those with the highest number are left out first.
 COLUMNS = {"QUEUE": 0, "KIND": 2, "FROM": 5, "DEPTH": 0, "IN FLIGHT": 4, "OLDEST": 3, "EXPIRES": 1}
@@ -22,7 +23,7 @@ UNKNOWN = "unknown"
 @click.command(
     "list", epilog=examples("refinerctl dlq list", "refinerctl dlq list dibbs-ecr-RefinerInput-dlq --output json")
 )
-@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...", shell_complete=complete_dlq)
 @global_options
 @click.pass_context
 def command(ctx: click.Context, queues: tuple[str, ...]) -> None:

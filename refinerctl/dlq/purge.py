@@ -27,6 +27,7 @@ from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
 from refinerctl.options import check_consent, examples, global_options, typed_answer
 from refinerctl.parallel import through_interrupt
+from refinerctl.shell import complete_dlq
 
 if TYPE_CHECKING:
     from refinerctl.console import Progress
@@ -79,7 +80,7 @@ class Purge:
         "refinerctl dlq purge QUEUE --filter \"contains(error, 'NoSuchKey')\" --dry-run",
     ),
 )
-@click.argument("queue")
+@click.argument("queue", shell_complete=complete_dlq)
 @filter_options
 @click.option(
     "--export",

@@ -21,6 +21,7 @@ from refinerctl.inputs.listing import Input, is_recent, list_inputs
 from refinerctl.inputs.messages import StageMessages, read_messages
 from refinerctl.inputs.names import below_stages
 from refinerctl.options import Moment, examples, global_options
+from refinerctl.shell import complete_prefix
 from refinerctl.stacks.base import Pipeline, Stage
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ListedInput:
         "refinerctl inputs --incomplete --output json | jq -r .key",
     )
 )
-@click.argument("prefix", required=False)
+@click.argument("prefix", required=False, shell_complete=complete_prefix)
 @click.option("--incomplete", is_flag=True, help="Only inputs with status incomplete.")
 @click.option("--since", type=Moment(), help="Earliest upload time of an input: 1h, or 2026-03-01T14:02:00Z.")
 @global_options

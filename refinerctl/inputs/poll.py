@@ -27,6 +27,7 @@ from refinerctl.inputs.completions import Clock, Completion, Completions, comple
 from refinerctl.inputs.names import below_bucket, input_key, input_prefix
 from refinerctl.inputs.outputs import ListedOutput, ReadOutput, list_outputs, read_outputs, save_outputs
 from refinerctl.options import Duration, Moment, examples, global_options
+from refinerctl.shell import complete_prefix
 from refinerctl.stacks.base import CompletionStatus
 
 EXPECT_SECONDS = 300.0
@@ -52,7 +53,7 @@ WINDOW = timedelta(minutes=5)
     metavar="KEY",
     help="Key of an input or completion to wait for; repeatable.",
 )
-@click.option("--prefix", help="Prefix of the inputs in --expect, or their stage.")
+@click.option("--prefix", shell_complete=complete_prefix, help="Prefix of the inputs in --expect, or their stage.")
 @click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to print before --follow ends."

@@ -23,6 +23,7 @@ from refinerctl.inputs.names import input_key
 from refinerctl.inputs.targets import Sender, Target, check_consumers, find_targets
 from refinerctl.options import Moment, Rate, ask, check_consent, examples, global_options, yes_option
 from refinerctl.parallel import attempt, concurrently, through_interrupt
+from refinerctl.shell import complete_prefix
 from refinerctl.stacks.base import Stage
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ class Replay:
 )
 @click.argument("keys", nargs=-1, metavar="[KEY]...")
 @click.option("--incomplete", is_flag=True, help="Instead of KEY: all inputs that `inputs --incomplete` lists.")
-@click.option("--prefix", metavar="PREFIX", help="With --incomplete: key prefix of the inputs, or their stage.")
+@click.option(
+    "--prefix",
+    metavar="PREFIX",
+    shell_complete=complete_prefix,
+    help="With --incomplete: key prefix of the inputs, or their stage.",
+)
 @click.option("--since", type=Moment(), help="With --incomplete: earliest upload time of an input.")
 @click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
 @click.option("--force", is_flag=True, help="Send even if a consumer is broken or an input may have a message.")

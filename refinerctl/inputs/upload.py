@@ -25,6 +25,7 @@ from refinerctl.inputs.names import input_prefix
 from refinerctl.keys import check_key, normalize_prefix
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
+from refinerctl.shell import complete_prefix
 
 if TYPE_CHECKING:
     from refinerctl.aws.s3 import ObjectInfo, S3Bucket
@@ -42,7 +43,11 @@ PIPE_END_SECONDS = 0.5
     )
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
-@click.option("--prefix", help="Key prefix of the inputs, or their stage. [default: the stack's input prefix]")
+@click.option(
+    "--prefix",
+    shell_complete=complete_prefix,
+    help="Key prefix of the inputs, or their stage. [default: the stack's input prefix]",
+)
 @click.option("--name", help="Name below the prefix, for one file or for standard input (PATH -).")
 @click.option("-r", "--recursive", is_flag=True, help="Upload the files in folders, too.")
 @click.option("--wait", is_flag=True, help="Follow each input to its completion.")

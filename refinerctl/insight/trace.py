@@ -20,6 +20,7 @@ from refinerctl.insight.trace_service import ServiceFacts
 from refinerctl.insight.trace_verdict import is_lost, verdict
 from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import attempt
+from refinerctl.shell import complete_prefix
 from refinerctl.stacks.base import EventRule, Stage
 from refinerctl.stacks.records import RecordEvent
 
@@ -37,7 +38,7 @@ EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UN
     )
 )
 @click.argument("key")
-@click.option("--prefix", help="Prefix of KEY, or its stage.")
+@click.option("--prefix", shell_complete=complete_prefix, help="Prefix of KEY, or its stage.")
 @click.option("--version-id", metavar="ID", help="Version of the object.  [default: the newest]")
 @click.option(
     "--since",

@@ -31,6 +31,7 @@ from refinerctl.releases.plan import allow_destroy_option, lock_timeout_option, 
 from refinerctl.releases.plan_view import plan_json
 from refinerctl.releases.planning import Plan, check_target, load_plan, make_plan, refuse_losses
 from refinerctl.releases.readiness import readiness_checks, wait_until_ready
+from refinerctl.shell import complete_ecr_tag
 from refinerctl.terraform.plan_json import Action
 
 if TYPE_CHECKING:
@@ -68,7 +69,12 @@ def deploy_options(command: Decorated) -> Decorated:
 @click.command(
     epilog=examples("refinerctl deploy --tag v1.4.0", "refinerctl deploy --plan release.tfplan --yes --env production")
 )
-@click.option("--tag", type=ReleaseTag(), help="Release to deploy. [default: the current one]")
+@click.option(
+    "--tag",
+    type=ReleaseTag(),
+    shell_complete=complete_ecr_tag,
+    help="Release to deploy. [default: the current one]",
+)
 @click.option(
     "--plan",
     "plan_file",

@@ -18,6 +18,7 @@ from refinerctl.releases.markdown import plan_markdown
 from refinerctl.releases.pins import pins_for
 from refinerctl.releases.plan_view import gitlab_report, plan_json, plan_lines
 from refinerctl.releases.planning import Plan, make_plan, refuse_losses
+from refinerctl.shell import complete_ecr_tag
 from refinerctl.terraform.plan_file import save_plan
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def allow_destroy_option(command: Decorated) -> Decorated:
 @click.command(
     epilog=examples("refinerctl plan --tag v1.4.0 --out release.tfplan", "refinerctl plan --detailed-exitcode")
 )
-@click.option("--tag", type=ReleaseTag(), help="Release to plan. [default: the current one]")
+@click.option(
+    "--tag",
+    type=ReleaseTag(),
+    shell_complete=complete_ecr_tag,
+    help="Release to plan. [default: the current one]",
+)
 @click.option("--out", type=_FILE, metavar="FILE", help="File for the plan, for `deploy --plan FILE`; holds secrets.")
 @click.option("--report", type=_FILE, metavar="FILE", help="File for GitLab's Terraform report (JSON).")
 @click.option("--markdown", "note", type=_FILE, metavar="FILE", help="File for a summary, for a merge request note.")

@@ -14,13 +14,19 @@ from refinerctl.options import ReleaseTag, examples, global_options
 from refinerctl.releases.deploy import ApplyOptions, deploy_options, deploy_plan
 from refinerctl.releases.pins import pins_of
 from refinerctl.releases.planning import make_plan, unfinished
+from refinerctl.shell import complete_deployed_tag
 from refinerctl.terraform.plan_json import ImageChange
 
 _TAGS_SHOWN = 10
 
 
 @click.command(epilog=examples("refinerctl rollback", "refinerctl rollback --to v1.3.0 --yes --env production"))
-@click.option("--to", type=ReleaseTag(), help="Release to deploy again. [default: the previous one]")
+@click.option(
+    "--to",
+    type=ReleaseTag(),
+    shell_complete=complete_deployed_tag,
+    help="Release to deploy again. [default: the previous one]",
+)
 @deploy_options
 @global_options
 @click.pass_context

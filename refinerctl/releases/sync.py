@@ -19,6 +19,7 @@ from refinerctl.images import BuiltBy, ImageReference, Platform, RunsOn
 from refinerctl.options import Duration, examples, global_options, notify_option
 from refinerctl.parallel import attempt, concurrently, time_limit
 from refinerctl.releases.sync_requests import one_image, stack_images, with_tags
+from refinerctl.shell import complete_image, complete_published_tag
 
 if TYPE_CHECKING:
     from refinerctl.registry.copies import CheckedCopy, CopyRequest, ImageCopy, RegistryCopies
@@ -39,7 +40,7 @@ DOCKER_CALL_SECONDS = 600
         "refinerctl sync --source ghcr.io/org/app:v1 --target registry.example.com/x",
     )
 )
-@click.option("--tag", metavar="TAG", help="Release tag to copy.")
+@click.option("--tag", metavar="TAG", shell_complete=complete_published_tag, help="Release tag to copy.")
 @click.option(
     "--all-tags-since",
     "since",
@@ -51,6 +52,7 @@ DOCKER_CALL_SECONDS = 600
     "names",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_image,
     help="Image of refinerctl.toml; repeatable. [default: the stack's]",
 )
 @click.option("--source", metavar="REF", help="Image in any registry; needs --target.")

@@ -20,6 +20,7 @@ from refinerctl.rulesets.edit import (
     ruleset_values,
     values_file,
 )
+from refinerctl.shell import complete_stage
 from refinerctl.stacks.base import Stage
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         "refinerctl remove-prefix team/MyNew/ --dry-run", "refinerctl remove-prefix MyNew --env production --deploy"
     ),
 )
-@click.argument("ruleset", metavar="PREFIX|NAME")
+@click.argument("ruleset", metavar="PREFIX|NAME", shell_complete=complete_stage)
 @click.option("--force", is_flag=True, help="Remove it even if its queues hold messages, or that is unknown.")
 @edit_options
 @global_options

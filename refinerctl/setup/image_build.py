@@ -19,6 +19,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, Usag
 from refinerctl.git import git_commit, origin_page
 from refinerctl.images import ImageReference, ImageSettings, Platform
 from refinerctl.options import ReleaseTag, build_arg_option, examples, global_options
+from refinerctl.shell import complete_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ class ImageBuild:
         "refinerctl image build --all --dry-run --output json",
     ),
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_image)
 @click.option("--all", "every", is_flag=True, help="All images of refinerctl.toml.")
 @click.option("--tag", type=ReleaseTag(), metavar="TAG", help="Tag of the image. [default: the commit]")
 @click.option("--platform", metavar="OS/ARCH", help="Platform to build for. [default: the image's]")

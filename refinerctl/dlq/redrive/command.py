@@ -13,6 +13,7 @@ from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
 from refinerctl.errors import NotFoundError, UsageError
 from refinerctl.options import Duration, Rate, check_consent, examples, global_options, yes_option
+from refinerctl.shell import complete_dlq, complete_queue
 
 if TYPE_CHECKING:
     from refinerctl.app import AppContext
@@ -33,11 +34,16 @@ _WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
         "refinerctl dlq redrive dibbs-ecr-RefinerInput-dlq --resume",
     ),
 )
-@click.argument("queue", required=False)
+@click.argument("queue", required=False, shell_complete=complete_dlq)
 @filter_options
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Maximum number of messages.")
 @click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
-@click.option("--to", metavar="QUEUE", help="Target queue, instead of the queue that each message came from.")
+@click.option(
+    "--to",
+    metavar="QUEUE",
+    shell_complete=complete_queue,
+    help="Target queue, instead of the queue that each message came from.",
+)
 @click.option("--edit", is_flag=True, help="Edit messages in $VISUAL or $EDITOR, and send those that were edited.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and exit.")
 @click.option(

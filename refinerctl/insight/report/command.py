@@ -16,6 +16,7 @@ from refinerctl.errors import UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.options import Moment, examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
+from refinerctl.shell import complete_stage
 from refinerctl.stacks.base import Bucket, EventRule, Stage
 
 if TYPE_CHECKING:
@@ -38,7 +39,15 @@ ACTIVITY = "metrics and logs"
     show_default=True,
     help="Start of the period: a time, or a duration before now (7d).",
 )
-@click.option("--stage", "--ruleset", "names", multiple=True, metavar="NAME", help="Stage to report; repeatable.")
+@click.option(
+    "--stage",
+    "--ruleset",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_stage,
+    help="Stage to report; repeatable.",
+)
 @click.option("--no-verify", is_flag=True, help="Skip the checks of verify.")
 @global_options
 @click.pass_context
