@@ -180,6 +180,7 @@ def _apply(app: AppContext, variables: Mapping[str, Any], progress: Progress, *,
 
     root = app.root_module(LOCK_TIMEOUT_SECONDS)
     root = replace(root, terraform=replace(root.terraform, disposable=disposable))
+    root.check_values()
     root.init()
     with root.folder() as folder:
         root.terraform.apply(root.var_files(folder, {**_deployed_images(app.ledger, progress), **variables}), report)

@@ -72,9 +72,11 @@ def make_plan(
 ) -> Plan:
     """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
 
-    Raises RefinerctlError if Terraform fails or would not deploy the pinned images; TimedOutError while another run
-    holds the state's lock.
+    Raises RefusedError for names in the environment's values that the root module does not know; RefinerctlError if
+    Terraform fails or would not deploy the pinned images; TimedOutError while another run holds the state's lock.
     """
+    if not destroy:
+        root.check_values()
     root.prepare()
     progress.step(f"terraform plan: stack {root.name} of {root.env}")
     configuration = root.configuration()

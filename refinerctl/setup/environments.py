@@ -16,6 +16,7 @@ from refinerctl.stacks import find_stack, stack_names
 from refinerctl.stacks.base import Bucket, Stack, Values
 from refinerctl.terraform import hcl
 from refinerctl.terraform.backend import read_backend
+from refinerctl.terraform.unknown_names import unknown_names
 
 # The state of an environment on this machine is in its emulator.
 EMULATOR_STATE = "emulator"
@@ -234,9 +235,9 @@ class _Inspection:
         except RefinerctlError as error:
             yield self._unreadable(file, error)
             return
-        for name in sorted(given.keys() - names):
-            fix = f"Remove it: stack {stack.name} has no such variable, and Terraform ignores it."
-            yield self._project.problem(file, name, "unknown variable", fix)
+        for unknown in unknown_names(file, self._layout.root_module(stack.name)):
+            fix = f"{unknown.hint} Terraform ignores it, and refinerctl refuses to deploy."
+            yield self._project.problem(file, unknown.key, f"{unknown.what} (line {unknown.line})", fix)
         for name in sorted(names - defaults.keys() - given.keys()):
             yield self._project.problem(file, name, "is missing", "Add it: it has no default.")
         region, env = self._settings.region, self._settings.env

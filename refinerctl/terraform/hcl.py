@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,7 +50,7 @@ def variable_defaults(module: Path) -> dict[str, Any]:
 def declared_variables(module: Path) -> tuple[frozenset[str], dict[str, Any]]:
     """The names of a root module's variables, and the defaults of those that have one."""
     names, defaults = set(), {}
-    for file, block in _blocks(module, "variable"):
+    for file, block in blocks_of(module, "variable"):
         name = file.labels(block)[-1]
         names.add(name)
         for attribute in file.attributes(block):
@@ -61,7 +62,7 @@ def declared_variables(module: Path) -> tuple[frozenset[str], dict[str, Any]]:
 def backend_block(module: Path) -> dict[str, Any]:
     """The arguments of the backend that a root module declares; empty without one."""
     found: dict[str, Any] = {}
-    for file, block in _blocks(module, "terraform"):
+    for file, block in blocks_of(module, "terraform"):
         for inner in file.blocks(block, "backend"):
             for attribute in file.attributes(inner):
                 name = file.name_of(attribute)
@@ -69,16 +70,22 @@ def backend_block(module: Path) -> dict[str, Any]:
     return found
 
 
-def _blocks(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
+def blocks_of(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
     """All blocks of a kind; those of override files last, because they take precedence."""
     check_root_module(module)
     for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
         # Parsing takes far longer than searching, and most files have no such block.
         text = _text(path)
         if re.search(rf"^[ \t]*{kind}\b", text, re.MULTILINE):
-            file = HclFile(path, text)
+            file = _file(path, text)
             for block in file.blocks(None, kind):
                 yield file, block
+
+
+@lru_cache(maxsize=64)
+def _file(path: Path, text: str) -> HclFile:
+    """The variables of a module are read for several reasons; parsing them takes some tenths of a second."""
+    return HclFile(path, text)
 
 
 def _text(path: Path) -> str:
@@ -126,12 +133,7 @@ class HclFile:
 
     def map_of(self, attribute: Tree[Any]) -> Tree[Any]:
         """The map that an attribute is set to. Raises RefinerctlError for anything but `{ … }`."""
-        term = attribute.children[2]
-        while term.data == "expr_term":
-            parts = _meaningful(term)
-            term = parts[1] if len(parts) == 3 else parts[0]  # three: in parentheses
-            if not hasattr(term, "data"):
-                break
+        term = unwrapped(attribute.children[2])
         if getattr(term, "data", None) != "object":
             raise self.error(attribute, f"{self.name_of(attribute)} is not a map in braces")
         return cast("Tree[Any]", term)
@@ -139,6 +141,19 @@ class HclFile:
     def key_of(self, element: Tree[Any]) -> str:
         """The key of a map's element."""
         return self._key(element.children[0].children[0])
+
+    def elements_of(self, tree: Tree[Any]) -> Iterator[Tree[Any]]:
+        """The elements of a map or an object."""
+        return _trees(tree, "object_elem")
+
+    def items_of(self, tree: Tree[Any]) -> Iterator[Tree[Any]]:
+        """The items of a list."""
+        return (part for part in _meaningful(tree) if hasattr(part, "data"))
+
+    def call_of(self, tree: Tree[Any]) -> tuple[str, list[Tree[Any]]]:
+        """The name of a function that is called, and its arguments."""
+        arguments = next(_trees(tree, "arguments"), None)
+        return self._word(tree.children[0]), list(self.items_of(arguments)) if arguments is not None else []
 
     def _parse(self) -> Tree[Any]:
         import hcl2
@@ -164,7 +179,7 @@ class HclFile:
         body = self._body if block is None else next(_trees(block, "body"))
         yield from _trees(body, "attribute", "block")
 
-    def attributes(self, block: Tree[Any]) -> Iterator[Tree[Any]]:
+    def attributes(self, block: Tree[Any] | None) -> Iterator[Tree[Any]]:
         return (child for child in self.children(block) if child.data == "attribute")
 
     def blocks(self, block: Tree[Any] | None, kind: str) -> Iterator[Tree[Any]]:
@@ -191,9 +206,11 @@ class HclFile:
         except RecursionError:
             raise self.error(attribute, f"{what} is nested too deeply") from None
 
+    def line_of(self, tree: Tree[Any]) -> int:
+        return self.text.count("\n", 0, tree.meta.start_pos) + 1
+
     def error(self, tree: Tree[Any], message: str) -> RefinerctlError:
-        line = self.text.count("\n", 0, tree.meta.start_pos) + 1
-        return RefinerctlError(f"{self.path}:{line}: {message}")
+        return RefinerctlError(f"{self.path}:{self.line_of(tree)}: {message}")
 
     def _value(self, tree: Any) -> Any:
         if tree.data == "expr_term":
@@ -234,11 +251,11 @@ class HclFile:
         return {"true": True, "false": False, "null": None}[str(tree.children[0])]
 
     def _tuple(self, tree: Tree[Any]) -> list[Any]:
-        return [self._value(part) for part in _meaningful(tree) if hasattr(part, "data")]
+        return [self._value(part) for part in self.items_of(tree)]
 
     def _object(self, tree: Tree[Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for element in _trees(tree, "object_elem"):
+        for element in self.elements_of(tree):
             found[self.key_of(element)] = self._value(element.children[2])
         return found
 
@@ -275,6 +292,14 @@ _WHAT = {
     "for_tuple_expr": "it is a for expression",
     "for_object_expr": "it is a for expression",
 }
+
+
+def unwrapped(term: Any) -> Any:
+    """What an expression is, without parentheses around it."""
+    while getattr(term, "data", None) == "expr_term":
+        parts = _meaningful(term)
+        term = parts[1] if len(parts) == 3 else parts[0]
+    return term
 
 
 def _trees(tree: Tree[Any], *kinds: str) -> Iterator[Tree[Any]]:

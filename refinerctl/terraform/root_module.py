@@ -23,6 +23,7 @@ from refinerctl.terraform.events import HEAD_BYTES, StateVersion
 from refinerctl.terraform.hcl import load_values
 from refinerctl.terraform.losses import tainted
 from refinerctl.terraform.runner import Terraform
+from refinerctl.terraform.unknown_names import refuse_unknown_names
 
 # The variable of the stacks for a role that terraform assumes by itself.
 _ROLE = "assume_role"
@@ -52,6 +53,10 @@ class RootModule:
     def var_file(self) -> Path:
         """The environment's values for this stack; need not exist."""
         return self.layout.values_file(self.env, self.name)
+
+    def check_values(self) -> None:
+        """Raises RefusedError if the environment's values have names that the module does not know."""
+        refuse_unknown_names(self.var_file, self.layout.root_module(self.name))
 
     def init(self) -> None:
         """`terraform init` with the environment's state."""

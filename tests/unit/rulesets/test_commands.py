@@ -200,7 +200,7 @@ def test_prefixes_of_an_environment_that_is_down(run: Command) -> None:
         ("RefinerInput", None, "dibbs-ecr-RefinerInput"),
     ]
     cells = run("prefixes").out.splitlines()[2].split()
-    assert cells == ["RefinerInput", "RefinerInput/", "unknown", OWN_IMAGE, "-", "-", "-"]
+    assert cells == ["RefinerInput", "RefinerInput/", "unknown", OWN_IMAGE, "unknown", "unknown", "unknown"]
 
 
 @pytest.mark.parametrize("queue", ["np-In", "np-In-dlq", "np-In-delivery-dlq"])
