@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError
+from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, UsageError, known_names
 from refinerctl.images import DEFAULT_PLATFORM, BuildContext, BuiltBy, ImageReference, ImageSettings, Platform, RunsOn
 from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
@@ -135,7 +135,7 @@ class Settings:
         """An image of refinerctl.toml. Raises UsageError if it has none of this name."""
         known = {image.name: image for image in self.images}
         if name not in known:
-            hint = f"It has: {', '.join(known) or 'no images'}." if self.layout.is_project else NO_PROJECT
+            hint = known_names(name, known, "Images") if self.layout.is_project else NO_PROJECT
             raise UsageError(f"refinerctl.toml has no image {name!r}", hint=hint)
         return known[name]
 
@@ -199,7 +199,8 @@ def load_settings(flags: GlobalFlags, environ: Mapping[str, str], cwd: Path) -> 
     environments = file.environments or DEFAULT_ENVIRONMENTS
     if env not in environments:
         what = f"environment {env!r} does not exist" if value("env", file.environment) else "no environment is selected"
-        hint = f"Environments: {', '.join(sorted(environments))}. Pass --env, or add one: `refinerctl env new NAME`."
+        known = known_names(env, sorted(environments), "Environments")
+        hint = f"{known} Pass --env, or add one: `refinerctl env new NAME`."
         raise UsageError(f"{what} in {path or 'the defaults'}", hint=hint)
     chosen = _convert(environments[env], EnvironmentTable, path, f"environments.{env}")
     role = None if chosen.embedded else value("assume_role", chosen.assume_role)
@@ -258,7 +259,7 @@ def _level(environ: Mapping[str, str], name: str) -> int:
         return _SWITCH[given]
     if not given.isdecimal():
         raise UsageError(
-            f"{name} has the invalid value {given!r}", hint="Use a number, or one of: true, false, yes, no, on, off."
+            f"{name} has the invalid value {given!r}", hint="Use a number, true, false, yes, no, on or off."
         )
     return int(given)
 

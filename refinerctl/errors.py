@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Of the names in a hint: a list of hundreds hides the nearest one.
-MAX_NAMES = 20
+# Of the names in a hint.
+MAX_NAMES = 100
 
 
 class RefinerctlError(Exception):

@@ -17,7 +17,7 @@ from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import MAX_BATCH, EntryResult, OutgoingMessage
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import counted
-from refinerctl.errors import RefinerctlError, RefusedError, TransientError, UsageError
+from refinerctl.errors import RefinerctlError, RefusedError, TransientError, UsageError, known_names
 from refinerctl.inputs.list import InputStatus, find_inputs
 from refinerctl.inputs.names import input_key
 from refinerctl.inputs.targets import Sender, Target, check_consumers, find_targets
@@ -130,10 +130,8 @@ def given_keys(app: AppContext, keys: Sequence[str]) -> list[tuple[str, Stage]]:
         stage = app.pipeline.stage_for(key)
         if stage is None or stage.queue is None:
             prefixes = [item.prefix for item in app.pipeline.stages if item.prefix and item.queue]
-            raise UsageError(
-                f"no stage with a queue receives {key}",
-                hint=f"Prefixes of the stages: {', '.join(prefixes) or 'none'}.",
-            )
+            hint = known_names(key, prefixes, "Prefixes of the stages")
+            raise UsageError(f"no stage with a queue receives {key}", hint=hint)
         found.append((key, stage))
     return found
 

@@ -75,7 +75,6 @@ SERVICE_COLUMNS = {
 
 @click.command(
     epilog=examples(
-        "refinerctl status",
         "refinerctl status --watch",
         "refinerctl status --check --env production",
         "refinerctl status --stage RefinerInput --output json",

@@ -9,7 +9,7 @@ import click
 
 from refinerctl.app import app_context
 from refinerctl.console import Renderer
-from refinerctl.errors import NotFoundError, UsageError
+from refinerctl.errors import NotFoundError, UsageError, known_names
 from refinerctl.options import examples, global_options
 
 MASK = "(sensitive)"
@@ -28,7 +28,7 @@ def outputs(ctx: click.Context, name: str | None, show_sensitive: bool) -> None:
     values, sensitive = app.root_module(0).outputs()
     if name is not None:
         if name not in values:
-            hint = f"Outputs: {', '.join(values)}." if values else "Nothing is deployed."
+            hint = known_names(name, values, "Outputs") if values else "Nothing is deployed."
             raise NotFoundError(f"stack {app.settings.stack} has no output {name}", hint=hint)
         values = {name: values[name]}
     if not show_sensitive:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from refinerctl.app import app_context
-from refinerctl.errors import NotFoundError, RefusedError
+from refinerctl.errors import NotFoundError, RefusedError, known_names
 from refinerctl.ledger.entries import Release, ReleaseAction, deployed, last_deploy, previous
 from refinerctl.options import ReleaseTag, examples, global_options
 from refinerctl.releases.deploy import ApplyOptions, deploy_options, deploy_plan
@@ -65,7 +65,7 @@ def choose(releases: Sequence[Release], to: str | None) -> tuple[Release, Releas
         )
     if target is None:
         tags = list(dict.fromkeys(release.tag for release in reversed(releases) if release.tag))[:_TAGS_SHOWN]
-        raise NotFoundError(f"{to} was never deployed here", hint=f"Recorded: {', '.join(tags) or 'none'}.")
+        raise NotFoundError(f"{to} was never deployed here", hint=known_names(to or "", tags, "Recorded"))
     return current, target
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from refinerctl.errors import UsageError
+from refinerctl.errors import UsageError, known_names
 from refinerctl.stacks.base import Stack
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def find_stack(name: str) -> Stack:
     for entry in _entry_points():
         if entry.name == name:
             return entry.load()  # type: ignore[no-any-return]
-    raise UsageError(f"unknown stack {name!r}", hint=f"Stacks: {', '.join(stack_names())}.")
+    raise UsageError(f"unknown stack {name!r}", hint=known_names(name, stack_names(), "Stacks"))
 
 
 def stack_names() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from refinerctl.aws.event_pattern import Verdict
-from refinerctl.errors import RefinerctlError, UsageError
+from refinerctl.errors import RefinerctlError, UsageError, known_names
 from refinerctl.insight.findings import Finding, Status, failed, passed, skipped, warned
 from refinerctl.insight.verify.snapshot import Snapshot
 from refinerctl.parallel import Answer
@@ -119,7 +119,8 @@ def choose(stack: Stack, only: Collection[str] = (), skip: Collection[str] = ())
     """All checks of a stack, or those in `only`, without those in `skip`. Raises UsageError for an unknown id."""
     checks = {check.id: check for section in sections_of(stack) for check in section.checks}
     if unknown := sorted({*only, *skip} - checks.keys()):
-        raise UsageError(f"unknown check {', '.join(unknown)}", hint=f"Checks: {', '.join(sorted(checks))}.")
+        hint = known_names(unknown[0], sorted(checks), "Checks")
+        raise UsageError(f"unknown check {', '.join(unknown)}", hint=hint)
     return tuple(check for name, check in checks.items() if (not only or name in only) and name not in skip)
 
 

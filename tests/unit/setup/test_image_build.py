@@ -113,7 +113,7 @@ def test_image_without_git_has_no_revision(refinerctl: Command, project: Path) -
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("nope",), 2, "no image 'nope'\n  It has: app, tools, private."),
+        (("nope",), 2, "no image 'nope'\n  Images: app, tools, private."),
         ((), 2, "name the images to build, or pass --all\n  Images of refinerctl.toml: app, tools, private."),
         (("app", "--all"), 2, "NAME and --all are mutually exclusive"),
         (("app", "--platform", "linux/arm64"), 2, "not published for linux/arm64\n  Its platforms"),

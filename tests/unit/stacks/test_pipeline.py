@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from refinerctl.errors import RefinerctlError, UsageError
-from refinerctl.stacks import find_stack, stack_names
+from refinerctl.stacks import find_stack
 from refinerctl.stacks.base import (
     Bucket,
     CompletionPlace,
@@ -220,4 +220,4 @@ def test_unknown_stack_lists_the_known_ones() -> None:
     assert find_stack("refiner") is STACK
     with pytest.raises(UsageError) as error:
         find_stack("rrn")
-    assert error.value.hint == f"Stacks: {', '.join(stack_names())}."
+    assert error.value.hint == "Did you mean rnr? Stacks: rnr, refiner, registry, access."
