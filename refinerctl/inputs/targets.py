@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from refinerctl.aws.messages import EntryResult, MessageAttribute, OutgoingMessage, QueueAddress
 from refinerctl.aws.s3 import ObjectInfo, created_event
+from refinerctl.console import counted
 from refinerctl.errors import RefusedError
 from refinerctl.parallel import attempt
 from refinerctl.stacks.base import Broker, EventRule, InputObject, Service, Stage
@@ -75,6 +76,19 @@ def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target
         broker = stage.queue.broker if stage.queue else None
         found[stage] = _on_broker(app, stage, broker) if broker else _on_sqs(app, stage)
     return found
+
+
+def warn_of_ignored(app: AppContext, keys: Sequence[str]) -> None:
+    """Print a warning if no stage receives some of these keys; nothing outside of a project: the stages are unknown."""
+    pipeline = attempt(lambda: app.pipeline).value if app.settings.layout.is_project else None
+    ignored = [key for key in keys if pipeline.stage_for(key) is None] if pipeline else []
+    if pipeline and ignored:
+        prefixes = ", ".join(stage.prefix for stage in pipeline.stages if stage.prefix) or "none"
+        count = f"{len(ignored):,} of {counted(len(keys), 'input')}"
+        app.render.warning(
+            f"{count} will not be processed: no stage listens to the prefix of {ignored[0]}. Prefixes of the stages: "
+            f"{prefixes}"
+        )
 
 
 def _on_sqs(app: AppContext, stage: Stage) -> Target:

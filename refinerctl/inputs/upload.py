@@ -22,6 +22,7 @@ from refinerctl.errors import NotFoundError, RefinerctlError, RefusedError, Time
 from refinerctl.inputs.completions import completions_of
 from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, existing_completions, follow
 from refinerctl.inputs.names import input_prefix
+from refinerctl.inputs.targets import warn_of_ignored
 from refinerctl.keys import check_key, normalize_prefix
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
@@ -74,6 +75,7 @@ def upload(
     below = input_prefix(app, prefix) if prefix else app.storage.input_prefix
     _refuse_results(app, below)
     sources = collect(paths, below, recursive=recursive, name=name)
+    warn_of_ignored(app, [source.key for source in sources])
     if dry_run:
         _show_plan(app, sources)
         return

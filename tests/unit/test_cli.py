@@ -271,6 +271,13 @@ class TestDryRun:
         done = refinerctl("upload", "a.txt", "--prefix", "LabDone/", "--dry-run", cwd=project)
         assert (done.code, done.out) == (4, "")
 
+    def test_a_prefix_that_no_stage_listens_to_is_a_warning(self, project: Path, refinerctl: Command) -> None:
+        (project / "a.txt").touch()
+        done = refinerctl("upload", "a.txt", "--prefix", "Other/", "--dry-run", cwd=project)
+        assert done.code == 0
+        assert "1 of 1 input will not be processed: no stage listens to the prefix of Other/a.txt" in done.err
+        assert "no stage" not in refinerctl("upload", "a.txt", "--dry-run", cwd=project).err
+
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("upload", "refinerctl.toml", "--dry-run", cwd=project)
         assert done.code == 0
