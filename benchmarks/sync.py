@@ -58,7 +58,7 @@ Way = Callable[[str, str, str], list[str]]
 
 
 def with_refinerctl(source: str, target: str, _: str) -> list[str]:
-    return [REFINERCTL, "--quiet", "sync", "--source", source, "--target", target, "--no-gate"]
+    return [REFINERCTL, "--quiet", "sync", source, target, "--no-gate"]
 
 
 def with_skopeo(source: str, target: str, _: str) -> list[str]:

@@ -12,7 +12,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import RefusedError, UsageError
 from refinerctl.local.launcher import Launch, stopped_afterwards
-from refinerctl.local.up import bring_up, engine_option
+from refinerctl.local.up import bring_up, engine_option, show_next
 from refinerctl.options import examples, global_options
 
 
@@ -51,3 +51,4 @@ def demo(ctx: click.Context, engine: str) -> None:
         story.run(app)
         app.render.note("stopping the local environment")
     app.render.note(f"done in {time.monotonic() - began:.0f} s")
+    show_next(app, ("local", "up", "--detach"), ("upload", "FILE", "--wait"), ("local", "down"))

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from refinerctl.local.execution import OnLine
 from refinerctl.local.venvs import is_complete, venv_of
 
 NODE_RUNTIME = Path(__file__).with_name("node_runtime.mjs")
+_NO_CODE = ("node_modules", "__pycache__", "test", "tests")
 _CMD = re.compile(r"^\s*CMD\s+(\[.*\])\s*$", re.MULTILINE)
 
 # What this project's images are built from, by ECR repository.
@@ -124,6 +125,10 @@ class ProcessEngine:
         self._contexts = contexts
         self._venvs = venvs
 
+    def code_version(self, function: FunctionConfiguration) -> object:
+        """Path and time of each file, so that a change takes effect with the next invocation."""
+        return sorted(_files_of(str(self._context(function.image_uri).folder)))
+
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
         context = self._context(function.image_uri)
         handler, runtime = handler_of(function, context), runtime_of(context)
@@ -147,6 +152,19 @@ class ProcessEngine:
     def _context(self, image_uri: str) -> BuildContext:
         _, context = context_of(image_uri, self._contexts)
         return replace(context, folder=context.folder.resolve())
+
+
+def _files_of(folder: str) -> Iterator[tuple[str, int]]:
+    """Files with their times of change, except packages and what begins with a dot."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in _NO_CODE:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_of(entry.path)
+            else:
+                with contextlib.suppress(FileNotFoundError):  # editors replace files
+                    yield entry.path, entry.stat().st_mtime_ns
 
 
 def existing_venv(context: BuildContext, folder: Path) -> Path | None:
@@ -220,6 +238,10 @@ class ContainerEngine:
         self._contexts = contexts
         self._label = label
         self._docker = DockerEngine()
+
+    def code_version(self, function: FunctionConfiguration) -> object:
+        """The image, which `local up` builds."""
+        return function.image_uri
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> RunningContainer:
         return self.start_container(

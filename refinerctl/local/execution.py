@@ -35,6 +35,9 @@ class Child(Protocol):
 class Engine(Protocol):
     """Starts the code behind a function."""
 
+    def code_version(self, function: FunctionConfiguration) -> object:
+        """A value that changes with the code that `start` would run."""
+
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> Child:
         """Start a runtime client with `environment`. Raises RefinerctlError if the code does not exist."""
 
@@ -50,6 +53,7 @@ class ExecutionEnvironment:
         on_output: Callable[[str, str, str], None],
     ) -> None:
         self.function = function
+        self.code_version = engine.code_version(function)
         self.stream = f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}"
         self.idle_since = time.monotonic()
         self._request_id = ""

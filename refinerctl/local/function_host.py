@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class FunctionHost:
-    """Warm execution environments per function and configuration, one invocation in each at a time."""
+    """Warm execution environments per function, configuration and code, one invocation in each at a time."""
 
     def __init__(self, functions: Functions, engine: Engine, logs: FunctionLogs, environment: dict[str, str]) -> None:
         self._functions = functions
@@ -71,8 +71,9 @@ class FunctionHost:
             environment.close()
 
     def _acquire(self, function: FunctionConfiguration) -> ExecutionEnvironment:
+        code_version = self._engine.code_version(function)
         with self._lock:
-            stale = self._pop_stale(function)
+            stale = self._pop_stale(function, code_version)
             idle = self._idle[function.name]
             warm = idle.pop() if idle else None
         for environment in stale:
@@ -90,11 +91,17 @@ class FunctionHost:
             self._all.add(fresh)
         return fresh
 
-    def _pop_stale(self, function: FunctionConfiguration) -> list[ExecutionEnvironment]:
-        """Remove environments that ended, were idle for too long, or have another configuration than `function`."""
+    def _pop_stale(self, function: FunctionConfiguration, code_version: object) -> list[ExecutionEnvironment]:
+        """Remove environments that ended, were idle for too long, or have another configuration or code."""
         horizon = time.monotonic() - IDLE_SECONDS
         idle = self._idle[function.name]
-        good = [item for item in idle if item.alive() and item.function == function and item.idle_since > horizon]
+        good = [
+            item
+            for item in idle
+            if item.alive()
+            and (item.function, item.code_version) == (function, code_version)
+            and item.idle_since > horizon
+        ]
         stale = [item for item in idle if item not in good]
         self._idle[function.name] = good
         self._all.difference_update(stale)

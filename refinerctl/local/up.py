@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +53,28 @@ def up(ctx: click.Context, detach: bool, engine: str, port: int | None, build_ar
         started = bring_up(app, Launch(engine, port, build_arguments, attached=not detach), progress)
     if detach or not started:  # this command must not stop an environment that another command started
         show_status(app.render, app.instance.status())
+        show_next(app, *_first_use(app), ("local", "down"))
         return
     with stopped_afterwards(app.instance):
         show_status(app.render, app.instance.status(), indent=None)
         app.render.note("the local environment is up; press Ctrl-C to stop it")
+        show_next(app, *_first_use(app), ("trace", "FILE") if app.stack.storage else ("logs",))
         for line in follow_lines(app.instance, "functions"):
             show_line(app.render, line)
         if detail := app.instance.status().detail:
             raise RefinerctlError(f"the local environment stopped: {detail}")
+
+
+def _first_use(app: AppContext) -> Iterator[tuple[str, ...]]:
+    yield ("upload", "FILE", "--wait") if app.stack.storage else ("verify",)
+    yield ("status",)
+
+
+def show_next(app: AppContext, *commands: tuple[str, ...]) -> None:
+    """Print commands to continue with."""
+    app.render.note("next:")
+    for command in commands:
+        app.render.note(f"  {app.command(*command)}")
 
 
 def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:

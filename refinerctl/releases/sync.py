@@ -37,9 +37,11 @@ DOCKER_CALL_SECONDS = 600
     epilog=examples(
         "refinerctl sync --tag v1.2.3 --env production",
         "refinerctl sync --all-tags-since v1.0.0 --dry-run",
-        "refinerctl sync --source ghcr.io/org/app:v1 --target registry.example.com/x",
+        "refinerctl sync ghcr.io/org/app:v1 registry.example.com/x",
     )
 )
+@click.argument("source", required=False)
+@click.argument("target", required=False)
 @click.option("--tag", metavar="TAG", shell_complete=complete_published_tag, help="Release tag to copy.")
 @click.option(
     "--all-tags-since",
@@ -55,8 +57,6 @@ DOCKER_CALL_SECONDS = 600
     shell_complete=complete_image,
     help="Image of refinerctl.toml; repeatable. [default: the stack's]",
 )
-@click.option("--source", metavar="REF", help="Image in any registry; needs --target.")
-@click.option("--target", metavar="REF", help="Target of --source; without a registry: the environment's ECR.")
 @click.option(
     "--engine", type=click.Choice(("registry", "docker")), default="registry", show_default=True, help="Copy engine."
 )
@@ -113,11 +113,11 @@ DOCKER_CALL_SECONDS = 600
 @click.pass_context
 def sync(
     ctx: click.Context,
+    source: str | None,
+    target: str | None,
     tag: str | None,
     since: str | None,
     names: tuple[str, ...],
-    source: str | None,
-    target: str | None,
     engine: str,
     platform: str | None,
     runs_on: str | None,
@@ -132,6 +132,8 @@ def sync(
     dry_run: bool,
 ) -> None:
     """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
+
+    Or one image: SOURCE is in any registry, TARGET too; without a registry TARGET is in the environment's ECR.
 
     Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
     if the service cannot run the image, or if it cannot be verified that the required workflow built it.

@@ -32,11 +32,15 @@ DOCKER_HUB = "docker.io"
 
 
 def one_image(source: str | None, target: str | None, names: tuple[str, ...]) -> CopyRequest:
-    """The image of --source and --target; a tag may be missing."""
+    """The image of SOURCE and TARGET; a tag may be missing."""
     from refinerctl.registry.copies import CopyRequest
 
-    if not source or not target or names:
-        raise UsageError("--source and --target go together, without --image")
+    if not source or not target:
+        raise UsageError(
+            "TARGET is missing", hint="Run `refinerctl sync SOURCE TARGET`, or `refinerctl sync --tag TAG`."
+        )
+    if names:
+        raise UsageError("SOURCE and --image are mutually exclusive")
     there, here = ImageReference.parse(target), _with_registry(ImageReference.parse(source))
     return CopyRequest(there.repository, here, there, DEFAULT_PLATFORM, RunsOn.LAMBDA)
 
@@ -77,7 +81,7 @@ def with_tags(
     if tag and image.source.tag not in (None, tag):
         raise UsageError(
             f"--tag is {tag}, but the source is {image.source}",
-            hint="Give the tag once; --target may have another one.",
+            hint="Give the tag once; TARGET may have another one.",
         )
     ecr_host = app.registries.ecr_host(image.target)
     if create_repository and not ecr_host:
@@ -85,7 +89,7 @@ def with_tags(
     for source_tag in _tags(app, image, tag, since):
         target_tag = (image.target.tag if not since else None) or source_tag
         if not target_tag:
-            raise UsageError(f"{image.target} has no tag", hint="Give one with --tag, or in --target.")
+            raise UsageError(f"{image.target} has no tag", hint="Give one with --tag, or in TARGET.")
         yield replace(
             image,
             source=replace(image.source, tag=source_tag, digest=None if since else image.source.digest),

@@ -203,7 +203,7 @@ def check_registry(image_uri: str, region: str | None) -> None:
     reference = ImageReference.parse(image_uri)
     if reference.registry is None:
         return
-    hint = "Copy the image to ECR first: `refinerctl sync --source SOURCE --target TARGET`."
+    hint = "Copy the image to ECR first: `refinerctl sync SOURCE TARGET`."
     if reference.ecr is None:
         raise RefusedError(
             f"{reference.registry} is not an ECR registry, and Lambda accepts images from ECR only", hint=hint

@@ -79,7 +79,7 @@ def sync_attested(project: Project, source: DockerRegistry, tag: str, seed: int)
     bundle = json.dumps(instance.attestation(image.digest, Run(ref=f"refs/tags/{tag}"))).encode()
     subject_tag = image.digest.replace(":", "-")
     push_artifact(source, image.repository, subject_tag, BUNDLE, image.digest, content=bundle)
-    copy = ("sync", "--source", image.reference, "--target", f"{REPOSITORY}:{tag}", "--output", "json")
+    copy = ("sync", image.reference, f"{REPOSITORY}:{tag}", "--output", "json")
     done = project.run(*copy, "--require-provenance", "example/app@release.yml", "--trusted-root", str(root))
     assert done.code == 0, done.err
     (copied,) = done.json()["images"]

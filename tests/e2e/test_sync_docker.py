@@ -43,7 +43,7 @@ class Engine:
         self.client = docker.DockerClient(base_url=host)
 
     def sync(self, source: str, target: str, *options: str) -> Finished:
-        ways = ("--source", source, "--target", target, "--engine", "docker", "--output", "json")
+        ways = (source, target, "--engine", "docker", "--output", "json")
         return self._command("sync", *ways, *options, cwd=self._folder)
 
     def log_in(self, host: str, user: str, password: str) -> None:

@@ -33,7 +33,7 @@ CHANGING: tuple[tuple[str, ...], ...] = (
     ("images", "prune", "--dry-run"),
     ("dlq", "purge", QUEUE, "--yes"),
     ("dlq", "purge", QUEUE.replace("us-east-1", "eu-west-1"), "--yes"),
-    ("sync", "--source", "127.0.0.1:9/app:v1", "--target", "app:v1"),
+    ("sync", "127.0.0.1:9/app:v1", "app:v1"),
     ("images", "prune", "--yes"),
     ("add-prefix", "Lab/", "--completion", "--deploy", "--yes"),
     ("remove-prefix", "RefinerInput", "--deploy", "--yes"),
@@ -140,7 +140,7 @@ class TestOtherAccount:
     ) -> None:
         with serving(lambda _: Answer(404)) as registry:
             host = registry.url.removeprefix("http://")
-            words = ("sync", "--source", f"{host}/app:v1", "--target", f"{host}/copy:v1")
+            words = ("sync", f"{host}/app:v1", f"{host}/copy:v1")
             done = refinerctl(*words, "--endpoint-url", elsewhere.url)
         assert f"repository {host}/app does not exist" in done.err
         assert registry.requests

@@ -171,7 +171,7 @@ def test_each_job_has_the_role_with_the_least_rights(jobs: Mapping[str, Any]) ->
         (
             "sync",
             {"RELEASE_TAG": "v2", "CI_COMMIT_TAG": "v1", "GITHUB_IMAGE": "ghcr.io/a/b", "ECR_REPO": "c"},
-            "sync --source ghcr.io/a/b:v2 --target c:v2 --engine registry --dotenv images.env",
+            "sync ghcr.io/a/b:v2 c:v2 --engine registry --dotenv images.env",
         ),
         ("plan", {}, "plan --report plan.json --markdown plan.md --out release.tfplan"),
         ("plan", {"CI_MERGE_REQUEST_IID": "1"}, "plan --report plan.json --markdown plan.md"),

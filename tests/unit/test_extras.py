@@ -21,7 +21,7 @@ WITHOUT = "import sys; sys.modules[{!r}] = None; from refinerctl.cli import main
         ("docker", ["local", "up", "--engine", "docker"], "docker"),
         (
             "docker",
-            ["sync", "--engine", "docker", "--source", "127.0.0.1:9/a:v1", "--target", "127.0.0.1:9/b"],
+            ["sync", "--engine", "docker", "127.0.0.1:9/a:v1", "127.0.0.1:9/b"],
             "docker",
         ),
     ],

@@ -305,6 +305,7 @@ class Hosted:
     host: FunctionHost
     session: AwsSession
     log: Path
+    copy: Path
     names: dict[str, str] = field(default_factory=dict)
 
     def create(self, name: str, image: str, **given: Any) -> None:
@@ -331,8 +332,10 @@ class Hosted:
 @pytest.fixture
 def hosted(session: AwsSession, tmp_path: Path) -> Iterator[Hosted]:
     logs = FunctionLogs(tmp_path / "functions.log", LogGroups(session))
-    host = FunctionHost(Functions(session), ProcessEngine(CONTEXTS, NO_VENVS), logs, {"BASE": "1"})
-    yield Hosted(host, session, tmp_path / "functions.log")
+    copy = shutil.copytree(FIXTURES / "echo", tmp_path / "image")
+    contexts = {**CONTEXTS, "tests/copy": BuildContext(copy)}
+    host = FunctionHost(Functions(session), ProcessEngine(contexts, NO_VENVS), logs, {"BASE": "1"})
+    yield Hosted(host, session, tmp_path / "functions.log", copy)
     host.close()
     logs.close()
 
@@ -360,6 +363,16 @@ class TestFunctionHost:
         _, after = hosted.post(unique, {})
         assert after["variable"] == "new"
         assert after["pid"] != before["pid"]
+        assert eventually(lambda: gone(before["pid"]))
+
+    def test_a_changed_file_takes_effect_with_the_next_invocation(self, hosted: Hosted, unique: str) -> None:
+        hosted.create(unique, "copy")
+        _, before = hosted.post(unique, {})
+        source = hosted.copy / "index.mjs"
+        source.write_text(source.read_text().replace("process.pid", "-1"))
+        (hosted.copy / "node_modules").mkdir()
+        _, after = hosted.post(unique, {})
+        assert after["pid"] == -1
         assert eventually(lambda: gone(before["pid"]))
 
     def test_concurrent_invocations_run_in_separate_processes(self, hosted: Hosted, unique: str) -> None:

@@ -27,9 +27,7 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
     image = site.push()
     target = site.there
 
-    done = refinerctl(
-        "sync", "--source", image.reference, "--target", target, "--output", "json", "--dotenv", "images.env"
-    )
+    done = refinerctl("sync", image.reference, target, "--output", "json", "--dotenv", "images.env")
 
     assert done.code == 0, done.err
     (copied,) = done.json()["images"]
@@ -54,7 +52,7 @@ def test_copy_between_two_registries(site: Site, refinerctl: Command, tmp_path: 
     assert (tmp_path / "images.env").read_text() == f"IMAGE_{site.repository.upper()}={target}@{image.digest}\n"
     assert site.whole() == image.digest
 
-    again = refinerctl("sync", "--source", image.reference, "--target", target)
+    again = refinerctl("sync", image.reference, target)
     assert again.code == 0
     assert again.out.startswith("up-to-date ")
     assert image.digest in again.out
@@ -66,7 +64,7 @@ def test_signatures_are_copied_with_the_image(site: Site, refinerctl: Command) -
     tag, other = (digest.replace(":", "-") + ".sig" for digest in (image.digest, index.digest))
     for name in (tag, other):
         push_artifact(site.source, site.repository, name, "application/vnd.dev.cosign")
-    copy = ("sync", "--source", index.reference, "--target", site.there)
+    copy = ("sync", index.reference, site.there)
     signature = {"kind": "signature", "reference": f"{index.name}:{tag}", "subject": image.digest}
     reason = "it refers to the index, which is not copied"
     left = {"kind": "signature", "reference": f"{index.name}:{other}", "subject": index.digest, "reason": reason}
@@ -85,7 +83,7 @@ def test_dry_run_writes_nothing(site: Site, refinerctl: Command, tmp_path: Path)
     index = push_index(site.source, site.repository)
 
     done = refinerctl(
-        "sync", "--source", index.name, "--tag", "v1", "--target", site.there,
+        "sync", index.name, "--tag", "v1", site.there,
         "--dry-run", "--dotenv", "images.env", "--output", "json",
     )  # fmt: skip
 
@@ -101,20 +99,20 @@ def test_refused_images(site: Site, refinerctl: Command) -> None:
     image = site.push(architecture="arm64")
     target = site.there
 
-    refused = refinerctl("sync", "--source", image.reference, "--target", target)
+    refused = refinerctl("sync", image.reference, target)
     assert refused.code == 4
     assert "Lambda cannot run" in refused.err
     assert refused.out == ""
 
-    forced = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
+    forced = refinerctl("sync", image.reference, target, "--no-gate")
     assert forced.code == 0
     assert "platform not checked" in forced.out
 
     for_ecs = ("--runs-on", "ecs", "--platform", "linux/arm64")
-    assert refinerctl("sync", "--source", image.reference, "--target", f"{target}:ecs", *for_ecs).code == 0
+    assert refinerctl("sync", image.reference, f"{target}:ecs", *for_ecs).code == 0
 
     site.push(layers=[Layer(seed=5)])
-    moved = refinerctl("sync", "--source", image.reference, "--target", target, "--no-gate")
+    moved = refinerctl("sync", image.reference, target, "--no-gate")
     assert moved.code == 4
     assert image.digest in moved.err
     assert site.digest() == image.digest
@@ -123,16 +121,16 @@ def test_refused_images(site: Site, refinerctl: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--source", "127.0.0.1:1/a"), 2, "go together"),
-        (("--source", "127.0.0.1:1/a", "--target", "127.0.0.1:1/b"), 2, "no tag to copy"),
-        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--image", "x"), 2, "without --image"),
-        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
-        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
-        (("--source", "UPPER", "--target", "127.0.0.1:1/b"), 2, "not an image reference"),
+        (("127.0.0.1:1/a",), 2, "TARGET is missing"),
+        (("127.0.0.1:1/a", "127.0.0.1:1/b"), 2, "no tag to copy"),
+        (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--image", "x"), 2, "mutually exclusive"),
+        (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
+        (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
+        (("UPPER", "127.0.0.1:1/b"), 2, "not an image reference"),
         (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 2, "no image 'x'"),
         (("--all-tags-since", "1h", "--dotenv", "x"), 2, "mutually exclusive"),
         (("--tag", "v1"), 2, "no image with a source"),
-        (("--source", "127.0.0.1:1/a:v1", "--target", "127.0.0.1:1/b", "--platform", "amd64"), 2, "not a platform"),
+        (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--platform", "amd64"), 2, "not a platform"),
     ],
 )
 def test_wrong_use(refinerctl: Command, arguments: tuple[str, ...], code: int, words: str) -> None:
@@ -229,7 +227,7 @@ def test_all_tags_since(site: Site, refinerctl: Command) -> None:
     base = Layer(10_000, seed=1)
     for number, tag in enumerate(("v1.9.0", "v1.10.0", "v1.10.1", "latest")):
         image = site.push(tag, layers=[base, Layer(seed=number + 2)])
-    copy = ("sync", "--source", image.name, "--target", site.there, "--output", "json")
+    copy = ("sync", image.name, site.there, "--output", "json")
 
     done = refinerctl(*copy, "--all-tags-since", "v1.10.0")
 
@@ -254,7 +252,7 @@ def test_time_limit_ends_a_copy_and_shows_what_was_copied(site: Site, refinerctl
     site.push("v1.0.0", layers=[Layer(seed=1)])
     second = site.push("v1.1.0", layers=[Layer(seed=2)])
     source = site.faulty(site.source, Fault(Kind.STALL, match=f"GET .*/blobs/{second.layers[0].digest}", times=None))
-    copy = ("sync", "--source", f"{source.host}/{site.repository}", "--target", site.there, "--output", "json")
+    copy = ("sync", f"{source.host}/{site.repository}", site.there, "--output", "json")
     began = time.monotonic()
 
     done = refinerctl(*copy, "--all-tags-since", "v1.0.0", "--timeout", "2s")
@@ -270,7 +268,7 @@ def test_denied_login_names_user_and_hint(
     site: Site, refinerctl: Command, basic_registry: DockerRegistry, tmp_path: Path
 ) -> None:
     image = site.push()
-    copy = ("sync", "--source", image.reference, "--target", f"{basic_registry.host}/{site.repository}")
+    copy = ("sync", image.reference, f"{basic_registry.host}/{site.repository}")
 
     denied = refinerctl(*copy)
     assert denied.code == 1

@@ -26,7 +26,7 @@ from tests.registries.images import Layer, MadeImage, digest_at, problems, push_
 
 
 def command(source: str, target: str) -> list[str]:
-    return [sys.executable, "-m", "refinerctl", "sync", "--source", source, "--target", target]
+    return [sys.executable, "-m", "refinerctl", "sync", source, target]
 
 
 def start(source: str, target: str, folder: Path) -> subprocess.Popen[str]:

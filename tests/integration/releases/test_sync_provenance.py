@@ -36,7 +36,7 @@ class Scene:
         push_artifact(source, repository, tag_of(subject), BUNDLE, subject, content=content, listed_as=listed_as)
 
     def sync(self, image: MadeImage, *arguments: str, required: str = REQUIRED) -> Finished:
-        copy = ("sync", "--source", image.reference, "--target", self.site.there, "--trusted-root", "root.json")
+        copy = ("sync", image.reference, self.site.there, "--trusted-root", "root.json")
         given = ("--require-provenance", required) if required else ()
         return self.refinerctl(*copy, *given, *arguments)
 
@@ -194,7 +194,7 @@ def test_usage_errors(scene: Scene) -> None:
 
     unused = scene.sync(image, required="")
     assert (unused.code, "nothing would be verified" in unused.err) == (2, True)
-    command = ("sync", "--source", image.reference, "--target", scene.site.there, "--require-provenance", "")
+    command = ("sync", image.reference, scene.site.there, "--require-provenance", "")
     empty = scene.refinerctl(*command)
     assert (empty.code, "'' is not a GitHub repository" in empty.err) == (2, True)
     wrong = scene.sync(image, required="https://github.com/example/app")
@@ -208,7 +208,7 @@ def test_usage_errors(scene: Scene) -> None:
 
 def test_without_the_extra_or_the_network(scene: Scene, tmp_path: Path) -> None:
     image = scene.site.push()
-    copy = ("sync", "--source", image.reference, "--target", scene.site.there, "--require-provenance", REQUIRED)
+    copy = ("sync", image.reference, scene.site.there, "--require-provenance", REQUIRED)
     (tmp_path / "without").mkdir()
     (tmp_path / "without/sigstore.py").write_text("raise ImportError('No module named sigstore')")
 

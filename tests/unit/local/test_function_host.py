@@ -123,6 +123,10 @@ class FakeEngine:
         self.handler = handler
         self.children: list[FakeChild] = []
         self.error: RefinerctlError | None = None
+        self.version = 1
+
+    def code_version(self, function: FunctionConfiguration) -> object:
+        return self.version
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> FakeChild:
         if self.error is not None:
@@ -252,8 +256,8 @@ class TestExecutionEnvironment:
         assert not environment.alive()
 
     def test_an_init_error_has_precedence_over_the_exit_status(self) -> None:
-        class Engine:
-            def start(
+        class Engine(FakeEngine):
+            def start(  # type: ignore[override]
                 self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine
             ) -> BrokenAtStart:
                 return BrokenAtStart(environment)
