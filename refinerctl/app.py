@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from refinerctl.account import check_account, has_account, location
-from refinerctl.config import NO_PROJECT, GlobalFlags, Settings, load_settings
+from refinerctl.config import GlobalFlags, Settings, load_settings
 from refinerctl.errors import RefinerctlError, UsageError
 from refinerctl.options import RUN
 
@@ -377,8 +377,8 @@ class AppContext:
             return None
         status = self.instance.status()
         if status.endpoint_url is None:
-            start = f"Run `{self.command('local', 'up', '--detach')}`."
-            hint = start if self.settings.layout.is_project else NO_PROJECT
+            self.settings.layout.check_project("Or pass --env aws.")
+            hint = f"Run `{self.command('local', 'up', '--detach')}`."
             raise RefinerctlError(f"the local environment of {self.settings.project} is down", hint=hint)
         if status.state == "starting":
             hint = "Wait until `refinerctl local status` shows `up`."

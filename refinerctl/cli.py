@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -209,8 +209,20 @@ def _on_sighup(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
+def _open_standard_streams() -> None:
+    """Drop what is written to a stream that the caller has closed, as in `refinerctl status >&-`.
+
+    Otherwise the next file that is opened would get its number, and what is printed, also by Terraform.
+    """
+    for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - as long as we run
+
+
 def main() -> None:
     """Run the command line and exit with one of the contract's codes."""
+    _open_standard_streams()
     signal.signal(signal.SIGTERM, _on_sigterm)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, _on_sighup)
@@ -248,7 +260,8 @@ def _errors_as_exit_codes() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # nobody reads standard error
+            error.show()
         sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt, Terminated, FatalError) as error:
         code, message, hint = _outcome(error)
@@ -256,7 +269,8 @@ def _errors_as_exit_codes() -> Iterator[None]:
             # The reader of our output has closed it. Python would complain once more while it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         elif message:
-            _say(message, hint)
+            with suppress(OSError):
+                _say(message, hint)
         sys.exit(code)
 
 

@@ -20,11 +20,6 @@ from refinerctl.keys import normalize_prefix
 from refinerctl.layout import CONFIG_NAME, Layout
 from refinerctl.stacks import find_stack
 
-# Without a refinerctl.toml the current folder is the project.
-NO_PROJECT = (
-    "Is this the project's folder? `refinerctl init DIR` creates a project. Or set REFINERCTL_CONFIG to the project's "
-    "refinerctl.toml, or pass --env aws to work on whatever the AWS credentials lead to."
-)
 # Without a refinerctl.toml: this machine, or the account of the credentials.
 DEFAULT_ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = {"local": {"embedded": True}, "aws": {}}
 DEFAULT_STACK = "refiner"
@@ -135,8 +130,8 @@ class Settings:
         """An image of refinerctl.toml. Raises UsageError if it has none of this name."""
         known = {image.name: image for image in self.images}
         if name not in known:
-            hint = known_names(name, known, "Images") if self.layout.is_project else NO_PROJECT
-            raise UsageError(f"refinerctl.toml has no image {name!r}", hint=hint)
+            self.layout.check_project()
+            raise UsageError(f"refinerctl.toml has no image {name!r}", hint=known_names(name, known, "Images"))
         return known[name]
 
     @property
@@ -167,8 +162,8 @@ def find_config(start: Path) -> Path | None:
 def check_root_module(module: Path) -> None:
     """Raises NotFoundError if a stack's Terraform root module does not exist."""
     if not module.is_dir():
-        hint = None if module.parent.is_dir() else NO_PROJECT
-        raise NotFoundError(f"Terraform root module {module} does not exist", hint=hint)
+        Layout(module.parents[2]).check_project()
+        raise NotFoundError(f"Terraform root module {module} does not exist")
 
 
 def environment_names(environ: Mapping[str, str], cwd: Path) -> list[str]:

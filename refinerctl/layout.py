@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from refinerctl.errors import NotFoundError
+
 CONFIG_NAME = "refinerctl.toml"
 
 
@@ -18,6 +20,14 @@ class Layout:
     def is_project(self) -> bool:
         """Whether the folder seems to be a project."""
         return (self.root / CONFIG_NAME).exists() or self.terraform.exists()
+
+    def check_project(self, otherwise: str = "") -> None:
+        """Raises NotFoundError outside of a project. `otherwise` says how the command works without one."""
+        if not self.is_project:
+            raise NotFoundError(
+                f"no {CONFIG_NAME} in {self.root} or its parent folders",
+                hint=f"Run this in a project; `refinerctl init DIR` creates one. {otherwise}".rstrip(),
+            )
 
     @property
     def origin_file(self) -> Path:

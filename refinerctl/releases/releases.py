@@ -121,6 +121,7 @@ def published_images(app: AppContext) -> list[ImageSettings]:
     settings = app.settings
     found = [image for image in settings.images if image.stack == settings.stack and image.source]
     if not found:
+        settings.layout.check_project()
         raise UsageError(
             f"refinerctl.toml has no image with a source for stack {settings.stack!r}",
             hint="Add images.<name>.source to it, or choose another stack with --stack.",

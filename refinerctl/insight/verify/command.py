@@ -112,7 +112,9 @@ def pipeline_of(app: AppContext, warn: Callable[[str], None]) -> Pipeline:
 
 
 def _pipeline_of_values(app: AppContext) -> Pipeline:
-    return replace(app.pipeline, told_by=app.settings.layout.values_file(app.settings.env, app.stack.name).name)
+    layout = app.settings.layout
+    file = layout.values_file(app.settings.env, app.stack.name)
+    return replace(app.pipeline, told_by=file.name if layout.is_project else "the stack's defaults")
 
 
 def differences(app: AppContext, pipeline: Pipeline) -> list[str]:
