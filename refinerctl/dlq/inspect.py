@@ -38,6 +38,8 @@ WORKERS = 4
 # Limits of what is shown of a message: one or two screens.
 MAX_BODY = 4_000
 MAX_VALUE = 500
+# Of a key in a line of `--group`.
+MAX_KEY = 60
 INDENT = "  "
 TIMES = "\N{MULTIPLICATION SIGN}"
 UNKNOWN = "unknown"
@@ -255,7 +257,14 @@ def group_lines(groups: Sequence[ErrorGroup]) -> Iterator[str]:
     """The count of each error, and a message that has it."""
     width = max((len(f"{group.count:,}") for group in groups), default=0)
     for group in groups:
-        yield f"{group.count:>{width},} {TIMES} {group.signature}  e.g. {group.example_key or group.example_id}"
+        example = _shortened(group.example_key or group.example_id)
+        yield f"{group.count:>{width},} {TIMES} {group.signature}  e.g. {example}"
+
+
+def _shortened(key: str) -> str:
+    """A key of S3 may have 1,024 characters: its beginning and its end tell keys apart. JSON has all of it."""
+    half = (MAX_KEY - 1) // 2
+    return key if len(key) <= MAX_KEY else f"{key[:half]}…{key[-half:]}"
 
 
 def message_json(item: InspectedMessage) -> dict[str, Any]:

@@ -162,11 +162,15 @@ class TestLocalDefaults:
         assert " is down\n" in done.err
         assert "refinerctl local up --detach --env local --stack refiner" in done.err
 
-    def test_outside_of_a_project_the_hint_does_not_name_local_up(self, tmp_path: Path, refinerctl: Command) -> None:
-        done = refinerctl("poll", cwd=tmp_path)
+    @pytest.mark.parametrize("command", [["poll"], ["verify"], ["plan"], ["releases"]], ids=" ".join)
+    def test_outside_of_a_project_the_error_says_so(
+        self, tmp_path: Path, refinerctl: Command, command: list[str]
+    ) -> None:
+        done = refinerctl(*command, cwd=tmp_path)
         assert done.code == 1
-        assert "project's folder" in done.err
-        assert "local up" not in done.err
+        assert f"no refinerctl.toml in {tmp_path} or its parent folders" in done.err
+        assert "`refinerctl init DIR` creates one" in done.err
+        assert "local" not in done.err.replace(str(tmp_path), "")
 
     def test_down_succeeds_if_the_environment_is_already_down(self, project: Path, refinerctl: Command) -> None:
         done = refinerctl("local", "down", cwd=project)
@@ -435,6 +439,14 @@ class TestClosedPipe:
         os.close(writing)
         assert done.stderr == ""
         assert done.returncode == 141
+
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+    def test_streams_that_the_caller_has_closed_are_dropped(self, project: Path, closed: str) -> None:
+        line = [sys.executable, "-m", "refinerctl", "env", "list", "--output", "json"]
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {closed}', "sh", *line], cwd=project, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (5, b"")
 
 
 class TestImports:

@@ -17,20 +17,20 @@ from refinerctl.console import counted
 from refinerctl.dlq.client import QueueClient
 from refinerctl.dlq.errors import ErrorFinder, error_finder
 from refinerctl.dlq.export import export
-from refinerctl.dlq.queues import DlqKind
 from refinerctl.dlq.redrive.copy import CopyRules, RedriveResult, copy
 from refinerctl.dlq.redrive.edit import check_editor, edit_messages, read_edited
 from refinerctl.dlq.redrive.from_file import ExportedFile, copy_file
 from refinerctl.dlq.redrive.journal import JournalHeader, RedriveJournal, find
 from refinerctl.dlq.redrive.move_task import TaskRun
+from refinerctl.dlq.redrive.origin import find_origin, origin_of_file
 from refinerctl.dlq.redrive.plan import Method, PlanRequest, RedrivePlan, make_plan
 from refinerctl.dlq.redrive.report import RedriveReport, plan_json, plan_lines, show_warnings
-from refinerctl.dlq.redrive.routes import Origin, Routes
+from refinerctl.dlq.redrive.routes import Routes
 from refinerctl.dlq.redrive.shared import InHand
 from refinerctl.dlq.redrive.watch import Original, Watch, compare
 from refinerctl.dlq.redrive.worker import RETURNED_IN_DOUBT
 from refinerctl.dlq.remaining import Remaining
-from refinerctl.dlq.services import at_queue, find_requested, service_of
+from refinerctl.dlq.services import at_queue, service_of
 from refinerctl.dlq.walk import Walk, matching
 from refinerctl.errors import RefusedError
 from refinerctl.options import ask
@@ -62,7 +62,7 @@ class Redrive:
         self._file: ExportedFile | None = None
         if options.file is None:
             self._app = at_queue(app, options.queue)
-            self._origin = _origin(self._app, options.queue or "", force=flags.force)
+            self._origin = find_origin(self._app, options.queue or "", force=flags.force)
         else:
             self._file = ExportedFile.check(Path(options.file))
             if options.digest not in (None, self._file.digest):
@@ -70,7 +70,7 @@ class Redrive:
                     f"{options.file} has changed since the run began", hint="Restore the file, or begin a new run."
                 )
             options = replace(options, digest=self._file.digest)
-            self._origin = _origin_of_file(app, self._file.queues)
+            self._origin = origin_of_file(app, self._file.queues)
             self._app = at_queue(app, self._origin.queue.arn or None)
         self._options = options
         self._render = self._app.render
@@ -114,9 +114,12 @@ class Redrive:
             self._check(plan)
             if not flags.edits or (edited := self._edit()):
                 self._options = replace(options, edited=edited) if flags.edits else options
-                self._ask(plan)
-                return plan
-            why = "nothing is sent"
+                plan, what = self._selected(plan)
+                if plan.matching != 0:
+                    self._ask(plan, what)
+                    return plan
+            none = f"none of {counted(plan.depth, 'message')} matches the filters; " if plan.matching == 0 else ""
+            why = f"{none}nothing is sent"
         self._render.note(why)
         result = RedriveResult(plan.method, left=plan.depth + plan.in_flight)
         RedriveReport(self._render, plan, result, is_whole=False).show()
@@ -196,17 +199,28 @@ class Redrive:
         if count and self._file is None:
             self._render.note(f"receive counts of {counted(count, 'message')} increased by 1")
 
-    def _ask(self, plan: RedrivePlan) -> None:
+    def _selected(self, plan: RedrivePlan) -> tuple[RedrivePlan, str]:
+        """The plan, and which messages it sends. Those that match the filters are counted before somebody is asked."""
+        options = self._options
+        if options.edited is not None:
+            return plan, "the edited messages"
+        limit = plan.depth if options.limit is None else min(plan.depth, options.limit)
+        if options.filter.is_empty:
+            return plan, counted(limit, "message")
+        if self._journal is not None or self._flags.yes:
+            return plan, f"up to {counted(limit, 'message')}"
+        matched, _, has_more = self._choose(None)
+        if has_more:
+            return plan, f"up to {counted(limit, 'message')} ({matched:,} of those that could be received match)"
+        return replace(plan, matching=matched), f"{min(matched, limit):,} of {counted(plan.depth, 'message')}"
+
+    def _ask(self, plan: RedrivePlan, what: str) -> None:
         options, name = self._options, self._origin.queue.name
         for line in plan_lines(plan):
             self._render.note(line)
         show_warnings(self._render, plan)
         if options.file is not None:
             self._render.note(f"the messages are in {options.file}; those in {name} are not touched")
-        count = plan.depth if options.limit is None else min(plan.depth, options.limit)
-        what = f"{'' if options.filter.is_empty else 'up to '}{counted(count, 'message')}"
-        if options.edited is not None:
-            what = "the edited messages"
         verb = "Follow the move task of" if plan.running else "Continue to send" if self._journal else "Send"
         targets = ", ".join(target.name for target in plan.targets) or "their targets"
         ask(f"{verb} {what} from {name} to {targets} in {self._app.location}?", self._flags.yes)
@@ -370,29 +384,3 @@ class Redrive:
         if watch.returned:
             before_run = error_finder(self._app, addresses, self._began)
             report.comparison = compare(watch.returned, self._sent, before_run, error_finder(self._app, addresses))
-
-
-def _origin(app: AppContext, text: str, *, force: bool = True) -> Origin:
-    """A dead-letter queue and its source queues. Raises RefusedError, unless `force`, if it has a DLQ itself."""
-    found, service = find_requested(app, text)
-    if found.receive_risk and not force:
-        raise RefusedError(found.receive_risk, hint="Redrive the DLQ that they move to, or pass --force.")
-    if found.kind is not DlqKind.PROCESSING:
-        return Origin(found.address, found.kind)
-    gone = tuple(source.name for source in found.sources if source.exists is False)
-    # RabbitMQ's queues have no ARN; a queue of SQS without one could not be read.
-    there = [source for source in found.sources if source.exists is not False and (source.arn or not found.arn)]
-    sources = tuple(service.address(source.arn or source.name) for source in there)
-    return Origin(found.address, found.kind, sources, gone)
-
-
-def _origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> Origin:
-    """If it has messages of several queues, or of a deleted one, each message has to say where it belongs."""
-    if len(queues) == 1:
-        text = queues[0].arn or queues[0].name
-        answer = attempt(lambda: _origin(at_queue(app, text), text))
-        if answer.error is not None and not answer.not_found:
-            raise answer.error
-        return answer.value or Origin(queues[0], DlqKind.UNKNOWN)
-    names = ", ".join(queue.name for queue in queues) or "the file"
-    return Origin(QueueAddress(names, "", queues[0].arn if queues else ""), DlqKind.UNKNOWN)

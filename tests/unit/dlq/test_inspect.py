@@ -150,3 +150,9 @@ class TestView:
             f"1,412 {TIMES} NoSuchKey: …  e.g. a/b.txt",
             f"    3 {TIMES} unknown  e.g. m2",
         ]
+
+    def test_long_keys_of_groups_are_shortened_in_the_middle(self) -> None:
+        line = "".join(group_lines([ErrorGroup("NoSuchKey: …", 1, "m1", f"RefinerInput/{'x' * 1000}/report.txt")]))
+        assert len(line) <= 100
+        assert "e.g. RefinerInput/xxx" in line
+        assert line.endswith("xxx/report.txt")

@@ -170,7 +170,7 @@ def test_outside_of_a_project_the_error_is_not_about_the_stack(
     refinerctl: Command, tmp_path: Path, command: list[str]
 ) -> None:
     done = refinerctl(*command, cwd=tmp_path)
-    assert (done.code, "`refinerctl init DIR` creates a project" in done.err) == (1, True), done.err
+    assert (done.code, "`refinerctl init DIR` creates one" in done.err) == (1, True), done.err
 
 
 def test_variable_that_looks_like_a_secret_is_warned_of(run: Command) -> None:

@@ -132,8 +132,8 @@ def test_invalid_requests(refinerctl: Command, commit: str, words: tuple[str, ..
 def test_outside_of_a_project(refinerctl: Command, tmp_path: Path) -> None:
     done = refinerctl("image", "build", "app", cwd=tmp_path)
 
-    assert done.code == 2
-    assert "`refinerctl init DIR` creates a project" in done.err
+    assert done.code == 1
+    assert "`refinerctl init DIR` creates one" in done.err
 
 
 def test_missing_dockerfile(refinerctl: Command, project: Path) -> None:

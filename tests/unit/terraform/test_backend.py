@@ -89,9 +89,9 @@ def test_missing_root_module_is_an_error(project: Path, tmp_path_factory: pytest
     with pytest.raises(NotFoundError, match=r"Terraform root module .* does not exist") as said:
         read_backend(_settings(project, "production"), "registry")
     assert said.value.hint is None
-    with pytest.raises(NotFoundError, match=r"Terraform root module .* does not exist") as said:
+    with pytest.raises(NotFoundError, match=r"no refinerctl.toml in") as said:
         read_backend(_settings(tmp_path_factory.mktemp("elsewhere"), "local"), "refiner")
-    assert "project's folder" in (said.value.hint or "")
+    assert "Run this in a project" in (said.value.hint or "")
 
 
 def test_gitlab_job_uses_its_projects_state(project: Path) -> None:

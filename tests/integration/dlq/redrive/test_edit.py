@@ -133,6 +133,19 @@ def test_a_run_on_a_terminal_asks(stage: Stage, answer: str, code: int, moved: i
     assert stage.server.depth(stage.target) == moved
 
 
+def test_a_run_with_a_filter_asks_about_the_messages_that_match(stage: Stage) -> None:
+    stage.fill(3)
+    terminal = terminal_of(stage, stage.dead, "--filter", "body.id == `1`")
+
+    terminal.expect(rf"Send 1 of 3 messages from {stage.dead} to {stage.target} in the account at .*\? \[y/N\]")
+    terminal.sendline("y")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+    assert terminal.exitstatus == 0
+    assert stage.server.depth(stage.target) == 1
+
+
 def test_an_invalid_edit_can_be_opened_again_on_a_terminal(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.fill(1)
     break_then_mend = (
