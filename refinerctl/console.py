@@ -303,11 +303,9 @@ def as_json(value: Any) -> Any:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table. A cell without text gets a dash, so that columns can be told apart by `awk`."""
-    filled = [header, *([cell or "-" for cell in row] for row in rows)]
-    widths = [max(len(row[column]) for row in filled) for column in range(len(header))]
-    for row in filled:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    """The lines of a table with all columns, however wide."""
+    for row in fitted(dict.fromkeys(header, 0), [[(cell, False) for cell in row] for row in rows], None):
+        yield (" " * GAP).join(text for text, _ in row).rstrip()
 
 
 def fitted(columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]]:

@@ -43,7 +43,7 @@ def verdict(found: PipelineStatus, width: int | None) -> tuple[str, bool]:
     if not told:
         return title, True
     for shown in range(len(told), 0, -1):
-        left = f"; and {len(told) - shown} more" if shown < len(told) else ""
+        left = f"; {counted(len(told) - shown, 'more reason')}" if shown < len(told) else ""
         line = f"{title}: {'; '.join(told[:shown])}{left}"
         if width is None or len(line) <= width:
             break

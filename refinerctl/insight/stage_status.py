@@ -122,9 +122,10 @@ class _Reading:
         calls: Calls = {
             "metrics": partial(app.metrics.read, dict(self._hourly_metrics()), minute - HOUR, minute),
             "metrics of ages": partial(app.metrics.read, ages, self._now - AGES, self._now),
-            "ledger": lambda: app.ledger.read(),  # without a backend there is none
             "alarms": partial(app.alarms.find, app.pipeline.name_prefix, "ALARM"),
         }
+        if app.settings.layout.is_project:
+            calls["ledger"] = lambda: app.ledger.read()  # without a backend there is none
         if any(map(is_mapped, self._stages)):
             calls[MAPPINGS] = app.functions.all_mappings
         calls |= {rules_of(bus): partial(app.event_buses.rules, bus) for bus in self._buses}

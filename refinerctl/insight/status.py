@@ -143,10 +143,9 @@ def _show(app: AppContext, found: PipelineStatus) -> None:
     app.render.note(heading(found, app.settings.env))
     columns = columns_of(found)
     app.render.table(columns, [chosen(cells(found, stage), columns) for stage in found.stages])
-    for about in service_lines(found):
-        app.render.line(about)
-    for reason in [] if has_all else reasons(found):
-        app.render.line(f"- {reason}")
+    notes = [*service_lines(found), *([] if has_all else [f"- {reason}" for reason in reasons(found)])]
+    for line in ["", *notes] if notes else ():
+        app.render.line(line)
 
 
 def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: float) -> None:

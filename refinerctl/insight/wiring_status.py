@@ -48,9 +48,9 @@ def stopped(stage: Stage, shared_rules: Sequence[EventRule], answers: Mapping[ob
 def _about_rule(rule: EventRule, rules: Sequence[RuleSettings]) -> Iterator[str]:
     found = next((item for item in rules if item.name == rule.name), None)
     if found is None:
-        yield f"rule {rule.name} of event bus {rule.bus} does not exist"
+        yield f"rule {rule.name} does not exist"
     elif not found.is_enabled:
-        yield f"rule {rule.name} of event bus {rule.bus} is disabled"
+        yield f"rule {rule.name} is disabled"
 
 
 def _about_function(found: FunctionConfiguration) -> Iterator[str]:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refinerctl.console import PlainProgress, Renderer, can_ask, printable, seconds
+from refinerctl.console import PlainProgress, Renderer, can_ask, fitted, printable, seconds
 from refinerctl.embedded import LocalStatus
 from refinerctl.inputs.follow import Upload, UploadStatus
 from refinerctl.inputs.outputs import ListedOutput
@@ -377,3 +377,32 @@ class TestText:
             show_completion(Renderer("text", 0), item)
         assert not _steers(terminal.out.text())
         assert not _steers(terminal.err.text())
+
+
+COLUMNS = {"NAME": 0, "SIZE": 2, "COUNT": 1, "USED BY": 0}
+ROW = [("some-queue", False), ("1.2 kB", False), ("3", True), ("a function with a long name", False)]
+
+
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [
+        (None, "some-queue  1.2 kB  3      a function with a long name"),
+        (52, "some-queue  1.2 kB  3      a function with a long n…"),
+        (45, "some-queue  3      a function with a long na…"),
+        (33, "some-queue  a function with a lo…"),
+        (5, "some-queue"),
+    ],
+)
+def test_columns_with_the_highest_number_are_left_out_first_and_names_stay_whole(width: int | None, row: str) -> None:
+    assert ["  ".join(text for text, _ in line) for line in fitted(COLUMNS, [ROW], width)][1] == row
+
+
+def test_a_pipe_has_all_columns_and_no_colour(capsys: pytest.CaptureFixture[str]) -> None:
+    render = Renderer("text", 0)
+    render.table(COLUMNS, [["x", "", ("9", True), "y" * 200]])
+    render.fields([("completed", 0), ("10 B", 1), ("k" * 200, 0)])
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME  SIZE  COUNT  USED BY",
+        f"x     -     9      {'y' * 200}",
+        f"completed  10 B  {'k' * 200}",
+    ]

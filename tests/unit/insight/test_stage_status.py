@@ -236,13 +236,13 @@ class TestProblems:
         account.functions.mapping_states["x-One"] = "Disabled"
         account.schedules.known_rules["x-One"] = False
         assert one(account).problems == (
-            "rule x-One of event bus bus is disabled",
+            "rule x-One is disabled",
             "the event source mapping of its function is disabled",
         )
         account.functions.mapping_states["x-One"] = None
         del account.schedules.known_rules["x-One"]
         assert one(account).problems == (
-            "rule x-One of event bus bus does not exist",
+            "rule x-One does not exist",
             f"no event source mapping from queue {QUEUE} to its function exists",
         )
 

@@ -129,7 +129,7 @@ def test_the_first_line_has_as_many_reasons_as_fit_but_at_least_one() -> None:
     found = replace(status_of(lost), alarms=alarms)
     named = "5 alarms: x-One-0 (2h5m), x-One-1 (2h5m), x-One-2 (2h5m), and 2 more"
     assert verdict(status_of(QUIET), 80) == ("healthy", True)
-    assert verdict(found, 10) == (f"not healthy: {named}; and 2 more", False)
+    assert verdict(found, 10) == (f"not healthy: {named}; 2 more reasons", False)
     line, has_all = verdict(found, None)
     assert line.endswith("; One: 1,200 messages in DLQ x-One-dlq")
     assert has_all
