@@ -253,9 +253,7 @@ def _level(environ: Mapping[str, str], name: str) -> int:
     if given in _SWITCH:
         return _SWITCH[given]
     if not given.isdecimal():
-        raise UsageError(
-            f"{name} has the invalid value {given!r}", hint="Use a number, true, false, yes, no, on or off."
-        )
+        raise UsageError(f"{name} has the invalid value {given!r}", hint="Use a number, true, false, yes, no, on, off.")
     return int(given)
 
 

@@ -80,7 +80,10 @@ def below_stages(app: AppContext, name: str) -> list[tuple[Stage, str]]:
 
 
 def near_keys(app: AppContext, key: str) -> list[str]:
-    """Keys of inputs that are like `key`, the nearest first, from a limited number of keys of its stage."""
+    """Keys of inputs that are like `key`, from a limited number of keys of its stage.
+
+    First those with the same file name in another folder, then others, the nearest first.
+    """
     from difflib import get_close_matches
 
     stage = app.pipeline.stage_for(key)
@@ -88,9 +91,11 @@ def near_keys(app: AppContext, key: str) -> list[str]:
     name = key.removeprefix(prefix)
     # Most typing errors are not at the beginning: first the keys that begin like this one, then all.
     starts = dict.fromkeys((prefix + name[: len(name) // 2], prefix))
-    found = {info.key: None for start in starts for info in islice(app.bucket.objects(start), MAX_LISTED)}
-    names = [item.removeprefix(prefix) for item in found]
-    return [prefix + item for item in get_close_matches(name, names, n=MAX_NEAR, cutoff=0.6)]
+    keys = {info.key: None for start in starts for info in islice(app.bucket.objects(start), MAX_LISTED)}
+    names = [item.removeprefix(prefix) for item in keys]
+    moved = [item for item in names if item.rpartition("/")[2] == name.rpartition("/")[2]]
+    found = dict.fromkeys([*moved[:MAX_NEAR], *get_close_matches(name, names, n=MAX_NEAR, cutoff=0.6)])
+    return [prefix + item for item in found][:MAX_NEAR]
 
 
 def below_bucket(key: str, bucket: str) -> str:

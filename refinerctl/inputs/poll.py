@@ -21,7 +21,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.s3 import ObjectInfo
-from refinerctl.console import Renderer, counted, seconds
+from refinerctl.console import Renderer, counted, seconds, size
 from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions, completions_of
 from refinerctl.inputs.names import below_bucket, input_key, input_prefix
@@ -335,13 +335,13 @@ def show_completion(render: Renderer, item: PolledCompletion) -> None:
 
 
 def _show_output(render: Renderer, output: ListedOutput) -> None:
-    amount = counted(output.size or 0, "byte")
+    amount = size(output.size or 0)
     if output.path is not None:
         render.line(f"           {output.key} saved as {output.path} ({amount})")
     elif output.content is None:
         render.line(f"           {output.key} ({amount})")
     elif (kind := output.binary_type) is not None:
-        render.line(f"           {output.key} ({amount}): {kind}")
+        render.line(f"           {output.key} ({amount}, {kind})")
     else:
         render.line(f"==> {output.key} ({amount}) <==")
         render.content(output.content)

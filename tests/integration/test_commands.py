@@ -181,7 +181,7 @@ class TestPoll:
         write(bucket, session, "RefinerOutput/1.pdf", b"%PDF\xff\x00")
         write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1.pdf"]')
         done = run("poll", "--content")
-        assert done.out.splitlines()[1].strip() == "RefinerOutput/1.pdf (6 bytes): application/pdf"
+        assert done.out.splitlines()[1].strip() == "RefinerOutput/1.pdf (6 B, application/pdf)"
         assert "--download DIR saves it" in done.err
 
     def test_a_failure_exits_1_after_all_have_been_shown(
@@ -199,7 +199,7 @@ class TestPoll:
         write(bucket, session, "RefinerComplete/a", '["RefinerOutput/1", "RefinerOutput/gone"]')
         done = run("poll", "--content")
         assert done.code == 1
-        assert done.out.splitlines()[1:] == ["==> RefinerOutput/1 (5 bytes) <==", "hello"]
+        assert done.out.splitlines()[1:] == ["==> RefinerOutput/1 (5 B) <==", "hello"]
         assert "listed output RefinerOutput/gone does not exist" in done.err
 
     def test_download(self, run: Command, bucket: S3Bucket, session: AwsSession, tmp_path: Path) -> None:

@@ -353,9 +353,9 @@ class TestText:
         seen = capsys.readouterr()
         assert seen.out.splitlines() == [
             "failed     RefinerComplete/x.json  2026-03-01T14:02:00Z",
-            "==> o/1 (5 bytes) <==",
+            "==> o/1 (5 B) <==",
             "hello",
-            "           o/2 saved as d/o (7 bytes)",
+            "           o/2 saved as d/o (7 B)",
         ]
         assert "o/3 gone" in seen.err
 

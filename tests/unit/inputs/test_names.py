@@ -58,3 +58,5 @@ def test_similar_keys_are_found_the_nearest_first(account: Account) -> None:
     for name in ("report-1.txt", "report-2.txt", "other"):
         account.bucket.write(f"In/{name}")
     assert near_keys(account.app, "In/reprot-2.txt") == ["In/report-2.txt", "In/report-1.txt"]
+    account.bucket.write("In/2026/11/28/clinic-4/report-2.txt.gz")
+    assert near_keys(account.app, "In/report-2.txt.gz")[0] == "In/2026/11/28/clinic-4/report-2.txt.gz"
