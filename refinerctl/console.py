@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -89,6 +90,17 @@ class Renderer:
         """
         shown = _shown([len(text) for text, _ in parts], [number for _, number in parts], terminal_width(), 0)
         self.line((" " * GAP).join(parts[n][0] for n in shown).rstrip())
+
+    def wrapped(self, start: Sequence[tuple[str, str]], text: str) -> None:
+        """One line of data: `start` in parts, each with its style. On a terminal a long text continues below itself."""
+        indent, width = sum(len(part) for part, _ in start), terminal_width()
+        first, *others = [text]
+        if width is not None and indent + len(text) > width:
+            room = max(width - indent, NARROWEST)
+            first, *others = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+        self.styled([*start, (first, "")])
+        for line in others:
+            self.line(" " * indent + line)
 
     def content(self, content: bytes) -> None:
         """An object's content, unchanged; on a terminal without control characters."""

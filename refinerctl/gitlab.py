@@ -217,6 +217,9 @@ def project_of(environ: Mapping[str, str], tell: Callable[[str], None], limits: 
     for name, what in needed.items():
         if not environ.get(name):
             raise UsageError(f"{name} is not set", hint=f"It is {what}." if name == "GITLAB_TOKEN" else f"{what}.")
+    address = urlsplit(environ["CI_API_V4_URL"])
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise UsageError("invalid CI_API_V4_URL: not an http:// or https:// URL", hint=f"{needed['CI_API_V4_URL']}.")
     token = environ["GITLAB_TOKEN"].strip()
     if not token.isascii() or not token.isprintable():
         raise UsageError("invalid GITLAB_TOKEN: it contains line breaks or non-ASCII characters")

@@ -94,6 +94,15 @@ class Prefix(click.ParamType[str]):
             self.fail(f"{error.message}. {error.hint}", param, ctx)
 
 
+class PathParam(click.Path):
+    """A path. An empty one, as of a variable without value, is refused: it would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class ReleaseTag(click.ParamType[str]):
     """A tag of an image."""
 

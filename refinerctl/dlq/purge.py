@@ -25,7 +25,7 @@ from refinerctl.dlq.remaining import Remaining
 from refinerctl.dlq.services import QueueService, at_queue, open_queue
 from refinerctl.dlq.walk import Walk
 from refinerctl.errors import RefinerctlError, RefusedError, UsageError
-from refinerctl.options import check_consent, examples, global_options, typed_answer
+from refinerctl.options import PathParam, check_consent, examples, global_options, typed_answer
 from refinerctl.parallel import through_interrupt
 from refinerctl.shell import complete_dlq
 
@@ -85,7 +85,7 @@ class Purge:
 @click.option(
     "--export",
     "file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathParam(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="File to save messages to before they are deleted.  [default: a file in the work folder]",
 )

@@ -26,7 +26,7 @@ from refinerctl.errors import RefinerctlError, Terminated, TimedOutError
 from refinerctl.inputs.completions import Clock, Completion, Completions, completions_of
 from refinerctl.inputs.names import below_bucket, input_key, input_prefix
 from refinerctl.inputs.outputs import ListedOutput, ReadOutput, list_outputs, read_outputs, save_outputs
-from refinerctl.options import Duration, Moment, examples, global_options
+from refinerctl.options import Duration, Moment, PathParam, examples, global_options
 from refinerctl.shell import complete_prefix
 from refinerctl.stacks.base import CompletionStatus
 
@@ -68,7 +68,7 @@ WINDOW = timedelta(minutes=5)
     help=f"With --content: maximum number of bytes to print of an output.  [default: {MAX_CONTENT}]",
 )
 @click.option(
-    "--download", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Folder to save outputs in."
+    "--download", type=PathParam(file_okay=False, path_type=Path), metavar="DIR", help="Folder to save outputs in."
 )
 @global_options
 @click.pass_context

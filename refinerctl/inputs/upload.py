@@ -24,7 +24,7 @@ from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, existing_comple
 from refinerctl.inputs.names import input_prefix
 from refinerctl.inputs.targets import warn_of_ignored
 from refinerctl.keys import check_key, normalize_prefix
-from refinerctl.options import Duration, examples, global_options
+from refinerctl.options import Duration, PathParam, examples, global_options
 from refinerctl.parallel import attempt
 from refinerctl.shell import complete_prefix
 
@@ -43,7 +43,7 @@ PIPE_END_SECONDS = 0.5
         "pg_dump db | refinerctl upload - --name dump.sql",
     )
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PathParam())
 @click.option(
     "--prefix",
     shell_complete=complete_prefix,

@@ -17,6 +17,7 @@ from refinerctl.ledger.entries import Release, ReleaseAction, deployed
 from refinerctl.options import (
     Decorated,
     Duration,
+    PathParam,
     ReleaseTag,
     ask,
     check_consent,
@@ -78,7 +79,7 @@ def deploy_options(command: Decorated) -> Decorated:
 @click.option(
     "--plan",
     "plan_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathParam(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Saved plan to apply exactly.",
 )

@@ -11,7 +11,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import DIFFERENCES
 from refinerctl.files import check_writable, write_text
-from refinerctl.options import Decorated, Duration, ReleaseTag, examples, global_options, notify_option
+from refinerctl.options import Decorated, Duration, PathParam, ReleaseTag, examples, global_options, notify_option
 from refinerctl.parallel import attempt
 from refinerctl.releases.gitlab_notes import job_merge_request, write_plan_note
 from refinerctl.releases.markdown import plan_markdown
@@ -24,7 +24,7 @@ from refinerctl.terraform.plan_file import save_plan
 if TYPE_CHECKING:
     from refinerctl.terraform.root_module import RootModule
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+_FILE = PathParam(dir_okay=False, path_type=Path)
 
 
 def lock_timeout_option(command: Decorated) -> Decorated:

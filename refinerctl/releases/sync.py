@@ -16,7 +16,7 @@ from refinerctl.console import Renderer, seconds
 from refinerctl.errors import NotFoundError, RefinerctlError, TimedOutError, UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.images import BuiltBy, ImageReference, Platform, RunsOn
-from refinerctl.options import Duration, examples, global_options, notify_option
+from refinerctl.options import Duration, PathParam, examples, global_options, notify_option
 from refinerctl.parallel import attempt, concurrently, time_limit
 from refinerctl.releases.sync_requests import one_image, stack_images, with_tags
 from refinerctl.shell import complete_image, complete_published_tag
@@ -80,18 +80,18 @@ DOCKER_CALL_SECONDS = 600
     "--provenance-bundle",
     "bundle_files",
     multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathParam(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Sigstore bundles to verify, instead of the registry's; repeatable.",
 )
 @click.option(
     "--trusted-root",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathParam(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Trusted root of Sigstore, instead of downloading it.",
 )
 @click.option(
-    "--dotenv", "dotenv_file", type=click.Path(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
+    "--dotenv", "dotenv_file", type=PathParam(path_type=Path), help="File to write IMAGE_<NAME>=... to, for CI jobs."
 )
 @click.option(
     "--jobs",

@@ -229,7 +229,9 @@ def _show(render: Renderer, diagnosis: Diagnosis) -> None:
         return
     fix = f". {diagnosis.fix}" if diagnosis.fix else ""
     style = STATUS_STYLES[diagnosis.status]
-    render.styled([(f"{diagnosis.status.upper():4}", style), (f"  {diagnosis.id:<13}  {diagnosis.seen}{fix}", "")])
+    render.wrapped(
+        [(f"{diagnosis.status.upper():4}", style), (f"  {diagnosis.id:<13}  ", "")], f"{diagnosis.seen}{fix}"
+    )
 
 
 def _end(render: Renderer, diagnoses: Sequence[Diagnosis]) -> None:
@@ -244,6 +246,6 @@ def _end(render: Renderer, diagnoses: Sequence[Diagnosis]) -> None:
         if diagnosis.status is Status.SKIP:
             reasons.setdefault(diagnosis.seen, []).append(diagnosis.id)
     for reason, checks in reasons.items():
-        render.styled([("SKIP", STATUS_STYLES[Status.SKIP]), (f"  {', '.join(checks)}: {reason}", "")])
+        render.wrapped([("SKIP", STATUS_STYLES[Status.SKIP]), ("  ", "")], f"{', '.join(checks)}: {reason}")
     counts = Counter(diagnosis.status for diagnosis in diagnoses)
     render.line(", ".join(f"{counts[status]} {noun}" for status, noun in _NOUNS.items() if counts[status]))

@@ -73,5 +73,5 @@ def _show(render: Renderer, found: Sequence[EnvironmentSummary]) -> None:
             render.line(f"environment {environment.name}:")
         for problem in environment.problems:
             style = "red" if problem.severity == "error" else "yellow"
-            render.styled([("  ", ""), (problem.severity, style), (f"  {problem}", "")])
-            render.line(f"         {problem.fix}")
+            render.wrapped([("  ", ""), (problem.severity, style), ("  ", "")], str(problem))
+            render.wrapped([("         ", "")], problem.fix)

@@ -40,7 +40,10 @@ _OF_THE_ENGINE = ("---> ", "Removing intermediate container ", "Successfully bui
 
 @dataclass(frozen=True)
 class ImageBuild:
-    """An image to build. `bases` are the Dockerfile's base images by its arguments; `commit` None: outside of git."""
+    """An image to build. `bases` are the Dockerfile's base images by its arguments; `commit` None: outside of git.
+
+    `given` are the arguments of --build-arg, which may be secrets; `arguments` are the others.
+    """
 
     image: ImageSettings
     target: ImageReference
@@ -49,6 +52,7 @@ class ImageBuild:
     commit: str | None
     is_dirty: bool
     arguments: Mapping[str, str]
+    given: Mapping[str, str]
     labels: Mapping[str, str]
 
 
@@ -108,9 +112,7 @@ def build(
     _show(app, results)
 
 
-def planned(
-    image: ImageSettings, tag: str | None, platform: Platform | None, arguments: Mapping[str, str]
-) -> ImageBuild:
+def planned(image: ImageSettings, tag: str | None, platform: Platform | None, given: Mapping[str, str]) -> ImageBuild:
     """What the command builds. Raises NotFoundError without the Dockerfile, UsageError for a platform of no release."""
     context, chosen = image.context, platform or image.platform
     try:
@@ -134,7 +136,8 @@ def planned(
         base_images(dockerfile),
         commit,
         is_dirty,
-        own | dict(arguments),
+        {name: value for name, value in own.items() if name not in given},
+        given,
         {f"{LABELS}.{name}": value for name, value in labels.items() if value},
     )
 
@@ -189,12 +192,17 @@ def _build(
 ) -> dict[str, Any]:
     arguments = dict(item.arguments)
     for name, base in item.bases.items():
-        if name not in item.arguments:
+        if name not in item.given:
             arguments |= _pinned(app, copies, name, base)
     progress.step(f"building {item.target} for {item.platform}")
     with _told(app, progress) as on_line:
         image_id = engine.build(
-            item.image.context, str(item.target), arguments, on_line, labels=item.labels, platform=item.platform
+            item.image.context,
+            str(item.target),
+            arguments | dict(item.given),
+            on_line,
+            labels=item.labels,
+            platform=item.platform,
         )
     built = engine.client().images.get(image_id).attrs
     if (found := Platform(built["Os"], built["Architecture"])) != item.platform:
@@ -257,6 +265,7 @@ def _as_json(app: AppContext, item: ImageBuild, status: str) -> dict[str, Any]:
         "bases": dict(item.bases),
         "labels": dict(item.labels),
         "arguments": dict(item.arguments),
+        "build_args": sorted(item.given),
         "digest": None,
     }
 

@@ -12,7 +12,7 @@ from refinerctl import __version__
 from refinerctl.console import Renderer, counted
 from refinerctl.errors import DIFFERENCES, NotFoundError, RefinerctlError, RefusedError, UsageError
 from refinerctl.images import release_order
-from refinerctl.options import examples, global_options
+from refinerctl.options import PathParam, examples, global_options
 from refinerctl.setup import render_without_settings
 from refinerctl.setup.bundle import project_files
 from refinerctl.setup.origin import NEW_SUFFIX, FileChange, ProjectOrigin, find_changes, read_origin, write_project
@@ -21,7 +21,7 @@ MAX_NAMED = 3
 
 
 @click.command(epilog=examples("refinerctl init my-pipeline", "refinerctl init . --diff", "refinerctl init . --update"))
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="DIR", type=PathParam(path_type=Path, file_okay=False))
 @click.option(
     "--diff", "only_diff", is_flag=True, help="Print what this version would change; exit code 5 if there are changes."
 )

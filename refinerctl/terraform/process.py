@@ -19,7 +19,7 @@ from refinerctl.errors import Terminated
 _LOOK_SECONDS = 0.05
 
 # A job that is cancelled may send SIGTERM to every process, Terraform too: it is seen in Terraform's output by then.
-_DIRECT_SECONDS = 1.0
+_DIRECT_SECONDS = 3.0
 _TERRAFORM_SAYS = "Interrupt received"
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

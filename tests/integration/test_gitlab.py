@@ -194,6 +194,11 @@ class TestErrors:
         with pytest.raises(RefinerctlError, match=r"refusing plain HTTP to gitlab\.example"):
             project_of(environ, lambda _: None, QUICK).close_issue(MARK)
 
+    @pytest.mark.parametrize("url", ["ftp://gitlab.example/api/v4", "gitlab.example/api/v4", "https:/api/v4"])
+    def test_address_of_another_kind_is_refused_at_once(self, server: GitLabServer, url: str) -> None:
+        with pytest.raises(UsageError, match="invalid CI_API_V4_URL: not an http:// or https:// URL"):
+            project_of({**server.environment(), "CI_API_V4_URL": url}, lambda _: None)
+
     @pytest.mark.parametrize("name", ["GITLAB_TOKEN", "CI_API_V4_URL", "CI_PROJECT_ID"])
     def test_missing_variable_is_named(self, server: GitLabServer, name: str) -> None:
         with pytest.raises(UsageError, match=f"{name} is not set"):

@@ -12,7 +12,7 @@ from refinerctl.app import app_context
 from refinerctl.dlq.options import filter_options
 from refinerctl.dlq.redrive.options import RedriveFlags, RedriveOptions
 from refinerctl.errors import NotFoundError, UsageError
-from refinerctl.options import Duration, Rate, check_consent, examples, global_options, yes_option
+from refinerctl.options import Duration, PathParam, Rate, check_consent, examples, global_options, yes_option
 from refinerctl.shell import complete_dlq, complete_queue
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _WITH_RESUME = {"queue", "resume", "rate", "wait", "dry_run", "force", "yes"}
 )
 @click.option(
     "--from-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=PathParam(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Send the messages in a file of `dlq export`, not those in its queue.",
 )

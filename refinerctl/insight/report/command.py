@@ -14,7 +14,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.options import Moment, examples, global_options
+from refinerctl.options import Moment, PathParam, examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
 from refinerctl.shell import complete_stage
 from refinerctl.stacks.base import Bucket, EventRule, Stage
@@ -31,7 +31,7 @@ ACTIVITY = "metrics and logs"
         "refinerctl report --html a.html --since 7d --stage RefinerInput --no-verify",
     )
 )
-@click.option("--html", "file", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write.")
+@click.option("--html", "file", type=PathParam(path_type=Path, dir_okay=False), required=True, help="File to write.")
 @click.option(
     "--since",
     type=Moment(),

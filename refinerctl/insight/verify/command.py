@@ -12,7 +12,7 @@ import click
 from refinerctl.app import AppContext, app_context
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.files import check_writable, write_text
-from refinerctl.options import Duration, examples, global_options, notify_option
+from refinerctl.options import Duration, PathParam, examples, global_options, notify_option
 
 if TYPE_CHECKING:
     from refinerctl.insight.verify.checks import CheckResult
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 )
 @click.option("--check", "only", multiple=True, metavar="ID", help="Check to run, instead of all; repeatable.")
 @click.option("--skip", multiple=True, metavar="ID", help="Check to skip; repeatable.")
-@click.option("--junit", "report", type=click.Path(path_type=Path, dir_okay=False), help="JUnit report to write.")
+@click.option("--junit", "report", type=PathParam(path_type=Path, dir_okay=False), help="JUnit report to write.")
 @click.option("--canary", is_flag=True, help="Send a small input through each stage, and remove it afterwards.")
 @click.option(
     "--canary-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+    type=PathParam(path_type=Path, exists=True, dir_okay=False, readable=True),
     help="Content of the canaries, for functions that do not process plain text.",
 )
 @click.option("--timeout", type=Duration(), default="2m", show_default=True, help="Maximum wait for the canaries.")

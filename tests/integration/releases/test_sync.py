@@ -127,10 +127,11 @@ def test_refused_images(site: Site, refinerctl: Command) -> None:
         (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--create-repository"), 2, "not in ECR"),
         (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--tag", "v2"), 2, "--tag is v2, but"),
         (("UPPER", "127.0.0.1:1/b"), 2, "not an image reference"),
-        (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 2, "no image 'x'"),
+        (("--tag", "v1", "--all-tags-since", "v1", "--image", "x"), 1, "no refinerctl.toml in"),
         (("--all-tags-since", "1h", "--dotenv", "x"), 2, "mutually exclusive"),
-        (("--tag", "v1"), 2, "no image with a source"),
+        (("--tag", "v1"), 1, "no refinerctl.toml in"),
         (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--platform", "amd64"), 2, "not a platform"),
+        (("127.0.0.1:1/a:v1", "127.0.0.1:1/b", "--provenance-bundle", "nowhere.jsonl"), 2, "does not exist"),
     ],
 )
 def test_wrong_use(refinerctl: Command, arguments: tuple[str, ...], code: int, words: str) -> None:

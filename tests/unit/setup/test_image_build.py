@@ -59,7 +59,8 @@ def commit(project: Path) -> str:
 
 
 def test_dry_run_is_what_the_release_workflow_reads(refinerctl: Command, commit: str) -> None:
-    done = refinerctl("image", "build", "app", "tools", "--tag", "v1.2.3", "--dry-run", "--output", "json")
+    arguments = ["--tag", "v1.2.3", "--build-arg", "NPM_TOKEN=s3cret", "--dry-run", "--output", "json"]
+    done = refinerctl("image", "build", "app", "tools", *arguments)
 
     assert done.code == 0, done.err
     app, tools = done.json()["images"]
@@ -79,6 +80,7 @@ def test_dry_run_is_what_the_release_workflow_reads(refinerctl: Command, commit:
             "org.opencontainers.image.source": "https://git.example.com/team/app",
         },
         "arguments": {"VERSION": "v1.2.3", "REVISION": commit},
+        "build_args": ["NPM_TOKEN"],
         "digest": None,
     }
     assert (tools["context"], tools["dockerfile"]) == (".", "Dockerfile")

@@ -100,6 +100,14 @@ def test_the_next_command_can_be_copied(refinerctl: Command, tmp_path: Path, fol
     assert f"next: `{command}`\n" in refinerctl("init", folder, cwd=tmp_path).err
 
 
+def test_an_empty_name_is_not_the_current_folder(refinerctl: Command, tmp_path: Path) -> None:
+    """As of a variable that is not set: `refinerctl init "$NAME"`."""
+    done = refinerctl("init", "", cwd=tmp_path)
+
+    assert (done.code, list(tmp_path.iterdir())) == (2, [])
+    assert "the path is empty" in done.err
+
+
 def test_a_second_run_writes_nothing(project: Path, refinerctl: Command) -> None:
     (project / "README.md").write_text(OWN_README)
     (project / "images/README.md").unlink()
