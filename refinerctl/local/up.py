@@ -21,6 +21,7 @@ from refinerctl.local.logs import follow_lines, show_line
 from refinerctl.local.status import show_status
 from refinerctl.options import build_arg_option, examples, global_options
 from refinerctl.stacks.base import Broker, Cache
+from refinerctl.terraform.unknown_names import refuse_unknown_names
 
 if TYPE_CHECKING:
     from refinerctl.ledger.entries import Ledger
@@ -93,8 +94,10 @@ def bring_up(app: AppContext, wanted: Launch, progress: Progress) -> bool:
         return False
     check_packages()
     progress.update("reading the settings of the stack")
+    layout = app.settings.layout
     for name in _stack_names(app):  # before the image builds, which may take minutes
-        check_root_module(app.settings.layout.root_module(name))
+        check_root_module(layout.root_module(name))
+        refuse_unknown_names(layout.values_file(app.settings.env, name), layout.root_module(name))
     _check_servers(app)
     _prepare_images(app, wanted, (), progress)
     progress.step(f"starting the local environment (engine {wanted.engine})")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -79,7 +78,6 @@ def refuse_unknown_names(values: Path, module: Path) -> None:
         raise RefusedError(f"{values}: {'; '.join(told)}", hint="Correct or remove them: Terraform would ignore them.")
 
 
-@cache
 def _variables(module: Path) -> Mapping[str, Shape]:
     """The shapes of a root module's variables, by name."""
     found: dict[str, Shape] = {}
