@@ -146,7 +146,7 @@ class Renderer:
         if self._verbosity < 0:
             yield Progress()
         elif self._on_terminal:
-            with WAITS.beside_progress(), _live(total_bytes) as live:
+            with WAITS.beside(LONG_S), _live(total_bytes) as live:
                 yield live
         else:
             with self.section(title):

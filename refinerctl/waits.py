@@ -1,4 +1,4 @@
-"""Which servers are being waited for; the user is told of those that take long."""
+"""Which servers and programs are being waited for; the user is told of those that take long."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ class Waits:
         self._lock = threading.Lock()
         self._since: dict[object, tuple[str, float]] = {}
         self._is_watched = False
-        self._beside = 0
 
     def begin(self, key: object, host: str) -> None:
         """`host` is waited for from now on. `key` tells waits for one host apart."""
@@ -48,6 +47,16 @@ class Waits:
     def end(self, key: object) -> None:
         self._since.pop(key, None)
 
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Meanwhile `what` is waited for."""
+        key = object()
+        self.begin(key, what)
+        try:
+            yield
+        finally:
+            self.end(key)
+
     def sending(self, key: object, host: str, body: Iterable[bytes]) -> Iterator[bytes]:
         """The pieces of a request's body. While the next one is made, which may take another server, nobody waits."""
         pieces = iter(body)
@@ -60,30 +69,29 @@ class Waits:
             yield piece
 
     @contextmanager
-    def beside_progress(self) -> Iterator[None]:
-        """Meanwhile progress is shown: only long waits are told."""
-        self._beside += 1
+    def beside(self, first_s: float) -> Iterator[None]:
+        """Meanwhile something else shows that the command works: only waits of `first_s` and more are told."""
+        before, self.first_s = self.first_s, max(first_s, self.first_s)
         try:
             yield
         finally:
-            self._beside -= 1
+            self.first_s = before
 
     def _watch(self) -> None:
         told: dict[str, float] = {}
         while True:
             time.sleep(min(_LOOK_S, self.first_s))
-            first_s = max(self.first_s, LONG_S) if self._beside else self.first_s
             now, longest = time.monotonic(), dict[str, float]()
             for host, since in list(self._since.values()):
                 longest[host] = max(longest.get(host, 0.0), now - since)
             told = {host: waited_s for host, waited_s in told.items() if host in longest}
             next_s = {host: max(LONG_S, 2 * waited_s) for host, waited_s in told.items()}
-            due = [host for host, waited_s in longest.items() if waited_s >= next_s.get(host, first_s)]
+            due = [host for host, waited_s in longest.items() if waited_s >= next_s.get(host, self.first_s)]
             if due:
                 told |= {host: longest[host] for host in due}
                 more = f" and {len(due) - _MOST_NAMED} more" if len(due) > _MOST_NAMED else ""
                 waited_s = max(longest[host] for host in due)
-                self.tell(f"waiting for {', '.join(due[:_MOST_NAMED])}{more}: no data for {waited_s:.0f} s")
+                self.tell(f"waiting for {', '.join(due[:_MOST_NAMED])}{more} ({waited_s:.0f} s)")
             with self._lock:
                 if not self._since:
                     self._is_watched = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.waits import WAITS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,7 +48,8 @@ def watch(
     def show() -> bool:
         """Draw until `q` is pressed; False if the process has to stop first."""
         shown: object = None
-        with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+        live_screen = Live(console=console, screen=True, auto_refresh=False)
+        with WAITS.beside(math.inf), _keys() as pressed, live_screen as live:  # a line would stay on the screen
             while not pressed() & {"q", "Q"}:
                 if has_to_stop:
                     return False

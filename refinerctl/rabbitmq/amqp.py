@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from refinerctl.addresses import tls_context
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
 from refinerctl.rabbitmq.endpoint import VHOST, BrokerEndpoint
+from refinerctl.waits import WAITS
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
@@ -314,7 +315,8 @@ class AmqpConnection:
             client_properties={"connection_name": "refinerctl"},
         )
         try:
-            connection = pika.BlockingConnection(parameters)
+            with WAITS.waiting(f"broker {endpoint.name}"):
+                connection = pika.BlockingConnection(parameters)
             channels = _Channels(connection, connection.channel(), connection.channel())
             channels.sending.confirm_delivery()
         except Exception as error:  # pika's have no common base

@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 from refinerctl.addresses import tls_context
 from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
+from refinerctl.network import NETWORK
 from refinerctl.rabbitmq.endpoint import VHOST, BrokerEndpoint
+from refinerctl.waits import WAITS
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
@@ -118,15 +120,17 @@ class Management:
         headers = urllib3.make_headers(basic_auth=f"{endpoint.username}:{endpoint.password}")
         retries = urllib3.Retry(self._retries if method == "GET" else 0, redirect=0, backoff_factor=0.3)
         try:
-            response = self._connections().request(
-                method,
-                path,
-                headers={**headers, "Content-Type": "application/json"},
-                body=None if body is None else json.dumps(body).encode(),
-                retries=retries,
-            )
+            with WAITS.waiting(f"broker {endpoint.name}"):
+                response = self._connections().request(
+                    method,
+                    path,
+                    headers={**headers, "Content-Type": "application/json"},
+                    body=None if body is None else json.dumps(body).encode(),
+                    retries=retries,
+                )
         except urllib3.exceptions.HTTPError as error:
             raise _unreachable(where, endpoint, error, is_uncertain=method != "GET") from error
+        NETWORK.answered(f"//{address.host}:{address.port}")
         _check(response, where, resource, endpoint)
         return response
 

@@ -27,6 +27,7 @@ from refinerctl.terraform.events import (
 )
 from refinerctl.terraform.installation import MIRROR_ROOTS, find_provider_mirror
 from refinerctl.terraform.process import Process, Tell, socket_folder
+from refinerctl.waits import WAITS
 
 # Variables that configure the AWS provider or set values: a local environment ignores the caller's.
 _STEERING = ("AWS_", "TF_VAR_")
@@ -196,13 +197,15 @@ class Terraform:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Any other sub-command; standard output holds both streams."""
         lines: list[str] = []
-        code = self._stream(list(arguments), lines.append)
+        with WAITS.waiting(f"terraform {arguments[0]}"):
+            code = self._stream(list(arguments), lines.append)
         return subprocess.CompletedProcess(list(arguments), code, "".join(lines))
 
     def _capture(self, *arguments: str, limit: int = -1) -> bytes:
         """The output of a command that only reads, or its first `limit` bytes; never logged: it may hold secrets."""
         self.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-        with socket_folder() as sockets, tempfile.TemporaryFile(dir=self.data_dir) as output:
+        waiting = WAITS.waiting(f"terraform {arguments[0]}")
+        with waiting, socket_folder() as sockets, tempfile.TemporaryFile(dir=self.data_dir) as output:
             done = subprocess.run(
                 self._command(arguments),
                 stdin=subprocess.DEVNULL,

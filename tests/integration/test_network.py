@@ -94,6 +94,6 @@ def test_servers_that_are_waited_for_are_told_in_one_line() -> None:
     for number in range(5):
         waits.begin(number, f"host-{number}")
 
-    assert told.get(timeout=20) == "waiting for host-0, host-1, host-2 and 2 more: no data for 0 s"
+    assert told.get(timeout=20) == "waiting for host-0, host-1, host-2 and 2 more (0 s)"
     for number in range(5):
         waits.end(number)
