@@ -120,13 +120,18 @@ def poll(
         app.render.note(f"waiting up to {seconds(timeout)} for {counted(len(wanted), 'completion')}")
         found = poller.expect(wanted, interval_s=interval, timeout_s=timeout)
     elif follow or count:
+        app.render.note(f"waiting for completions in {_places(app, completions)}")
         found = itertools.islice(poller.follow(interval_s=interval, timeout_s=timeout), count)
     else:
         found = poller.existing()
     seen = _report(app.render, found, count)
     if not seen and not expected:
-        places = ", ".join(f"s3://{app.results.name}/{place}" for place in completions.prefixes)
-        app.render.note(f"no completions{f' since {since:%Y-%m-%dT%H:%M:%SZ}' if since else ''} in {places}")
+        start = f" since {since:%Y-%m-%dT%H:%M:%SZ}" if since else ""
+        app.render.note(f"no completions{start} in {_places(app, completions)}")
+
+
+def _places(app: AppContext, completions: Completions) -> str:
+    return ", ".join(f"s3://{app.results.name}/{prefix}" for prefix in completions.prefixes)
 
 
 def _expected_key(app: AppContext, completions: Completions, asked: str, prefix: str | None) -> str:

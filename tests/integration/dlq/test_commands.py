@@ -222,6 +222,14 @@ class TestInspect:
         done = run("dlq", "inspect", "nix-dlq")
         assert done.code == 1
         assert "queue nix-dlq does not exist" in done.err
+        assert "Queues: RefinerComplete, RefinerInput, dibbs-ecr-" in done.err
+
+    @pytest.mark.parametrize("command", [("inspect",), ("redrive", "--dry-run"), ("purge", "--dry-run")])
+    def test_a_stage_names_its_dlq(self, run: Command, command: tuple[str, ...]) -> None:
+        done = run("dlq", command[0], "/RefinerInput/", *command[1:])
+        assert (done.code, done.out) == (1, "")
+        assert "queue dibbs-ecr-RefinerInput-dlq does not exist" in done.err
+        assert "Did you mean RefinerInput?" in run("dlq", command[0], "RefinerInpt", *command[1:]).err
 
 
 class TestExport:
