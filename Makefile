@@ -76,8 +76,10 @@ dist: $(VENV)/.dev ## Build the source distribution and the wheel in dist/, and 
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-bench: $(VENV)/.dev servers ## Run the benchmarks: refinerctl, boto3, skopeo, docker
+bench: $(VENV)/.dev $(MODULES) servers ## Run the benchmarks: refinerctl, boto3, s5cmd, aws, skopeo, docker
 	$(BIN)/python benchmarks/upload.py
+	$(BIN)/python -m benchmarks.many_files
+	$(BIN)/python -m benchmarks.wait
 	$(BIN)/python -m benchmarks.sync
 	$(BIN)/python -m benchmarks.dlq
 	$(BIN)/python -m benchmarks.status

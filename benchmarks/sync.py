@@ -1,4 +1,4 @@
-"""Copies of images side by side, in one run: refinerctl's, skopeo's, and docker's pull, tag and push.
+"""Copies of images side by side, in one run: refinerctl's, skopeo's, docker's pull, tag and push, and a bare loop's.
 
 `make bench`, or `python -m benchmarks.sync [repetitions]`. Registries on 127.0.0.1 that keep their data in memory, if
 there is a tmpfs; then the same ways with forwarders in between that add a round trip of RTT_MS. Every copy goes to a
@@ -8,12 +8,9 @@ registry that was empty, and is then done again. Prints medians and what they ar
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +19,9 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import process
 from benchmarks.forwarder import forwarder
+from benchmarks.process import Run
 from tests.e2e.docker_host import docker_engine, why_not
 from tests.registries.docker_registry import DockerRegistry, docker_registry
 
@@ -32,25 +31,6 @@ SLOW_S = 0.3
 REPETITIONS = 5
 CASES = {"4 x 50 MB": (4, 50_000_000), "40 x 1 MB": (40, 1_000_000)}
 REFINERCTL = str(Path(sys.executable).with_name("refinerctl"))
-
-
-@dataclass(frozen=True)
-class Run:
-    """Seconds on the clock, seconds of CPU (user and system, children too, a daemon's too), peak memory in MB."""
-
-    wall: float
-    cpu: float
-    memory: float
-
-
-# The kernel counts a child's peak memory from its parent's on: this parent has hardly any.
-LAUNCHER = """
-import os, sys, time
-start = time.perf_counter()
-pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
-_, status, used = os.wait4(pid, 0)
-print([status, time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss])
-"""
 
 
 # What a way takes: the source's reference, the target's, DOCKER_HOST.
@@ -66,6 +46,10 @@ def with_skopeo(source: str, target: str, _: str) -> list[str]:
     return ["skopeo", "copy", *options, f"docker://{source}", f"docker://{target}"]
 
 
+def with_bare_loop(source: str, target: str, _: str) -> list[str]:
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("bare_copy.py")), source, target]
+
+
 def with_docker(source: str, target: str, host: str) -> list[str]:
     docker = f"docker --host {host}"
     steps = (f"{docker} pull --quiet {source}", f"{docker} tag {source} {target}", f"{docker} push --quiet {target}")
@@ -73,7 +57,7 @@ def with_docker(source: str, target: str, host: str) -> list[str]:
 
 
 def ways() -> dict[str, Way]:
-    found: dict[str, Way] = {"refinerctl": with_refinerctl}
+    found: dict[str, Way] = {"refinerctl": with_refinerctl, "bare loop": with_bare_loop}
     if shutil.which("skopeo"):
         found["skopeo"] = with_skopeo
     if why_not() is None and shutil.which("docker"):
@@ -83,15 +67,9 @@ def ways() -> dict[str, Way]:
 
 def measure(command: list[str], folder: Path, daemon: Path | None = None) -> Run:
     """Run to the end. `daemon` holds the pid of one whose work counts, too."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "REFINERCTL_"))}
     before = _daemon_cpu(daemon)
-    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
-    done = subprocess.run(launcher, cwd=folder, env=environ, capture_output=True, text=True, check=False)
-    *said, numbers = done.stdout.splitlines()
-    status, wall, cpu, memory = json.loads(numbers)
-    if status != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}{said}")
-    return Run(wall, cpu + _daemon_cpu(daemon) - before, memory / 1024 + _daemon_memory(daemon))
+    run = process.measure(command, folder)
+    return Run(run.wall, run.cpu + _daemon_cpu(daemon) - before, run.memory + _daemon_memory(daemon))
 
 
 def _daemons(pid: Path | None) -> list[psutil.Process]:
@@ -207,7 +185,7 @@ def main() -> None:
             making.join()
             near = given.compare(case, repository, repetitions, 0)
             walls = show(f"{case}, loopback", near)
-            ratios(near, {"skopeo": 0.8, "docker": 0.2})
+            ratios(near, {"skopeo": 0.8, "bare loop": 1.1, "docker": 0.2})
             aim("again, seconds over `python -c pass`", walls["refinerctl again"] - interpreter, 0.2)
             far = given.compare(case, repository, repetitions, RTT_MS / 1000)
             show(f"{case}, {RTT_MS} ms", far)

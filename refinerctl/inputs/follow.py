@@ -46,7 +46,7 @@ class UploadStatus(StrEnum):
     SUPERSEDED = "superseded"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Upload:
     """One upload and, if it was followed, its completion. `uploaded_at` is when it began."""
 

@@ -7,7 +7,7 @@ import select
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -106,7 +106,7 @@ def _refuse_results(app: AppContext, prefix: str) -> None:
             raise RefusedError(f"{results} is a prefix of the pipeline's results, not of inputs")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UploadSource:
     """What to upload to which key. `path` None is standard input, whose size is not known before its end."""
 
@@ -193,13 +193,20 @@ def send(bucket: S3Bucket, sources: Sequence[UploadSource], progress: Progress) 
     """
     bucket.check()
     cancelled = threading.Event()
+    left = iter(sources)
+    done: dict[str, Upload] = {}
+
+    def work() -> None:
+        while not cancelled.is_set() and (source := next(left, None)) is not None:
+            done[source.key] = _send_one(bucket, source, progress, cancelled)
+
     with ThreadPoolExecutor(THREADS, thread_name_prefix="upload") as pool:
         try:
-            return list(pool.map(lambda source: _send_one(bucket, source, progress, cancelled), sources))
-        except BaseException:
+            for worker in as_completed([pool.submit(work) for _ in range(min(THREADS, len(sources)))]):
+                worker.result()
+        finally:
             cancelled.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    return [done[source.key] for source in sources]
 
 
 def _send_one(bucket: S3Bucket, source: UploadSource, progress: Progress, cancelled: threading.Event) -> Upload:
