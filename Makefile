@@ -13,6 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two at a time, each output in one piece; make 3.81, which macOS has, cannot keep them apart.
 TOGETHER := $(if $(filter output-sync,$(.FEATURES)),--jobs=2 --output-sync=target)
 
+# Not compiled now: most modules are never imported. Without setuptools' warning that folders can hide editable packages.
+INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --constraint
+PIP := PYTHONWARNINGS=ignore $(BIN)/python $(INSTALL) constraints.txt
+CHECKOV_PIP := $(VENV)/checkov/bin/python $(INSTALL) constraints-checkov.txt
+
 .PHONY: demo demo-rnr test checks nightly docs record bench lint ruff mypy imports checkov validate unit e2e node-test servers clean \
 	help
 .DEFAULT_GOAL := help
@@ -101,22 +106,23 @@ $(VENV)/bin/python:
 		{ echo "refinerctl needs Python 3.11 or newer: make PYTHON=python3.11 …" >&2; exit 1; }
 	@echo "setting up: Python environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade pip  # Python's own may need twice the time
 
-# Not compiled now: most modules are never imported.
 $(VENV)/.local: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages"
-	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker]'
+	@$(PIP) --editable '.[local,docker]'
 	@touch $@
 
 $(VENV)/.dev: setup.cfg constraints.txt | $(VENV)/bin/python
 	@echo "setting up: Python packages for tests"
-	@$(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[local,docker,dev,provenance]'
+	@$(PIP) --editable '.[local,docker,dev,provenance]'
 	@touch $@ $(VENV)/.local
 
 $(VENV)/checkov/.installed: constraints-checkov.txt | $(VENV)/bin/python
 	@echo "setting up: checkov"
 	@$(BIN)/python -m venv $(VENV)/checkov
-	@$(VENV)/checkov/bin/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints-checkov.txt checkov
+	@$(CHECKOV_PIP) --upgrade pip
+	@$(CHECKOV_PIP) checkov
 	@touch $@
 
 %/node_modules/.package-lock.json: %/package-lock.json
