@@ -42,7 +42,8 @@ def input_key(app: AppContext, text: str, prefix: str | None = None) -> str:
     """The key of the input that `text` names; `prefix` is that of its stage, or the stage's name.
 
     Without it, a key that no stage receives may be a name below the prefix of a stage: that one is meant whose input
-    exists, if none does, that of the stack's input prefix. Raises UsageError if there are several.
+    exists. If there are none or several, it is that of the stack's input prefix, where `upload` writes. Raises
+    UsageError if there are only several others.
     """
     bare = below_bucket(text, app.bucket.name).removeprefix("/")
     if prefix is not None:
@@ -53,11 +54,12 @@ def input_key(app: AppContext, text: str, prefix: str | None = None) -> str:
     if not stages or app.pipeline.stage_for(bare) is not None:
         return bare
     found = _existing(app, bare)
-    if len(found) > 1 and found[0] != bare:
+    default = app.storage.input_prefix + bare
+    if len(found) > 1 and found[0] not in (bare, default):
         raise UsageError(f"several inputs are named {bare}", hint=f"Pass the key of one: {', '.join(found)}.")
-    if found:
-        return found[0]
-    return bare if "/" in bare else app.storage.input_prefix + bare
+    if len(found) > 1:
+        app.render.note(f"{bare}: this is {found[0]}; other inputs of this name: {', '.join(found[1:])}")
+    return next(iter(found), bare if "/" in bare else default)
 
 
 def _existing(app: AppContext, name: str) -> list[str]:

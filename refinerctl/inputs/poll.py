@@ -53,7 +53,12 @@ WINDOW = timedelta(minutes=5)
     metavar="KEY",
     help="Key of an input or completion to wait for; repeatable.",
 )
-@click.option("--prefix", shell_complete=complete_prefix, help="Prefix of the inputs in --expect, or their stage.")
+@click.option(
+    "--prefix",
+    metavar="PREFIX",
+    shell_complete=complete_prefix,
+    help="Prefix of the inputs in --expect, or their stage.",
+)
 @click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="Number of completions to print before --follow ends."

@@ -46,6 +46,7 @@ PIPE_END_SECONDS = 0.5
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PathParam())
 @click.option(
     "--prefix",
+    metavar="PREFIX",
     shell_complete=complete_prefix,
     help="Key prefix of the inputs, or their stage. [default: the stack's input prefix]",
 )

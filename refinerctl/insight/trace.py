@@ -38,7 +38,7 @@ EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UN
     )
 )
 @click.argument("key")
-@click.option("--prefix", shell_complete=complete_prefix, help="Prefix of KEY, or its stage.")
+@click.option("--prefix", metavar="PREFIX", shell_complete=complete_prefix, help="Prefix of KEY, or its stage.")
 @click.option("--version-id", metavar="ID", help="Version of the object.  [default: the newest]")
 @click.option(
     "--since",

@@ -28,7 +28,16 @@ def test_a_name_is_that_of_the_input_that_exists(account: Account) -> None:
     assert input_key(account.app, "2026/a") == "Lab/2026/a"
 
 
-def test_a_name_that_several_inputs_have_is_refused(account: Account) -> None:
+def test_a_name_of_several_inputs_is_that_below_the_input_prefix_of_the_stack(
+    account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("In/a", "Lab/a", "RefinerInput/a"):
+        account.bucket.write(key)
+    assert input_key(account.app, "a") == "RefinerInput/a"
+    assert "other inputs of this name: In/a, Lab/a" in capsys.readouterr().err
+
+
+def test_a_name_of_several_other_inputs_is_refused(account: Account) -> None:
     account.bucket.write("In/a")
     account.bucket.write("Lab/a")
     with pytest.raises(UsageError) as caught:
