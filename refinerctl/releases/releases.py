@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.errors import DIFFERENCES, NotFoundError, UsageError
+from refinerctl.errors import DIFFERENCES, NotFoundError
 from refinerctl.images import Build, ImageReference, ImageSettings, newest_first, release_order
 from refinerctl.ledger.entries import Release, deployed
 from refinerctl.options import examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
+from refinerctl.releases.sync_requests import published_images
 
 if TYPE_CHECKING:
     from refinerctl.aws.ecr import EcrImage, EcrRegistry
@@ -114,19 +115,6 @@ def releases(ctx: click.Context, new: bool, every_tag: bool, limit: int | None) 
         _show_new(app, found)
         ctx.exit(DIFFERENCES if found else 0)
     _show(app, overview, [image.name for image in images])
-
-
-def published_images(app: AppContext) -> list[ImageSettings]:
-    """The stack's images that have a source. Raises UsageError if there are none."""
-    settings = app.settings
-    found = [image for image in settings.images if image.stack == settings.stack and image.source]
-    if not found:
-        settings.layout.check_project()
-        raise UsageError(
-            f"refinerctl.toml has no image with a source for stack {settings.stack!r}",
-            hint="Add images.<name>.source to it, or choose another stack with --stack.",
-        )
-    return found
 
 
 def ledger_environments(app: AppContext) -> Iterable[tuple[str, AppContext]]:

@@ -13,6 +13,7 @@ from refinerctl.errors import UsageError
 from refinerctl.images import (
     DEFAULT_PLATFORM,
     ImageReference,
+    ImageSettings,
     Platform,
     RunsOn,
     check_tag,
@@ -21,7 +22,6 @@ from refinerctl.images import (
 )
 from refinerctl.options import Moment
 from refinerctl.parallel import concurrently
-from refinerctl.releases.releases import published_images
 
 if TYPE_CHECKING:
     from refinerctl.registry.client import Repository
@@ -65,6 +65,19 @@ def stack_images(app: AppContext, names: tuple[str, ...]) -> list[CopyRequest]:
         for image in chosen
         if image.source
     ]
+
+
+def published_images(app: AppContext) -> list[ImageSettings]:
+    """The stack's images that have a source. Raises UsageError if there are none."""
+    settings = app.settings
+    found = [image for image in settings.images if image.stack == settings.stack and image.source]
+    if not found:
+        settings.layout.check_project()
+        raise UsageError(
+            f"refinerctl.toml has no image with a source for stack {settings.stack!r}",
+            hint="Add images.<name>.source to it, or choose another stack with --stack.",
+        )
+    return found
 
 
 def _with_registry(source: ImageReference) -> ImageReference:
