@@ -230,6 +230,11 @@ def main() -> None:
         signal.signal(signal.SIGHUP, _on_sighup)
     with _errors_as_exit_codes():
         if "_REFINERCTL_COMPLETE" in os.environ:
+            from click.shell_completion import add_completion_class
+
+            from refinerctl.shell import BashWords
+
+            add_completion_class(BashWords)
             cli.main(prog_name="refinerctl")
         # Not `cli.main`: it turns a closed pipe into exit code 1.
         with cli.make_context("refinerctl", sys.argv[1:]) as ctx, _notified(ctx):

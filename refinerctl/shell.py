@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from click.shell_completion import BashComplete
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags, config_path
@@ -31,6 +32,14 @@ WAIT_S = 1.0
 MAX_AGE_S = 300
 MAX_READ_S = 20
 MAX_NAMES = 500
+
+
+class BashWords(BashComplete):
+    """bash passes `--env=lab` as three words, of which click would take the second for the value."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        args, incomplete = super().get_completion_args()
+        return [word for word in args if word != "="], incomplete.removeprefix("=")
 
 
 def _stages(app: AppContext) -> Iterable[str]:

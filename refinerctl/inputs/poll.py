@@ -336,7 +336,7 @@ def show_completion(render: Renderer, item: PolledCompletion) -> None:
     if render.is_json:
         render.json(completion_json(item), indent=None)
         return
-    render.line(f"{item.status:<9}  {item.key}  {item.last_modified:%Y-%m-%dT%H:%M:%SZ}")
+    render.fields([(f"{item.status:<9}", 0), (item.key, 0), (f"{item.last_modified:%Y-%m-%dT%H:%M:%SZ}", 1)])
     if item.error:
         render.warning(f"{item.key}: {item.error}")
     for output in item.outputs:

@@ -66,6 +66,7 @@ def test_names_that_follow_from_the_files_of_the_project(shell: Shell) -> None:
 def test_commands_and_environments(shell: Shell) -> None:
     assert shell.complete("refinerctl dlq in") == ["inspect"]
     assert shell.complete("refinerctl status --env ") == ["lab"]
+    assert shell.complete("refinerctl --env = l") == ["lab"]  # so bash divides --env=l into words
 
 
 def test_a_project_that_cannot_be_read_has_no_names(shell: Shell) -> None:
