@@ -13,9 +13,9 @@ from refinerctl.parallel import Background
 # A server that has not answered yet gets so many tries, of so many seconds with the look-up of its name.
 TRIES = 2
 QUICK_S = 1.25
-# If nothing at all has answered after this time, further tries are shorter.
-SILENT_S = 4.0
-BRIEF_S = 0.5
+# If nothing at all has answered after this time, each further server gets one short try.
+SILENT_S = 2.5
+BRIEF_S = 0.75
 # Later a command is at work: what it has done so far is worth a patient wait for the network.
 START_S = 20.0
 
@@ -34,12 +34,21 @@ class Network:
         """Whether no server has answered yet."""
         return not self._answered
 
+    @property
+    def tries(self) -> int:
+        """How many tries a server gets at the start."""
+        return 1 if self._is_late else TRIES
+
+    @property
+    def _is_late(self) -> bool:
+        return self.is_silent and self._passed_s() > SILENT_S
+
     def answered(self, url: str) -> None:
         """A response came from there."""
         self._answered.add(_key(url))
 
     def is_starting(self, url: str) -> bool:
-        """Whether a server that cannot be reached is given up after TRIES: it has never answered this command."""
+        """Whether a server that cannot be reached is given up after `tries`: it has never answered this command."""
         return _key(url) not in self._answered and self._passed_s() < START_S
 
     def connect(
@@ -49,7 +58,7 @@ class Network:
         host, port = address[0].strip("[]"), address[1]
         timeout = timeout if isinstance(timeout, int | float) else None
         if self.is_starting(f"//{host}:{port}"):
-            limit_s = BRIEF_S if self.is_silent and self._passed_s() > SILENT_S else QUICK_S
+            limit_s = BRIEF_S if self._is_late else QUICK_S
             connection = _connect_within(host, port, min(limit_s, timeout or limit_s), source_address)
             connection.settimeout(timeout)
         else:

@@ -20,7 +20,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 from refinerctl import __version__
 from refinerctl.addresses import is_loopback, proxy_address, proxy_of, tls_context
 from refinerctl.errors import RefinerctlError, TransientError
-from refinerctl.network import NETWORK, TRIES, install
+from refinerctl.network import NETWORK, install
 from refinerctl.waits import WAITS, Waits
 
 TOO_MANY_REQUESTS = 429
@@ -64,7 +64,7 @@ class TransportError(TransientError):
     """No usable response; the same request may succeed later. `retry_after` is what the server asked for, in seconds.
 
     `silent_s` is how long the server was waited for in vain. `exhausted` if the limits allow no further attempt.
-    `is_at_start`: the command cannot reach a server that has not answered it yet, so only TRIES attempts make sense.
+    `is_at_start`: the command cannot reach a server that has not answered it yet, so only a few attempts make sense.
     """
 
     exhausted = False
@@ -120,7 +120,7 @@ class Retry:
         pause = self._limits.pause(self._attempt, error.retry_after)
         attempts = self._limits.attempts
         if error.is_at_start:
-            pause, attempts = min(pause, QUICK_PAUSE_S), min(attempts, TRIES)
+            pause, attempts = min(pause, QUICK_PAUSE_S), min(attempts, NETWORK.tries)
         self._lost_s += error.silent_s + pause
         if error.exhausted or self._attempt >= attempts or self._lost_s > self._limits.give_up_s:
             error.exhausted = True

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from refinerctl.aws.errors import explain, is_not_connected
 from refinerctl.errors import FatalError
-from refinerctl.network import NETWORK, TRIES, install
+from refinerctl.network import NETWORK, install
 from refinerctl.waits import WAITS
 
 # The body of a request that takes its time on the way: the server cannot answer yet.
@@ -56,5 +56,5 @@ def _give_up(caught_exception: Exception | None, request_dict: dict[str, Any], a
     """
     if caught_exception is None:
         NETWORK.answered(request_dict["url"])
-    elif attempts >= TRIES and is_not_connected(caught_exception) and NETWORK.is_starting(request_dict["url"]):
+    elif attempts >= NETWORK.tries and is_not_connected(caught_exception) and NETWORK.is_starting(request_dict["url"]):
         raise caught_exception
