@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refinerctl.errors import RefinerctlError
+from refinerctl.waits import WAITS
 
 if TYPE_CHECKING:
     from refinerctl.aws.s3 import S3Bucket
@@ -90,7 +91,7 @@ def save_outputs(bucket: S3Bucket, folder: Path, cancelled: threading.Event | No
             if opened is None:
                 return _missing(key)
             info, body = opened
-            with body:
+            with body, WAITS.waiting(f"output {key}"):
                 _write_whole(target, body, stop)
         except (RefinerctlError, OSError) as error:
             return ListedOutput(key, error=f"cannot save {key}: {error}")
