@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from refinerctl.errors import RefusedError
+from refinerctl.errors import RefusedError, known_names
 from refinerctl.terraform.hcl import HclFile, blocks_of, unwrapped
 
 if TYPE_CHECKING:
@@ -45,11 +44,15 @@ class UnknownName:
         return f"{self.path}.{self.name}" if self.path else self.name
 
     @property
+    def question(self) -> str:
+        """The name that was probably meant, if there is one like it."""
+        near, question, _ = self.hint.partition("? ")
+        return f" ({near}?)" if question else ""
+
+    @property
     def hint(self) -> str:
-        """The name that was probably meant, or else all names."""
-        if near := difflib.get_close_matches(self.name, self.known, n=1, cutoff=0.6):
-            return f"Did you mean {near[0]}?"
-        return f"Known: {', '.join(sorted(self.known))}."
+        """The name that was probably meant, and what there is."""
+        return known_names(self.name, self.known, "Attributes" if self.path else "Variables")
 
 
 def unknown_names(values: Path, module: Path) -> Iterator[UnknownName]:
@@ -74,7 +77,7 @@ def refuse_unknown_names(values: Path, module: Path) -> None:
         (one,) = found
         raise RefusedError(f"{values}:{one.line}: {one.what} {one.key}", hint=f"{one.hint} Terraform would ignore it.")
     if found:
-        told = [f"line {item.line}: {item.what} {item.key} ({item.hint})" for item in found]
+        told = [f"line {item.line}: {item.what} {item.key}{item.question}" for item in found]
         raise RefusedError(f"{values}: {'; '.join(told)}", hint="Correct or remove them: Terraform would ignore them.")
 
 

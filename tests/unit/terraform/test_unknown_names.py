@@ -26,6 +26,8 @@ variable "parts" {
 variable "untyped" {}
 """
 
+ATTRIBUTES = "Attributes: timeout_s, prefix, vpc, environment, anything."
+
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
@@ -37,7 +39,7 @@ def module(tmp_path: Path) -> Path:
 def found(module: Path, text: str) -> list[tuple[int, str, str]]:
     values = module.parent / "x.tfvars"
     values.write_text(text)
-    return [(item.line, item.key, item.hint.split(".")[0]) for item in unknown_names(values, module)]
+    return [(item.line, item.key, item.hint) for item in unknown_names(values, module)]
 
 
 def test_known_names_and_whatever_a_map_holds(module: Path) -> None:
@@ -55,16 +57,20 @@ untyped = { x = { y = 1 } }
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("rulests = {}", (1, "rulests", "Did you mean rulesets?")),
+        ("rulests = {}", (1, "rulests", "Did you mean rulesets? Variables: rulesets, parts, untyped.")),
         (
             "# x\nrulesets = {\n  A = {\n    timeuot_s = 1\n  }\n}",
-            (4, "rulesets.A.timeuot_s", "Did you mean timeout_s?"),
+            (
+                4,
+                "rulesets.A.timeuot_s",
+                "Did you mean timeout_s? Attributes: timeout_s, prefix, vpc, environment, anything.",
+            ),
         ),
         (
             "rulesets = { A = { vpc = { subnets_ids = [] } } }",
-            (1, "rulesets.A.vpc.subnets_ids", "Did you mean subnet_ids?"),
+            (1, "rulesets.A.vpc.subnets_ids", "Did you mean subnet_ids? Attributes: subnet_ids."),
         ),
-        ("parts = [{ name = 1 }, { size = 1 }]", (1, "parts[1].size", "Known: name")),
+        ("parts = [{ name = 1 }, { size = 1 }]", (1, "parts[1].size", "Attributes: name.")),
     ],
 )
 def test_an_unknown_name_has_its_line_and_what_was_meant(
@@ -77,12 +83,14 @@ def test_all_unknown_names_of_a_file_are_refused_at_once(module: Path) -> None:
     values = module.parent / "x.tfvars"
     refuse_unknown_names(values, module)  # need not exist
     values.write_text("rulests = 1\npart = 2\n")
-    with pytest.raises(RefusedError, match=r"line 1: unknown variable rulests .*; line 2: unknown variable part \("):
+    with pytest.raises(RefusedError, match=r"line 1: .* rulests \(Did you mean rulesets\?\); line 2: .* part \("):
         refuse_unknown_names(values, module)
     values.write_text("rulests = 1\n")
     with pytest.raises(RefusedError, match=r"x.tfvars:1: unknown variable rulests$") as refused:
         refuse_unknown_names(values, module)
-    assert refused.value.hint == "Did you mean rulesets? Terraform would ignore it."
+    assert refused.value.hint == (
+        "Did you mean rulesets? Variables: rulesets, parts, untyped. Terraform would ignore it."
+    )
 
 
 def test_the_environments_of_this_repository_have_known_names_only() -> None:
