@@ -34,7 +34,7 @@ MAX_FAILURES = 10
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _METADATA = "x-amz-meta-"
 
-Answer = dict[str, Any]
+_Response = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,19 @@ class S3Wire:
             host = f"{parts.scheme}://{parts.netloc}"
             self._address = _Address(pool, host, parts.path.rstrip("/"), signing["region"])
 
-    def put_object(self, key: str, body: bytes) -> Answer | None:
+    def put_object(self, key: str, body: bytes) -> _Response | None:
         checksum = b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
         headers = {"x-amz-sdk-checksum-algorithm": "CRC32", "x-amz-checksum-crc32": checksum}
         return self._request("PUT", key, _written, headers=headers, body=body)
 
-    def head_object(self, key: str) -> Answer | None:
+    def head_object(self, key: str) -> _Response | None:
         return self._request("HEAD", key, _object)
 
-    def get_object(self, key: str, limit: int | None) -> Answer | None:
+    def get_object(self, key: str, limit: int | None) -> _Response | None:
         """`Body` is the content, of which there are at most `limit` bytes (all: None)."""
         return self._request("GET", key, _object, headers={"Range": f"bytes=0-{limit - 1}"} if limit else {})
 
-    def list_objects_v2(self, prefix: str, after: str) -> Answer | None:
+    def list_objects_v2(self, prefix: str, after: str) -> _Response | None:
         """One page: the first 1,000 objects whose keys come after `after`."""
         asked = {"encoding-type": "url", "list-type": "2", "prefix": prefix} | ({"start-after": after} if after else {})
         query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in asked.items())
@@ -98,11 +98,11 @@ class S3Wire:
         self,
         method: str,
         key: str,
-        read: Callable[[int, HTTPMessage, bytes], Answer | None],
+        read: Callable[[int, HTTPMessage, bytes], _Response | None],
         query: str = "",
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-    ) -> Answer | None:
+    ) -> _Response | None:
         address = self._address
         if address is None or self._failures >= MAX_FAILURES:
             return None
@@ -130,11 +130,11 @@ class S3Wire:
         return dict(request.headers.items())
 
 
-def _written(status: int, headers: HTTPMessage, _: bytes) -> Answer | None:
+def _written(status: int, headers: HTTPMessage, _: bytes) -> _Response | None:
     return {"VersionId": headers.get("x-amz-version-id")} if status == _OK else None
 
 
-def _object(status: int, headers: HTTPMessage, content: bytes) -> Answer | None:
+def _object(status: int, headers: HTTPMessage, content: bytes) -> _Response | None:
     if status == _NOT_FOUND and b"<Code>NoSuchBucket</Code>" not in content:
         return {}
     if status not in (_OK, _PARTIAL):
@@ -152,7 +152,7 @@ def _object(status: int, headers: HTTPMessage, content: bytes) -> Answer | None:
     }
 
 
-def _page(status: int, _: HTTPMessage, content: bytes) -> Answer | None:
+def _page(status: int, _: HTTPMessage, content: bytes) -> _Response | None:
     """None also if there are no objects although there are more: boto3 continues from there."""
     from xml.etree import ElementTree
 

@@ -29,7 +29,7 @@ FIRST_POLL_SECONDS = 0.25
 SLOWEST_POLL_SECONDS = 5.0
 # While some end at every poll.
 BUSY_POLL_SECONDS = 2.0
-# The time between two polls, in times of what the last one took.
+# The time between two polls of many inputs, in times of what the last one took.
 POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
 SLOWEST_DLQ_POLL_SECONDS = 20.0
@@ -133,7 +133,9 @@ def _pause(interval: float, ended: int, left: int, passed_s: float, took_s: floa
     """Seconds until the next poll: half of the time that those `left` need at the rate at which the others ended."""
     if ended:
         interval = min(max(FIRST_POLL_SECONDS, left * passed_s / ended / 2), BUSY_POLL_SECONDS)
-    return min(max(interval, POLL_SHARE * took_s), SLOWEST_POLL_SECONDS)
+    if left > KEYS_PER_PAGE:
+        interval = max(interval, POLL_SHARE * took_s)
+    return min(interval, SLOWEST_POLL_SECONDS)
 
 
 class _Search:
