@@ -28,7 +28,7 @@ AIM = 1.5
 def ways(folder: Path) -> dict[str, list[str]]:
     """The commands. {} stands for a prefix that no other run has."""
     scripts = Path(sys.executable).parent
-    uploads = ["upload", "--recursive", "--quiet", "--output", "json", str(folder), "--prefix", "{}"]
+    uploads = ["upload", "--recursive", "--quiet", str(folder), "--prefix", "{}"]
     found = {"refinerctl": [str(scripts / "refinerctl"), *uploads]}
     if (scripts / "s5cmd").exists():
         found["s5cmd"] = [str(scripts / "s5cmd"), "--log", "error", "cp", f"{folder}/", f"s3://{BUCKET}/{{}}"]

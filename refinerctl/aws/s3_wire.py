@@ -160,14 +160,16 @@ def _page(status: int, _: HTTPMessage, content: bytes) -> _Response | None:
         return None
     root = ElementTree.fromstring(content)  # noqa: S314 - boto3 reads S3's answers with the same parser
     space = root.tag.rpartition("}")[0] + "}" if "}" in root.tag else ""
-    objects = [
-        {
-            "Key": unquote_plus(item.findtext(f"{space}Key", "")),
-            "Size": int(item.findtext(f"{space}Size", "")),
-            "ETag": item.findtext(f"{space}ETag", ""),
-            "LastModified": datetime.fromisoformat(item.findtext(f"{space}LastModified", "")),
-        }
-        for item in root.iter(f"{space}Contents")
-    ]
+    objects = []
+    for item in root.iter(f"{space}Contents"):
+        found = {child.tag: child.text or "" for child in item}
+        objects.append(
+            {
+                "Key": unquote_plus(found[f"{space}Key"]),
+                "Size": int(found[f"{space}Size"]),
+                "ETag": found[f"{space}ETag"],
+                "LastModified": datetime.fromisoformat(found[f"{space}LastModified"]),
+            }
+        )
     is_cut = root.findtext(f"{space}IsTruncated") == "true"
     return {"Contents": objects, "IsTruncated": is_cut} if objects or not is_cut else None

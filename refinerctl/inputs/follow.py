@@ -28,7 +28,7 @@ THREADS = 16
 FIRST_POLL_SECONDS = 0.25
 SLOWEST_POLL_SECONDS = 5.0
 # While some end at every poll.
-BUSY_POLL_SECONDS = 2.0
+BUSY_POLL_SECONDS = 4.0
 # The time between two polls of many inputs, in times of what the last one took.
 POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
