@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 # Terraform knows what variables and providers mark; the environment of a function may hold a secret all the same.
-_SECRET_NAME = re.compile(r"token|secret|passw|private|credential|api_?key", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"token|secret|passw|passphrase|(?<![a-z])pass(?![a-z])|pwd|private|credential|(api|access|signing)[_-]?key|webhook",
+    re.IGNORECASE,
+)
 _LOGIN = re.compile(r"://[^/\s@]+@")
+# What an object with a value calls it, as {"name": "DB_PASSWORD", "value": …}.
+_LABELS = ("name", "Name", "key", "Key")
 # What tells the elements of a list of objects apart, whatever their order.
 _NAMES = ("name", "Name", "Sid", "sid", "id")
 
@@ -62,11 +67,11 @@ def value_changes(change: Mapping[str, Any], attributes: Sequence[str]) -> tuple
 
 
 def _differences(path: str, before: Any, after: Any, masks: _Masks) -> Iterator[ValueChange]:
+    before, after = _parsed(before), _parsed(after)
     if masks.unknown is True:
-        is_secret = masks.is_sensitive or _is_secret(path, before)
+        is_secret = masks.is_sensitive or _is_secret(path, before) or _names_secret(before)
         yield ValueChange(path, None if is_secret else before, is_sensitive=is_secret, is_unknown=True)
         return
-    before, after = _parsed(before), _parsed(after)
     if normal(before) == normal(after) and not has_true(masks.unknown):
         return
     if True in (masks.before, masks.after) or _is_secret(path, before, after):
@@ -76,7 +81,7 @@ def _differences(path: str, before: Any, after: Any, masks: _Masks) -> Iterator[
             name = f"[{key}]" if isinstance(key, int) else f".{key}" if key else ""
             mask = masks.part(0) if key == "" else masks.part(key)
             yield from _differences(f"{path}{name}", old, new, mask)
-    elif masks.is_sensitive or _SECRET_NAME.search(f"{_whole(before)}{_whole(after)}"):
+    elif masks.is_sensitive or _names_secret(before, after):
         yield ValueChange(path, is_sensitive=True)
     else:
         yield ValueChange(path, before, after, is_unknown=has_true(masks.unknown))
@@ -126,12 +131,14 @@ def _by_name(value: Any) -> Any:
 
 
 def _is_secret(path: str, *values: Any) -> bool:
-    return bool(_SECRET_NAME.search(path)) or any(_LOGIN.search(str(value)) for value in values)
+    """Whether it is called like a secret, or holds a login."""
+    labels = [str(value.get(label, "")) for value in values if isinstance(value, dict) for label in _LABELS]
+    return any(map(_SECRET_NAME.search, (path, *labels))) or any(_LOGIN.search(str(value)) for value in values)
 
 
-def _whole(value: Any) -> str:
-    """The text of a value with names in it."""
-    return str(value) if isinstance(value, dict | list) else ""
+def _names_secret(*values: Any) -> bool:
+    """Whether a part of values that are shown whole is called like a secret."""
+    return any(isinstance(value, dict | list) and _SECRET_NAME.search(str(value)) for value in values)
 
 
 def _part(mask: Any, key: str | int) -> Any:

@@ -64,12 +64,20 @@ class TestSensitive:
             ({"URL": "amqps://user:hush@host"}, {"URL": "amqps://host"}),
             ([{"key": "api_key", "v": "hush"}, {"v": 1}], []),
             ('[{"name": "x", "secrets": {"A": "hush"}}]', "[]"),
+            ([{"name": "DB_PASSWORD", "value": "hush"}], [{"name": "DB_PASSWORD", "value": "hush-hush"}]),
+            ({"DB_PASS": "hush"}, {"ACCESS_KEY": "hush"}),
         ],
     )
     def test_what_is_named_like_a_secret_or_has_a_login_is_left_out(self, before: Any, after: Any) -> None:
         values = found(before, after)
         assert values
         assert "hush" not in repr(values)
+
+    @pytest.mark.parametrize(
+        "before", [{"DB_PASSWORD": "hush"}, '[{"name": "w", "environment": [{"name": "TOKEN", "value": "hush"}]}]']
+    )
+    def test_what_an_unknown_value_replaces_is_left_out_as_well(self, before: Any) -> None:
+        assert found(before, None, after_unknown={"a": True}) == (ValueChange("a", is_sensitive=True, is_unknown=True),)
 
     def test_an_unknown_value_is_left_out_if_it_is_sensitive(self) -> None:
         more: dict[str, Any] = {"after_unknown": {"a": True}}
