@@ -60,6 +60,7 @@ def _wrong(found: PipelineStatus) -> Iterator[str]:
                 f"{stage.name}: at least {counted(lost, 'input')} with neither a completion nor a message; to list "
                 "them, run `refinerctl inputs --incomplete`"
             )
+    yield from (f"all stages: {_in_dlq(dlq)}" for dlq in found.shared_dlqs if dlq.depth)
     yield from (f"{stage.name}: {text}" for stage in found.stages for text in _about_messages(stage))
     yield from (f"{stage.name}: {text}" for stage in found.stages for text in _about_release(stage, found))
 
@@ -76,14 +77,15 @@ def _alarms(found: PipelineStatus) -> str:
 def _about_messages(stage: StageStatus) -> Iterator[str]:
     for dlq in (stage.dlq, stage.delivery_dlq):
         if dlq is not None and dlq.depth:
-            yield f"{counted(dlq.depth, 'message')} in DLQ {dlq.name}{_expiry(dlq)}"
+            yield _in_dlq(dlq)
     consumer, age = stage.function or stage.service, stage.queue.oldest_age_s if stage.queue else None
     if stage.queue and consumer and age is not None and age > OLD_S:
         yield f"the oldest message of queue {stage.queue.name} is {seconds(age)} old"
 
 
-def _expiry(dlq: DlqStatus) -> str:
-    return "" if dlq.expires_in_s is None else f", the oldest expires within {seconds(dlq.expires_in_s)}"
+def _in_dlq(dlq: DlqStatus) -> str:
+    expiry = "" if dlq.expires_in_s is None else f", the oldest expires within {seconds(dlq.expires_in_s)}"
+    return f"{counted(dlq.depth, 'message')} in DLQ {dlq.name}{expiry}"
 
 
 def _about_release(stage: StageStatus, found: PipelineStatus) -> Iterator[str]:

@@ -88,6 +88,7 @@ def read_status(app: AppContext, stages: Sequence[Stage], now: datetime) -> Pipe
         is_released=release is not None,
         alarms=reading.alarms,
         problems=reading.shared_problems(),
+        shared_dlqs=reading.shared_dlqs,
     )
 
 
@@ -118,7 +119,7 @@ class _Reading:
         app = self._app
         minute = self._now.replace(second=0, microsecond=0)  # periods begin with the request; this minute is not over
         age = "ApproximateAgeOfOldestMessage"
-        ages = {(queue, "age"): _of_queue(queue, age, "Maximum") for queue in self._queues}
+        ages = {(queue, "age"): _of_queue(queue, age, "Maximum") for queue in (*self._queues, *self._shared_dlqs)}
         calls: Calls = {
             "metrics": partial(app.metrics.read, dict(self._hourly_metrics()), minute - HOUR, minute),
             "metrics of ages": partial(app.metrics.read, ages, self._now - AGES, self._now),
@@ -175,9 +176,14 @@ class _Reading:
         shared = ("metrics", "metrics of ages", "metrics of services", "alarms", "completions", "ledger")
         found = [(name.partition(" of ")[0], self._answers.get(name)) for name in (*shared, MAPPINGS)]
         found += [("inputs", self._answers.get(("inputs", stage))) for stage in self._writers]
-        rules = [self._answers[rules_of(bus)] for bus in self._buses]
-        found += [("rules", answer) for answer in rules if not answer.not_found]
+        shared_parts = {"rules": map(rules_of, self._buses), "queues": self._shared_dlqs}
+        answers = [(title, self._answers[part]) for title, parts in shared_parts.items() for part in parts]
+        found += [(title, answer) for title, answer in answers if not answer.not_found]
         return tuple(dict.fromkeys(f"{title}: {item.error.message}" for title, item in found if item and item.error))
+
+    @property
+    def shared_dlqs(self) -> tuple[DlqStatus, ...]:
+        return tuple(dlq for queue in self._shared_dlqs if (dlq := self._sqs_dlq(queue, 0.0)))
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:

@@ -129,7 +129,7 @@ class PipelineStatus:
     """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release.
 
     `alarms` are those of the whole pipeline that are in state ALARM. `problems` say what all stages share and could not
-    be read.
+    be read. `shared_dlqs` have events of all stages, which a shared rule could not deliver.
     """
 
     at: datetime
@@ -138,3 +138,4 @@ class PipelineStatus:
     is_released: bool = False
     alarms: tuple[Alarm, ...] = ()
     problems: tuple[str, ...] = ()
+    shared_dlqs: tuple[DlqStatus, ...] = ()

@@ -17,6 +17,7 @@ from refinerctl.aws.lambda_ import FunctionConfiguration
 from refinerctl.aws.metrics import DataPoint, Metric, Name
 from refinerctl.aws.sqs import QueueState
 from refinerctl.errors import AccessDeniedError
+from refinerctl.insight.health import reasons
 from refinerctl.insight.stage_status import INPUT_PAGES, MAX_COMPLETIONS, read_status
 from refinerctl.insight.status_model import (
     DlqStatus,
@@ -245,6 +246,15 @@ class TestProblems:
             "rule x-One does not exist",
             f"no event source mapping from queue {QUEUE} to its function exists",
         )
+
+    def test_events_that_a_shared_rule_could_not_deliver(self) -> None:
+        dlq = Queue("x-forward-delivery-dlq")
+        account = Account((ONE, DONE), shared=(EventRule("x-forward", "default", dlq=dlq), dlq))
+        account.set_counts(dlq.name, 2)
+        account.metrics.set(dlq.name, "ApproximateAgeOfOldestMessage", 600)
+        found = read(account)
+        assert found.shared_dlqs == (DlqStatus(dlq.name, 2, 600, 1209600 - 600),)
+        assert reasons(found) == [f"all stages: 2 messages in DLQ {dlq.name}, the oldest expires within 13d23h"]
 
     def test_it_fails_if_nothing_can_be_read(self, account: Account) -> None:
         app = account.app
