@@ -57,7 +57,7 @@ class Network:
         """Like urllib3's create_connection; for a server that has not answered yet within QUICK_S for all addresses."""
         host, port = address[0].strip("[]"), address[1]
         timeout = timeout if isinstance(timeout, int | float) else None
-        if self.is_starting(f"//{host}:{port}"):
+        if self.is_starting(f"//[{host}]:{port}" if ":" in host else f"//{host}:{port}"):
             limit_s = BRIEF_S if self._is_late else QUICK_S
             connection = _connect_within(host, port, min(limit_s, timeout or limit_s), source_address)
             connection.settimeout(timeout)

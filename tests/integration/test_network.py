@@ -88,6 +88,11 @@ def test_all_addresses_of_a_host_are_tried(full_port: int) -> None:
         Network().connect(("127.0.0.1", full_port), 0.2)
 
 
+def test_the_host_may_be_an_ipv6_address() -> None:
+    with suppress(OSError):  # nothing listens there, or this machine has no such addresses
+        Network().connect(("::1", 1), 1).close()
+
+
 def test_servers_that_are_waited_for_are_told_in_one_line() -> None:
     told: SimpleQueue[str] = SimpleQueue()
     waits = Waits(told.put, first_s=0.1)
