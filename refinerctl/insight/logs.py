@@ -134,7 +134,7 @@ def _show_all(app: AppContext, events: Iterable[LogEvent], stages: dict[str, Sta
 
 def short_line(event: LogEvent, stage: Stage, stage_width: int, width: int, now: datetime) -> list[tuple[str, str]]:
     """A line in `width` characters, in parts with their colours: the time, what happened, to which input."""
-    text = event.message.strip().partition("\n")[0]
+    text = event.message.strip()
     is_today = event.timestamp.date() == now.date()
     at = f"{event.timestamp:%H:%M:%S}" if is_today else f"{event.timestamp:%m-%d %H:%M:%S}"
     parts = [(f"{at}  {stage.name:<{stage_width}}  ", "dim")]
@@ -147,7 +147,7 @@ def short_line(event: LogEvent, stage: Stage, stage_width: int, width: int, now:
         parts.append((f"{level} " if level.upper() != "INFO" else "", _COLOURS.get(level.upper(), "")))
         text = "  ".join(part for part in (message, name, error) if part)
     room = width - sum(len(part) for part, _ in parts)
-    text = text.replace("\t", " ")
+    text = text.partition("\n")[0].replace("\t", " ")
     return [*parts, (text if len(text) <= room else f"{text[: max(room - 1, 0)]}…", "")]
 
 

@@ -255,6 +255,7 @@ def test_lines_of_an_input_and_those_of_its_invocation_that_name_no_other_one() 
         (record("record received", "In/a.txt"), "14:00:00  In  record received  a.txt"),
         (record("record failed", "In/a", level="ERROR", error={"name": "E", "message": "no"}), "14:00:00  In  ERROR "),
         (f"REPORT\tRequestId: {ID}\nmore", f"14:00:00  In  REPORT RequestId: {ID}"),
+        (record("failed:\n  at line 1"), "14:00:00  In  failed:"),
         ("x" * 200, f"14:00:00  In  {'x' * 65}…"),
     ],
 )
@@ -262,6 +263,7 @@ def test_short_lines_fit_the_terminal(message: str, expected: str) -> None:
     text = "".join(part for part, _ in short_line(line(0, message), stage_of("In"), 2, 80, START))
     assert text.startswith(expected)
     assert len(text) <= 80
+    assert "\n" not in text
 
 
 @pytest.mark.parametrize(
