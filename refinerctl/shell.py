@@ -23,6 +23,7 @@ from click.shell_completion import BashComplete
 
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags, config_path
+from refinerctl.errors import FatalError
 
 ReadNames: TypeAlias = Callable[[AppContext], Iterable[str]]
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -135,13 +136,19 @@ def _cached(app: AppContext, kind: str) -> list[str]:
     settings = app.settings
     reads = {kind: _FROM_SERVERS[kind]} if kind in _FROM_SERVERS else _FROM_FILES
     stamp = [int(time.time() // MAX_AGE_S)] if kind in _FROM_SERVERS else _state_of_files(app)
-    about = (settings.project.resolve(), settings.env, settings.stack, settings.endpoint_url, *reads)
+    about = (settings.project.resolve(), settings.env, settings.stack, settings.endpoint_url, *_account(app), *reads)
     file = _cache_folder() / f"{hashlib.sha256(repr(about).encode()).hexdigest()[:32]}.json"
     known = _load(file)
     if known.get("stamp") != stamp:
         _refresh(file, {**known, "stamp": stamp}, {name: partial(read, app) for name, read in reads.items()})
         known = _load(file)
     return [str(name) for name in known.get(kind, [])]
+
+
+def _account(app: AppContext) -> tuple[str | None, ...]:
+    """What decides in which account and region servers are asked."""
+    settings = app.settings
+    return settings.profile or os.environ.get("AWS_PROFILE"), settings.region, settings.assume_role
 
 
 def _cache_folder() -> Path:
@@ -198,7 +205,7 @@ def _read_alone(file: Path, known: dict[str, Any], reads: Mapping[str, Callable[
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if another process is reading them
         for kind, read in reads.items():
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, FatalError):  # such as no network: the next Tab does not try again
                 known[kind] = list(dict.fromkeys(read()))[:MAX_NAMES]
         with replacing(file, private=True) as temporary:
             temporary.write_text(json.dumps(known), encoding="utf-8")
