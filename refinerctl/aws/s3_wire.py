@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -20,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
 
 from refinerctl import __version__
+from refinerctl.aws.connections import LARGE_BYTES
 from refinerctl.aws.session import AwsSession
 from refinerctl.http import Pool
+from refinerctl.waits import WAITS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -109,9 +112,11 @@ class S3Wire:
         path = f"{address.path}/{quote(key, safe='/-_.~')}" if key else address.path or "/"
         target = f"{path}?{query}" if query else path
         sent = {"User-Agent": f"refinerctl/{__version__}", **(headers or {})}
+        waiting = nullcontext() if len(body) >= LARGE_BYTES else WAITS.waiting(address.host.partition("//")[2])
         try:
             signed = self._signed(address, method, target, sent, body)
-            response, content = address.pool.send(method, target, signed, body, READ_TIMEOUT_S)
+            with waiting:
+                response, content = address.pool.send(method, target, signed, body, READ_TIMEOUT_S)
             answer = read(response.status, response.headers, content)
         except Exception:  # whatever it is, boto3 meets it as well, and explains it
             answer = None
