@@ -57,8 +57,9 @@ def input_key(app: AppContext, text: str, prefix: str | None = None) -> str:
     default = app.storage.input_prefix + bare
     if len(found) > 1 and found[0] not in (bare, default):
         raise UsageError(f"several inputs are named {bare}", hint=f"Pass the key of one: {', '.join(found)}.")
-    if len(found) > 1:
-        app.render.note(f"{bare}: this is {found[0]}; other inputs of this name: {', '.join(found[1:])}")
+    others = f"; other inputs of this name: {', '.join(found[1:])}" if found[1:] else ""
+    if others or (found and found[0] not in (bare, default)):
+        app.render.note(f"{bare}: this is {found[0]}{others}")
     return next(iter(found), bare if "/" in bare else default)
 
 

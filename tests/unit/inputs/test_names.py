@@ -22,10 +22,11 @@ def test_an_input_is_named_by_its_key_or_its_name(account: Account, text: str) -
     assert input_key(account.app, text) == "In/a"
 
 
-def test_a_name_is_that_of_the_input_that_exists(account: Account) -> None:
+def test_a_name_is_that_of_the_input_that_exists(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
     account.bucket.write("Lab/2026/a")
     account.bucket.denied.add("In/2026/a")  # as S3 answers without s3:ListBucket about what does not exist
     assert input_key(account.app, "2026/a") == "Lab/2026/a"
+    assert "2026/a: this is Lab/2026/a" in capsys.readouterr().err
 
 
 def test_a_name_of_several_inputs_is_that_below_the_input_prefix_of_the_stack(
