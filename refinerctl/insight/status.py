@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ HEALTH_STYLES = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 _LOGGED = ("running", "desired", "pending", "protected", "consumers", "backlog_per_task")
 SHORT_DIGEST = 19  # sha256: and twelve digits
 UNKNOWN = "unknown"
+# In a reason: how old something is, which differs at each interval.
+_DURATION = re.compile(r"\b(?:\d+[dhms])+\b")
 # If not all columns fit into a screen, those with the highest number are left out first.
 COLUMNS = {
     "STAGE": 0,
@@ -152,7 +155,7 @@ def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: floa
     """Write log lines, or JSON Lines, forever. Only an error of the first read ends it."""
     from refinerctl.insight.health import reasons
 
-    told: list[str] = []
+    told: dict[str, str] = {}
     found: PipelineStatus | None = read()
     while True:
         if found is not None:
@@ -161,10 +164,10 @@ def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: floa
             else:
                 for line in log_lines(found):
                     app.render.line(line)
-            before, told = told, reasons(found)
-            for problem in told:
-                if problem not in before:
-                    app.render.warning(problem)
+            before, told = told, {_DURATION.sub("", reason): reason for reason in reasons(found)}
+            for reason in told:
+                if reason not in before:
+                    app.render.warning(told[reason])
         time.sleep(interval_s)
         answer = attempt(read)
         found = answer.value

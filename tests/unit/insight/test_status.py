@@ -161,10 +161,14 @@ def test_log_lines_continue_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+
+    def old(age_s: float) -> PipelineStatus:
+        return status_of(replace(QUIET, queue=QueueStatus("q", 0, 1, 0, age_s)))
+
     answers: list[Any] = [
-        status_of(QUIET),
+        old(7300),
         RefinerctlError("no response from AWS"),
-        status_of(QUIET),
+        old(7400),
         KeyboardInterrupt(),
     ]
 
@@ -180,3 +184,4 @@ def test_log_lines_continue_after_an_error(
     written = capsys.readouterr()
     assert written.out.count(" One waiting=0 ") == 2
     assert "warning: not up to date: no response from AWS" in written.err
+    assert written.err.count("the oldest message of queue q is ") == 1  # and not again because it got older
