@@ -70,7 +70,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Inputs": {
         "upload": ("refinerctl.inputs.upload:upload", "Upload files and follow them to their completions."),
-        "poll": ("refinerctl.inputs.poll:poll", "List completions and their outputs, or print these."),
+        "poll": ("refinerctl.inputs.poll:poll", "List completions and their outputs."),
         "inputs": ("refinerctl.inputs.list:inputs", "List inputs and whether they are completed."),
         "replay": ("refinerctl.inputs.replay:replay", "Send inputs through the pipeline again."),
     },
