@@ -173,8 +173,12 @@ class TestModules:
         assert backend_block(module) == {}
 
     def test_missing_module_is_an_error(self, tmp_path: Path) -> None:
+        module = tmp_path / "terraform" / "stacks" / "no"
+        with pytest.raises(NotFoundError, match=r"no refinerctl\.toml in "):
+            variable_defaults(module)
+        module.parent.mkdir(parents=True)
         with pytest.raises(NotFoundError, match=r"root module .* does not exist"):
-            variable_defaults(tmp_path / "no")
+            variable_defaults(module)
 
 
 WORDS = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,8}", fullmatch=True)
