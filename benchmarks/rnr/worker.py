@@ -29,7 +29,7 @@ from worker.settings import Settings
 
 QUEUE = "bench-work"
 MESSAGES = 2000
-ROUNDS = 5
+ROUNDS = 9
 
 
 def main() -> None:

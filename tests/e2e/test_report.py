@@ -107,4 +107,4 @@ def test_report_names_what_cannot_be_read_and_shows_the_rest(
     assert of_stage(document, "RefinerInput")["flow"]["completed"] is not None
     text = text_of(page)
     assert problem in text
-    assert f"it is not deployed ({not_deployed})" in text
+    assert f"it is not deployed in us-east-1 ({not_deployed})" in text

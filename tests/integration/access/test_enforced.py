@@ -183,7 +183,7 @@ def test_operate_uploads_and_reads_with_refinerctl(account: Account, refinerctl:
 
     uploaded, polled = (
         run("upload", "a.txt", "--output", "json"),
-        run("poll", "--once", "--output", "json"),
+        run("poll", "--once", "--content", "--output", "json"),
     )
     elsewhere = run("upload", "a.txt", "--prefix", "OtherInput/", "--output", "json")
 
