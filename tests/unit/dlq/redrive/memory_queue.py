@@ -111,7 +111,8 @@ class MemoryQueue:
 
     def put(self, body: str, sent_at: datetime = LONG_AGO, message_id: str | None = None, **system: str) -> str:
         message_id = message_id or f"{self.name}-{next(self._ids)}"
-        self.kept[message_id] = Kept(Message(body, sent_at, 0, id=message_id, system=system))
+        with self._lock:
+            self.kept[message_id] = Kept(Message(body, sent_at, 0, id=message_id, system=system))
         return message_id
 
     def bodies(self) -> list[str]:
@@ -129,8 +130,9 @@ class MemoryQueue:
 
     def attributes(self, attempts: int = 1) -> QueueAttributes:
         self._called("attributes")
-        hidden = sum(item.hidden for item in self.kept.values())
-        return QueueAttributes(self.now, len(self.kept) - hidden, hidden, 0)
+        with self._lock:
+            hidden = sum(item.hidden for item in self.kept.values())
+            return QueueAttributes(self.now, len(self.kept) - hidden, hidden, 0)
 
     def receive(self, count: int, *, visibility_s: int, wait_s: int) -> list[Message]:
         self._called("receive")

@@ -115,7 +115,7 @@ class TestArrivals:
         redrive.fill(50)
         redrive.source.on_receive = lambda: [redrive.source.put("new", NOW + timedelta(seconds=2)) for _ in range(30)]
         moved = redrive.run()
-        assert (moved.moved, moved.skipped) == (50, 0)
+        assert (moved.moved, moved.skipped, moved.stopped_by) == (50, 0, None)
         assert set(redrive.source.bodies()) == {"new"}
         assert redrive.is_released()
 
