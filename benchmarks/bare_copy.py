@@ -1,7 +1,7 @@
-"""Copies an image between two registries on loopback with as little work as possible: what the registries alone need.
+"""Copies an image between two registries on loopback with as little work as possible: the time of the registries alone.
 
 `python -I -S bare_copy.py HOST/REPOSITORY:TAG HOST/REPOSITORY:TAG`. One thread for each blob; the kernel moves the
-bytes from socket to socket (splice). Checks nothing, repeats nothing, knows no login and no TLS: no way to copy images.
+bytes from socket to socket (splice). Without checks, retries, login and TLS: not for real copies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def request(to: socket.socket, host: str, head: str, *headers: str, body: bytes 
 
 
 def answer(of: socket.socket) -> tuple[str, bytes]:
-    """The head of an answer, and what came of its body with it."""
+    """The head of a response, and the part of its body that came with it."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += of.recv(65536)

@@ -74,7 +74,7 @@ def main() -> None:
                 AwsSession(REGION, profile=None, endpoint_url=emulator.endpoint_url, embedded=True), BUCKET
             ).create()
             runs: dict[str, list[Run]] = {way: [] for way in ways(project)}
-            for _ in range(repetitions):  # in turn: whatever else the machine does hits them all
+            for _ in range(repetitions):  # in turn: other load of the machine affects them all
                 for way, found in runs.items():
                     found.append(run(way, project, Path(name) / "all", count, emulator.endpoint_url))
             tenth = run("refinerctl", project, Path(name) / "tenth", count // 10, emulator.endpoint_url)

@@ -90,7 +90,7 @@ class AppContext:
         from refinerctl.console import Renderer
 
         render = Renderer(self.settings.output, self.settings.verbosity)
-        render.tell_waits()
+        render.report_waits()
         return render
 
     @cached_property
@@ -115,7 +115,7 @@ class AppContext:
             endpoints=self._endpoints(),
             ends_run=True,
         )
-        _ = self.render  # tells of servers that are waited for
+        _ = self.render  # reports slow servers
         return self._guarded(session)
 
     def _guarded(self, session: AwsSession) -> AwsSession:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # At exit the interpreter would search everything that was imported for garbage: a tenth of a short command's time.
 atexit.register(gc.freeze)
-# What imports make is no garbage: looking for some at every 700 objects takes a tenth of the start, too.
+# Imports create no garbage: a collection after each 700 objects takes another tenth.
 gc.set_threshold(50_000)
 
 # Group of commands → what a command is called → where it is and its help, so that --help imports none of them.
@@ -212,9 +212,9 @@ def _on_sighup(_number: int, _frame: FrameType | None) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Drop what is written to a stream that the caller has closed, as in `refinerctl status >&-`.
+    """Open the null device for each standard stream that the caller has closed, as in `refinerctl status >&-`.
 
-    Otherwise the next file that is opened would get its number, and what is printed, also by Terraform.
+    Otherwise the next file that is opened would get the stream's number, and the output of refinerctl and Terraform.
     """
     for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
         if getattr(sys, name) is None:

@@ -73,9 +73,9 @@ class Renderer:
         print(line.replace("\n", "\n    "), flush=True)  # noqa: T201
 
     def table(self, columns: Mapping[str, int], rows: Iterable[Sequence[Cell | str]]) -> None:
-        """A table; `columns` are titles with numbers. On a terminal, those that do not fit are left out: see `fitted`.
+        """Print a table. `columns` maps titles to numbers; on a terminal, columns that do not fit are left out.
 
-        Cells that need attention are red there.
+        `fitted` says which. Cells that need attention are red there.
         """
         filled = [[cell if isinstance(cell, tuple) else (cell, False) for cell in row] for row in rows]
         for row in fitted(columns, filled, terminal_width()):
@@ -83,16 +83,16 @@ class Renderer:
             self.styled([part for cell in row for part in ((cell[0], "red" if cell[1] else ""), (gap, ""))][:-1])
 
     def fields(self, parts: Sequence[tuple[str, int]]) -> None:
-        """A line of a listing that is too long for a table: texts with numbers.
+        """Print a line of a listing that is too long for a table: texts with numbers.
 
-        On a terminal, those with the highest numbers are left out if the line does not fit; the first and those with 0
-        stay.
+        On a terminal, the texts with the highest numbers are left out if the line does not fit; the first text and
+        those with 0 stay.
         """
         shown = _shown([len(text) for text, _ in parts], [number for _, number in parts], terminal_width(), 0)
         self.line((" " * GAP).join(parts[n][0] for n in shown).rstrip())
 
     def wrapped(self, start: Sequence[tuple[str, str]], text: str) -> None:
-        """One line of data: `start` in parts, each with its style. On a terminal a long text continues below itself."""
+        """Print a line: `start` in parts with styles, then `text`, which is wrapped and indented on a terminal."""
         indent, width = sum(len(part) for part, _ in start), terminal_width()
         first, *others = [text]
         if width is not None and indent + len(text) > width:
@@ -171,8 +171,8 @@ class Renderer:
         finally:
             _section_mark(f"section_end:{time.time():.0f}:{name}")
 
-    def tell_waits(self) -> None:
-        """From now on print which servers are waited for, if it takes long."""
+    def report_waits(self) -> None:
+        """From now on print which servers the command waits for, if they are slow."""
         WAITS.tell, WAITS.first_s = self.note, TERMINAL_S if self._on_terminal else LONG_S
 
     def _stderr(self, text: str) -> None:
@@ -321,10 +321,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def fitted(columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]]:
-    """Header and rows as texts of equal widths; an empty one is a dash, so that `awk` can tell columns apart.
+    """Header and rows as texts of equal widths; an empty one is a dash, so that `awk` can split the columns.
 
-    If they do not fit into `width` characters, columns with the highest number are left out first. Names are in the
-    first column, which stays whole; what is too long in the last one ends in an ellipsis.
+    If they do not fit into `width` characters, columns with the highest number are left out first. The first column,
+    which has names, stays whole; a text of the last column that is too long ends in an ellipsis.
     """
     full = [[(title, False) for title in columns], *([(text or "-", bad) for text, bad in row] for row in rows)]
     widths = [max(len(row[n][0]) for row in full) for n in range(len(columns))]
@@ -338,7 +338,7 @@ def fitted(columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: in
 
 
 def _shown(widths: Sequence[int], numbers: Sequence[int], width: int | None, kept: int) -> list[int]:
-    """The columns that fit, by index: the first, those with a number up to `kept`, and of the others the lowest."""
+    """The indexes of the columns that fit: the first, those with a number up to `kept`, then those with the lowest."""
     shown = list(range(len(widths)))
     while width is not None and sum(widths[n] + GAP for n in shown) - GAP > width:
         others = [n for n in shown[1:] if numbers[n] > kept]
@@ -353,7 +353,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def terminal_width() -> int | None:
-    """The width of standard output; None if lines have no limit there: it is no terminal, or a CI job's."""
+    """The width of the terminal; None if lines have no limit: in a pipe, a file or a CI job."""
     try:
         is_terminal = sys.stdout.isatty() and not in_ci_job()
         return os.get_terminal_size(sys.stdout.fileno()).columns or None if is_terminal else None

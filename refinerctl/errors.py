@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Of the names in a hint.
+# Maximum number of names in a hint.
 MAX_NAMES = 100
 
 
@@ -70,9 +70,9 @@ DIFFERENCES = 5
 
 
 def known_names(given: str, known: Iterable[str], what: str) -> str:
-    """A hint about the unknown name `given`: the nearest one, then what there is, nearest first.
+    """A hint for the unknown name `given`: the most similar known name, then all known names, similar ones first.
 
-    `what` are the known names in the plural, as `Rulesets`.
+    `what` is the plural noun for the known names, such as `Rulesets`.
     """
     from difflib import get_close_matches
 

@@ -1,4 +1,4 @@
-"""Connections at the start of a command: without network it ends after two quick tries, not after minutes."""
+"""Connections at the start of a command: without network it ends after two short attempts, not after minutes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from refinerctl.parallel import Background
 
-# A server that has not answered yet gets so many tries, of so many seconds with the look-up of its name.
-TRIES = 2
+# Attempts to connect to a server that has not answered yet, and seconds for each, with the DNS lookup.
+START_ATTEMPTS = 2
 QUICK_S = 1.25
-# If nothing at all has answered after this time, each further server gets one short try.
+# If no server has answered after SILENT_S, each further server gets one attempt of BRIEF_S.
 SILENT_S = 2.5
 BRIEF_S = 0.75
-# Later a command is at work: what it has done so far is worth a patient wait for the network.
+# After this time a command has done work that a failure would waste: it retries for longer.
 START_S = 20.0
 
 Address = tuple[str, int]
@@ -35,20 +35,20 @@ class Network:
         return not self._answered
 
     @property
-    def tries(self) -> int:
-        """How many tries a server gets at the start."""
-        return 1 if self._is_late else TRIES
+    def attempts(self) -> int:
+        """The number of attempts to connect to a server at the start of a command."""
+        return 1 if self._is_late else START_ATTEMPTS
 
     @property
     def _is_late(self) -> bool:
         return self.is_silent and self._passed_s() > SILENT_S
 
     def answered(self, url: str) -> None:
-        """A response came from there."""
+        """Remember that this server has sent a response."""
         self._answered.add(_key(url))
 
     def is_starting(self, url: str) -> bool:
-        """Whether a server that cannot be reached is given up after `tries`: it has never answered this command."""
+        """Whether a server gets only `attempts`: it has not answered yet, and the command has just started."""
         return _key(url) not in self._answered and self._passed_s() < START_S
 
     def connect(
@@ -79,7 +79,7 @@ def _key(url: str) -> str:
 
 
 def _connect_within(host: str, port: int, limit_s: float, source_address: Any) -> socket.socket:
-    """A connection to one of the addresses of a host. Each leaves half of the time that is left to the others."""
+    """A connection to the first address of a host that accepts it. Each one but the last gets half of the time left."""
     deadline = time.monotonic() + limit_s
     *others, last = _resolve(host, port, limit_s)
     for address in others:
@@ -89,23 +89,23 @@ def _connect_within(host: str, port: int, limit_s: float, source_address: Any) -
 
 
 def _resolve(host: str, port: int, limit_s: float) -> list[Address]:
-    """The addresses of a host. In a thread of its own: a resolver that does not answer takes ten seconds and more."""
+    """The addresses of a host. In a thread: a DNS server that does not answer takes ten seconds and more."""
     lookup = Background(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     try:
         return [(str(found[4][0]), port) for found in lookup.result(limit_s)]
     except TimeoutError:
         raise socket.gaierror(socket.EAI_AGAIN, "no answer from the DNS server") from None
     except UnicodeError:
-        raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from None
+        raise socket.gaierror(socket.EAI_NONAME, "invalid host name") from None
 
 
 NETWORK = Network()
 
 
 def install() -> None:
-    """Let all connections of urllib3 begin here: those of botocore, of its credential providers, and of ours.
+    """Make urllib3 create all connections with `connect`: those of botocore, its credential providers, and our own.
 
-    botocore has no setting for it, and its timeout is for each address of a host and not for the look-up of its name.
+    botocore has no setting for it: its timeout applies to each address of a host, and not to the DNS lookup.
     """
     import urllib3.util.connection
 

@@ -95,7 +95,7 @@ class Prefix(click.ParamType[str]):
 
 
 class PathParam(click.Path):
-    """A path. An empty one, as of a variable without value, is refused: it would be the current folder."""
+    """A path. An empty one, for instance of a variable without a value, is refused: it would be the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
@@ -205,7 +205,7 @@ def _discard_typed_input() -> None:
 
 
 def _remember(name: str, flag_value: str | None = None) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Keep a global option, as `flag_value` if it has one. The one nearest to the end of the command line counts."""
+    """Store the value of a global option, or `flag_value` if it has one. The last one on the command line wins."""
 
     def callback(ctx: click.Context, _param: click.Parameter, value: Any) -> None:
         if value:

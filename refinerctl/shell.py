@@ -1,7 +1,7 @@
-"""Names that a shell completes: of stages, queues, images, and releases. Nothing here fails or takes long.
+"""Names that a shell completes: of stages, queues, images and releases. Nothing here fails or takes long.
 
-Names are kept in files of the user's cache folder. Where they are out of date, a process reads them anew; the shell
-waits for it for a second at most, and then gets those of before.
+Names are cached in files of the user's cache folder. If they are out of date, a child process reads them again; the
+shell waits at most a second for it, and otherwise gets the cached names.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ ReadNames: TypeAlias = Callable[[AppContext], Iterable[str]]
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
 
 WAIT_S = 1.0
-# Names of servers are read anew after so many seconds, and by a process that has so many for it.
+# Seconds after which names from servers are read again, and the time limit of the process that reads them.
 MAX_AGE_S = 300
 MAX_READ_S = 20
 MAX_NAMES = 500
 
 
 class BashWords(BashComplete):
-    """bash passes `--env=lab` as three words, of which click would take the second for the value."""
+    """bash splits `--env=lab` into three words, and click would take the second one for the value."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         args, incomplete = super().get_completion_args()
@@ -70,20 +70,20 @@ def _images(app: AppContext) -> Iterable[str]:
 
 
 def _published_tags(app: AppContext) -> Iterable[str]:
-    """Of the stack's images, where releases are published."""
+    """The tags of the stack's images where releases are published."""
     sources = {image.source for image in app.settings.images if image.source and image.stack == app.settings.stack}
     clients = ((app.registries.client(source.registry or "docker.io"), source.repository) for source in sources)
     return _newest_first(tag for client, name in clients for tag in client.repository(name).tags())
 
 
 def _ecr_tags(app: AppContext) -> Iterable[str]:
-    """Of the stack's images in ECR."""
+    """The tags of the stack's images in ECR."""
     names = {image.repository for image in app.settings.images if image.stack == app.settings.stack}
     return _newest_first(tag for name in names for image in app.ecr.images(name) for tag in image.tags)
 
 
 def _deployed_tags(app: AppContext) -> Iterable[str]:
-    """Of the releases in the ledger, the latest first."""
+    """The tags of the releases in the ledger, the latest first."""
     return (release.tag for release in reversed(app.ledger.read()) if release.tag)
 
 
@@ -113,7 +113,7 @@ def _completing(kind: str) -> Complete:
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
         with contextlib.suppress(Exception):
             names = _cached(AppContext(ctx.find_root().obj or GlobalFlags()), kind)
-            # The scripts of shells split names at white space.
+            # Completion scripts split names at white space.
             return [name for name in names if name.startswith(incomplete) and name.split() == [name]]
         return []
 
@@ -132,7 +132,7 @@ complete_deployed_tag = _completing("deployed-tag")
 
 
 def _cached(app: AppContext, kind: str) -> list[str]:
-    """The names of a kind. All that follow from the project's files are read and kept together."""
+    """The names of a kind. Names from the project's files are read and cached together."""
     settings = app.settings
     reads = {kind: _FROM_SERVERS[kind]} if kind in _FROM_SERVERS else _FROM_FILES
     stamp = [int(time.time() // MAX_AGE_S)] if kind in _FROM_SERVERS else _state_of_files(app)
@@ -146,7 +146,7 @@ def _cached(app: AppContext, kind: str) -> list[str]:
 
 
 def _account(app: AppContext) -> tuple[str | None, ...]:
-    """What decides in which account and region servers are asked."""
+    """The settings that select the account and region of AWS."""
     settings = app.settings
     return settings.profile or os.environ.get("AWS_PROFILE"), settings.region, settings.assume_role
 
@@ -158,7 +158,7 @@ def _cache_folder() -> Path:
 
 
 def _state_of_files(app: AppContext) -> list[Any]:
-    """Changes when a file changes that names follow from."""
+    """A value that changes with the files that have the names."""
     settings = app.settings
     module = settings.layout.root_module(settings.stack)
     files = [config_path(os.environ, Path.cwd()), settings.layout.values_file(settings.env, settings.stack)]
@@ -179,7 +179,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def _refresh(file: Path, known: dict[str, Any], reads: Mapping[str, Callable[[], Iterable[str]]]) -> None:
-    """Read names in a process of its own, and wait for it for a second at most."""
+    """Read names in a child process, and wait at most WAIT_S for it."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     child = os.fork()
     if child == 0:
@@ -193,7 +193,7 @@ def _refresh(file: Path, known: dict[str, Any], reads: Mapping[str, Callable[[],
 
 
 def _read_alone(file: Path, known: dict[str, Any], reads: Mapping[str, Callable[[], Iterable[str]]]) -> None:
-    """In a process that the shell does not wait for: write what is known, with the names that can be read."""
+    """In a process that the shell does not wait for: write `known` with the names that can be read."""
     from refinerctl.files import replacing
 
     os.setsid()
@@ -205,7 +205,7 @@ def _read_alone(file: Path, known: dict[str, Any], reads: Mapping[str, Callable[
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if another process is reading them
         for kind, read in reads.items():
-            with contextlib.suppress(Exception, FatalError):  # such as no network: the next Tab does not try again
+            with contextlib.suppress(Exception, FatalError):  # such as no network: the next Tab does not retry
                 known[kind] = list(dict.fromkeys(read()))[:MAX_NAMES]
         with replacing(file, private=True) as temporary:
             temporary.write_text(json.dumps(known), encoding="utf-8")

@@ -64,7 +64,7 @@ class TransportError(TransientError):
     """No usable response; the same request may succeed later. `retry_after` is what the server asked for, in seconds.
 
     `silent_s` is how long the server was waited for in vain. `exhausted` if the limits allow no further attempt.
-    `is_at_start`: the command cannot reach a server that has not answered it yet, so only a few attempts make sense.
+    `is_at_start`: the command has just started, and the server has not answered it yet: few attempts are made.
     """
 
     exhausted = False
@@ -120,7 +120,7 @@ class Retry:
         pause = self._limits.pause(self._attempt, error.retry_after)
         attempts = self._limits.attempts
         if error.is_at_start:
-            pause, attempts = min(pause, QUICK_PAUSE_S), min(attempts, NETWORK.tries)
+            pause, attempts = min(pause, QUICK_PAUSE_S), min(attempts, NETWORK.attempts)
         self._lost_s += error.silent_s + pause
         if error.exhausted or self._attempt >= attempts or self._lost_s > self._limits.give_up_s:
             error.exhausted = True

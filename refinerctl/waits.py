@@ -1,4 +1,4 @@
-"""Which servers and programs are being waited for; the user is told of those that take long."""
+"""The servers and programs that a command waits for, and reports about slow ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 Tell = Callable[[str], None]
 
-# At a terminal, unless something there shows already that the command works.
+# On a terminal, unless it shows already that the command works.
 TERMINAL_S = 2.0
 # In a log, and beside a progress bar.
 LONG_S = 10.0
@@ -19,13 +19,13 @@ _MOST_NAMED = 3
 
 
 def _nobody(_text: str) -> None:
-    """Nobody is told."""
+    """Report to nobody."""
 
 
 class Waits:
-    """The servers that are being waited for. `tell` gets a line after `first_s`, LONG_S, and each time that doubles.
+    """The servers that a command waits for. `tell` gets a line after `first_s`, LONG_S, and each doubling of that.
 
-    A thread watches; it ends when nothing is waited for.
+    A thread watches; it ends when the command waits for nothing.
     """
 
     def __init__(self, tell: Tell = _nobody, first_s: float = LONG_S) -> None:
@@ -36,7 +36,7 @@ class Waits:
         self._is_watched = False
 
     def begin(self, key: object, host: str) -> None:
-        """`host` is waited for from now on. `key` tells waits for one host apart."""
+        """Begin a wait for `host`; `key` identifies it."""
         self._since[key] = host, time.monotonic()
         if not self._is_watched:
             with self._lock:
@@ -49,7 +49,7 @@ class Waits:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Meanwhile `what` is waited for."""
+        """A wait for `what` within the `with` block."""
         key = object()
         self.begin(key, what)
         try:
@@ -58,7 +58,7 @@ class Waits:
             self.end(key)
 
     def sending(self, key: object, host: str, body: Iterable[bytes]) -> Iterator[bytes]:
-        """The pieces of a request's body. While the next one is made, which may take another server, nobody waits."""
+        """The pieces of a request's body. While the next one is produced, maybe by another server, this is no wait."""
         pieces = iter(body)
         while True:
             self.end(key)
@@ -70,7 +70,7 @@ class Waits:
 
     @contextmanager
     def beside(self, first_s: float) -> Iterator[None]:
-        """Meanwhile something else shows that the command works: only waits of `first_s` and more are told."""
+        """Within the `with` block, something else shows that the command works: waits are reported after `first_s`."""
         before, self.first_s = self.first_s, max(first_s, self.first_s)
         try:
             yield
@@ -78,17 +78,17 @@ class Waits:
             self.first_s = before
 
     def _watch(self) -> None:
-        told: dict[str, float] = {}
+        reported: dict[str, float] = {}
         while True:
             time.sleep(min(_LOOK_S, self.first_s))
             now, longest = time.monotonic(), dict[str, float]()
             for host, since in list(self._since.values()):
                 longest[host] = max(longest.get(host, 0.0), now - since)
-            told = {host: waited_s for host, waited_s in told.items() if host in longest}
-            next_s = {host: max(LONG_S, 2 * waited_s) for host, waited_s in told.items()}
+            reported = {host: waited_s for host, waited_s in reported.items() if host in longest}
+            next_s = {host: max(LONG_S, 2 * waited_s) for host, waited_s in reported.items()}
             due = [host for host, waited_s in longest.items() if waited_s >= next_s.get(host, self.first_s)]
             if due:
-                told |= {host: longest[host] for host in due}
+                reported |= {host: longest[host] for host in due}
                 more = f" and {len(due) - _MOST_NAMED} more" if len(due) > _MOST_NAMED else ""
                 waited_s = max(longest[host] for host in due)
                 self.tell(f"waiting for {', '.join(due[:_MOST_NAMED])}{more} ({waited_s:.0f} s)")
@@ -98,5 +98,5 @@ class Waits:
                     return
 
 
-# Those of this process. The renderer says who is told, and after how long.
+# The waits of this process. The renderer sets where and when they are reported.
 WAITS = Waits()

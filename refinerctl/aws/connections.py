@@ -1,4 +1,4 @@
-"""What every client of AWS does at the start of a command and while it waits, also those of credential providers."""
+"""Event handlers of all AWS clients, those of credential providers included: for failures at the start, and waits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from refinerctl.errors import FatalError
 from refinerctl.network import NETWORK, install
 from refinerctl.waits import WAITS
 
-# The body of a request that takes its time on the way: the server cannot answer yet.
+# A request with a body of this size takes long to send; the server cannot answer before it has all of it.
 LARGE_BYTES = 1_000_000
 
 
 def prepare(session: Any) -> None:
-    """Let the clients of a boto3 session give up quickly at the start, and tell which server is waited for.
+    """Make the clients of a boto3 session fail quickly at the start of a command, and report slow servers.
 
-    The providers of credentials make clients of their own, with an SDK's default timeouts: a minute, five times.
+    Credential providers create clients of their own, with the SDK's defaults: a timeout of a minute, five attempts.
     """
     from botocore.config import Config
 
@@ -30,16 +30,16 @@ def prepare(session: Any) -> None:
 
 
 def end_run(exception: Exception, **_: object) -> None:
-    """A handler of `after-call-error`: raises FatalError if nothing can be reached.
+    """Handler of `after-call-error`: raises FatalError if no server has answered this command yet.
 
-    A command that asks many services would else wait for one after the other.
+    Otherwise a command that calls many services would wait for one after the other.
     """
     if NETWORK.is_silent and is_not_connected(exception) and (error := explain(exception)) is not None:
         raise FatalError(error) from exception
 
 
 def begin_wait(params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
-    """A handler of `before-call`: the user is told of a server that takes long to answer."""
+    """Handler of `before-call`: from now on, the server is reported if it is slow."""
     body = params.get("body")
     if not isinstance(body, bytes | bytearray) or len(body) < LARGE_BYTES:
         WAITS.begin(id(context), urlsplit(params["url"]).netloc)
@@ -50,11 +50,12 @@ def _end_wait(context: dict[str, Any], **_: object) -> None:
 
 
 def _give_up(caught_exception: Exception | None, request_dict: dict[str, Any], attempts: int, **_: object) -> None:
-    """A handler of `needs-retry`: raises the error of a server that cannot be reached at the start of a command.
+    """Handler of `needs-retry`: raises the error if a server cannot be reached at the start of a command.
 
-    Errors that a server sends, and those of a connection that there was, are repeated as patiently as ever.
+    Errors that a server sends, and those of established connections, are retried as botocore does.
     """
+    url = request_dict["url"]
     if caught_exception is None:
-        NETWORK.answered(request_dict["url"])
-    elif attempts >= NETWORK.tries and is_not_connected(caught_exception) and NETWORK.is_starting(request_dict["url"]):
+        NETWORK.answered(url)
+    elif attempts >= NETWORK.attempts and is_not_connected(caught_exception) and NETWORK.is_starting(url):
         raise caught_exception

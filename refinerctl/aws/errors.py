@@ -157,14 +157,14 @@ def _explain_transport_error(error: Exception) -> RefinerctlError:
 
 
 def is_not_connected(error: BaseException | None) -> bool:
-    """Whether there was no connection to the server: its name, its address or a proxy is not reachable."""
+    """Whether no connection to the server was established: its name, its address or a proxy is not reachable."""
     from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError
 
     return isinstance(error, ConnectTimeoutError | EndpointConnectionError | ProxyConnectionError | SSLError)
 
 
 def _not_connected(error: Any) -> str:
-    """Which server cannot be reached, and why, in the words of the operating system."""
+    """The server that cannot be reached, with the operating system's reason."""
     from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 
     if not isinstance(error, ConnectTimeoutError | EndpointConnectionError):

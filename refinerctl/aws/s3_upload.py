@@ -42,7 +42,7 @@ def part_size(size: int | None) -> int:
 def put_parts(
     client: S3Client, bucket: str, key: str, first: bytes, body: Readable, step: int, on_bytes: OnBytes
 ) -> Any:
-    """Write an object in parts of `step` bytes, of which `first` was read already; S3's answer to the last request."""
+    """Write an object in parts of `step` bytes, the first of which is `first`; S3's response to the last request."""
     upload: Any = {"Bucket": bucket, "Key": key}
     upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
 

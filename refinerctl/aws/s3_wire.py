@@ -1,10 +1,10 @@
-"""Requests of S3 that are made thousands of times, at a sixth of the CPU that boto3 takes.
+"""S3 requests that a command sends thousands of times, with a sixth of boto3's CPU time.
 
 docs/decisions/0009-less-of-our-own.md has the figures.
 
-Each method returns what boto3's of the same name does, as far as it is used here; {} for an object that does not
-exist; and None for whatever S3 does not answer as usual. The caller then makes the same request with boto3, which
-repeats it, follows redirects and explains errors: none of that is repeated here. Signing is botocore's.
+Each method returns the fields of boto3's response that are used here; {} for an object that does not exist; None for
+any unexpected response. The caller then sends the same request with boto3, which retries it, follows redirects and
+explains errors: nothing of that is done here. Signing is botocore's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 60.0
-# After so many failures in a row, only boto3 is used.
+# After this number of consecutive failures, only boto3 is used.
 MAX_FAILURES = 10
 
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
@@ -51,7 +51,7 @@ class _Address:
 
 
 class S3Wire:
-    """Requests about one bucket; safe to share between threads. All are None until boto3 has reached the bucket."""
+    """Requests about one bucket; safe to share between threads. All return None until boto3 has reached the bucket."""
 
     def __init__(self, session: AwsSession, bucket: str) -> None:
         self._session = session
@@ -61,7 +61,7 @@ class S3Wire:
         self._failures = 0
 
     def learning(self, client: S3Client) -> S3Client:
-        """The client. Its answer to HeadBucket or ListObjectsV2 tells the bucket's address and region."""
+        """The client. Its response to HeadBucket or ListObjectsV2 has the bucket's address and region."""
         if not self._is_learning:
             self._is_learning = True
             for operation in ("HeadBucket", "ListObjectsV2"):
@@ -93,8 +93,8 @@ class S3Wire:
 
     def list_objects_v2(self, prefix: str, after: str) -> _Response | None:
         """One page: the first 1,000 objects whose keys come after `after`."""
-        asked = {"encoding-type": "url", "list-type": "2", "prefix": prefix} | ({"start-after": after} if after else {})
-        query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in asked.items())
+        given = {"encoding-type": "url", "list-type": "2", "prefix": prefix} | ({"start-after": after} if after else {})
+        query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in given.items())
         return self._request("GET", "", _page, query)
 
     def _request(
@@ -118,7 +118,7 @@ class S3Wire:
             with waiting:
                 response, content = address.pool.send(method, target, signed, body, READ_TIMEOUT_S)
             answer = read(response.status, response.headers, content)
-        except Exception:  # whatever it is, boto3 meets it as well, and explains it
+        except Exception:  # boto3 gets the same error, and explains it
             answer = None
         self._failures = self._failures + 1 if answer is None else 0
         return answer
@@ -158,7 +158,7 @@ def _object(status: int, headers: HTTPMessage, content: bytes) -> _Response | No
 
 
 def _page(status: int, _: HTTPMessage, content: bytes) -> _Response | None:
-    """None also if there are no objects although there are more: boto3 continues from there."""
+    """None also for an empty page of a truncated listing: boto3 continues after it."""
     from xml.etree import ElementTree
 
     if status != _OK:

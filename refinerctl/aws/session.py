@@ -96,7 +96,7 @@ class AwsSession:
 
     `assume_role` is the ARN of a role that everything is done as, on top of the credentials that boto3 finds;
     `external_id` is what its trust policy may ask for. `endpoints` are those of single services. Each call is tried
-    `attempts` times. `ends_run`: the command ends if it can reach no server at all.
+    `attempts` times. `ends_run`: the command ends if it cannot reach any server.
     """
 
     def __init__(
@@ -210,9 +210,9 @@ class AwsSession:
                 self._check = None
 
     def check_network(self) -> None:
-        """Raises FatalError if no server can be reached, before a program starts that would try for a minute."""
+        """Raises FatalError if no server can be reached: called before Terraform, which would retry for a minute."""
         if NETWORK.is_silent:
-            with contextlib.suppress(Exception):  # which the program itself reports, if it matters
+            with contextlib.suppress(Exception):  # Terraform reports others itself
                 self.client("sts").get_caller_identity()
 
     def caller(self) -> str:

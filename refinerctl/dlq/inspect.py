@@ -38,7 +38,7 @@ WORKERS = 4
 # Limits of what is shown of a message: one or two screens.
 MAX_BODY = 4_000
 MAX_VALUE = 500
-# Of a key in a line of `--group`.
+# Maximum length of a key in a line of `--group`.
 MAX_KEY = 60
 INDENT = "  "
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -262,7 +262,7 @@ def group_lines(groups: Sequence[ErrorGroup]) -> Iterator[str]:
 
 
 def _shortened(key: str) -> str:
-    """A key of S3 may have 1,024 characters: its beginning and its end tell keys apart. JSON has all of it."""
+    """The beginning and the end of a long key: S3 allows 1,024 bytes. JSON has the whole key."""
     half = (MAX_KEY - 1) // 2
     return key if len(key) <= MAX_KEY else f"{key[:half]}…{key[-half:]}"
 

@@ -59,7 +59,7 @@ def command(ctx: click.Context, queues: tuple[str, ...]) -> None:
 
 
 def row(queue: DeadLetterQueue) -> tuple[Cell, ...]:
-    """A dash stands for none: an empty queue has no oldest message, and nothing may be known to send to it."""
+    """The cells of a queue. A dash means none: no oldest message in an empty queue, no known source."""
     return (
         (queue.name, False),
         (queue.kind, False),

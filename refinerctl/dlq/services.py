@@ -114,7 +114,10 @@ def service_at(app: AppContext, broker: Broker | None) -> QueueService:
 
 
 def queue_name(app: AppContext, text: str, *, is_dlq: bool = True) -> str:
-    """The name of the stack's queue that `text` means, of a stage its DLQ if `is_dlq`; `text` itself if it has none."""
+    """The full name of the stack's queue that `text` names; for a stage, its DLQ if `is_dlq`, else its own queue.
+
+    `text` itself if the stack has no such queue.
+    """
     found = app.pipeline.find_queue(text, is_dlq=is_dlq) if app.stack.pipeline else None
     return found.name if found else text
 
@@ -134,13 +137,13 @@ def stack_dlqs(app: AppContext) -> tuple[RequestedQueue, ...]:
 
 
 def requested(app: AppContext, text: str) -> RequestedQueue:
-    """A queue by its name, its stage's name, URL or ARN, with what the stack says of it."""
+    """A queue by its name, its stage's name, URL or ARN, with what the stack defines for it."""
     name = queue_name(app, text)
     return next((item for item in stack_dlqs(app) if item.text == name), RequestedQueue(name))
 
 
 def find_requested(app: AppContext, text: str) -> tuple[DeadLetterQueue, QueueService]:
-    """The queue as it is, and what has it. Raises NotFoundError, which lists the stack's DLQs, without the queue."""
+    """The queue and its service. Raises NotFoundError, with the stack's DLQs as its hint, if it does not exist."""
     wanted = requested(app, text)
     service = service_of(app, wanted.text)
     try:
@@ -150,7 +153,7 @@ def find_requested(app: AppContext, text: str) -> tuple[DeadLetterQueue, QueueSe
 
 
 def unknown_queue_hint(app: AppContext, text: str) -> str | None:
-    """What the stack has instead of a queue that does not exist; None for one of the stack, and for an address."""
+    """A hint with the stack's DLQs for an unknown name; None for a queue of the stack, a URL and an ARN."""
     known = stack_dlqs(app)
     if ":" in text or not known or queue_name(app, text) in {item.text for item in known}:
         return None

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 THREADS = 16
 FIRST_POLL_SECONDS = 0.25
 SLOWEST_POLL_SECONDS = 5.0
-# While some end at every poll.
+# Maximum pause while inputs end at each poll.
 BUSY_POLL_SECONDS = 4.0
-# The time between two polls of many inputs, in times of what the last one took.
+# The pause between two polls of many inputs is at least this multiple of the last poll's duration.
 POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
 SLOWEST_DLQ_POLL_SECONDS = 20.0
@@ -64,7 +64,7 @@ def existing_completions(completions: Completions, keys: Sequence[str]) -> dict[
     """The completions that earlier uploads to `keys` have left, which `follow` must not take for new ones."""
     candidates = [candidate for key in keys for candidate in completions.keys_for(key)]
     found = Finder(completions.results).find(candidates)
-    # One that is written in the same second with the same content differs only in its version, which no listing has.
+    # If it is written again in the same second with the same content, only its version differs, which no listing has.
     recent = [info.key for info in found.values() if info.version_id is None and _is_recent(info, datetime.now(UTC))]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="head") as pool:
         heads = pool.map(completions.results.head, recent)
@@ -95,9 +95,9 @@ def follow(
 ) -> list[Upload]:
     """Wait at most `timeout_s` seconds until each upload has a completion; return the uploads in the order given.
 
-    Reads those completions' keys, or lists from the first to the last of many: the cost does not grow with the
-    bucket's history. An input whose message is in a DLQ has status `failed`; one that was overwritten before it was
-    processed is `superseded`; another one without a completion is `pending`.
+    Requests those completions by key, or, if there are many, lists the keys from the first to the last one: the cost
+    does not grow with the bucket's history. An input whose message is in a DLQ has status `failed`; one that was
+    overwritten before it was processed is `superseded`; another one without a completion is `pending`.
     """
     waiting = {
         item.key: _Pending(item, completions.keys_for(item.key))
@@ -130,7 +130,7 @@ def follow(
 
 
 def _pause(interval: float, ended: int, left: int, passed_s: float, took_s: float) -> float:
-    """Seconds until the next poll: half of the time that those `left` need at the rate at which the others ended."""
+    """Seconds until the next poll: half of the time in which the inputs that are `left` end at the current rate."""
     if ended:
         interval = min(max(FIRST_POLL_SECONDS, left * passed_s / ended / 2), BUSY_POLL_SECONDS)
     if left > KEYS_PER_PAGE:
@@ -139,7 +139,7 @@ def _pause(interval: float, ended: int, left: int, passed_s: float, took_s: floa
 
 
 class _Search:
-    """Looks for the completions of inputs, and for the outputs that these list."""
+    """Finds the completions of inputs, and the outputs that these completions list."""
 
     def __init__(self, completions: Completions, existing: Mapping[str, ObjectInfo], pool: ThreadPoolExecutor) -> None:
         self._completions = completions
@@ -149,7 +149,7 @@ class _Search:
         self._outputs = Finder(completions.results)
 
     def ended(self, waiting: Collection[_Pending]) -> list[Upload]:
-        """The results of those inputs that have one now."""
+        """The results of the inputs that have ended."""
         candidates = self._with_completion(waiting) if len(waiting) > KEYS_PER_PAGE else waiting
         found = [
             (item, end) for item, end in zip(candidates, self._pool.map(self._poll, candidates), strict=True) if end
@@ -161,7 +161,7 @@ class _Search:
         return [end for end in checked if end is not None]
 
     def _with_completion(self, waiting: Collection[_Pending]) -> Collection[_Pending]:
-        """Those whose completion may have been written since the upload."""
+        """The inputs whose completion may have been written since the upload."""
         try:
             found = self._written.find([key for item in waiting for key in item.candidates])
         except AccessDeniedError:
@@ -216,7 +216,7 @@ def _attempt(pending: _Pending, call: Callable[[], Upload | None]) -> Upload | N
 
 
 def _is_same(found: ObjectInfo, earlier: ObjectInfo | None) -> bool:
-    """Whether it was there before the upload. A listing has no versions: then the time and the content decide."""
+    """Whether it existed before the upload. Listings have no versions: then time and ETag are compared."""
     if earlier is None or (found.etag, found.last_modified) != (earlier.etag, earlier.last_modified):
         return False
     return earlier.version_id in (None, found.version_id)

@@ -70,11 +70,11 @@ class ListedInput:
 def inputs(ctx: click.Context, prefix: str | None, incomplete: bool, since: datetime | None) -> None:
     """List inputs and whether they are completed.
 
-    PREFIX is a key prefix, also one below the prefix of a stage, or a stage's name; the default is all stages that have
-    a function. Statuses: completed, failed (its message is in a DLQ), under-way (recent), incomplete (none of these).
-    Messages of DLQs are received and released, which increases their receive counts by 1. Messages in a stage's own
-    queue are only counted, so an incomplete input may have a message there. `replay` sends inputs through the pipeline
-    again.
+    PREFIX is a key prefix (RefinerInput/team/), its part below the prefix of a stage (team/), or a stage's name; the
+    default is all stages that have a function. Statuses: completed, failed (its message is in a DLQ), under-way
+    (recent), incomplete (none of these). Messages of DLQs are received and released, which increases their receive
+    counts by 1. Messages in a stage's own queue are only counted, so an incomplete input may have a message there.
+    `replay` sends inputs through the pipeline again.
     """
     app = app_context(ctx)
     app.tell_settings()
@@ -124,7 +124,7 @@ def find_inputs(app: AppContext, prefix: str | None, since: datetime | None, now
 
 
 def choose_stages(pipeline: Pipeline, prefix: str | None) -> list[tuple[Stage, str]]:
-    """The stages whose completions tell about inputs below `prefix`, each with the prefix to list.
+    """The stages with a function that have inputs below `prefix`, each with the prefix to list.
 
     `prefix` may be a stage's name. Raises UsageError if there are none.
     """

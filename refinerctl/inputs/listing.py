@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SETTLED = timedelta(minutes=2)
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html
 LONGEST_TIMEOUT_S = 900
-# A page of a listing costs as much as requests for so many objects.
+# A page of a listing costs as much as requests for this number of objects.
 KEYS_PER_PAGE = 20
 THREADS = 16
 
@@ -107,14 +107,14 @@ def count_incomplete(completions: Completions, prefix: str, now: datetime, max_p
 
 
 class Finder:
-    """Finds objects of a bucket by their keys: many by listing, unless too many other objects are in between."""
+    """Finds objects of a bucket by key: many of them by listing, unless too many other objects are between them."""
 
     def __init__(self, bucket: S3Bucket) -> None:
         self._bucket = bucket
         self._lists = True
 
     def find(self, keys: Collection[str]) -> dict[str, ObjectInfo]:
-        """Those that exist, by key; without version and metadata if they were listed."""
+        """The objects that exist, by key; without version and metadata if they were listed."""
         if self._lists and len(keys) > KEYS_PER_PAGE:
             try:
                 return self._listed(sorted(keys))

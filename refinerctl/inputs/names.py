@@ -1,7 +1,7 @@
-"""What an operator calls an input or a prefix, and the key that is meant.
+"""Resolves the names of inputs and prefixes on a command line.
 
-An input is named by its key, with or without leading slash or as `s3://bucket/key`, or by its name below the prefix of
-a stage; a prefix by itself or by its stage's name.
+The name of an input is its key, with or without leading slash, `s3://bucket/key`, or its name below the prefix of a
+stage. The name of a prefix is the prefix itself or its stage's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_NEAR = 5
 
 
 def input_prefix(app: AppContext, text: str) -> str:
-    """The prefix of this stage, or this prefix. Raises UsageError, with the stages, for text that is neither."""
+    """The prefix of the stage `text`, or the prefix `text`. Raises UsageError, with the stages as hint, for neither."""
     stages = _stages(app)
     stage = app.pipeline.find_stage(text) if stages else None
     if stage is not None and stage.prefix:
@@ -39,11 +39,11 @@ def input_prefix(app: AppContext, text: str) -> str:
 
 
 def input_key(app: AppContext, text: str, prefix: str | None = None) -> str:
-    """The key of the input that `text` names; `prefix` is that of its stage, or the stage's name.
+    """The key of the input that `text` names; `prefix` is the prefix of its stage, or the stage's name.
 
-    Without it, a key that no stage receives may be a name below the prefix of a stage: that one is meant whose input
-    exists. If there are none or several, it is that of the stack's input prefix, where `upload` writes. Raises
-    UsageError if there are only several others.
+    Without `prefix`, text that is not below the prefix of a stage is the name of an existing input below one. If none
+    or several exist, it is the name of the input below the stack's input prefix, where `upload` writes. Raises
+    UsageError if several exist, but not that one.
     """
     bare = below_bucket(text, app.bucket.name).removeprefix("/")
     if prefix is not None:
@@ -57,14 +57,14 @@ def input_key(app: AppContext, text: str, prefix: str | None = None) -> str:
     default = app.storage.input_prefix + bare
     if len(found) > 1 and found[0] not in (bare, default):
         raise UsageError(f"several inputs are named {bare}", hint=f"Pass the key of one: {', '.join(found)}.")
-    others = f"; other inputs of this name: {', '.join(found[1:])}" if found[1:] else ""
+    others = f"; other inputs named {bare}: {', '.join(found[1:])}" if found[1:] else ""
     if others or (found and found[0] not in (bare, default)):
-        app.render.note(f"{bare}: this is {found[0]}{others}")
+        app.render.note(f"using {found[0]}{others}")
     return next(iter(found), bare if "/" in bare else default)
 
 
 def _existing(app: AppContext, name: str) -> list[str]:
-    """Keys of objects: of this key, and of this name below the prefixes of stages that have inputs."""
+    """Keys of existing objects: `name` itself, and `name` below the prefixes of stages that have inputs."""
     prefixes = dict.fromkeys((app.storage.input_prefix, *(stage.prefix or "" for stage in _receiving(app))))
     keys = [name, *(prefix + name for prefix in islice(prefixes, MAX_PREFIXES))]
     answers = concurrently([partial(attempt, partial(app.bucket.head, key)) for key in keys], THREADS)
@@ -76,23 +76,23 @@ def _existing(app: AppContext, name: str) -> list[str]:
 
 
 def below_stages(app: AppContext, name: str) -> list[tuple[Stage, str]]:
-    """The stages with a function that have inputs whose names below their prefix begin with `name`; where these are."""
+    """The stages with inputs whose names below the stage's prefix begin with `name`, each with the prefix of these."""
     places = [(stage, f"{stage.prefix}{name}") for stage in _receiving(app)[:MAX_PREFIXES]]
     pages = concurrently([partial(app.bucket.page, below) for _, below in places], THREADS)
     return [place for place, (infos, _) in zip(places, pages, strict=True) if infos]
 
 
 def near_keys(app: AppContext, key: str) -> list[str]:
-    """Keys of inputs that are like `key`, from a limited number of keys of its stage.
+    """Keys of inputs that are similar to `key`, from a limited number of keys of its stage.
 
-    First those with the same file name in another folder, then others, the nearest first.
+    First those with the same file name in another folder, then others, the most similar first.
     """
     from difflib import get_close_matches
 
     stage = app.pipeline.stage_for(key)
     prefix = stage.prefix if stage is not None and stage.prefix else app.storage.input_prefix
     name = key.removeprefix(prefix)
-    # Most typing errors are not at the beginning: first the keys that begin like this one, then all.
+    # Most typos are not at the beginning: first the keys with the same beginning, then all.
     starts = dict.fromkeys((prefix + name[: len(name) // 2], prefix))
     keys = {info.key: None for start in starts for info in islice(app.bucket.objects(start), MAX_LISTED)}
     names = [item.removeprefix(prefix) for item in keys]
@@ -102,7 +102,7 @@ def near_keys(app: AppContext, key: str) -> list[str]:
 
 
 def below_bucket(key: str, bucket: str) -> str:
-    """A key as it is, or as other tools write it: `s3://bucket/key`."""
+    """The key in `s3://bucket/key`, as other tools write it, or `key` itself."""
     if not key.startswith("s3://"):
         return key
     named, _, rest = key.removeprefix("s3://").partition("/")

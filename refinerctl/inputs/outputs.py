@@ -22,7 +22,7 @@ CHUNK_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class ListedOutput:
-    """An output that a completion lists. `content` are its first bytes, `path` the saved file, if these were wanted."""
+    """An output that a completion lists. `content` has its first bytes, `path` is the saved file, if requested."""
 
     key: str
     size: int | None = None
@@ -33,16 +33,16 @@ class ListedOutput:
 
     @property
     def binary_type(self) -> str | None:
-        """The type of binary content by the output's name, or `binary`; None for text."""
+        """The media type of binary content, from the output's name, or `binary`; None for text."""
         if self.content is None or is_text(self.content, truncated=self.truncated):
             return None
         found, encoding = mimetypes.guess_type(self.key)
-        told = encoding or found or ""
-        return "binary" if told.startswith("text/") else told or "binary"
+        guessed = encoding or found or ""
+        return "binary" if guessed.startswith("text/") else guessed or "binary"
 
 
 def is_text(content: bytes, *, truncated: bool = False) -> bool:
-    """Whether it is UTF-8 without control characters of binary data. `truncated`: it may end within a character."""
+    """Whether it is UTF-8 without NUL characters. `truncated`: it may end within a character."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(content, final=not truncated)
     except UnicodeDecodeError:
@@ -54,7 +54,7 @@ ReadOutput = Callable[[str], ListedOutput]
 
 
 def list_outputs(bucket: S3Bucket) -> ReadOutput:
-    """Return a function that reads an output's size, and nothing of its content."""
+    """Return a function that reads an output's size, not its content."""
 
     def look(key: str) -> ListedOutput:
         info = bucket.head(key)

@@ -57,7 +57,7 @@ WINDOW = timedelta(minutes=5)
     "--prefix",
     metavar="PREFIX",
     shell_complete=complete_prefix,
-    help="Prefix of the inputs in --expect, or their stage.",
+    help="Prefix or stage of the inputs in --expect.",
 )
 @click.option("--since", type=Moment(), help="Earliest time of a completion: 1h, or 2026-03-01T14:02:00Z.")
 @click.option(
@@ -65,7 +65,7 @@ WINDOW = timedelta(minutes=5)
 )
 @click.option("--timeout", type=Duration(), help="Maximum time to wait. [default: 5m with --expect, else unlimited]")
 @click.option("--interval", type=Duration(shortest=0.1), default="2s", show_default=True, help="Polling interval.")
-@click.option("--content", is_flag=True, help="Print the contents of the outputs, too, unless they are binary.")
+@click.option("--content", is_flag=True, help="Also print the contents of the outputs, except binary ones.")
 @click.option(
     "--max-content",
     type=click.IntRange(min=0),
@@ -91,7 +91,7 @@ def poll(
     max_content: int | None,
     download: Path | None,
 ) -> None:
-    """Print completions, and the keys and sizes of the outputs that they list.
+    """List completions, and the keys and sizes of their outputs.
 
     Contents, which may be health records, are printed only with --content. Reads the completion objects in the bucket;
     never receives messages of the completion queue, which belong to downstream consumers. Exit code 1 if a completion
@@ -140,7 +140,7 @@ def _places(app: AppContext, completions: Completions) -> str:
 
 
 def _expected_key(app: AppContext, completions: Completions, asked: str, prefix: str | None) -> str:
-    """The key of an input or of a completion that exists, or that is expected."""
+    """The key of the input or completion that `asked` names."""
     bare = below_bucket(asked, app.bucket.name).removeprefix("/")
     is_completion = bare.startswith(tuple(completions.prefixes)) and not completions.is_input(bare)
     return bare if is_completion or prefix is not None else input_key(app, bare)
@@ -301,7 +301,7 @@ def _identity(info: ObjectInfo) -> tuple[str, str, datetime]:
 
 
 def _report(render: Renderer, found: Iterable[PolledCompletion | Expectation], count: int | None) -> int:
-    """Print what is found as it is found, and return how many completions that were."""
+    """Print each completion as soon as it is found, and return their number."""
     seen, failed, missing = 0, 0, []
     has_binary = False
 

@@ -72,7 +72,7 @@ class Replay:
     "--prefix",
     metavar="PREFIX",
     shell_complete=complete_prefix,
-    help="With --incomplete: key prefix of the inputs, or their stage.",
+    help="With --incomplete: prefix or stage of the inputs.",
 )
 @click.option("--since", type=Moment(), help="With --incomplete: earliest upload time of an input.")
 @click.option("--rate", type=Rate(), metavar="N/s", help="Maximum send rate.")
@@ -94,10 +94,10 @@ def replay(
 ) -> None:
     """Send inputs through the pipeline again.
 
-    KEY is a key, or a name below the prefix of a stage. For each object, sends the queue of its stage the message that
-    EventBridge would deliver about the current version; a queue on a broker gets the message that the stack would
-    publish. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of --incomplete may
-    still have messages in a queue. Exit code 1 if an input could not be sent.
+    KEY is an input's key, or its name below the prefix of a stage. For each object, sends the queue of its stage the
+    message that EventBridge would deliver about the current version; a queue on a broker gets the message that the
+    stack would publish. The object is not changed. Refused (4) if the consumer is broken, or if all inputs of
+    --incomplete may still have messages in a queue. Exit code 1 if an input could not be sent.
     """
     if bool(keys) == incomplete:
         raise UsageError("pass either keys or --incomplete")

@@ -79,15 +79,14 @@ def find_targets(app: AppContext, stages: Iterable[Stage]) -> dict[Stage, Target
 
 
 def warn_of_ignored(app: AppContext, keys: Sequence[str]) -> None:
-    """Print a warning if no stage receives some of these keys; nothing outside of a project: the stages are unknown."""
+    """Print a warning if no stage receives some of these keys. Outside of a project the stages are unknown."""
     pipeline = attempt(lambda: app.pipeline).value if app.settings.layout.is_project else None
     ignored = [key for key in keys if pipeline.stage_for(key) is None] if pipeline else []
     if pipeline and ignored:
         prefixes = ", ".join(stage.prefix for stage in pipeline.stages if stage.prefix) or "none"
         count = f"{len(ignored):,} of {counted(len(keys), 'input')}"
         app.render.warning(
-            f"{count} will not be processed: no stage listens to the prefix of {ignored[0]}. Prefixes of the stages: "
-            f"{prefixes}"
+            f"{count} will not be processed: no stage receives {ignored[0]}. Prefixes of the stages: {prefixes}"
         )
 
 

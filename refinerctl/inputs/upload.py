@@ -48,7 +48,7 @@ PIPE_END_SECONDS = 0.5
     "--prefix",
     metavar="PREFIX",
     shell_complete=complete_prefix,
-    help="Key prefix of the inputs, or their stage. [default: the stack's input prefix]",
+    help="Prefix or stage of the inputs. [default: the stack's input prefix]",
 )
 @click.option("--name", help="Name below the prefix, for one file or for standard input (PATH -).")
 @click.option("-r", "--recursive", is_flag=True, help="Upload the files in folders, too.")

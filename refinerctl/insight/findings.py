@@ -13,7 +13,7 @@ class Status(StrEnum):
     SKIP = "skip"
 
 
-# Of the console.
+# Styles of the console.
 STATUS_STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.FAIL: "red", Status.SKIP: "dim"}
 
 

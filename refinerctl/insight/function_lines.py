@@ -118,7 +118,7 @@ def _exception(record: dict[str, Any]) -> PlatformLine | None:
 
 
 def request_id_of(line: str) -> str | None:
-    """The invocation that a line of the function's code names, in text or JSON format; None if it names none."""
+    """The request ID in a line of the function's code, in text or JSON format; None if it has none."""
     record = json_line(line)
     if record is None:
         match = _CODE_LINE.match(line)

@@ -1,4 +1,4 @@
-"""Whether a pipeline is healthy, and why not: what `status` says first."""
+"""The health of a pipeline and the reasons for it: the first line of `status`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from refinerctl.console import counted, seconds
 from refinerctl.insight.status_model import DlqStatus, PipelineStatus, StageStatus
 
-# The alarms of stack `refiner` start at this age, too.
+# A backlog of this age is a reason; the alarms of stack `refiner` have the same threshold.
 OLD_S = 3600.0
 _SHOWN_ALARMS = 3
 
@@ -22,32 +22,29 @@ class PipelineHealth(StrEnum):
 
 
 def health(found: PipelineStatus) -> PipelineHealth:
-    """The health by all that was read."""
+    """The health of the pipeline, from its status."""
     if any(_wrong(found)):
         return PipelineHealth.UNHEALTHY
     return PipelineHealth.UNKNOWN if any(_unread(found)) else PipelineHealth.HEALTHY
 
 
 def reasons(found: PipelineStatus) -> list[str]:
-    """Why it is not healthy, the most urgent first; then what is unknown. Of several that are alike the first."""
+    """The reasons why it is unhealthy, the most urgent first, then what is unknown; similar ones are combined."""
     return [*_folded(_wrong(found)), *_folded(_unread(found))]
 
 
-def verdict(found: PipelineStatus, width: int | None) -> tuple[str, bool]:
-    """A line: the health, and as many reasons as fit into `width` characters, but at least one.
-
-    Also whether that are all reasons.
-    """
-    state, told = health(found), reasons(found)
-    title = {PipelineHealth.UNHEALTHY: "not healthy", PipelineHealth.UNKNOWN: "health unknown"}.get(state, str(state))
-    if not told:
+def health_line(found: PipelineStatus, width: int | None) -> tuple[str, bool]:
+    """The health and as many reasons as fit into `width` characters, at least one; whether these are all reasons."""
+    state, every = health(found), reasons(found)
+    title = "health unknown" if state is PipelineHealth.UNKNOWN else str(state)
+    if not every:
         return title, True
-    for shown in range(len(told), 0, -1):
-        left = f"; {counted(len(told) - shown, 'more reason')}" if shown < len(told) else ""
-        line = f"{title}: {'; '.join(told[:shown])}{left}"
+    for shown in range(len(every), 0, -1):
+        left = f"; {counted(len(every) - shown, 'more reason')}" if shown < len(every) else ""
+        line = f"{title}: {'; '.join(every[:shown])}{left}"
         if width is None or len(line) <= width:
             break
-    return line, shown == len(told)
+    return line, shown == len(every)
 
 
 def _wrong(found: PipelineStatus) -> Iterator[str]:
@@ -102,8 +99,8 @@ def _unread(found: PipelineStatus) -> Iterator[str]:
 
 
 def _folded(texts: Iterable[str]) -> Sequence[str]:
-    """Of texts that differ only in their resource the first, with the number of the others."""
-    alike: dict[str, list[str]] = {}
+    """The first of the texts that differ only in their resource, with the number of the others."""
+    similar: dict[str, list[str]] = {}
     for text in texts:
-        alike.setdefault(text.partition(": ")[2].partition(" on ")[0], []).append(text)
-    return [f"{found[0]}, and {len(found) - 1} more like it" if found[1:] else found[0] for found in alike.values()]
+        similar.setdefault(text.partition(": ")[2].partition(" on ")[0], []).append(text)
+    return [f"{found[0]}, and {len(found) - 1} similar" if found[1:] else found[0] for found in similar.values()]

@@ -60,7 +60,7 @@ def follow(
 ) -> Iterator[LogEvent]:
     """The lines up to now, then new ones, forever; each once.
 
-    An error of the first read, and AccessDeniedError, end it; `on_error` is told of all others, and it resumes.
+    An error of the first read, and AccessDeniedError, end it. After any other error, which `on_error` gets, it resumes.
     """
     reads = OverlappingReads(read_since, since, clock, now)
     has_begun = False
@@ -183,7 +183,7 @@ def _section(events: Iterator[LogEvent], request_id: str) -> Iterator[LogEvent]:
 
 @dataclass(frozen=True)
 class InputLines:
-    """The lines about input `key` in log groups, of which `functions` are those of functions."""
+    """The lines about input `key` in log groups; `functions` are the log groups of functions."""
 
     logs: LogGroups
     groups: Sequence[str]
@@ -198,7 +198,7 @@ class InputLines:
                 yield event
 
     def all(self, since: datetime, until: datetime) -> list[LogEvent]:
-        """Those lines, and of its last invocations also the lines that name no other input."""
+        """The lines that name it, and the lines of its last invocations that name no other input."""
         named = list(itertools.islice(self.naming(since, until), MAX_LINES))
         times: dict[str, list[datetime]] = {}
         for event in named:

@@ -58,7 +58,7 @@ _COLOURS = {"ERROR": "red", "FATAL": "red", "CRITICAL": "red", "WARN": "yellow",
 @click.option("--filter", "pattern", metavar="EXPR", help="CloudWatch pattern: ERROR, '{ $.level = \"ERROR\" }', …")
 @click.option("--key", metavar="KEY", help="Input whose lines to print: its key, or its name below the prefix.")
 @click.option("--request-id", metavar="ID", help="Invocation or ECS task whose lines to print, by its ID.")
-@click.option("--short", is_flag=True, help="One line of the terminal's width, or of 80 characters, for each line.")
+@click.option("--short", is_flag=True, help="Short lines, cut to the width of the terminal or to 80 characters.")
 @global_options
 @click.pass_context
 def logs(
@@ -74,8 +74,8 @@ def logs(
 ) -> None:
     """Print the logs of the functions and services, merged in order of time.
 
-    With --key: the lines that name the input, and those of its invocations that name no other one. With --output json:
-    JSON Lines, an event each.
+    With --key: the lines that name the input, and the lines of its invocations that name no other input. With --json:
+    JSON Lines, one for each event.
     """
     exclusive = {"--key": key, "--request-id": request_id, "--filter": pattern}
     if len(given := [name for name, value in exclusive.items() if value]) > 1:
@@ -120,7 +120,7 @@ def _stages_with_logs(app: AppContext, names: tuple[str, ...]) -> dict[str, Stag
 
 
 def _show_all(app: AppContext, events: Iterable[LogEvent], stages: dict[str, Stage], *, short: bool) -> bool:
-    """Print the lines as they come, and return whether there were any."""
+    """Print the lines, and return whether there were any."""
     has_lines = False
     stage_width, width = max(len(stage.name) for stage in stages.values()), terminal_width() or DEFAULT_WIDTH
     for event in events:

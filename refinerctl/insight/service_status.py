@@ -76,7 +76,7 @@ def silence(service: Service, counts: ServiceCounts | None, now: datetime) -> It
     if counts is not None and now - counts.at <= SILENT:
         return
     minutes = round((WINDOW if counts is None else now - counts.at).total_seconds() / 60)
-    known = "are unknown" if counts is None else "are shown as they were then"
+    known = "are unknown" if counts is None else "are shown as of the last metrics"
     yield (
         f"no metrics of service {service.name} for {minutes} minutes: its autoscaler does not publish; "
         f"its queue and DLQ {known}"

@@ -214,7 +214,7 @@ class _Reading:
         )
 
     def _problems(self, stage: Stage) -> Iterator[str]:
-        """What is known to be wrong with it."""
+        """What is known to be wrong with a stage."""
         answers = [self._answers[item] for item in stage.components if item in self._answers]
         if answers and all(answer.not_found for answer in answers):
             yield self._not_deployed()
@@ -225,13 +225,13 @@ class _Reading:
             yield from silence(stage.service, self._counts(stage), self._now)
 
     def _not_deployed(self) -> str:
-        """With the region, if the stack belongs to another one."""
+        """The problem of a stage without any component, with the region of its tfvars if that is another one."""
         region, own = self._app.session.region, self._app.values.get("region")
-        elsewhere = f": this is {region}, and its tfvars say {own}" if own and own != region else f" in {region}"
-        return f"it is not deployed{elsewhere}"
+        elsewhere = f"; its tfvars have region {own}" if own and own != region else ""
+        return f"it is not deployed in {region}{elsewhere}"
 
     def _unread(self, stage: Stage) -> dict[str, str]:
-        """Why its parts could not be read."""
+        """The reasons why components could not be read, by the name of their field in StageStatus."""
         parts = {
             "queue": stage.queue,
             "dlq": stage.dlq,

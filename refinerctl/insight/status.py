@@ -38,7 +38,7 @@ HEALTH_STYLES = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 _LOGGED = ("running", "desired", "pending", "protected", "consumers", "backlog_per_task")
 SHORT_DIGEST = 19  # sha256: and twelve digits
 UNKNOWN = "unknown"
-# In a reason: how old something is, which differs at each interval.
+# An age in a reason, which differs at each interval.
 _DURATION = re.compile(r"\b(?:\d+[dhms])+\b")
 # If not all columns fit into a screen, those with the highest number are left out first.
 COLUMNS = {
@@ -101,10 +101,11 @@ def status(ctx: click.Context, check: bool, watch: bool, interval: float, names:
     """Show whether the pipeline is healthy, and the status of each stage: queue, DLQs, function, incomplete inputs,
     last completion, release.
 
-    Not healthy: a part that does not exist or is disabled, an alarm, messages in a DLQ, an old backlog, lost inputs,
-    another image than the release's, a silent autoscaler. Changes nothing and receives no message. A dash means that
-    the stage has no such part, or that CloudWatch has no value. On a terminal, columns that do not fit are left out;
-    JSON has all.
+    Unhealthy: a component does not exist or is disabled, an alarm is in state ALARM, a DLQ has messages, a message has
+    waited for more than an hour, an input has neither a completion nor a message, another image than the release's
+    runs, or an autoscaler publishes no metrics. Changes nothing and receives no message. A dash means that the stage
+    has no such component, or that CloudWatch has no metrics of its function. On a terminal, columns that do not fit are
+    left out; JSON has all.
     """
     from refinerctl.insight.health import PipelineHealth, health
     from refinerctl.insight.stage_status import read_status
@@ -136,12 +137,12 @@ def _has_screen() -> bool:
 
 
 def _show(app: AppContext, found: PipelineStatus) -> None:
-    from refinerctl.insight.health import health, reasons, verdict
+    from refinerctl.insight.health import health, health_line, reasons
 
     if app.render.is_json:
         app.render.json(_document(app, found))
         return
-    line, has_all = verdict(found, terminal_width())
+    line, has_all = health_line(found, terminal_width())
     app.render.styled([(line, HEALTH_STYLES[health(found)])])
     app.render.note(heading(found, app.settings.env))
     columns = columns_of(found)
@@ -155,7 +156,7 @@ def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: floa
     """Write log lines, or JSON Lines, forever. Only an error of the first read ends it."""
     from refinerctl.insight.health import reasons
 
-    told: dict[str, str] = {}
+    known: dict[str, str] = {}
     found: PipelineStatus | None = read()
     while True:
         if found is not None:
@@ -164,10 +165,10 @@ def follow(app: AppContext, read: Callable[[], PipelineStatus], interval_s: floa
             else:
                 for line in log_lines(found):
                     app.render.line(line)
-            before, told = told, {_DURATION.sub("", reason): reason for reason in reasons(found)}
-            for reason in told:
+            before, known = known, {_DURATION.sub("", reason): reason for reason in reasons(found)}
+            for reason in known:
                 if reason not in before:
-                    app.render.warning(told[reason])
+                    app.render.warning(known[reason])
         time.sleep(interval_s)
         answer = attempt(read)
         found = answer.value
@@ -184,7 +185,7 @@ def _document(app: AppContext, found: PipelineStatus) -> dict[str, Any]:
 
 
 def columns_of(found: PipelineStatus) -> Mapping[str, int]:
-    """The columns of its table."""
+    """The columns of the table: other ones if stages have services."""
     return SERVICE_COLUMNS if any(stage.service for stage in found.stages) else COLUMNS
 
 
@@ -194,13 +195,13 @@ def service_lines(found: PipelineStatus) -> list[str]:
 
 
 def _about_service(stage: str, service: ServiceStatus) -> Iterator[str]:
-    told = {name: _number(getattr(service, name)) for name in _LOGGED}
-    tasks = f"{told['running']} of {told['desired']} running, {told['pending']} pending"
+    counts = {name: _number(getattr(service, name)) for name in _LOGGED}
+    tasks = f"{counts['running']} of {counts['desired']} running, {counts['pending']} pending"
     if service.at is None:
         yield f"{stage}: {tasks}; protected tasks, consumers and backlog per task unknown"
     else:
-        queue = f"{told['consumers']} consumers, backlog per task {told['backlog_per_task']}"
-        yield f"{stage}: {tasks}, {told['protected']} protected; {queue}"
+        queue = f"{counts['consumers']} consumers, backlog per task {counts['backlog_per_task']}"
+        yield f"{stage}: {tasks}, {counts['protected']} protected; {queue}"
     if service.rollout not in (None, "COMPLETED"):
         yield f"{stage}: deployment {service.rollout}"
 
@@ -210,7 +211,7 @@ def _number(value: float | None) -> str:
 
 
 def chosen(row: Sequence[Cell], columns: Mapping[str, int]) -> list[Cell]:
-    """Of a row with all COLUMNS those that are wanted."""
+    """The cells of a row with all COLUMNS that belong to `columns`."""
     return [cell for title, cell in zip(COLUMNS, row, strict=True) if title in columns]
 
 
@@ -240,7 +241,7 @@ def cells(found: PipelineStatus, stage: StageStatus) -> list[Cell]:
 
 
 def _absent(stage: StageStatus, part: str) -> str:
-    """What a cell says about a part that the status does not have. What is on a broker is known by metrics only."""
+    """The text of a cell without a value: whether there is none or it is unknown. A broker is known by metrics only."""
     return UNKNOWN if part in stage.unread or (stage.service and part != "delivery_dlq") else "-"
 
 
@@ -274,7 +275,7 @@ def _bad_count(value: int | None, absent: str) -> Cell:
 
 
 def _incomplete(inputs: InputsStatus | None) -> Cell:
-    """Only a lower bound if not all inputs were counted. It is bad if some are in no queue of the stage."""
+    """Only a lower bound if not all inputs were counted. It needs attention if some are in no queue of the stage."""
     if inputs is None:
         return "-", False
     if not (inputs.all_counted or inputs.incomplete):
@@ -305,7 +306,7 @@ def heading(found: PipelineStatus, env: str) -> str:
 
 
 def log_lines(found: PipelineStatus) -> list[str]:
-    """A line of `name=value` pairs for each stage; before them one with the health and the alarms, unless healthy."""
+    """A line of `name=value` pairs for each stage; before them one with health and alarms, unless healthy."""
     from refinerctl.insight.health import PipelineHealth, health
 
     names = [title.lower().replace(" ", "_") for title in COLUMNS]
@@ -326,12 +327,12 @@ def screen(env: str, found: PipelineStatus, error: RefinerctlError | None, width
     from rich.console import Group
     from rich.text import Text
 
-    from refinerctl.insight.health import health, reasons, verdict
+    from refinerctl.insight.health import health, health_line, reasons
 
     quits = "q" if sys.stdin.isatty() else "Ctrl-C"
     lines = [Text(f"{heading(found, env)}  ({quits} quits)", style="dim")]
-    told, has_all = verdict(found, width)
-    lines += [Text(printable(told), style=f"bold {HEALTH_STYLES[health(found)]}"), Text("")]
+    first, has_all = health_line(found, width)
+    lines += [Text(printable(first), style=f"bold {HEALTH_STYLES[health(found)]}"), Text("")]
     services, columns = service_lines(found), columns_of(found)
     rows = [chosen(cells(found, stage), columns) for stage in found.stages]
     for number, row in enumerate(fitted(columns, rows, width)):

@@ -106,8 +106,8 @@ class InputsStatus:
 class StageStatus:
     """One stage. None: the stage has no such component, or it could not be read.
 
-    `problems` are known; `unread` says why a part, by its name here, could not be read. A function that could not be
-    read has only a name.
+    `problems` is what is known to be wrong; `unread` has the reasons why components could not be read, by the field of
+    the component. A function that could not be read has only a name.
     """
 
     name: str
@@ -128,8 +128,8 @@ class StageStatus:
 class PipelineStatus:
     """All stages at one time (UTC). `release` is the tag of the current release; `is_released`: there is a release.
 
-    `alarms` are those of the whole pipeline that are in state ALARM. `problems` say what all stages share and could not
-    be read. `shared_dlqs` have events of all stages, which a shared rule could not deliver.
+    `alarms` are those of the whole pipeline that are in state ALARM. `problems` says why data about several stages
+    could not be read. `shared_dlqs` are the DLQs of rules that all stages share.
     """
 
     at: datetime

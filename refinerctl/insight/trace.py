@@ -38,7 +38,7 @@ EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UN
     )
 )
 @click.argument("key")
-@click.option("--prefix", metavar="PREFIX", shell_complete=complete_prefix, help="Prefix of KEY, or its stage.")
+@click.option("--prefix", metavar="PREFIX", shell_complete=complete_prefix, help="Prefix or stage of KEY.")
 @click.option("--version-id", metavar="ID", help="Version of the object.  [default: the newest]")
 @click.option(
     "--since",
@@ -57,7 +57,7 @@ def trace(
 ) -> None:
     """Show where an input is, and why.
 
-    KEY is a key, or a name below the prefix of a stage.
+    KEY is an input's key, or its name below the prefix of a stage.
 
     Exit code 0: completed; 1: failed, or no stage receives it; 3: under way. Messages of DLQs are received and
     released, which increases their receive counts by 1. Those of the stage's own queue are only counted, unless --look
@@ -86,7 +86,7 @@ def trace(
 
 
 def _near(app: AppContext, found: Verdict, key: str) -> list[str]:
-    """A note about the keys of inputs that are like the one that does not exist."""
+    """A note with the keys of similar inputs, if the input never existed."""
     if found.place not in (Place.NEVER_EXISTED, Place.NEVER_MATCHED):
         return []
     keys = attempt(partial(near_keys, app, key)).value

@@ -49,7 +49,7 @@ def watch(
         """Draw until `q` is pressed; False if the process has to stop first."""
         shown: object = None
         live_screen = Live(console=console, screen=True, auto_refresh=False)
-        with WAITS.beside(math.inf), _keys() as pressed, live_screen as live:  # a line would stay on the screen
+        with WAITS.beside(math.inf), _keys() as pressed, live_screen as live:  # a line would spoil the screen
             while not pressed() & {"q", "Q"}:
                 if has_to_stop:
                     return False

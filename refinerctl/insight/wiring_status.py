@@ -1,4 +1,4 @@
-"""What stops the data of a stage: rules, event source mappings and schedules that are disabled or do not exist."""
+"""Rules, event source mappings and schedules of a stage that are disabled or do not exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STOPPED = ("Disabled", "Disabling")
 
 
 def rules_of(bus: str) -> tuple[str, str]:
-    """The subject of the answer that has the rules of a bus."""
+    """The key of the answer with the rules of a bus."""
     return "rules", bus
 
 
@@ -27,7 +27,7 @@ def is_mapped(stage: Stage) -> bool:
 
 
 def stopped(stage: Stage, shared_rules: Sequence[EventRule], answers: Mapping[object, Answer[Any]]) -> Iterator[str]:
-    """What is wrong between the components of a deployed stage, by the answers about them; what is unknown is not."""
+    """What stops the data of a deployed stage. Skips components that could not be read."""
     source = stage.source
     for rule in (*shared_rules, source) if isinstance(source, EventRule) else ():
         answer = answers[rules_of(rule.bus)]

@@ -126,7 +126,7 @@ class ProcessEngine:
         self._venvs = venvs
 
     def code_version(self, function: FunctionConfiguration) -> object:
-        """Path and time of each file, so that a change takes effect with the next invocation."""
+        """Path and modification time of each file, so that a change takes effect with the next invocation."""
         return sorted(_files_of(str(self._context(function.image_uri).folder)))
 
     def start(self, function: FunctionConfiguration, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
@@ -155,7 +155,7 @@ class ProcessEngine:
 
 
 def _files_of(folder: str) -> Iterator[tuple[str, int]]:
-    """Files with their times of change, except packages and what begins with a dot."""
+    """The files below a folder, with modification times; without packages, tests and names that begin with a dot."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _NO_CODE:

@@ -75,7 +75,7 @@ def drift(ctx: click.Context, gitlab_issue: bool, lock_timeout: float) -> None:
             app.render.line(line)
         if found.changes:
             app.render.line(
-                f"to restore the configuration, run `{app.command('deploy')}`; to keep a change, write it into "
+                f"to restore the configuration, run `{app.command('deploy')}`; to keep a change, add it to "
                 f"{_sources(root)}"
             )
     if project is not None:
@@ -85,7 +85,7 @@ def drift(ctx: click.Context, gitlab_issue: bool, lock_timeout: float) -> None:
 
 
 def _sources(root: RootModule) -> str:
-    """Where the configuration is."""
+    """The files with the configuration."""
     layout = root.layout
     places = [root.var_file, layout.root_module(root.name)]
     return " or ".join(str(place.relative_to(layout.root)) for place in places)

@@ -1,4 +1,4 @@
-"""A plan, and drift, as Markdown for GitLab. Attributes are shown by name only: notes have more readers than logs."""
+"""A plan, and drift, as Markdown for GitLab. Attributes without values: more people read notes than logs."""
 
 from __future__ import annotations
 

@@ -23,12 +23,12 @@ SIGNS = {
     Action.IMPORT: "import",
     Action.MOVE: "move",
 }
-# What Terraform's state has, and what there is now.
+# Recorded: in Terraform's state.
 OUTSIDE = "changed outside of Terraform (recorded → now)"
 _MANY_CREATED = 5
 _DIGEST_LENGTH = 19
 _VALUE_LENGTH = 30
-_SAME_START = 12  # shorter ones are not left out
+_SAME_START = 12  # a shorter common start is shown
 
 
 def plan_lines(plan: Plan, *, in_full: bool = False) -> Iterator[str]:
@@ -90,7 +90,7 @@ def grouped(changes: Iterable[Change]) -> list[tuple[str, list[Change]]]:
 
 
 def change_lines(changes: list[Change], block: Callable[[Change, str], Iterable[str]]) -> Iterator[str]:
-    """What `block` makes of each change and its name; many creations only as counts of their types."""
+    """The lines that `block` returns for each change and its name; many creations only as counts of their types."""
     created = [change for change in changes if change.action is Action.CREATE]
     if len(created) > _MANY_CREATED:
         types = Counter(change.type for change in created)
@@ -101,7 +101,7 @@ def change_lines(changes: list[Change], block: Callable[[Change, str], Iterable[
 
 
 def change_block(change: Change, name: str, in_full: bool) -> Iterator[str]:
-    """A change with a line for each of its values."""
+    """The lines of a change: itself, then one for each value that differs."""
     yield change_text(replace(change, attributes=() if change.values else change.attributes), name)
     yield from (f"    {value_text(value, in_full=in_full)}" for value in change.values)
 
@@ -121,7 +121,7 @@ def _text(value: Any) -> str:
 
 
 def _shortened(before: str, after: str) -> tuple[str, str]:
-    """Without a long start that both have, which ends at a sign such as a slash; and cut."""
+    """Both texts without a long common start, which ends at a delimiter such as a slash, and cut to their maximum."""
     if max(len(before), len(after)) > _VALUE_LENGTH:
         same = commonprefix([before, after])  # noqa: RUF071 - values, no paths
         start = max(same.rfind(sign) for sign in "/@, ") + 1

@@ -72,7 +72,7 @@ def make_plan(
 ) -> Plan:
     """Plan a stack, with `pins`, into a file in `folder`. `allow` are addresses whose loss of data is accepted.
 
-    Raises RefusedError for names in the environment's values that the root module does not know; RefinerctlError if
+    Raises RefusedError for unknown variables or attributes in the environment's values; RefinerctlError if
     Terraform fails or would not deploy the pinned images; TimedOutError while another run holds the state's lock.
     """
     if not destroy:

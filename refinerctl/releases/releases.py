@@ -57,7 +57,7 @@ class TagStatus:
 
 @dataclass(frozen=True)
 class EnvironmentRelease:
-    """What an environment has deployed, since when and by whom; `is_deployed` is None if that is unknown, for `error`.
+    """What an environment has deployed, when and by whom; `is_deployed` is None if that is unknown, because of `error`.
 
     `bases` are the images that the deployed ones were built on, by stage, and `builds` the verified workflow runs that
     built them, as the ledger has them.
@@ -95,7 +95,7 @@ class ReleaseOverview:
 @global_options
 @click.pass_context
 def releases(ctx: click.Context, new: bool, every_tag: bool, limit: int | None) -> None:
-    """List the published releases, which of them are in ECR since when, and where, when and by whom one was deployed.
+    """List the published releases: when they were copied to ECR, and where, when and by whom they were deployed.
 
     With --new one tag per line, newest first, for a scheduled job that copies them: `refinerctl sync --tag TAG`.
     """

@@ -65,7 +65,7 @@ def choose(releases: Sequence[Release], to: str | None) -> tuple[Release, Releas
         )
     if target is None:
         tags = list(dict.fromkeys(release.tag for release in reversed(releases) if release.tag))[:_TAGS_SHOWN]
-        raise NotFoundError(f"{to} was never deployed here", hint=known_names(to or "", tags, "Recorded"))
+        raise NotFoundError(f"{to} was never deployed here", hint=known_names(to or "", tags, "Recorded releases"))
     return current, target
 
 

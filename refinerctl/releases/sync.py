@@ -133,7 +133,7 @@ def sync(
 ) -> None:
     """Copy the images of a release to ECR, byte for byte, so that they can be deployed by digest.
 
-    Or one image: SOURCE is in any registry, TARGET too; without a registry TARGET is in the environment's ECR.
+    Or copy one image from SOURCE to TARGET, in any registries. A TARGET without a registry is in the environment's ECR.
 
     Everything is checked before the first byte is copied. Exit code 4 if a tag already has another image in the target,
     if the service cannot run the image, or if it cannot be verified that the required workflow built it.

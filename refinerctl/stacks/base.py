@@ -263,7 +263,7 @@ class Pipeline:
         return max(matching, key=lambda stage: len(stage.prefix or ""), default=None)
 
     def find_stage(self, text: str) -> Stage | None:
-        """The stage of this name, of this prefix (slashes at its ends do not matter), or with a component so called."""
+        """The stage of this name, of this prefix (with or without outer slashes), or with a component of this name."""
         bare = text.strip("/")
         by_name = (stage for stage in self.stages if stage.name == text)
         by_prefix = (stage for stage in self.stages if stage.prefix and stage.prefix.strip("/") == bare)
@@ -271,7 +271,7 @@ class Pipeline:
         return next(chain(by_name, by_prefix, by_component), None)
 
     def find_queue(self, text: str, *, is_dlq: bool = True) -> Queue | None:
-        """The queue of this name, with or without the stack's name before it, or of this stage: its DLQ if `is_dlq`."""
+        """The queue of this name, with or without the stack's prefix, or of this stage: its DLQ if `is_dlq`."""
         named = {queue.name: queue for queue in self.by_kind(Queue)}
         if text not in named and (stage := self.find_stage(text)) is not None:
             return stage.dlq if is_dlq else stage.queue

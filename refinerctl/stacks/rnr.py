@@ -235,7 +235,7 @@ def read_completion(body: bytes) -> CompletionDocument:
     if document.get("status") == "failed":
         return CompletionDocument(CompletionStatus.FAILED, error=str(document.get("error") or NO_REASON))
     if document.get("status") != "completed":
-        # It may be any JSON that was written there: not all of it is printed.
+        # It may be any JSON value: only its beginning is printed.
         return _malformed(f"status is {repr(document.get('status'))[:40]}, neither completed nor failed")
     outputs = document.get("outputs")
     try:

@@ -84,7 +84,7 @@ def blocks_of(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
 
 @lru_cache(maxsize=64)
 def _file(path: Path, text: str) -> HclFile:
-    """The variables of a module are read for several reasons; parsing them takes some tenths of a second."""
+    """A parsed file, cached: a command reads a module several times, and parsing takes some tenths of a second."""
     return HclFile(path, text)
 
 
@@ -295,7 +295,7 @@ _WHAT = {
 
 
 def unwrapped(term: Any) -> Any:
-    """What an expression is, without parentheses around it."""
+    """The content of an expression, without parentheses around it."""
     while getattr(term, "data", None) == "expr_term":
         parts = _meaningful(term)
         term = parts[1] if len(parts) == 3 else parts[0]

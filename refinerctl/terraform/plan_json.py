@@ -53,9 +53,9 @@ _ACTIONS = {
 class Change:
     """What a plan does to one resource.
 
-    `attributes` are the names of those that differ, `values` what differs in them. `name` is what AWS knows the
-    existing resource by, a bucket's or a queue's name; empty for a resource that has none. `losses` say what is lost
-    although the resource stays: "message retention 14d → 1d". `image_only`: nothing but the image differs.
+    `attributes` has the names of those that differ, `values` the values in them that differ. `name` is what AWS knows
+    the existing resource by, a bucket's or a queue's name; empty for a resource that has none. `losses` say what is
+    lost although the resource stays: "message retention 14d → 1d". `image_only`: nothing but the image differs.
     """
 
     address: str

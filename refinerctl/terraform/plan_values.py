@@ -1,4 +1,4 @@
-"""How the values of a resource differ in a plan: each with its path, without what is sensitive."""
+"""The values of a resource that differ in a plan, each with its path, and without those that are sensitive."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Terraform knows what variables and providers mark; the environment of a function may hold a secret all the same.
+# Terraform knows what variables and providers mark as sensitive; a function's environment may hold other secrets.
 _SECRET_NAME = re.compile(
     r"token|secret|passw|passphrase|(?<![a-z])pass(?![a-z])|pwd|private|credential|(api|access|signing)[_-]?key|webhook",
     re.IGNORECASE,
 )
 _LOGIN = re.compile(r"://[^/\s@]+@")
-# What an object with a value calls it, as {"name": "DB_PASSWORD", "value": …}.
+# Keys whose value is the name of another value, as in {"name": "DB_PASSWORD", "value": …}.
 _LABELS = ("name", "Name", "key", "Key")
-# What tells the elements of a list of objects apart, whatever their order.
+# Keys that identify the elements of a list of objects, in any order.
 _NAMES = ("name", "Name", "Sid", "sid", "id")
 
 
 @dataclass(frozen=True)
 class ValueChange:
-    """A value of a resource before and after; None: there is none. `path` leads to it through blocks, lists and JSON.
+    """A value of a resource before and after; None: no value. `path` leads to it through blocks, lists and JSON.
 
-    `is_sensitive`: both are left out. `is_unknown`: what it will be is known only after the apply.
+    `is_sensitive`: both are left out. `is_unknown`: the new value is known only after the apply.
     """
 
     path: str
@@ -36,7 +36,7 @@ class ValueChange:
 
 @dataclass(frozen=True)
 class _Masks:
-    """What Terraform says about a part of a value: True, or the same for the parts of that."""
+    """Terraform's marks of a value: True for all of it, or the marks of its parts."""
 
     before: Any = False
     after: Any = False
@@ -47,7 +47,7 @@ class _Masks:
 
     @property
     def is_sensitive(self) -> bool:
-        """Whether something in it is."""
+        """Whether a part of the value is."""
         return has_true(self.before) or has_true(self.after)
 
 
@@ -103,12 +103,12 @@ def _parts(before: Any, after: Any) -> list[tuple[str | int, Any, Any]]:
 
 
 def _are(kind: type, *values: Any) -> bool:
-    """Whether they are of this kind, or there are none; not if there is no value at all."""
+    """Whether all values are of this kind or None, and at least one is not empty."""
     return any(values) and all(value is None or isinstance(value, kind) for value in values)
 
 
 def _parsed(value: Any) -> Any:
-    """JSON in a text as what it is; lists of named objects by name, whatever their order."""
+    """The value of a text with JSON, in which lists of named objects are maps by name; any other value itself."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return _by_name(json.loads(value))
@@ -131,13 +131,13 @@ def _by_name(value: Any) -> Any:
 
 
 def _is_secret(path: str, *values: Any) -> bool:
-    """Whether it is called like a secret, or holds a login."""
+    """Whether a value is named like a secret, or holds a login."""
     labels = [str(value.get(label, "")) for value in values if isinstance(value, dict) for label in _LABELS]
     return any(map(_SECRET_NAME.search, (path, *labels))) or any(_LOGIN.search(str(value)) for value in values)
 
 
 def _names_secret(*values: Any) -> bool:
-    """Whether a part of values that are shown whole is called like a secret."""
+    """Whether a part of values that are shown whole is named like a secret."""
     return any(isinstance(value, dict | list) and _SECRET_NAME.search(str(value)) for value in values)
 
 

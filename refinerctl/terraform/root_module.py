@@ -55,7 +55,7 @@ class RootModule:
         return self.layout.values_file(self.env, self.name)
 
     def check_values(self) -> None:
-        """Raises RefusedError if the environment's values have names that the module does not know."""
+        """Raises RefusedError if the environment's values have unknown variables or attributes."""
         refuse_unknown_names(self.var_file, self.layout.root_module(self.name))
 
     def init(self) -> None:

@@ -1,4 +1,4 @@
-"""Names in a tfvars file that its root module does not know: Terraform ignores them, so a typo has no effect."""
+"""Unknown variables and attributes in a tfvars file: Terraform ignores them, so a value with a typo has no effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lark import Tree
 
 Shape: TypeAlias = Any
-"""Of an object the shapes of its attributes by name, of a collection `Elements`; None for anything else."""
+"""For an object the shapes of its attributes by name, for a collection `Elements`, for anything else None."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class UnknownName:
 
     @property
     def question(self) -> str:
-        """The name that was probably meant, if there is one like it."""
+        """The most similar known name, if there is one."""
         near, question, _ = self.hint.partition("? ")
         return f" ({near}?)" if question else ""
 
     @property
     def hint(self) -> str:
-        """The name that was probably meant, and what there is."""
+        """The most similar known name, and all known names."""
         return known_names(self.name, self.known, "Attributes" if self.path else "Variables")
 
 
@@ -77,8 +77,8 @@ def refuse_unknown_names(values: Path, module: Path) -> None:
         (one,) = found
         raise RefusedError(f"{values}:{one.line}: {one.what} {one.key}", hint=f"{one.hint} Terraform would ignore it.")
     if found:
-        told = [f"line {item.line}: {item.what} {item.key}{item.question}" for item in found]
-        raise RefusedError(f"{values}: {'; '.join(told)}", hint="Correct or remove them: Terraform would ignore them.")
+        lines = [f"line {item.line}: {item.what} {item.key}{item.question}" for item in found]
+        raise RefusedError(f"{values}: {'; '.join(lines)}", hint="Correct or remove them: Terraform would ignore them.")
 
 
 def _variables(module: Path) -> Mapping[str, Shape]:

@@ -1,4 +1,4 @@
-"""Without network a command ends soon; a connection that is lost later is waited for."""
+"""Without network a command ends soon; a connection that is lost later is retried for longer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def full_port() -> Iterator[int]:
-    """A port whose queue of connections is full: the system drops further ones, as a firewall does."""
+    """A port with a full backlog of connections: the system drops further ones, as a firewall does."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
         for _ in range(4):
             client = stack.enter_context(socket.socket())
@@ -33,7 +33,7 @@ def full_port() -> Iterator[int]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command of its own process, which has not connected to anything yet. It must not take minutes."""
+    """Run a command in a new process, which has no connection yet. It must not take minutes."""
     given = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": os.devnull}
     return subprocess.run(
         [sys.executable, "-m", "refinerctl", *arguments],
@@ -47,7 +47,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("command", [["status"], ["dlq", "list"]], ids=" ".join)
-def test_command_that_reaches_no_server_ends_after_two_tries(command: list[str], full_port: int) -> None:
+def test_command_that_reaches_no_server_ends_after_two_attempts(command: list[str], full_port: int) -> None:
     url = f"http://127.0.0.1:{full_port}"
 
     done = run(*command, "--env", "production", "--endpoint-url", url)
@@ -58,7 +58,7 @@ def test_command_that_reaches_no_server_ends_after_two_tries(command: list[str],
     assert "--endpoint-url" in done.stderr
 
 
-def test_server_that_has_answered_is_waited_for(no_backoff: list[float]) -> None:
+def test_server_that_has_answered_is_retried_for_longer(no_backoff: list[float]) -> None:
     with serving(lambda _: Answer(200, b"{}", {"Connection": "close"})) as server:
         sqs = server.session().client("sqs")
         sqs.list_queues()
@@ -69,7 +69,7 @@ def test_server_that_has_answered_is_waited_for(no_backoff: list[float]) -> None
     assert len(no_backoff) >= 3
 
 
-def test_only_the_start_of_a_command_is_quick() -> None:
+def test_a_server_that_has_answered_gets_more_attempts() -> None:
     network = Network()
 
     assert network.is_starting("https://sqs.eu-west-1.amazonaws.com/")
@@ -93,12 +93,12 @@ def test_the_host_may_be_an_ipv6_address() -> None:
         Network().connect(("::1", 1), 1).close()
 
 
-def test_servers_that_are_waited_for_are_told_in_one_line() -> None:
-    told: SimpleQueue[str] = SimpleQueue()
-    waits = Waits(told.put, first_s=0.1)
+def test_slow_servers_are_reported_in_one_line() -> None:
+    reports: SimpleQueue[str] = SimpleQueue()
+    waits = Waits(reports.put, first_s=0.1)
     for number in range(5):
         waits.begin(number, f"host-{number}")
 
-    assert told.get(timeout=20) == "waiting for host-0, host-1, host-2 and 2 more (0 s)"
+    assert reports.get(timeout=20) == "waiting for host-0, host-1, host-2 and 2 more (0 s)"
     for number in range(5):
         waits.end(number)

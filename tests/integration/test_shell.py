@@ -1,4 +1,4 @@
-"""Names that a shell completes, as its script asks the command for them."""
+"""Shell completion, with the requests that a shell's completion script sends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGE = '\n[images.refiner]\nrepository = "refiner"\ncontext = "."\n'
 
 
 class Shell:
-    """Asks for names in a project, with a cache of its own."""
+    """A shell in a project, with a cache of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,8 +39,8 @@ class Shell:
         assert (done.returncode, done.stderr) == (0, "")
         return [name.removeprefix("plain,") for name in done.stdout.split()]
 
-    def complete_at_last(self, line: str) -> list[str]:
-        """The names, once a busy machine has read them."""
+    def complete_eventually(self, line: str) -> list[str]:
+        """The names, as soon as they have been read."""
         until = time.monotonic() + 60
         while not (found := self.complete(line)) and time.monotonic() < until:
             time.sleep(0.2)
@@ -54,16 +54,16 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
 
 
-def test_names_that_follow_from_the_files_of_the_project(shell: Shell) -> None:
-    assert shell.complete_at_last("refinerctl status --stage ") == ["Lab"]
+def test_names_in_the_files_of_the_project_are_completed(shell: Shell) -> None:
+    assert shell.complete_eventually("refinerctl status --stage ") == ["Lab"]
     assert shell.complete("refinerctl dlq inspect dibbs") == ["dibbs-ecr-Lab-dlq", "dibbs-ecr-Lab-delivery-dlq"]
     assert shell.complete("refinerctl upload x --prefix L") == ["LabInput/"]
     assert shell.complete("refinerctl image build ") == ["refiner"]
     write_environment(shell.folder, "lab", **{"refiner.tfvars": REFINER + RULESETS.format("Clinic")})
-    assert shell.complete_at_last("refinerctl remove-prefix C") == ["Clinic"]
+    assert shell.complete_eventually("refinerctl remove-prefix C") == ["Clinic"]
 
 
-def test_commands_and_environments(shell: Shell) -> None:
+def test_commands_and_environments_are_completed(shell: Shell) -> None:
     assert shell.complete("refinerctl dlq in") == ["inspect"]
     assert shell.complete("refinerctl status --env ") == ["lab"]
     assert shell.complete("refinerctl --env = l") == ["lab"]  # so bash divides --env=l into words

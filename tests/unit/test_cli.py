@@ -275,11 +275,11 @@ class TestDryRun:
         done = refinerctl("upload", "a.txt", "--prefix", "LabDone/", "--dry-run", cwd=project)
         assert (done.code, done.out) == (4, "")
 
-    def test_a_prefix_that_no_stage_listens_to_is_a_warning(self, project: Path, refinerctl: Command) -> None:
+    def test_an_input_that_no_stage_receives_is_a_warning(self, project: Path, refinerctl: Command) -> None:
         (project / "a.txt").touch()
         done = refinerctl("upload", "a.txt", "--prefix", "Other/", "--dry-run", cwd=project)
         assert done.code == 0
-        assert "1 of 1 input will not be processed: no stage listens to the prefix of Other/a.txt" in done.err
+        assert "1 of 1 input will not be processed: no stage receives Other/a.txt" in done.err
         assert "no stage" not in refinerctl("upload", "a.txt", "--dry-run", cwd=project).err
 
     def test_it_needs_no_environment(self, project: Path, refinerctl: Command) -> None:
@@ -441,7 +441,7 @@ class TestClosedPipe:
         assert done.returncode == 141
 
     @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
-    def test_streams_that_the_caller_has_closed_are_dropped(self, project: Path, closed: str) -> None:
+    def test_a_command_works_with_closed_standard_streams(self, project: Path, closed: str) -> None:
         line = [sys.executable, "-m", "refinerctl", "env", "list", "--output", "json"]
         done = subprocess.run(
             ["sh", "-c", f'"$@" {closed}', "sh", *line], cwd=project, capture_output=True, check=False

@@ -159,7 +159,7 @@ def _options(queue: str | None, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_names(app: AppContext, options: RedriveOptions) -> RedriveOptions:
-    """The options with the names of the queues, which may be called otherwise on the command line."""
+    """The options with full queue names: the command line accepts short names and stages' names."""
     from refinerctl.dlq.services import queue_name
 
     return replace(

@@ -1,4 +1,4 @@
-"""Where the messages of a redrive are, and where they came from."""
+"""The queue with the messages of a redrive, and the queues that they came from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_origin(app: AppContext, text: str, *, force: bool = True) -> Origin:
 
 
 def origin_of_file(app: AppContext, queues: tuple[QueueAddress, ...]) -> Origin:
-    """If it has messages of several queues, or of a deleted one, each message has to say where it belongs."""
+    """The origin of a file's messages; if it is several queues, or a deleted one, each message must name its source."""
     if len(queues) == 1:
         text = queues[0].arn or queues[0].name
         answer = attempt(lambda: find_origin(at_queue(app, text), text))

@@ -200,7 +200,7 @@ class Redrive:
             self._render.note(f"receive counts of {counted(count, 'message')} increased by 1")
 
     def _selected(self, plan: RedrivePlan) -> tuple[RedrivePlan, str]:
-        """The plan, and which messages it sends. Those that match the filters are counted before somebody is asked."""
+        """The plan, and which messages it sends. Before the prompt, the messages that match the filters are counted."""
         options = self._options
         if options.edited is not None:
             return plan, "the edited messages"
@@ -211,7 +211,8 @@ class Redrive:
             return plan, f"up to {counted(limit, 'message')}"
         matched, _, has_more = self._choose(None)
         if has_more:
-            return plan, f"up to {counted(limit, 'message')} ({matched:,} of those that could be received match)"
+            seen = f"matches so far: {matched:,}; only part of the DLQ was scanned"
+            return plan, f"up to {counted(limit, 'message')} ({seen})"
         return replace(plan, matching=matched), f"{min(matched, limit):,} of {counted(plan.depth, 'message')}"
 
     def _ask(self, plan: RedrivePlan, what: str) -> None:

@@ -26,7 +26,7 @@ STEP = MIN_PART_BYTES
 
 @pytest.fixture
 def bucket(bucket: S3Bucket) -> S3Bucket:
-    """A bucket that was reached: from then on its objects are read and written without boto3."""
+    """A bucket that was reached with boto3: after that, its objects are read and written without it."""
     bucket.check()
     return bucket
 
@@ -198,14 +198,14 @@ class TestFaults:
 
 
 class TestFaultsOfSmallRequests:
-    """boto3 makes a request again that was not answered as usual."""
+    """After an unexpected response, boto3 sends the request again."""
 
     def put(self, *faults: Answer) -> tuple[int, str | None]:
         """The number of requests, and the version."""
-        waiting = [*faults]
+        left = [*faults]
 
         def answer(request: Request) -> Answer | None:
-            return waiting.pop(0) if waiting and request.method == "PUT" else None
+            return left.pop(0) if left and request.method == "PUT" else None
 
         with serving(multipart(answer)) as server:
             bucket = S3Bucket(server.session(), "b")
@@ -223,7 +223,7 @@ class TestFaultsOfSmallRequests:
         with pytest.raises(RefinerctlError, match="access denied: PutObject on s3://b/a b"):
             self.put(*[error(403, "AccessDenied")] * 2)
 
-    def test_an_answer_that_is_no_listing_is_left_to_boto3(self, no_backoff: list[float]) -> None:
+    def test_an_invalid_listing_is_requested_again_with_boto3(self, no_backoff: list[float]) -> None:
         with serving(lambda _: Answer(200, b"<html>")) as server:
             bucket = S3Bucket(server.session(), "b")
             bucket.check()

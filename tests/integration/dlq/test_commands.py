@@ -225,7 +225,7 @@ class TestInspect:
         assert "Queues: RefinerComplete, RefinerInput, dibbs-ecr-" in done.err
 
     @pytest.mark.parametrize("command", [("inspect",), ("redrive", "--dry-run"), ("purge", "--dry-run")])
-    def test_a_stage_names_its_dlq(self, run: Command, command: tuple[str, ...]) -> None:
+    def test_the_name_of_a_stage_selects_its_dlq(self, run: Command, command: tuple[str, ...]) -> None:
         done = run("dlq", command[0], "/RefinerInput/", *command[1:])
         assert (done.code, done.out) == (1, "")
         assert "queue dibbs-ecr-RefinerInput-dlq does not exist" in done.err

@@ -31,7 +31,7 @@ def alarm(session: AwsSession, unique: str) -> Iterator[str]:
     cloudwatch.delete_alarms(AlarmNames=[name])
 
 
-def test_the_first_line_says_why_it_is_not_healthy_and_json_has_it_too(
+def test_the_first_line_and_json_have_the_reasons(
     alarm: str,
     refinerctl: Command,
     session: AwsSession,
@@ -51,13 +51,13 @@ def test_the_first_line_says_why_it_is_not_healthy_and_json_has_it_too(
     done = refinerctl("status")
     assert done.code == 0, done.err
     first, header, *_ = done.out.splitlines()
-    assert first.startswith("not healthy: RefinerComplete: it is not deployed in us-east-1, and 1 more like it; ")
+    assert first.startswith("unhealthy: RefinerComplete: it is not deployed in us-east-1, and 1 similar; ")
     assert f"; 1 alarm: {alarm} (" in first
     assert header.startswith("STAGE")
     assert refinerctl("status", "--check").code == 5
 
     document = refinerctl("status", "--output", "json").json()
     assert document["health"] == "unhealthy"
-    assert first.startswith(f"not healthy: {document['reasons'][0]}; ")
+    assert first.startswith(f"unhealthy: {document['reasons'][0]}; ")
     (found,) = document["alarms"]
     assert (found["name"], found["state"], found["reason"]) == (alarm, "ALARM", "3 messages")

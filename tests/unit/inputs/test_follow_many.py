@@ -1,4 +1,4 @@
-"""Following many uploads, whose completions are looked for by listing."""
+"""Following many uploads, whose completions are found by listing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def completions(bucket: FakeBucket) -> Completions:
 
 
 class TestMany:
-    """Many inputs are looked for by listing."""
+    """The completions of many inputs are found by listing."""
 
     NAMES = tuple(f"n{number:03}" for number in range(200))
 
@@ -103,7 +103,7 @@ class TestMany:
         assert {item.status for item in wait_for(completions, *items)} == {UploadStatus.COMPLETED}
         assert bucket.requests["page"] <= 2 * len(self.NAMES) // 20 + 1
 
-    def test_a_listing_that_is_denied_is_not_needed(
+    def test_without_permission_to_list_keys_are_requested_one_by_one(
         self, clock: Clock, bucket: FakeBucket, completions: Completions
     ) -> None:
         bucket.denied.add("RefinerComplete/n")  # the prefix

@@ -1,4 +1,4 @@
-"""Inputs and prefixes by the names that operators use."""
+"""Names of inputs and prefixes on a command line."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def test_a_name_is_that_of_the_input_that_exists(account: Account, capsys: pytes
     account.bucket.write("Lab/2026/a")
     account.bucket.denied.add("In/2026/a")  # as S3 answers without s3:ListBucket about what does not exist
     assert input_key(account.app, "2026/a") == "Lab/2026/a"
-    assert "2026/a: this is Lab/2026/a" in capsys.readouterr().err
+    assert "using Lab/2026/a" in capsys.readouterr().err
 
 
-def test_a_name_of_several_inputs_is_that_below_the_input_prefix_of_the_stack(
+def test_of_several_inputs_the_one_below_the_input_prefix_of_the_stack_is_used(
     account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for key in ("In/a", "Lab/a", "RefinerInput/a"):
         account.bucket.write(key)
     assert input_key(account.app, "a") == "RefinerInput/a"
-    assert "other inputs of this name: In/a, Lab/a" in capsys.readouterr().err
+    assert "using RefinerInput/a; other inputs named a: In/a, Lab/a" in capsys.readouterr().err
 
 
-def test_a_name_of_several_other_inputs_is_refused(account: Account) -> None:
+def test_a_name_of_several_inputs_below_other_prefixes_is_refused(account: Account) -> None:
     account.bucket.write("In/a")
     account.bucket.write("Lab/a")
     with pytest.raises(UsageError) as caught:
@@ -47,7 +47,7 @@ def test_a_name_of_several_other_inputs_is_refused(account: Account) -> None:
     assert input_key(account.app, "a", "Lab") == "Lab/a"
 
 
-def test_a_key_of_no_stage_is_used_as_it_is(account: Account) -> None:
+def test_a_key_that_no_stage_receives_is_used_unchanged(account: Account) -> None:
     account.bucket.write("Elsewhere/a")
     assert input_key(account.app, "Elsewhere/a") == "Elsewhere/a"
     assert input_key(account.app, "Elsewhere/b") == "Elsewhere/b"
@@ -64,7 +64,7 @@ def test_an_unknown_prefix_lists_the_stages(account: Account) -> None:
     assert "Did you mean Lab? Stages: Lab, In." in str(caught.value.hint)
 
 
-def test_similar_keys_are_found_the_nearest_first(account: Account) -> None:
+def test_similar_keys_are_listed_the_most_similar_first(account: Account) -> None:
     for name in ("report-1.txt", "report-2.txt", "other"):
         account.bucket.write(f"In/{name}")
     assert near_keys(account.app, "In/reprot-2.txt") == ["In/report-2.txt", "In/report-1.txt"]

@@ -233,7 +233,7 @@ def record(message: str, key: str | None = None, **fields: Any) -> str:
     return json.dumps({"level": "INFO", "message": message, "requestId": ID, "messageId": "m", "key": key, **fields})
 
 
-def test_lines_of_an_input_and_those_of_its_invocation_that_name_no_other_one() -> None:
+def test_lines_about_an_input_include_lines_of_its_invocation_that_name_no_input() -> None:
     groups = FakeLogGroups(
         line(0, record("record received", "In/a.txt.bak", requestId=OTHER)),
         line(1, f"START RequestId: {ID} Version: 1"),

@@ -108,7 +108,7 @@ class TestService:
             points[key] = tuple(DataPoint(START - timedelta(minutes=9), point.value) for point in found)
         assert worker(account).problems == (
             f"no metrics of service {WORKER} for 9 minutes: its autoscaler does not publish; "
-            "its queue and DLQ are shown as they were then",
+            "its queue and DLQ are shown as of the last metrics",
         )
 
     def test_metrics_that_cannot_be_read_are_reported_once(self, account: Account) -> None:

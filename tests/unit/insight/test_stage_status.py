@@ -232,7 +232,7 @@ class TestProblems:
             del account.queues.messages[name]
         assert one(account).problems == ("it is not deployed in us-east-1",)
 
-    def test_what_is_disabled_or_missing_between_the_parts(self, account: Account) -> None:
+    def test_disabled_and_missing_rules_and_mappings_are_problems(self, account: Account) -> None:
         assert one(account).problems == ()
         account.functions.mapping_states["x-One"] = "Disabled"
         account.schedules.known_rules["x-One"] = False

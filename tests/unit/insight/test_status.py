@@ -15,7 +15,7 @@ from refinerctl.aws.alarms import Alarm
 from refinerctl.config import GlobalFlags
 from refinerctl.console import fitted
 from refinerctl.errors import AccessDeniedError, RefinerctlError
-from refinerctl.insight.health import PipelineHealth, health, reasons, verdict
+from refinerctl.insight.health import PipelineHealth, health, health_line, reasons
 from refinerctl.insight.stage_status import read_status
 from refinerctl.insight.status import COLUMNS, cells, follow, log_lines, screen
 from refinerctl.insight.status_model import (
@@ -110,7 +110,7 @@ def test_a_screen_shows_an_error_beside_the_last_status_and_no_more_than_fits() 
     assert "not up to date: no response from AWS" in map(str, screen("local", found, error, 80, 99).renderables)
 
 
-def test_reasons_that_differ_only_in_their_resource_are_told_once() -> None:
+def test_reasons_that_differ_only_in_their_resource_are_combined() -> None:
     account = Account((stage_of("One"), stage_of("Done", has_function=False)))
     account.queues.error = AccessDeniedError("access denied: GetQueueUrl on queue q")
     account.metrics.error = AccessDeniedError("access denied: GetMetricData on the metrics")
@@ -118,7 +118,7 @@ def test_reasons_that_differ_only_in_their_resource_are_told_once() -> None:
     assert health(found) is PipelineHealth.UNKNOWN
     assert reasons(found) == [
         "metrics: access denied: GetMetricData on the metrics",
-        "One: access denied: GetQueueUrl on queue q, and 5 more like it",
+        "One: access denied: GetQueueUrl on queue q, and 5 similar",
     ]
 
 
@@ -128,12 +128,12 @@ def test_the_first_line_has_as_many_reasons_as_fit_but_at_least_one() -> None:
     lost = replace(QUIET, inputs=InputsStatus(9, 2, 2), dlq=DlqStatus("x-One-dlq", 1200))
     found = replace(status_of(lost), alarms=alarms)
     named = "5 alarms: x-One-0 (2h5m), x-One-1 (2h5m), x-One-2 (2h5m), and 2 more"
-    assert verdict(status_of(QUIET), 80) == ("healthy", True)
-    assert verdict(found, 10) == (f"not healthy: {named}; 2 more reasons", False)
-    line, has_all = verdict(found, None)
+    assert health_line(status_of(QUIET), 80) == ("healthy", True)
+    assert health_line(found, 10) == (f"unhealthy: {named}; 2 more reasons", False)
+    line, has_all = health_line(found, None)
     assert line.endswith("; One: 1,200 messages in DLQ x-One-dlq")
     assert has_all
-    assert str(screen("local", found, None, 100, 24).renderables[1]) == verdict(found, 100)[0]
+    assert str(screen("local", found, None, 100, 24).renderables[1]) == health_line(found, 100)[0]
     assert log_lines(found)[0].startswith("2026-03-01T14:00:00Z health=unhealthy alarms=x-One-0,x-One-1,")
 
 
@@ -146,14 +146,14 @@ def test_the_first_line_has_as_many_reasons_as_fit_but_at_least_one() -> None:
         (replace(QUIET, function=FunctionStatus("f", runs_release=False)), "does not run the image of v2"),
     ],
 )
-def test_a_pipeline_with_one_of_these_is_not_healthy(stage: StageStatus, reason: str) -> None:
+def test_each_of_these_makes_a_pipeline_unhealthy(stage: StageStatus, reason: str) -> None:
     found = status_of(stage, release="v2")
     assert health(found) is PipelineHealth.UNHEALTHY
     assert [text.partition(": ")[0] for text in reasons(found)] == ["One"]
     assert reasons(found)[0].endswith(reason)
 
 
-def test_old_completions_wait_for_a_consumer_that_is_not_the_pipelines() -> None:
+def test_a_backlog_for_a_consumer_outside_of_the_pipeline_is_healthy() -> None:
     assert health(status_of(StageStatus("Done", queue=QueueStatus("q", 1, 0, 0, 7300)))) is PipelineHealth.HEALTHY
 
 

@@ -13,4 +13,4 @@ from refinerctl.waits import Waits
 
 def response(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Response:
     raw = HTTPResponse(BytesIO(body), headers, status, preload_content=False)
-    return Response("server", raw, Limits(read_timeout_s=600), Waits())  # a machine may stand still
+    return Response("server", raw, Limits(read_timeout_s=600), Waits())  # a busy machine may pause

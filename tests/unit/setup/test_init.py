@@ -100,8 +100,8 @@ def test_the_next_command_can_be_copied(refinerctl: Command, tmp_path: Path, fol
     assert f"next: `{command}`\n" in refinerctl("init", folder, cwd=tmp_path).err
 
 
-def test_an_empty_name_is_not_the_current_folder(refinerctl: Command, tmp_path: Path) -> None:
-    """As of a variable that is not set: `refinerctl init "$NAME"`."""
+def test_an_empty_path_is_refused(refinerctl: Command, tmp_path: Path) -> None:
+    """For instance of a variable that is not set: `refinerctl init "$NAME"`."""
     done = refinerctl("init", "", cwd=tmp_path)
 
     assert (done.code, list(tmp_path.iterdir())) == (2, [])

@@ -1,4 +1,4 @@
-"""Which values differ in a plan, and which of them are left out."""
+"""Values that differ in a plan, and sensitive ones, which are left out."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_objects_with_names_are_compared_by_them_in_json() -> None:
 class TestSensitive:
     @pytest.mark.parametrize("side", ["before_sensitive", "after_sensitive"])
     @pytest.mark.parametrize("mask", [True, {"a": True}, {"a": [{"x": True}]}])
-    def test_what_terraform_marks_is_left_out(self, side: str, mask: Any) -> None:
+    def test_values_that_terraform_marks_as_sensitive_are_left_out(self, side: str, mask: Any) -> None:
         (value,) = found([{"x": "hush"}], [{"x": "hush-hush"}], **{side: mask})
         assert value.path in ("a", "a.x")
         assert (value.before, value.after, value.is_sensitive) == (None, None, True)
 
-    def test_a_part_of_what_has_to_be_shown_whole_hides_all_of_it(self) -> None:
+    def test_a_sensitive_part_hides_a_value_that_is_shown_whole(self) -> None:
         mask = {"a": [{}, {"x": True}]}
         assert found([{"x": 1}, {"x": "hush"}], [{"x": 1}], before_sensitive=mask) == (
             ValueChange("a", is_sensitive=True),
@@ -68,7 +68,7 @@ class TestSensitive:
             ({"DB_PASS": "hush"}, {"ACCESS_KEY": "hush"}),
         ],
     )
-    def test_what_is_named_like_a_secret_or_has_a_login_is_left_out(self, before: Any, after: Any) -> None:
+    def test_values_named_like_a_secret_or_with_a_login_are_left_out(self, before: Any, after: Any) -> None:
         values = found(before, after)
         assert values
         assert "hush" not in repr(values)
@@ -76,7 +76,7 @@ class TestSensitive:
     @pytest.mark.parametrize(
         "before", [{"DB_PASSWORD": "hush"}, '[{"name": "w", "environment": [{"name": "TOKEN", "value": "hush"}]}]']
     )
-    def test_what_an_unknown_value_replaces_is_left_out_as_well(self, before: Any) -> None:
+    def test_a_secret_that_an_unknown_value_replaces_is_left_out(self, before: Any) -> None:
         assert found(before, None, after_unknown={"a": True}) == (ValueChange("a", is_sensitive=True, is_unknown=True),)
 
     def test_an_unknown_value_is_left_out_if_it_is_sensitive(self) -> None:

@@ -1,4 +1,4 @@
-"""Names in tfvars that the root module does not know."""
+"""Unknown variables and attributes in tfvars."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def found(module: Path, text: str) -> list[tuple[int, str, str]]:
     return [(item.line, item.key, item.hint) for item in unknown_names(values, module)]
 
 
-def test_known_names_and_whatever_a_map_holds(module: Path) -> None:
+def test_known_names_and_any_key_of_a_map_are_accepted(module: Path) -> None:
     text = """
 rulesets = ({
   "A b" = { prefix = "a/", environment = { anything_s = "x" }, vpc = null, anything = { x = 1 } }
@@ -73,9 +73,7 @@ untyped = { x = { y = 1 } }
         ("parts = [{ name = 1 }, { size = 1 }]", (1, "parts[1].size", "Attributes: name.")),
     ],
 )
-def test_an_unknown_name_has_its_line_and_what_was_meant(
-    module: Path, text: str, expected: tuple[int, str, str]
-) -> None:
+def test_an_unknown_name_has_its_line_and_a_suggestion(module: Path, text: str, expected: tuple[int, str, str]) -> None:
     assert found(module, text) == [expected]
 
 

@@ -80,7 +80,7 @@ def test_broker_restarts_in_the_middle(run: Command, stage: Stage, rabbitmq: Rab
 
     found = numbers(stage)
     assert sorted(set(found)) == list(range(COUNT)), err
-    # A broker that is killed may have lost acknowledgements: these messages are in the DLQ again, and are moved again.
+    # A killed broker may lose acknowledgements: these messages are in the DLQ again, and are sent again.
     assert COUNT <= len(found) <= done["moved"] + done["sent_twice"]
     assert stage.depth(stage.dlq) == 0
 

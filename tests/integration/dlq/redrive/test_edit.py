@@ -133,7 +133,7 @@ def test_a_run_on_a_terminal_asks(stage: Stage, answer: str, code: int, moved: i
     assert stage.server.depth(stage.target) == moved
 
 
-def test_a_run_with_a_filter_asks_about_the_messages_that_match(stage: Stage) -> None:
+def test_the_prompt_counts_the_messages_that_match_a_filter(stage: Stage) -> None:
     stage.fill(3)
     terminal = terminal_of(stage, stage.dead, "--filter", "body.id == `1`")
 
