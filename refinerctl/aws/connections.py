@@ -52,7 +52,7 @@ def _end_wait(context: dict[str, Any], **_: object) -> None:
 def _give_up(caught_exception: Exception | None, request_dict: dict[str, Any], attempts: int, **_: object) -> None:
     """Handler of `needs-retry`: raises the error if a server cannot be reached at the start of a command.
 
-    Errors that a server sends, and those of established connections, are retried as botocore does.
+    Errors that a server sends, and those of established connections, are retried as usual.
     """
     url = request_dict["url"]
     if caught_exception is None:

@@ -212,7 +212,7 @@ class AwsSession:
     def check_network(self) -> None:
         """Raises FatalError if no server can be reached: called before Terraform, which would retry for a minute."""
         if NETWORK.is_silent:
-            with contextlib.suppress(Exception):  # Terraform reports others itself
+            with contextlib.suppress(Exception):  # Terraform reports any other error itself
                 self.client("sts").get_caller_identity()
 
     def caller(self) -> str:

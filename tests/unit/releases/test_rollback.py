@@ -51,7 +51,7 @@ def test_rollback_to_a_tag_is_one_to_its_last_deployment() -> None:
 def test_unknown_tag_is_an_error_that_lists_the_recorded_ones() -> None:
     with pytest.raises(NotFoundError, match="v9 was never deployed here") as caught:
         choose([FIRST, SECOND], "v9")
-    assert caught.value.hint == "Recorded: v2, v1."
+    assert caught.value.hint == "Recorded releases: v2, v1."
 
 
 def test_rollback_without_an_earlier_release_is_refused() -> None:
