@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from refinerctl.aws.s3 import ObjectEvent, object_event
 from refinerctl.console import Progress
-from refinerctl.errors import AccessDeniedError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, RefinerctlError, TransientError
 from refinerctl.inputs.completions import Clock, Completion, Completions
 from refinerctl.inputs.listing import KEYS_PER_PAGE, Finder
 from refinerctl.parallel import attempt
@@ -282,7 +282,7 @@ class Dlqs:
     """The DLQs of the inputs that are followed, read from time to time.
 
     `dlq_of` gives the DLQ of a key, None if it has none. It is not called before the first read, because reading the
-    environment's values takes some tenths of a second. A DLQ that cannot be read is not asked again.
+    environment's values takes some tenths of a second. After a permanent error a DLQ is not read again.
     """
 
     def __init__(
@@ -323,6 +323,8 @@ class Dlqs:
             return ()
         try:
             return self._queues.peek(name) if self._queues.state(name).visible else ()
+        except TransientError:
+            return ()
         except RefinerctlError:
             self._unreadable.add(name)
             return ()

@@ -10,7 +10,7 @@ import pytest
 from refinerctl.aws.messages import Message
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.console import Progress
-from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError
+from refinerctl.errors import AccessDeniedError, NotFoundError, RefinerctlError, TransientError
 from refinerctl.inputs.completions import Completions
 from refinerctl.inputs.follow import Dlqs, Upload, UploadStatus, existing_completions, follow
 from tests.unit.fakes import START, Clock, FakeBucket, FakeQueues, completions_of
@@ -379,6 +379,16 @@ class TestDlqs:
         (done,) = wait_for(completions, uploaded(bucket), dlqs=dlqs, timeout_s=60)
         assert done.status is UploadStatus.PENDING
         assert queues.requests["state"] == 1
+
+    def test_a_dlq_is_read_again_after_a_lost_connection(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        item = uploaded(bucket)
+        queues.messages[DLQ].append(dead_message(item, item.version_id))
+        queues.error = TransientError("connection lost")
+        clock.at(30, lambda: setattr(queues, "error", None))
+        (done,) = wait_for(completions, item, dlqs=dlqs, timeout_s=120)
+        assert done.status is UploadStatus.FAILED
 
     def test_an_empty_dlq_is_not_received_from(
         self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
