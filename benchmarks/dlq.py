@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.process import LAUNCHER
 from tests.sqs.server import SqsServer, sqs_server
 
 RTT_MS = 20
@@ -30,15 +31,6 @@ ROOT = Path(__file__).parents[1]
 REFINERCTL = str(Path(sys.executable).with_name("refinerctl"))
 EVENT = json.loads((ROOT / "tests" / "events" / "object-created.json").read_text())
 REGION = "us-east-1"
-
-# The kernel counts a child's peak memory from its parent's on: this parent has hardly any.
-LAUNCHER = """
-import os, sys, time
-start = time.perf_counter()
-pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ)
-_, status, used = os.wait4(pid, 0)
-print([status, time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss])
-"""
 
 
 @dataclass(frozen=True)

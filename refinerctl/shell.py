@@ -24,6 +24,7 @@ from click.shell_completion import BashComplete
 from refinerctl.app import AppContext
 from refinerctl.config import GlobalFlags, config_path
 from refinerctl.errors import FatalError
+from refinerctl.options import Decorated
 
 ReadNames: TypeAlias = Callable[[AppContext], Iterable[str]]
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -129,6 +130,19 @@ complete_image = _completing("image")
 complete_published_tag = _completing("published-tag")
 complete_ecr_tag = _completing("ecr-tag")
 complete_deployed_tag = _completing("deployed-tag")
+
+
+def stages_option(help_text: str) -> Callable[[Decorated], Decorated]:
+    """The option --stage, also called --ruleset, as parameter `names`."""
+    return click.option(
+        "--stage",
+        "--ruleset",
+        "names",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete_stage,
+        help=f"{help_text}; repeatable.",
+    )
 
 
 def _cached(app: AppContext, kind: str) -> list[str]:

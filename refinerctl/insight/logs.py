@@ -17,7 +17,7 @@ from refinerctl.inputs.names import input_key
 from refinerctl.insight.function_lines import json_line
 from refinerctl.insight.log_reads import InputLines, follow, of_request, read
 from refinerctl.options import Moment, examples, global_options
-from refinerctl.shell import complete_stage
+from refinerctl.shell import stages_option
 from refinerctl.stacks.base import Stage
 from refinerctl.stacks.records import error_text
 
@@ -41,15 +41,7 @@ _COLOURS = {"ERROR": "red", "FATAL": "red", "CRITICAL": "red", "WARN": "yellow",
         "refinerctl logs --filter ERROR --json | jq .message",
     )
 )
-@click.option(
-    "--stage",
-    "--ruleset",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete_stage,
-    help="Stage to read; repeatable.",
-)
+@stages_option("Stage to read")
 @click.option("-f", "--follow", "follows", is_flag=True, help="Continue with new lines, until Ctrl-C.")
 @click.option(
     "--since", type=Moment(), default="1h", show_default=True, help="Start: a time, or a duration before now."

@@ -18,7 +18,7 @@ from refinerctl.console import GAP, Cell, fitted, printable, seconds, terminal_w
 from refinerctl.errors import DIFFERENCES, RefinerctlError, UsageError
 from refinerctl.options import Duration, examples, global_options
 from refinerctl.parallel import attempt
-from refinerctl.shell import complete_stage
+from refinerctl.shell import stages_option
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -86,15 +86,7 @@ SERVICE_COLUMNS = {
 @click.option("--check", is_flag=True, help="Exit with 5 unless the pipeline is healthy.")
 @click.option("--watch", is_flag=True, help="Live screen on a terminal (q quits), log lines elsewhere.")
 @click.option("--interval", type=Duration(shortest=0.5), default="5s", show_default=True, help="Interval of --watch.")
-@click.option(
-    "--stage",
-    "--ruleset",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete_stage,
-    help="Stage to show; repeatable.",
-)
+@stages_option("Stage to show")
 @global_options
 @click.pass_context
 def status(ctx: click.Context, check: bool, watch: bool, interval: float, names: tuple[str, ...]) -> None:

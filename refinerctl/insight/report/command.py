@@ -16,7 +16,7 @@ from refinerctl.errors import UsageError
 from refinerctl.files import check_writable, write_text
 from refinerctl.options import Moment, PathParam, examples, global_options
 from refinerctl.parallel import Answer, attempt, concurrently
-from refinerctl.shell import complete_stage
+from refinerctl.shell import stages_option
 from refinerctl.stacks.base import Bucket, EventRule, Stage
 
 if TYPE_CHECKING:
@@ -39,15 +39,7 @@ ACTIVITY = "metrics and logs"
     show_default=True,
     help="Start of the period: a time, or a duration before now (7d).",
 )
-@click.option(
-    "--stage",
-    "--ruleset",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=complete_stage,
-    help="Stage to report; repeatable.",
-)
+@stages_option("Stage to report")
 @click.option("--no-verify", is_flag=True, help="Skip the checks of verify.")
 @global_options
 @click.pass_context

@@ -18,21 +18,6 @@ from tests.unit.fakes import START, Clock, FakeBucket, FakeQueues, completions_o
 DLQ = "dibbs-ecr-RefinerInput-dlq"
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def bucket(clock: Clock) -> FakeBucket:
-    return FakeBucket(clock)
-
-
-@pytest.fixture
-def completions(bucket: FakeBucket) -> Completions:
-    return completions_of(bucket)
-
-
 def uploaded(bucket: FakeBucket, name: str = "x", content: bytes = b"input") -> Upload:
     info = bucket.write(f"RefinerInput/{name}", content)
     return Upload(info.key, info.size, info.version_id, UploadStatus.UPLOADED, info.last_modified)

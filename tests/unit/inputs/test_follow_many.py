@@ -5,27 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-
 from refinerctl.inputs.completions import Completions
 from refinerctl.inputs.follow import UploadStatus, existing_completions
-from tests.unit.fakes import Clock, FakeBucket, completions_of
+from tests.unit.fakes import Clock, FakeBucket
 from tests.unit.inputs.test_follow import completes, uploaded, wait_for
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def bucket(clock: Clock) -> FakeBucket:
-    return FakeBucket(clock)
-
-
-@pytest.fixture
-def completions(bucket: FakeBucket) -> Completions:
-    return completions_of(bucket)
 
 
 class TestMany:

@@ -19,21 +19,6 @@ from refinerctl.stacks.refiner import STACK
 from tests.unit.fakes import START, STORAGE, Clock, FakeBucket, completions_of, pipeline_of
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def bucket(clock: Clock) -> FakeBucket:
-    return FakeBucket(clock)
-
-
-@pytest.fixture
-def completions(bucket: FakeBucket) -> Completions:
-    return completions_of(bucket)
-
-
 def names(found: Any) -> list[str]:
     return [item.key.removeprefix("RefinerComplete/") for item in found]
 
