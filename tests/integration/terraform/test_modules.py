@@ -24,7 +24,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def folder_of_tests(folder: str) -> str:
-    """`terraform init` reads `tests` of a root module; a Terraform older than 1.7 stops at what it finds there."""
+    """`terraform init` reads `tests` of a root module; a Terraform older than 1.11 stops at what it finds there."""
     return "tftest" if folder in STACKS else "tests"
 
 

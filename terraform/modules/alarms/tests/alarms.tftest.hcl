@@ -5,6 +5,8 @@ variables {
 }
 
 run "each_kind" {
+  command = plan
+
   variables {
     dlqs           = { RefinerInput-dlq = "team-in-dlq" }
     queues         = { RefinerInput = { name = "team-in", oldest_message_s = 3600 }, RefinerComplete = { name = "team-done", idle_hours = 24 } }
@@ -101,6 +103,8 @@ run "each_kind" {
 }
 
 run "thresholds" {
+  command = plan
+
   variables {
     dlqs               = { dlq = "dlq" }
     functions          = { f = "f" }

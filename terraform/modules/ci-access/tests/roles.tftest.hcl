@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -32,6 +34,8 @@ variables {
 }
 
 run "trust" {
+  command = plan
+
   assert {
     condition = jsondecode(aws_iam_role.this["deploy"].assume_role_policy) == {
       Version = "2012-10-17"
@@ -76,14 +80,30 @@ run "trust" {
   }
 }
 
-run "gitlab_com_with_project_id" {
+run "gitlab_com_with_project_id_and_all_stacks_with_long_names" {
   command = plan
 
   variables {
     project_id         = "4711"
     plan_from_any_ref  = false
     protected_branches = []
+    allow_destroy      = true
     oidc_provider_arn  = "arn:aws:iam::123456789012:oidc-provider/gitlab.com"
+    repositories       = [for i in range(8) : "a-team-with-a-long-name/a-service-with-a-long-name/${i}"]
+    kms_key_arns       = [for i in range(4) : "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-55555555555${i}"]
+    refiner = {
+      bucket_name  = "a-data-repository-with-a-name-of-sixty-three-characters-0123456"
+      name_prefix  = "a-prefix-of-twenty-four-"
+      read_buckets = ["another-bucket-with-a-name-of-sixty-three-characters-0123456789"]
+    }
+    rnr = {
+      name               = "forecasts-production-eu"
+      vpc_id             = "vpc-0123456789abcdef0"
+      input_bucket_name  = "an-input-bucket-with-a-name-of-sixty-three-characters-012345678"
+      output_bucket_name = "an-output-bucket-with-a-name-of-sixty-three-characters-01234567"
+      create_buckets     = true
+      vpc_endpoints      = true
+    }
   }
 
   assert {
@@ -103,6 +123,20 @@ run "gitlab_com_with_project_id" {
   assert {
     condition     = length(aws_iam_openid_connect_provider.gitlab) == 0
     error_message = "The provider exists, and must not be created."
+  }
+
+  assert {
+    condition = (
+      can(regex("s3:DeleteBucket\".*ecr:DeleteRepository\"", aws_iam_policy.this["deploy-data"].policy)) &&
+      can(regex("mq:DeleteBroker.*elasticache:DeleteReplicationGroup", aws_iam_policy.this["deploy-rnr"].policy))
+    )
+    error_message = "Role deploy may not delete what holds data, although allow_destroy is true."
+  }
+
+  # IAM allows 10,240 characters for all inline policies of a role.
+  assert {
+    condition     = alltrue([for policy in aws_iam_role_policy.this : length(policy.policy) <= 10240])
+    error_message = "An inline policy is too long: ${jsonencode({ for name, policy in aws_iam_role_policy.this : name => length(policy.policy) })}"
   }
 }
 
@@ -131,16 +165,17 @@ run "own_gitlab" {
   }
 }
 
-run "project_id_of_own_gitlab" {
+run "project_id_of_own_gitlab_and_policies_too_long" {
   command = plan
 
   variables {
     gitlab_url        = "https://gitlab.example.com"
     project_id        = "4711"
     oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/gitlab.example.com"
+    repositories      = [for i in range(99) : "a-team-with-a-long-name/a-service-with-a-long-name/${i}"]
   }
 
-  expect_failures = [aws_iam_role.this]
+  expect_failures = [aws_iam_role.this, aws_iam_policy.this, aws_iam_policy.boundary]
 }
 
 run "provider_of_another_address" {
@@ -163,53 +198,4 @@ run "roles_named_as_those_of_a_stack" {
   }
 
   expect_failures = [aws_iam_role.this]
-}
-
-run "long_names_and_all_stacks" {
-  command = plan
-
-  variables {
-    allow_destroy     = true
-    oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/gitlab.com"
-    repositories      = [for i in range(8) : "a-team-with-a-long-name/a-service-with-a-long-name/${i}"]
-    kms_key_arns      = [for i in range(4) : "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-55555555555${i}"]
-    refiner = {
-      bucket_name  = "a-data-repository-with-a-name-of-sixty-three-characters-0123456"
-      name_prefix  = "a-prefix-of-twenty-four-"
-      read_buckets = ["another-bucket-with-a-name-of-sixty-three-characters-0123456789"]
-    }
-    rnr = {
-      name               = "forecasts-production-eu"
-      vpc_id             = "vpc-0123456789abcdef0"
-      input_bucket_name  = "an-input-bucket-with-a-name-of-sixty-three-characters-012345678"
-      output_bucket_name = "an-output-bucket-with-a-name-of-sixty-three-characters-01234567"
-      create_buckets     = true
-      vpc_endpoints      = true
-    }
-  }
-
-  assert {
-    condition = (
-      can(regex("s3:DeleteBucket\".*ecr:DeleteRepository\"", aws_iam_policy.this["deploy-data"].policy)) &&
-      can(regex("mq:DeleteBroker.*elasticache:DeleteReplicationGroup", aws_iam_policy.this["deploy-rnr"].policy))
-    )
-    error_message = "Role deploy may not delete what holds data, although allow_destroy is true."
-  }
-
-  # IAM allows 10,240 characters for all inline policies of a role.
-  assert {
-    condition     = alltrue([for policy in aws_iam_role_policy.this : length(policy.policy) <= 10240])
-    error_message = "An inline policy is too long: ${jsonencode({ for name, policy in aws_iam_role_policy.this : name => length(policy.policy) })}"
-  }
-}
-
-run "policies_too_long" {
-  command = plan
-
-  variables {
-    oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/gitlab.com"
-    repositories      = [for i in range(99) : "a-team-with-a-long-name/a-service-with-a-long-name/${i}"]
-  }
-
-  expect_failures = [aws_iam_policy.this, aws_iam_policy.boundary]
 }

@@ -29,7 +29,7 @@ variables {
   }
 }
 
-run "created_bucket" {
+run "created_bucket_and_its_policy" {
   command = plan
 
   assert {
@@ -90,10 +90,6 @@ run "created_bucket" {
     condition     = output.bucket == "data-repository" && output.arn == "arn:aws:s3:::data-repository"
     error_message = "The outputs are not those of the bucket."
   }
-}
-
-run "bucket_policy" {
-  command = plan
 
   assert {
     condition = jsondecode(aws_s3_bucket_policy.this[0].policy) == {
@@ -145,11 +141,15 @@ run "bucket_policy" {
   }
 }
 
-run "policy_without_roles" {
+run "settings_of_a_created_bucket" {
   command = plan
 
   variables {
-    access = {}
+    access                   = {}
+    abort_incomplete_uploads = false
+    manage_notifications     = false
+    kms_key_arn              = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    access_log               = { bucket = "logs", prefix = "data-repository/" }
   }
 
   assert {
@@ -163,18 +163,28 @@ run "policy_without_roles" {
     }]
     error_message = "Without roles only the denial must be left: ${aws_s3_bucket_policy.this[0].policy}"
   }
-}
-
-run "incomplete_uploads_are_kept_on_request" {
-  command = plan
-
-  variables {
-    abort_incomplete_uploads = false
-  }
 
   assert {
     condition     = length(aws_s3_bucket_lifecycle_configuration.this) == 0
     error_message = "There is a lifecycle rule although none was asked for."
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket.this) == 1 && length(aws_s3_bucket_notification.this) == 0
+    error_message = "The notifications of the created bucket are managed, although manage_notifications is false."
+  }
+
+  assert {
+    condition = [
+      for rule in aws_s3_bucket_server_side_encryption_configuration.this[0].rule :
+      "${rule.apply_server_side_encryption_by_default[0].sse_algorithm} ${rule.apply_server_side_encryption_by_default[0].kms_master_key_id} ${rule.bucket_key_enabled}"
+    ] == ["aws:kms arn:aws:kms:eu-west-1:123456789012:key/1 true"]
+    error_message = "Objects are not encrypted with the key."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_logging.this[0].bucket == "data-repository" && aws_s3_bucket_logging.this[0].target_bucket == "logs" && aws_s3_bucket_logging.this[0].target_prefix == "data-repository/"
+    error_message = "The access log goes elsewhere."
   }
 }
 
@@ -238,19 +248,6 @@ run "notifications_of_an_existing_bucket" {
   }
 }
 
-run "notifications_managed_elsewhere" {
-  command = plan
-
-  variables {
-    manage_notifications = false
-  }
-
-  assert {
-    condition     = length(aws_s3_bucket.this) == 1 && length(aws_s3_bucket_notification.this) == 0
-    error_message = "The notifications of the created bucket are managed, although manage_notifications is false."
-  }
-}
-
 run "existing_bucket_in_another_region" {
   command = plan
 
@@ -266,10 +263,11 @@ run "existing_bucket_in_another_region" {
   expect_failures = [data.aws_s3_bucket.existing[0]]
 }
 
-run "bucket_policy_too_long" {
+run "bucket_policy_too_long_and_access_log_of_itself" {
   command = plan
 
   variables {
+    access_log = { bucket = "data-repository" }
     access = {
       for i in range(60) : "r${i}" => {
         role_arn = "arn:aws:iam::123456789012:role/a-role-with-a-long-name-number-${i}"
@@ -278,37 +276,5 @@ run "bucket_policy_too_long" {
     }
   }
 
-  expect_failures = [aws_s3_bucket_policy.this]
-}
-
-run "key_and_access_log" {
-  command = plan
-
-  variables {
-    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
-    access_log  = { bucket = "logs", prefix = "data-repository/" }
-  }
-
-  assert {
-    condition = [
-      for rule in aws_s3_bucket_server_side_encryption_configuration.this[0].rule :
-      "${rule.apply_server_side_encryption_by_default[0].sse_algorithm} ${rule.apply_server_side_encryption_by_default[0].kms_master_key_id} ${rule.bucket_key_enabled}"
-    ] == ["aws:kms arn:aws:kms:eu-west-1:123456789012:key/1 true"]
-    error_message = "Objects are not encrypted with the key."
-  }
-
-  assert {
-    condition     = aws_s3_bucket_logging.this[0].bucket == "data-repository" && aws_s3_bucket_logging.this[0].target_bucket == "logs" && aws_s3_bucket_logging.this[0].target_prefix == "data-repository/"
-    error_message = "The access log goes elsewhere."
-  }
-}
-
-run "access_log_of_itself" {
-  command = plan
-
-  variables {
-    access_log = { bucket = "data-repository" }
-  }
-
-  expect_failures = [aws_s3_bucket_logging.this]
+  expect_failures = [aws_s3_bucket_policy.this, aws_s3_bucket_logging.this]
 }

@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -13,13 +15,22 @@ mock_provider "aws" {
   mock_data "aws_region" {
     defaults = { id = "eu-west-1" }
   }
+
+  mock_resource "aws_ecr_repository" {
+    defaults = {
+      arn            = "arn:aws:ecr:eu-west-1:123456789012:repository/dibbs-ecr-refiner/lambda"
+      repository_url = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda"
+    }
+  }
 }
 
 variables {
   name = "dibbs-ecr-refiner/lambda"
 }
 
-run "repository" {
+run "repository_and_its_policy" {
+  command = plan
+
   assert {
     condition     = aws_ecr_repository.this.name == "dibbs-ecr-refiner/lambda"
     error_message = "The repository has another name: ${aws_ecr_repository.this.name}"
@@ -49,27 +60,8 @@ run "repository" {
     condition     = output.name == "dibbs-ecr-refiner/lambda" && output.arn == aws_ecr_repository.this.arn && output.url == aws_ecr_repository.this.repository_url
     error_message = "The outputs are not those of the repository."
   }
-}
 
-run "kms_key" {
-  command = plan
-
-  variables {
-    kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
-  }
-
-  assert {
-    condition = (
-      aws_ecr_repository.this.encryption_configuration[0].encryption_type == "KMS" &&
-      aws_ecr_repository.this.encryption_configuration[0].kms_key == var.kms_key_arn
-    )
-    error_message = "The key is not used."
-  }
-}
-
-run "lambda_of_this_account_may_pull" {
-  command = plan
-
+  # Lambda of this account may pull.
   assert {
     condition = jsondecode(aws_ecr_repository_policy.this.policy) == {
       Version = "2012-10-17"
@@ -88,11 +80,20 @@ run "lambda_of_this_account_may_pull" {
   }
 }
 
-run "only_untagged_images_expire" {
+run "kms_key_and_expiry_of_untagged_images" {
   command = plan
 
   variables {
+    kms_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555"
     untagged_expiry_days = 7
+  }
+
+  assert {
+    condition = (
+      aws_ecr_repository.this.encryption_configuration[0].encryption_type == "KMS" &&
+      aws_ecr_repository.this.encryption_configuration[0].kms_key == var.kms_key_arn
+    )
+    error_message = "The key is not used."
   }
 
   assert {

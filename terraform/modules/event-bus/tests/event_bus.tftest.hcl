@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -25,6 +27,10 @@ mock_provider "aws" {
   mock_resource "aws_sqs_queue" {
     defaults = { arn = "arn:aws:sqs:eu-west-1:123456789012:dibbs-ecr-forward-delivery-dlq" }
   }
+
+  mock_resource "aws_cloudwatch_event_rule" {
+    defaults = { arn = "arn:aws:events:eu-west-1:123456789012:rule/dibbs-ecr-forward" }
+  }
 }
 
 variables {
@@ -35,6 +41,8 @@ variables {
 }
 
 run "bus_and_forwarding" {
+  command = plan
+
   assert {
     condition     = aws_iam_role.forward.permissions_boundary == var.permissions_boundary
     error_message = "A role has no permissions boundary."

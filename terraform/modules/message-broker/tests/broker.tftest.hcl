@@ -87,13 +87,21 @@ run "private_and_tls_only" {
   }
 }
 
+# Of the broker that the run above has created.
 run "later_change_of_the_user_has_no_effect" {
+  command = plan
+
   variables {
     username = "other"
   }
 
+  override_data {
+    target = data.aws_secretsmanager_secret_version.first
+    values = { secret_string = "{\"username\":\"other\",\"password\":\"other-password\"}" }
+  }
+
   assert {
-    condition     = [for user in aws_mq_broker.this.user : user.username] == ["rnr"]
+    condition     = [for user in aws_mq_broker.this.user : "${user.username} ${user.password}"] == ["rnr first-password"]
     error_message = "The broker would be replaced."
   }
 }

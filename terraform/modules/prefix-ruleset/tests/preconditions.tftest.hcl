@@ -22,78 +22,25 @@ variables {
   bus_name = "data-repository-bus"
 }
 
-run "visibility_timeout_below_timeout" {
+run "visibility_timeout_below_timeout_and_image_without_version" {
   command = plan
 
   variables {
     timeout_s            = 60
     visibility_timeout_s = 59
+    image_uri            = "dibbs-ecr-refiner/lambda"
   }
 
-  expect_failures = [aws_sqs_queue.this]
+  expect_failures = [aws_sqs_queue.this, aws_lambda_function.this]
 }
 
-run "image_without_version" {
-  command = plan
-
-  variables {
-    image_uri = "dibbs-ecr-refiner/lambda"
-  }
-
-  expect_failures = [aws_lambda_function.this]
-}
-
+# The other overlaps are in locals.tftest.hcl.
 run "function_reading_outputs" {
   command = plan
 
   variables {
     prefix    = "RefinerOutput/"
     image_uri = "refiner:v1"
-  }
-
-  expect_failures = [aws_lambda_function.this]
-}
-
-run "function_reading_completions" {
-  command = plan
-
-  variables {
-    prefix    = "/RefinerComplete/"
-    image_uri = "refiner:v1"
-  }
-
-  expect_failures = [aws_lambda_function.this]
-}
-
-run "function_reading_a_part_of_the_outputs" {
-  command = plan
-
-  variables {
-    prefix    = "RefinerOutput/part/"
-    image_uri = "refiner:v1"
-  }
-
-  expect_failures = [aws_lambda_function.this]
-}
-
-run "function_reading_more_than_the_outputs" {
-  command = plan
-
-  variables {
-    prefix        = "Data/"
-    output_prefix = "/Data/Output/"
-    image_uri     = "refiner:v1"
-  }
-
-  expect_failures = [aws_lambda_function.this]
-}
-
-run "environment_with_outputs_below_the_inputs" {
-  command = plan
-
-  variables {
-    image_uri   = "refiner:v1"
-    environment = { REFINER_OUTPUT_PREFIX = "RefinerInput/Output/" }
   }
 
   expect_failures = [aws_lambda_function.this]

@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -12,6 +14,22 @@ mock_provider "aws" {
 
   mock_data "aws_region" {
     defaults = { id = "eu-west-1" }
+  }
+
+  mock_resource "aws_cloudwatch_event_rule" {
+    defaults = { arn = "arn:aws:events:eu-west-1:123456789012:rule/data-repository-bus/dibbs-ecr-RefinerInput" }
+  }
+
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/dibbs-ecr-RefinerInput" }
+  }
+
+  mock_resource "aws_lambda_function" {
+    defaults = { arn = "arn:aws:lambda:eu-west-1:123456789012:function:dibbs-ecr-RefinerInput" }
+  }
+
+  mock_resource "aws_lambda_event_source_mapping" {
+    defaults = { uuid = "11111111-2222-3333-4444-555555555555" }
   }
 
   override_resource {
@@ -37,18 +55,6 @@ mock_provider "aws" {
       url = "https://sqs.eu-west-1.amazonaws.com/123456789012/dibbs-ecr-RefinerInput-delivery-dlq"
     }
   }
-
-  mock_resource "aws_cloudwatch_event_rule" {
-    defaults = { arn = "arn:aws:events:eu-west-1:123456789012:rule/data-repository-bus/dibbs-ecr-RefinerInput" }
-  }
-
-  mock_resource "aws_iam_role" {
-    defaults = { arn = "arn:aws:iam::123456789012:role/dibbs-ecr-RefinerInput" }
-  }
-
-  mock_resource "aws_lambda_function" {
-    defaults = { arn = "arn:aws:lambda:eu-west-1:123456789012:function:dibbs-ecr-RefinerInput" }
-  }
 }
 
 variables {
@@ -61,6 +67,8 @@ variables {
 }
 
 run "ruleset_with_function" {
+  command = plan
+
   assert {
     condition     = aws_iam_role.this[0].permissions_boundary == var.permissions_boundary
     error_message = "A role has no permissions boundary."
@@ -271,11 +279,13 @@ run "ruleset_with_function" {
   }
 }
 
-run "settings" {
+run "settings_in_another_partition" {
   command = plan
 
   variables {
     prefix               = "/Other/Input/"
+    image_uri            = "dibbs-ecr-refiner/lambda"
+    release_tag          = "v9"
     output_prefix        = "Out/"
     complete_prefix      = "/Done/"
     complete_suffix      = ".completion"
@@ -290,6 +300,16 @@ run "settings" {
     architecture         = "arm64"
     environment          = { LEVEL = "debug", AWS_ENDPOINT_URL = "http://localhost:4566" }
     vpc                  = { subnet_ids = ["subnet-0a", "subnet-0b"], security_group_ids = ["sg-0a"] }
+  }
+
+  override_data {
+    target = data.aws_partition.current
+    values = { partition = "aws-cn", dns_suffix = "amazonaws.com.cn" }
+  }
+
+  override_data {
+    target = data.aws_region.current
+    values = { id = "cn-north-1" }
   }
 
   assert {
@@ -317,9 +337,9 @@ run "settings" {
 
   assert {
     condition = jsondecode(aws_iam_role_policy.this[0].policy).Statement[0].Resource == [
-      "arn:aws:s3:::data-repository/Other/Input/*",
-      "arn:aws:s3:::data-repository/Out/*",
-      "arn:aws:s3:::data-repository/Done/*",
+      "arn:aws-cn:s3:::data-repository/Other/Input/*",
+      "arn:aws-cn:s3:::data-repository/Out/*",
+      "arn:aws-cn:s3:::data-repository/Done/*",
     ]
     error_message = "The policy must have the prefixes without leading slash: ${aws_iam_role_policy.this[0].policy}"
   }
@@ -346,18 +366,39 @@ run "settings" {
     )
     error_message = "A batch above 10 needs a window of a second, and the concurrency its limit."
   }
+
+  assert {
+    condition     = aws_lambda_function.this[0].image_uri == "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/dibbs-ecr-refiner/lambda:v9" && output.image_uri == aws_lambda_function.this[0].image_uri
+    error_message = "The image is ${aws_lambda_function.this[0].image_uri}."
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.this[0].policy).Statement[1].Resource == ["arn:aws-cn:s3:::data-repository"]
+    error_message = "The policy is of another partition."
+  }
 }
 
-run "environment_wins" {
+# What the environment of the function says wins over the variables.
+run "environment_wins_and_role_may_read_and_use_keys" {
   command = plan
 
   variables {
+    timeout_s = 100
+    image_uri = "999999999999.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
     environment = {
       REFINER_INPUT_PREFIX    = "RefinerInput/"
       REFINER_OUTPUT_PREFIX   = "Labs/Output/"
       REFINER_COMPLETE_PREFIX = "/Labs/Complete/"
       REFINER_COMPLETE_SUFFIX = ".done"
     }
+    read_access = ["/eICR/", "s3://config/configurations/", "s3://config/common files/", "s3://whole/"]
+    read_kms_key_arns = [
+      "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+      "arn:aws:kms:us-east-1:210987654321:key/mrk-0123456789abcdef0123456789abcdef",
+    ]
+    bucket_kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    queue_kms_key_arn  = "arn:aws:kms:eu-west-1:123456789012:key/2"
+    log_kms_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/3"
   }
 
   assert {
@@ -371,31 +412,11 @@ run "environment_wins" {
   }
 
   assert {
-    condition = jsondecode(aws_iam_role_policy.this[0].policy).Statement[0].Resource == [
-      "arn:aws:s3:::data-repository/RefinerInput/*",
-      "arn:aws:s3:::data-repository/Labs/Output/*",
-      "arn:aws:s3:::data-repository/Labs/Complete/*",
-    ]
-    error_message = "The role must allow what the environment says: ${aws_iam_role_policy.this[0].policy}"
-  }
-
-  assert {
     condition     = output.output_prefix == "Labs/Output/" && output.complete_prefix == "Labs/Complete/" && output.complete_suffix == ".done"
     error_message = "The outputs are ${output.output_prefix} and ${output.complete_prefix}."
   }
-}
 
-run "read_access" {
-  command = plan
-
-  variables {
-    read_access = ["/eICR/", "s3://config/configurations/", "s3://config/common files/", "s3://whole/"]
-    read_kms_key_arns = [
-      "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555",
-      "arn:aws:kms:us-east-1:210987654321:key/mrk-0123456789abcdef0123456789abcdef",
-    ]
-  }
-
+  # What the environment says, the prefixes that the function may read, and the keys.
   assert {
     condition = jsondecode(aws_iam_role_policy.this[0].policy) == {
       Version = "2012-10-17"
@@ -405,8 +426,8 @@ run "read_access" {
           Action = ["s3:GetObject", "s3:PutObject"]
           Resource = [
             "arn:aws:s3:::data-repository/RefinerInput/*",
-            "arn:aws:s3:::data-repository/RefinerOutput/*",
-            "arn:aws:s3:::data-repository/RefinerComplete/*",
+            "arn:aws:s3:::data-repository/Labs/Output/*",
+            "arn:aws:s3:::data-repository/Labs/Complete/*",
           ]
         },
         {
@@ -440,6 +461,18 @@ run "read_access" {
             StringEquals = { "kms:ViaService" = ["s3.eu-west-1.amazonaws.com", "s3.us-east-1.amazonaws.com"] }
           }
         },
+        {
+          Effect    = "Allow"
+          Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+          Resource  = ["arn:aws:kms:eu-west-1:123456789012:key/1"]
+          Condition = { StringEquals = { "kms:ViaService" = ["s3.eu-west-1.amazonaws.com"] } }
+        },
+        {
+          Effect    = "Allow"
+          Action    = ["kms:Decrypt"]
+          Resource  = ["arn:aws:kms:eu-west-1:123456789012:key/2"]
+          Condition = { StringEquals = { "kms:ViaService" = ["sqs.eu-west-1.amazonaws.com"] } }
+        },
       ]
     }
     error_message = "The inline policy differs: ${aws_iam_role_policy.this[0].policy}"
@@ -450,16 +483,6 @@ run "read_access" {
       "s3://data-repository/eICR/", "s3://config/configurations/", "s3://config/common files/", "s3://whole/"
     ] && length(output.read_kms_key_arns) == 2
     error_message = "The output differs: ${jsonencode(output.read_access)}"
-  }
-}
-
-run "keys" {
-  command = plan
-
-  variables {
-    bucket_kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
-    queue_kms_key_arn  = "arn:aws:kms:eu-west-1:123456789012:key/2"
-    log_kms_key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/3"
   }
 
   assert {
@@ -473,39 +496,13 @@ run "keys" {
   }
 
   assert {
-    condition = slice(jsondecode(aws_iam_role_policy.this[0].policy).Statement, 3, 5) == [
-      {
-        Effect    = "Allow"
-        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
-        Resource  = ["arn:aws:kms:eu-west-1:123456789012:key/1"]
-        Condition = { StringEquals = { "kms:ViaService" = ["s3.eu-west-1.amazonaws.com"] } }
-      },
-      {
-        Effect    = "Allow"
-        Action    = ["kms:Decrypt"]
-        Resource  = ["arn:aws:kms:eu-west-1:123456789012:key/2"]
-        Condition = { StringEquals = { "kms:ViaService" = ["sqs.eu-west-1.amazonaws.com"] } }
-      },
-    ]
-    error_message = "The role may not use the keys: ${aws_iam_role_policy.this[0].policy}"
-  }
-
-  assert {
-    condition     = length(jsondecode(aws_iam_role_policy.this[0].policy).Statement) == 5
-    error_message = "The role may do more than that: ${aws_iam_role_policy.this[0].policy}"
-  }
-}
-
-run "visibility_timeout_is_six_times_the_timeout" {
-  command = plan
-
-  variables {
-    timeout_s = 100
-  }
-
-  assert {
     condition     = aws_sqs_queue.this.visibility_timeout_seconds == 600
     error_message = "The visibility timeout is ${aws_sqs_queue.this.visibility_timeout_seconds} s, not 600."
+  }
+
+  assert {
+    condition     = aws_lambda_function.this[0].image_uri == "999999999999.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" && output.image_uri == aws_lambda_function.this[0].image_uri
+    error_message = "The image is ${aws_lambda_function.this[0].image_uri}."
   }
 }
 

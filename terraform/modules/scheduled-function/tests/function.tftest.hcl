@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -20,6 +22,14 @@ mock_provider "aws" {
 
   mock_resource "aws_lambda_function" {
     defaults = { arn = "arn:aws:lambda:eu-west-1:123456789012:function:rnr-test-producer" }
+  }
+
+  mock_resource "aws_security_group" {
+    defaults = { id = "sg-2" }
+  }
+
+  mock_resource "aws_scheduler_schedule" {
+    defaults = { arn = "arn:aws:scheduler:eu-west-1:123456789012:schedule/rnr-test/rnr-test-producer" }
   }
 
   override_resource {
@@ -57,6 +67,8 @@ variables {
 }
 
 run "schedule_function_and_dead_letter_queues" {
+  command = plan
+
   assert {
     condition     = aws_iam_role.function.permissions_boundary == var.permissions_boundary && aws_iam_role.scheduler.permissions_boundary == var.permissions_boundary
     error_message = "A role has no permissions boundary."

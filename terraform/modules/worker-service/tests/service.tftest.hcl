@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -26,6 +28,14 @@ mock_provider "aws" {
   mock_resource "aws_cloudwatch_log_group" {
     defaults = { arn = "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/ecs/rnr-test-worker" }
   }
+
+  mock_resource "aws_security_group" {
+    defaults = { id = "sg-2" }
+  }
+
+  mock_resource "aws_ecs_service" {
+    defaults = { id = "arn:aws:ecs:eu-west-1:123456789012:service/rnr-test/rnr-test-worker" }
+  }
 }
 
 variables {
@@ -44,6 +54,8 @@ variables {
 }
 
 run "service_and_task" {
+  command = plan
+
   assert {
     condition     = aws_iam_role.task.permissions_boundary == var.permissions_boundary && aws_iam_role.execution.permissions_boundary == var.permissions_boundary
     error_message = "A role has no permissions boundary."

@@ -1,4 +1,6 @@
 mock_provider "aws" {
+  override_during = plan # computed attributes are known without an apply
+
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -13,9 +15,18 @@ mock_provider "aws" {
   mock_data "aws_region" {
     defaults = { id = "eu-west-1" }
   }
+
+  mock_resource "aws_ecr_repository" {
+    defaults = {
+      arn            = "arn:aws:ecr:eu-west-1:123456789012:repository/dibbs-ecr-refiner/lambda"
+      repository_url = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dibbs-ecr-refiner/lambda"
+    }
+  }
 }
 
 run "default_repository" {
+  command = plan
+
   assert {
     condition = output.repositories == {
       "dibbs-ecr-refiner/lambda" = {

@@ -79,7 +79,7 @@ variables {
   release_tag       = "v1.2.3"
 }
 
-run "names_images_and_environments" {
+run "names_images_environments_and_permissions" {
   assert {
     condition = (
       output.region == "eu-west-1" && output.name == "rnr-test" &&
@@ -195,10 +195,6 @@ run "names_images_and_environments" {
     condition     = length(aws_vpc_endpoint.this) == 0 && length(aws_vpc_endpoint.s3) == 0 && length(module.buckets) == 0
     error_message = "The stack created VPC endpoints or a bucket."
   }
-}
-
-run "permissions" {
-  command = plan
 
   assert {
     condition = [for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))] == [
@@ -239,77 +235,5 @@ run "permissions" {
       "ssm:GetParameter ssm:PutParameter arn:aws:ssm:eu-west-1:123456789012:parameter/rnr-test/autoscaler null",
     ]
     error_message = "The autoscaler's permissions differ: ${jsonencode(local.autoscaler_statements)}"
-  }
-}
-
-run "settings" {
-  variables {
-    output_bucket_name          = "routed"
-    input_prefix                = "/in/"
-    operator_security_group_ids = ["sg-9"]
-    https_egress_cidrs          = []
-    vpc_endpoints               = { enabled = true, route_table_ids = ["rtb-1"] }
-    pinned_images               = { worker = "rnr/worker@sha256:${join("", [for i in range(64) : "a"])}" }
-    images                      = { producer = "localhost:5000/producer:v9" }
-    function_environment        = { LOG_LEVEL = "DEBUG", SHARED = "1" }
-    producer                    = { feed_url = "https://feed.example/products" }
-    worker                      = { processor_command = "route", environment = { SHARED = "2" } }
-    alarms                      = { enabled = false }
-    kms_key_arns = {
-      buckets = ["arn:aws:kms:eu-west-1:123456789012:key/b"]
-      secrets = "arn:aws:kms:eu-west-1:123456789012:key/s"
-    }
-  }
-
-  # No image of a local registry in an account: only a warning.
-  expect_failures = [check.images_are_in_ecr]
-
-  assert {
-    condition     = output.input_bucket == "forecasts" && output.output_bucket == "routed" && output.input_prefix == "in/" && length(module.alarms) == 0
-    error_message = "A setting has no effect."
-  }
-
-  assert {
-    condition = (
-      local.images.worker == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rnr/worker@sha256:${join("", [for i in range(64) : "a"])}" &&
-      local.images.producer == "localhost:5000/producer:v9" &&
-      local.images.autoscaler == "123456789012.dkr.ecr.eu-west-1.amazonaws.com/rnr/autoscaler:v1.2.3"
-    )
-    error_message = "The images are ${jsonencode(local.images)}."
-  }
-
-  assert {
-    condition = (
-      local.environments.producer.LOG_LEVEL == "DEBUG" && local.environments.producer.SHARED == "1" &&
-      local.environments.producer.RNR_FEED_URL == "https://feed.example/products" &&
-      local.environments.worker.SHARED == "2" && local.environments.worker.PROCESSOR_COMMAND == "route" &&
-      !contains(keys(local.environments.worker), "PROCESSOR")
-    )
-    error_message = "The environments differ: ${jsonencode(local.environments)}"
-  }
-
-  assert {
-    condition = (
-      toset(keys(aws_vpc_endpoint.this)) == toset(["ecr.api", "ecr.dkr", "ecs", "logs", "monitoring", "secretsmanager", "ssm"]) &&
-      aws_vpc_endpoint.this["ssm"].service_name == "com.amazonaws.eu-west-1.ssm" &&
-      aws_vpc_endpoint.s3[0].route_table_ids == toset(["rtb-1"]) &&
-      toset(keys(local.https_egress)) == toset(["VPC endpoints", "S3"]) &&
-      toset(keys(aws_vpc_security_group_ingress_rule.endpoints)) == toset(["producer", "autoscaler", "postprocess", "worker"])
-    )
-    error_message = "The VPC endpoints differ, or something can connect to other addresses."
-  }
-
-  assert {
-    condition = (
-      contains([for s in local.producer_statements : join(" ", concat(s.Action, s.Resource))], "s3:GetObject s3:PutObject arn:aws:s3:::forecasts/in/*") &&
-      contains([for s in local.worker_statements : join(" ", concat(s.Action, s.Resource))], "s3:ListBucket arn:aws:s3:::routed") &&
-      alltrue([
-        for statements in [local.producer_statements, local.worker_statements] : alltrue([
-          for grant in ["kms:Decrypt kms:GenerateDataKey arn:aws:kms:eu-west-1:123456789012:key/b", "kms:Decrypt arn:aws:kms:eu-west-1:123456789012:key/s"] :
-          contains([for s in statements : join(" ", concat(s.Action, s.Resource))], grant)
-        ])
-      ])
-    )
-    error_message = "A permission is missing."
   }
 }
