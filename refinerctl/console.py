@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 PLAIN_UPDATE_SECONDS = 10.0
 GAP = 2
-NARROWEST = 20  # the last column of a table may be cut to this
+NARROWEST = 20  # the last column of a table may be cut or wrapped to this
+WRAPPED = 40  # columns are left out before the last one is wrapped to less than this
 
 Cell: TypeAlias = tuple[str, bool]
 """A text of a table, and whether it needs attention."""
@@ -72,15 +73,15 @@ class Renderer:
             line += text if plain or not style else f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
         print(line.replace("\n", "\n    "), flush=True)  # noqa: T201
 
-    def table(self, columns: Mapping[str, int], rows: Iterable[Sequence[Cell | str]]) -> None:
+    def table(self, columns: Mapping[str, int], rows: Iterable[Sequence[Cell | str]], *, wrap: bool = False) -> None:
         """Print a table. `columns` maps titles to numbers; on a terminal, columns that do not fit are left out.
 
-        `fitted` says which. Cells that need attention are red there.
+        `fitted` says which, and what `wrap` does. Cells that need attention are red there.
         """
         filled = [[cell if isinstance(cell, tuple) else (cell, False) for cell in row] for row in rows]
-        for row in fitted(columns, filled, terminal_width()):
-            gap = " " * GAP
-            self.styled([part for cell in row for part in ((cell[0], "red" if cell[1] else ""), (gap, ""))][:-1])
+        safe = [[(printable(text), is_bad) for text, is_bad in row] for row in filled]
+        for row in fitted(columns, safe, terminal_width(), wrap=wrap):
+            self.styled([part for text, bad in row for part in ((text, "red" if bad else ""), (" " * GAP, ""))][:-1])
 
     def fields(self, parts: Sequence[tuple[str, int]]) -> None:
         """Print a line of a listing that is too long for a table: texts with numbers.
@@ -320,20 +321,29 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield (" " * GAP).join(text for text, _ in row).rstrip()
 
 
-def fitted(columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: int | None) -> list[list[Cell]]:
+def fitted(
+    columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: int | None, *, wrap: bool = False
+) -> list[list[Cell]]:
     """Header and rows as texts of equal widths; an empty one is a dash, so that `awk` can split the columns.
 
-    If they do not fit into `width` characters, columns with the highest number are left out first. The first column,
-    which has names, stays whole; a text of the last column that is too long ends in an ellipsis.
+    If they do not fit into `width` characters, columns with the highest number are left out first, those with a
+    negative one never. The first column, which has names, stays whole; a text of the last column that is too long ends
+    in an ellipsis, or continues on lines of its own with `wrap`.
     """
     full = [[(title, False) for title in columns], *([(text or "-", bad) for text, bad in row] for row in rows)]
     widths = [max(len(row[n][0]) for row in full) for n in range(len(columns))]
     last = len(widths) - 1
-    least = [*widths[:-1], min(widths[-1], NARROWEST)]
+    least = [*widths[:-1], min(widths[-1], WRAPPED if wrap else NARROWEST)]
     shown = _shown(least, list(columns.values()), width, -1)
     if width is not None and shown[-1] == last > 0:
-        widths[last] = min(widths[last], max(width - sum(widths[n] + GAP for n in shown[:-1]), least[last]))
-    lines = [[(_cut(row[n][0], widths[n]).ljust(widths[n]), row[n][1]) for n in shown] for row in full]
+        widths[last] = min(widths[last], max(width - sum(widths[n] + GAP for n in shown[:-1]), NARROWEST))
+    lines: list[list[Cell]] = []
+    for row in full:
+        text, room = row[last][0], widths[last]
+        parts = textwrap.wrap(text, room, break_on_hyphens=False) if wrap and len(text) > room else [_cut(text, room)]
+        for number, part in enumerate(parts):
+            texts = [part if n == last else "" if number else row[n][0] for n in shown]
+            lines.append([(cell.ljust(widths[n]), row[n][1]) for n, cell in zip(shown, texts, strict=True)])
     return [[*line[:-1], (line[-1][0].rstrip(), line[-1][1])] for line in lines]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refinerctl.app import AppContext, app_context
-from refinerctl.console import counted, seconds, table
+from refinerctl.console import counted, seconds
 from refinerctl.inputs.names import input_key, near_keys
 from refinerctl.insight.attempts import Attempt
 from refinerctl.insight.trace_facts import Facts, Place, TraceOutcome, Verdict
@@ -25,6 +25,7 @@ from refinerctl.stacks.base import EventRule, Stage
 from refinerctl.stacks.records import RecordEvent
 
 if TYPE_CHECKING:
+    from refinerctl.console import Renderer
     from refinerctl.inputs.completions import Completion
 
 EXIT_CODES = {TraceOutcome.COMPLETED: 0, TraceOutcome.FAILED: 1, TraceOutcome.UNDER_WAY: 3}
@@ -76,8 +77,7 @@ def trace(
         app.render.line(f"{bare}: {found.text}")
         if hops := hops_of(facts):
             app.render.line()
-            for line in hop_table(hops):
-                app.render.line(line)
+            show_hops(app.render, hops)
     for note in (*facts.notes, *_near(app, found, bare)):
         app.render.note(note)
     if version_id is None and is_lost(facts, found):
@@ -157,8 +157,8 @@ def with_elapsed(hops: Sequence[Hop]) -> list[Hop]:
     ]
 
 
-def hop_table(hops: Sequence[Hop]) -> Iterator[str]:
-    """The lines of a table of hops."""
+def show_hops(render: Renderer, hops: Sequence[Hop]) -> None:
+    """Print a table of hops."""
     rows = []
     for hop in hops:
         at = f"{hop.at:%Y-%m-%dT%H:%M:%S}.{hop.at.microsecond // 1000:03}Z" if hop.at else ""
@@ -166,7 +166,7 @@ def hop_table(hops: Sequence[Hop]) -> Iterator[str]:
         if hop.elapsed_s is not None:
             elapsed = f"+{hop.elapsed_s:.3f}s" if hop.elapsed_s < 60 else f"+{seconds(hop.elapsed_s)}"
         rows.append((at, elapsed, hop.component, hop.detail))
-    return table(("AT", "ELAPSED", "HOP", ""), rows)
+    render.table({"AT": -1, "ELAPSED": 0, "HOP": -1, "DETAIL": -1}, rows, wrap=True)
 
 
 def _hops(facts: Facts) -> Iterator[Hop]:

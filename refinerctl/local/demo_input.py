@@ -15,7 +15,7 @@ from refinerctl.inputs.follow import Upload, UploadStatus, follow
 from refinerctl.inputs.outputs import read_outputs
 from refinerctl.inputs.poll import PolledCompletion, Poller, completion_json, show_completion
 from refinerctl.inputs.upload import UploadSource, send, upload_json
-from refinerctl.insight.trace import Hop, hop_table, hops_of, with_elapsed
+from refinerctl.insight.trace import Hop, hops_of, show_hops, with_elapsed
 from refinerctl.insight.trace_search import trace_input
 
 VARIABLES: Mapping[str, Any] = {}
@@ -89,5 +89,4 @@ def _show(app: AppContext, item: Upload, completion: PolledCompletion | None, ho
     show_completion(app.render, completion)
     app.render.line()
     app.render.line(f"Trace of {item.key}:")
-    for line in hop_table(hops):
-        app.render.line(line)
+    show_hops(app.render, hops)

@@ -397,6 +397,27 @@ def test_columns_with_the_highest_number_are_left_out_first_and_names_stay_whole
     assert ["  ".join(text for text, _ in line) for line in fitted(COLUMNS, [ROW], width)][1] == row
 
 
+@pytest.mark.parametrize(
+    ("width", "rows"),
+    [
+        (None, [f"10:00  +1s  SQS  output {'k' * 30} and {'l' * 12}"]),
+        (57, [f"10:00  +1s  SQS  output {'k' * 30}", f"{'':17}and {'l' * 12}"]),
+        (56, [f"10:00  SQS  output {'k' * 30} and", f"{'':12}{'l' * 12}"]),
+        (32, [f"10:00  SQS  output {'k' * 13}", f"{'':12}{'k' * 17}", f"{'':12}and {'l' * 12}"]),
+    ],
+)
+def test_wrapped_table_fits_and_has_all_of_its_last_column(width: int | None, rows: list[str]) -> None:
+    columns = {"AT": 0, "+": 1, "HOP": -1, "DETAIL": -1}
+    row = [(text, False) for text in ("10:00", "+1s", "SQS", f"output {'k' * 30} and {'l' * 12}")]
+    lines = ["  ".join(text for text, _ in line) for line in fitted(columns, [row], width, wrap=True)]
+    assert lines[1:] == rows
+
+
+def test_cell_with_a_newline_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Renderer("text", 0).table({"AT": 0, "KEY": 0}, [["10:00", "a\nb"]])
+    assert capsys.readouterr().out.splitlines()[1:] == ["10:00  a\\x0ab"]
+
+
 def test_a_pipe_has_all_columns_and_no_colour(capsys: pytest.CaptureFixture[str]) -> None:
     render = Renderer("text", 0)
     render.table(COLUMNS, [["x", "", ("9", True), "y" * 200]])

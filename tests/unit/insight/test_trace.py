@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import pexpect
 import pytest
 
 from refinerctl.aws.lambda_ import SourceMapping
@@ -108,6 +111,21 @@ class TestCompleted:
         assert verdict(found).text == "completed at 14:00:02Z: 1 output, RefinerComplete/a b.txt.json"
         hops = [(hop.component, hop.elapsed_s) for hop in hops_of(found)]
         assert hops == [("S3", 0), ("EventBridge", 0), ("SQS", 0.2), ("Lambda", 1), ("Lambda", 1.1), ("S3", 2)]
+
+    def test_hops_fit_a_terminal_of_80_columns(self) -> None:
+        key = f"RefinerOutput/{'a long name ' * 9}.txt"
+        script = (
+            "from refinerctl.console import Renderer; from refinerctl.insight.trace import Hop, show_hops;"
+            "from datetime import UTC, datetime; at = datetime(2026, 3, 1, tzinfo=UTC);"
+            f"show_hops(Renderer('text', 0), [Hop('EventBridge', {f'output {key}'!r}, at, 0.0)])"
+        )
+        environ = {name: value for name, value in os.environ.items() if name not in ("CI", "GITLAB_CI")}
+        terminal = pexpect.spawn(sys.executable, ["-c", script], dimensions=(24, 80), encoding="utf-8", env=environ)
+        lines = terminal.read().splitlines()
+        assert lines[0].split() == ["AT", "HOP", "DETAIL"]
+        assert lines[1].startswith("2026-03-01T00:00:00.000Z  EventBridge  output RefinerOutput/a long ")
+        assert max(map(len, lines)) <= 80
+        assert " ".join(line[39:] for line in lines[1:]) == f"output {key}"
 
     def test_a_completion_is_not_shown_before_its_outputs(self, world: World) -> None:
         world.attempt(1, 2.3, {"message": "completion written", "completionKey": "RefinerComplete/a b.txt.json"})
