@@ -315,12 +315,6 @@ def as_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table with all columns, however wide."""
-    for row in fitted(dict.fromkeys(header, 0), [[(cell, False) for cell in row] for row in rows], None):
-        yield (" " * GAP).join(text for text, _ in row).rstrip()
-
-
 def fitted(
     columns: Mapping[str, int], rows: Sequence[Sequence[Cell]], width: int | None, *, wrap: bool = False
 ) -> list[list[Cell]]:

@@ -14,7 +14,7 @@ import click
 
 from refinerctl.app import AppContext, app_context
 from refinerctl.aws.messages import Message, QueueAddress
-from refinerctl.console import counted, table
+from refinerctl.console import counted
 from refinerctl.dlq.bodies import source_key
 from refinerctl.dlq.errors import error_finder
 from refinerctl.dlq.export import export
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from refinerctl.console import Progress
     from refinerctl.dlq.client import QueueClient
     from refinerctl.dlq.filters import MessageFilter
+
+COLUMNS = {"MESSAGE": 0, "SENT": 1, "KEY": -1}
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,8 @@ def _show_plan(app: AppContext, options: Options, queue: DeadLetterQueue, walk: 
             }
         )
         return
-    for line in table(("MESSAGE", "SENT", "KEY"), rows) if rows else ():
-        app.render.line(line)
+    if rows:
+        app.render.table(COLUMNS, rows, wrap=True)
     more = f" and {queue.in_flight} in flight" if options.is_whole and queue.in_flight else ""
     saved = "without saving them" if options.no_export else f"after saving them to {_target(app, options)}"
     app.render.line(f"{queue.name}: would delete {len(rows):,} of {walk.received:,} messages{more}, {saved}")

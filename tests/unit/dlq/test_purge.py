@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from refinerctl.aws.messages import Message
-from refinerctl.console import Progress
+from refinerctl.console import Progress, fitted
 from refinerctl.dlq.filters import MessageFilter
-from refinerctl.dlq.purge import Purge, purge
+from refinerctl.dlq.purge import COLUMNS, Purge, purge
 from refinerctl.errors import RefinerctlError
 from tests.unit.dlq.fake_queue import FakeQueue, filled
 from tests.unit.dlq.messages import matching, message
@@ -114,6 +114,15 @@ def test_a_message_whose_visibility_timeout_is_over_is_not_counted_as_deleted(mo
     assert (done.deleted, done.failed, done.left) == (15, 5, 5)
     assert done.left_over is not None
     assert "5 in flight" in done.left_over
+
+
+def test_messages_of_a_dry_run_fit_80_columns_with_their_whole_keys() -> None:
+    id_, key = "8f5df350-6a1c-4b2b-9e0e-0a1b2c3d4e51", f"RefinerInput/{'a long name ' * 5}.txt"
+    rows = [[(text, False) for text in (id_, "2026-03-01T14:00:00Z", key)]]
+    header, *lines = fitted(COLUMNS, rows, 80, wrap=True)
+    assert [text.strip() for text, _ in header] == ["MESSAGE", "KEY"]
+    assert [text.strip() for (text, _), _ in lines] == [id_, ""]
+    assert " ".join(text for _, (text, _) in lines) == key
 
 
 class TestUnknownErrors:
