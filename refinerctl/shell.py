@@ -177,7 +177,7 @@ def _state_of_files(app: AppContext) -> list[Any]:
     module = settings.layout.root_module(settings.stack)
     files = [config_path(os.environ, Path.cwd()), settings.layout.values_file(settings.env, settings.stack)]
     found = []
-    for file in (*files, *sorted(module.glob("*.tf"))):
+    for file in (*files, *sorted([*module.glob("*.tf"), *module.glob("*.tf.json")])):
         with contextlib.suppress(OSError):
             state = file.stat() if file else None
             found.append(state and [state.st_mtime_ns, state.st_size])

@@ -6,16 +6,18 @@ https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md, because python-hcl
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from refinerctl.config import check_root_module
 from refinerctl.errors import NotFoundError, RefinerctlError
+from refinerctl.parallel import attempt
 from refinerctl.terraform.hcl_mask import masked
 
 if TYPE_CHECKING:
@@ -71,15 +73,53 @@ def backend_block(module: Path) -> dict[str, Any]:
 
 
 def blocks_of(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
-    """All blocks of a kind; those of override files last, because they take precedence."""
+    """All blocks of a kind; those of override files last, because they take precedence.
+
+    Of files in JSON syntax only blocks `variable` are read.
+    """
     check_root_module(module)
-    for path in sorted(module.glob("*.tf"), key=lambda path: (path.stem.endswith("override"), path.name)):
-        # Parsing takes far longer than searching, and most files have no such block.
+    paths = [*module.glob("*.tf"), *(module.glob("*.tf.json") if kind == "variable" else ())]
+    for path in sorted(paths, key=lambda path: (path.name.partition(".tf")[0].endswith("override"), path.name)):
         text = _text(path)
+        if path.suffix == ".json":
+            text = _variables_in_hcl(path, text)
+        # Parsing takes far longer than searching, and most files have no such block.
         if re.search(rf"^[ \t]*{kind}\b", text, re.MULTILINE):
             file = _file(path, text)
             for block in file.blocks(None, kind):
                 yield file, block
+
+
+@lru_cache(maxsize=64)
+def _variables_in_hcl(path: Path, text: str) -> str:
+    """The variables of a `.tf.json` file, with their types and defaults.
+
+    https://developer.hashicorp.com/terraform/language/syntax/json
+    """
+    try:
+        root = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RefinerctlError(f"{path}:{error.lineno}:{error.colno}: invalid JSON") from None
+    except RecursionError:
+        raise RefinerctlError(f"{path} is nested too deeply") from None
+    lines: list[str] = []
+    for block in (block for part in _objects(root) for block in _objects(part.get("variable"))):
+        for name, body in ((name, body) for name, bodies in block.items() for body in _objects(bodies)):
+            lines.append(f"variable {json.dumps(name)} {{")
+            kind = body.get("type")
+            if isinstance(kind, str) and attempt(partial(HclFile, path, f"type = {kind}\n")).error is None:
+                lines.append(f"type = {kind}")
+            if "default" in body:
+                default = json.dumps(body["default"], ensure_ascii=False)
+                default = re.sub(r"[$%](?={)", r"\g<0>\g<0>", default)  # it is no template in JSON syntax
+                lines.append(f"default = {default}")
+            lines.append("}\n")
+    return "\n".join(lines)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """An object may stand for a list with one."""
+    return [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
 
 
 @lru_cache(maxsize=64)

@@ -165,6 +165,20 @@ class TestModules:
         with pytest.raises(RefinerctlError, match=r"more\.tf:2: the default of variable x is not a literal"):
             variable_defaults(module)
 
+    def test_defaults_of_variables_in_json_syntax(self, module: Path) -> None:
+        """Their strings are no templates."""
+        values = {"${a}": [1.5, -2, True, None, 'é "\\ \n %{b} $${c}'], "{": {}}
+        document = {"variable": {"json": {"default": values}, "none": {"default": 1}, "late": [{"default": 1}]}}
+        (module / "a.tf.json").write_text(json.dumps(document), encoding="utf-8")
+        (module / "a_override.tf.json").write_text('{"variable": {"late": {"default": 2}}}', encoding="utf-8")
+        found = variable_defaults(module)
+        assert {name: found[name] for name in ("json", "none", "late")} == {"json": values, "none": 7, "late": 2}
+
+    def test_invalid_json_is_an_error_with_its_position(self, module: Path) -> None:
+        (module / "a.tf.json").write_text('{"variable":\n  x}', encoding="utf-8")
+        with pytest.raises(RefinerctlError, match=r"a\.tf\.json:2:3: invalid JSON"):
+            variable_defaults(module)
+
     def test_backend_block(self, module: Path) -> None:
         assert backend_block(module) == {"key": "a/b.tfstate", "encrypt": True}
 

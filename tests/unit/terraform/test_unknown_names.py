@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,22 @@ untyped = { x = { y = 1 } }
 )
 def test_an_unknown_name_has_its_line_and_a_suggestion(module: Path, text: str, expected: tuple[int, str, str]) -> None:
     assert found(module, text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"sizes": {"//": "comment", "type": "map(object({ cpu = number }))", "default": {}}, "any": {"type": "any"}},
+        [{"sizes": [{"type": "map(object({ cpu = number }))"}]}, {"any": {}}],
+        {"sizes": {"type": "map(object({ cpu = number }))"}, "any": {"type": "not ( a type"}},
+    ],
+)
+def test_variables_in_json_syntax_are_known_with_their_types(module: Path, declared: object) -> None:
+    (module / "more.tf.json").write_text(json.dumps({"//": "comment", "variable": declared}))
+    assert found(module, "sizes = { A = { cpu = 1 } }\nany = { x = 1 }\nparts = []") == []
+    assert found(module, "sizes = { A = { cpus = 1 } }") == [
+        (1, "sizes.A.cpus", "Did you mean cpu? Attributes: cpu."),
+    ]
 
 
 def test_all_unknown_names_of_a_file_are_refused_at_once(module: Path) -> None:
