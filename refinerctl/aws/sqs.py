@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,14 +16,14 @@ from refinerctl.aws.messages import Message, MessageAttribute, QueueAddress, Que
 from refinerctl.aws.policies import Policy, parse_policy
 from refinerctl.aws.session import AwsSession
 from refinerctl.errors import RefusedError
-from refinerctl.parallel import attempt
+from refinerctl.parallel import attempt, concurrently
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import ChangeMessageVisibilityBatchRequestEntryTypeDef, MessageTypeDef
 
 # Visibility timeout of messages that a peek receives, in case it is killed before it releases them: long enough for
-# all of them, at this rate.
+# all of them, at this rate of each worker.
 PEEK_SECONDS = 10
 SLOWEST_PEEK = 20
 # Error codes of emulators for an action that they do not support.
@@ -148,33 +149,46 @@ class Queues:
                 self._urls.update({url.rpartition("/")[2]: url for url in page.get("QueueUrls", [])})
 
     def peek(self, name: str, limit: int = 100) -> list[Message]:
-        """Receive up to `limit` messages and make them visible again at once.
+        """The messages that `peek_each` receives."""
+        found = list[Message]()
+        self.peek_each(name, found.append, limit)
+        return found
 
+    def peek_each(self, name: str, take: Callable[[Message], object], limit: int, workers: int = 1) -> int:
+        """Receive about `limit` messages, and make them visible again at the end. Returns how many were received.
+
+        Each is passed to `take`, by one worker at a time; ends early if that returns true. Keeps receipts only.
         It raises their receive counts by one: only for queues that have no redrive policy of their own.
         Raises NotFoundError without the queue.
         """
-        client, found, handles = self._client(), list[Message](), list[str]()
+        client, receipts, lock, ended = self._client(), list[str](), threading.Lock(), threading.Event()
+        visibility_s = max(PEEK_SECONDS, limit // workers // SLOWEST_PEEK)
+
+        def receive() -> None:
+            while not ended.is_set() and len(receipts) < limit:
+                answer = client.receive_message(
+                    QueueUrl=url,
+                    MaxNumberOfMessages=10,
+                    VisibilityTimeout=visibility_s,
+                    WaitTimeSeconds=1,  # a short poll asks some of SQS's servers only, and often finds nothing
+                    MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+                    MessageAttributeNames=["All"],
+                )
+                messages = answer.get("Messages", [])
+                with lock:
+                    receipts.extend(item["ReceiptHandle"] for item in messages)
+                    if not messages or any(take(_message(item)) for item in messages):
+                        ended.set()
+
         with about_queue(name):
             url = self._url(name)
             try:
-                while len(found) < limit:
-                    answer = client.receive_message(
-                        QueueUrl=url,
-                        MaxNumberOfMessages=10,
-                        VisibilityTimeout=max(PEEK_SECONDS, limit // SLOWEST_PEEK),
-                        WaitTimeSeconds=1,  # a short poll asks some of SQS's servers only, and often finds nothing
-                        MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
-                        MessageAttributeNames=["All"],
-                    )
-                    messages = answer.get("Messages", [])
-                    if not messages:
-                        break
-                    found.extend(_message(item) for item in messages)
-                    handles.extend(item["ReceiptHandle"] for item in messages)
+                concurrently([receive] * workers, workers)
             finally:
-                for start in range(0, len(handles), 10):
-                    _release(client, url, handles[start : start + 10])
-        return found
+                ended.set()
+                batches = [receipts[start : start + 10] for start in range(0, len(receipts), 10)]
+                concurrently([partial(_release, client, url, batch) for batch in batches], workers)
+        return len(receipts)
 
     def _client(self, region: str | None = None) -> SQSClient:
         if region in (None, self._session.region):

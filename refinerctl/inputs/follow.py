@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,13 @@ BUSY_POLL_SECONDS = 4.0
 POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
 SLOWEST_DLQ_POLL_SECONDS = 20.0
+# While messages are received, they are invisible, and no completion is read: a read ends after this time, the next one
+# after twice as long, and the last one when all are received.
+DLQ_READ_SECONDS = 2.0
+MAX_DLQ_MESSAGES = 10_000
+DLQ_GROWTH = 100  # so many may arrive meanwhile
+MESSAGES_PER_WORKER = 250
+MAX_WORKERS = 16
 CLOCK_SKEW = timedelta(minutes=1)
 
 
@@ -114,7 +122,8 @@ def follow(
             found = search.ended(waiting.values())
             if dlqs is not None:
                 ended = {item.key for item in found}
-                found += dlqs.failed([item.upload for key, item in waiting.items() if key not in ended], now)
+                left = [item.upload for key, item in waiting.items() if key not in ended]
+                found += dlqs.failed(left, now, is_last=now >= deadline)
             for upload in found:
                 del waiting[upload.key]
                 done[upload.key] = upload
@@ -291,43 +300,69 @@ class Dlqs:
         self._queues = queues
         self._dlq_of = dlq_of
         self._bucket = bucket
+        self._clock = clock
         self._unreadable: set[str] = set()
+        # Messages of each DLQ at its last read, if all were received.
+        self._counts: dict[str, int] = {}
+        self._longest_read = DLQ_READ_SECONDS
         # No message is in a DLQ at once, and most inputs are completed before the first read.
         self._next_poll = clock.monotonic() + DLQ_POLL_SECONDS
         self._interval = DLQ_POLL_SECONDS
 
-    def failed(self, uploads: Sequence[Upload], now: float) -> list[Upload]:
-        """Those of `uploads` whose message is in a DLQ, with status `failed`."""
-        if now < self._next_poll:
+    def failed(self, uploads: Sequence[Upload], now: float, *, is_last: bool = False) -> list[Upload]:
+        """Those of `uploads` whose message is in a DLQ, with status `failed`.
+
+        The last time each DLQ is read as a whole; before that for a limited time, and only if its number of messages
+        has changed or not all were received.
+        """
+        if now < self._next_poll and not is_last:
             return []
-        self._next_poll = now + self._interval
-        self._interval = min(self._interval * 1.5, SLOWEST_DLQ_POLL_SECONDS)  # each read raises receive counts
+        began = self._clock.monotonic()
         by_dlq: dict[str, dict[str, Upload]] = {}
         for item in uploads:
             if (name := self._dlq_of(item.key)) is not None:
                 by_dlq.setdefault(name, {})[item.key] = item
-        found = [item for name, by_key in by_dlq.items() for item in self._matches(name, by_key)]
-        return list({item.key: item for item in found}.values())
+        if is_last:
+            self._counts.clear()
+            self._longest_read = math.inf
+        found = {item.key: item for name, by_key in by_dlq.items() for item in self._matches(name, by_key)}
+        took = self._clock.monotonic() - began
+        if took > self._longest_read:
+            self._longest_read *= 2
+        self._next_poll = began + took + max(self._interval, POLL_SHARE * took)
+        self._interval = min(self._interval * 1.5, SLOWEST_DLQ_POLL_SECONDS)  # each read raises receive counts
+        return list(found.values())
 
-    def _matches(self, name: str, by_key: Mapping[str, Upload]) -> Iterator[Upload]:
-        for message in self._peek(name):
+    def _matches(self, name: str, by_key: Mapping[str, Upload]) -> Collection[Upload]:
+        found: dict[str, Upload] = {}
+        deadline = self._clock.monotonic() + self._longest_read
+
+        def take(message: Message) -> bool:
             event = object_event(message.body)
-            if event is None or event.bucket != self._bucket or event.key not in by_key:
-                continue
-            if _is_of(message, event, by_key[event.key]):
+            item = by_key.get(event.key) if event is not None and event.bucket == self._bucket else None
+            if event is not None and item is not None and _is_of(message, event, item):
                 error = f"processing failed; its message is in {name}"
-                yield replace(by_key[event.key], status=UploadStatus.FAILED, error=error)
+                found[item.key] = replace(item, status=UploadStatus.FAILED, error=error)
+            return len(found) == len(by_key) or self._clock.monotonic() > deadline
 
-    def _peek(self, name: str) -> Sequence[Message]:
-        if name in self._unreadable:
-            return ()
         try:
-            return self._queues.peek(name) if self._queues.state(name).visible else ()
+            if name not in self._unreadable:
+                self._read(name, take)
         except TransientError:
-            return ()
+            pass
         except RefinerctlError:
             self._unreadable.add(name)
-            return ()
+        return found.values()
+
+    def _read(self, name: str, take: Callable[[Message], bool]) -> None:
+        state = self._queues.state(name)
+        if not state.visible or state.total == self._counts.get(name):
+            return
+        self._counts.pop(name, None)
+        limit = min(state.total + DLQ_GROWTH, MAX_DLQ_MESSAGES)
+        workers = min(1 + limit // MESSAGES_PER_WORKER, MAX_WORKERS)
+        if self._queues.peek_each(name, take, limit, workers) >= state.total:
+            self._counts[name] = state.total
 
 
 def _is_of(message: Message, event: ObjectEvent, item: Upload) -> bool:

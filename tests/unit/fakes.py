@@ -201,10 +201,15 @@ class FakeQueues(Queues):
     def find(self, prefix: str) -> None:
         self.requests[f"find {prefix}"] += 1
 
-    def peek(self, name: str, limit: int = 100) -> list[Message]:
+    def peek_each(self, name: str, take: Callable[[Message], object], limit: int, workers: int = 1) -> int:
         self.requests["peek"] += 1
         self.state(name)
-        return self.messages[name][:limit]
+        taken = 0
+        for message in self.messages[name][:limit]:
+            taken += 1
+            if take(message):
+                break
+        return taken
 
 
 class FakeLogGroups(LogGroups):

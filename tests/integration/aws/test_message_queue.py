@@ -170,6 +170,26 @@ class TestFailures:
             queue.attributes()
 
 
+class TestPeekEach:
+    def test_several_workers_receive_each_message_once_and_release_all(self, server: SqsServer) -> None:
+        server.create("peeked")
+        server.fill("peeked", 700)
+        bodies: list[str] = []
+        received = Queues(session_at(server.url)).peek_each("peeked", lambda item: bodies.append(item.body), 800, 4)
+        assert received == 700
+        assert sorted(bodies) == sorted(server.bodies("peeked"))
+        assert {message.state for message in server.messages("peeked")} == {"visible"}
+
+    @pytest.mark.parametrize("workers", [1, 4])
+    def test_it_ends_early_and_releases_all(self, server: SqsServer, workers: int) -> None:
+        name = f"peeked-early-{workers}"
+        server.create(name)
+        server.fill(name, 700)
+        received = Queues(session_at(server.url)).peek_each(name, lambda item: '"id": 7}' in item.body, 800, workers)
+        assert received <= 10 * (workers + 1)
+        assert {message.state for message in server.messages(name)} == {"visible"}
+
+
 class TestAddresses:
     @pytest.fixture
     def queues(self, server: SqsServer) -> Queues:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -374,6 +375,56 @@ class TestDlqs:
         clock.at(30, lambda: setattr(queues, "error", None))
         (done,) = wait_for(completions, item, dlqs=dlqs, timeout_s=120)
         assert done.status is UploadStatus.FAILED
+
+    def test_an_input_has_failed_however_many_messages_are_before_its_own(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        items = [uploaded(bucket, "a"), uploaded(bucket, "b")]
+        queues.messages[DLQ] += [dead_message(items[0], "v0")] * 5000
+        for second, item in ((5, items[0]), (30, items[1])):
+            clock.at(second, partial(queues.messages[DLQ].append, dead_message(item, item.version_id)))
+        done = wait_for(completions, *items, dlqs=dlqs, timeout_s=300)
+        assert [item.status for item in done] == [UploadStatus.FAILED] * 2
+        assert clock.now < 60
+
+    def test_a_dlq_is_received_from_again_only_after_its_number_of_messages_has_changed_and_at_the_end(
+        self, clock: Clock, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
+    ) -> None:
+        item = uploaded(bucket)
+        queues.messages[DLQ] += [dead_message(item, "v0")] * 3
+        clock.at(60, lambda: queues.messages[DLQ].append(dead_message(item, "v0")))
+        # At once one arrives and another one is deleted.
+        clock.at(200, lambda: queues.messages[DLQ].__setitem__(0, dead_message(item, item.version_id)))
+        (done,) = wait_for(completions, item, dlqs=dlqs, timeout_s=300)
+        assert done.status is UploadStatus.FAILED
+        assert queues.requests["peek"] == 3
+
+    @pytest.mark.parametrize("is_last", [False, True])
+    def test_reads_of_a_large_dlq_take_longer_and_the_last_one_is_complete(
+        self, clock: Clock, bucket: FakeBucket, *, is_last: bool
+    ) -> None:
+        """Messages are invisible meanwhile, and no completion is read."""
+
+        class Slow(FakeQueues):
+            """Each message takes a second."""
+
+            def peek_each(self, name: str, take: Callable[[Message], object], limit: int, workers: int = 1) -> int:
+                def later(message: Message) -> object:
+                    clock.sleep(1)
+                    return take(message)
+
+                return super().peek_each(name, later, limit, workers)
+
+        slow, item = Slow(), uploaded(bucket)
+        slow.messages[DLQ] = [*[dead_message(item, "v0")] * 20, dead_message(item, item.version_id)]
+        dlqs = Dlqs(slow, lambda _key: DLQ, "data-repository", clock=clock)
+        clock.sleep(10)
+        assert dlqs.failed([item], clock.now) == []
+        assert clock.now < 15
+        for _ in range(1 if is_last else 4):
+            clock.sleep(60)
+            found = dlqs.failed([item], clock.now, is_last=is_last)
+        assert [failed.status for failed in found] == [UploadStatus.FAILED]
 
     def test_an_empty_dlq_is_not_received_from(
         self, bucket: FakeBucket, completions: Completions, queues: FakeQueues, dlqs: Dlqs
