@@ -65,10 +65,15 @@ def receive(running: Project, queue: str, key: str) -> None:
     """Receive the message of `key`, as a function that processes it does; make the others visible again."""
     sqs = running.client("sqs")
     url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
-    for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=20)["Messages"]:
-        if json.loads(message["Body"])["detail"]["object"]["key"] != key:
-            handle = message["ReceiptHandle"]
+
+    def received() -> bool:
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=30).get("Messages", [])
+        keys = {item["ReceiptHandle"]: json.loads(item["Body"])["detail"]["object"]["key"] for item in found}
+        for handle in (handle for handle, found_key in keys.items() if found_key != key):
             sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+        return key in keys.values()
+
+    assert eventually(received)
 
 
 def test_an_input_is_waiting_or_in_flight_then_completed_or_failing_then_in_the_dlq(

@@ -168,7 +168,7 @@ def test_memory_does_not_grow_with_the_log() -> None:
         tracemalloc.stop()
         return used
 
-    assert memory(1600) < memory(400) * 1.3
+    assert memory(4000) < memory(400) + 300_000  # other threads of this process may allocate, too
 
 
 def log_of(*lines: LogEvent) -> FunctionLog:
