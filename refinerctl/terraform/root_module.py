@@ -59,8 +59,10 @@ class RootModule:
         refuse_unknown_names(self.var_file, self.layout.root_module(self.name))
 
     def init(self) -> None:
-        """`terraform init` with the environment's state."""
-        self.terraform.init(*self.init_arguments)
+        """`terraform init` with the environment's state, if anything has changed since the last one."""
+        layout = self.layout
+        roots = [layout.root_module(self.name), layout.modules, layout.backend_file(self.env)]
+        self.terraform.init(*self.init_arguments, configuration=configuration_digest(roots, layout.root))
 
     def outputs(self) -> tuple[dict[str, Any], frozenset[str]]:
         """Its outputs by name, and the names of the sensitive ones, after init."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -93,8 +95,43 @@ class Terraform:
             given["TF_CLI_CONFIG_FILE"] = str(config)
         return given
 
-    def init(self, *arguments: str) -> None:
-        """`terraform init`; falls back to a provider mirror on this machine if the registry cannot be reached."""
+    def init(self, *arguments: str, configuration: str = "") -> None:
+        """`terraform init`; falls back to a provider mirror on this machine if the registry cannot be reached.
+
+        With `configuration`, a digest of all files that it reads: nothing is done if all is as after the last one.
+        """
+        if configuration and self._recorded_init() == self._init_digest(arguments, configuration):
+            return
+        self._init_record.unlink(missing_ok=True)
+        self._init(arguments)
+        if configuration:
+            self._init_record.write_text(self._init_digest(arguments, configuration), encoding="utf-8")
+
+    @property
+    def _init_record(self) -> Path:
+        return self.data_dir / "refinerctl-init"
+
+    def _recorded_init(self) -> str | None:
+        return self._init_record.read_text(encoding="utf-8") if self._init_record.is_file() else None
+
+    def _init_digest(self, arguments: Sequence[str], configuration: str) -> str:
+        """A digest of what init depends on, and of what it left: somebody may run terraform in the same data folder."""
+        binary = shutil.which(self.binary)
+        left = [self.data_dir / "terraform.tfstate", self.data_dir / "modules" / "modules.json"]
+        providers = sorted(self.data_dir.glob("providers/*/*/*/*/*"))
+        parts = (
+            configuration,
+            str(self.module),
+            *arguments,
+            *(value for name, value in os.environ.items() if name == "TF_CLI_ARGS_init"),
+            *(f"{name}={value}" for name, value in self.environment.items() if name == "TF_HTTP_ADDRESS"),
+            f"{binary} {Path(binary).stat().st_mtime_ns}" if binary else "",
+            *(path.read_text(encoding="utf-8") for path in left if path.is_file()),
+            *(str(path.resolve()) for path in providers if path.is_dir()),  # a link to a removed mirror is none
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def _init(self, arguments: Sequence[str]) -> None:
         command = ["init", *_INIT_FLAGS, *arguments]
         self.work_folder.mkdir(parents=True, exist_ok=True)
         with (self.work_folder / "terraform-init.lock").open("a") as lock:
@@ -260,6 +297,7 @@ class Terraform:
         return process.run(on_line)
 
     def _failed(self, verb: str, reason: str) -> RefinerctlError:
+        self._init_record.unlink(missing_ok=True)  # the next run begins with init, which repairs the data folder
         if "AWS account ID not allowed" in reason:
             return RefusedError(
                 f"terraform {verb} of {self.module.name}: {reason}",

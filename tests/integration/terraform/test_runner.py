@@ -71,6 +71,20 @@ class StandIn:
     def calls(self) -> list[Any]:
         return [json.loads(line) for line in (self.folder / "calls").read_text().splitlines()]
 
+    def inits(self) -> list[Any]:
+        return [call for call in self.calls() if call["arguments"][1] == "init"]
+
+    def fail_plan(self) -> None:
+        """A plan that fails; the program itself stays the same."""
+        binary = self.folder / "bin" / "terraform"
+        times = binary.stat()
+        self.says("Error: something", code=1)
+        os.utime(binary, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with pytest.raises(RefinerctlError):
+            self.terraform.plan(self.folder / "plan")
+        self.says()
+        os.utime(binary, ns=(times.st_atime_ns, times.st_mtime_ns))
+
     def mirror(self) -> Path:
         (self.folder / "opt" / "mirror" / PROVIDER).mkdir(parents=True)
         return self.folder / "opt" / "mirror"
@@ -280,6 +294,51 @@ class TestInit:
             stand_in.terraform.init()
         assert len(stand_in.calls()) == 1 + has_mirror
         assert not list(stand_in.terraform.work_folder.glob("*.rc"))
+
+    def test_init_is_not_repeated_while_nothing_changes(self, stand_in: StandIn) -> None:
+        stand_in.says()
+        for _ in range(3):
+            stand_in.terraform.init("-backend-config=x", configuration="files 1")
+        assert len(stand_in.calls()) == 1
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda given: given.terraform.init("-backend-config=other", configuration="files"),
+            lambda given: given.terraform.init("-backend-config=x", configuration="other files"),
+            lambda given: replace(given.terraform, module=given.folder).init(configuration="files"),
+            lambda given: given.says("another version of the program"),
+            lambda given: shutil.rmtree(given.folder / "mirror"),
+            lambda given: (given.terraform.data_dir / "terraform.tfstate").write_text("another backend"),
+            lambda given: (given.terraform.data_dir / "modules" / "modules.json").unlink(),
+            lambda given: given.fail_plan(),
+        ],
+        ids=["arguments", "files", "module", "terraform", "provider", "backend", "modules", "failed run"],
+    )
+    def test_init_is_repeated_after_a_change(self, stand_in: StandIn, change: Callable[[StandIn], object]) -> None:
+        provider = stand_in.folder / "mirror" / "linux_amd64"
+        provider.mkdir(parents=True)
+        stand_in.says()
+        stand_in.terraform.init("-backend-config=x", configuration="files")
+        link = stand_in.terraform.data_dir / "providers/registry.terraform.io/hashicorp/aws/5.0.0/linux_amd64"
+        modules = stand_in.terraform.data_dir / "modules" / "modules.json"
+        for path in (link, modules):
+            path.parent.mkdir(parents=True)
+        modules.write_text("{}")
+        link.symlink_to(provider)
+        stand_in.terraform.init("-backend-config=x", configuration="files")
+        before = len(stand_in.inits())
+        change(stand_in)
+        stand_in.terraform.init("-backend-config=x", configuration="files")
+        assert len(stand_in.inits()) > before
+
+    def test_init_is_repeated_after_one_that_failed(self, stand_in: StandIn) -> None:
+        stand_in.says("Error: no network", code=1)
+        with pytest.raises(RefinerctlError):
+            stand_in.terraform.init(configuration="files")
+        stand_in.says()
+        stand_in.terraform.init(configuration="files")
+        assert len(stand_in.calls()) == 2
 
     def test_other_failure_does_not_try_the_mirror(self, stand_in: StandIn) -> None:
         stand_in.mirror()
