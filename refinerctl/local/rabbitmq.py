@@ -10,12 +10,10 @@ import json
 import os
 import secrets
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 from urllib.parse import quote
 
 from refinerctl.errors import NotFoundError, RefinerctlError
@@ -68,7 +66,7 @@ class RabbitMQServer:
     def __post_init__(self) -> None:
         self.log = self.folder / self.log  # an absolute path remains
         self._programs = find_rabbitmq()
-        self._epmd: subprocess.Popen[bytes] | None = None
+        self._epmd: RunningServer | None = None
         self._node: RunningServer | None = None
         self._log_start = 0
 
@@ -116,8 +114,8 @@ class RabbitMQServer:
             self.kill()  # a container that has ended is still there
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
-                if self._programs.epmd is not None:
-                    self._ensure_port_mapper(self._programs.epmd, environment, log)
+            if self._programs.epmd is not None:
+                self._ensure_port_mapper(self._programs.epmd, environment)
             self._node = self._programs.server.start([], environment, self.folder, self.log)
             self._wait_until_ready(self._node)
         except BaseException:
@@ -134,21 +132,18 @@ class RabbitMQServer:
         self.kill()
         if self._epmd is not None:
             self._epmd.kill()
-            self._epmd.wait()
             self._epmd = None
 
-    def _ensure_port_mapper(self, epmd: str, environment: Mapping[str, str], log: IO[bytes]) -> None:
+    def _ensure_port_mapper(self, epmd: InstalledProgram, environment: Mapping[str, str]) -> None:
         """Start Erlang's port mapper; return when it answers: a node that finds none starts one that outlives it."""
-        if self._epmd is not None and self._epmd.poll() is None:
+        if self._epmd is not None and self._epmd.running:
             return
         port = self.ports["epmd"]
-        command = [epmd, "-port", str(port), "-address", "127.0.0.1"]
-        self._epmd = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-        )
+        arguments = ["-port", str(port), "-address", "127.0.0.1"]
+        self._epmd = epmd.start(arguments, environment, self.folder, self.log)
         deadline = time.monotonic() + START_SECONDS
         while port_is_free(port):
-            if self._epmd.poll() is not None or time.monotonic() > deadline:
+            if not self._epmd.running or time.monotonic() > deadline:
                 raise RefinerctlError("Erlang's port mapper epmd did not start", hint=f"See {self.log}.")
             time.sleep(0.02)
 
@@ -256,10 +251,10 @@ class RabbitMQServer:
 
 @dataclass(frozen=True)
 class RabbitMQPrograms:
-    """The server's script, and the path of Erlang's port mapper; None: the server starts one in its container."""
+    """The server's script, and Erlang's port mapper; None: the server starts one in its container."""
 
     server: ServerProgram
-    epmd: str | None
+    epmd: InstalledProgram | None
 
 
 def find_rabbitmq() -> RabbitMQPrograms:
@@ -274,7 +269,7 @@ def find_rabbitmq() -> RabbitMQPrograms:
     epmd = shutil.which("epmd")
     if epmd is None:
         raise NotFoundError("epmd, a part of Erlang that RabbitMQ needs, is not on PATH", hint=INSTALL)
-    return RabbitMQPrograms(InstalledProgram(server), epmd)
+    return RabbitMQPrograms(InstalledProgram(server), InstalledProgram(epmd))
 
 
 def start_rabbitmq(
