@@ -101,7 +101,7 @@ RUNTIMES = (
     Runtime(
         "Node.js", "lambda/nodejs", "package.json", _node, {"AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED": "true"}
     ),
-    Runtime("Python", "lambda/python", "requirements.txt", _python, {"PYTHONDONTWRITEBYTECODE": "1"}),
+    Runtime("Python", "lambda/python", "requirements.txt", _python, {}),
 )
 
 
@@ -135,15 +135,14 @@ class ProcessEngine:
         local = {"LAMBDA_TASK_ROOT": str(context.folder), "_HANDLER": handler, **runtime.environment}
         venv = existing_venv(context, self._venvs)
         command = runtime.command(context, handler, venv)
-        return ProcessChild(command, environment | local | search_path(venv), context.folder, on_line)
+        return ProcessChild(command, environment | local | python_variables(venv), context.folder, on_line)
 
     def start_container(self, container: Container, environment: dict[str, str], on_line: OnLine) -> ProcessChild:
         """Start the image's command in its build context; `python` is that of its virtual environment."""
         context = self._context(container.image)
         command = list(container.command) or command_of(context)
-        # Lines are logged when they are written; no files are written into the project.
-        local = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        variables = local | environment | search_path(existing_venv(context, self._venvs))
+        local = {"PYTHONUNBUFFERED": "1"}  # lines are logged when they are written
+        variables = local | environment | python_variables(existing_venv(context, self._venvs))
         try:
             return ProcessChild(command, variables, context.folder, on_line)
         except OSError as error:
@@ -178,12 +177,16 @@ def existing_venv(context: BuildContext, folder: Path) -> Path | None:
     return venv
 
 
-def search_path(venv: Path | None) -> dict[str, str]:
-    """The variables that make `python` this virtual environment's; None: the Python that runs refinerctl."""
+def python_variables(venv: Path | None) -> dict[str, str]:
+    """The variables that make `python` this virtual environment's; None: the Python that runs refinerctl.
+
+    Bytecode is kept in the virtual environment, also that of the image's own files: none is written into the project.
+    """
     path = os.environ.get("PATH", os.defpath)
     if venv is None:
-        return {"PATH": f"{path}:{Path(sys.executable).parent}"}
-    return {"PATH": f"{venv / 'bin'}:{path}", "VIRTUAL_ENV": str(venv)}
+        return {"PATH": f"{path}:{Path(sys.executable).parent}", "PYTHONDONTWRITEBYTECODE": "1"}
+    bytecode = {"PYTHONPYCACHEPREFIX": str(venv / "bytecode"), "PYTHONDONTWRITEBYTECODE": ""}
+    return {"PATH": f"{venv / 'bin'}:{path}", "VIRTUAL_ENV": str(venv), **bytecode}
 
 
 class ProcessChild:

@@ -24,7 +24,8 @@ from refinerctl.images import BuildContext
 
 POLL_SECONDS = 0.1
 # -I: PYTHONPATH and the like are not for these packages.
-_INSTALL = '--quiet --no-input --disable-pip-version-check install --require-hashes --requirement "$3"'
+# Not compiled: a function needs a tenth of the modules, and keeps their bytecode itself.
+_INSTALL = '--quiet --no-input --disable-pip-version-check install --no-compile --require-hashes --requirement "$3"'
 _WITH_OUR_PIP = f'"$1" -I -m venv --without-pip "$2" && exec "$1" -I -m pip --python "$2/bin/python" {_INSTALL}'
 _WITH_ITS_PIP = f'"$1" -I -m venv "$2" && exec "$2/bin/python" -I -m pip {_INSTALL}'  # seconds slower
 # What the output of venv and pip contains, the reason to name, and what to do.

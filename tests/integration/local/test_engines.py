@@ -27,6 +27,7 @@ from refinerctl.aws.session import AwsSession
 from refinerctl.embedded import MARKER, PROXY_VARIABLE, Instance
 from refinerctl.errors import NotFoundError, RefinerctlError
 from refinerctl.images import BuildContext
+from refinerctl.local.ecs_task import Container
 from refinerctl.local.engines import ProcessEngine
 from refinerctl.local.execution import ExecutionEnvironment
 from refinerctl.local.function_host import FunctionHost
@@ -254,6 +255,20 @@ class TestInit:
         child = ProcessEngine({"tests/python-echo": context}, venvs).start(function("python-echo"), {}, lines.append)
         assert eventually(lambda: lines == [f"started with -m awslambdaric app.handler, python is {python}"])
         child.kill()
+
+    def test_bytecode_is_kept_in_the_virtual_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        context, venvs = locked_image(tmp_path)
+        venv = venv_of(context, venvs)
+        assert venv is not None
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+        before = sorted(context.folder.rglob("*"))
+        container = Container("tests/python-echo:local", ("python", "-c", "import app"), memory_mb=512)
+        child = ProcessEngine({"tests/python-echo": context}, venvs).start_container(container, {}, print)
+        assert eventually(lambda: child.ended() is not None)
+        assert child.ended() == "exit status 0"
+        assert sorted(context.folder.rglob("*")) == before
+        assert list((venv / "bytecode").rglob("app.*.pyc"))
 
     def test_without_its_virtual_environment_the_error_says_what_creates_it(self, tmp_path: Path) -> None:
         context, venvs = locked_image(tmp_path)
