@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,11 +23,21 @@ def prepare(session: Any) -> None:
     from botocore.config import Config
 
     install()
-    session._session.set_default_client_config(Config(connect_timeout=5, read_timeout=20))
+    core = session._session
+    core.register_component("data_loader", _descriptions(core.get_config_variable("data_path")))
+    core.set_default_client_config(Config(connect_timeout=5, read_timeout=20))
     session.events.register("needs-retry", _give_up)
     session.events.register("before-call", begin_wait)
     session.events.register("after-call", _end_wait)
     session.events.register("after-call-error", _end_wait)
+
+
+@cache
+def _descriptions(data_path: str | None) -> Any:
+    """The SDK's reader of its descriptions of services, which keeps what it has read: one for all sessions."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def end_run(exception: Exception, **_: object) -> None:
