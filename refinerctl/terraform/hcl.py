@@ -85,7 +85,7 @@ def blocks_of(module: Path, kind: str) -> Iterator[tuple[HclFile, Tree[Any]]]:
             text = _variables_in_hcl(path, text)
         # Parsing takes far longer than searching, and most files have no such block.
         if re.search(rf"^[ \t]*{kind}\b", text, re.MULTILINE):
-            file = _file(path, text)
+            file = HclFile(path, text)
             for block in file.blocks(None, kind):
                 yield file, block
 
@@ -123,9 +123,11 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=64)
-def _file(path: Path, text: str) -> HclFile:
-    """A parsed file, cached: a command reads a module several times, and parsing takes some tenths of a second."""
-    return HclFile(path, text)
+def _tree(text: str) -> Tree[Any]:
+    """Parsed text, cached: a command reads a module several times, and parsing takes some tenths of a second."""
+    import hcl2
+
+    return cast("Tree[Any]", hcl2.parses_to_tree(text).children[0])
 
 
 def _text(path: Path) -> str:
@@ -196,17 +198,15 @@ class HclFile:
         return self._word(tree.children[0]), list(self.items_of(arguments)) if arguments is not None else []
 
     def _parse(self) -> Tree[Any]:
-        import hcl2
         from lark.exceptions import LarkError
 
         try:
-            body: Tree[Any] = hcl2.parses_to_tree(self.masked).children[0]
+            return _tree(self.masked)
         except LarkError as error:
             # The error itself contains the text, which may be secret.
             raise self._invalid(getattr(error, "pos_in_stream", None)) from None
         except RecursionError:
             raise RefinerctlError(f"{self.path} is nested too deeply") from None
-        return body
 
     def _invalid(self, at: int | None) -> RefinerctlError:
         if at is not None:  # otherwise the file is incomplete
