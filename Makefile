@@ -35,9 +35,9 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 test: ## Set up, then run every check and test
 	@$(MAKE) --no-print-directory $(TOGETHER) checks
 	@$(MAKE) --no-print-directory node-test
-	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
-checks: servers mypy checkov ruff imports $(MODULES) $(SIMULATOR) $(TOOLS)
+checks: servers mypy ruff imports $(MODULES) $(SIMULATOR) $(TOOLS)
 
 lint: ruff mypy imports checkov
 
@@ -64,9 +64,9 @@ node-test: $(MODULES)
 unit: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers
 	$(BIN)/pytest tests/unit tests/integration images --numprocesses 2 --dist loadfile
 
-nightly: $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Run the property tests with new random examples, stack rnr under faults in a new order
+nightly: checkov $(VENV)/.dev $(MODULES) $(SIMULATOR) $(TOOLS) servers ## Run variants and long tests, property tests with new random examples, stack rnr under faults in a new order
 	$(BIN)/pytest tests/unit tests/integration images -m hypothesis --hypothesis-profile nightly --timeout 1800 --numprocesses 2
-	$(BIN)/pytest tests/e2e tests/integration images -m nightly
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m nightly
 	RNR_LEDGER_SEED=$${RNR_LEDGER_SEED:-$$(date +%s)} RNR_LEDGER_ROUNDS=5 $(BIN)/pytest -s tests/e2e/rnr_ledger -k faults
 
 docs: $(VENV)/.dev ## Write the generated pages of docs/

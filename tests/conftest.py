@@ -16,7 +16,7 @@ from tests.brokers import rabbitmq, redis  # noqa: F401 - fixtures
 from tests.command import Command
 from tests.policy_simulator import simulate  # noqa: F401 - a fixture
 
-settings.register_profile("refinerctl", deadline=None, database=None, max_examples=150, derandomize=True)
+settings.register_profile("refinerctl", deadline=None, database=None, max_examples=100, derandomize=True)
 settings.register_profile("nightly", deadline=None, database=None, max_examples=2000, print_blob=True)
 settings.load_profile("refinerctl")
 
@@ -37,7 +37,8 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 SHARED = (
     re.compile(r"tests/e2e/test_(dlq|dlq_redrive|documentation|local|pipeline|report|repositories|trace|verify)\.py"),
     re.compile(
-        r"tests/e2e/test_rnr_roles\.py|tests/integration/(dlq/rabbitmq/.*|inputs/test_broker\.py|rnr/test_rotate\.py)"
+        r"tests/e2e/test_rnr_roles\.py|tests/integration/(dlq/rabbitmq/.*|rnr/test_rotate\.py)"
+        r"|tests/integration/(local/test_broker_servers|inputs/test_broker)\.py"
         r"|images/(autoscaler/tests/test_management|producer/tests/.*|worker/tests/test_(connection|storage|worker))\.py"
     ),
     re.compile(r"tests/e2e/test_rnr\.py"),

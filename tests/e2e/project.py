@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,8 @@ class Project:
 
     def client(self, service: Any) -> Any:
         """A plain boto3 client of the local environment, to look at it without refinerctl's code."""
-        status = self.run("local", "status", "--output", "json").json()
-        endpoint = status["endpoints"].get(service, status["endpoint_url"])
-        session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
-        return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
+        state = json.loads((self.folder / ".refinerctl/local/state.json").read_text())
+        return _client(service, state["endpoints"].get(service, state["endpoint_url"]))
 
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to a local environment of this project."""
@@ -228,9 +227,22 @@ def make_project(base: Path, environ: Mapping[str, str] | None = None, rulesets:
     return project
 
 
+@cache
+def _client(service: Any, endpoint: str) -> Any:
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    return session.client(service, endpoint_url=endpoint, config=Config(proxies={}))
+
+
 def eventually(look: Callable[[], Any], timeout_s: float = 60) -> Any:
-    """The first truthy answer of `look`; the last one if none comes in time."""
+    """The first truthy answer of `look`; the last one if none comes in time.
+
+    A look that starts commands takes the processor from what is waited for: the pauses are longer then.
+    """
     deadline = time.monotonic() + timeout_s
-    while not (answer := look()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return answer
+    while True:
+        began = time.monotonic()
+        answer = look()
+        now = time.monotonic()
+        if answer or now > deadline:
+            return answer
+        time.sleep(max(0.5, min(3 * (now - began), 5)))

@@ -158,6 +158,7 @@ def test_an_interrupt_cleans_up(demo_project: Project, number: signal.Signals) -
     assert files_of(demo_project) == before
 
 
+@pytest.mark.nightly
 def test_a_killed_demo_leaves_no_process(demo_project: Project) -> None:
     process = demo_project.start("demo")
     assert process.stdout is not None

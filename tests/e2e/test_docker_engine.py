@@ -43,6 +43,7 @@ def in_containers(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     assert project.processes() == []
 
 
+@pytest.mark.nightly
 def test_an_input_is_processed_by_the_built_image(in_containers: Project) -> None:
     done = in_containers.run(
         "upload", "-", "--name", "in-a-container.txt", "--wait", "--output", "json", input=b"boxed\n"
@@ -55,6 +56,7 @@ def test_an_input_is_processed_by_the_built_image(in_containers: Project) -> Non
     assert "completion written" in in_containers.run("local", "logs").out
 
 
+@pytest.mark.nightly
 def test_a_built_image_says_what_it_was_built_on(in_containers: Project, engine: str) -> None:
     client = docker.DockerClient(base_url=engine)
     labels = [image.labels for image in client.images.list() if any("dibbs-ecr-refiner" in tag for tag in image.tags)]
@@ -68,7 +70,7 @@ def test_a_built_image_says_what_it_was_built_on(in_containers: Project, engine:
         nightly("exit", "exit status 3"),
         nightly("timeout", "Task timed out"),
         nightly("memory", "exited with error"),
-        ("throw", "on purpose"),
+        nightly("throw", "on purpose"),
     ],
 )
 def test_a_failing_container_leaves_its_message_in_the_dlq(in_containers: Project, way: str, reason: str) -> None:

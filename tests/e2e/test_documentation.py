@@ -110,6 +110,7 @@ def test_quickstart_in_its_order(with_inputs: Project) -> None:
     assert "RefinerInput/hello.txt: completed" in trace
 
 
+@pytest.mark.nightly
 def test_documented_commands_that_change_nothing(with_inputs: Project) -> None:
     tried = [form(words) for words in QUICKSTART]
     commands = [words for words in READS if form(words) not in tried]

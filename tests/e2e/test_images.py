@@ -38,8 +38,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.docker, pytest.mark.timeout(1200)]
 TAG = "v9.9.9"
 NODE, PYTHON = "refinerctl-test/base:latest", "refinerctl-test/python:latest"
 STAND_IN, TERRAFORM = "refinerctl-test/terraform-stand-in:latest", "refinerctl-test/terraform:latest"
-# One on each base image; the others are built in the same way.
-FUNCTIONS = ("refiner", nightly("producer"), nightly("autoscaler"), nightly("postprocess"))
+# Built in the same way as the worker; tests/e2e/test_docker_engine.py runs the refiner's, too.
+FUNCTIONS = (nightly("refiner"), nightly("producer"), nightly("autoscaler"), nightly("postprocess"))
 IMAGES = (*FUNCTIONS, "worker", nightly("cli"))
 # Lambda's user: none of an image's own.
 NOBODY = "993:990"

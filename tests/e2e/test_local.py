@@ -15,11 +15,12 @@ import psutil
 import pytest
 
 from tests.e2e.project import Project, eventually
+from tests.needs import nightly
 
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("stack", ["registry", "refiner"])
+@pytest.mark.parametrize("stack", [nightly("registry"), "refiner"])
 def test_terraform_sees_no_changes_after_up(running: Project, stack: str) -> None:
     variables = running.run("local", "env", "--terraform", stack, "--output", "json").json()
     folder = running.folder / "terraform"
@@ -36,6 +37,7 @@ def test_terraform_sees_no_changes_after_up(running: Project, stack: str) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.nightly
 def test_a_second_up_applies_changes_and_keeps_the_environment(running: Project) -> None:
     before = running.run("local", "status", "--output", "json").json()
 

@@ -16,6 +16,7 @@ import pexpect
 import pytest
 
 from tests.command import Command
+from tests.needs import nightly
 from tests.sqs.faults import DELETE, HIDE, RECEIVE, Fault, Kind, denied, sqs_faults, throttled
 from tests.sqs.server import SqsServer, sqs_server
 
@@ -92,7 +93,7 @@ class TestInterrupted:
         yield
         server.latency(0)
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), nightly(signal.SIGTERM, 143)])
     def test_interrupted_export_releases_all_and_leaves_no_file(
         self, server: SqsServer, dead: str, project: Path, number: signal.Signals, code: int
     ) -> None:
@@ -118,7 +119,7 @@ class TestInterrupted:
         assert running.returncode == 130
         assert len(ids(server, dead, "visible")) == COUNT + 1500
 
-    @pytest.mark.parametrize("least", [1, 400, 900])
+    @pytest.mark.parametrize("least", [nightly(1), 400, nightly(900)])
     def test_interrupted_purge_counts_what_it_deleted(
         self, server: SqsServer, dead: str, project: Path, least: int
     ) -> None:

@@ -41,6 +41,7 @@ def port_mappers(server: RabbitMQServer) -> list[psutil.Process]:
     return [process for process in found if port in commands(process)]
 
 
+@pytest.mark.nightly
 def test_confirmed_message_survives_crash_of_rabbitmq(rabbitmq: RabbitMQServer) -> None:
     channel = pika.BlockingConnection(pika.URLParameters(rabbitmq.amqp_url)).channel()
     channel.confirm_delivery()

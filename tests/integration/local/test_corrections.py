@@ -84,6 +84,7 @@ def test_replication_group_is_a_redis_server_with_its_token(
         servers.close()
 
 
+@pytest.mark.nightly  # tests/e2e/test_rnr.py uses one, too
 def test_broker_is_a_rabbitmq_server_with_its_user(
     corrections: CorrectingServer, corrected: AwsSession, tmp_path: Path, unique: str
 ) -> None:

@@ -53,6 +53,7 @@ def test_pages_in_a_circle_end() -> None:
     assert len(asked.asked) == 3
 
 
+@pytest.mark.nightly
 def test_endless_pages_are_an_error() -> None:
     client, asked = registry(lambda url: page(link=f'</v2/a/tags/list?last={len(asked.asked)}>; rel="next"'))
 

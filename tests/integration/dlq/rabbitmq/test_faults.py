@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from refinerctl.local.rabbitmq import RabbitMQServer
 from tests.command import Command
 from tests.integration.dlq.rabbitmq.stage import Stage
@@ -62,6 +64,7 @@ def test_sent_and_not_acknowledged_is_only_acknowledged(run: Command, stage: Sta
     assert stage.depth(stage.dlq) == 1
 
 
+@pytest.mark.nightly
 def test_broker_restarts_in_the_middle(run: Command, stage: Stage, rabbitmq: RabbitMQServer) -> None:
     stage.fill(COUNT)
     process = stage.start("dlq", "redrive", stage.dlq, "--to", stage.work, "--yes", "--output", "json")
