@@ -35,7 +35,7 @@ demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs Ra
 test: ## Set up, then run every check and test
 	@$(MAKE) --no-print-directory $(TOGETHER) checks
 	@$(MAKE) --no-print-directory node-test
-	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 checks: servers mypy ruff imports $(MODULES) $(SIMULATOR) $(TOOLS)
 
