@@ -313,6 +313,9 @@ class Terraform:
                 f"no AWS credentials found for terraform {verb}",
                 hint="Set AWS_PROFILE or --profile, or export the AWS_* variables.",
             )
+        # A module outside of the folder of modules has changed, or somebody has removed a file of the data folder.
+        again = "Run this again: it begins with `terraform init`. " if "terraform init" in reason else ""
         return RefinerctlError(
-            f"terraform {verb} of {self.module.name} failed: {reason}", hint=f"The whole output is in {self.log}."
+            f"terraform {verb} of {self.module.name} failed: {reason}",
+            hint=f"{again}The whole output is in {self.log}.",
         )

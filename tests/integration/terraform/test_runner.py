@@ -332,6 +332,14 @@ class TestInit:
         stand_in.terraform.init("-backend-config=x", configuration="files")
         assert len(stand_in.inits()) > before
 
+    def test_run_that_needs_another_init_says_that_the_next_one_begins_with_it(self, stand_in: StandIn) -> None:
+        stand_in.says()
+        stand_in.terraform.init(configuration="files")
+        stand_in.says("Error: Module not installed", 'Run "terraform init" to install all modules.', code=1)
+        with pytest.raises(RefinerctlError, match="Module not installed") as caught:
+            stand_in.terraform.find_lock()
+        assert "Run this again: it begins with `terraform init`." in str(caught.value.hint)
+
     def test_init_is_repeated_after_one_that_failed(self, stand_in: StandIn) -> None:
         stand_in.says("Error: no network", code=1)
         with pytest.raises(RefinerctlError):
