@@ -30,7 +30,7 @@ FIRST_POLL_SECONDS = 0.25
 SLOWEST_POLL_SECONDS = 5.0
 # Maximum pause while inputs end at each poll.
 BUSY_POLL_SECONDS = 4.0
-# The pause between two polls of many inputs is at least this multiple of the last poll's duration.
+# The pause between two polls of many inputs is this multiple of the last poll's duration, or ends with the last input.
 POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
 SLOWEST_DLQ_POLL_SECONDS = 20.0
@@ -113,8 +113,8 @@ def follow(
         if item.status is UploadStatus.UPLOADED
     }
     done = {item.key: item for item in uploads if item.key not in waiting}
-    last = clock.monotonic()
-    deadline, interval = last + timeout_s, FIRST_POLL_SECONDS
+    last = None
+    deadline, interval = clock.monotonic() + timeout_s, FIRST_POLL_SECONDS
     with ThreadPoolExecutor(THREADS, thread_name_prefix="follow") as pool:
         search = _Search(completions, existing, pool)
         while waiting:
@@ -130,7 +130,8 @@ def follow(
             progress.update(f"{len(done)} of {len(uploads)} done")
             if not waiting or now >= deadline:
                 break
-            pause = _pause(interval, len(found), len(waiting), now - last, clock.monotonic() - now)
+            passed = 0.0 if last is None else now - last
+            pause = _pause(interval, len(found), len(waiting), passed, clock.monotonic() - now)
             interval, last = FIRST_POLL_SECONDS if found else min(interval * 1.5, SLOWEST_POLL_SECONDS), now
             clock.sleep(max(0.0, min(pause, deadline - clock.monotonic())))
         for upload in pool.map(partial(_timed_out, completions.bucket), waiting.values()):
@@ -139,12 +140,15 @@ def follow(
 
 
 def _pause(interval: float, ended: int, left: int, passed_s: float, took_s: float) -> float:
-    """Seconds until the next poll: half of the time in which the inputs that are `left` end at the current rate."""
-    if ended:
-        interval = min(max(FIRST_POLL_SECONDS, left * passed_s / ended / 2), BUSY_POLL_SECONDS)
-    if left > KEYS_PER_PAGE:
-        interval = max(interval, POLL_SHARE * took_s)
-    return min(interval, SLOWEST_POLL_SECONDS)
+    """Seconds until the next poll: half of the time in which the inputs that are `left` end at the current rate.
+
+    That is known if some have ended in the `passed_s` since the poll before, which is 0 at the first one.
+    """
+    share = POLL_SHARE * took_s if left > KEYS_PER_PAGE else 0.0
+    if not (ended and passed_s):
+        return min(max(interval, share), SLOWEST_POLL_SECONDS)
+    rest = max(0.0, left * passed_s / ended - took_s)
+    return min(max(FIRST_POLL_SECONDS, rest / 2, min(share, rest)), BUSY_POLL_SECONDS)
 
 
 class _Search:
