@@ -18,7 +18,7 @@ INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --con
 PIP := PYTHONWARNINGS=ignore $(BIN)/python $(INSTALL) constraints.txt
 CHECKOV_PIP := $(VENV)/checkov/bin/python $(INSTALL) constraints-checkov.txt
 
-.PHONY: demo demo-rnr test checks nightly docs record bench lint ruff mypy imports checkov validate unit e2e node-test servers clean \
+.PHONY: demo demo-rnr test checks compiled nightly docs record bench lint ruff mypy imports checkov validate unit e2e node-test servers clean \
 	help
 .DEFAULT_GOAL := help
 
@@ -31,13 +31,16 @@ demo: $(VENV)/.local ## Set up, then run the pipeline end to end once on this ma
 demo-rnr: $(VENV)/.local ## Set up, then run stack rnr end to end once; needs RabbitMQ and Redis
 	$(BIN)/refinerctl demo --stack rnr
 
-# End-to-end tests mostly wait for queues and begin first; unit tests use the processor meanwhile.
+# End-to-end tests mostly wait for queues and begin first, six files at once; unit tests use the processor meanwhile.
 test: ## Set up, then run every check and test
 	@$(MAKE) --no-print-directory $(TOGETHER) checks
-	@$(MAKE) --no-print-directory node-test
-	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/e2e tests/integration images tests/unit -m 'not nightly' --numprocesses 6 --dist loadfile --no-loadscope-reorder
 
-checks: servers mypy ruff imports $(MODULES) $(SIMULATOR) $(TOOLS)
+checks: servers mypy node-test ruff imports $(MODULES) $(SIMULATOR) $(TOOLS) compiled
+
+# Once, and not in each process of pytest.
+compiled: $(VENV)/.dev
+	@$(BIN)/pytest --collect-only --quiet --no-header > $(VENV)/collected.txt || { cat $(VENV)/collected.txt; exit 1; }
 
 lint: ruff mypy imports checkov
 

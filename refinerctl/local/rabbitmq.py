@@ -27,7 +27,7 @@ from refinerctl.local.server_programs import (
     docker_answers,
 )
 
-START_SECONDS = 90.0  # 8 s on an idle machine
+START_SECONDS = 180.0  # 8 s on an idle machine
 PORTS = ("amqp", "api", "amqps", "https", "distribution", "epmd")
 # Debian's /usr/sbin/rabbitmq-server runs the server as another user, in /var/lib: what it wraps is used instead.
 DEBIAN = Path("/usr/lib/rabbitmq/lib")

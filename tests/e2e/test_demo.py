@@ -137,7 +137,7 @@ def test_a_second_run_shows_progress_on_a_terminal(demo_project: Project) -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, nightly(signal.SIGTERM)])
-def test_an_interrupt_cleans_up(demo_project: Project, number: signal.Signals) -> None:
+def test_one_demo_at_a_time_and_an_interrupt_cleans_up(demo_project: Project, number: signal.Signals) -> None:
     before = files_of(demo_project)
     process = demo_project.start("demo")
     assert process.stdout is not None
@@ -146,7 +146,9 @@ def test_an_interrupt_cleans_up(demo_project: Project, number: signal.Signals) -
         line = process.stdout.readline()
         assert line, f"ended early: {seen}"
         seen += line
-    time.sleep(3)  # in the middle of terraform's work
+    second = demo_project.run("demo")  # meanwhile terraform works
+    assert (second.code, "another demo is running" in second.err) == (4, True), second.err
+    time.sleep(2)
     assert len(demo_project.processes()) >= 3
 
     os.kill(process.pid, number)
@@ -168,20 +170,6 @@ def test_a_killed_demo_leaves_no_process(demo_project: Project) -> None:
     process.communicate()
 
     assert eventually(lambda: not demo_project.processes(), 60), demo_project.processes()
-
-
-def test_one_demo_at_a_time(demo_project: Project) -> None:
-    first = demo_project.start("demo")
-    assert first.stdout is not None
-    while "AWS emulator at" not in first.stdout.readline():
-        pass
-
-    second = demo_project.run("demo")
-
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=60)
-    assert second.code == 4
-    assert "another demo is running" in second.err
 
 
 def test_outside_a_project_the_missing_file_is_reported(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -262,7 +263,16 @@ def test_local_up_applies_only_the_stack(tiny: Project) -> None:
 
 
 def test_the_schedule_starts_the_function_through_the_queue(tiny: Project) -> None:
-    assert eventually(lambda: '"by": "schedule"' in tiny.run("local", "logs").out, 150)
+    following = tiny.start("local", "logs", "--follow")
+    assert following.stdout is not None
+    too_late = threading.Timer(150, following.terminate)
+    too_late.start()
+    try:
+        assert any('"by": "schedule"' in line for line in following.stdout)
+    finally:
+        too_late.cancel()
+        following.terminate()
+        following.communicate()
 
 
 def test_logs_prints_what_the_function_logged(tiny: Project) -> None:
@@ -287,16 +297,19 @@ def test_status_shows_the_stage(tiny: Project) -> None:
 
 
 def test_dlq_list_counts_the_messages_that_failed(tiny: Project) -> None:
-    send(tiny, poison=True)
+    sqs = tiny.client("sqs")
+    url = sqs.get_queue_url(QueueName="tiny-work-dlq")["QueueUrl"]
 
     def depth() -> int:
-        done = run(tiny, "dlq", "list")
-        assert done.code == 0, done.err
-        (queue,) = done.json()["queues"]
-        assert queue["name"] == "tiny-work-dlq"
-        return int(queue["depth"])
+        counted = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        return int(counted["Attributes"]["ApproximateNumberOfMessages"])
 
+    send(tiny, poison=True)
     assert eventually(lambda: depth() == 1, 60)
+    done = run(tiny, "dlq", "list")
+    assert done.code == 0, done.err
+    (queue,) = done.json()["queues"]
+    assert (queue["name"], queue["depth"]) == ("tiny-work-dlq", 1)
 
 
 def test_verify_finds_no_failure(tiny: Project) -> None:

@@ -85,6 +85,9 @@ def test_one_check_finds_what_is_broken(app: AppContext, recorded: Pipeline, aws
         breakage(aws, mended)
         found = not_fine(app, recorded)
     assert found == [(check, STAGES.get(check, "PoisonInput"), status)]
+
+
+def test_nothing_is_broken_after_all_is_mended(app: AppContext, recorded: Pipeline, aws: Aws) -> None:
     assert not_fine(app, recorded) == []
 
 
