@@ -1,11 +1,13 @@
 """Real RabbitMQ and Redis servers for tests: one of each per test process. A test uses names of its own in them.
 
-Every conftest.py imports these fixtures that has tests which need them.
+The conftest.py of tests and that of images import these fixtures: to pytest they are different ones, with one server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +40,7 @@ def needs_redis() -> None:
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
     """For all tests of this process. One that kills it starts it again (`kill`, `start`)."""
     needs_rabbitmq()
-    server = start_rabbitmq(tmp_path_factory.mktemp("rabbitmq") / "node")
+    server = _rabbitmq(tmp_path_factory.getbasetemp())
     yield server
     server.stop()
 
@@ -47,6 +49,16 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServe
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """For all tests of this process, with a password. One that kills or flushes it leaves it running."""
     needs_redis()
-    server = start_redis(tmp_path_factory.mktemp("redis") / "server", password="a test's password")
+    server = _redis(tmp_path_factory.getbasetemp())
     yield server
     server.stop()
+
+
+@cache
+def _rabbitmq(folder: Path) -> RabbitMQServer:
+    return start_rabbitmq(folder / "rabbitmq")
+
+
+@cache
+def _redis(folder: Path) -> RedisServer:
+    return start_redis(folder / "redis", password="a test's password")

@@ -32,9 +32,10 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_number, _handler)
 
 
-# The files that share what takes long to start run in one process, and begin first: the environment of tests/e2e, and a
-# RabbitMQ. A file that is missing here works, with a server of its own.
-SHARED = (
+# The files that share what takes long to start run in one process, and begin first: the environment of tests/e2e, a
+# RabbitMQ, a Docker engine. A file that is missing here works, with a server of its own. The longest files of
+# tests/integration begin first, too, or other processes would wait for them at the end.
+FIRST = (
     re.compile(r"tests/e2e/test_(dlq|dlq_redrive|documentation|local|pipeline|report|repositories|trace|verify)\.py"),
     re.compile(
         r"tests/e2e/test_rnr_roles\.py|tests/integration/(dlq/rabbitmq/.*|rnr/test_rotate\.py)"
@@ -42,12 +43,14 @@ SHARED = (
         r"|images/(autoscaler/tests/test_management|producer/tests/.*|worker/tests/test_(connection|storage|worker))\.py"
     ),
     re.compile(r"tests/e2e/test_rnr\.py"),
+    re.compile(r"tests/e2e/test_(docker_engine|images|sync_docker)\.py"),
+    re.compile(r"tests/integration/terraform/test_modules\.py"),
 )
 
 
 def _group(nodeid: str) -> str:
     file = nodeid.partition("::")[0]
-    return next((files.pattern for files in SHARED if files.fullmatch(file)), file)
+    return next((files.pattern for files in FIRST if files.fullmatch(file)), file)
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -62,8 +65,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    shared = {files.pattern for files in SHARED}
-    items.sort(key=lambda item: _group(item.nodeid) not in shared)
+    first = {files.pattern for files in FIRST}
+    items.sort(key=lambda item: _group(item.nodeid) not in first)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ from refinerctl.errors import RefinerctlError, RefusedError
 from refinerctl.local.emulator import free_port
 from refinerctl.local.launcher import Launch, launch, stop, stopped_afterwards
 from tests.command import Command, spawn
+from tests.needs import nightly
 
 
 def eventually(look: Callable[[], bool], seconds: float = 15) -> bool:
@@ -122,7 +123,7 @@ class TestStartAndStop:
         assert f"port {taken}" in str(instance.status().detail)
         assert processes(instance) == []
 
-    @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+    @pytest.mark.parametrize("name", ["http_proxy", nightly("HTTP_PROXY"), nightly("all_proxy")])
     def test_the_users_proxy_is_not_used(self, instance: Instance, tmp_path: Path, name: str) -> None:
         """A company's proxy cannot reach 127.0.0.1 of this machine."""
         instance.prepare()
@@ -179,7 +180,7 @@ class TestKilled:
         assert done["state"] == "down"
         assert done["detail"] == "the AWS emulator exited unexpectedly with exit code -9"
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, nightly(signal.SIGINT), nightly(signal.SIGHUP)])
     def test_a_signal_ends_all_processes(
         self, instance: Instance, started: LocalStatus, number: signal.Signals
     ) -> None:
@@ -214,7 +215,7 @@ class TestLifeline:
         assert parent.stdout.readline() == "up\n"
         return parent
 
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGKILL, nightly(signal.SIGTERM)])
     def test_an_attached_environment_ends_with_its_command(
         self, instance: Instance, settings: Settings, number: signal.Signals
     ) -> None:

@@ -220,9 +220,11 @@ def test_failed_blob_cancels_the_others(site: Site) -> None:
     began = time.monotonic()
 
     with pytest.raises(RefinerctlError, match="push"):
-        Copier()(f"{source.host}/{site.repository}:v1", f"{target.host}/{site.repository}")
+        Copier(limits=replace(QUICK, read_timeout_s=60))(
+            f"{source.host}/{site.repository}:v1", f"{target.host}/{site.repository}"
+        )
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # nobody waited for the stalled blobs
     assert site.digest() is None
     assert image.digest
 

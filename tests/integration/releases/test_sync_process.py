@@ -136,7 +136,7 @@ main()
 
 @pytest.fixture(scope="module")
 def large(source_registry: DockerRegistry) -> MadeImage:
-    return push_image(source_registry, "large", layers=[Layer(100_000_000, seed=seed) for seed in range(3)])
+    return push_image(source_registry, "large", layers=[Layer(50_000_000, seed=seed) for seed in range(3)])
 
 
 def test_memory_stays_flat(site: Site, large: MadeImage, tmp_path: Path) -> None:
