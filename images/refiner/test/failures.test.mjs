@@ -266,5 +266,6 @@ test("records that cannot be started in time go back to the queue", async () => 
   assert.equal(batchItemFailures.length + linesOf("record done").length, 10);
   assert.ok(batchItemFailures.length >= 2 && batchItemFailures.length < 10, `${batchItemFailures.length} failed`);
   assert.ok(linesOf("record failed").every(({ error }) => error.name === "OutOfTimeError"));
-  assert.equal(server.keys(BUCKET, "RefinerComplete/").length, linesOf("record done").length);
+  // The time may end between a completion and the record's end: then its second attempt writes the same.
+  assert.ok(server.keys(BUCKET, "RefinerComplete/").length >= linesOf("record done").length);
 });

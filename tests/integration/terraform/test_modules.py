@@ -52,7 +52,7 @@ def initialised(copy: Path, folder: str, tests: str) -> Terraform:
 
 
 def for_another_folder(text: str, folder: str) -> str:
-    """The tests of a folder as tests of a root module beside the group's folder: each run names its module."""
+    """The tests of a folder as tests of a root module in `terraform`: each run names its module."""
 
     def run(match: re.Match[str]) -> str:
         opening, body = match.groups()
@@ -60,6 +60,7 @@ def for_another_folder(text: str, folder: str) -> str:
             return opening + body.replace('source = "./', f'source = "../{folder}/')
         return f'{opening}  module {{\n    source = "../{folder}"\n  }}\n\n{body}'
 
+    text = text.replace('"../../mocks"', '"../mocks"')
     return re.sub(r"^(run \"\w+\" {\n)(.*?^}$)", run, text, flags=re.MULTILINE | re.DOTALL)
 
 

@@ -1,17 +1,6 @@
 mock_provider "aws" {
+  source          = "../../mocks"
   override_during = plan # computed attributes are known without an apply
-
-  mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
-  }
-
-  mock_data "aws_partition" {
-    defaults = { partition = "aws" }
-  }
-
-  mock_data "aws_region" {
-    defaults = { id = "eu-west-1" }
-  }
 
   mock_resource "aws_iam_role" {
     defaults = { arn = "arn:aws:iam::123456789012:role/mock" }

@@ -1,19 +1,6 @@
 # Without an apply, and without values for computed attributes: a plan must not depend on them.
 mock_provider "aws" {
-  mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
-  }
-
-  mock_data "aws_partition" {
-    defaults = {
-      partition  = "aws"
-      dns_suffix = "amazonaws.com"
-    }
-  }
-
-  mock_data "aws_region" {
-    defaults = { id = "eu-west-1" }
-  }
+  source = "../../mocks"
 }
 
 run "names_prefixes_and_forms_of_image_uri" {
