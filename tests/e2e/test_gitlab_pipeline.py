@@ -108,14 +108,18 @@ def _repository(project: Project, folder: Path) -> GitlabRepository:
     return GitlabRepository.make(folder, project.environment())
 
 
-def test_tag_is_planned_deployed_and_verified(site: Site) -> None:
+@pytest.fixture(scope="module")
+def first(site: Site) -> str:
+    """The digest of release v1.0.0, which the pipeline of its tag has deployed."""
     digest = site.publish("v1.0.0", 1)
-
     released = site.repository.run(CI_COMMIT_TAG="v1.0.0")
-
     assert released.code == 0, released.output
     assert sorted(released.passed) == sorted([*CHECKS, *RELEASE_JOBS, "release"])
-    assert site.running_image() == digest
+    return digest
+
+
+def test_tag_is_planned_deployed_and_verified(site: Site, first: str) -> None:
+    assert site.running_image() == first
     assert site.ledger() == [("deploy", "v1.0.0")]
     report = site.repository.checkout("plan:dev") / "plan.json"
     assert json.loads(report.read_text()) == {"create": 0, "update": 1, "delete": 0}
@@ -123,8 +127,7 @@ def test_tag_is_planned_deployed_and_verified(site: Site) -> None:
 
 
 @pytest.mark.nightly
-def test_schedule_deploys_a_new_release_once_and_rollback_restores_the_previous_release(site: Site) -> None:
-    first = site.running_image()
+def test_schedule_deploys_a_new_release_once_and_rollback_restores_the_previous_release(site: Site, first: str) -> None:
     second = site.publish("v1.1.0", 2)
 
     detected = site.repository.run(CI_PIPELINE_SOURCE="schedule", SCHEDULE="release")
