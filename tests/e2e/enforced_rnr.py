@@ -85,6 +85,8 @@ def roles_of_terraform(folder: Path) -> dict[str, Role]:
     """The roles of functions and tasks by their name without prefix, of the root module with mocked AWS."""
     shutil.copytree(ROOT / "terraform", folder / "terraform")
     module = folder / "terraform" / "stacks" / "rnr"
+    shared = folder / "terraform" / "mocks" / "account.tfmock.hcl"
+    shared.write_text(shared.read_text().replace("eu-west-1", REGION))
     mocks = (module / "tftest" / "rnr.tftest.hcl").read_text().partition('\nrun "')[0]
     (module / "tftest" / "roles.tftest.hcl").write_text(mocks.replace("eu-west-1", REGION) + RUN)
     terraform = Terraform(

@@ -71,7 +71,7 @@ def started(instance: Instance, settings: Settings) -> LocalStatus:
 
 def answers(status: LocalStatus) -> bool:
     try:
-        with urllib.request.urlopen(f"{status.endpoint_url}/_ministack/ready", timeout=2):
+        with urllib.request.urlopen(f"{status.endpoint_url}/_ministack/ready", timeout=10):
             return True
     except OSError:
         return False
