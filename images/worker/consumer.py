@@ -135,11 +135,12 @@ class Consumer:
             channel.basic_qos(prefetch_count=self._settings.prefetch)
             self._connection, self._connected_at = connection, time.monotonic()
             self._log.info("broker connected", queue=self._broker.queue)
+            _tick(connection)
             while not self._finished():
                 self._step(channel)
                 until = time.monotonic() + STEP_S
                 while True:  # `_step` after each message would take a tenth of the time of short jobs
-                    connection.process_data_events(time_limit=TICK_S)
+                    connection.process_data_events(time_limit=None)
                     self._settle_short_job(channel)
                     self._settle_results(channel)
                     if not channel.is_open:
@@ -267,6 +268,11 @@ class Consumer:
             # The thread must survive, or the worker would keep its message for ever.
             self._log.error("job failed unexpectedly", error=describe_error(error))
             return Outcome.RETRY
+
+
+def _tick(connection: pika.BlockingConnection) -> None:
+    """End waits for the connection's events every TICK_S: cheaper than a time limit for each wait."""
+    connection.call_later(TICK_S, lambda: _tick(connection))
 
 
 def _wake() -> None:
