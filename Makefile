@@ -18,8 +18,8 @@ INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --con
 PIP := PYTHONWARNINGS=ignore $(BIN)/python $(INSTALL) constraints.txt
 CHECKOV_PIP := $(VENV)/checkov/bin/python $(INSTALL) constraints-checkov.txt
 
-.PHONY: demo demo-rnr test checks compiled nightly docs record bench lint ruff mypy imports checkov validate unit e2e node-test servers clean \
-	help
+.PHONY: demo demo-rnr test checks compiled nightly docs record bench lint ruff mypy imports checkov validate unit e2e \
+	node-test servers clean help
 .DEFAULT_GOAL := help
 
 help: ## List the targets

@@ -30,7 +30,7 @@ FIRST_POLL_SECONDS = 0.25
 SLOWEST_POLL_SECONDS = 5.0
 # Maximum pause while inputs end at each poll.
 BUSY_POLL_SECONDS = 4.0
-# The pause between two polls of many inputs is this multiple of the last poll's duration, or ends with the last input.
+# The pause between two polls of many inputs is this multiple of the last poll's duration, unless all end before that.
 POLL_SHARE = 3
 DLQ_POLL_SECONDS = 2.0
 SLOWEST_DLQ_POLL_SECONDS = 20.0
