@@ -38,7 +38,7 @@ test: ## Set up, then run every check and test
 
 checks: servers mypy node-test ruff imports $(MODULES) $(SIMULATOR) $(TOOLS) compiled
 
-# Once, and not in each process of pytest.
+# Test modules: once here, and not in each process of pytest.
 compiled: $(VENV)/.dev
 	@$(BIN)/pytest --collect-only --quiet --no-header > $(VENV)/collected.txt || { cat $(VENV)/collected.txt; exit 1; }
 

@@ -33,8 +33,8 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 
 # The files that share what takes long to start run in one process, and begin first: the environment of tests/e2e, a
-# RabbitMQ, a Docker engine. A file that is missing here works, with a server of its own. The longest files of
-# tests/integration begin first, too, or other processes would wait for them at the end.
+# RabbitMQ, a Docker engine. A file that is missing here works, with a server of its own. The longest file of
+# tests/integration begins first, too, or other processes would wait for it at the end.
 FIRST = (
     re.compile(r"tests/e2e/test_(dlq|dlq_redrive|documentation|local|pipeline|report|repositories|trace|verify)\.py"),
     re.compile(

@@ -29,7 +29,7 @@ OF_INPUTS = "inputs-complete"
 
 @pytest.fixture(scope="module")
 def aws(running: Project) -> Aws:
-    """AWS as it is to be broken."""
+    """AWS as it is to be broken. What the emulator keeps of it is drift: no other file may use `running` after this."""
     return Aws(running.client)
 
 

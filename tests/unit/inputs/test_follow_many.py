@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-
 from refinerctl.aws.s3 import ObjectInfo
 from refinerctl.inputs.completions import Completions
 from refinerctl.inputs.follow import UploadStatus, existing_completions
-from tests.unit.fakes import Clock, FakeBucket
+from tests.unit.fakes import Clock, FakeBucket, completions_of
 from tests.unit.inputs.test_follow import completes, uploaded, wait_for
 
 
@@ -38,20 +36,17 @@ class TestMany:
         assert bucket.requests["head"] <= len(self.NAMES)
         assert bucket.requests["page"] <= 100
 
-    def test_the_last_completions_are_found_soon_however_long_a_listing_takes(
-        self, clock: Clock, bucket: FakeBucket, completions: Completions, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        page = bucket.page
+    def test_the_last_completions_are_found_soon_however_long_a_listing_takes(self, clock: Clock) -> None:
+        class Slow(FakeBucket):
+            def page(self, prefix: str, after: str = "") -> tuple[list[ObjectInfo], bool]:
+                clock.sleep(1)
+                return super().page(prefix, after)
 
-        def slow(prefix: str, after: str) -> tuple[list[ObjectInfo], bool]:
-            clock.sleep(1)
-            return page(prefix, after)
-
-        monkeypatch.setattr(bucket, "page", slow)
+        bucket = Slow(clock)
         items = [uploaded(bucket, name) for name in self.NAMES]
         for number, name in enumerate(self.NAMES):
             clock.at(number / 30, completes(bucket, f"{name}.json"))
-        done = wait_for(completions, *items)
+        done = wait_for(completions_of(bucket), *items)
         assert {item.status for item in done} == {UploadStatus.COMPLETED}
         assert clock.now < len(self.NAMES) / 30 + 1.5
 
